@@ -1,0 +1,17 @@
+"""Checkpoints: weights, architecture and provenance, read without running anything they contain.
+
+One public file per layout (`recognise`, `convert`); a new layout is a new file.
+"""
+
+from micl_bench.checkpoints._load import Checkpoint, load_backbone, load_checkpoint, load_classifier
+from micl_bench.checkpoints._safe import read_safely
+from micl_bench.checkpoints._save import save_checkpoint
+
+__all__ = [
+    "Checkpoint",
+    "load_backbone",
+    "load_checkpoint",
+    "load_classifier",
+    "read_safely",
+    "save_checkpoint",
+]

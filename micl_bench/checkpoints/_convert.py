@@ -1,0 +1,19 @@
+"""What every layout converts to."""
+
+import dataclasses
+
+from torch import Tensor
+
+from micl_bench.backbone import Arch
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Converted:
+    """Tensors under timm's names, and the sizes they need."""
+
+    arch: Arch
+    state: dict[str, Tensor]
+    method: str
+    pool: str
+    num_classes: int
+    """0 where the file holds no head."""

@@ -1,0 +1,1 @@
+"""Images in and out: folders, packed stores, transforms and the data set that needs no download."""

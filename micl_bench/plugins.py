@@ -1,0 +1,33 @@
+"""A plug-in is found by its file name: `micl_bench/<kind>/<name>.py`; there is no list to edit."""
+
+import ast
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+from micl_bench.errors import InputError
+
+_PACKAGE = Path(__file__).parent
+
+
+def names(kind: str) -> dict[str, str]:
+    """Name and first docstring line of every plug-in of a kind, read without importing any."""
+    files = sorted(path for path in (_PACKAGE / kind).glob("*.py") if path.stem[0] != "_")
+    return {path.stem: _summary(path) for path in files}
+
+
+def find(kind: str, name: str) -> ModuleType:
+    """Import one plug-in.
+
+    Raises:
+        InputError: no plug-in of that kind has that name; the message lists those there are.
+    """
+    known = names(kind)
+    if name not in known:
+        raise InputError(f"no {kind} entry is called {name!r}; known: {', '.join(known)}")
+    return importlib.import_module(f"micl_bench.{kind}.{name}")
+
+
+def _summary(path: Path) -> str:
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return docstring.partition("\n")[0]

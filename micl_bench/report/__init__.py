@@ -1,0 +1,33 @@
+"""Records in, a page, pictures and tables out: a report is made from result records alone.
+
+Imports no torch. What needs the `report` extra is imported when a report is built, so that the
+summary for the terminal works in a bare install.
+"""
+
+from pathlib import Path
+
+from micl_bench.errors import InputError
+from micl_bench.report.summary import summary_table
+
+__all__ = ["DEFAULT_TITLE", "build_report", "summary_table"]
+
+DEFAULT_TITLE = "MiCL-Bench report"
+
+
+def build_report(results: Path, out: Path, *, title: str = DEFAULT_TITLE) -> Path:
+    """Build the report of all records below `results` in the folder `out`, replacing an older one.
+
+    Writes `report.html` (one file, nothing else needed to read it), `report.md`, `figures/*.png`
+    and `tables/*.csv`; the folder appears complete or not at all. Returns the HTML file's path.
+
+    Raises:
+        InputError: no or damaged records or artefacts, an `out` that holds something other than
+            a report, or the `report` extra is not installed.
+    """
+    try:
+        from micl_bench.report.page import build
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"a report needs {error.name}: pip install 'micl-bench[report]'"
+        ) from error
+    return build(results, out, title=title)

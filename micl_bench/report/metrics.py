@@ -1,0 +1,115 @@
+"""What the report knows of tasks and metrics: names, units, which way is better, intervals.
+
+A task or metric that is not listed still gets a generic name and number, but no verdict.
+"""
+
+import math
+import re
+
+from micl_bench.record import Result
+
+OURS = "MiCL"
+"""The method that verdicts speak of; it comes first in every table."""
+
+TASK_TITLES = {
+    "pretrain": "Pre-training",
+    "knn": "k-NN",
+    "linear": "Linear probe",
+    "finetune": "Fine-tuning",
+    "robustness": "Robustness to shifted test sets",
+    "ade20k": "Semantic segmentation: UperNet",
+    "coco": "Detection and instance segmentation: Mask R-CNN",
+}
+"""In the order of the report; tasks that are not named here follow by name."""
+
+_METRIC_NAMES = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "clean_top1": "clean top-1",
+    "knn_top1": "k-NN top-1",
+    "images_per_second": "images/s",
+}
+_HEADLINES = ("top1", "mIoU", "box_AP", "mask_AP", "knn_top1")
+_HIGHER_IS_BETTER = re.compile(r"(.*_)?(top\d+|AP(\d+|s|m|l)?|mIoU|mAcc|aAcc|accuracy)")
+_NORMAL_QUANTILE_95 = 1.959963984540054
+
+
+def task_title(task: str) -> str:
+    """A task as headings print it."""
+    return TASK_TITLES.get(task, task)
+
+
+def task_rank(task: str) -> tuple[int, str]:
+    """Sorts tasks as the report shows them."""
+    known = list(TASK_TITLES)
+    return (known.index(task) if task in known else len(known), task)
+
+
+def method_rank(method: str) -> tuple[bool, str]:
+    """Sorts methods: ours first, the others by name."""
+    return (method != OURS, method.lower())
+
+
+def is_percentage(metric: str) -> bool:
+    """Whether a metric is known to be a percentage."""
+    return metric == "drop" or higher_is_better(metric)
+
+
+def higher_is_better(metric: str) -> bool:
+    """Whether a higher value is known to be better, so that a table may mark the best.
+
+    Not so for a loss, which two methods do not share, nor for the drop from the clean set, where
+    a model at chance, with nothing to lose, would win.
+    """
+    return _HIGHER_IS_BETTER.fullmatch(metric) is not None
+
+
+def headline_metrics(metrics: list[str]) -> list[str]:
+    """The metrics of a verdict: those that people quote, or else the first that ranks."""
+    quoted = [metric for metric in _HEADLINES if metric in metrics]
+    return quoted or [metric for metric in metrics if higher_is_better(metric)][:1]
+
+
+def metric_name(metric: str) -> str:
+    """A metric as headers and sentences print it, without its unit."""
+    return _METRIC_NAMES.get(metric, metric.replace("_", " "))
+
+
+def metric_header(metric: str) -> str:
+    """A metric with its unit where the unit is known."""
+    unit = " [points]" if metric == "drop" else " [%]" if is_percentage(metric) else ""
+    return metric_name(metric) + unit
+
+
+def format_value(metric: str, value: float) -> str:
+    """A number for a table: one decimal for percentages, four digits for anything else."""
+    if not math.isfinite(value):
+        return "–"
+    if is_percentage(metric):
+        return f"{value:.1f}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def wilson_interval(percentage: float, images: int) -> tuple[float, float]:
+    """The Wilson score interval, at 95 %, of an accuracy measured on some images; percentages.
+
+    Wilson, JASA 22 (1927): with p the share of successes of n and z the normal quantile,
+    (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n). It stays within 0 and 100.
+    """
+    share, z = percentage / 100, _NORMAL_QUANTILE_95
+    scale = 1 + z * z / images
+    centre = (share + z * z / (2 * images)) / scale
+    half = z * math.sqrt(share * (1 - share) / images + (z / (2 * images)) ** 2) / scale
+    return 100 * max(0.0, centre - half), 100 * min(1.0, centre + half)
+
+
+def interval(result: Result, metric: str) -> tuple[float, float] | None:
+    """The 95 % interval of a record's metric where it is an accuracy over the data set's images.
+
+    The record counts the shifted set's images, not those of its clean classes, so `clean_top1`
+    has none.
+    """
+    value = result.metrics.get(metric, math.nan)
+    if metric not in ("top1", "top5") or result.data.images < 1 or not 0 <= value <= 100:
+        return None
+    return wilson_interval(value, result.data.images)

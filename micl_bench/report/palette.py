@@ -1,0 +1,74 @@
+"""Colours that colour-blind readers can tell apart, the same for a method or class in all figures.
+
+Okabe and Ito's palette, jfly.uni-koeln.de/color. Classes beyond its size go round the hues.
+"""
+
+import colorsys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from micl_bench.report.metrics import OURS, method_rank
+
+PAGE_INCHES = 10.0
+_PIXELS_PER_INCH = 160
+INK, FAINT = "#222222", "#8a8a8a"
+HIDDEN_GREY = 205
+"""Grey level of hidden patches and ignored pixels."""
+
+_METHODS = {OURS: "#0072B2", "from scratch": "#E69F00", "random weights": "#A6A6A6"}
+_MORE_METHODS = ("#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#6B4C9A", "#B8A600")
+_CLASSES = (
+    *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#6B4C9A"),
+    *("#8C564B", "#117733", "#AA4499", "#88CCEE", "#332288", "#999933", "#882255", "#44AA99"),
+)
+
+STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#999999",
+    "axes.labelcolor": INK,
+    "axes.titlesize": 10.0,
+    "axes.titlelocation": "left",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.8,
+    "xtick.color": "#555555",
+    "ytick.color": "#555555",
+    "legend.frameon": False,
+    # A `$` in a name is a `$`, not the start of a formula.
+    "text.parse_math": False,
+    "figure.dpi": _PIXELS_PER_INCH,
+    "figure.facecolor": "white",
+}
+"""Matplotlib settings that every figure is drawn and saved under."""
+
+
+def method_colours(methods: set[str]) -> dict[str, str]:
+    """A colour for each method; the well-known ones always have the same."""
+    others = sorted(methods - set(_METHODS), key=method_rank)
+    more = {method: _MORE_METHODS[i % len(_MORE_METHODS)] for i, method in enumerate(others)}
+    return {**_METHODS, **more}
+
+
+def class_colours(number: int) -> NDArray[np.uint8]:
+    """RGB bytes for each of a number of classes."""
+    named = [tuple(bytes.fromhex(colour[1:])) for colour in _CLASSES[:number]]
+    # The golden ratio keeps neighbouring hues apart for any number of classes.
+    further = [
+        tuple(
+            int(255 * part)
+            for part in colorsys.hsv_to_rgb(index * 0.618034 % 1, 0.65, 0.55 + 0.2 * (index % 3))
+        )
+        for index in range(number - len(named))
+    ]
+    return np.array([*named, *further], dtype=np.uint8).reshape(-1, 3)
+
+
+def is_light(colour: NDArray[np.uint8]) -> bool:
+    """Whether dark text reads better on a colour, by the luma of ITU-R BT.601."""
+    return float(colour @ np.array([0.299, 0.587, 0.114])) > 150

@@ -1,0 +1,110 @@
+"""What a model saw and what it predicted: masked views, and segmented scenes beside the truth."""
+
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+from micl_bench.errors import InputError
+from micl_bench.report.artifacts import Arrays, check_range, load_arrays
+from micl_bench.report.mosaic import Image, mosaic
+from micl_bench.report.palette import HIDDEN_GREY, class_colours
+
+_IMAGES, _COLUMNS, _SCENES = 6, 11, 4
+_IGNORED = 255
+"""The label of pixels that a segmentation's truth leaves out."""
+_TINT = 0.62
+"""Share of the class colour over the image below it."""
+
+
+def masked_views(path: Path) -> Figure:
+    """The first images, and for each view of them only the patches that it keeps."""
+    arrays = load_arrays(path, ["images_NHWC", "keep_NVK", "patch_size"])
+    images, keep, patch = arrays["images_NHWC"], arrays["keep_NVK"], int(arrays["patch_size"].max())
+    height, width = images.shape[1:3]
+    if patch < 1 or height % patch or width % patch:
+        raise InputError(f"{path}: patches of {patch} pixels do not tile {height} x {width} images")
+    check_range(path, arrays, "keep_NVK", below=height // patch * (width // patch))
+    shown = min(keep.shape[1], _COLUMNS - 1)
+    sets = [
+        [images[n], *(_only(images[n], keep[n, v], patch) for v in range(shown))]
+        for n in range(min(len(images), _IMAGES))
+    ]
+    abreast = max(1, min(_COLUMNS // (shown + 1), len(sets)))
+    sets = sets[: len(sets) // abreast * abreast]
+    rows = [list(chain.from_iterable(sets[i : i + abreast])) for i in range(0, len(sets), abreast)]
+    titles = ["image", *(f"view {v + 1}" for v in range(shown))] * abreast
+    return mosaic(rows, titles=titles, group=shown + 1)
+
+
+def _only(image: Image, keep_K: NDArray[np.generic], patch: int) -> Image:
+    """The image with all patches grey but those in `keep_K`, which count row by row."""
+    rows, columns = image.shape[0] // patch, image.shape[1] // patch
+    visible = np.zeros(rows * columns, dtype=bool)
+    visible[keep_K] = True
+    visible_HW = np.kron(visible.reshape(rows, columns), np.ones((patch, patch))).astype(bool)
+    return np.where(visible_HW[..., None], image, HIDDEN_GREY).astype(np.uint8)
+
+
+def load_scenes(path: Path) -> Arrays:
+    """A segmentation record's scenes, checked."""
+    arrays = load_arrays(path, ["images_NHWC", "truth_NHW", "predicted_NHW", "classes"])
+    num_classes = len(arrays["classes"])
+    truth = np.where(arrays["truth_NHW"] == _IGNORED, 0, arrays["truth_NHW"])
+    check_range(path, {**arrays, "truth_NHW": truth}, "truth_NHW", below=num_classes)
+    check_range(path, arrays, "predicted_NHW", below=num_classes)
+    return arrays
+
+
+def segmented_scenes(scenes: dict[str, Arrays]) -> Figure:
+    """Image, truth and each method's prediction of the first scenes; methods share the scenes."""
+    first = next(iter(scenes.values()))
+    images, truth = first["images_NHWC"], first["truth_NHW"]
+    colours = class_colours(len(first["classes"]))
+    shown = range(min(len(images), _SCENES))
+    rows, notes = [], []
+    for n in shown:
+        predictions = [arrays["predicted_NHW"][n] for arrays in scenes.values()]
+        labels = [truth[n], *predictions]
+        rows.append([images[n], *(_tinted(images[n], label, colours) for label in labels)])
+        notes.append(["", "", *(_agreement(truth[n], labels) for labels in predictions)])
+    figure = mosaic(rows, titles=["image", "truth", *scenes], notes=notes)
+    maps = [truth[shown], *(arrays["predicted_NHW"][shown] for arrays in scenes.values())]
+    present = sorted({int(i) for labels in maps for i in np.unique(labels)} - {_IGNORED})
+    handles = [Patch(color=colours[i] / 255, label=str(first["classes"][i])) for i in present]
+    ignored = Patch(color=(HIDDEN_GREY / 255,) * 3, label="not labelled")
+    add_legend(figure, [*handles, ignored] if (truth[shown] == _IGNORED).any() else handles)
+    return figure
+
+
+def _tinted(image: Image, labels_HW: NDArray[np.generic], colours: Image) -> Image:
+    """The image under its class colours; what the truth ignores is grey."""
+    ignored_HW = labels_HW == _IGNORED
+    tint = colours[np.where(ignored_HW, 0, labels_HW)].astype(float)
+    tint[ignored_HW] = HIDDEN_GREY
+    return np.asarray(_TINT * tint + (1 - _TINT) * image, dtype=np.uint8)
+
+
+def _agreement(truth_HW: NDArray[np.generic], predicted_HW: NDArray[np.generic]) -> str:
+    counted = truth_HW != _IGNORED
+    if not counted.any():
+        return ""
+    return f"{100 * np.mean(predicted_HW[counted] == truth_HW[counted]):.0f} % of pixels right"
+
+
+def add_legend(figure: Figure, handles: list[Patch]) -> None:
+    """A legend below the picture, in as many rows as it needs; the saved page grows to hold it."""
+    figure.legend(
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=(0, 0),
+        borderaxespad=0.6,
+        ncols=8,
+        fontsize=8,
+        handlelength=1.0,
+        handleheight=1.0,
+        columnspacing=1.2,
+    )

@@ -1,0 +1,138 @@
+"""Curves of a pre-training run and bars of the scores."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
+
+from micl_bench.record import Result
+from micl_bench.report.metrics import headline_metrics, interval, method_rank, metric_name, task_rank
+from micl_bench.report.palette import FAINT, INK, PAGE_INCHES, method_colours
+
+Rows = list[dict[str, Any]]
+_SMOOTH_FROM = 60
+"""Losses of more steps are drawn faintly, with their running mean above."""
+_TASK_WORDS = {"knn": "k-NN", "linear": "linear", "finetune": "fine-tuned"}
+
+
+def training_curves(runs: dict[str, tuple[str, Rows]]) -> Figure:
+    """Loss and k-NN accuracy over steps; `runs` maps a run's label to its method and metric log."""
+    figure = Figure(figsize=(PAGE_INCHES, 3.3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    colours = method_colours({method for method, _ in runs.values()})
+    for label, (method, rows) in runs.items():
+        _draw_loss(left, label, rows, colours[method])
+        _draw_knn(right, label, rows, colours[method])
+    left.set(title="Pre-training loss", xlabel="step", ylabel="loss")
+    right.set(title="k-NN on held-out images, as it trains", xlabel="step", ylabel="top-1 [%]")
+    for axes in (left, right):
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend()
+    return figure
+
+
+def _draw_loss(axes: Axes, label: str, rows: Rows, colour: str) -> None:
+    series = pd.DataFrame([row for row in rows if "loss" in row], columns=["step", "loss"])
+    if len(series) < _SMOOTH_FROM:
+        axes.plot(series["step"], series["loss"], color=colour, label=label)
+        return
+    window = len(series) // 20
+    axes.plot(series["step"], series["loss"], color=colour, alpha=0.25, linewidth=0.8)
+    mean = series["loss"].rolling(window, min_periods=1, center=True).mean()
+    axes.plot(series["step"], mean, color=colour, label=f"{label}, mean of {window} rows")
+
+
+def _draw_knn(axes: Axes, label: str, rows: Rows, colour: str) -> None:
+    series = pd.DataFrame([row for row in rows if "knn_top1" in row], columns=["step", "knn_top1"])
+    if series.empty:
+        return
+    steps, scores = series["step"].to_numpy(), series["knn_top1"].to_numpy()
+    axes.plot(steps, scores, "o-", color=colour, markersize=4, label=label)
+    _annotate(axes, f"{scores[-1]:.1f}", (steps[-1], scores[-1]), (0, 6))
+    if steps[0] == 0:
+        axes.axhline(scores[0], color=FAINT, linestyle="--", linewidth=1)
+        _annotate(axes, f"random weights {scores[0]:.1f}", (steps[-1], scores[0]), (0, 3))
+    axes.margins(y=0.12)
+
+
+def _annotate(axes: Axes, text: str, place: tuple[float, float], offset: tuple[int, int]) -> None:
+    axes.annotate(
+        text, place, xytext=offset, textcoords="offset points", ha="right", color=INK, fontsize=8
+    )
+
+
+def score_bars(results: list[Result]) -> Figure:
+    """Headline scores, one group of bars for each task and data set; `results` come newest first.
+
+    Whiskers are 95 % intervals, where the metric has one.
+    """
+    scores = _scores(results)
+    methods = sorted({method for found in scores.values() for method in found}, key=method_rank)
+    colours = method_colours(set(methods))
+    figure = Figure(figsize=(PAGE_INCHES, 3.9), layout="constrained")
+    axes = figure.subplots()
+    width = 0.84 / len(methods)
+    for turn, method in enumerate(methods):
+        places = [i for i, found in enumerate(scores.values()) if method in found]
+        cells = [found[method] for found in scores.values() if method in found]
+        left = [place + (turn - (len(methods) - 1) / 2) * width for place in places]
+        _draw_bars(axes, left, cells, width=width, colour=colours[method], label=method)
+    axes.set_xticks(range(len(scores)), list(scores), fontsize=8 if len(scores) < 8 else 7)
+    axes.set_ylabel("score [%]")
+    axes.grid(visible=False, axis="x")
+    axes.tick_params(axis="x", length=0)
+    axes.margins(x=0.01)
+    axes.set_ylim(0, min(112, max(axes.get_ylim()[1] * 1.08, 10)))
+    figure.legend(loc="outside upper left", ncols=6)
+    return figure
+
+
+def _scores(results: list[Result]) -> dict[str, dict[str, tuple[Result, str]]]:
+    """By group label, then by method: the newest record and the metric to draw."""
+    scores: dict[str, dict[str, tuple[Result, str]]] = {}
+    for result in sorted(results, key=lambda result: (task_rank(result.task), result.data.name)):
+        for metric in headline_metrics(list(result.metrics)):
+            task = _TASK_WORDS.get(result.task, "")
+            label = "\n".join(filter(None, [result.data.name, task, metric_name(metric)]))
+            scores.setdefault(label, {}).setdefault(result.method, (result, metric))
+    return scores
+
+
+def _draw_bars(
+    axes: Axes,
+    left: list[float],
+    cells: list[tuple[Result, str]],
+    *,
+    width: float,
+    colour: str,
+    label: str,
+) -> None:
+    values = np.array([result.metrics[metric] for result, metric in cells])
+    bounds = [interval(result, metric) for result, metric in cells]
+    bounds_or_value = [bound or (value, value) for bound, value in zip(bounds, values, strict=True)]
+    low, high = np.array(bounds_or_value).T
+    axes.bar(left, values, width * 0.94, color=colour, label=label)
+    measured = [bound is not None for bound in bounds]
+    axes.errorbar(
+        np.array(left)[measured],
+        values[measured],
+        yerr=np.maximum([values - low, high - values], 0)[:, measured],
+        fmt="none",
+        ecolor="#333333",
+        elinewidth=0.9,
+        capsize=2,
+    )
+    for place, value, top in zip(left, values, high, strict=True):
+        axes.annotate(
+            f"{value:.1f}",
+            (place, top),
+            xytext=(0, 2),
+            textcoords="offset points",
+            ha="center",
+            fontsize=6.5,
+            color=INK,
+        )

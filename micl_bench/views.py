@@ -1,0 +1,50 @@
+"""Views of an image: disjoint random subsets of its patches (METHOD, step 1).
+
+Shapes: N images, L patches, V views, K patches a view.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from micl_bench.errors import InputError
+
+# floor(L * (1 - mask_ratio)) is meant in real numbers: 1 - 0.9 is a little under 0.1 in binary, and
+# 10 * (1 - 0.9) must give 1, not 0. One part in a million is far under one patch and over rounding.
+_ROUNDING = 1e-6
+
+
+def patches_per_view(num_patches: int, *, num_views: int = 2, mask_ratio: float) -> int:
+    """K = floor(L * (1 - mask_ratio)) // V; 24, 19, 9 for L = 196, V = 2, ratio 0.75, 0.8, 0.9.
+
+    Raises:
+        InputError: fewer than two views, a ratio outside [0, 1), or no patch left for a view.
+    """
+    if num_views < 2:
+        raise InputError(f"num_views is {num_views}; contrasting needs 2 or more")
+    if not 0.0 <= mask_ratio < 1.0:
+        raise InputError(f"mask_ratio is {mask_ratio}; it must be at least 0 and below 1")
+    kept = math.floor(num_patches * (1.0 - mask_ratio) + _ROUNDING) // num_views
+    if kept < 1:
+        raise InputError(
+            f"mask_ratio {mask_ratio} leaves no patch for each of {num_views} views of {num_patches} "
+            "patches; lower mask_ratio or num_views"
+        )
+    return kept
+
+
+def sample_views(noise_NL: Tensor, *, num_views: int = 2, mask_ratio: float) -> Tensor:
+    """Choose the visible patches of every view: indices by ascending noise, split in order.
+
+    Args:
+        noise_NL: independent noise, one number a patch; its order is the random permutation.
+
+    Returns:
+        keep_NVK, int64 patch indices in row-major order of the grid; an image's views are disjoint.
+    """
+    N, L = noise_NL.shape
+    K = patches_per_view(L, num_views=num_views, mask_ratio=mask_ratio)
+    # Stable, so that equal noise gives the same views on every device.
+    order_NL = torch.argsort(noise_NL, dim=1, stable=True)
+    return order_NL[:, : num_views * K].reshape(N, num_views, K)
