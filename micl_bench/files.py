@@ -67,3 +67,14 @@ def digest_files(root: Path, paths: Iterable[Path]) -> str:
     for path in sorted(paths):
         digest.update(f"{path.relative_to(root).as_posix()}\0{digest_file(path)}\n".encode())
     return digest.hexdigest()
+
+
+def digest_listing(root: Path, paths: Iterable[Path]) -> str:
+    """SHA-256 over relative names and sizes, in sorted order.
+
+    Tells data sets apart without reading ImageNet's 140 GB; it does not see a flipped byte.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        digest.update(f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}\n".encode())
+    return digest.hexdigest()

@@ -12,11 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, TaskID, TextColumn
+from rich.progress import Progress as Bars
+
 from micl_bench.files import atomic_write
 
 _LINE_EVERY_SECONDS = 10.0
-_DRAW_EVERY_SECONDS = 0.1
-_BAR_CELLS = 24
 
 _outer: Callable[[], str] | None = None
 
@@ -38,7 +41,9 @@ def inside(describe: Callable[[], str]) -> Iterator[None]:
 
 
 def clock(seconds: float) -> str:
-    """Seconds as `m:ss`, or `h:mm:ss` from an hour on."""
+    """Seconds as `m:ss`, or `h:mm:ss` from an hour on; `?` where they are unknown."""
+    if seconds == float("inf"):
+        return "?"
     minutes, rest = divmod(int(seconds + 0.5), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
@@ -53,19 +58,34 @@ class Progress:
                 progress.step("top-1 91.2 %")
     """
 
-    def __init__(self, label: str, *, total: int, done: int = 0) -> None:
+    def __init__(self, label: str, *, total: int, done: int = 0, quiet: bool = False) -> None:
         self.label, self.total, self.done = label, total, done
         self._first, self._note, self._start = done, "", time.monotonic()
-        self._live = sys.stderr.isatty()
-        self._next_draw = self._start if self._live else self._start + _LINE_EVERY_SECONDS
+        self._quiet, self._live = quiet, sys.stderr.isatty()
+        self._next_line = self._start + _LINE_EVERY_SECONDS
 
     def __enter__(self) -> "Progress":
+        if self._live and not self._quiet:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(24),
+                TextColumn("{task.fields[state]}"),
+            )
+            self._bar = Bars(*columns, console=Console(stderr=True))
+            self._bar.add_task(escape(self.label), total=self.total, completed=self.done, state="")
+            self._bar.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._draw(last=kind is None)
+        if self._quiet:
+            return
         if self._live:
-            sys.stderr.write("\n")
+            self._bar.update(
+                TaskID(0), completed=self.done, state=escape(self._state(kind is None))
+            )
+            self._bar.stop()
+        elif kind is None:
+            say(f"{self.label}  {self._state(True)}")
 
     @property
     def seconds_left(self) -> float:
@@ -77,29 +97,19 @@ class Progress:
     def step(self, note: str = "") -> None:
         """Count one step; `note` is a few words on the latest state."""
         self.done, self._note = self.done + 1, note
-        if time.monotonic() >= self._next_draw:
-            self._draw()
-
-    def _draw(self, *, last: bool = False) -> None:
-        every = _DRAW_EVERY_SECONDS if self._live else _LINE_EVERY_SECONDS
-        self._next_draw = time.monotonic() + every
+        if self._quiet:
+            return
         if self._live:
-            sys.stderr.write(f"\r\x1b[K{self._line(last)}")
-            sys.stderr.flush()
-        else:
-            say(self._line(last))
+            self._bar.update(TaskID(0), completed=self.done, state=escape(self._state(False)))
+        elif time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + _LINE_EVERY_SECONDS
+            say(f"{self.label}  {self._state(False)}")
 
-    def _line(self, last: bool) -> str:
-        share = self.done / self.total if self.total else 1.0
-        full = round(share * _BAR_CELLS)
-        if last:
-            left = f"took {clock(time.monotonic() - self._start)}"
-        elif self.done == self._first:
-            left = "starting"
-        else:
-            left = f"{clock(self.seconds_left)} left"
-        bar = "━" * full + "╌" * (_BAR_CELLS - full)
-        parts = [f"{self.label} {bar} {share:4.0%}", left, self._note, _outer() if _outer else ""]
+    def _state(self, finished: bool) -> str:
+        elapsed = time.monotonic() - self._start
+        time_word = f"took {clock(elapsed)}" if finished else f"{clock(self.seconds_left)} left"
+        share = f"{self.done / self.total if self.total else 1.0:4.0%}"
+        parts = [share, time_word, self._note, "" if finished or not _outer else _outer()]
         return "  ".join(part for part in parts if part)
 
 
@@ -108,6 +118,7 @@ class MetricLog:
 
     def __init__(self, path: Path, *, first_step: int = 0) -> None:
         kept = [json.dumps(row) + "\n" for row in read_metrics(path) if row["step"] < first_step]
+        self._path = path
         atomic_write(path, "".join(kept).encode())
         self._file = path.open("a", encoding="utf-8")
 
@@ -115,6 +126,10 @@ class MetricLog:
         """Write one row; it holds at least `step`."""
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Every row written so far, those of earlier processes included."""
+        return read_metrics(self._path)
 
     def close(self) -> None:
         """Close the file."""

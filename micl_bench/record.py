@@ -28,7 +28,7 @@ class DataSet:
     split: str
     images: int
     digest: str
-    """SHA-256 over the sorted relative file names and their bytes."""
+    """SHA-256 over the sorted relative file names and sizes."""
     stands_for: str = ""
     """The public set an embedded one stands in for; empty for a real set. Tables must say it."""
 
@@ -95,7 +95,10 @@ def read_result(path: Path) -> Result:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         schema, identity = content.pop("schema"), content.pop("id")
-        data, checkpoint = DataSet(**content.pop("data")), CheckpointInfo(**content.pop("checkpoint"))
+        data, checkpoint = (
+            DataSet(**content.pop("data")),
+            CheckpointInfo(**content.pop("checkpoint")),
+        )
         result = Result(data=data, checkpoint=checkpoint, **content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not a result record: {error}") from error

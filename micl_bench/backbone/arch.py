@@ -59,10 +59,38 @@ _KNOWN = {
     for arch in (
         # Small enough to pre-train and evaluate in minutes on two CPU cores.
         Arch(name="vit_demo_patch4_32", img_size=32, patch_size=4, width=128, depth=4, num_heads=4),
-        Arch(name="vit_small_patch16_224", img_size=224, patch_size=16, width=384, depth=12, num_heads=6),
-        Arch(name="vit_base_patch16_224", img_size=224, patch_size=16, width=768, depth=12, num_heads=12),
-        Arch(name="vit_large_patch16_224", img_size=224, patch_size=16, width=1024, depth=24, num_heads=16),
-        Arch(name="vit_huge_patch14_224", img_size=224, patch_size=14, width=1280, depth=32, num_heads=16),
+        Arch(
+            name="vit_small_patch16_224",
+            img_size=224,
+            patch_size=16,
+            width=384,
+            depth=12,
+            num_heads=6,
+        ),
+        Arch(
+            name="vit_base_patch16_224",
+            img_size=224,
+            patch_size=16,
+            width=768,
+            depth=12,
+            num_heads=12,
+        ),
+        Arch(
+            name="vit_large_patch16_224",
+            img_size=224,
+            patch_size=16,
+            width=1024,
+            depth=24,
+            num_heads=16,
+        ),
+        Arch(
+            name="vit_huge_patch14_224",
+            img_size=224,
+            patch_size=14,
+            width=1280,
+            depth=32,
+            num_heads=16,
+        ),
     )
 }
 

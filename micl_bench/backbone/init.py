@@ -44,7 +44,9 @@ def init_mae_(vit: VisionTransformer, *, generator: torch.Generator | None = Non
             nn.init.zeros_(module.bias)
     projection = vit.patch_embed.proj
     # As one matrix over a flattened patch: the fans of a convolution would count its positions.
-    nn.init.xavier_uniform_(projection.weight.view(projection.weight.shape[0], -1), generator=generator)
+    nn.init.xavier_uniform_(
+        projection.weight.view(projection.weight.shape[0], -1), generator=generator
+    )
     nn.init.zeros_(projection.bias)
     nn.init.normal_(vit.cls_token, std=0.02, generator=generator)
     grid = vit.patch_embed.grid_size[0]

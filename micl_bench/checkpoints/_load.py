@@ -119,9 +119,7 @@ def load_classifier(
     return load_checkpoint(source, arch=arch).classifier(num_classes=num_classes)
 
 
-def _fill(
-    model: VisionTransformer, state: dict[str, Tensor], source: str
-) -> VisionTransformer:
+def _fill(model: VisionTransformer, state: dict[str, Tensor], source: str) -> VisionTransformer:
     expected = model.state_dict()
     missing = sorted(expected.keys() - state.keys())
     surplus = sorted(state.keys() - expected.keys())
@@ -133,7 +131,9 @@ def _fill(
     problems = [f"missing {name}" for name in missing]
     problems += [f"unexpected {name}" for name in surplus] + shapes
     if problems:
-        shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if problems[5:] else "")
+        shown = "; ".join(problems[:5]) + (
+            f"; and {len(problems) - 5} more" if problems[5:] else ""
+        )
         raise InputError(f"{source} does not fit the architecture: {shown}")
     model.load_state_dict(state)
     return model.eval()
@@ -143,7 +143,9 @@ def _random(name: str, seed: int) -> Checkpoint:
     arch = named_arch(name)
     model = arch.build()
     init_mae_(model, generator=torch.Generator().manual_seed(seed))
-    return _from_model(model, arch, source=f"random:{name}", layout="random", method="random weights")
+    return _from_model(
+        model, arch, source=f"random:{name}", layout="random", method="random weights"
+    )
 
 
 def _from_timm(name: str) -> Checkpoint:
@@ -157,7 +159,9 @@ def _from_timm(name: str) -> Checkpoint:
     state = {key: value for key, value in model.state_dict().items()}
     layout = plugins.find("checkpoints", "timm")
     arch = dataclasses.replace(
-        layout.convert(state, arch=None).arch, name=name.partition(".")[0], num_heads=model.blocks[0].attn.num_heads
+        layout.convert(state, arch=None).arch,
+        name=name.partition(".")[0],
+        num_heads=model.blocks[0].attn.num_heads,
     )
     return _from_model(model, arch, source=f"timm:{name}", layout="timm", method=name)
 

@@ -31,7 +31,9 @@ def read_safely(path: Path) -> dict[str, Any]:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path} is no readable checkpoint ({reason})") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path} holds a {type(content).__name__}; a dictionary of tensors is needed")
+        raise InputError(
+            f"{path} holds a {type(content).__name__}; a dictionary of tensors is needed"
+        )
     return content
 
 

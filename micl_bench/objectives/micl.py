@@ -54,7 +54,5 @@ class MiCL:
             shape = (images_NCHW.shape[0], backbone.patch_embed.num_patches)
             keep_NVK = self.views(torch.rand(shape, device=images_NCHW.device))
         features_NVD = encode_visible(backbone, images_NCHW, keep_NVK)[:, :, 0]
-        loss = micl_loss(
-            features_NVD, kappa=self.config.kappa, temperature=self.config.temperature
-        )
+        loss = micl_loss(features_NVD, kappa=self.config.kappa, temperature=self.config.temperature)
         return Output(loss, features_NVD)

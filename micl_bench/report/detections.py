@@ -92,7 +92,7 @@ def _draw_boxes(
         axes.text(
             *inside,
             f"{arrays['classes'][label]}{score}",
-            fontsize=6.5,
+            fontsize=7,
             va="top",
             color=INK if is_light(colours[label]) else "white",
             bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.0},

@@ -15,10 +15,10 @@ from micl_bench.report.detections import LEAST_SCORE, detected_scenes, load_dete
 from micl_bench.report.metrics import OURS, headline_metrics, method_rank
 from micl_bench.report.palette import STYLE
 from micl_bench.report.pictures import load_scenes, masked_views, segmented_scenes
-from micl_bench.report.plots import Rows, score_bars, training_curves
+from micl_bench.report.plots import Rows, drawable_metrics, score_bars, training_curves
 from micl_bench.report.selection import Selection
 
-_NOT_CHOSEN = "These are the first of the set, not chosen."
+_FIRST_ONES = "Shown are the first of those that the run saved."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,7 @@ def _add_bars(gallery: Gallery, selection: Selection) -> None:
         result
         for task in selection.tasks
         for result in selection.of_task(task)
-        if task != "pretrain" and headline_metrics(list(result.metrics))
+        if task != "pretrain" and drawable_metrics(result)
     ]
     if not scored:
         gallery.left_out.append("The bars of scores are left out: no record has a score to draw.")
@@ -113,8 +113,8 @@ def _add_views(gallery: Gallery, selection: Selection) -> None:
     for run in runs:
         if path := artifact_path(selection.path_of(run), run, "views"):
             caption = (
-                f"Images as {run.method} was trained on them: each view is one image "
-                f"with only its own patches, the rest hidden (grey). {_NOT_CHOSEN}"
+                f"Images as {run.method} sees them: each view keeps only its own patches, the "
+                f"rest is hidden (grey). {_FIRST_ONES}"
             )
             _add(gallery, "views", "What each view shows", caption, masked_views(path))
             return
@@ -157,7 +157,7 @@ def _add_scenes(gallery: Gallery, selection: Selection, task: str, results: list
                     f"{next(iter(loaded))} predicted."
                 )
     if loaded:
-        caption = f"{results[0].data.name}. {how.caption} {_NOT_CHOSEN}"
+        caption = f"{results[0].data.name}. {how.caption} {_FIRST_ONES}"
         name = "-".join([task, *(["2"] if any(p.name == task for p in gallery.pictures) else [])])
         _add(gallery, name, how.title, caption, how.draw(loaded))
 

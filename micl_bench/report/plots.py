@@ -1,5 +1,6 @@
 """Curves of a pre-training run and bars of the scores."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,25 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
 from micl_bench.record import Result
-from micl_bench.report.metrics import headline_metrics, interval, method_rank, metric_name, task_rank
+from micl_bench.report.metrics import (
+    headline_metrics,
+    interval,
+    method_rank,
+    metric_name,
+    task_rank,
+)
 from micl_bench.report.palette import FAINT, INK, PAGE_INCHES, method_colours
 
 Rows = list[dict[str, Any]]
+_Group = tuple[str, str, str]
 _SMOOTH_FROM = 60
 """Losses of more steps are drawn faintly, with their running mean above."""
-_TASK_WORDS = {"knn": "k-NN", "linear": "linear", "finetune": "fine-tuned"}
+_MOST_NUMBERS = 36
+"""Bars above whose number there is no room to write the scores on them."""
+_TASK_WORDS = {"knn": "k-NN", "linear": "linear", "finetune": "fine-tuned"} | dict.fromkeys(
+    ("robustness", "ade20k", "coco"), ""
+)
+"""What a group of bars says of its task beside data set and metric, which often say enough."""
 
 
 def training_curves(runs: dict[str, tuple[str, Rows]]) -> Figure:
@@ -80,8 +93,11 @@ def score_bars(results: list[Result]) -> Figure:
         places = [i for i, found in enumerate(scores.values()) if method in found]
         cells = [found[method] for found in scores.values() if method in found]
         left = [place + (turn - (len(methods) - 1) / 2) * width for place in places]
-        _draw_bars(axes, left, cells, width=width, colour=colours[method], label=method)
-    axes.set_xticks(range(len(scores)), list(scores), fontsize=8 if len(scores) < 8 else 7)
+        tops = _draw_bars(axes, left, cells, width=width, colour=colours[method], label=method)
+        if len(scores) * len(methods) <= _MOST_NUMBERS:
+            _write_values(axes, left, [r.metrics[metric] for r, metric in cells], tops)
+    labels = [_group_label(group) for group in scores]
+    axes.set_xticks(range(len(scores)), labels, fontsize=8 if len(scores) < 8 else 7)
     axes.set_ylabel("score [%]")
     axes.grid(visible=False, axis="x")
     axes.tick_params(axis="x", length=0)
@@ -91,15 +107,26 @@ def score_bars(results: list[Result]) -> Figure:
     return figure
 
 
-def _scores(results: list[Result]) -> dict[str, dict[str, tuple[Result, str]]]:
-    """By group label, then by method: the newest record and the metric to draw."""
-    scores: dict[str, dict[str, tuple[Result, str]]] = {}
+def drawable_metrics(result: Result) -> list[str]:
+    """The headline metrics that have a bar: the finite ones."""
+    metrics = headline_metrics(list(result.metrics))
+    return [metric for metric in metrics if math.isfinite(result.metrics[metric])]
+
+
+def _scores(results: list[Result]) -> dict[_Group, dict[str, tuple[Result, str]]]:
+    """By group, then by method: the newest record and the metric to draw."""
+    scores: dict[_Group, dict[str, tuple[Result, str]]] = {}
     for result in sorted(results, key=lambda result: (task_rank(result.task), result.data.name)):
-        for metric in headline_metrics(list(result.metrics)):
-            task = _TASK_WORDS.get(result.task, "")
-            label = "\n".join(filter(None, [result.data.name, task, metric_name(metric)]))
-            scores.setdefault(label, {}).setdefault(result.method, (result, metric))
+        for metric in drawable_metrics(result):
+            group = (result.task, result.data.name, metric)
+            scores.setdefault(group, {}).setdefault(result.method, (result, metric))
     return scores
+
+
+def _group_label(group: _Group) -> str:
+    task, data, metric = group
+    words = [data, _TASK_WORDS.get(task, task), metric_name(metric)]
+    return "\n".join(word for word in words if word)
 
 
 def _draw_bars(
@@ -110,7 +137,8 @@ def _draw_bars(
     width: float,
     colour: str,
     label: str,
-) -> None:
+) -> list[float]:
+    """Draw one method's bars; returns the height up to which each reaches with its whisker."""
     values = np.array([result.metrics[metric] for result, metric in cells])
     bounds = [interval(result, metric) for result, metric in cells]
     bounds_or_value = [bound or (value, value) for bound, value in zip(bounds, values, strict=True)]
@@ -126,7 +154,11 @@ def _draw_bars(
         elinewidth=0.9,
         capsize=2,
     )
-    for place, value, top in zip(left, values, high, strict=True):
+    return [float(top) for top in high]
+
+
+def _write_values(axes: Axes, left: list[float], values: list[float], tops: list[float]) -> None:
+    for place, value, top in zip(left, values, tops, strict=True):
         axes.annotate(
             f"{value:.1f}",
             (place, top),

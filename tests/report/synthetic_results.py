@@ -174,7 +174,7 @@ def _detection(folder: Path, method: str, noise: float) -> Result:
     images, maps, labels = _scenes()
     rng = np.random.default_rng(4)
     corners = np.array([[0, 0], [64, 0], [0, 64], [64, 64]])
-    boxes = np.concatenate([corners + [10, 2], corners + [56, 62]], axis=1).astype(float)
+    boxes = np.tile(corners, 2) + np.array([10.0, 2.0, 56.0, 62.0])
     masks = np.zeros((5, 4, 128, 128), dtype=bool)
     for n in range(5):
         for k, (left, top) in enumerate(corners):

@@ -1,0 +1,119 @@
+"""Semantic segmentation of the embedded scenes: UperNet on a ViT, in ADE20K's layout and protocol.
+
+    micl-bench eval segmentation --checkpoint FILE
+
+Or with mmengine alone: `Runner.from_cfg(Config.fromfile("downstream/embedded_upernet.py")).train()`.
+"""
+
+custom_imports = dict(imports=["micl_bench.openmmlab"], allow_failed_imports=False)
+default_scope = "mmseg"
+
+data_root = "data/embedded/embedded-ade20k"
+classes = tuple(f"digit_{digit}" for digit in range(10))
+crop, channels, steps = 64, 64, 150
+
+model = dict(
+    type="EncoderDecoder",
+    data_preprocessor=dict(
+        type="SegDataPreProcessor",
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+        pad_val=0,
+        seg_pad_val=255,
+        size=(crop, crop),
+    ),
+    backbone=dict(
+        type="MiCLViT", checkpoint="random:vit_demo_patch4_32", img_size=crop, drop_path=0.0
+    ),
+    decode_head=dict(
+        type="UPerHead",
+        in_channels=[128] * 4,
+        in_index=[0, 1, 2, 3],
+        pool_scales=(1, 2, 3, 6),
+        channels=channels,
+        dropout_ratio=0.1,
+        num_classes=len(classes),
+        norm_cfg=dict(type="BN"),
+        align_corners=False,
+        loss_decode=dict(type="CrossEntropyLoss", loss_weight=1.0),
+    ),
+    auxiliary_head=dict(
+        type="FCNHead",
+        in_channels=128,
+        in_index=2,
+        channels=channels,
+        num_convs=1,
+        concat_input=False,
+        dropout_ratio=0.1,
+        num_classes=len(classes),
+        norm_cfg=dict(type="BN"),
+        align_corners=False,
+        loss_decode=dict(type="CrossEntropyLoss", loss_weight=0.4),
+    ),
+    train_cfg=dict(),
+    test_cfg=dict(mode="whole"),
+)
+
+train_pipeline = [
+    dict(type="LoadImageFromFile"),
+    dict(type="LoadAnnotations"),
+    dict(type="RandomCrop", crop_size=(crop, crop)),
+    dict(type="PackSegInputs"),
+]
+val_pipeline = [
+    dict(type="LoadImageFromFile"),
+    dict(type="LoadAnnotations"),
+    dict(type="PackSegInputs"),
+]
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=0,
+    sampler=dict(type="InfiniteSampler", shuffle=True),
+    dataset=dict(
+        type="BaseSegDataset",
+        data_root=data_root,
+        data_prefix=dict(img_path="images/training", seg_map_path="annotations/training"),
+        metainfo=dict(classes=classes),
+        # Label 0 is background, which ADE20K's protocol ignores.
+        reduce_zero_label=True,
+        indices=None,
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = dict(
+    batch_size=12,
+    num_workers=0,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(
+        type="BaseSegDataset",
+        data_root=data_root,
+        data_prefix=dict(img_path="images/validation", seg_map_path="annotations/validation"),
+        metainfo=dict(classes=classes),
+        reduce_zero_label=True,
+        indices=None,
+        pipeline=val_pipeline,
+    ),
+)
+val_evaluator = dict(type="IoUMetric", iou_metrics=["mIoU"])
+
+optim_wrapper = dict(
+    type="OptimWrapper",
+    optimizer=dict(type="AdamW", lr=1e-3, betas=(0.9, 0.999), weight_decay=0.05),
+    clip_grad=dict(max_norm=1.0),
+    # No decay of norms, biases, positions and [CLS].
+    paramwise_cfg=dict(
+        norm_decay_mult=0.0,
+        bias_decay_mult=0.0,
+        flat_decay_mult=0.0,
+        custom_keys={"pos_embed": dict(decay_mult=0.0), "cls_token": dict(decay_mult=0.0)},
+    ),
+)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=15),
+    dict(type="PolyLR", power=1.0, eta_min=0.0, by_epoch=False, begin=15, end=steps),
+]
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=steps, val_interval=steps)
+val_cfg = dict(type="ValLoop")
+default_hooks = dict(logger=dict(type="LoggerHook", interval=10), checkpoint=None)
+log_processor = dict(by_epoch=False)

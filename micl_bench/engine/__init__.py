@@ -1,0 +1,1 @@
+"""The loops: pre-training, supervised training, feature extraction, nearest neighbours, resume."""

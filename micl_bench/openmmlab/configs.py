@@ -1,0 +1,152 @@
+"""From a plain mmengine config file to one that names checkpoint, data and seed, checked beforehand.
+
+A config can be used here if it has `data_root` at its top, which every path of the data set begins
+with, and `model.backbone` of type `MiCLViT`.
+"""
+
+import ast
+import importlib.util
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+
+from micl_bench.errors import InputError
+from micl_bench.record import visible_path
+
+_PACKAGES = {"mmseg": "onedl-mmsegmentation", "mmdet": "onedl-mmdetection"}
+
+
+def resolve(
+    path: Path, *, checkpoint: str, data: Path, seed: int, overrides: Sequence[str]
+) -> Config:
+    """Read a config, apply `a.b=value` overrides, put checkpoint, data and seed in, check the paths.
+
+    Raises:
+        InputError: unreadable config, unknown key, missing data, or a config that would unpickle.
+    """
+    config = _read(path)
+    for override in overrides:
+        _apply(config, override)
+    _check_model(config, path)
+    config.model.backbone.checkpoint = checkpoint
+    config = _with_data(config, path, data)
+    # CUDA has no deterministic kernel for some of the operators; on CPU all of them have.
+    config.randomness = {"seed": seed, "deterministic": not torch.cuda.is_available()}
+    _refuse_pickles(config, path)
+    for name in ("train_dataloader", "val_dataloader"):
+        for problem in _missing_paths(config[name].dataset):
+            raise InputError(f"{problem}; {path.name} needs it below {data}")
+    return config
+
+
+def as_json(config: Config) -> dict[str, Any]:
+    """The config as plain values that JSON can hold."""
+    return json.loads(json.dumps(config.to_dict(), default=str))
+
+
+def _read(path: Path) -> Config:
+    if not path.is_file():
+        raise InputError(f"no config file at {path}")
+    try:
+        return Config.fromfile(path)
+    except InputError:
+        raise
+    # A config is a program: it can raise anything.
+    except Exception as error:
+        raise InputError(f"{path} is no config that mmengine can read: {error}") from error
+
+
+def _apply(config: Config, override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise InputError(f"override {override!r} is not of the form a.b=value")
+    node: Any = config
+    for number, part in enumerate(parts := key.split(".")):
+        known = _children(node)
+        if part not in known:
+            place = ".".join(parts[:number]) or "the config"
+            raise InputError(f"{place} has no {part!r} ({override}); it has {', '.join(known)}")
+        node = node[int(part)] if isinstance(node, list) else node[part]
+    config.merge_from_dict({key: _value(text)})
+
+
+def _children(node: Any) -> list[str]:
+    if isinstance(node, list):
+        return [str(index) for index in range(len(node))]
+    return list(node.keys()) if isinstance(node, dict | Config) else []
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _check_model(config: Config, path: Path) -> None:
+    scope = config.get("default_scope")
+    if scope not in _PACKAGES:
+        raise InputError(f"{path} has default_scope {scope!r}; known: {', '.join(_PACKAGES)}")
+    if importlib.util.find_spec(scope) is None:
+        raise InputError(
+            f"{path} needs {_PACKAGES[scope]}, which is not installed: "
+            "pip install 'micl-bench[openmmlab]'"
+        )
+    backbone = config.get("model", {}).get("backbone", {})
+    if backbone.get("type") != "MiCLViT":
+        raise InputError(f"{path} has no model.backbone of type MiCLViT to put the checkpoint in")
+
+
+def _with_data(config: Config, path: Path, data: Path) -> Config:
+    """Replace the config's own `data_root` wherever a path begins with it."""
+    old = config.get("data_root")
+    if not old:
+        raise InputError(f"{path} has no data_root at its top to put the data folder in")
+    if not data.is_dir():
+        raise InputError(f"no data folder at {data}")
+    moved = _replaced(config.to_dict(), old.rstrip("/"), visible_path(data))
+    return Config(moved, filename=config.filename)
+
+
+def _replaced(node: Any, old: str, new: str) -> Any:
+    if isinstance(node, dict):
+        return {key: _replaced(value, old, new) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return type(node)(_replaced(value, old, new) for value in node)
+    if isinstance(node, str) and (node == old or node.startswith(f"{old}/")):
+        return new + node[len(old) :]
+    return node
+
+
+def _refuse_pickles(config: Config, path: Path) -> None:
+    """mmengine's own loading would run code from a file; weights come by `checkpoint` alone."""
+    asked = [key for key in ("load_from", "resume") if config.get(key)]
+    asked += [f"type={node['type']}" for node in _dicts(config) if node.get("type") == "Pretrained"]
+    if asked:
+        raise InputError(
+            f"{path} asks mmengine to load weights ({', '.join(asked)}), which would unpickle them; "
+            "remove it and give the file as the checkpoint"
+        )
+
+
+def _dicts(node: Any) -> Iterator[Any]:
+    if isinstance(node, dict | Config):
+        yield node
+        node = list(node.values())
+    if isinstance(node, list | tuple):
+        for value in node:
+            yield from _dicts(value)
+
+
+def _missing_paths(dataset: Any) -> Iterator[str]:
+    root = Path(dataset.get("data_root") or "")
+    for prefix in dataset.get("data_prefix", {}).values():
+        if not (root / prefix).is_dir():
+            yield f"no folder at {root / prefix}"
+    annotations = dataset.get("ann_file")
+    if annotations and not (root / annotations).is_file():
+        yield f"no annotations file at {root / annotations}"

@@ -1,0 +1,90 @@
+"""The first predictions of an evaluation as plain arrays, for a report to draw.
+
+Shapes: N images, H x W pixels, C colours, D detections, T true objects, 4 box corners (x1, y1, x2,
+y2 in pixels). Label 255 is ignored; smaller pictures are padded to the largest, below and right.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from micl_bench.files import atomic_path
+
+_MIN_SCORE = 0.05
+_MAX_DETECTIONS = 20
+_IGNORED = 255
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def write_predictions(path: Path, samples: Sequence[Any], classes: Sequence[str]) -> None:
+    """Write the data samples of mmsegmentation or mmdetection as `.npz` without pickled objects."""
+    arrays = _segmentation(samples) if "pred_sem_seg" in samples[0] else _detection(samples)
+    pictures = [np.asarray(Image.open(sample.img_path).convert("RGB")) for sample in samples]
+    arrays |= {"images_NHWC": _stack(pictures, 0), "classes": np.array(classes, dtype=np.str_)}
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def _segmentation(samples: Sequence[Any]) -> Arrays:
+    named = {"truth_NHW": "gt_sem_seg", "predicted_NHW": "pred_sem_seg"}
+    return {
+        name: _stack([sample.get(field).data[0].cpu().numpy() for sample in samples], _IGNORED)
+        for name, field in named.items()
+    }
+
+
+def _detection(samples: Sequence[Any]) -> Arrays:
+    found = [_best(sample.pred_instances) for sample in samples]
+    arrays = {
+        **_objects(found, box="box_D4", label="label_D", image="image_D", mask="mask_DHW"),
+        "score_D": np.concatenate([_numpy(objects.scores) for objects in found]),
+    }
+    truth = [sample.gt_instances for sample in samples]
+    return arrays | _objects(
+        truth,
+        box="truth_box_T4",
+        label="truth_label_T",
+        image="truth_image_T",
+        mask="truth_mask_THW",
+    )
+
+
+def _best(instances: Any) -> Any:
+    """Detections are sorted by score."""
+    return instances[instances.scores >= _MIN_SCORE][:_MAX_DETECTIONS]
+
+
+def _objects(per_image: Sequence[Any], *, box: str, label: str, image: str, mask: str) -> Arrays:
+    counts = [len(objects) for objects in per_image]
+    masks = [mask_HW for objects in per_image for mask_HW in _masks(objects)]
+    return {
+        box: np.concatenate([_numpy(objects.bboxes) for objects in per_image]),
+        label: np.concatenate([_numpy(objects.labels) for objects in per_image]),
+        image: np.repeat(np.arange(len(per_image)), counts),
+        mask: _stack(masks, 0).astype(bool) if masks else np.zeros((0, 0, 0), dtype=bool),
+    }
+
+
+def _masks(objects: Any) -> NDArray[np.uint8]:
+    masks = objects.masks
+    array = masks.to_ndarray() if hasattr(masks, "to_ndarray") else _numpy(masks)
+    return array.astype(np.uint8)
+
+
+def _numpy(values: Any) -> NDArray[Any]:
+    """An array of a tensor, an array, or mmdetection's boxes."""
+    values = getattr(values, "tensor", values)
+    return values.cpu().numpy() if hasattr(values, "cpu") else np.asarray(values)
+
+
+def _stack(arrays: Sequence[NDArray[Any]], fill: int) -> NDArray[np.uint8]:
+    height, width = (max(array.shape[axis] for array in arrays) for axis in (0, 1))
+    stacked = np.full((len(arrays), height, width, *arrays[0].shape[2:]), fill, dtype=np.uint8)
+    for target, array in zip(stacked, arrays, strict=True):
+        target[: array.shape[0], : array.shape[1]] = array
+    return stacked

@@ -1,0 +1,170 @@
+"""Train and evaluate one mmsegmentation or mmdetection config with a checkpoint's ViT.
+
+The libraries' own runner, data sets, heads and metrics do the work. What is added: checks before
+anything starts, a quiet terminal with one progress bar, the same result for the same seed, and no
+trace in the process afterwards, so that runs of both libraries can follow one another.
+"""
+
+import dataclasses
+import itertools
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
+
+from micl_bench.checkpoints import load_checkpoint
+from micl_bench.errors import InputError
+from micl_bench.log import Progress
+from micl_bench.openmmlab.configs import as_json, resolve
+from micl_bench.openmmlab.predictions import write_predictions
+from micl_bench.openmmlab.watch import Watch
+from micl_bench.record import CheckpointInfo
+
+_NUM_SAMPLES = 6
+# The libraries' names and ours; COCO's are fractions, and -1 where there is nothing to measure.
+_PERCENTAGES = {"mIoU": "mIoU", "mAcc": "mAcc", "aAcc": "aAcc"}
+_FRACTIONS = {
+    f"coco/{kind}_mAP{library}": f"{name}_AP{ours}"
+    for kind, name in (("bbox", "box"), ("segm", "mask"))
+    for library, ours in (("", ""), ("_50", "50"), ("_75", "75"))
+}
+_runs = itertools.count()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What one run measured, and what it needs to be traced."""
+
+    metrics: dict[str, float]
+    """Percentages: `mIoU`, `mAcc`, `aAcc`, or `box_AP`, `mask_AP` and both at IoU 0.5 and 0.75."""
+    arch: str
+    method: str
+    checkpoint: CheckpointInfo
+    config: dict[str, Any]
+    """The config as it ran, overrides applied, as plain values; the same for every `work_dir`."""
+    images: int
+    """Evaluated images."""
+    classes: tuple[str, ...]
+    predictions: Path
+    """`.npz` of the first images with truth and predictions."""
+    log: Path
+    """Everything the libraries printed."""
+
+
+def run(
+    config: Path,
+    *,
+    checkpoint: str,
+    data: Path,
+    work_dir: Path,
+    seed: int,
+    overrides: Sequence[str] = (),
+    label: str | None = None,
+) -> Outcome:
+    """Train on the config's training split, evaluate on its validation split.
+
+    Args:
+        config: mmengine config file with `default_scope` mmseg or mmdet.
+        checkpoint: a file of any supported layout, `timm:NAME` or `random:ARCH`.
+        data: folder that takes the place of the config's `data_root`.
+        work_dir: for log and predictions; made if missing.
+        overrides: `a.b=value`; the key must be there already.
+        label: in front of the progress bar; the config's name if None.
+
+    Raises:
+        InputError: bad config, override, checkpoint or data, before training starts; or a loss that
+            is no number.
+    """
+    loaded = load_checkpoint(checkpoint)
+    source = loaded.info.source
+    work_dir.mkdir(parents=True, exist_ok=True)
+    log_path, terminal = work_dir / "openmmlab.log", sys.stderr
+    with log_path.open("w", encoding="utf-8") as log, _no_trace():
+        with _quiet(log):
+            resolved = resolve(
+                config, checkpoint=source, data=data, seed=seed, overrides=overrides
+            )
+            runner = _build(resolved, work_dir)
+            total = runner.train_loop.max_iters + len(runner.val_loop.dataloader)
+        with Progress(label or config.stem, total=total) as progress, _quiet(log):
+            watch = Watch(progress, terminal, num_samples=_NUM_SAMPLES)
+            runner.register_hook(watch)
+            runner.train()
+        dataset = runner.val_loop.dataloader.dataset
+        classes = tuple(dataset.metainfo["classes"])
+    predictions = work_dir / "predictions.npz"
+    write_predictions(predictions, watch.samples, classes)
+    return Outcome(
+        metrics=_our_metrics(watch.metrics),
+        arch=loaded.arch.name,
+        method=loaded.method,
+        checkpoint=loaded.info,
+        config=as_json(resolved),
+        images=len(dataset),
+        classes=classes,
+        predictions=predictions,
+        log=log_path,
+    )
+
+
+def _build(config: Config, work_dir: Path) -> Runner:
+    config = config.copy()
+    config.work_dir = str(work_dir)
+    # mmengine keys its global state by this name, and its own has seconds as the finest part.
+    config.experiment_name = f"micl-bench-{os.getpid()}-{next(_runs)}"
+    return Runner.from_cfg(config)
+
+
+def _our_metrics(metrics: dict[str, float]) -> dict[str, float]:
+    ours = {_PERCENTAGES[name]: value for name, value in metrics.items() if name in _PERCENTAGES}
+    for name, value in metrics.items():
+        if name in _FRACTIONS and value >= 0:
+            # COCO's metric rounds to three digits; the product must not bring others back.
+            ours[_FRACTIONS[name]] = round(100 * value, 1)
+    if not ours:
+        raise InputError(
+            f"the config's evaluator gives {', '.join(metrics) or 'nothing'}; "
+            "IoUMetric or CocoMetric is needed"
+        )
+    return ours
+
+
+@contextmanager
+def _quiet(log: TextIO) -> Iterator[None]:
+    """Send all that the libraries print, log and warn to a file."""
+    with redirect_stdout(log), redirect_stderr(log):
+        yield
+
+
+@contextmanager
+def _no_trace() -> Iterator[None]:
+    """Put back what mmengine changes for the whole process: its instances and torch's switches."""
+    with ExitStack() as stack:
+        for kind in (DefaultScope, MMLogger, MessageHub, Visualizer):
+            stack.callback(setattr, kind, "_instance_dict", kind._instance_dict.copy())
+        cudnn = torch.backends.cudnn
+        stack.callback(setattr, cudnn, "deterministic", cudnn.deterministic)
+        stack.callback(setattr, cudnn, "benchmark", cudnn.benchmark)
+        stack.callback(
+            torch.use_deterministic_algorithms,
+            torch.are_deterministic_algorithms_enabled(),
+            warn_only=torch.is_deterministic_algorithms_warn_only_enabled(),
+        )
+        stack.callback(_close_logs, set(MMLogger._instance_dict))
+        yield
+
+
+def _close_logs(kept: set[str]) -> None:
+    """Close the log files of the loggers that the run made."""
+    for name in MMLogger._instance_dict.keys() - kept:
+        for handler in MMLogger._instance_dict[name].handlers:
+            handler.close()

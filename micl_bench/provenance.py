@@ -1,0 +1,115 @@
+"""Who measured what, where and when: the parts of a record that are the same for every task."""
+
+import functools
+import os
+import platform
+import subprocess
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from micl_bench.files import digest_json
+from micl_bench.record import CheckpointInfo, DataSet, Result, utc_now
+
+_PACKAGES = (
+    "numpy",
+    "pillow",
+    "scikit-learn",
+    "timm",
+    "torch",
+    "torchvision",
+    "onedl-mmcv",
+    "onedl-mmdetection",
+    "onedl-mmengine",
+    "onedl-mmsegmentation",
+)
+
+
+class Measurement:
+    """Starts the clock when made; `result` stops it and fills in everything but the number."""
+
+    def __init__(self, *, command: str, seed: int) -> None:
+        self.command, self.seed = command, seed
+        self._start, self._clock = utc_now(), time.monotonic()
+
+    def result(
+        self,
+        *,
+        task: str,
+        protocol: str,
+        method: str,
+        arch: str,
+        metrics: dict[str, float],
+        data: DataSet,
+        checkpoint: CheckpointInfo,
+        recipe: dict[str, Any],
+        artifacts: dict[str, str] | None = None,
+        seconds: float | None = None,
+    ) -> Result:
+        """The record of one measurement.
+
+        Args:
+            seconds: where a resumed run took longer than this process; else the clock's.
+        """
+        took = time.monotonic() - self._clock if seconds is None else seconds
+        return Result(
+            task=task,
+            protocol=protocol,
+            method=method,
+            arch=arch,
+            metrics=metrics,
+            data=data,
+            checkpoint=checkpoint,
+            recipe=recipe,
+            recipe_digest=digest_json(recipe),
+            seed=self.seed,
+            command=self.command,
+            code_version=code_version(),
+            environment=environment(),
+            start=self._start,
+            seconds=round(took, 3),
+            device_hours=round(took / 3600, 6),
+            artifacts=artifacts or {},
+        )
+
+
+@functools.cache
+def environment() -> dict[str, str]:
+    """Versions and hardware that can move a number or its time."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {**found, "processor": _processor(), "cores": str(os.cpu_count())}
+
+
+@functools.cache
+def code_version() -> str:
+    """Package version, and in a checkout its commit, `+changes` where files differ from it."""
+    version = metadata.version("micl-bench")
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return version
+    try:
+        commit = _git(root, "rev-parse", "--short=12", "HEAD")
+        changes = "+changes" if _git(root, "status", "--porcelain", "-uno") else ""
+    except (OSError, subprocess.CalledProcessError):
+        return version
+    return f"{version} ({commit}{changes})"
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ("git", "-C", str(root), *arguments)
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

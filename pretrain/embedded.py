@@ -1,0 +1,26 @@
+"""MiCL on the embedded digits: a ViT of 0.8 million parameters, for the demo and for first steps.
+
+Method: arXiv:2411.09858. Mask ratio and rate are ours: a 32-pixel digit has 64 patches of 4 x 4,
+and with 0.9 of them hidden, 3 patches a view would be left.
+
+    micl-bench data embedded --out work/data
+    micl-bench pretrain pretrain/embedded.py --data work/data/embedded --out work/micl
+"""
+
+from micl_bench.data.pixels import Pixels
+from micl_bench.engine.optim import OptimConfig
+from micl_bench.engine.recipe import PretrainRecipe
+from micl_bench.objectives.micl import MiCL
+
+recipe = PretrainRecipe(
+    arch="vit_demo_patch4_32",
+    objective=MiCL.Config(mask_ratio=0.5),
+    # A digit's place and handedness carry meaning: no crop, no flip, only the masking.
+    pixels=Pixels(img_size=32, crop_pct=1.0),
+    optim=OptimConfig(base_lr=1e-3, warmup_epochs=8),
+    batch_size=256,
+    epochs=75,
+    knn_every_epochs=5,
+    save_every_steps=10,
+    seed=42,
+)

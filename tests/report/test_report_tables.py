@@ -1,0 +1,116 @@
+import dataclasses
+import math
+from pathlib import Path
+
+from synthetic_results import result
+
+from micl_bench.record import Result
+from micl_bench.report.selection import select
+from micl_bench.report.tables import Table, build_table
+
+
+def _texts(table: Table) -> dict[str, list[str]]:
+    return {
+        row.label + row.footnote: [
+            (cell.text + ("*" if cell.best else "")) if cell else "" for cell in row.cells
+        ]
+        for row in table.rows
+    }
+
+
+def _on(day: int, **changes: object) -> Result:
+    return dataclasses.replace(result(**changes), start=f"2025-05-{day:02d}T10:00:00+00:00")
+
+
+def test_ours_first_and_best_marked() -> None:
+    table = build_table(
+        [
+            result(method="alpha", metrics={"top1": 81.0, "loss": 1.0}),
+            result(metrics={"top1": 80.0, "loss": 2.0}),
+        ]
+    )
+    assert list(_texts(table).items()) == [
+        ("MiCL", ["80.0", "2"]),
+        ("alpha", ["81.0*", "1"]),
+    ]
+    assert table.footnotes == {}
+    assert table.groups[0].headers == ["top-1 [%]", "loss"]
+
+
+def test_equal_best_values_are_both_marked_and_a_lone_one_is_not() -> None:
+    both = build_table([result(), result(method="alpha")])
+    assert _texts(both) == {"MiCL": ["80.0*"], "alpha": ["80.0*"]}
+    assert _texts(build_table([result()])) == {"MiCL": ["80.0"]}
+
+
+def test_not_a_number_is_a_dash_and_never_best() -> None:
+    table = build_table(
+        [result(metrics={"top1": math.nan}), result(method="a"), result(method="b")]
+    )
+    assert _texts(table) == {"MiCL": ["–"], "a": ["80.0*"], "b": ["80.0*"]}
+
+
+def test_sets_of_one_method_share_its_row_even_when_their_recipes_differ() -> None:
+    metrics = {"top1": 40.0, "clean_top1": 90.0, "drop": 50.0}
+    records = [
+        result(method=method, metrics=metrics, data={"name": name}, recipe_digest=name * 20)
+        for name in ("set-A", "set-R")
+        for method in ("MiCL", "other")
+    ]
+    table = build_table(records)
+    assert _texts(table) == {
+        "MiCL": ["40.0*", "50.0", "40.0*", "50.0"],
+        "other": ["40.0*", "50.0", "40.0*", "50.0"],
+    }
+    cell = table.rows[0].cells[1]
+    assert cell is not None
+    assert cell.detail == "from 90.0"
+
+
+def test_protocols_that_differ_get_rows_and_footnotes() -> None:
+    table = build_table(
+        [
+            result(protocol="b: at 96 px", metrics={"top1": 85.0}),
+            result(protocol="a: at 64 px", metrics={"top1": 80.0}),
+            result(protocol="a: at 64 px", method="other", metrics={"top1": 70.0}),
+        ]
+    )
+    assert _texts(table) == {"MiCLa": ["80.0"], "MiCLb": ["85.0*"], "othera": ["70.0"]}
+    assert table.footnotes == {"a": "a: at 64 px", "b": "b: at 96 px"}
+
+
+def test_seeds_and_architectures_are_told_apart() -> None:
+    table = build_table([result(seed=1), result(seed=0), result(method="x", arch="vit_base")])
+    assert [row.label for row in table.rows] == [
+        "MiCL, vit_tiny_patch8, seed 0",
+        "MiCL, vit_tiny_patch8, seed 1",
+        "x, vit_base",
+    ]
+
+
+def test_same_name_with_other_images_is_another_column() -> None:
+    table = build_table([result(), result(method="other", data={"digest": "e" * 64})])
+    assert [group.label for group in table.groups] == [
+        "embedded (test, 900 images, ddddddd)",
+        "embedded (test, 900 images, eeeeeee)",
+    ]
+    assert not any(cell.best for row in table.rows for cell in row.cells if cell)
+
+
+def test_the_newest_record_of_a_measurement_is_shown() -> None:
+    old, new = _on(1, metrics={"top1": 70.0}), _on(2, metrics={"top1": 75.0})
+    other = _on(3, recipe_digest="f" * 60, metrics={"top1": 72.0})
+    selection = select([(Path("r.json"), record) for record in (old, new, other)])
+    assert selection.current == [new, other]
+    assert selection.replaced_by == {old.id: new}
+    assert _texts(build_table(selection.of_task("knn"))) == {
+        "MiCL": ["72.0"],
+        "MiCL, older recipe 1": ["75.0*"],
+    }
+
+
+def test_the_same_record_twice_counts_once() -> None:
+    record = result()
+    selection = select([(Path("a.json"), record), (Path("copy/a.json"), record)])
+    assert selection.current == [record]
+    assert selection.replaced_by == {}
