@@ -10,7 +10,7 @@ default_scope = "mmseg"
 
 data_root = "data/embedded/embedded-ade20k"
 classes = tuple(f"digit_{digit}" for digit in range(10))
-crop, channels, steps = 64, 64, 150
+crop, channels, steps = 64, 64, 160
 
 model = dict(
     type="EncoderDecoder",
@@ -36,7 +36,7 @@ model = dict(
         num_classes=len(classes),
         norm_cfg=dict(type="BN"),
         align_corners=False,
-        loss_decode=dict(type="CrossEntropyLoss", loss_weight=1.0),
+        loss_decode=dict(type="CrossEntropyLoss", avg_non_ignore=True),
     ),
     auxiliary_head=dict(
         type="FCNHead",
@@ -49,7 +49,7 @@ model = dict(
         num_classes=len(classes),
         norm_cfg=dict(type="BN"),
         align_corners=False,
-        loss_decode=dict(type="CrossEntropyLoss", loss_weight=0.4),
+        loss_decode=dict(type="CrossEntropyLoss", avg_non_ignore=True, loss_weight=0.4),
     ),
     train_cfg=dict(),
     test_cfg=dict(mode="whole"),
@@ -67,7 +67,7 @@ val_pipeline = [
     dict(type="PackSegInputs"),
 ]
 train_dataloader = dict(
-    batch_size=16,
+    batch_size=8,
     num_workers=0,
     sampler=dict(type="InfiniteSampler", shuffle=True),
     dataset=dict(

@@ -1,6 +1,7 @@
 """Architectures: the sizes of a plain ViT, and timm's model of them."""
 
 import dataclasses
+from typing import Literal
 
 from timm.models import VisionTransformer
 
@@ -33,7 +34,7 @@ class Arch:
         return (self.img_size // self.patch_size) ** 2
 
     def build(
-        self, *, num_classes: int = 0, drop_path: float = 0.0, pool: str = "token"
+        self, *, num_classes: int = 0, drop_path: float = 0.0, pool: Literal["token", "avg"] = "token"
     ) -> VisionTransformer:
         """A timm ViT with timm's own initialisation.
 

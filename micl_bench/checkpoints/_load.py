@@ -58,6 +58,25 @@ class Checkpoint:
         model = self.arch.build(num_classes=stored, pool=self.content.pool)
         return _fill(model, self.content.state, self.info.source)
 
+    def with_new_head(
+        self, *, num_classes: int, img_size: int, drop_path: float, pool: str, seed: int
+    ) -> VisionTransformer:
+        """The backbone under a fresh head, for fine-tuning.
+
+        The head starts almost at zero (std 2e-5, MAE's choice), so that the first steps do not
+        shake what was pre-trained. With `pool="avg"` the norm moves behind the pooling.
+        """
+        arch, state = self._resized(img_size)
+        kept = {name: value for name, value in state.items() if not name.startswith(_HEAD_PREFIXES)}
+        model = arch.build(num_classes=num_classes, drop_path=drop_path, pool=pool)
+        generator = torch.Generator().manual_seed(seed)
+        kept["head.weight"] = torch.randn(num_classes, arch.width, generator=generator) * 2e-5
+        kept["head.bias"] = torch.zeros(num_classes)
+        if pool == "avg":
+            for part in ("weight", "bias"):
+                kept[f"fc_norm.{part}"] = kept.pop(f"norm.{part}")
+        return _fill(model, kept, self.info.source)
+
     def _resized(self, img_size: int | None) -> tuple[Arch, dict[str, Tensor]]:
         state = dict(self.content.state)
         if img_size in (None, self.arch.img_size):

@@ -33,9 +33,7 @@ def save_training(
         torch.save(content, temporary)
 
 
-def restore_training(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer
-) -> Position:
+def restore_training(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Position:
     """Load the last saved state in place, if there is one.
 
     Raises:
@@ -50,4 +48,6 @@ def restore_training(
         return Position(step=content["step"], seconds=content["seconds"])
     except (KeyError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"{path} does not fit this run ({reason}); remove it to start over") from error
+        raise InputError(
+            f"{path} does not fit this run ({reason}); remove it to start over"
+        ) from error

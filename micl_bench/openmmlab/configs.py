@@ -32,7 +32,7 @@ def resolve(
     for override in overrides:
         _apply(config, override)
     _check_model(config, path)
-    config.model.backbone.checkpoint = checkpoint
+    config.model.backbone.update(checkpoint=checkpoint, seed=seed)
     config = _with_data(config, path, data)
     # CUDA has no deterministic kernel for some of the operators; on CPU all of them have.
     config.randomness = {"seed": seed, "deterministic": not torch.cuda.is_available()}

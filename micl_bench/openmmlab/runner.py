@@ -30,8 +30,8 @@ from micl_bench.openmmlab.watch import Watch
 from micl_bench.record import CheckpointInfo
 
 _NUM_SAMPLES = 6
-# The libraries' names and ours; COCO's are fractions, and -1 where there is nothing to measure.
-_PERCENTAGES = {"mIoU": "mIoU", "mAcc": "mAcc", "aAcc": "aAcc"}
+# mmsegmentation's metrics keep their names; COCO's are fractions, and -1 where nothing is measured.
+_PERCENTAGES = ("mIoU", "mAcc", "aAcc")
 _FRACTIONS = {
     f"coco/{kind}_mAP{library}": f"{name}_AP{ours}"
     for kind, name in (("bbox", "box"), ("segm", "mask"))
@@ -84,15 +84,13 @@ def run(
         InputError: bad config, override, checkpoint or data, before training starts; or a loss that
             is no number.
     """
-    loaded = load_checkpoint(checkpoint)
+    loaded = load_checkpoint(checkpoint, seed=seed)
     source = loaded.info.source
     work_dir.mkdir(parents=True, exist_ok=True)
     log_path, terminal = work_dir / "openmmlab.log", sys.stderr
     with log_path.open("w", encoding="utf-8") as log, _no_trace():
         with _quiet(log):
-            resolved = resolve(
-                config, checkpoint=source, data=data, seed=seed, overrides=overrides
-            )
+            resolved = resolve(config, checkpoint=source, data=data, seed=seed, overrides=overrides)
             runner = _build(resolved, work_dir)
             total = runner.train_loop.max_iters + len(runner.val_loop.dataloader)
         with Progress(label or config.stem, total=total) as progress, _quiet(log):
@@ -125,10 +123,11 @@ def _build(config: Config, work_dir: Path) -> Runner:
 
 
 def _our_metrics(metrics: dict[str, float]) -> dict[str, float]:
-    ours = {_PERCENTAGES[name]: value for name, value in metrics.items() if name in _PERCENTAGES}
+    # The metrics round to two digits of a percentage in fp32, to three of a fraction; rounding
+    # again drops the digits that conversion brings.
+    ours = {name: round(metrics[name], 2) for name in _PERCENTAGES if name in metrics}
     for name, value in metrics.items():
         if name in _FRACTIONS and value >= 0:
-            # COCO's metric rounds to three digits; the product must not bring others back.
             ours[_FRACTIONS[name]] = round(100 * value, 1)
     if not ours:
         raise InputError(

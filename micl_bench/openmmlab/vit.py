@@ -32,6 +32,7 @@ class MiCLViT(BaseModule):
         checkpoint: str,
         *,
         arch: str | None = None,
+        seed: int = 0,
         img_size: int | None = None,
         drop_path: float = 0.1,
         out_blocks: Sequence[int] | None = None,
@@ -43,6 +44,7 @@ class MiCLViT(BaseModule):
         Args:
             checkpoint: a file of any supported layout, `timm:NAME` or `random:ARCH`.
             arch: architecture where the file's shapes do not tell it.
+            seed: of `random:ARCH`.
             img_size: side for which positions are resampled, once and for all; other sizes
                 are resampled from these as they come.
             drop_path: stochastic depth of the last block; it grows linearly from 0.
@@ -55,7 +57,7 @@ class MiCLViT(BaseModule):
             InputError: as `load_checkpoint`, or blocks that do not fit depth or strides.
         """
         super().__init__()
-        loaded = load_checkpoint(checkpoint, arch=arch)
+        loaded = load_checkpoint(checkpoint, arch=arch, seed=seed)
         # Blocks differ only by their drop path, so 0 where nothing is trained.
         self.vit = loaded.backbone(img_size=img_size, drop_path=0.0 if frozen else drop_path)
         self.frozen = frozen

@@ -1,10 +1,16 @@
-"""The clean set, laid out as ImageNet: dark ink on light paper, nothing else."""
+"""The clean set, laid out as ImageNet: dark ink on light paper, nothing else.
+
+The scan's own 16 grey levels are kept, only enlarged: they are what tells one scan of a digit from
+another, which is what contrasting images lives on. With strokes sharpened to plain ink, as the other
+sets draw them, MiCL's loss stayed at chance for 300 steps.
+"""
 
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from micl_bench.data.embedded.ink import PICTURE_SIZE, Floats, blend, render_ink, write_picture
+from micl_bench.data.embedded.ink import PICTURE_SIZE, Floats, blend, write_picture
 from micl_bench.data.embedded.scans import Scans
 
 _INK = np.array([0.12, 0.12, 0.16], dtype=np.float32)
@@ -12,8 +18,10 @@ _PAPER = np.array([0.95, 0.94, 0.90], dtype=np.float32)
 
 
 def draw_clean(scan_HW: Floats) -> Floats:
-    """One scan as a plain picture (H, W, 3)."""
-    return blend(render_ink(scan_HW, PICTURE_SIZE), _INK, _PAPER)
+    """One scan as a plain picture (H, W, 3), filling it."""
+    size = (PICTURE_SIZE, PICTURE_SIZE)
+    grey = Image.fromarray(scan_HW.astype(np.float32)).resize(size, Image.Resampling.BICUBIC)
+    return blend(np.clip(np.asarray(grey), 0, 1), _INK, _PAPER)
 
 
 def write(folder: Path, scans: Scans) -> dict[str, int]:

@@ -1,0 +1,21 @@
+"""Fine-tuning on the embedded digits, from pre-trained or from random weights.
+
+    micl-bench eval finetune --checkpoint work/micl/backbone.pt \
+        --recipe downstream/embedded_finetune.py --data work/data/embedded --out work/finetune
+"""
+
+from micl_bench.data.pixels import Pixels
+from micl_bench.engine.optim import OptimConfig
+from micl_bench.engine.supervised import SupervisedConfig
+from micl_bench.tasks.finetune import FinetuneRecipe
+
+recipe = FinetuneRecipe(
+    # Crops of 0.6 or more leave a digit readable; mirrored it would be another sign.
+    pixels=Pixels(img_size=32, crop_pct=1.0, crop_scale=(0.6, 1.0)),
+    training=SupervisedConfig(
+        optim=OptimConfig(base_lr=1e-3, betas=(0.9, 0.999), warmup_epochs=1, layer_decay=0.75),
+        epochs=8,
+        batch_size=64,
+    ),
+    drop_path=0.0,
+)

@@ -1,0 +1,11 @@
+"""k-NN on the embedded digits.
+
+    micl-bench eval knn --checkpoint work/micl/backbone.pt --recipe downstream/embedded_knn.py \
+        --data work/data/embedded --out work/knn
+"""
+
+from micl_bench.data.pixels import Pixels
+from micl_bench.tasks.knn import KnnRecipe
+
+# About 108 training images a class: 10 neighbours are a tenth of them, as 200 are of ImageNet's 1300.
+recipe = KnnRecipe(pixels=Pixels(img_size=32, crop_pct=1.0), k=10)

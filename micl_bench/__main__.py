@@ -1,0 +1,5 @@
+"""`python -m micl_bench` is `micl-bench`."""
+
+from micl_bench.cli import main
+
+main()

@@ -1,0 +1,204 @@
+"""The command line. It parses, then imports the one module it needs: help never waits for torch."""
+
+import dataclasses
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from micl_bench import __version__, plugins
+from micl_bench.errors import InputError
+from micl_bench.listing import KINDS, lines_of
+
+app = typer.Typer(
+    help="Pre-train Vision Transformers with MiCL, and put any self-supervised ViT through the same "
+    "evaluations.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Make data sets.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Call:
+    """The command as it was typed, for records."""
+
+    command: str
+
+
+Data = Annotated[Path, typer.Option(help="Data folder.", show_default=False)]
+Out = Annotated[Path, typer.Option(help="Folder for what is made.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe; repeatable."),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+def _table(kind: str) -> str:
+    # \b keeps click from joining the lines.
+    rows = [f"  {name:10}  {text}" for name, text in plugins.names(kind).items()]
+    return "\b\n" + "\n".join([f"{kind.capitalize()}:", *rows])
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option(help="Show a stack trace when something fails.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print and leave.")
+    ] = False,
+) -> None:
+    # Read by `main`, before parsing can fail.
+    del debug, version
+
+
+@app.command()
+def demo(
+    workdir: Annotated[Path, typer.Option(help="Everything is made in here.")] = Path("work/demo"),
+) -> None:
+    """Do everything once on small embedded data: pre-train, evaluate, report. Some minutes on a CPU.
+
+    What is done is skipped; interrupted, the same command goes on where it was.
+    """
+    from micl_bench.demo import run_demo
+
+    run_demo(workdir, invoke=invoke)
+
+
+@data_app.command("embedded")
+def data_embedded(
+    out: Out,
+    seed: Annotated[int, typer.Option(help="Of the split and of every drawing.")] = 0,
+) -> None:
+    """Make the embedded data set: scikit-learn's digits in the formats of ImageNet, ADE20K, COCO."""
+    from micl_bench.data.embedded import write_embedded
+    from micl_bench.log import Progress
+
+    with Progress("embedded data", total=6) as progress:
+
+        def part_started(part: str, done: int, total: int) -> None:
+            progress.total = total
+            while progress.done < done:
+                progress.step(part)
+
+        write_embedded(out, seed=seed, progress=part_started)
+    print(f"embedded data: {out}")
+
+
+@app.command()
+def pretrain(
+    context: typer.Context,
+    recipe: Annotated[Path, typer.Argument(help="Recipe file, such as pretrain/embedded.py.")],
+    data: Annotated[Path, typer.Option(help="Image folder with train/<class>/ and val/<class>/.")],
+    out: Out,
+    assignments: Overrides = None,
+) -> None:
+    """Pre-train a ViT; the result is <out>/backbone.pt. The same command resumes what was cut."""
+    from micl_bench.config import load_recipe, override
+    from micl_bench.engine.pretrain import Pretrainer
+    from micl_bench.engine.recipe import PretrainRecipe
+
+    resolved = override(load_recipe(recipe, PretrainRecipe), assignments or [])
+    record = Pretrainer(resolved, data=data, out=out, command=context.obj.command).run()
+    print(f"record: {record}")
+
+
+@app.command("eval", epilog=_table("tasks"))
+def evaluate(
+    context: typer.Context,
+    task: Annotated[str, typer.Argument(help="One of the tasks listed below.")],
+    checkpoint: Annotated[
+        str, typer.Option(help="A file, timm:NAME or random:ARCH.", show_default=False)
+    ],
+    data: Data,
+    out: Out,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(help="Recipe file of the task; without one, the task's own values."),
+    ] = None,
+    assignments: Overrides = None,
+    method: Annotated[
+        str, typer.Option(help="Row name in tables; without one, what the checkpoint says.")
+    ] = "",
+) -> None:
+    """Evaluate a checkpoint on a task; writes one JSON record a result into <out>."""
+    module = plugins.find("tasks", task)
+    from micl_bench.record import write_result
+    from micl_bench.tasks._request import Request
+
+    request = Request(
+        checkpoint=checkpoint,
+        data=data,
+        out=out,
+        recipe=recipe,
+        overrides=tuple(assignments or ()),
+        method=method,
+        command=context.obj.command,
+    )
+    for result in module.run(request):
+        path = write_result(result, out)
+        values = "  ".join(f"{name} {value:.2f}" for name, value in result.metrics.items())
+        print(f"{result.task}  {result.data.name}  {result.method}: {values}  ({path})")
+
+
+@app.command()
+def report(
+    results: Annotated[Path, typer.Option(help="Folder with result records, at any depth.")],
+    out: Out,
+) -> None:
+    """Turn records into tables, figures, report.md and report.html."""
+    from micl_bench.report import build_report
+
+    print(f"report: {build_report(results, out)}")
+
+
+@app.command("list")
+def list_kind(
+    kind: Annotated[str, typer.Argument(help=f"One of: {', '.join(KINDS)}.")],
+) -> None:
+    """List what there is of a kind, with a line on each."""
+    print("\n".join(lines_of(kind)))
+
+
+def invoke(arguments: list[str]) -> None:
+    """Run one command of this program in this process.
+
+    Raises:
+        InputError: bad input; or Typer's own error, with `format_message`, for a wrong option.
+    """
+    command = shlex.join(["micl-bench", *arguments])
+    app(arguments, prog_name="micl-bench", standalone_mode=False, obj=_Call(command))
+
+
+def main() -> None:
+    """Entry point; exits with 0, with 2 for bad input, 1 for a defect, 130 when interrupted."""
+    arguments = sys.argv[1:]
+    try:
+        invoke(arguments)
+    except (KeyboardInterrupt, typer.Abort):
+        _leave("interrupted; the same command goes on from the last saved state", 130)
+    except (InputError, OSError) as error:
+        _leave(f"error: {error}", 2)
+    except Exception as error:
+        # Typer's errors derive from click's or from a copy of its own, by version; both have this.
+        if hasattr(error, "format_message"):
+            _leave(f"error: {error.format_message()} (micl-bench --help)", 2)
+        if "--debug" in arguments:
+            raise
+        name = type(error).__name__
+        _leave(f"internal error: {name}: {error} (micl-bench --debug ... shows where)", 1)
+
+
+def _leave(message: str, code: int) -> NoReturn:
+    print(message, file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,40 @@
+"""What `micl-bench list` prints: one line an entry."""
+
+from collections.abc import Callable
+
+from micl_bench import plugins
+from micl_bench.errors import InputError
+
+
+def lines_of(kind: str) -> list[str]:
+    """Lines of one kind.
+
+    Raises:
+        InputError: no such kind.
+    """
+    if kind not in _KINDS:
+        raise InputError(f"nothing is listed under {kind!r}; known: {', '.join(_KINDS)}")
+    entries = _KINDS[kind]()
+    width = max(len(name) for name in entries)
+    return [f"{name:{width}}  {text}" for name, text in entries.items()]
+
+
+def _architectures() -> dict[str, str]:
+    from micl_bench.backbone import arch_names, named_arch
+
+    found = {name: named_arch(name) for name in arch_names()}
+    return {
+        name: f"width {arch.width}, depth {arch.depth}, {arch.num_heads} heads, patches of "
+        f"{arch.patch_size} px, input {arch.img_size} px"
+        for name, arch in found.items()
+    }
+
+
+_KINDS: dict[str, Callable[[], dict[str, str]]] = {
+    "tasks": lambda: plugins.names("tasks"),
+    "robustness": lambda: plugins.names("robustness"),
+    "objectives": lambda: plugins.names("objectives"),
+    "checkpoints": lambda: plugins.names("checkpoints"),
+    "architectures": _architectures,
+}
+KINDS = tuple(_KINDS)

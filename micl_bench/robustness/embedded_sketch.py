@@ -1,0 +1,12 @@
+"""Outlines of held-out scans; stands in for ImageNet-Sketch."""
+
+from pathlib import PurePosixPath
+
+from micl_bench.robustness import RobustnessSet
+
+SET = RobustnessSet(
+    title="embedded-Sketch",
+    folder=PurePosixPath("embedded-sketch"),
+    clean=PurePosixPath("embedded/val"),
+    description="Outlines of held-out scans",
+)

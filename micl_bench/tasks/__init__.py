@@ -1,0 +1,1 @@
+"""One file per downstream task: data set + protocol in, result records out."""

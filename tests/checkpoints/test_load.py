@@ -1,0 +1,141 @@
+"""Loading: every parameter filled or refused, nothing in a file is ever run."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+import micl_bench
+from micl_bench.backbone import named_arch
+from micl_bench.checkpoints import load_checkpoint, save_checkpoint
+from micl_bench.errors import InputError
+
+TINY = "vit_demo_patch4_32"
+
+
+@pytest.fixture
+def timm_file(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=7, img_size=64)
+    # Published files hold other values than a fresh model's zeros, positions above all.
+    torch.nn.init.normal_(model.pos_embed)
+    torch.nn.init.normal_(model.head.weight)
+    path = tmp_path / "timm.pth"
+    torch.save(model.state_dict(), path)
+    return path
+
+
+def test_own_file_gives_the_same_features(tmp_path: Path) -> None:
+    model = micl_bench.load_backbone(f"random:{TINY}")
+    path = tmp_path / "own.pt"
+    save_checkpoint(path, model, named_arch(TINY), method="MiCL", provenance={"steps": 1})
+    images_NCHW = torch.randn(2, 3, 32, 32)
+    loaded = micl_bench.load_backbone(path)
+    assert torch.equal(loaded.forward_features(images_NCHW), model.forward_features(images_NCHW))
+    assert load_checkpoint(path).method == "MiCL"
+
+
+@pytest.mark.parametrize("layout", ["pth", "safetensors", "nested"])
+def test_timm_file_gives_timms_features_and_logits(timm_file: Path, layout: str) -> None:
+    state = torch.load(timm_file, weights_only=True)
+    if layout == "safetensors":
+        timm_file = timm_file.with_suffix(".safetensors")
+        save_file(state, timm_file)
+    elif layout == "nested":
+        torch.save({"model": state, "epoch": 3}, timm_file)
+    reference = timm.create_model("vit_tiny_patch16_224", num_classes=7, img_size=64).eval()
+    reference.load_state_dict(state)
+    images_NCHW = torch.randn(2, 3, 64, 64)
+    backbone = micl_bench.load_backbone(timm_file)
+    torch.testing.assert_close(
+        backbone.forward_features(images_NCHW), reference.forward_features(images_NCHW)
+    )
+    classifier = micl_bench.load_classifier(timm_file, num_classes=7)
+    torch.testing.assert_close(classifier(images_NCHW), reference(images_NCHW))
+
+
+def test_other_input_size_resamples_positions_as_timm_does(timm_file: Path) -> None:
+    state = torch.load(timm_file, weights_only=True)
+    reference = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=96).eval()
+    filtered = timm.models.vision_transformer.checkpoint_filter_fn(state, reference)
+    reference.load_state_dict({k: v for k, v in filtered.items() if not k.startswith("head.")})
+    images_NCHW = torch.randn(2, 3, 96, 96)
+    backbone = micl_bench.load_backbone(timm_file, img_size=96)
+    torch.testing.assert_close(
+        backbone.forward_features(images_NCHW), reference.forward_features(images_NCHW)
+    )
+
+
+def test_a_missing_and_a_surplus_tensor_are_refused_by_name(timm_file: Path) -> None:
+    state = torch.load(timm_file, weights_only=True)
+    del state["blocks.3.mlp.fc1.bias"]
+    state["decoder.weight"] = torch.zeros(1)
+    torch.save(state, timm_file)
+    with pytest.raises(InputError, match=r"missing blocks\.3\.mlp\.fc1\.bias.*decoder\.weight"):
+        micl_bench.load_backbone(timm_file)
+
+
+class _Attack:
+    """Unpickled, it would write a file."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, tuple[Path, str]]:
+        return Path.write_text, (self.target, "owned")
+
+
+@pytest.mark.parametrize("pickler", [torch.save, lambda obj, path: path.write_bytes(pickle.dumps(obj))])
+def test_a_malicious_file_runs_nothing(tmp_path: Path, pickler) -> None:  # type: ignore[no-untyped-def]
+    target, path = tmp_path / "owned.txt", tmp_path / "evil.pth"
+    pickler({"model": _Attack(target)}, path)
+    with pytest.raises(InputError, match="refuses"):
+        load_checkpoint(path)
+    assert not target.exists()
+    # The same file does write when unpickled: the attack is real.
+    with path.open("rb") as file:
+        if pickler is not torch.save:
+            pickle.load(file)
+            assert target.exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("missing.pth", "no checkpoint file"),
+        ("random:nothing", "no architecture"),
+        ("timm:resnet50", "no plain ViT"),
+    ],
+)
+def test_unknown_sources_are_refused(source: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        load_checkpoint(source)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04cut"])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_damaged_files_are_refused(tmp_path: Path, content: bytes, suffix: str) -> None:
+    path = tmp_path / f"damaged{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(InputError):
+        load_checkpoint(path)
+
+
+def test_tensors_of_no_known_layout_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.pt"
+    torch.save({"conv1.weight": torch.zeros(1)}, path)
+    with pytest.raises(InputError, match="no known checkpoint layout"):
+        load_checkpoint(path)
+
+
+def test_random_weights_are_a_function_of_the_seed() -> None:
+    one, same, other = (load_checkpoint(f"random:{TINY}", seed=s).info.digest for s in (1, 1, 2))
+    assert one == same != other
+
+
+def test_a_backbone_has_no_classifier() -> None:
+    with pytest.raises(InputError, match="no classifier head"):
+        micl_bench.load_classifier(f"random:{TINY}")

@@ -1,0 +1,49 @@
+"""Fixtures for all tests: the embedded data set, small models, the command line as a process."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from micl_bench.data.embedded import write_embedded
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded data set of seed 0, built once. Read only."""
+    folder = tmp_path_factory.mktemp("embedded") / "data"
+    write_embedded(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def few_digits(embedded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight training and four held-out scans of each digit, for runs that only need to run."""
+    folder = tmp_path_factory.mktemp("few") / "digits"
+    for split, number in (("train", 8), ("val", 4)):
+        for source in sorted((embedded / "embedded" / split).iterdir()):
+            target = folder / split / source.name
+            target.mkdir(parents=True)
+            for image in sorted(source.iterdir())[:number]:
+                (target / image.name).symlink_to(image)
+    return folder
+
+
+@pytest.fixture
+def micl_bench(tmp_path: Path) -> Run:
+    """Run `micl-bench` as a user does: its own process, in an empty folder."""
+
+    def run(*arguments: object, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "micl_bench", *map(str, arguments)]
+        return subprocess.run(
+            command, cwd=cwd, capture_output=True, text=True, check=False, env=dict(os.environ)
+        )
+
+    return run
