@@ -7,5 +7,5 @@
 from micl_bench.data.pixels import Pixels
 from micl_bench.tasks.knn import KnnRecipe
 
-# About 108 training images a class: 10 neighbours are a tenth of them, as 200 are of ImageNet's 1300.
+# About 108 training images a class: 10 neighbours are a tenth of them, 200 of ImageNet's a sixth.
 recipe = KnnRecipe(pixels=Pixels(img_size=32, crop_pct=1.0), k=10)

@@ -1,7 +1,7 @@
 """Linear probe on the embedded digits.
 
-    micl-bench eval linear --checkpoint work/micl/backbone.pt --recipe downstream/embedded_linear.py \
-        --data work/data/embedded --out work/linear
+    micl-bench eval linear --checkpoint work/micl/backbone.pt \
+        --recipe downstream/embedded_linear.py --data work/data/embedded --out work/linear
 """
 
 from micl_bench.data.pixels import Pixels

@@ -10,7 +10,7 @@ default_scope = "mmdet"
 
 data_root = "data/embedded/embedded-coco"
 classes = tuple(f"digit_{digit}" for digit in range(10))
-crop, channels, strides, steps = 64, 64, [4, 8, 16, 32], 150
+side, channels, strides, steps = 64, 64, [4, 8, 16, 32], 150
 
 box_coder = dict(
     type="DeltaXYWHBBoxCoder", target_means=[0.0] * 4, target_stds=[0.1, 0.1, 0.2, 0.2]
@@ -28,7 +28,7 @@ model = dict(
     backbone=dict(
         type="MiCLViT",
         checkpoint="random:vit_demo_patch4_32",
-        img_size=crop,
+        img_size=side,
         drop_path=0.0,
         strides=strides,
     ),
@@ -37,9 +37,10 @@ model = dict(
         type="RPNHead",
         in_channels=channels,
         feat_channels=channels,
-        # Digits are 22 to 44 px high and mostly narrower: anchors of 20 and 40 px on the finest maps.
+        # Digits are 15 to 29 px high here and mostly narrower: anchors of 16 and 32 px on the
+        # two finest maps.
         anchor_generator=dict(
-            type="AnchorGenerator", scales=[5], ratios=[1.0, 1.5, 2.0], strides=strides
+            type="AnchorGenerator", scales=[4], ratios=[1.0, 1.5, 2.0], strides=strides
         ),
         bbox_coder=dict(type="DeltaXYWHBBoxCoder", target_means=[0.0] * 4, target_stds=[1.0] * 4),
         loss_cls=dict(type="CrossEntropyLoss", use_sigmoid=True),
@@ -120,7 +121,7 @@ model = dict(
         rcnn=dict(
             score_thr=0.01,
             nms=dict(type="nms", iou_threshold=0.5),
-            max_per_img=50,
+            max_per_img=20,
             mask_thr_binary=0.5,
         ),
     ),
@@ -129,14 +130,15 @@ model = dict(
 train_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True, poly2mask=True),
-    dict(type="RandomCrop", crop_size=(crop, crop), recompute_bbox=True),
-    dict(type="FilterAnnotations", min_gt_bbox_wh=(8, 8)),
+    dict(type="RandomResize", scale=(side, side), ratio_range=(0.9, 1.2), keep_ratio=True),
+    dict(type="RandomCrop", crop_size=(side, side), recompute_bbox=True),
+    dict(type="FilterAnnotations", min_gt_bbox_wh=(6, 6)),
     dict(type="PackDetInputs"),
 ]
 val_pipeline = [
     dict(type="LoadImageFromFile"),
-    # The scenes' own size: nothing is resized, but mmdetection wants to be told the factor.
-    dict(type="Resize", scale=(96, 96), keep_ratio=True),
+    # Before the annotations are read: predictions are scaled back and compared at the scenes' size.
+    dict(type="Resize", scale=(side, side), keep_ratio=True),
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True, poly2mask=True),
     dict(
         type="PackDetInputs",
@@ -181,15 +183,11 @@ val_evaluator = dict(
 
 optim_wrapper = dict(
     type="OptimWrapper",
-    optimizer=dict(type="AdamW", lr=1e-3, betas=(0.9, 0.999), weight_decay=0.05),
+    optimizer=dict(type="AdamW", lr=2e-3, betas=(0.9, 0.999), weight_decay=0.05),
     clip_grad=dict(max_norm=1.0),
-    # No decay of norms, biases, positions and [CLS].
-    paramwise_cfg=dict(
-        norm_decay_mult=0.0,
-        bias_decay_mult=0.0,
-        flat_decay_mult=0.0,
-        custom_keys={"pos_embed": dict(decay_mult=0.0), "cls_token": dict(decay_mult=0.0)},
-    ),
+    # No decay of norms, biases, positions and [CLS]; the heads start from nothing, the ViT does not.
+    constructor="MiCLViTConstructor",
+    paramwise_cfg=dict(backbone_lr_mult=0.25),
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=15),

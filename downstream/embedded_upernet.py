@@ -10,7 +10,7 @@ default_scope = "mmseg"
 
 data_root = "data/embedded/embedded-ade20k"
 classes = tuple(f"digit_{digit}" for digit in range(10))
-crop, channels, steps = 64, 64, 160
+side, channels, steps = 64, 32, 240
 
 model = dict(
     type="EncoderDecoder",
@@ -21,10 +21,10 @@ model = dict(
         bgr_to_rgb=True,
         pad_val=0,
         seg_pad_val=255,
-        size=(crop, crop),
+        size=(side, side),
     ),
     backbone=dict(
-        type="MiCLViT", checkpoint="random:vit_demo_patch4_32", img_size=crop, drop_path=0.0
+        type="MiCLViT", checkpoint="random:vit_demo_patch4_32", img_size=side, drop_path=0.0
     ),
     decode_head=dict(
         type="UPerHead",
@@ -58,11 +58,14 @@ model = dict(
 train_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="LoadAnnotations"),
-    dict(type="RandomCrop", crop_size=(crop, crop)),
+    dict(type="RandomResize", scale=(side, side), ratio_range=(0.9, 1.2), keep_ratio=True),
+    dict(type="RandomCrop", crop_size=(side, side)),
     dict(type="PackSegInputs"),
 ]
 val_pipeline = [
     dict(type="LoadImageFromFile"),
+    # Before the labels are read: predictions are scaled back and compared at the scenes' own size.
+    dict(type="Resize", scale=(side, side), keep_ratio=True),
     dict(type="LoadAnnotations"),
     dict(type="PackSegInputs"),
 ]
@@ -99,15 +102,11 @@ val_evaluator = dict(type="IoUMetric", iou_metrics=["mIoU"])
 
 optim_wrapper = dict(
     type="OptimWrapper",
-    optimizer=dict(type="AdamW", lr=1e-3, betas=(0.9, 0.999), weight_decay=0.05),
+    optimizer=dict(type="AdamW", lr=2e-3, betas=(0.9, 0.999), weight_decay=0.05),
     clip_grad=dict(max_norm=1.0),
-    # No decay of norms, biases, positions and [CLS].
-    paramwise_cfg=dict(
-        norm_decay_mult=0.0,
-        bias_decay_mult=0.0,
-        flat_decay_mult=0.0,
-        custom_keys={"pos_embed": dict(decay_mult=0.0), "cls_token": dict(decay_mult=0.0)},
-    ),
+    # No decay of norms, biases, positions and [CLS]; the heads start from nothing, the ViT does not.
+    constructor="MiCLViTConstructor",
+    paramwise_cfg=dict(backbone_lr_mult=0.25),
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=15),

@@ -100,12 +100,12 @@ def demo_stages(workdir: Path, repository: Path) -> list[Stage]:
         if kind == "robustness":
             needs.append(f"finetune-{start}")
         arguments = ("eval", kind, "--checkpoint", source, "--recipe", str(recipe_path))
-        arguments += ("--data", str(folder), "--out", str(results / name), "--method", method)
+        places = ("--data", str(folder), "--out", str(results / name), "--method", method)
         stages.append(
             Stage(
                 name=name,
                 title=f"{title}: {method}",
-                arguments=arguments,
+                arguments=(*arguments, *places),
                 out=results / name,
                 seconds=seconds,
                 needs=tuple(needs),

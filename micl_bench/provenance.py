@@ -29,8 +29,8 @@ _PACKAGES = (
 class Measurement:
     """Starts the clock when made; `result` stops it and fills in everything but the number."""
 
-    def __init__(self, *, command: str, seed: int) -> None:
-        self.command, self.seed = command, seed
+    def __init__(self, *, command: str) -> None:
+        self.command = command
         self._start, self._clock = utc_now(), time.monotonic()
 
     def result(
@@ -44,6 +44,7 @@ class Measurement:
         data: DataSet,
         checkpoint: CheckpointInfo,
         recipe: dict[str, Any],
+        seed: int,
         artifacts: dict[str, str] | None = None,
         seconds: float | None = None,
     ) -> Result:
@@ -63,7 +64,7 @@ class Measurement:
             checkpoint=checkpoint,
             recipe=recipe,
             recipe_digest=digest_json(recipe),
-            seed=self.seed,
+            seed=seed,
             command=self.command,
             code_version=code_version(),
             environment=environment(),

@@ -17,9 +17,9 @@ recipe = PretrainRecipe(
     objective=MiCL.Config(mask_ratio=0.5),
     # A digit's place and handedness carry meaning: no crop, no flip, only the masking.
     pixels=Pixels(img_size=32, crop_pct=1.0),
-    optim=OptimConfig(base_lr=1e-3, warmup_epochs=8),
+    optim=OptimConfig(base_lr=1e-3, warmup_epochs=6),
     batch_size=256,
-    epochs=75,
+    epochs=60,
     knn_every_epochs=5,
     save_every_steps=10,
     seed=42,

@@ -69,7 +69,9 @@ def test_similarity_ends_at_zero_and_one_and_grows() -> None:
 
 
 def test_views_may_be_exchanged_and_features_rescaled() -> None:
-    features_NVD = torch.randn(6, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    features_NVD = torch.randn(
+        6, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
+    )
     loss = micl_loss(features_NVD)
     assert micl_loss(features_NVD.flip(1)).item() == pytest.approx(loss.item(), rel=1e-12)
     assert micl_loss(features_NVD * 7).item() == pytest.approx(loss.item(), rel=1e-12)

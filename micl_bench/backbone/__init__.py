@@ -1,12 +1,13 @@
 """timm's Vision Transformers, and how to call them: build, encode visible patches, positions."""
 
-from micl_bench.backbone.arch import Arch, arch_names, named_arch
+from micl_bench.backbone.arch import Arch, Pool, arch_names, named_arch
 from micl_bench.backbone.encode import class_features, encode_visible, patchify
 from micl_bench.backbone.init import init_mae_, sincos_positions
 from micl_bench.backbone.positions import resample_positions
 
 __all__ = [
     "Arch",
+    "Pool",
     "arch_names",
     "class_features",
     "encode_visible",

@@ -7,6 +7,9 @@ from timm.models import VisionTransformer
 
 from micl_bench.errors import InputError
 
+Pool = Literal["token", "avg"]
+"""What a head reads: [CLS] after the norm, or the mean of the patches, normalised after it."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Arch:
@@ -34,7 +37,11 @@ class Arch:
         return (self.img_size // self.patch_size) ** 2
 
     def build(
-        self, *, num_classes: int = 0, drop_path: float = 0.0, pool: Literal["token", "avg"] = "token"
+        self,
+        *,
+        num_classes: int = 0,
+        drop_path: float = 0.0,
+        pool: Pool = "token",
     ) -> VisionTransformer:
         """A timm ViT with timm's own initialisation.
 

@@ -33,6 +33,8 @@ def encode_visible(vit: VisionTransformer, images_NCHW: Tensor, keep_NVK: Tensor
     index_NMP = keep_NM.unsqueeze(-1).expand(-1, -1, patches_NLP.shape[-1])
     visible_NMP = torch.gather(patches_NLP, 1, index_NMP)
     tokens_NMD = F.linear(visible_NMP, projection.weight.flatten(1), projection.bias)
+    assert vit.pos_embed is not None
+    assert vit.cls_token is not None
     places_LD, class_D = vit.pos_embed[0, 1:], vit.cls_token[0, 0] + vit.pos_embed[0, 0]
     tokens_NMD = tokens_NMD + places_LD[keep_NM]
     D = tokens_NMD.shape[-1]

@@ -48,6 +48,8 @@ def init_mae_(vit: VisionTransformer, *, generator: torch.Generator | None = Non
         projection.weight.view(projection.weight.shape[0], -1), generator=generator
     )
     nn.init.zeros_(projection.bias)
+    assert vit.cls_token is not None
+    assert vit.pos_embed is not None
     nn.init.normal_(vit.cls_token, std=0.02, generator=generator)
     grid = vit.patch_embed.grid_size[0]
     vit.pos_embed.zero_()

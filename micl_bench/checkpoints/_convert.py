@@ -4,7 +4,7 @@ import dataclasses
 
 from torch import Tensor
 
-from micl_bench.backbone import Arch
+from micl_bench.backbone import Arch, Pool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -14,6 +14,6 @@ class Converted:
     arch: Arch
     state: dict[str, Tensor]
     method: str
-    pool: str
+    pool: Pool
     num_classes: int
     """0 where the file holds no head."""

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -10,7 +11,7 @@ from timm.models import VisionTransformer
 from torch import Tensor
 
 from micl_bench import plugins
-from micl_bench.backbone import Arch, init_mae_, named_arch, resample_positions
+from micl_bench.backbone import Arch, Pool, init_mae_, named_arch, resample_positions
 from micl_bench.checkpoints._convert import Converted
 from micl_bench.checkpoints._safe import read_safely
 from micl_bench.errors import InputError
@@ -59,7 +60,7 @@ class Checkpoint:
         return _fill(model, self.content.state, self.info.source)
 
     def with_new_head(
-        self, *, num_classes: int, img_size: int, drop_path: float, pool: str, seed: int
+        self, *, num_classes: int, img_size: int, drop_path: float, pool: Pool, seed: int
     ) -> VisionTransformer:
         """The backbone under a fresh head, for fine-tuning.
 
@@ -175,12 +176,15 @@ def _from_timm(name: str) -> Checkpoint:
     except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"timm could not give the weights of {name}: {reason}") from error
-    state = {key: value for key, value in model.state_dict().items()}
+    assert isinstance(model, VisionTransformer)
+    state = model.state_dict()
     layout = plugins.find("checkpoints", "timm")
+    first_block: Any = next(iter(model.blocks))
+    num_heads = first_block.attn.num_heads
     arch = dataclasses.replace(
         layout.convert(state, arch=None).arch,
         name=name.partition(".")[0],
-        num_heads=model.blocks[0].attn.num_heads,
+        num_heads=num_heads,
     )
     return _from_model(model, arch, source=f"timm:{name}", layout="timm", method=name)
 

@@ -38,9 +38,10 @@ def read_safely(path: Path) -> dict[str, Any]:
 
 
 def _blocked(path: Path, message: str) -> str:
-    found = re.search(r"(?:GLOBAL|global) [`']?([\w.]+)", message)
-    what = f"an object of {found.group(1)}" if found else "something other than tensors"
+    found = re.search(r"GLOBAL ([\w.]+) was not an allowed", message)
+    if not found:
+        return f"{path} is no readable checkpoint (neither tensors nor plain values)"
     return (
-        f"{path} holds {what}, which weights-only loading refuses because unpickling it could run "
-        "code; save it again with tensors and plain values only"
+        f"{path} holds {found.group(1)}, which weights-only loading refuses because unpickling it "
+        "could run code; save it again with tensors and plain values only"
     )

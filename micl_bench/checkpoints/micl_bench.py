@@ -26,7 +26,7 @@ def convert(content: dict[str, Any], *, arch: str | None) -> Converted:
             arch=own,
             state=dict(content["model"]),
             method=str(content["method"]),
-            pool=str(content["pool"]),
+            pool="avg" if content["pool"] == "avg" else "token",
             num_classes=int(content["num_classes"]),
         )
     except (KeyError, TypeError, ValueError) as error:

@@ -14,7 +14,7 @@ _TELLTALE = {"cls_token", "pos_embed", "patch_embed.proj.weight", "norm.weight"}
 
 def recognise(content: dict[str, Any]) -> bool:
     """Whether a file's content is of this layout, bare or under `model` or `state_dict`."""
-    return _TELLTALE <= set(_state(content))
+    return set(_state(content)) >= _TELLTALE
 
 
 def convert(content: dict[str, Any], *, arch: str | None) -> Converted:

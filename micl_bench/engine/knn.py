@@ -28,7 +28,7 @@ def knn_scores(
     scores = []
     for query_mD in queries_MD.split(chunk):
         similarity_mk, index_mk = (query_mD @ keys_ND.T).topk(k, dim=1)
-        votes_mC = torch.zeros(len(query_mD), num_classes)
+        votes_mC = similarity_mk.new_zeros(len(query_mD), num_classes)
         scores.append(
             votes_mC.scatter_add_(1, labels_N[index_mk], (similarity_mk / temperature).exp())
         )

@@ -50,7 +50,7 @@ class Pretrainer:
             InputError: bad data, or `out` holds a run of another recipe or of other data.
         """
         self.recipe, self.out = recipe, out
-        self.measurement = Measurement(command=command, seed=recipe.seed)
+        self.measurement = Measurement(command=command)
         self.train = open_folder(data / "train")
         self.held_out = open_folder(data / "val", classes=self.train.classes)
         self.per_epoch = steps_per_epoch(self.train, recipe.batch_size)
@@ -203,6 +203,7 @@ class Pretrainer:
                 source=visible_path(path), format="micl_bench", digest=file_digest
             ),
             recipe=recipe,
+            seed=self.recipe.seed,
             artifacts={"metrics": "metrics.jsonl", "views": "views.npz"},
             seconds=self.position.seconds,
         )

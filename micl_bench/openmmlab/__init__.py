@@ -20,6 +20,7 @@ from micl_bench.openmmlab import operators
 # Before anything imports mmcv.ops or mmdet.
 operators.install()
 
+from micl_bench.openmmlab import optim  # noqa: E402, F401  (registers it)
 from micl_bench.openmmlab.runner import Outcome, run  # noqa: E402
 from micl_bench.openmmlab.vit import MiCLViT  # noqa: E402
 

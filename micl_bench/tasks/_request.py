@@ -52,7 +52,7 @@ class Session:
         recipe = load_recipe(request.recipe, kind) if request.recipe else kind()
         self.recipe: Any = override(recipe, request.overrides)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.measurement = Measurement(command=request.command, seed=self.recipe.seed)
+        self.measurement = Measurement(command=request.command)
         self.checkpoint: Checkpoint = load_checkpoint(request.checkpoint, seed=self.recipe.seed)
 
     def result(
@@ -74,5 +74,6 @@ class Session:
             data=data,
             checkpoint=self.checkpoint.info,
             recipe=to_dict(self.recipe),
+            seed=self.recipe.seed,
             artifacts=artifacts,
         )

@@ -56,7 +56,7 @@ def run(request: Request) -> list[Result]:
         num_classes=len(train.classes),
         img_size=recipe.pixels.img_size,
         drop_path=recipe.drop_path,
-        pool=recipe.pool,
+        pool="avg" if recipe.pool == "avg" else "token",
         seed=recipe.seed,
     ).to(session.device)
     train_classifier(

@@ -22,7 +22,9 @@ def vit() -> VisionTransformer:
 
 @pytest.fixture
 def images_NCHW() -> torch.Tensor:
-    return torch.randn(3, 3, 24, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    return torch.randn(
+        3, 3, 24, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
+    )
 
 
 def test_everything_visible_equals_timms_forward(
@@ -65,7 +67,9 @@ def test_patch_pixels_are_in_the_order_of_the_projection(images_NCHW: torch.Tens
 def test_positions_of_a_known_place() -> None:
     positions_LD = sincos_positions(4, 8)
     # Row 2, column 3: frequencies 1 and 0.01; column first.
-    expected = [f(p * w) for p in (3.0, 2.0) for f in (torch.sin, torch.cos) for w in _frequencies()]
+    expected = [
+        f(p * w) for p in (3.0, 2.0) for f in (torch.sin, torch.cos) for w in _frequencies()
+    ]
     torch.testing.assert_close(positions_LD[2 * 4 + 3], torch.stack(expected).float())
 
 

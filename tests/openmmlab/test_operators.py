@@ -80,9 +80,7 @@ def example() -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("aligned", [True, False])
 @pytest.mark.parametrize("ratio", [0, 2])
 @pytest.mark.parametrize("scale", [1.0, 0.5])
-def test_roi_align_is_the_mean_of_bilinear_samples(
-    aligned: bool, ratio: int, scale: float
-) -> None:
+def test_roi_align_is_the_mean_of_bilinear_samples(aligned: bool, ratio: int, scale: float) -> None:
     features, rois = example()
     ours = roi_align(features, rois, (3, 2), scale, ratio, "avg", aligned)
     expected = naive_roi_align(features.numpy(), rois.numpy(), (3, 2), scale, ratio, aligned)
@@ -124,7 +122,9 @@ def test_max_pooling_is_refused() -> None:
         roi_align(features, rois, (3, 2), 1.0, 2, "max", True)
 
 
-def naive_nms(boxes: list[list[float]], scores: list[float], limit: float, offset: int) -> list[int]:
+def naive_nms(
+    boxes: list[list[float]], scores: list[float], limit: float, offset: int
+) -> list[int]:
     def area(x1: float, y1: float, x2: float, y2: float) -> float:
         return max(x2 - x1 + offset, 0) * max(y2 - y1 + offset, 0)
 

@@ -1,0 +1,32 @@
+# One word a chore. `make demo` and `make test` need nothing but Python 3.10 to 3.12 and make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check format install clean
+
+demo: install  ## pre-train, evaluate and report on embedded data; resumes, skips what is done
+	$(BIN)/micl-bench demo --workdir work/demo
+
+test: install  ## the whole test suite
+	$(BIN)/pytest
+
+check: install  ## formatter, linter, types; changes nothing
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: install  ## format and mend what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+install: $(VENV)/installed
+
+# The stamp is written last: an interrupted install starts over.
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --editable '.[all,dev]'
+	touch $@
+
+clean:  ## remove the environment and everything the demo made
+	rm -rf $(VENV) work

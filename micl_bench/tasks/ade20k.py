@@ -1,0 +1,21 @@
+"""Semantic segmentation: UperNet through mmsegmentation, mIoU, on data in ADE20K's layout."""
+
+from micl_bench.record import Result
+from micl_bench.tasks._dense import run_config
+from micl_bench.tasks._request import Request
+
+
+def run(request: Request) -> list[Result]:
+    """Train on `images/training`, measure mIoU on `images/validation` (annotations/... PNG).
+
+    Raises:
+        InputError: bad config, checkpoint or data.
+    """
+    return run_config(
+        request,
+        task="ade20k",
+        label="segmentation",
+        protocol="UperNet, single scale",
+        split="validation",
+        files=("images/validation/*", "annotations/validation/*"),
+    )

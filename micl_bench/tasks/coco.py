@@ -1,0 +1,21 @@
+"""Detection and instance segmentation: Mask R-CNN through mmdetection, AP, on data in COCO's layout."""
+
+from micl_bench.record import Result
+from micl_bench.tasks._dense import run_config
+from micl_bench.tasks._request import Request
+
+
+def run(request: Request) -> list[Result]:
+    """Train on `train2017`, measure box and mask AP on `val2017` (annotations/instances_*.json).
+
+    Raises:
+        InputError: bad config, checkpoint or data.
+    """
+    return run_config(
+        request,
+        task="coco",
+        label="detection",
+        protocol="Mask R-CNN, single scale",
+        split="val2017",
+        files=("val2017/*", "annotations/instances_val2017.json"),
+    )

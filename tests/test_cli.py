@@ -1,0 +1,106 @@
+"""The command line as a stranger meets it: quick help, one clear line for a mistake, exit codes."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, Run
+
+COMMANDS = ("demo", "pretrain", "eval", "report", "list", "data", "data embedded")
+RANDOM = "random:vit_demo_patch4_32"
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_says_what_each_option_does(micl_bench: Run, command: str) -> None:
+    done = micl_bench(*command.split(), "--help")
+    assert done.returncode == 0
+    options = done.stdout.partition("Options:")[2].split("\n\n")[0].strip().splitlines()
+    described = [line for line in options if line.lstrip().startswith("-")]
+    assert described
+    for line, following in zip(options, [*options[1:], ""], strict=True):
+        if line.lstrip().startswith("-"):
+            has_text = len(line.strip().split("  ")) > 1
+            assert has_text or not following.lstrip().startswith("-"), f"{line} is not explained"
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['micl-bench', 'eval', '--help']\n"
+        "from micl_bench.cli import main\n"
+        "try: main()\nfinally: print(sorted(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    loaded = {name.strip("'[] ").partition(".")[0] for name in done.stderr.split(",")}
+    assert "typer" in loaded
+    assert not loaded & {"torch", "timm", "numpy", "sklearn", "mmengine", "matplotlib", "pandas"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["bogus"], "No such command 'bogus'"),
+        (["eval", "knn"], "Missing option"),
+        (["eval", "knnn", "--checkpoint", RANDOM, "--data", "x", "--out", "y"], "known: ade20k"),
+        (["eval", "knn", "--checkpoint", "no.pt", "--data", "x", "--out", "y"], "no checkpoint"),
+        (["eval", "knn", "--checkpoint", RANDOM, "--data", "x", "--out", "y"], "no image folder"),
+        (
+            ["eval", "knn", "--checkpoint", RANDOM, "--data", "x", "--out", "y", "--set", "kk=1"],
+            "'kk' is not one of: pixels, k, temperature",
+        ),
+        (["eval", "ade20k", "--checkpoint", RANDOM, "--data", "x", "--out", "y"], "--recipe"),
+        (["pretrain", "no.py", "--data", "x", "--out", "y"], "no recipe file at no.py"),
+        (["report", "--results", "x", "--out", "y"], "no results folder"),
+        (["list", "nothing"], "known: tasks"),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_clear_line(
+    micl_bench: Run, tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    done = micl_bench(*arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_debug_shows_where_a_defect_is_and_nothing_else_does(micl_bench: Run, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.py"
+    # A backbone that breaks while it runs: a defect for us, not bad input.
+    recipe.write_text(
+        "from micl_bench.tasks.knn import KnnRecipe\n"
+        "class Broken:\n    img_size = property(lambda self: 1 / 0)\n"
+        "recipe = KnnRecipe(pixels=Broken())\n"
+    )
+    words = ("eval", "knn", "--checkpoint", RANDOM, "--data", "x", "--out", "y", "--recipe", recipe)
+    quiet, debug = micl_bench(*words), micl_bench("--debug", *words)
+    assert (quiet.returncode, debug.returncode) == (1, 1)
+    assert "Traceback" not in quiet.stderr
+    assert "Traceback" in debug.stderr
+
+
+def test_interrupted_it_says_how_to_go_on(few_digits: Path, tmp_path: Path) -> None:
+    import signal
+
+    recipe = REPOSITORY / "pretrain" / "embedded.py"
+    command = [sys.executable, "-m", "micl_bench", "pretrain", str(recipe), "--set", "batch_size=16"]
+    command += ["--data", str(few_digits), "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "run" / "metrics.jsonl").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on" in stderr
+    assert "Traceback" not in stderr
+
+
+@pytest.mark.parametrize("kind", ["tasks", "robustness", "objectives", "checkpoints", "architectures"])
+def test_lists_have_a_line_on_each_entry(micl_bench: Run, kind: str) -> None:
+    done = micl_bench("list", kind)
+    assert done.returncode == 0
+    assert all(len(line.split()) > 3 for line in done.stdout.splitlines())
