@@ -172,7 +172,11 @@ class _Journal:
         self._keys: dict[str, str] = {}
         for stage in stages:
             self._keys[stage.name] = stage.key(self._keys)
-        self.due = [stage for stage in stages if not self._is_done(stage)]
+        self.due: list[Stage] = []
+        for stage in stages:
+            renewed = {other.name for other in self.due} & set(stage.needs)
+            if renewed or not self._is_done(stage):
+                self.due.append(stage)
         # How much slower this machine is than the one the guesses are from, by the stages done so
         # far; one guessed stage in advance keeps a short first one from deciding alone.
         self._guessed = self._took = 30.0

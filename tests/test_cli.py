@@ -67,7 +67,9 @@ def test_a_mistake_is_one_clear_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_debug_shows_where_a_defect_is_and_nothing_else_does(micl_bench: Run, tmp_path: Path) -> None:
+def test_debug_shows_where_a_defect_is_and_nothing_else_does(
+    micl_bench: Run, tmp_path: Path
+) -> None:
     recipe = tmp_path / "recipe.py"
     # A backbone that breaks while it runs: a defect for us, not bad input.
     recipe.write_text(
@@ -86,7 +88,15 @@ def test_interrupted_it_says_how_to_go_on(few_digits: Path, tmp_path: Path) -> N
     import signal
 
     recipe = REPOSITORY / "pretrain" / "embedded.py"
-    command = [sys.executable, "-m", "micl_bench", "pretrain", str(recipe), "--set", "batch_size=16"]
+    command = [
+        sys.executable,
+        "-m",
+        "micl_bench",
+        "pretrain",
+        str(recipe),
+        "--set",
+        "batch_size=16",
+    ]
     command += ["--data", str(few_digits), "--out", str(tmp_path / "run")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     while not (tmp_path / "run" / "metrics.jsonl").exists():
@@ -99,7 +109,9 @@ def test_interrupted_it_says_how_to_go_on(few_digits: Path, tmp_path: Path) -> N
     assert "Traceback" not in stderr
 
 
-@pytest.mark.parametrize("kind", ["tasks", "robustness", "objectives", "checkpoints", "architectures"])
+@pytest.mark.parametrize(
+    "kind", ["tasks", "robustness", "objectives", "checkpoints", "architectures"]
+)
 def test_lists_have_a_line_on_each_entry(micl_bench: Run, kind: str) -> None:
     done = micl_bench("list", kind)
     assert done.returncode == 0

@@ -21,7 +21,7 @@ _PACKAGES = {"mmseg": "onedl-mmsegmentation", "mmdet": "onedl-mmdetection"}
 
 
 def resolve(
-    path: Path, *, checkpoint: str, data: Path, seed: int, overrides: Sequence[str]
+    path: Path, *, checkpoint: str, data: Path, seed: int | None, overrides: Sequence[str]
 ) -> Config:
     """Read a config, apply `a.b=value` overrides, put checkpoint, data and seed in, check the paths.
 
@@ -32,7 +32,9 @@ def resolve(
     for override in overrides:
         _apply(config, override)
     _check_model(config, path)
-    config.model.backbone.update(checkpoint=checkpoint, seed=seed)
+    if seed is None:
+        seed = int(config.get("randomness", {}).get("seed") or 0)
+    config.model.backbone.update(checkpoint=_visible(checkpoint), seed=seed)
     config = _with_data(config, path, data)
     # CUDA has no deterministic kernel for some of the operators; on CPU all of them have.
     config.randomness = {"seed": seed, "deterministic": not torch.cuda.is_available()}
@@ -131,6 +133,11 @@ def _refuse_pickles(config: Config, path: Path) -> None:
             f"{path} asks mmengine to load weights ({', '.join(asked)}), which would unpickle them; "
             "remove it and give the file as the checkpoint"
         )
+
+
+def _visible(checkpoint: str) -> str:
+    """A file as records show it; `timm:NAME` and `random:ARCH` stay."""
+    return visible_path(checkpoint) if Path(checkpoint).is_file() else checkpoint
 
 
 def _dicts(node: Any) -> Iterator[Any]:

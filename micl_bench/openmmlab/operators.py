@@ -47,7 +47,7 @@ def install() -> bool:
         return False
     stand_in = _StandIn(_NAME, __doc__)
     sys.modules[_NAME] = stand_in
-    mmcv._ext = stand_in
+    setattr(mmcv, _NAME.partition(".")[2], stand_in)
     return True
 
 

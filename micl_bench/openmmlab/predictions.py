@@ -27,7 +27,7 @@ def write_predictions(path: Path, samples: Sequence[Any], classes: Sequence[str]
     pictures = [np.asarray(Image.open(sample.img_path).convert("RGB")) for sample in samples]
     arrays |= {"images_NHWC": _stack(pictures, 0), "classes": np.array(classes, dtype=np.str_)}
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def _segmentation(samples: Sequence[Any]) -> Arrays:

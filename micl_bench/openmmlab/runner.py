@@ -54,6 +54,9 @@ class Outcome:
     images: int
     """Evaluated images."""
     classes: tuple[str, ...]
+    seed: int
+    summary: str
+    """How long it trained, for a table's caption: `240 steps of 8 images`."""
     predictions: Path
     """`.npz` of the first images with truth and predictions."""
     log: Path
@@ -66,7 +69,7 @@ def run(
     checkpoint: str,
     data: Path,
     work_dir: Path,
-    seed: int,
+    seed: int | None = None,
     overrides: Sequence[str] = (),
     label: str | None = None,
 ) -> Outcome:
@@ -77,6 +80,7 @@ def run(
         checkpoint: a file of any supported layout, `timm:NAME` or `random:ARCH`.
         data: folder that takes the place of the config's `data_root`.
         work_dir: for log and predictions; made if missing.
+        seed: of weights that are drawn and of the order of images; None for the config's own.
         overrides: `a.b=value`; the key must be there already.
         label: in front of the progress bar; the config's name if None.
 
@@ -84,13 +88,15 @@ def run(
         InputError: bad config, override, checkpoint or data, before training starts; or a loss that
             is no number.
     """
-    loaded = load_checkpoint(checkpoint, seed=seed)
-    source = loaded.info.source
     work_dir.mkdir(parents=True, exist_ok=True)
     log_path, terminal = work_dir / "openmmlab.log", sys.stderr
     with log_path.open("w", encoding="utf-8") as log, _no_trace():
         with _quiet(log):
-            resolved = resolve(config, checkpoint=source, data=data, seed=seed, overrides=overrides)
+            resolved = resolve(
+                config, checkpoint=checkpoint, data=data, seed=seed, overrides=overrides
+            )
+            seed = int(resolved.randomness.seed)
+            loaded = load_checkpoint(checkpoint, seed=seed)
             runner = _build(resolved, work_dir)
             total = runner.train_loop.max_iters + len(runner.val_loop.dataloader)
         with Progress(label or config.stem, total=total) as progress, _quiet(log):
@@ -109,6 +115,8 @@ def run(
         config=as_json(resolved),
         images=len(dataset),
         classes=classes,
+        seed=seed,
+        summary=f"{runner.max_iters} steps of {resolved.train_dataloader.batch_size} images",
         predictions=predictions,
         log=log_path,
     )

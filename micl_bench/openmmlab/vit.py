@@ -60,7 +60,7 @@ class MiCLViT(BaseModule):
         loaded = load_checkpoint(checkpoint, arch=arch, seed=seed)
         # Blocks differ only by their drop path, so 0 where nothing is trained.
         self.vit = loaded.backbone(img_size=img_size, drop_path=0.0 if frozen else drop_path)
-        self.frozen = frozen
+        self.frozen, self.strides = frozen, tuple(strides)
         self.patch_size = loaded.arch.patch_size
         self.out_blocks = _chosen_blocks(out_blocks, loaded.arch.depth, len(strides))
         self.rescale = nn.ModuleList(
@@ -84,8 +84,11 @@ class MiCLViT(BaseModule):
         """One map (N, D, ceil(H / s), ceil(W / s)) for each stride s, for any H and W."""
         H, W = images_NCHW.shape[-2:]
         maps = []
-        for rescale, map_NDhw in zip(self.rescale, self.patch_maps(images_NCHW), strict=True):
-            rows, columns = math.ceil(H / rescale.stride), math.ceil(W / rescale.stride)
+        maps_at_patch_size = self.patch_maps(images_NCHW)
+        for stride, rescale, map_NDhw in zip(
+            self.strides, self.rescale, maps_at_patch_size, strict=True
+        ):
+            rows, columns = math.ceil(H / stride), math.ceil(W / stride)
             maps.append(rescale(map_NDhw)[..., :rows, :columns].contiguous())
         return tuple(maps)
 
@@ -104,6 +107,7 @@ class MiCLViT(BaseModule):
     def _tokens(self, map_NDhw: Tensor) -> Tensor:
         """[CLS] and patches with their positions, resampled to the map's grid as timm does."""
         patches_NLD = map_NDhw.flatten(2).transpose(1, 2)
+        assert self.vit.cls_token is not None
         class_N1D = self.vit.cls_token.expand(len(patches_NLD), -1, -1)
         positions_1TD = resample_abs_pos_embed(
             self.vit.pos_embed,

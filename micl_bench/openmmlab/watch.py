@@ -25,7 +25,7 @@ class Watch(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Show the loss; stop when it is no number, as nothing can be learned after that."""
-        loss = float(outputs["loss"])
+        loss = float(outputs["loss"].detach())
         if not math.isfinite(loss):
             raise InputError(f"the loss became {loss} at step {runner.iter + 1}; lower the lr")
         self._step(f"loss {loss:.3f}")

@@ -37,7 +37,9 @@ def test_a_fine_tuned_classifier_meets_the_three_sets(
     assert done.returncode == 0, done.stderr
     recipe = REPOSITORY / "downstream" / "embedded_robustness.py"
     places = ("--data", embedded, "--out", tmp_path / "out", "--recipe", recipe)
-    done = micl_bench("eval", "robustness", "--checkpoint", tmp_path / "tuned" / "classifier.pt", *places)
+    done = micl_bench(
+        "eval", "robustness", "--checkpoint", tmp_path / "tuned" / "classifier.pt", *places
+    )
     assert done.returncode == 0, done.stderr
     records = [json.loads(path.read_text()) for path in (tmp_path / "out").glob("*.json")]
     data = {(r["data"]["name"], r["data"]["stands_for"], r["data"]["images"]) for r in records}

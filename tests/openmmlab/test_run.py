@@ -1,0 +1,250 @@
+"""Both demo configs through `run`, cut to two steps: results, traces left, and what is refused."""
+
+import dataclasses
+import json
+import logging
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+pytest.importorskip("mmseg")
+pytest.importorskip("mmdet")
+
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+
+from micl_bench.errors import InputError
+from micl_bench.openmmlab import Outcome, run
+
+DOWNSTREAM = Path(__file__).parents[2] / "downstream"
+DEMO = "random:vit_demo_patch4_32"
+CONFIGS = {
+    "segmentation": ("embedded_upernet.py", "embedded-ade20k"),
+    "detection": ("embedded_mask_rcnn.py", "embedded-coco"),
+}
+SMALL = (
+    "train_cfg.max_iters=2",
+    "train_dataloader.batch_size=2",
+    "train_dataloader.dataset.indices=8",
+    "val_dataloader.batch_size=3",
+    "val_dataloader.dataset.indices=7",
+)
+NUM_IMAGES = 7
+
+
+def small_run(task: str, embedded: Path, work_dir: Path, **options: Any) -> Outcome:
+    config, folder = CONFIGS[task]
+    options = {"checkpoint": DEMO, "data": embedded / folder, "seed": 0, **options}
+    options["overrides"] = (*SMALL, *options.get("overrides", ()))
+    return run(DOWNSTREAM / config, work_dir=work_dir, **options)
+
+
+@pytest.fixture(scope="module")
+def outcomes(embedded: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Outcome]]:
+    """Each task twice, in turns, in one process."""
+    found: dict[str, list[Outcome]] = {task: [] for task in CONFIGS}
+    for turn in range(2):
+        for task in CONFIGS:
+            work_dir = tmp_path_factory.mktemp(f"{task}{turn}")
+            found[task].append(small_run(task, embedded, work_dir))
+    return found
+
+
+@pytest.mark.parametrize("task", CONFIGS)
+def test_same_seed_same_result(outcomes: dict[str, list[Outcome]], task: str) -> None:
+    first, second = outcomes[task]
+    assert first.metrics == second.metrics
+    assert first.config == second.config
+    for name, array in np.load(first.predictions).items():
+        assert np.array_equal(array, np.load(second.predictions)[name]), name
+
+
+@pytest.mark.parametrize("task", CONFIGS)
+def test_the_outcome_tells_what_ran(outcomes: dict[str, list[Outcome]], task: str) -> None:
+    outcome = outcomes[task][0]
+    assert (outcome.arch, outcome.images) == ("vit_demo_patch4_32", NUM_IMAGES)
+    assert outcome.checkpoint.source == DEMO
+    assert outcome.classes == tuple(f"digit_{digit}" for digit in range(10))
+    assert json.loads(json.dumps(outcome.config)) == outcome.config
+    assert outcome.config["train_cfg"]["max_iters"] == 2
+    assert outcome.config["randomness"]["seed"] == 0
+    assert "Iter(val)" in outcome.log.read_text()
+    expected = {"segmentation": {"mIoU", "mAcc", "aAcc"}, "detection": {"box_AP", "mask_AP50"}}
+    assert expected[task] <= outcome.metrics.keys()
+    assert all(0 <= value <= 100 for value in outcome.metrics.values())
+
+
+def test_segmentation_predictions(outcomes: dict[str, list[Outcome]], embedded: Path) -> None:
+    arrays = np.load(outcomes["segmentation"][0].predictions)
+    assert arrays["images_NHWC"].shape == (6, 96, 96, 3)
+    assert arrays["predicted_NHW"].shape == arrays["truth_NHW"].shape == (6, 96, 96)
+    assert set(np.unique(arrays["truth_NHW"])) <= {*range(10), 255}
+    assert arrays["predicted_NHW"].max() < 10
+    assert arrays["classes"].dtype.kind == "U"
+
+
+def mean_iou(truth: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> float:
+    shares = []
+    for label in range(10):
+        true, found = truth == label, (predicted == label) & (truth != 255)
+        if (true | found).any():
+            shares.append((true & found).sum() / (true | found).sum())
+    return 100 * float(np.mean(shares))
+
+
+def test_miou_is_that_of_the_predictions(embedded: Path, tmp_path: Path) -> None:
+    # As many images as predictions are kept of.
+    outcome = small_run(
+        "segmentation", embedded, tmp_path, overrides=["val_dataloader.dataset.indices=6"]
+    )
+    arrays = np.load(outcome.predictions)
+    ours = mean_iou(arrays["truth_NHW"], arrays["predicted_NHW"])
+    assert outcome.metrics["mIoU"] == pytest.approx(ours, abs=0.01)
+
+
+def test_detection_predictions(outcomes: dict[str, list[Outcome]], embedded: Path) -> None:
+    arrays = np.load(outcomes["detection"][0].predictions)
+    file = embedded / "embedded-coco/annotations/instances_val2017.json"
+    annotations = json.loads(file.read_text())
+    first_six = {image["id"] for image in annotations["images"][:6]}
+    true = [entry for entry in annotations["annotations"] if entry["image_id"] in first_six]
+    boxes = np.array([entry["bbox"] for entry in true])
+    boxes[:, 2:] += boxes[:, :2]
+    np.testing.assert_allclose(arrays["truth_box_T4"], boxes)
+    assert arrays["truth_label_T"].tolist() == [entry["category_id"] - 1 for entry in true]
+    assert arrays["truth_mask_THW"].sum(axis=(1, 2)).tolist() == [e["area"] for e in true]
+    assert arrays["truth_mask_THW"].shape[1:] == arrays["images_NHWC"].shape[1:3]
+    found = len(arrays["score_D"])
+    assert all(len(arrays[name]) == found for name in ("image_D", "box_D4", "label_D", "mask_DHW"))
+    assert (arrays["score_D"] >= 0.05).all()
+    assert np.bincount(arrays["image_D"], minlength=1).max() <= 20
+
+
+def test_nothing_is_left_in_the_process(embedded: Path, tmp_path: Path) -> None:
+    torch.use_deterministic_algorithms(False)
+    scopes, loggers = dict(DefaultScope._instance_dict), dict(MMLogger._instance_dict)
+    small_run("segmentation", embedded, tmp_path)
+    assert DefaultScope._instance_dict == scopes
+    assert MMLogger._instance_dict == loggers
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert not [handler for handler in logging.getLogger().handlers if "mm" in repr(handler)]
+
+
+def test_the_terminal_shows_progress_alone(
+    embedded: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        small_run("detection", embedded, tmp_path, label="detection of digits")
+    shown = capfd.readouterr()
+    assert shown.out == ""
+    lines = shown.err.splitlines()
+    assert lines
+    assert all(line.startswith("detection of digits ") for line in lines), shown.err
+
+
+def test_interrupting_reaches_the_caller(
+    embedded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("micl_bench.openmmlab.watch.Watch._step", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        small_run("segmentation", embedded, tmp_path)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(embedded: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="loss became inf at step 1"):
+        small_run(
+            "segmentation",
+            embedded,
+            tmp_path,
+            overrides=["model.decode_head.loss_decode.loss_weight=1e400"],
+        )
+
+
+@pytest.mark.parametrize("task", CONFIGS)
+def test_any_runner_of_mmengine_can_use_the_config(
+    embedded: Path, tmp_path: Path, task: str
+) -> None:
+    name, folder = CONFIGS[task]
+    text = (DOWNSTREAM / name).read_text()
+    (tmp_path / name).write_text(text.replace(f"data/embedded/{folder}", str(embedded / folder)))
+    config = Config.fromfile(tmp_path / name)
+    config.train_cfg.update(max_iters=1)
+    config.train_dataloader.batch_size = 2
+    config.val_dataloader.dataset.indices = 2
+    config.work_dir = str(tmp_path / "work")
+    config.experiment_name = f"plain-{task}"
+    seen: dict[str, float] = {}
+
+    class Keep(Hook):
+        def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+            seen.update(metrics or {})
+
+    scopes = DefaultScope._instance_dict.copy()
+    try:
+        runner = Runner.from_cfg(config)
+        runner.register_hook(Keep())
+        runner.train()
+    finally:
+        DefaultScope._instance_dict = scopes
+    assert seen
+
+
+def refused(message: str, embedded: Path, tmp_path: Path, **options: Any) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        small_run(options.pop("task", "segmentation"), embedded, tmp_path, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_input_is_refused_before_training(embedded: Path, tmp_path: Path) -> None:
+    coco = tmp_path / "coco"
+    shutil.copytree(embedded / "embedded-coco", coco)
+    (coco / "annotations/instances_train2017.json").unlink()
+    refused("no annotations file at", embedded, tmp_path, task="detection", data=coco)
+    refused("no data folder at", embedded, tmp_path, data=tmp_path / "nowhere")
+    refused("images/training", embedded, tmp_path, data=coco)
+    refused("no checkpoint file at", embedded, tmp_path, checkpoint="nowhere.pt")
+    refused("no architecture", embedded, tmp_path, checkpoint="random:vit_demo")
+    refused("train_cfg has no 'steps'", embedded, tmp_path, overrides=["train_cfg.steps=3"])
+    refused("not of the form", embedded, tmp_path, overrides=["train_cfg.max_iters"])
+    with pytest.raises(InputError, match="no config file"):
+        run(tmp_path / "no.py", checkpoint=DEMO, data=coco, work_dir=tmp_path, seed=0)
+
+
+def test_a_config_that_loads_weights_by_itself_is_refused(embedded: Path, tmp_path: Path) -> None:
+    text = (DOWNSTREAM / "embedded_upernet.py").read_text()
+    for number, line in enumerate(
+        ("load_from = 'weights.pth'", "model['init_cfg'] = dict(type='Pretrained', checkpoint='w')")
+    ):
+        config = tmp_path / f"config{number}.py"
+        config.write_text(f"{text}\n{line}\n")
+        with pytest.raises(InputError, match="unpickle"):
+            run(
+                config,
+                checkpoint=DEMO,
+                data=embedded / "embedded-ade20k",
+                work_dir=tmp_path / "work",
+                seed=0,
+            )
+
+
+def test_another_seed_is_another_run(
+    embedded: Path, tmp_path: Path, outcomes: dict[str, list[Outcome]]
+) -> None:
+    other = small_run("segmentation", embedded, tmp_path, seed=1)
+    first = outcomes["segmentation"][0]
+    assert other.checkpoint.digest != first.checkpoint.digest
+    assert other.metrics != first.metrics
+    assert dataclasses.asdict(other)["config"]["model"]["backbone"]["seed"] == 1

@@ -1,0 +1,107 @@
+"""Every command in the README runs, cut short where it would take long."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, Run
+
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```bash\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+LINES = [line.partition("  #")[0].strip() for block in BLOCKS for line in block.splitlines()]
+SMALL_VIT = (
+    "arch=vit_demo_patch4_32",
+    "pixels.img_size=32",
+    "batch_size=40",
+    "optim.warmup_epochs=0",
+)
+
+# What is cut short, by command and recipe; sizes and lengths only.
+SHORT = {
+    "pretrain pretrain/embedded.py": ("epochs=1", "knn_every_epochs=0"),
+    "pretrain pretrain/imagenet_vit_s16.py": (*SMALL_VIT, "epochs=1", "num_workers=0", "knn_k=5"),
+    "eval knn downstream/embedded_knn.py": (),
+    "eval knn": ("pixels.img_size=32",),
+    "eval linear": ("pixels.img_size=32", "probe.epochs=1"),
+    "eval finetune downstream/embedded_finetune.py": ("training.epochs=1",),
+    "eval finetune": ("pixels.img_size=32", "training.epochs=1", "training.batch_size=40"),
+    "eval robustness downstream/embedded_robustness.py": (),
+    "eval ade20k downstream/embedded_upernet.py": ("train_cfg.max_iters=2",),
+    "eval coco downstream/embedded_mask_rcnn.py": ("train_cfg.max_iters=2",),
+}
+# What the README's reader has and a test has not.
+INSTEAD = {
+    "timm:vit_base_patch16_224.mae": "random:vit_demo_patch4_32",
+    "/data/imagenet": "few",
+}
+
+
+def shortened(line: str) -> list[str]:
+    """A README command as the test runs it."""
+    words = [INSTEAD.get(word, word) for word in shlex.split(line)[1:]]
+    named = [word for word in words if word.endswith(".py")]
+    key = " ".join([*words[: 1 if words[0] == "pretrain" else 2], *named])
+    sets = SHORT.get(key, ()) if words[0] in ("pretrain", "eval") else ()
+    assert words[0] not in ("pretrain", "eval") or key in SHORT, f"{key}: how is it cut short?"
+    return words + [word for value in sets for word in ("--set", value)]
+
+
+def test_the_commands_run_in_the_order_in_which_they_stand(
+    micl_bench: Run, few_digits: Path, tmp_path: Path
+) -> None:
+    for folder in ("pretrain", "downstream"):
+        (tmp_path / folder).symlink_to(REPOSITORY / folder)
+    (tmp_path / "few").symlink_to(few_digits)
+    commands = [line for line in LINES if line.startswith("micl-bench ")]
+    assert len(commands) > 10
+    for line in commands:
+        if "/data/ADEChallengeData2016" in line or "/data/coco" in line:
+            continue  # tests/openmmlab/test_full_size.py builds these configs
+        done = micl_bench(*shortened(line), cwd=tmp_path)
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+    assert (tmp_path / "work" / "report" / "report.html").exists()
+
+
+def test_the_make_targets_exist() -> None:
+    for target in {word for line in LINES for word in re.findall(r"^make (\w+)", line)}:
+        done = subprocess.run(
+            ["make", "--dry-run", target], cwd=REPOSITORY, capture_output=True, check=False
+        )
+        assert done.returncode == 0, target
+
+
+@pytest.mark.parametrize("name", re.findall(r"\]\(([^)#:]+)\)", README))
+def test_linked_files_exist(name: str) -> None:
+    assert (REPOSITORY / name).is_file()
+
+
+def test_the_map_names_what_is_there() -> None:
+    tree = README.partition("```text\nmicl_bench/ ")[2].partition("```")[0]
+    named = set(re.findall(r"([\w]+(?:\.py|/))", tree))
+    package = REPOSITORY / "micl_bench"
+    there = {f"{p.name}/" for p in package.iterdir() if p.is_dir() and p.name != "__pycache__"}
+    there |= {p.name for p in package.glob("*.py") if p.stem[:2] != "__"} - {"listing.py"}
+    assert there <= named, there - named
+
+
+def test_the_python_example_runs(tmp_path: Path) -> None:
+    (code,) = [
+        b
+        for b in re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+        if "tokens" in b
+    ]
+    code = code.replace("work/micl_vit_s16/backbone.pt", "random:vit_demo_patch4_32")
+    code = "import torch\nimages = torch.zeros(1, 3, 384, 384)\n" + code
+    code += "assert tokens.shape == (1, 1 + 96 * 96, 128), tokens.shape\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=dict(os.environ),
+    )
+    assert done.returncode == 0, done.stderr
