@@ -1,19 +1,19 @@
 """Semantic segmentation on ADE20K: UperNet on a plain ViT, 160k steps of 16 images at 512 x 512.
 
-    micl-bench eval ade20k --checkpoint FILE --recipe downstream/ade20k_upernet_vit.py --data FOLDER --out OUT
+    micl-bench eval ade20k --recipe downstream/ade20k_upernet_vit.py --checkpoint FILE --data FOLDER
 
 FOLDER is `ADEChallengeData2016` as released. The heads fit the width of ViT-B, 768; for ViT-S add
     --set "model.decode_head.in_channels=[384,384,384,384]" --set model.auxiliary_head.in_channels=384
 
-Values: BEiT's released config for self-supervised ViT-B, except rate and head. Rate 1e-4 is that of
-mmsegmentation's MAE ViT-B config (BEiT: 7e-4); the head is 512 wide as UperNet's usual one (BEiT and
-MAE: 768). Both of them lower the rate by 0.65 a block towards the input. THIS CONFIG DOES NOT: every
-block has the same rate, so its numbers cannot be compared with theirs. Nor are there BEiT's relative
-positions, and it trains in fp32. The four maps come from blocks 3, 6, 9 and 12 (theirs: 4, 6, 8, 12).
-Rate, decay and drop path were searched for no checkpoint; what mIoU to expect is not known.
+Values: the released BEiT config for self-supervised ViT-B, but for two: the rate, 1e-4, is that of
+mmsegmentation's MAE ViT-B config (BEiT: 7e-4), and UPerHead is 512 wide, not 768. Both of them lower the
+rate by a factor of 0.65 a block towards the input. THIS CONFIG DOES NOT YET: all blocks have one rate,
+so its numbers are not comparable with theirs. Nor has it BEiT's relative positions or anybody's fp16,
+and its four maps come from blocks 3, 6, 9 and 12 of 12 (theirs: 4, 6, 8 and 12). Nothing was searched
+for any checkpoint, the config was never run at full length, and the mIoU to expect is not known.
 
-One process takes all 16 images. The validation images are used once, after the last step. Of the last
-16k steps on, the trained model is kept in OUT.
+One process takes all 16 images. The validation images are used once, after the last step. The newest
+model is kept beside the result, but a run cannot be resumed from it.
 """
 
 custom_imports = dict(imports=["micl_bench.openmmlab"], allow_failed_imports=False)

@@ -1,21 +1,22 @@
 """Detection and instance segmentation on COCO 2017: Mask R-CNN with FPN on a plain ViT, 12 epochs.
 
-    micl-bench eval coco --checkpoint FILE --recipe downstream/coco_mask_rcnn_vit.py --data FOLDER --out OUT
+    micl-bench eval coco --recipe downstream/coco_mask_rcnn_vit.py --checkpoint FILE --data FOLDER
 
-FOLDER holds `train2017`, `val2017` and `annotations`. The neck fits the width of ViT-B, 768; for ViT-S add
+FOLDER holds `train2017`, `val2017` and `annotations`. The neck fits ViT-B's width, 768; for ViT-S add
     --set "model.neck.in_channels=[384,384,384,384]"
 
-Values: detector, image size, batch and 1x schedule (12 epochs, rate divided by 10 after 8 and 11) are
-mmdetection's for Mask R-CNN; AdamW's rate, weight decay and drop path are ViTDet's for ViT-B, whose
-batch is 64. This is NOT ViTDet's protocol, nor that of MAE's paper: no windowed attention, no lower
-rate for earlier blocks, no large-scale jitter at 1024 x 1024, 12 epochs instead of 100. Its numbers
-cannot be compared with theirs. Nothing was searched for batch 16; what AP to expect is not known.
+Values: detector, image size, batch, warm-up and 1x schedule (12 epochs, a tenth of the rate after 8 and
+again after 11) are mmdetection's for ResNet-50; AdamW's rate, weight decay and drop path are ViTDet's
+for ViT-B, whose batch is 64. THIS IS NOT VITDET'S PROTOCOL: no windowed attention, no simple pyramid, no
+lower rate for earlier blocks (there 0.7 a block), no large-scale jitter at 1024 x 1024, and 12 epochs,
+not 100. Its numbers are not comparable with those of ViTDet or MAE. Nothing was searched for batch 16 or
+any checkpoint, the config was never run at full length, and the AP to expect is not known.
 
-Every block attends to all patches, up to 84 x 50 = 4,200 an image, in fp32, and the finest of the four
-maps has 768 channels at a quarter of the image's side: 16 images need much memory. How much was not
-measured; smaller images (`train_dataloader.dataset.pipeline.2.scale`) or batches make another protocol.
-One process takes all 16 images. The validation images are used once, after the last epoch. The last
-epoch's model is kept in OUT.
+Every block attends to all patches, up to 84 x 50 = 4,200 an image, in fp32, and the finest map has 768
+channels at a quarter of the image's side: 16 images at 1333 px need much memory. How much was not
+measured; a smaller batch or smaller images are another protocol.
+One process takes all 16 images. The validation images are used once, after the last epoch. The newest
+model is kept beside the result, but a run cannot be resumed from it.
 """
 
 custom_imports = dict(imports=["micl_bench.openmmlab"], allow_failed_imports=False)

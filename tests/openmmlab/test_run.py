@@ -179,7 +179,7 @@ def test_any_runner_of_mmengine_can_use_the_config(
 ) -> None:
     name, folder = CONFIGS[task]
     text = (DOWNSTREAM / name).read_text()
-    (tmp_path / name).write_text(text.replace(f"data/embedded/{folder}", str(embedded / folder)))
+    (tmp_path / name).write_text(text.replace(f"work/data/{folder}", str(embedded / folder)))
     config = Config.fromfile(tmp_path / name)
     config.train_cfg.update(max_iters=1)
     config.train_dataloader.batch_size = 2
