@@ -1,9 +1,9 @@
 """Training from scratch with the compute of pre-training and fine-tuning together.
 
-A MiCL step encodes V (K + 1) tokens of an image, a supervised one L + 1. The 48 epochs of
-pretrain/embedded.py are 4 steps of 256 images each, with 2 x 17 tokens an image; an epoch here is
-16 steps of 64 images with 65 tokens each. 48 * (4 * 256 * 34) / (16 * 64 * 65) = 25 epochs, and the
-6 of fine-tuning: 31.
+A MiCL step encodes V (K + 1) tokens of an image, a supervised one L + 1. The 32 epochs of
+pretrain/embedded.py are 8 steps of 128 images each, with 2 x 17 tokens an image; an epoch here is
+16 steps of 64 images with 65 tokens each. 32 * (8 * 128 * 34) / (16 * 64 * 65) = 17 epochs, and the
+6 of fine-tuning: 23.
 
     micl-bench eval finetune --checkpoint random:vit_demo_patch4_32 --method "from scratch" \
         --recipe downstream/embedded_scratch.py --data work/data/embedded --out work/scratch
@@ -18,8 +18,8 @@ recipe = FinetuneRecipe(
     pixels=Pixels(img_size=32, crop_pct=1.0, crop_scale=(0.6, 1.0)),
     training=SupervisedConfig(
         # Nothing pre-trained to keep: every layer learns at the same rate.
-        optim=OptimConfig(base_lr=4e-3, betas=(0.9, 0.999), warmup_epochs=5),
-        epochs=31,
+        optim=OptimConfig(base_lr=4e-3, betas=(0.9, 0.999), warmup_epochs=3),
+        epochs=23,
         batch_size=64,
     ),
     drop_path=0.0,

@@ -17,10 +17,10 @@ recipe = PretrainRecipe(
     objective=MiCL.Config(mask_ratio=0.5),
     # A digit's place and handedness carry meaning: no crop, no flip, only the masking.
     pixels=Pixels(img_size=32, crop_pct=1.0),
-    optim=OptimConfig(base_lr=1e-3, warmup_epochs=5),
-    batch_size=256,
-    epochs=48,
-    knn_every_epochs=8,
+    optim=OptimConfig(base_lr=2e-3, warmup_epochs=3),
+    batch_size=128,
+    epochs=32,
+    knn_every_epochs=4,
     save_every_steps=10,
     seed=42,
 )

@@ -6,6 +6,7 @@ trace in the process afterwards, so that runs of both libraries can follow one a
 """
 
 import dataclasses
+import io
 import itertools
 import os
 import sys
@@ -88,15 +89,15 @@ def run(
         InputError: bad config, override, checkpoint or data, before training starts; or a loss that
             is no number.
     """
+    # Everything a user can get wrong is looked at before the first file is written.
+    with _quiet(io.StringIO()):
+        resolved = resolve(config, checkpoint=checkpoint, data=data, seed=seed, overrides=overrides)
+        seed = int(resolved.randomness.seed)
+        loaded = load_checkpoint(checkpoint, seed=seed)
     work_dir.mkdir(parents=True, exist_ok=True)
     log_path, terminal = work_dir / "openmmlab.log", sys.stderr
     with log_path.open("w", encoding="utf-8") as log, _no_trace():
         with _quiet(log):
-            resolved = resolve(
-                config, checkpoint=checkpoint, data=data, seed=seed, overrides=overrides
-            )
-            seed = int(resolved.randomness.seed)
-            loaded = load_checkpoint(checkpoint, seed=seed)
             runner = _build(resolved, work_dir)
             total = runner.train_loop.max_iters + len(runner.val_loop.dataloader)
         with Progress(label or config.stem, total=total) as progress, _quiet(log):
@@ -108,7 +109,7 @@ def run(
     predictions = work_dir / "predictions.npz"
     write_predictions(predictions, watch.samples, classes)
     return Outcome(
-        metrics=_our_metrics(watch.metrics),
+        metrics=_our_metrics(watch.metrics, detects=resolved.default_scope == "mmdet"),
         arch=loaded.arch.name,
         method=loaded.method,
         checkpoint=loaded.info,
@@ -130,7 +131,10 @@ def _build(config: Config, work_dir: Path) -> Runner:
     return Runner.from_cfg(config)
 
 
-def _our_metrics(metrics: dict[str, float]) -> dict[str, float]:
+def _our_metrics(metrics: dict[str, float], *, detects: bool) -> dict[str, float]:
+    if detects and not metrics:
+        # CocoMetric says nothing where nothing was detected; precision without recall is 0.
+        return dict.fromkeys(_FRACTIONS.values(), 0.0)
     # The metrics round to two digits of a percentage in fp32, to three of a fraction; rounding
     # again drops the digits that conversion brings.
     ours = {name: round(metrics[name], 2) for name in _PERCENTAGES if name in metrics}

@@ -248,3 +248,15 @@ def test_another_seed_is_another_run(
     assert other.checkpoint.digest != first.checkpoint.digest
     assert other.metrics != first.metrics
     assert dataclasses.asdict(other)["config"]["model"]["backbone"]["seed"] == 1
+
+
+def test_nothing_detected_is_an_ap_of_zero(embedded: Path, tmp_path: Path) -> None:
+    nothing = ("model.test_cfg.rcnn.score_thr=1.5",)
+    outcome = small_run("detection", embedded, tmp_path, overrides=nothing)
+    assert outcome.metrics["box_AP"] == outcome.metrics["mask_AP"] == 0.0
+
+
+def test_bad_input_leaves_no_file(embedded: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError):
+        small_run("detection", embedded, tmp_path / "out", checkpoint="no.pt")
+    assert not (tmp_path / "out").exists()

@@ -17,11 +17,15 @@ _INK = np.array([0.12, 0.12, 0.16], dtype=np.float32)
 _PAPER = np.array([0.95, 0.94, 0.90], dtype=np.float32)
 
 
-def draw_clean(scan_HW: Floats) -> Floats:
-    """One scan as a plain picture (H, W, 3), filling it."""
-    size = (PICTURE_SIZE, PICTURE_SIZE)
-    grey = Image.fromarray(scan_HW.astype(np.float32)).resize(size, Image.Resampling.BICUBIC)
-    return blend(np.clip(np.asarray(grey), 0, 1), _INK, _PAPER)
+def enlarge(scan_HW: Floats, size: int) -> Floats:
+    """Ink of a scan, `size` pixels wide and filling them, smooth between the scan's pixels."""
+    grey = Image.fromarray(scan_HW.astype(np.float32))
+    return np.clip(np.asarray(grey.resize((size, size), Image.Resampling.BICUBIC)), 0, 1)
+
+
+def draw_clean(scan_HW: Floats, *, size: int = PICTURE_SIZE) -> Floats:
+    """One scan as a plain picture (size, size, 3)."""
+    return blend(enlarge(scan_HW, size), _INK, _PAPER)
 
 
 def write(folder: Path, scans: Scans) -> dict[str, int]:

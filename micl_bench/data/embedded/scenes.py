@@ -1,31 +1,32 @@
-"""Scenes for the dense tasks: two to four digits painted over a piece of a photograph.
+"""Scenes for the dense tasks: two to four notes, a digit on each, stuck on a piece of a photograph.
 
-Later digits cover earlier ones. A mask holds what can be seen of a digit, so no two masks of a
-scene share a pixel, and label maps and instance masks follow from the same arrays.
+A note is a picture of the clean set, its paper tinted. Later notes cover earlier ones. A mask holds
+what can be seen of a digit's ink, so no two masks of a scene share a pixel, and label maps and
+instance masks follow from the same arrays.
 """
 
-import colorsys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import binary_dilation, gaussian_filter
 
-from micl_bench.data.embedded.ink import Floats, blend, encode_jpeg, render_ink
-from micl_bench.data.embedded.photographs import cut_piece, luminance
+from micl_bench.data.embedded.clean import draw_clean, enlarge
+from micl_bench.data.embedded.ink import Floats, encode_jpeg
+from micl_bench.data.embedded.photographs import cut_piece
 from micl_bench.data.embedded.scans import Scans, random_stream
 
 SCENE_SIZE = 96
 NUM_SCENES: dict[str, int] = {"train": 240, "val": 60}
 _DIGITS_PER_SCENE = (2, 4)
-_DIGIT_SIZES = (22, 44)
-# Share of a digit's mask; a new digit that would leave less of an earlier one is skipped.
-_MIN_VISIBLE = 0.4
-_NUM_PLACES_TRIED = 8
-_MASK_LEVEL = 0.5
-_HALO_BLUR, _HALO_STRENGTH = 1.6, 0.75
+_NOTE_SIZES = (30, 44)
+# Share of a digit's mask; a new note that would leave less of an earlier digit is skipped.
+_MIN_VISIBLE = 0.6
+_NUM_PLACES_TRIED = 16
+_MASK_LEVEL = 0.3
+# Of each colour of the paper: dim to bright, and a slight tint.
+_PAPER_BRIGHTNESS = (0.8, 1.05)
 
 Mask = NDArray[np.bool_]
 
@@ -82,25 +83,21 @@ def _endless(indices: NDArray[np.int64], random: np.random.Generator) -> Iterato
 def _paint(
     scene: Scene, scan_HW: Floats, scan: int, digit: int, random: np.random.Generator
 ) -> None:
-    size = int(random.integers(_DIGIT_SIZES[0], _DIGIT_SIZES[1] + 1))
+    size = int(random.integers(_NOTE_SIZES[0], _NOTE_SIZES[1] + 1))
     x, y = _freest_place(scene, size, random)
-    ink = np.zeros((SCENE_SIZE, SCENE_SIZE), dtype=np.float32)
-    ink[y : y + size, x : x + size] = render_ink(scan_HW, size, level=0.34)
-    mask = binary_dilation(ink > _MASK_LEVEL)
-    full_area = int(mask.sum())
-    left = [int((other.visible & ~mask).sum()) for other in scene.digits]
-    if any(
-        area < _MIN_VISIBLE * other.full_area
-        for area, other in zip(left, scene.digits, strict=True)
-    ):
+    place = (slice(y, y + size), slice(x, x + size))
+    note = np.zeros((SCENE_SIZE, SCENE_SIZE), dtype=bool)
+    note[place] = True
+    mask = np.zeros_like(note)
+    mask[place] = enlarge(scan_HW, size) > _MASK_LEVEL
+    if any((o.visible & ~note).sum() < _MIN_VISIBLE * o.full_area for o in scene.digits):
         return
     for other in scene.digits:
-        other.visible &= ~mask
-    place = scene.picture[y : y + size, x : x + size]
-    colour, halo_colour = _contrasting_colours(float(luminance(place).mean()), random)
-    halo = np.clip(gaussian_filter(ink, _HALO_BLUR) * 1.5, 0, 1) * np.float32(_HALO_STRENGTH)
-    scene.picture = blend(ink, colour, blend(halo, halo_colour, scene.picture))
-    scene.digits.append(PaintedDigit(scan=scan, digit=digit, visible=mask, full_area=full_area))
+        other.visible &= ~note
+    tint = random.uniform(*_PAPER_BRIGHTNESS, size=3).astype(np.float32)
+    scene.picture[place] = np.clip(draw_clean(scan_HW, size=size) * tint, 0, 1)
+    painted = PaintedDigit(scan=scan, digit=digit, visible=mask, full_area=int(mask.sum()))
+    scene.digits.append(painted)
 
 
 def _freest_place(scene: Scene, size: int, random: np.random.Generator) -> tuple[int, int]:
@@ -114,14 +111,3 @@ def _freest_place(scene: Scene, size: int, random: np.random.Generator) -> tuple
         key=lambda place: taken[place[1] : place[1] + size, place[0] : place[0] + size].sum(),
     )
 
-
-def _contrasting_colours(brightness: float, random: np.random.Generator) -> tuple[Floats, Floats]:
-    """Ink and halo for a place of this brightness: the ink far from it, the halo on its side."""
-    hue = random.random()
-    if brightness > 0.5:
-        ink = colorsys.hsv_to_rgb(hue, random.uniform(0.5, 1.0), random.uniform(0.1, 0.4))
-        halo = (0.97, 0.97, 0.97)
-    else:
-        ink = colorsys.hsv_to_rgb(hue, random.uniform(0.0, 0.45), random.uniform(0.9, 1.0))
-        halo = (0.03, 0.03, 0.03)
-    return np.array(ink, dtype=np.float32), np.array(halo, dtype=np.float32)
