@@ -14,7 +14,7 @@ recipe = FinetuneRecipe(
     pixels=Pixels(img_size=32, crop_pct=1.0, crop_scale=(0.6, 1.0)),
     training=SupervisedConfig(
         optim=OptimConfig(base_lr=4e-3, betas=(0.9, 0.999), warmup_epochs=1, layer_decay=0.75),
-        epochs=6,
+        epochs=4,
         batch_size=64,
     ),
     drop_path=0.0,

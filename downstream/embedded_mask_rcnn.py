@@ -13,7 +13,7 @@ default_scope = "mmdet"
 
 data_root = "work/data/embedded-coco"
 classes = tuple(f"digit_{digit}" for digit in range(10))
-side, channels, strides, steps = 64, 32, [4, 8, 16, 32], 115
+side, channels, strides, steps = 64, 32, [4, 8, 16, 32], 100
 
 box_coder = dict(
     type="DeltaXYWHBBoxCoder", target_means=[0.0] * 4, target_stds=[0.1, 0.1, 0.2, 0.2]

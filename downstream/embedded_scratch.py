@@ -1,9 +1,9 @@
 """Training from scratch with the compute of pre-training and fine-tuning together.
 
-A MiCL step encodes V (K + 1) tokens of an image, a supervised one L + 1. The 21 epochs of
+A MiCL step encodes V (K + 1) tokens of an image, a supervised one L + 1. The 28 epochs of
 pretrain/embedded.py are 16 steps of 64 images each, with 2 x 17 tokens an image; an epoch here is
-16 steps of 64 images with 65 tokens each. 21 * (16 * 64 * 34) / (16 * 64 * 65) = 11 epochs, and the
-6 of fine-tuning: 17.
+16 steps of 64 images with 65 tokens each. 28 * (16 * 64 * 34) / (16 * 64 * 65) = 15 epochs, and the
+4 of fine-tuning: 19.
 
     micl-bench eval finetune --checkpoint random:vit_demo_patch4_32 --method "from scratch" \
         --recipe downstream/embedded_scratch.py --data work/data/embedded --out work/scratch
@@ -19,7 +19,7 @@ recipe = FinetuneRecipe(
     training=SupervisedConfig(
         # Nothing pre-trained to keep: every layer learns at the same rate.
         optim=OptimConfig(base_lr=4e-3, betas=(0.9, 0.999), warmup_epochs=3),
-        epochs=17,
+        epochs=19,
         batch_size=64,
     ),
     drop_path=0.0,

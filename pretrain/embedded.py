@@ -17,10 +17,10 @@ recipe = PretrainRecipe(
     objective=MiCL.Config(mask_ratio=0.5),
     # A digit's place and handedness carry meaning: no crop, no flip, only the masking.
     pixels=Pixels(img_size=32, crop_pct=1.0),
-    optim=OptimConfig(base_lr=4e-3, warmup_epochs=2),
+    optim=OptimConfig(base_lr=2e-3, warmup_epochs=3),
     batch_size=64,
-    epochs=21,
-    knn_every_epochs=3,
+    epochs=28,
+    knn_every_epochs=4,
     save_every_steps=10,
     seed=42,
 )

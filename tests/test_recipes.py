@@ -81,5 +81,5 @@ def test_from_scratch_has_the_compute_of_pretraining_and_finetuning() -> None:
         return recipe.training.epochs * (train_images // batch) * batch * (patches + 1)
 
     ratio = supervised_tokens(scratch) / (tokens + supervised_tokens(finetune))
-    # Whole epochs only: half of one of 17 is 2.9 %.
-    assert abs(ratio - 1) < 0.029
+    # Whole epochs only: half of one of 19 is 2.6 %.
+    assert abs(ratio - 1) < 0.026
