@@ -3,8 +3,8 @@
     micl-bench eval coco --checkpoint work/micl/backbone.pt \
         --recipe downstream/embedded_mask_rcnn.py --data work/data/embedded-coco --out work/coco
 
-Sized for about 40 s on two CPU cores. Random weights learn a little in that time: expect numbers
-that rank checkpoints, not good ones. Any runner of mmengine takes this file as well:
+Sized for half a minute on two CPU cores: enough to run the whole path and to see one start ahead of
+another, far too short for a good number. Any runner of mmengine takes this file as well:
 `Runner.from_cfg(Config.fromfile("downstream/embedded_mask_rcnn.py")).train()`.
 """
 
