@@ -8,8 +8,9 @@ BIN := $(VENV)/bin
 demo: install  ## pre-train, evaluate and report on embedded data; resumes, skips what is done
 	$(BIN)/micl-bench demo --workdir work/demo
 
+# A process a core, a thread a process: tensors are too small here for threads to pay.
 test: install  ## the whole test suite
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadscope
 
 check: install  ## formatter, linter, types; changes nothing
 	$(BIN)/ruff format --check .
