@@ -13,7 +13,7 @@ recipe = FinetuneRecipe(
     # Crops of 0.6 or more leave a digit readable; mirrored it would be another sign.
     pixels=Pixels(img_size=32, crop_pct=1.0, crop_scale=(0.6, 1.0)),
     training=SupervisedConfig(
-        optim=OptimConfig(base_lr=4e-3, betas=(0.9, 0.999), warmup_epochs=1, layer_decay=0.75),
+        optim=OptimConfig(base_lr=4e-3, betas=(0.9, 0.999), warmup_epochs=1, layer_decay=0.9),
         epochs=4,
         batch_size=64,
     ),

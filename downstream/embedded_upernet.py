@@ -13,7 +13,7 @@ default_scope = "mmseg"
 
 data_root = "work/data/embedded-ade20k"
 classes = tuple(f"digit_{digit}" for digit in range(10))
-side, channels, steps = 64, 32, 160
+side, channels, steps = 64, 32, 320
 
 model = dict(
     type="EncoderDecoder",

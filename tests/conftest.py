@@ -3,16 +3,13 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from support import Run
+
 from micl_bench.data.embedded import write_embedded
-
-REPOSITORY = Path(__file__).resolve().parents[1]
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,13 @@
 """The command line as a stranger meets it: quick help, one clear line for a mistake, exit codes."""
 
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, Run
+from support import REPOSITORY, Run
 
 COMMANDS = ("demo", "pretrain", "eval", "report", "list", "data", "data embedded")
 RANDOM = "random:vit_demo_patch4_32"
@@ -85,8 +86,6 @@ def test_debug_shows_where_a_defect_is_and_nothing_else_does(
 
 
 def test_interrupted_it_says_how_to_go_on(few_digits: Path, tmp_path: Path) -> None:
-    import signal
-
     recipe = REPOSITORY / "pretrain" / "embedded.py"
     command = [
         sys.executable,
@@ -98,7 +97,13 @@ def test_interrupted_it_says_how_to_go_on(few_digits: Path, tmp_path: Path) -> N
         "batch_size=16",
     ]
     command += ["--data", str(few_digits), "--out", str(tmp_path / "run")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # A process started in the background by a shell inherits that interrupts are ignored.
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     while not (tmp_path / "run" / "metrics.jsonl").exists():
         assert process.poll() is None
         time.sleep(0.05)

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from support import REPOSITORY
 
 from micl_bench.cli import invoke
 from micl_bench.demo import demo_stages, run_demo

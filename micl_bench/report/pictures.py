@@ -67,12 +67,18 @@ def segmented_scenes(scenes: dict[str, Arrays]) -> Figure:
     shown = range(min(len(images), _SCENES))
     rows, notes = [], []
     for n in shown:
-        predictions = [arrays["predicted_NHW"][n] for arrays in scenes.values()]
+        # What the truth ignores no head was taught: its answers there would only distract.
+        ignored_HW = truth[n] == _IGNORED
+        predictions = [
+            np.where(ignored_HW, _IGNORED, arrays["predicted_NHW"][n]) for arrays in scenes.values()
+        ]
         labels = [truth[n], *predictions]
         rows.append([images[n], *(_tinted(images[n], label, colours) for label in labels)])
         notes.append(["", "", *(_agreement(truth[n], labels) for labels in predictions)])
     figure = mosaic(rows, titles=["image", "truth", *scenes], notes=notes)
-    maps = [truth[shown], *(arrays["predicted_NHW"][shown] for arrays in scenes.values())]
+    maps = [truth[shown]]
+    for arrays in scenes.values():
+        maps.append(arrays["predicted_NHW"][shown][truth[shown] != _IGNORED])
     present = sorted({int(i) for labels in maps for i in np.unique(labels)} - {_IGNORED})
     handles = [Patch(color=colours[i] / 255, label=str(first["classes"][i])) for i in present]
     ignored = Patch(color=(HIDDEN_GREY / 255,) * 3, label="not labelled")

@@ -75,7 +75,7 @@ def compare(clean: tuple[Tensor, Tensor], shifted: tuple[Tensor, Tensor]) -> dic
 
     Both sides are held to the classes that occur in the shifted set: images of others are left
     out of the clean set, and the largest logit is searched among these classes only (the reading of
-    the authors of ImageNet-A and -R). `top1_all_classes` searches among all.
+    the authors of ImageNet-A and -R).
     """
     clean_logits_NC, clean_labels_N = clean
     logits_MC, labels_M = shifted
@@ -87,7 +87,6 @@ def compare(clean: tuple[Tensor, Tensor], shifted: tuple[Tensor, Tensor]) -> dic
         "top1": shifted_top1,
         "clean_top1": clean_top1,
         "drop": clean_top1 - shifted_top1,
-        "top1_all_classes": top1(logits_MC, labels_M),
     }
 
 

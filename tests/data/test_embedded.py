@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.ndimage import binary_dilation
 from sklearn.linear_model import RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier
 
@@ -107,9 +108,9 @@ def test_files_show_the_scan_that_they_are_named_after(root: Path) -> None:
     for folder in FOLDERS:
         _, names, numbers = pictures(root / folder)
         assert names.tolist() == [f"digit_{digit}" for digit in scans.digits[numbers]]
-    # And the picture, reduced to the scan's size without its margin, is that scan.
+    # And the picture, reduced to the scan's size, is that scan.
     pixels, _, numbers = pictures(root / "embedded/val")
-    for darkness, scan in zip(1 - pixels[:, 3:-3, 3:-3].mean(axis=-1), numbers, strict=True):
+    for darkness, scan in zip(1 - pixels.mean(axis=-1), numbers, strict=True):
         small = Image.fromarray(darkness.astype(np.float32)).resize((8, 8), Image.Resampling.BOX)
         assert np.corrcoef(np.asarray(small).ravel(), scans.inks[scan].ravel())[0, 1] > 0.9
 
@@ -139,11 +140,12 @@ def test_hard_scans_are_hard_for_other_classifiers_too(root: Path) -> None:
     hard, hard_names, _ = pictures(root / "embedded-a")
     val, val_names, _ = pictures(root / "embedded/val")
     same = np.isin(val_names, hard_names)
-    for classifier in (KNeighborsClassifier(5), RidgeClassifier()):
+    # The scans were chosen by a linear classifier: another linear one must stumble more.
+    for classifier, least_drop in ((KNeighborsClassifier(5), 0.02), (RidgeClassifier(), 0.1)):
         classifier.fit(coarse_grey(train), train_names)
         clean = classifier.score(coarse_grey(val[same]), val_names[same])
         assert clean > 0.87
-        assert classifier.score(coarse_grey(hard), hard_names) < clean - 0.05
+        assert classifier.score(coarse_grey(hard), hard_names) < clean - least_drop
 
 
 def coarse_grey(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -260,10 +262,11 @@ def test_digit_stands_out_from_its_surroundings(root: Path) -> None:
     contrasts = []
     for _, _, picture, labels in scene_pairs(root, "val"):
         grey = np.asarray(Image.open(picture).convert("L"), float)
-        gradient = np.hypot(*np.gradient(grey))
         digits = np.asarray(Image.open(labels)) > 0
-        contrasts.append(gradient[digits].mean() - gradient[~digits].mean())
-    assert np.mean(np.array(contrasts) > 10) > 0.9
+        around = binary_dilation(digits, iterations=3) & ~binary_dilation(digits)
+        contrasts.append(grey[around].mean() - grey[digits].mean())
+    # Dark ink on light paper, wherever the note lies.
+    assert np.min(contrasts) > 20
 
 
 def test_finished_set_is_left_alone(root: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPOSITORY, Run
+from support import REPOSITORY, Run
 
 from micl_bench.config import load_recipe, override
 from micl_bench.data.folder import open_folder

@@ -13,7 +13,7 @@ import torch
 pytest.importorskip("mmseg")
 pytest.importorskip("mmdet")
 
-from conftest import REPOSITORY
+from support import REPOSITORY
 from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope, init_default_scope
 

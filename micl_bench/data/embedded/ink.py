@@ -21,7 +21,7 @@ _SHARPENING = 0.8
 
 
 def render_ink(scan_HW: Floats, size: int, *, level: float = 0.42, degrees: float = 0.0) -> Floats:
-    """Draw a scan `size` pixels wide, with a margin of one scan pixel on each side.
+    """Draw a scan `size` pixels wide, filling them as the clean set's pictures do.
 
     Args:
         scan_HW: 8x8 grey levels, 1 is full ink.
@@ -32,12 +32,12 @@ def render_ink(scan_HW: Floats, size: int, *, level: float = 0.42, degrees: floa
     # So few pixels blur: what is darker than its neighbourhood was a stroke, what is lighter was a
     # gap. Without this the holes of an 8 close.
     sharp = scan_HW + _SHARPENING * (scan_HW - gaussian_filter(scan_HW, 1.0, mode="constant"))
-    grey = Image.fromarray(np.pad(sharp, 1))
+    grey = Image.fromarray(sharp)
     smooth = grey.resize((size, size), Image.Resampling.BICUBIC)
     smooth = smooth.rotate(degrees, Image.Resampling.BICUBIC)
-    # At a stroke's border grey climbs from 0 to 1 within a scan pixel, which is size / 10 pixels
+    # At a stroke's border grey climbs from 0 to 1 within a scan pixel, which is size / 8 pixels
     # of the result: this much grey makes ink fade over one of them.
-    softness = min(0.35, 10.0 / size)
+    softness = min(0.35, 8.0 / size)
     ramp = (np.asarray(smooth, dtype=np.float32) - level) / softness + 0.5
     clipped = np.clip(ramp, 0, 1)
     return clipped * clipped * (3 - 2 * clipped)

@@ -110,4 +110,3 @@ def _freest_place(scene: Scene, size: int, random: np.random.Generator) -> tuple
         ((x, y) for x, y in places),
         key=lambda place: taken[place[1] : place[1] + size, place[0] : place[0] + size].sum(),
     )
-
