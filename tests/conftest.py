@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from support import Run
 
 from micl_bench.data.embedded import write_embedded

@@ -13,9 +13,9 @@ import torch
 pytest.importorskip("mmseg")
 pytest.importorskip("mmdet")
 
-from support import REPOSITORY
 from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope, init_default_scope
+from support import REPOSITORY
 
 from micl_bench.backbone import Arch, named_arch
 from micl_bench.checkpoints import save_checkpoint
