@@ -76,9 +76,8 @@ def run_demo(workdir: Path, *, invoke: Callable[[list[str]], None]) -> None:
 
 def demo_stages(workdir: Path, repository: Path) -> list[Stage]:
     """All stages in order."""
-    data, results = workdir / "data", workdir / "results"
-    micl = str(results / "pretrain" / "backbone.pt")
-    starts = {"micl": ("MiCL", micl), "random": ("random weights", _RANDOM)}
+    data, results, report = (workdir / name for name in ("data", "results", "report"))
+    recipe, pretrained = repository / "pretrain" / "embedded.py", results / "pretrain"
     stages = [
         Stage(
             name="data",
@@ -87,81 +86,80 @@ def demo_stages(workdir: Path, repository: Path) -> list[Stage]:
             out=data,
             seconds=8,
             resumes=True,
-        )
-    ]
-
-    def add(
-        kind: str, start: str, title: str, recipe: str, seconds: float, folder: Path, source: str
-    ) -> None:
-        method = {**{s: m for s, (m, _) in starts.items()}, "scratch": "from scratch"}[start]
-        name = f"{kind}-{start}"
-        recipe_path = repository / "downstream" / recipe
-        needs = ["data"] + (["pretrain"] if source == micl else [])
-        if kind == "robustness":
-            needs.append(f"finetune-{start}")
-        arguments = ("eval", kind, "--checkpoint", source, "--recipe", str(recipe_path))
-        places = ("--data", str(folder), "--out", str(results / name), "--method", method)
-        stages.append(
-            Stage(
-                name=name,
-                title=f"{title}: {method}",
-                arguments=(*arguments, *places),
-                out=results / name,
-                seconds=seconds,
-                needs=tuple(needs),
-                recipe=recipe_path,
-            )
-        )
-
-    recipe = repository / "pretrain" / "embedded.py"
-    out = results / "pretrain"
-    stages.append(
+        ),
         Stage(
             name="pretrain",
             title="pre-training: MiCL",
-            arguments=(
-                "pretrain",
-                str(recipe),
-                "--data",
-                str(data / "embedded"),
-                "--out",
-                str(out),
-            ),
-            out=out,
-            seconds=150,
+            arguments=_words("pretrain", recipe, "--data", data / "embedded", "--out", pretrained),
+            out=pretrained,
+            seconds=114,
             needs=("data",),
             resumes=True,
             recipe=recipe,
-        )
-    )
-    digits = data / "embedded"
-    for start, (_, source) in starts.items():
-        add("knn", start, "k-NN", "embedded_knn.py", 3, digits, source)
-    for start, (_, source) in starts.items():
-        add("linear", start, "linear probe", "embedded_linear.py", 4, digits, source)
-    for start, (_, source) in starts.items():
-        add("finetune", start, "fine-tuning", "embedded_finetune.py", 30, digits, source)
-    add("finetune", "scratch", "training", "embedded_scratch.py", 90, digits, _RANDOM)
-    for start in (*starts, "scratch"):
-        classifier = str(results / f"finetune-{start}" / "classifier.pt")
-        add("robustness", start, "robustness", "embedded_robustness.py", 4, data, classifier)
-    for start, (_, source) in starts.items():
-        scenes = data / "embedded-ade20k"
-        add("ade20k", start, "UperNet", "embedded_upernet.py", 40, scenes, source)
-    for start, (_, source) in starts.items():
-        scenes = data / "embedded-coco"
-        add("coco", start, "Mask R-CNN", "embedded_mask_rcnn.py", 40, scenes, source)
-    stages.append(
+        ),
+    ]
+    stages += [_evaluation(workdir, repository / "downstream", *row) for row in _EVALUATIONS]
+    return [
+        *stages,
         Stage(
             name="report",
             title="report",
-            arguments=("report", "--results", str(results), "--out", str(workdir / "report")),
-            out=workdir / "report",
-            seconds=10,
+            arguments=_words("report", "--results", results, "--out", report),
+            out=report,
+            seconds=4,
             needs=tuple(stage.name for stage in stages),
+        ),
+    ]
+
+
+_METHODS = {"micl": "MiCL", "random": "random weights", "scratch": "from scratch"}
+# Task, start, recipe, data folder, seconds.
+_EVALUATIONS = (
+    ("knn", "micl", "embedded_knn.py", "embedded", 3),
+    ("knn", "random", "embedded_knn.py", "embedded", 3),
+    ("linear", "micl", "embedded_linear.py", "embedded", 3),
+    ("linear", "random", "embedded_linear.py", "embedded", 3),
+    ("finetune", "micl", "embedded_finetune.py", "embedded", 21),
+    ("finetune", "random", "embedded_finetune.py", "embedded", 21),
+    ("finetune", "scratch", "embedded_scratch.py", "embedded", 97),
+    ("robustness", "micl", "embedded_robustness.py", "", 2),
+    ("robustness", "random", "embedded_robustness.py", "", 2),
+    ("robustness", "scratch", "embedded_robustness.py", "", 2),
+    ("ade20k", "micl", "embedded_upernet.py", "embedded-ade20k", 45),
+    ("ade20k", "random", "embedded_upernet.py", "embedded-ade20k", 45),
+    ("coco", "micl", "embedded_mask_rcnn.py", "embedded-coco", 32),
+    ("coco", "random", "embedded_mask_rcnn.py", "embedded-coco", 32),
+)
+
+
+def _evaluation(
+    workdir: Path, recipes: Path, task: str, start: str, recipe: str, folder: str, seconds: float
+) -> Stage:
+    results, name = workdir / "results", f"{task}-{start}"
+    if task == "robustness":
+        checkpoint, made_by = (
+            str(results / f"finetune-{start}" / "classifier.pt"),
+            f"finetune-{start}",
         )
+    elif start == "micl":
+        checkpoint, made_by = str(results / "pretrain" / "backbone.pt"), "pretrain"
+    else:
+        checkpoint, made_by = _RANDOM, "data"
+    what = ("--checkpoint", checkpoint, "--recipe", recipes / recipe)
+    where = ("--data", workdir / "data" / folder, "--out", results / name)
+    return Stage(
+        name=name,
+        title=f"{task}: {_METHODS[start]}",
+        arguments=_words("eval", task, *what, *where, "--method", _METHODS[start]),
+        out=results / name,
+        seconds=seconds,
+        needs=tuple(dict.fromkeys(("data", made_by))),
+        recipe=recipes / recipe,
     )
-    return stages
+
+
+def _words(*arguments: object) -> tuple[str, ...]:
+    return tuple(str(argument) for argument in arguments)
 
 
 class _Journal:
