@@ -3,7 +3,7 @@
     micl-bench eval ade20k --checkpoint work/micl/backbone.pt \
         --recipe downstream/embedded_upernet.py --data work/data/embedded-ade20k --out work/ade20k
 
-Sized for half a minute on two CPU cores: enough to run the whole path and to see one start ahead of
+Sized for under a minute on two CPU cores: enough to run the whole path and to see one start ahead of
 another, far too short for a good number. Any runner of mmengine takes this file as well:
 `Runner.from_cfg(Config.fromfile("downstream/embedded_upernet.py")).train()`.
 """

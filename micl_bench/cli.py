@@ -3,6 +3,7 @@
 import dataclasses
 import shlex
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -133,6 +134,12 @@ def evaluate(
 ) -> None:
     """Evaluate a checkpoint on a task; writes one JSON record a result into <out>."""
     module = plugins.find("tasks", task)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file; give a folder")
+    if any(out.glob(f"{task}-*.json")):
+        raise InputError(f"--out {out} holds a {task} result already; give another folder")
+    if len(method) > 100 or not method.isprintable():
+        raise InputError("--method is one line of at most 100 characters")
     from micl_bench.record import write_result
     from micl_bench.tasks._request import Request
 
@@ -186,11 +193,19 @@ def main() -> None:
     try:
         invoke(arguments)
     except (KeyboardInterrupt, typer.Abort):
-        _leave("interrupted; the same command goes on from the last saved state", 130)
+        _leave(
+            "interrupted; called again, pretrain and demo go on where they were, others start over",
+            130,
+        )
     except (InputError, OSError) as error:
+        if "--debug" in arguments:
+            traceback.print_exc()
         _leave(f"error: {error}", 2)
     except Exception as error:
         # Typer's errors derive from click's or from a copy of its own, by version; both have this.
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error)
+            sys.exit(2)
         if hasattr(error, "format_message"):
             _leave(f"error: {error.format_message()} (micl-bench --help)", 2)
         if "--debug" in arguments:
@@ -200,5 +215,6 @@ def main() -> None:
 
 
 def _leave(message: str, code: int) -> NoReturn:
-    print(message, file=sys.stderr)
+    # One line, whatever the libraries below wrote into theirs.
+    print(" ".join(message.split()), file=sys.stderr)
     sys.exit(code)

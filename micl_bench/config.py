@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from micl_bench.errors import InputError
 from micl_bench.files import digest_json
@@ -30,7 +31,7 @@ def load_recipe(path: Path, kind: type[T]) -> T:
         recipe = runpy.run_path(str(path)).get("recipe")
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # A recipe is code: whatever it raises is about the recipe, an unknown key most of all.
         raise InputError(f"{path} does not run: {error}") from error
     if not isinstance(recipe, kind):
@@ -46,16 +47,21 @@ def override(recipe: T, assignments: Sequence[str]) -> T:
     Raises:
         InputError: no `=`, an unknown key (the known ones are listed), or a value of another type.
     """
-    config = OmegaConf.structured(recipe)
+    try:
+        config = OmegaConf.structured(recipe)
+    except OmegaConfBaseException as error:
+        raise InputError(f"the recipe holds a wrong value: {str(error).splitlines()[0]}") from error
     _unlock(config)
     for assignment in assignments:
         key, separator, _ = assignment.partition("=")
         if not separator:
             raise InputError(f"--set {assignment!r} has no '='; write --set a.b=value")
+        if "${" in assignment:
+            raise InputError(f"--set {assignment!r} refers to another value; give the value itself")
         _require_key(recipe, key)
         try:
             config = OmegaConf.merge(config, OmegaConf.from_dotlist([assignment]))
-        except OmegaConfBaseException as error:
+        except (OmegaConfBaseException, YAMLError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"--set {assignment}: {reason}") from error
     # Not OmegaConf's own conversion, which turns tuples into lists.

@@ -61,6 +61,7 @@ def run_demo(workdir: Path, *, invoke: Callable[[list[str]], None]) -> None:
     journal = _Journal(workdir / "stages", stages)
     if done := len(stages) - len(journal.due):
         say(f"{done} of {len(stages)} stages are done already")
+    journal.open_due()
     while journal.due:
         stage = journal.due[0]
         left = clock(journal.seconds_left())
@@ -179,14 +180,24 @@ class _Journal:
         # far; one guessed stage in advance keeps a short first one from deciding alone.
         self._guessed = self._took = 30.0
 
+    def open_due(self) -> None:
+        """Note what is due before any of it runs: a kill in between must not hide that it was.
+
+        Raises:
+            InputError: a stage's folder holds something that no stage of this demo made.
+        """
+        for stage in self.due:
+            state = self._read(stage)
+            if not state and stage.out.exists():
+                raise InputError(f"{stage.out} is not the demo's; give another --workdir")
+            self._write(stage, {"key": state.get("key", ""), "done": False})
+
     def start(self, stage: Stage) -> None:
-        """Note that a stage began; what an unfinished one left behind goes, unless it resumes."""
-        state = self._read(stage)
-        if not (
-            stage.resumes and state.get("key", self._keys[stage.name]) == self._keys[stage.name]
-        ):
+        """Note that a stage began; what an earlier one left behind goes, unless it resumes."""
+        key = self._keys[stage.name]
+        if not (stage.resumes and self._read(stage).get("key") == key):
             shutil.rmtree(stage.out, ignore_errors=True)
-        self._write(stage, {"key": self._keys[stage.name], "done": False})
+        self._write(stage, {"key": key, "done": False})
         self._started = time.monotonic()
 
     def finish(self, stage: Stage) -> None:

@@ -16,7 +16,7 @@ _BLOCK_BYTES = 1 << 20
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; it takes the real name only if nothing was raised."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
         yield temporary
         with temporary.open("rb") as file:

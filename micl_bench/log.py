@@ -71,7 +71,11 @@ class Progress:
                 BarColumn(24),
                 TextColumn("{task.fields[state]}"),
             )
-            self._bar = Bars(*columns, console=Console(stderr=True))
+            # The terminal itself: who redirects standard error meanwhile does not mean the bar.
+            console = Console(file=sys.stderr)
+            self._bar = Bars(
+                *columns, console=console, redirect_stdout=False, redirect_stderr=False
+            )
             self._bar.add_task(escape(self.label), total=self.total, completed=self.done, state="")
             self._bar.start()
         return self

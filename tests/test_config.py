@@ -41,7 +41,7 @@ def test_nested_override_changes_that_value_alone(recipe: PretrainRecipe) -> Non
         ("epochs.x=3", "nothing below it"),
         ("epochs=many", "could not be converted"),
         ("epochs", "has no '='"),
-        ("epochs=0", "others >= 1"),
+        ("epochs=0", "next three >= 1"),
         ("objective.mask_ratio=0.99", "leaves no patch"),
         ("pixels.img_size=30", "no multiple of patch_size"),
     ],

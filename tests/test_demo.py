@@ -1,6 +1,8 @@
 """The demo: every stage through the public commands, skipped when done, resumed when cut."""
 
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from support import REPOSITORY
 
 from micl_bench.cli import invoke
 from micl_bench.demo import demo_stages, run_demo
+from micl_bench.errors import InputError
 from micl_bench.record import read_results
 
 # Lengths only: every stage runs for real, on the real embedded data.
@@ -88,8 +91,6 @@ def test_run_again_it_does_nothing(finished: tuple[Path, list[str]], capsys) -> 
 def test_a_removed_result_is_made_again_and_the_report_too(
     finished: tuple[Path, list[str]],
 ) -> None:
-    import shutil
-
     workdir, _ = finished
     shutil.rmtree(workdir / "results" / "knn-random")
     ran = []
@@ -100,6 +101,42 @@ def test_a_removed_result_is_made_again_and_the_report_too(
 
     run_demo(workdir, invoke=record)
     assert ran == [["eval", "knn"], ["report", "--results"]]
+
+
+def test_what_builds_on_a_renewed_stage_is_due_even_after_a_kill(tmp_path: Path) -> None:
+    def touch(arguments: list[str]) -> None:
+        Path(arguments[arguments.index("--out") + 1]).mkdir(parents=True, exist_ok=True)
+
+    def run(cut_at: int | None) -> list[str]:
+        ran: list[str] = []
+
+        def invoke_or_cut(arguments: list[str]) -> None:
+            if len(ran) == cut_at:
+                raise KeyboardInterrupt
+            ran.append(arguments[arguments.index("--out") + 1].rpartition("/")[2])
+            touch(arguments)
+
+        with contextlib.suppress(KeyboardInterrupt, InputError):
+            run_demo(tmp_path / "work", invoke=invoke_or_cut)  # ends without any record to show
+        return ran
+
+    assert len(run(None)) == 17
+    shutil.rmtree(tmp_path / "work" / "results" / "pretrain")
+    assert run(2) == ["pretrain", "knn-micl"]
+    rest = run(None)
+    assert "finetune-micl" in rest
+    assert "robustness-micl" in rest
+    assert "finetune-random" not in rest
+    assert run(None) == []
+
+
+def test_a_folder_that_is_not_the_demos_is_left_alone(tmp_path: Path) -> None:
+    thesis = tmp_path / "report" / "thesis.tex"
+    thesis.parent.mkdir()
+    thesis.write_text("mine")
+    with pytest.raises(InputError, match="is not the demo's"):
+        run_demo(tmp_path, invoke=lambda arguments: None)
+    assert thesis.read_text() == "mine"
 
 
 def test_killed_in_pretraining_it_goes_on_from_the_saved_step(tmp_path: Path) -> None:

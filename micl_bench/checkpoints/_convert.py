@@ -17,3 +17,5 @@ class Converted:
     pool: Pool
     num_classes: int
     """0 where the file holds no head."""
+    classes: tuple[str, ...] = ()
+    """Names in the order of the head's outputs; empty where the file does not tell."""

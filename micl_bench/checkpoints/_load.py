@@ -7,6 +7,7 @@ from typing import Any
 
 import timm
 import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import VisionTransformer
 from torch import Tensor
 
@@ -35,6 +36,11 @@ class Checkpoint:
         return self.content.arch
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the head's outputs; empty where the file does not tell."""
+        return self.content.classes
+
+    @property
     def method(self) -> str:
         """What made the weights, as tables print it."""
         return self.content.method
@@ -42,7 +48,7 @@ class Checkpoint:
     def backbone(self, *, img_size: int | None = None, drop_path: float = 0.0) -> VisionTransformer:
         """The ViT without a head, in eval mode, positions resampled to `img_size`."""
         arch, state = self._resized(img_size)
-        kept = {name: value for name, value in state.items() if not name.startswith(_HEAD_PREFIXES)}
+        kept = _without_head(state)
         return _fill(arch.build(drop_path=drop_path), kept, self.info.source)
 
     def classifier(self, *, num_classes: int | None = None) -> VisionTransformer:
@@ -68,7 +74,7 @@ class Checkpoint:
         shake what was pre-trained. With `pool="avg"` the norm moves behind the pooling.
         """
         arch, state = self._resized(img_size)
-        kept = {name: value for name, value in state.items() if not name.startswith(_HEAD_PREFIXES)}
+        kept = _without_head(state)
         model = arch.build(num_classes=num_classes, drop_path=drop_path, pool=pool)
         generator = torch.Generator().manual_seed(seed)
         kept["head.weight"] = torch.randn(num_classes, arch.width, generator=generator) * 2e-5
@@ -106,13 +112,18 @@ def load_checkpoint(source: str | Path, *, arch: str | None = None, seed: int = 
         return _from_timm(name)
     path = Path(source)
     content = read_safely(path)
+    if {"optimizer", "step"} <= content.keys():
+        raise InputError(f"{path} is the state of an unfinished run; use the backbone it ends with")
     for layout in plugins.names("checkpoints"):
         module = plugins.find("checkpoints", layout)
         if module.recognise(content):
             info = CheckpointInfo(
                 source=visible_path(path), format=layout, digest=digest_file(path)
             )
-            return Checkpoint(info=info, content=module.convert(content, arch=arch))
+            converted = module.convert(content, arch=arch)
+            # Files that do not say what made them go by their own name.
+            named = dataclasses.replace(converted, method=converted.method or path.stem)
+            return Checkpoint(info=info, content=named)
     known = ", ".join(plugins.names("checkpoints"))
     raise InputError(f"{path} is of no known checkpoint layout; known: {known}")
 
@@ -137,6 +148,15 @@ def load_classifier(
         InputError: as `load_checkpoint`, no head, or another number of classes.
     """
     return load_checkpoint(source, arch=arch).classifier(num_classes=num_classes)
+
+
+def _without_head(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The backbone's tensors; a norm that moved behind the pooling moves back."""
+    kept = {name: value for name, value in state.items() if not name.startswith(_HEAD_PREFIXES)}
+    for part in ("weight", "bias"):
+        if f"norm.{part}" not in kept and f"fc_norm.{part}" in state:
+            kept[f"norm.{part}"] = state[f"fc_norm.{part}"]
+    return kept
 
 
 def _fill(model: VisionTransformer, state: dict[str, Tensor], source: str) -> VisionTransformer:
@@ -177,6 +197,12 @@ def _from_timm(name: str) -> Checkpoint:
         reason = str(error).splitlines()[0]
         raise InputError(f"timm could not give the weights of {name}: {reason}") from error
     assert isinstance(model, VisionTransformer)
+    config: Any = model.pretrained_cfg or {}
+    pixels = (tuple(config.get("mean", ())), tuple(config.get("std", ())))
+    if pixels != (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD):
+        raise InputError(
+            f"{name} was trained with mean and std {pixels}; only ImageNet's are supported yet"
+        )
     state = model.state_dict()
     layout = plugins.find("checkpoints", "timm")
     first_block: Any = next(iter(model.blocks))

@@ -28,8 +28,9 @@ def convert(content: dict[str, Any], *, arch: str | None) -> Converted:
             method=str(content["method"]),
             pool="avg" if content["pool"] == "avg" else "token",
             num_classes=int(content["num_classes"]),
+            classes=tuple(map(str, content["provenance"].get("classes", ()))),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"the checkpoint's description is damaged: {error}") from error
     if arch not in (None, own.name):
         raise InputError(f"the checkpoint is a {own.name}, not a {arch}; leave arch out")

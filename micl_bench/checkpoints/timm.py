@@ -9,7 +9,7 @@ from micl_bench.backbone import Arch, named_arch
 from micl_bench.checkpoints._convert import Converted
 from micl_bench.errors import InputError
 
-_TELLTALE = {"cls_token", "pos_embed", "patch_embed.proj.weight", "norm.weight"}
+_TELLTALE = {"cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.norm1.weight"}
 
 
 def recognise(content: dict[str, Any]) -> bool:
@@ -29,7 +29,7 @@ def convert(content: dict[str, Any], *, arch: str | None) -> Converted:
     return Converted(
         arch=named_arch(arch) if arch else _infer(state),
         state=state,
-        method="checkpoint",
+        method="",
         pool="avg" if pooled else "token",
         num_classes=0 if head is None else head.shape[0],
     )

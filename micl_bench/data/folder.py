@@ -81,7 +81,12 @@ def read_image(path: Path) -> Image.Image:
     """
     try:
         with Image.open(path) as image:
+            if image.mode[0] in "IF":
+                # Pillow would clip such pixels to 8 bits: nearly white, or black.
+                raise InputError(f"{path} has pixels of more than 8 bits; convert it to 8 bits")
             return image.convert("RGB")
+    except InputError:
+        raise
     except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{path} is no readable image ({error}); replace or remove it") from error
 

@@ -15,11 +15,15 @@ def knn_scores(
 ) -> Tensor:
     """Class scores_MC: votes of the k most similar training images, weight exp(cosine / T).
 
+    A row is scaled so that the nearest neighbour weighs 1.
+
     Exact: every pair is compared, in chunks of bounded memory.
 
     Raises:
         InputError: k is below 1 or above the number of training images.
     """
+    if not temperature > 0:
+        raise InputError(f"temperature is {temperature}; it must be above 0")
     if not 1 <= k <= len(train_ND):
         raise InputError(f"k is {k}; it must be from 1 to the {len(train_ND)} training images")
     num_classes = int(labels_N.max()) + 1
@@ -29,9 +33,9 @@ def knn_scores(
     for query_mD in queries_MD.split(chunk):
         similarity_mk, index_mk = (query_mD @ keys_ND.T).topk(k, dim=1)
         votes_mC = similarity_mk.new_zeros(len(query_mD), num_classes)
-        scores.append(
-            votes_mC.scatter_add_(1, labels_N[index_mk], (similarity_mk / temperature).exp())
-        )
+        # Relative to the nearest neighbour: the same order, and no overflow at low temperatures.
+        weight_mk = ((similarity_mk - similarity_mk[:, :1]) / temperature).exp()
+        scores.append(votes_mC.scatter_add_(1, labels_N[index_mk], weight_mk))
     return torch.cat(scores)
 
 

@@ -25,10 +25,13 @@ class OptimConfig:
     """Largest gradient norm; 0 for no clipping."""
 
     def __post_init__(self) -> None:
-        if self.base_lr <= 0 or not 0 < self.layer_decay <= 1 or self.warmup_epochs < 0:
+        # Written so that not-a-number is refused too.
+        sane = 0 < self.base_lr < float("inf") and 0 < self.layer_decay <= 1
+        sane = sane and self.weight_decay >= 0 and self.warmup_epochs >= 0 and self.clip_norm >= 0
+        if not sane or not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(
-                f"base_lr {self.base_lr}, layer_decay {self.layer_decay}, warmup_epochs "
-                f"{self.warmup_epochs}; needed: base_lr > 0, 0 < layer_decay <= 1, warmup_epochs >= 0"
+                f"{self}; needed: base_lr > 0 and finite, 0 < layer_decay <= 1, 0 <= betas < 1, "
+                "weight_decay, warmup_epochs, clip_norm >= 0"
             )
 
 

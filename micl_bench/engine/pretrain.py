@@ -55,12 +55,12 @@ class Pretrainer:
         self.held_out = open_folder(data / "val", classes=self.train.classes)
         self.per_epoch = steps_per_epoch(self.train, recipe.batch_size)
         self.total_steps = recipe.epochs * self.per_epoch
-        self._claim_folder()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.arch = recipe.sized_arch()
         self.model = _initial_model(self.arch, recipe.seed).to(self.device)
         self.objective = MiCL(recipe.objective)
         self.optimizer = build_optimizer(self.model, recipe.optim)
+        self._claim_folder()
         self.position = restore_training(self._state_path, self.model, self.optimizer)
 
     def run(self) -> Path:
@@ -69,12 +69,16 @@ class Pretrainer:
         Interrupted anywhere, the same call goes on from the last saved step; finished, it returns
         at once.
         """
-        if done := sorted(self.out.glob("pretrain-*.json")):
+        done = sorted(self.out.glob("pretrain-*.json"))
+        if done and (self.out / BACKBONE_FILE).exists():
             say(f"{self.out} holds a finished run; nothing to do")
             return done[-1]
         if self.position.step:
             say(f"going on from step {self.position.step} of {self.total_steps}")
-        metrics = MetricLog(self.out / "metrics.jsonl", first_step=self.position.step + 1)
+        metrics = MetricLog(
+            self.out / "metrics.jsonl",
+            first_step=self.position.step + 1 if self.position.step else 0,
+        )
         if self.position.step == 0:
             self._save_views()
             self._check_knn(metrics, step=0)
@@ -216,9 +220,10 @@ class Pretrainer:
         claim = {"recipe": to_dict(self.recipe), "train_digest": self.train.digest}
         text = json.dumps(claim, indent=2) + "\n"
         path = self.out / "recipe.json"
-        if not path.exists():
+        # Before the first saved state there is nothing that another recipe could spoil.
+        if not self._state_path.exists() and not (self.out / BACKBONE_FILE).exists():
             atomic_write(path, text.encode())
-        elif path.read_text(encoding="utf-8") != text:
+        elif not path.exists() or path.read_text(encoding="utf-8") != text:
             raise InputError(
                 f"{self.out} holds a run of another recipe or other data; give another --out, or "
                 "remove it"

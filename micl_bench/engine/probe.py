@@ -21,7 +21,7 @@ class ProbeConfig:
     batch_size: int = 256
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.base_lr <= 0 or self.batch_size < 2:
+        if self.epochs < 1 or not 0 < self.base_lr < float("inf") or self.batch_size < 2:
             raise InputError(
                 f"epochs {self.epochs}, base_lr {self.base_lr}, batch_size {self.batch_size}; "
                 "needed: epochs >= 1, base_lr > 0, batch_size >= 2"
@@ -34,6 +34,8 @@ def fit_probe(
     """Fit on all features; returns a function from features_MD to logits_MC."""
     generator = torch.Generator().manual_seed(seed)
     N, D = features_ND.shape
+    if N < 2:
+        raise InputError("a linear probe needs two or more training images")
     batch_size = min(config.batch_size, N)
     norm, linear = nn.BatchNorm1d(D, affine=False), nn.Linear(D, num_classes)
     nn.init.normal_(linear.weight, std=0.01, generator=generator)
@@ -53,6 +55,10 @@ def fit_probe(
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
+            if not torch.isfinite(loss):
+                raise InputError(
+                    f"the probe's loss is not finite in epoch {epoch + 1}; lower base_lr"
+                )
             progress.step(f"loss {loss.item():.3f}")
     norm.eval()
 

@@ -31,10 +31,14 @@ class PretrainRecipe:
     """Processes that decode images; 0 decodes in the training process."""
 
     def __post_init__(self) -> None:
-        if self.batch_size < 2 or min(self.epochs, self.save_every_steps, self.knn_k) < 1:
+        least = min(self.knn_every_epochs, self.num_workers, self.seed)
+        positive = min(self.epochs, self.save_every_steps, self.knn_k)
+        if self.batch_size < 2 or positive < 1 or least < 0:
             raise InputError(
-                f"batch_size {self.batch_size}, epochs {self.epochs}, save_every_steps "
-                f"{self.save_every_steps}, knn_k {self.knn_k}; needed: batch_size >= 2, others >= 1"
+                f"batch_size {self.batch_size}, epochs {self.epochs}, "
+                f"save_every_steps {self.save_every_steps}, knn_k {self.knn_k}, "
+                f"knn_every_epochs {self.knn_every_epochs}, num_workers {self.num_workers}, "
+                f"seed {self.seed}; needed: batch_size >= 2, the next three >= 1, the rest >= 0"
             )
         patches_per_view(
             self.sized_arch().num_patches,

@@ -7,6 +7,7 @@ from timm.models import VisionTransformer
 from torch import Tensor
 
 from micl_bench.backbone import encode_visible
+from micl_bench.errors import InputError
 from micl_bench.losses import micl_loss
 from micl_bench.views import sample_views
 
@@ -36,6 +37,14 @@ class MiCL:
         """Share of patches that no view sees."""
         kappa: float = 1 / 64
         temperature: float = 0.07
+
+        def __post_init__(self) -> None:
+            # Written so that not-a-number is refused too.
+            if not (self.kappa >= 0 and self.temperature > 0):
+                raise InputError(
+                    f"kappa {self.kappa}, temperature {self.temperature}; needed: kappa >= 0, "
+                    "temperature > 0"
+                )
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or self.Config()

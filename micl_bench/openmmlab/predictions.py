@@ -23,9 +23,13 @@ Arrays = dict[str, NDArray[Any]]
 
 def write_predictions(path: Path, samples: Sequence[Any], classes: Sequence[str]) -> None:
     """Write the data samples of mmsegmentation or mmdetection as `.npz` without pickled objects."""
-    arrays = _segmentation(samples) if "pred_sem_seg" in samples[0] else _detection(samples)
     pictures = [np.asarray(Image.open(sample.img_path).convert("RGB")) for sample in samples]
-    arrays |= {"images_NHWC": _stack(pictures, 0), "classes": np.array(classes, dtype=np.str_)}
+    images_NHWC = _stack(pictures, 0)
+    if "pred_sem_seg" in samples[0]:
+        arrays = _segmentation(samples)
+    else:
+        arrays = _detection(samples, images_NHWC.shape[1:3])
+    arrays |= {"images_NHWC": images_NHWC, "classes": np.array(classes, dtype=np.str_)}
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
@@ -38,10 +42,12 @@ def _segmentation(samples: Sequence[Any]) -> Arrays:
     }
 
 
-def _detection(samples: Sequence[Any]) -> Arrays:
+def _detection(samples: Sequence[Any], size: tuple[int, ...]) -> Arrays:
     found = [_best(sample.pred_instances) for sample in samples]
     arrays = {
-        **_objects(found, box="box_D4", label="label_D", image="image_D", mask="mask_DHW"),
+        **_objects(
+            found, box="box_D4", label="label_D", image="image_D", mask="mask_DHW", size=size
+        ),
         "score_D": np.concatenate([_numpy(objects.scores) for objects in found]),
     }
     truth = [sample.gt_instances for sample in samples]
@@ -51,6 +57,7 @@ def _detection(samples: Sequence[Any]) -> Arrays:
         label="truth_label_T",
         image="truth_image_T",
         mask="truth_mask_THW",
+        size=size,
     )
 
 
@@ -59,14 +66,17 @@ def _best(instances: Any) -> Any:
     return instances[instances.scores >= _MIN_SCORE][:_MAX_DETECTIONS]
 
 
-def _objects(per_image: Sequence[Any], *, box: str, label: str, image: str, mask: str) -> Arrays:
+def _objects(
+    per_image: Sequence[Any], *, box: str, label: str, image: str, mask: str, size: tuple[int, ...]
+) -> Arrays:
     counts = [len(objects) for objects in per_image]
-    masks = [mask_HW for objects in per_image for mask_HW in _masks(objects)]
+    # Of the largest picture's size, as the pictures are: none at all is an array of it too.
+    masks = [np.zeros(size), *(mask_HW for objects in per_image for mask_HW in _masks(objects))]
     return {
         box: np.concatenate([_numpy(objects.bboxes) for objects in per_image]),
         label: np.concatenate([_numpy(objects.labels) for objects in per_image]),
         image: np.repeat(np.arange(len(per_image)), counts),
-        mask: _stack(masks, 0).astype(bool) if masks else np.zeros((0, 0, 0), dtype=bool),
+        mask: _stack(masks, 0)[1:].astype(bool),
     }
 
 

@@ -22,6 +22,7 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
+from micl_bench.backbone import Arch
 from micl_bench.checkpoints import load_checkpoint
 from micl_bench.errors import InputError
 from micl_bench.log import Progress
@@ -94,6 +95,7 @@ def run(
         resolved = resolve(config, checkpoint=checkpoint, data=data, seed=seed, overrides=overrides)
         seed = int(resolved.randomness.seed)
         loaded = load_checkpoint(checkpoint, seed=seed)
+        _check_width(resolved, loaded.arch)
     work_dir.mkdir(parents=True, exist_ok=True)
     log_path, terminal = work_dir / "openmmlab.log", sys.stderr
     with log_path.open("w", encoding="utf-8") as log, _no_trace():
@@ -123,12 +125,28 @@ def run(
     )
 
 
+def _check_width(config: Config, arch: Arch) -> None:
+    """Necks and heads are built for one width; another would fail in the first step."""
+    for name in ("neck", "decode_head", "auxiliary_head"):
+        wanted = (config.model.get(name) or {}).get("in_channels", arch.width)
+        wanted = wanted if isinstance(wanted, list | tuple) else [wanted]
+        if any(channels != arch.width for channels in wanted):
+            raise InputError(
+                f"model.{name}.in_channels is {list(wanted)}, but {arch.name} has width {arch.width}; "
+                f"--set model.{name}.in_channels=... to it"
+            )
+
+
 def _build(config: Config, work_dir: Path) -> Runner:
     config = config.copy()
     config.work_dir = str(work_dir)
     # mmengine keys its global state by this name, and its own has seconds as the finest part.
     config.experiment_name = f"micl-bench-{os.getpid()}-{next(_runs)}"
-    return Runner.from_cfg(config)
+    try:
+        return Runner.from_cfg(config)
+    # A config is a program of the user's: whatever its parts refuse is about the config.
+    except Exception as error:
+        raise InputError(f"the config cannot be built: {' '.join(str(error).split())}") from error
 
 
 def _our_metrics(metrics: dict[str, float], *, detects: bool) -> dict[str, float]:

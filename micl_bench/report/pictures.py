@@ -53,9 +53,10 @@ def load_scenes(path: Path) -> Arrays:
     """A segmentation record's scenes, checked."""
     arrays = load_arrays(path, ["images_NHWC", "truth_NHW", "predicted_NHW", "classes"])
     num_classes = len(arrays["classes"])
-    truth = np.where(arrays["truth_NHW"] == _IGNORED, 0, arrays["truth_NHW"])
-    check_range(path, {**arrays, "truth_NHW": truth}, "truth_NHW", below=num_classes)
-    check_range(path, arrays, "predicted_NHW", below=num_classes)
+    # Smaller pictures are padded to the largest with what is ignored.
+    for name in ("truth_NHW", "predicted_NHW"):
+        labels = np.where(arrays[name] == _IGNORED, 0, arrays[name])
+        check_range(path, {**arrays, name: labels}, name, below=num_classes)
     return arrays
 
 

@@ -55,6 +55,7 @@ def _measurement(result: Result) -> tuple[Any, ...]:
         result.data,
         result.method,
         result.arch,
+        result.checkpoint.digest,
         result.protocol,
         result.recipe_digest,
         result.seed,

@@ -36,7 +36,16 @@ def run(request: Request) -> list[Result]:
     """
     session = Session(request, RobustnessRecipe)
     sets: list[RobustnessSet] = [plugins.find("robustness", s).SET for s in session.recipe.sets]
-    folders = [_open_clean_and_shifted(request, one) for one in sets]
+    if not sets:
+        raise InputError(
+            "the recipe names no set; give sets=[...] from `micl-bench list robustness`"
+        )
+    side = session.checkpoint.arch.img_size
+    if session.recipe.pixels.img_size != side:
+        raise InputError(f"the classifier takes {side} px; give --set pixels.img_size={side}")
+    # Outputs are matched with folders by class name where the file tells the names.
+    known = session.checkpoint.classes or None
+    folders = [_open_clean_and_shifted(request, one, known) for one in sets]
     num_classes = {len(clean.classes) for clean, _ in folders}
     if len(num_classes) != 1:
         raise InputError("the sets have clean sets of different classes; evaluate them one by one")
@@ -96,6 +105,8 @@ def _only(logits_NC: Tensor, classes: Tensor) -> Tensor:
     return masked_NC
 
 
-def _open_clean_and_shifted(request: Request, one: RobustnessSet) -> tuple[Folder, Folder]:
-    clean = open_folder(request.data / one.clean)
+def _open_clean_and_shifted(
+    request: Request, one: RobustnessSet, known: tuple[str, ...] | None
+) -> tuple[Folder, Folder]:
+    clean = open_folder(request.data / one.clean, classes=known)
     return clean, open_folder(request.data / one.folder, classes=clean.classes)

@@ -30,8 +30,9 @@ def test_equals_the_naive_twin(features, monkeypatch: pytest.MonkeyPatch) -> Non
             dot = sum(a * b for a, b in zip(query, key, strict=True))
             cosines.append((dot / math.hypot(*query) / math.hypot(*key), label))
         expected = [0.0] * 4
+        nearest = max(cosines)[0]
         for cosine, label in sorted(cosines, reverse=True)[:5]:
-            expected[label] += math.exp(cosine / 0.07)
+            expected[label] += math.exp((cosine - nearest) / 0.07)
         assert row == pytest.approx(expected, rel=1e-5)
 
 
@@ -52,6 +53,16 @@ def _weights(distance):  # type: ignore[no-untyped-def]
 def test_impossible_k_is_refused(features, k: int) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(InputError, match="from 1 to the 60"):
         knn_scores(*features, k=k)
+
+
+def test_a_low_temperature_is_the_nearest_neighbour(features) -> None:  # type: ignore[no-untyped-def]
+    train_ND, labels_N, test_MD = (
+        part.float() if part.is_floating_point() else part for part in features
+    )
+    scores_MC = knn_scores(train_ND, labels_N, test_MD, k=7, temperature=1e-4)
+    assert scores_MC.isfinite().all()
+    nearest_M = knn_scores(train_ND, labels_N, test_MD, k=1).argmax(1)
+    assert torch.equal(scores_MC.argmax(1), nearest_M)
 
 
 def test_top1_counts_every_row_once() -> None:

@@ -254,6 +254,8 @@ def test_nothing_detected_is_an_ap_of_zero(embedded: Path, tmp_path: Path) -> No
     nothing = ("model.test_cfg.rcnn.score_thr=1.5",)
     outcome = small_run("detection", embedded, tmp_path, overrides=nothing)
     assert outcome.metrics["box_AP"] == outcome.metrics["mask_AP"] == 0.0
+    with np.load(outcome.predictions) as arrays:
+        assert arrays["mask_DHW"].shape == (0, *arrays["images_NHWC"].shape[1:3])
 
 
 def test_bad_input_leaves_no_file(embedded: Path, tmp_path: Path) -> None:
