@@ -177,6 +177,9 @@ def list_kind(
     print("\n".join(lines_of(kind)))
 
 
+_INTERRUPTED = 130
+
+
 def invoke(arguments: list[str]) -> None:
     """Run one command of this program in this process.
 
@@ -184,7 +187,10 @@ def invoke(arguments: list[str]) -> None:
         InputError: bad input; or Typer's own error, with `format_message`, for a wrong option.
     """
     command = shlex.join(["micl-bench", *arguments])
-    app(arguments, prog_name="micl-bench", standalone_mode=False, obj=_Call(command))
+    code = app(arguments, prog_name="micl-bench", standalone_mode=False, obj=_Call(command))
+    if code == _INTERRUPTED:
+        # Typer turns an interrupt into a return value; a demo must not take it for success.
+        raise KeyboardInterrupt
 
 
 def main() -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from support import REPOSITORY, Run
 
+from micl_bench import cli
+
 COMMANDS = ("demo", "pretrain", "eval", "report", "list", "data", "data embedded")
 RANDOM = "random:vit_demo_patch4_32"
 
@@ -68,21 +70,21 @@ def test_a_mistake_is_one_clear_line(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("debug", [False, True])
 def test_debug_shows_where_a_defect_is_and_nothing_else_does(
-    micl_bench: Run, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], debug: bool
 ) -> None:
-    recipe = tmp_path / "recipe.py"
-    # A backbone that breaks while it runs: a defect for us, not bad input.
-    recipe.write_text(
-        "from micl_bench.tasks.knn import KnnRecipe\n"
-        "class Broken:\n    img_size = property(lambda self: 1 / 0)\n"
-        "recipe = KnnRecipe(pixels=Broken())\n"
-    )
-    words = ("eval", "knn", "--checkpoint", RANDOM, "--data", "x", "--out", "y", "--recipe", recipe)
-    quiet, debug = micl_bench(*words), micl_bench("--debug", *words)
-    assert (quiet.returncode, debug.returncode) == (1, 1)
-    assert "Traceback" not in quiet.stderr
-    assert "Traceback" in debug.stderr
+    def defect(kind: str) -> list[str]:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(cli, "lines_of", defect)
+    flags = ["--debug"] if debug else []
+    monkeypatch.setattr(sys, "argv", ["micl-bench", *flags, "list", "tasks"])
+    with pytest.raises(ZeroDivisionError if debug else SystemExit) as caught:
+        cli.main()
+    if not debug:
+        assert caught.value.code == 1
+        assert capsys.readouterr().err.startswith("internal error: ZeroDivisionError: a defect")
 
 
 def test_interrupted_it_says_how_to_go_on(few_digits: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -125,10 +126,11 @@ def test_an_epoch_holds_each_image_once(few_digits: Path) -> None:
 
 
 def test_a_damaged_state_is_refused(
-    recipe: PretrainRecipe, few_digits: Path, tmp_path: Path
+    whole: Path, recipe: PretrainRecipe, few_digits: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
     out.mkdir()
+    shutil.copy(whole / "recipe.json", out)
     (out / "training.pt").write_bytes(b"\x00damaged")
     with pytest.raises(InputError, match="no readable checkpoint"):
         Pretrainer(recipe, data=few_digits, out=out, command="test")
