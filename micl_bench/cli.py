@@ -201,7 +201,7 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         _leave(
             "interrupted; called again, pretrain and demo go on where they were, others start over",
-            130,
+            _INTERRUPTED,
         )
     except (InputError, OSError) as error:
         if "--debug" in arguments:
