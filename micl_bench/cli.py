@@ -10,6 +10,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from micl_bench import __version__, plugins
+from micl_bench.commands import bench, data, show
+from micl_bench.commands.options import Data, Out, Overrides
 from micl_bench.errors import InputError
 from micl_bench.listing import KINDS, lines_of
 
@@ -21,8 +23,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="Make data sets.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(data_app, name="data")
+app.add_typer(data.app, name="data")
+app.add_typer(bench.app, name="bench")
+app.add_typer(show.app, name="show")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,14 +33,6 @@ class _Call:
     """The command as it was typed, for records."""
 
     command: str
-
-
-Data = Annotated[Path, typer.Option(help="Data folder.", show_default=False)]
-Out = Annotated[Path, typer.Option(help="Folder for what is made.", show_default=False)]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe; repeatable."),
-]
 
 
 def _version(wanted: bool) -> None:
@@ -74,26 +69,6 @@ def demo(
     from micl_bench.demo import run_demo
 
     run_demo(workdir, invoke=invoke)
-
-
-@data_app.command("embedded")
-def data_embedded(
-    out: Out,
-    seed: Annotated[int, typer.Option(help="Of the split and of every drawing.")] = 0,
-) -> None:
-    """Make the embedded data set: scikit-learn's digits in the formats of ImageNet, ADE20K, COCO."""
-    from micl_bench.data.embedded import write_embedded
-    from micl_bench.log import Progress
-
-    with Progress("embedded data", total=6) as progress:
-
-        def part_started(part: str, done: int, total: int) -> None:
-            progress.total = total
-            while progress.done < done:
-                progress.step(part)
-
-        write_embedded(out, seed=seed, progress=part_started)
-    print(f"embedded data: {out}")
 
 
 @app.command()

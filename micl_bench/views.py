@@ -5,9 +5,12 @@ Shapes: N images, L patches, V views, K patches a view.
 
 import math
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from micl_bench.draws import Stream, words
 from micl_bench.errors import InputError
 
 # floor(L * (1 - mask_ratio)) is meant in real numbers: 1 - 0.9 is a little under 0.1 in binary, and
@@ -48,3 +51,26 @@ def sample_views(noise_NL: Tensor, *, num_views: int = 2, mask_ratio: float) -> 
     # Stable, so that equal noise gives the same views on every device.
     order_NL = torch.argsort(noise_NL, dim=1, stable=True)
     return order_NL[:, : num_views * K].reshape(N, num_views, K)
+
+
+def draw_views(
+    seed: int,
+    epoch: int,
+    index_N: NDArray[np.integer],
+    *,
+    num_patches: int,
+    num_views: int = 2,
+    mask_ratio: float,
+) -> Tensor:
+    """`sample_views` of noise that is a function of (seed, epoch, index) alone: keep_NVK.
+
+    Noise and patch share a word, the patch in its low bits: no two are equal, and sorting the words
+    sorts the patches, which is several times faster than an argsort.
+    """
+    K = patches_per_view(num_patches, num_views=num_views, mask_ratio=mask_ratio)
+    low = np.uint64((1 << max(1, (num_patches - 1).bit_length())) - 1)
+    noise_NL = words(seed, epoch, index_N, stream=Stream.VIEWS, count=num_patches) & ~low
+    noise_NL |= np.arange(num_patches, dtype=np.uint64)
+    noise_NL.sort(axis=1)
+    keep_NM = (noise_NL[:, : num_views * K] & low).astype(np.int64)
+    return torch.from_numpy(keep_NM).reshape(len(index_N), num_views, K)

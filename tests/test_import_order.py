@@ -8,12 +8,12 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "micl_bench"
 
 ROWS = (
-    ("cli", "demo", "listing", "__main__"),
+    ("cli", "commands", "demo", "listing", "__main__"),
     ("tasks", "report", "bench"),
     ("engine", "openmmlab"),
     ("objectives", "checkpoints"),
     ("backbone", "data", "robustness", "losses", "views"),
-    ("config", "plugins", "distributed", "log", "record", "provenance", "files", "errors"),
+    ("config", "plugins", "distributed", "draws", "log", "record", "provenance", "files", "errors"),
 )
 ROW_OF = {name: row for row, names in enumerate(ROWS) for name in names}
 OPENMMLAB = {"mmengine", "mmcv", "mmseg", "mmdet"}

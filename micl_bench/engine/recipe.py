@@ -1,13 +1,25 @@
 """The typed description of a pre-training run, which the files in `pretrain/` fill in."""
 
 import dataclasses
+from typing import Any
 
 from micl_bench.backbone import Arch, named_arch
+from micl_bench.config import to_dict
 from micl_bench.data.pixels import Pixels
 from micl_bench.engine.optim import OptimConfig
 from micl_bench.errors import InputError
 from micl_bench.objectives.micl import MiCL
 from micl_bench.views import patches_per_view
+
+# How a run is carried out, not what it computes: these may change when it goes on.
+_CARRIED_OUT = (
+    "micro_batch",
+    "parallel",
+    "activation_checkpointing",
+    "compile",
+    "num_workers",
+    "save_every_steps",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,26 +32,44 @@ class PretrainRecipe:
     pixels: Pixels
     optim: OptimConfig
     batch_size: int
-    """Images a step; negatives are the other images of the same step."""
+    """Images a step over all processes; the learning rate follows from it."""
     epochs: int
+    micro_batch: int = 0
+    """Images a forward pass on one device; 0 for a device's whole share. Changes memory, not the
+    result: features of the whole batch are contrasted whatever its value."""
+    precision: str = "fp32"
+    """`fp32`, or `bf16`: the blocks run in bfloat16, weights, gradients and optimiser state stay in
+    fp32, and so do features, similarity and cross-entropy."""
+    compile: bool = False
+    """Compile the blocks with torch.compile: slower to start, faster on a GPU."""
+    parallel: str = "ddp"
+    """`ddp`: weights on every device; `fsdp`: sharded over the devices (FSDP2)."""
+    activation_checkpointing: bool = False
+    """Compute each block's activations again in the backward pass instead of keeping them."""
     knn_every_epochs: int = 10
-    """How often the k-NN accuracy on the held-out folder is measured; 0 for never."""
+    """How often k-NN accuracy and the health of the representation are measured on the held-out
+    folder; 0 for never."""
     knn_k: int = 10
     save_every_steps: int = 50
     seed: int = 42
     num_workers: int = 0
-    """Processes that decode images; 0 decodes in the training process."""
+    """Processes that decode images of a folder; 0 decodes beside the training loop. Packed stores
+    need none."""
 
     def __post_init__(self) -> None:
-        least = min(self.knn_every_epochs, self.num_workers, self.seed)
+        least = min(self.knn_every_epochs, self.num_workers, self.seed, self.micro_batch)
         positive = min(self.epochs, self.save_every_steps, self.knn_k)
         if self.batch_size < 2 or positive < 1 or least < 0:
             raise InputError(
                 f"batch_size {self.batch_size}, epochs {self.epochs}, "
                 f"save_every_steps {self.save_every_steps}, knn_k {self.knn_k}, "
                 f"knn_every_epochs {self.knn_every_epochs}, num_workers {self.num_workers}, "
-                f"seed {self.seed}; needed: batch_size >= 2, the next three >= 1, the rest >= 0"
+                f"micro_batch {self.micro_batch}, seed {self.seed}; needed: batch_size >= 2, the next "
+                "three >= 1, the rest >= 0"
             )
+        for key, allowed in (("precision", ("fp32", "bf16")), ("parallel", ("ddp", "fsdp"))):
+            if (value := getattr(self, key)) not in allowed:
+                raise InputError(f"{key} is {value!r}; allowed: {', '.join(allowed)}")
         patches_per_view(
             self.sized_arch().num_patches,
             num_views=self.objective.num_views,
@@ -49,3 +79,7 @@ class PretrainRecipe:
     def sized_arch(self) -> Arch:
         """The architecture at the recipe's input size."""
         return dataclasses.replace(named_arch(self.arch), img_size=self.pixels.img_size)
+
+    def what_is_computed(self) -> dict[str, Any]:
+        """All values that the result depends on; the others may change when a run goes on."""
+        return {key: value for key, value in to_dict(self).items() if key not in _CARRIED_OUT}

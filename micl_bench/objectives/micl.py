@@ -30,13 +30,16 @@ class MiCL:
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Config:
-        """Defaults are those of the authors' code; negatives come from the same batch."""
+        """Defaults are those of the authors' code."""
 
         num_views: int = 2
         mask_ratio: float = 0.9
         """Share of patches that no view sees."""
         kappa: float = 1 / 64
         temperature: float = 0.07
+        negatives: str = "device"
+        """`device`: the other images of the same process (the authors' code); `global`: those of
+        all processes, gradient included, so that the result does not depend on their number."""
 
         def __post_init__(self) -> None:
             # Written so that not-a-number is refused too.
@@ -45,6 +48,8 @@ class MiCL:
                     f"kappa {self.kappa}, temperature {self.temperature}; needed: kappa >= 0, "
                     "temperature > 0"
                 )
+            if self.negatives not in ("device", "global"):
+                raise InputError(f"negatives is {self.negatives!r}; allowed: device, global")
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or self.Config()
