@@ -1,17 +1,15 @@
-"""From decoded images to the network's input: geometry per image, normalising per batch.
-
-Randomness comes from a generator handed in, so that an image's crop depends on (seed, epoch, index)
-alone and never on which worker drew it.
-"""
+"""From decoded images to the network's input: geometry per image, normalising per batch."""
 
 import dataclasses
 import math
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from micl_bench.data.crops import Crops, Sizes, centre_boxes, draw_crops
 from micl_bench.data.folder import to_tensor
 from micl_bench.errors import InputError
 
@@ -54,37 +52,39 @@ def evaluation_pixels(image: Image.Image, pixels: Pixels) -> Tensor:
     return to_tensor(image)
 
 
-def training_pixels(image: Image.Image, pixels: Pixels, rng: np.random.Generator) -> Tensor:
-    """RandomResizedCrop (aspect 3/4 to 4/3, bicubic) and flip as `pixels` asks: uint8 (3, s, s)."""
+def training_crops(
+    seed: int, epoch: int, index_N: NDArray[np.integer], sizes_N2: Sizes, pixels: Pixels
+) -> Crops:
+    """Crops and flips as `pixels` asks, in original pixels; functions of (seed, epoch, index)."""
+    scale, flip = pixels.crop_scale, pixels.flip
+    crops = draw_crops(seed, epoch, index_N, sizes_N2, scale=scale, flip=flip)
+    if scale != (1.0, 1.0):
+        return crops
+    return dataclasses.replace(crops, box_N4=centre_boxes(sizes_N2, pixels.crop_pct))
+
+
+def training_pixels(
+    image: Image.Image, pixels: Pixels, box_4: NDArray[np.number], flip: bool
+) -> Tensor:
+    """One crop, bicubic, mirrored if `flip`: uint8 (3, img_size, img_size).
+
+    Cropped before it is resized, as torchvision does: nothing outside the crop shows. Where `pixels`
+    asks for the centre, it is cut as in evaluation, whatever the box.
+    """
     if pixels.crop_scale == (1.0, 1.0):
         tensor = evaluation_pixels(image, pixels)
     else:
+        left, top, right, bottom = map(int, box_4)
         size = (pixels.img_size, pixels.img_size)
-        box = random_crop(image.size, pixels.crop_scale, rng)
-        tensor = to_tensor(image.resize(size, Image.Resampling.BICUBIC, box=box))
-    return tensor.flip(-1) if pixels.flip and rng.random() < 0.5 else tensor
-
-
-def random_crop(
-    size: tuple[int, int], scale: tuple[float, float], rng: np.random.Generator
-) -> tuple[int, int, int, int]:
-    """A box (left, top, right, bottom) as Inception's random crop: ten tries, else the centre."""
-    width, height = size
-    for _ in range(10):
-        area = width * height * rng.uniform(*scale)
-        ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
-        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-        if 0 < w <= width and 0 < h <= height:
-            left, top = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
-            return left, top, left + w, top + h
-    w, h = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
-    left, top = (width - w) // 2, (height - h) // 2
-    return left, top, left + w, top + h
+        crop = image.crop((left, top, right, bottom))
+        tensor = to_tensor(crop.resize(size, Image.Resampling.BICUBIC))
+    return tensor.flip(-1) if flip else tensor
 
 
 def normalise(images_NCHW: Tensor) -> Tensor:
-    """uint8 pixels to fp32 with ImageNet's mean and standard deviation."""
+    """Pixels in 0 to 255, uint8 or fp32, to fp32 with ImageNet's mean and standard deviation."""
     device = images_NCHW.device
     mean_C11 = torch.tensor(IMAGENET_MEAN, device=device).mul(255).view(3, 1, 1)
     std_C11 = torch.tensor(IMAGENET_STD, device=device).mul(255).view(3, 1, 1)
-    return (images_NCHW.float() - mean_C11) / std_C11
+    # One new tensor: the first touch of fresh memory costs more than the sums.
+    return (images_NCHW - mean_C11).div_(std_C11)

@@ -1,4 +1,4 @@
-"""Batches of a folder: endless and random for training, once through for evaluation.
+"""Batches of images: endless and random for training, once through for evaluation.
 
 The order of images and every random number of an image are functions of (seed, epoch, index), so a
 run can be cut anywhere and go on with the very same batches, with any number of workers.
@@ -6,69 +6,33 @@ run can be cut anywhere and go on with the very same batches, with any number of
 
 import dataclasses
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from micl_bench.data.folder import Folder, read_image
-from micl_bench.data.pixels import Pixels, evaluation_pixels, training_pixels
+from micl_bench.data.pixels import Pixels, evaluation_pixels, training_crops, training_pixels
+from micl_bench.data.resample import resampled_images
+from micl_bench.data.source import Source, require_pixels
+from micl_bench.data.store import Store
+from micl_bench.draws import epoch_order
 from micl_bench.errors import InputError
 
-# Separate random streams: the order must not change when an image draws one number more.
-_ORDER, _IMAGE = 0, 1
-
-
-def image_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """The random numbers of one image in one epoch."""
-    return np.random.Generator(
-        np.random.Philox(np.random.SeedSequence((seed, _IMAGE, epoch, index)))
-    )
-
-
-def epoch_order(seed: int, epoch: int, length: int) -> np.ndarray:
-    """A permutation of the images for one epoch."""
-    return np.random.default_rng((seed, _ORDER, epoch)).permutation(length)
+Keys = tuple[int, NDArray[np.integer]]
+"""Epoch, and indices of images."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Images (N, 3, H, W) uint8, labels (N,) and, for training, noise (N, L) in [0, 1)."""
+    """Images (N, 3, H, W) uint8 and labels (N,)."""
 
     images: Tensor
     labels: Tensor
-    noise: Tensor
-
-
-@dataclasses.dataclass(frozen=True)
-class _TrainingImages(Dataset):
-    """Keys are (epoch, index)."""
-
-    folder: Folder
-    pixels: Pixels
-    seed: int
-    num_noise: int
-
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int, Tensor]:
-        _, index = key
-        rng = image_rng(self.seed, *key)
-        # Noise first: an image's views stay the same when its crop draws more numbers.
-        noise = torch.from_numpy(rng.random(self.num_noise))
-        image = read_image(self.folder.paths[index])
-        return training_pixels(image, self.pixels, rng), self.folder.labels[index], noise
-
-
-@dataclasses.dataclass(frozen=True)
-class _EvaluationImages(Dataset):
-    """Keys are indices."""
-
-    folder: Folder
-    pixels: Pixels
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int, Tensor]:
-        image = read_image(self.folder.paths[index])
-        return evaluation_pixels(image, self.pixels), self.folder.labels[index], torch.empty(0)
 
 
 def training_batches(
@@ -78,56 +42,97 @@ def training_batches(
     batch_size: int,
     seed: int,
     steps: range,
-    num_noise: int = 0,
     num_workers: int = 0,
 ) -> Iterator[Batch]:
-    """Full batches for the given steps; an epoch's incomplete last batch is dropped.
+    """Whole images for the given steps; an epoch's incomplete last batch is dropped.
 
     Raises:
         InputError: fewer images than a batch, or an unreadable image.
     """
-    per_epoch = steps_per_epoch(folder, batch_size)
-
-    def keys() -> Iterator[list[tuple[int, int]]]:
-        order, epoch_of_order = np.empty(0, dtype=int), -1
-        for step in steps:
-            epoch, position = divmod(step, per_epoch)
-            if epoch != epoch_of_order:
-                order, epoch_of_order = epoch_order(seed, epoch, len(folder)), epoch
-            chosen = order[position * batch_size : (position + 1) * batch_size]
-            yield [(epoch, int(index)) for index in chosen]
-
-    yield from _load(_TrainingImages(folder, pixels, seed, num_noise), keys(), num_workers)
+    keys = training_keys(folder, batch_size=batch_size, seed=seed, steps=steps)
+    yield from load(_TrainingImages(folder, pixels, seed), keys, num_workers)
 
 
 def evaluation_batches(
-    folder: Folder, pixels: Pixels, *, batch_size: int, num_workers: int = 0
+    source: Source,
+    pixels: Pixels,
+    *,
+    batch_size: int,
+    index_N: NDArray[np.integer] | None = None,
+    num_workers: int = 0,
 ) -> Iterator[Batch]:
-    """Every image exactly once, in the folder's order; the last batch may be smaller.
+    """Every image exactly once, in the source's order; the last batch may be smaller.
+
+    Args:
+        index_N: these images, in this order, instead of all.
 
     Raises:
-        InputError: an unreadable image.
+        InputError: an unreadable image, or a store that was packed for other pixels.
     """
-    starts = range(0, len(folder), batch_size)
-    keys = [list(range(s, min(s + batch_size, len(folder)))) for s in starts]
-    yield from _load(_EvaluationImages(folder, pixels), keys, num_workers)
+    index_N = np.arange(len(source)) if index_N is None else index_N
+    starts = range(0, len(index_N), batch_size)
+    keys = ((0, index_N[start : start + batch_size]) for start in starts)
+    if isinstance(source, Folder):
+        yield from load(_EvaluationImages(source, pixels), keys, num_workers)
+        return
+    require_pixels(source, pixels)
+    for _, chosen_N in keys:
+        yield Batch(
+            _stored_images(source, pixels, chosen_N), torch.from_numpy(source.labels_N[chosen_N])
+        )
 
 
-def steps_per_epoch(folder: Folder, batch_size: int) -> int:
+def training_keys(
+    source: Source,
+    *,
+    batch_size: int,
+    seed: int,
+    steps: range,
+    part: tuple[int, int] = (0, 1),
+) -> Iterator[Keys]:
+    """Which images each step takes; an epoch's incomplete last batch is dropped.
+
+    Args:
+        part: (rank, processes): only this equal, contiguous part of each batch.
+
+    Raises:
+        InputError: fewer images than a batch, or a batch that the processes do not divide.
+    """
+    rank, processes = part
+    per_epoch = steps_per_epoch(source, batch_size)
+    if batch_size % processes:
+        raise InputError(
+            f"batch size {batch_size} cannot be split over {processes} processes evenly"
+        )
+    share = batch_size // processes
+    order_N: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+    epoch_of_order = -1
+    for step in steps:
+        epoch, position = divmod(step, per_epoch)
+        if epoch != epoch_of_order:
+            order_N, epoch_of_order = epoch_order(seed, epoch, len(source)), epoch
+        first = position * batch_size + rank * share
+        yield epoch, order_N[first : first + share]
+
+
+def steps_per_epoch(source: Source, batch_size: int) -> int:
     """Full batches in one epoch.
 
     Raises:
         InputError: fewer images than a batch.
     """
-    if batch_size > len(folder):
+    if batch_size > len(source):
         raise InputError(
-            f"batch size {batch_size} is more than the {len(folder)} images of {folder.root}; lower it"
+            f"batch size {batch_size} is more than the {len(source)} images of {source.root}; lower it"
         )
-    return len(folder) // batch_size
+    return len(source) // batch_size
 
 
-def _load(images: Dataset, keys: Iterable, num_workers: int) -> Iterator[Batch]:
-    loader = DataLoader(images, batch_sampler=keys, num_workers=num_workers, collate_fn=_collate)
+def load(images: Dataset, keys: Iterable[Keys], num_workers: int) -> Iterator[Any]:
+    """What a data set gives for each key, in order, made by `num_workers` processes."""
+    loader = DataLoader(
+        images, sampler=keys, batch_size=None, num_workers=num_workers, collate_fn=_as_it_is
+    )
     try:
         yield from loader
     except InputError as error:
@@ -135,6 +140,50 @@ def _load(images: Dataset, keys: Iterable, num_workers: int) -> Iterator[Batch]:
         raise InputError(str(error).rpartition("InputError: ")[2].strip()) from error
 
 
-def _collate(items: list[tuple[Tensor, int, Tensor]]) -> Batch:
-    images, labels, noise = zip(*items, strict=True)
-    return Batch(torch.stack(images), torch.tensor(labels), torch.stack(noise))
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _stored_images(store: Store, pixels: Pixels, index_N: NDArray[np.integer]) -> Tensor:
+    if store.layout == "patch":
+        return store.images(index_N)
+    return resampled_images(
+        store,
+        index_N,
+        img_size=pixels.img_size,
+        crop_pct=pixels.crop_pct,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _TrainingImages(Dataset):
+    folder: Folder
+    pixels: Pixels
+    seed: int
+
+    def __getitem__(self, key: Keys) -> Batch:
+        epoch, index_N = key
+        images = []
+        for index in index_N:
+            image = read_image(self.folder.paths[index])
+            images.append(random_pixels(image, self.pixels, self.seed, epoch, index))
+        return Batch(torch.stack(images), torch.from_numpy(self.folder.labels_N[index_N]))
+
+
+@dataclasses.dataclass(frozen=True)
+class _EvaluationImages(Dataset):
+    folder: Folder
+    pixels: Pixels
+
+    def __getitem__(self, key: Keys) -> Batch:
+        _, index_N = key
+        images = [evaluation_pixels(read_image(self.folder.paths[i]), self.pixels) for i in index_N]
+        return Batch(torch.stack(images), torch.from_numpy(self.folder.labels_N[index_N]))
+
+
+def random_pixels(
+    image: Image.Image, pixels: Pixels, seed: int, epoch: int, index: np.integer
+) -> Tensor:
+    """One image as training sees it in one epoch: uint8 (3, img_size, img_size)."""
+    crops = training_crops(seed, epoch, np.array([index]), np.array([image.size]), pixels)
+    return training_pixels(image, pixels, crops.box_N4[0], bool(crops.flip_N[0]))

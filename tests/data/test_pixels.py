@@ -1,0 +1,48 @@
+"""The geometry of training images read from files."""
+
+import numpy as np
+import torch
+from PIL import Image
+
+from micl_bench.data.pixels import Pixels, evaluation_pixels, training_crops, training_pixels
+
+RANDOM = Pixels(img_size=32, crop_scale=(0.2, 1.0), flip=True)
+CENTRE = Pixels(img_size=32, crop_pct=0.5, flip=True)
+
+
+def a_picture(width: int = 60, height: int = 40) -> Image.Image:
+    rng = np.random.default_rng(0)
+    return Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def test_nothing_outside_the_crop_shows() -> None:
+    image, box_4 = a_picture(), np.array([11, 7, 40, 29])
+    lonely = Image.new("RGB", image.size)
+    lonely.paste(image.crop((11, 7, 40, 29)), (11, 7))
+    found = training_pixels(image, RANDOM, box_4, flip=False)
+    assert found.shape == (3, 32, 32)
+    assert found.dtype == torch.uint8
+    assert torch.equal(found, training_pixels(lonely, RANDOM, box_4, flip=False))
+
+
+def test_a_flip_mirrors_left_and_right() -> None:
+    image, box_4 = a_picture(), np.array([11, 7, 40, 29])
+    plain = training_pixels(image, RANDOM, box_4, flip=False)
+    assert torch.equal(training_pixels(image, RANDOM, box_4, flip=True), plain.flip(2))
+
+
+def test_without_random_crops_training_sees_what_evaluation_sees() -> None:
+    image, index_N, sizes_N2 = a_picture(), np.arange(50), np.tile([60, 40], (50, 1))
+    crops = training_crops(0, 0, index_N, sizes_N2, CENTRE)
+    assert (crops.box_N4 == [20, 10, 40, 30]).all()
+    assert len({*crops.flip_N.tolist()}) == 2
+    found = training_pixels(image, CENTRE, crops.box_N4[0], flip=False)
+    assert torch.equal(found, evaluation_pixels(image, CENTRE))
+
+
+def test_random_crops_keep_their_flips_when_the_scale_changes() -> None:
+    index_N, sizes_N2 = np.arange(50), np.tile([60, 40], (50, 1))
+    random = training_crops(0, 0, index_N, sizes_N2, RANDOM)
+    centre = training_crops(0, 0, index_N, sizes_N2, CENTRE)
+    assert (random.flip_N == centre.flip_N).all()
+    assert len(np.unique(random.box_N4, axis=0)) == 50
