@@ -23,7 +23,10 @@ SMALL_VIT = (
 # What is cut short, by command and recipe; sizes and lengths only.
 SHORT = {
     "pretrain pretrain/embedded.py": ("epochs=1", "knn_every_epochs=0"),
-    "pretrain pretrain/imagenet_vit_s16.py": (*SMALL_VIT, "epochs=1", "num_workers=0", "knn_k=5"),
+    "pretrain pretrain/imagenet_vit_s16_doc.py": (
+        *(*SMALL_VIT, "epochs=1", "num_workers=0", "knn_k=5"),
+        *("precision=fp32", "compile=false"),
+    ),
     "eval knn downstream/embedded_knn.py": (),
     "eval knn": ("pixels.img_size=32",),
     "eval linear": ("pixels.img_size=32", "probe.epochs=1"),

@@ -1,6 +1,9 @@
-"""Every recipe in `pretrain/` and `downstream/` loads, and runs a little on small data."""
+"""Every recipe in `pretrain/` and `downstream/` loads, and runs a little on small data, or one of its
+kind does."""
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -8,7 +11,9 @@ from support import REPOSITORY, Run
 
 from micl_bench.config import load_recipe
 from micl_bench.engine.recipe import PretrainRecipe
+from micl_bench.objectives.micl import MiCL
 from micl_bench.tasks.finetune import FinetuneRecipe
+from micl_bench.views import patches_per_view
 
 PRETRAIN = sorted((REPOSITORY / "pretrain").rglob("*.py"))
 DOWNSTREAM = sorted((REPOSITORY / "downstream").rglob("*.py"))
@@ -17,11 +22,34 @@ DOWNSTREAM = sorted((REPOSITORY / "downstream").rglob("*.py"))
 HERE = [p for p in DOWNSTREAM if p.stem.startswith("embedded_") and "robust" not in p.stem]
 RANDOM = "random:vit_demo_patch4_32"
 
-# What makes a recipe small enough to run here: nothing but sizes and lengths.
+# What makes a recipe small enough to run here: nothing but sizes, lengths and how it is carried out.
 SMALL_PRETRAIN = (
     "arch=vit_demo_patch4_32", "pixels.img_size=32", "objective.mask_ratio=0.5", "batch_size=40",
-    "epochs=1", "optim.warmup_epochs=0", "num_workers=0", "knn_k=5",
+    "epochs=1", "optim.warmup_epochs=0", "num_workers=0", "knn_k=5", "precision=fp32",
+    "compile=false", "parallel=ddp", "activation_checkpointing=false", "micro_batch=0",
 )  # fmt: skip
+# Of ImageNet's, both sets of values with and without crop, one size each: below, each file's values
+# are compared one by one.
+CHOSEN = ("s16_code", "b16_doc_crop", "l16_doc", "h14_code_crop")
+RUN_HERE = [
+    path
+    for path in PRETRAIN
+    if not path.stem.startswith("imagenet_vit_") or path.stem.endswith(CHOSEN)
+]
+# Architecture; patches of 224 pixels; patches a view at mask ratio 0.9 and 0.75.
+SIZES = {
+    "s16": ("vit_small_patch16_224", 196, 9, 24),
+    "b16": ("vit_base_patch16_224", 196, 9, 24),
+    "l16": ("vit_large_patch16_224", 196, 9, 24),
+    "h14": ("vit_huge_patch14_224", 256, 12, 32),
+}
+# The authors' code and its PRETRAIN.md: mask ratio, epochs, warm-up, batch, base rate, and the peak
+# rate that batch / 256 makes of it.
+SETS = {
+    "code": (0.9, 200, 10, 7200, 5e-5, 1.40625e-3),
+    "doc": (0.75, 800, 40, 2048, 1.5e-4, 1.2e-3),
+}
+IMAGENET = [(size, values, crop) for size in SIZES for values in SETS for crop in ("", "_crop")]
 TASK_OF = {
     "knn": ("knn", ("k=5",)),
     "linear": ("linear", ("probe.epochs=2",)),
@@ -32,7 +60,7 @@ TASK_OF = {
 }
 
 
-@pytest.mark.parametrize("path", PRETRAIN, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RUN_HERE, ids=lambda path: path.stem)
 def test_pretraining_recipe_takes_two_steps(
     micl_bench: Run, few_digits: Path, tmp_path: Path, path: Path
 ) -> None:
@@ -42,6 +70,61 @@ def test_pretraining_recipe_takes_two_steps(
     assert done.returncode == 0, done.stderr
     assert len((out / "metrics.jsonl").read_text().splitlines()) >= 2
     assert (out / "backbone.pt").exists()
+
+
+@pytest.mark.parametrize(("size", "values", "crop"), IMAGENET, ids=lambda value: value or "whole")
+def test_imagenet_recipe_has_the_values_of_its_source(size: str, values: str, crop: str) -> None:
+    path = REPOSITORY / "pretrain" / f"imagenet_vit_{size}_{values}{crop}.py"
+    recipe = load_recipe(path, PretrainRecipe)
+    arch, patches, at_90, at_75 = SIZES[size]
+    ratio, epochs, warmup, batch, base_lr, peak = SETS[values]
+    per_view = at_90 if values == "code" else at_75
+    assert recipe.arch == arch
+    assert recipe.sized_arch().num_patches == patches
+    assert patches_per_view(patches, mask_ratio=recipe.objective.mask_ratio) == per_view
+    assert recipe.objective == MiCL.Config(
+        num_views=2, mask_ratio=ratio, kappa=0.015625, temperature=0.07, negatives="device"
+    )
+    assert (recipe.epochs, recipe.optim.warmup_epochs, recipe.batch_size) == (epochs, warmup, batch)
+    assert (recipe.optim.base_lr, recipe.optim.weight_decay) == (base_lr, 0.05)
+    assert recipe.optim.betas == (0.9, 0.95)
+    assert (recipe.optim.layer_decay, recipe.optim.clip_norm) == (1.0, 0.0)
+    # Only the rounding of a product and a quotient may differ.
+    assert recipe.optim.base_lr * recipe.batch_size / 256 == pytest.approx(peak, rel=1e-15)
+    assert (recipe.precision, recipe.seed, recipe.pixels.img_size) == ("bf16", 42, 224)
+    assert recipe.pixels.crop_scale == ((0.2, 1.0) if crop else (1.0, 1.0))
+    assert recipe.pixels.flip is bool(crop)
+
+
+@pytest.mark.parametrize(("size", "values", "crop"), IMAGENET, ids=lambda value: value or "whole")
+def test_imagenet_recipe_names_itself_its_store_and_its_sisters(
+    size: str, values: str, crop: str
+) -> None:
+    folder = REPOSITORY / "pretrain"
+    stem = f"imagenet_vit_{size}_{values}{crop}"
+    text = (folder / f"{stem}.py").read_text().split('"""')[1]
+    pack, run = re.findall(r"\n    (micl-bench .*?)(?=\n    micl|\n*$)", text, re.DOTALL)
+    words, run_words = (shlex.split(command.replace("\\\n", " ")) for command in (pack, run))
+    assert run_words[1:4] == ["pretrain", f"pretrain/{stem}.py", "--data"]
+    assert run_words[4] == words[words.index("--out") + 1]
+    patch = SIZES[size][0].partition("patch")[2][:2]
+    shape = (
+        "--size 320 --layout image" if crop else f"--size 224 --layout patch --patch-size {patch}"
+    )
+    assert " ".join(words).endswith(shape)
+    named = set(re.findall(r"imagenet_vit\w+\.py", text))
+    other = "doc" if values == "code" else "code"
+    sisters = (f"{size}_{other}{crop}", f"{size}_{values}{'' if crop else '_crop'}")
+    assert named == {f"{stem}.py", *(f"imagenet_vit_{sister}.py" for sister in sisters)}
+    assert all((folder / name).is_file() for name in named)
+    for fact in ("85.8", "133 hours on 4 A100", "stated", "ViT-L/16", "paper"):
+        assert fact in text.replace("\n", " ")
+
+
+def test_there_are_no_other_imagenet_recipes() -> None:
+    wanted = {f"imagenet_vit_{size}_{values}{crop}" for size, values, crop in IMAGENET}
+    assert len(wanted) == 16
+    assert {path.stem for path in PRETRAIN if path.stem.startswith("imagenet")} == wanted
 
 
 @pytest.mark.parametrize("path", HERE, ids=lambda path: path.stem)

@@ -1,19 +1,23 @@
 """What a model saw and what it predicted: masked views, and segmented scenes beside the truth."""
 
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
+from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
 from micl_bench.errors import InputError
 from micl_bench.report.artifacts import Arrays, check_range, load_arrays
 from micl_bench.report.mosaic import Image, mosaic
-from micl_bench.report.palette import HIDDEN_GREY, class_colours
+from micl_bench.report.palette import HIDDEN_GREY, INK, class_colours
 
 _IMAGES, _COLUMNS, _SCENES = 6, 11, 4
+_LARGE, _LARGE_COLUMNS = 100, 6
+"""Images of so many pixels are drawn larger, fewer to a row: their patches are small parts of them."""
 _IGNORED = 255
 """The label of pixels that a segmentation's truth leaves out."""
 _TINT = 0.62
@@ -21,23 +25,74 @@ _TINT = 0.62
 
 
 def masked_views(path: Path) -> Figure:
-    """The first images, and for each view of them only the patches that it keeps."""
+    """The first images that a run saved, and for each view of them only the patches that it keeps."""
     arrays = load_arrays(path, ["images_NHWC", "keep_NVK", "patch_size"])
     images, keep, patch = arrays["images_NHWC"], arrays["keep_NVK"], int(arrays["patch_size"].max())
     height, width = images.shape[1:3]
     if patch < 1 or height % patch or width % patch:
         raise InputError(f"{path}: patches of {patch} pixels do not tile {height} x {width} images")
     check_range(path, arrays, "keep_NVK", below=height // patch * (width // patch))
-    shown = min(keep.shape[1], _COLUMNS - 1)
+    return views_of(images[:_IMAGES], keep[:_IMAGES, : _COLUMNS - 1], patch)
+
+
+def views_of(
+    images_NHWC: Image,
+    keep_NVK: NDArray[np.integer],
+    patch: int,
+    *,
+    heading: str = "",
+    names: Sequence[str] = (),
+) -> Figure:
+    """Images, and beside each its views with all but their own patches hidden.
+
+    Args:
+        heading: a line above all.
+        names: what to write below each image.
+    """
+    V = keep_NVK.shape[1]
+    width = images_NHWC.shape[2]
+    columns = _LARGE_COLUMNS if width >= _LARGE else _COLUMNS
     sets = [
-        [images[n], *(_only(images[n], keep[n, v], patch) for v in range(shown))]
-        for n in range(min(len(images), _IMAGES))
+        [image, *(_only(image, keep_K, patch) for keep_K in keep_VK)]
+        for image, keep_VK in zip(images_NHWC, keep_NVK, strict=True)
     ]
-    abreast = max(1, min(_COLUMNS // (shown + 1), len(sets)))
-    sets = sets[: len(sets) // abreast * abreast]
+    abreast = max(1, min(columns // (V + 1), len(sets)))
     rows = [list(chain.from_iterable(sets[i : i + abreast])) for i in range(0, len(sets), abreast)]
-    titles = ["image", *(f"view {v + 1}" for v in range(shown))] * abreast
-    return mosaic(rows, titles=titles, group=shown + 1)
+    titles = ["image", *(f"view {v + 1}" for v in range(V))] * abreast
+    # A name below the image, nothing below its views.
+    words = [[name, *[""] * V] for name in names]
+    notes = [
+        list(chain.from_iterable(words[i : i + abreast])) for i in range(0, len(words), abreast)
+    ]
+    figure = mosaic(rows, titles=titles, notes=notes or None, group=V + 1)
+    # On a small image, of which views see a good part, frames would hide what it shows.
+    _frame(figure, keep_NVK, patch=patch, across=width // patch, in_image=width >= _LARGE)
+    if heading:
+        # Above the page, which grows when it is saved to hold what it has.
+        figure.text(0, 1, heading, va="bottom", fontsize=9, color=INK)
+    return figure
+
+
+def _frame(
+    figure: Figure, keep_NVK: NDArray[np.integer], *, patch: int, across: int, in_image: bool
+) -> None:
+    """Frame each view's patches in its colour, in the view and, if wanted, in the image."""
+    colours = class_colours(keep_NVK.shape[1]) / 255
+    axes = iter(figure.axes)
+    for keep_VK in keep_NVK:
+        image_axes = next(axes)
+        for keep_K, colour in zip(keep_VK, colours, strict=True):
+            # A pixel's place is its centre.
+            corners = [(k % across * patch - 0.5, k // across * patch - 0.5) for k in keep_K]
+            boxes = [Rectangle(corner, patch, patch) for corner in corners]
+            lines = [(next(axes), colour, 0.8)]
+            if in_image:
+                # The light line below keeps a frame apart from an image of its own colour.
+                lines += [(image_axes, "white", 1.9), (image_axes, colour, 0.8)]
+            for target, edge, width in lines:
+                target.add_collection(
+                    PatchCollection(boxes, facecolor="none", edgecolor=edge, linewidth=width)
+                )
 
 
 def _only(image: Image, keep_K: NDArray[np.generic], patch: int) -> Image:

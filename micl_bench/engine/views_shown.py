@@ -1,0 +1,72 @@
+"""What each view sees of some images: which images, and the arrays of a picture.
+
+Shapes: N images, V views, K kept patches a view, H, W pixels, C colours.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from micl_bench.data.folder import open_folder, read_image
+from micl_bench.data.pixels import evaluation_pixels
+from micl_bench.engine.recipe import PretrainRecipe
+from micl_bench.errors import InputError
+from micl_bench.views import draw_views
+
+
+def find_images(folder: Path, *, number: int) -> list[Path]:
+    """At most `number` images, spread evenly over a folder of images or of class folders.
+
+    Raises:
+        InputError: no such folder, or no image in it.
+    """
+    if not folder.is_dir():
+        raise InputError(f"no image folder at {folder}")
+    # Pillow also lists what it only writes, such as PDF.
+    readable = {end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    paths = sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in readable and path.is_file()
+    )
+    if not paths:
+        if not any(path.is_dir() for path in folder.iterdir()):
+            raise InputError(f"{folder} has no image and no class folder; give a folder of images")
+        paths = list(open_folder(folder).paths)
+    chosen = np.linspace(0, len(paths) - 1, min(number, len(paths))).astype(int)
+    return [paths[i] for i in chosen]
+
+
+def views_of_images(recipe: PretrainRecipe, paths: Sequence[Path]) -> dict[str, NDArray[Any]]:
+    """`views_of_pixels` of image files, cropped as for evaluation.
+
+    Raises:
+        InputError: a file is no readable image.
+    """
+    images = [evaluation_pixels(read_image(path), recipe.pixels) for path in paths]
+    return views_of_pixels(recipe, torch.stack(images))
+
+
+def views_of_pixels(recipe: PretrainRecipe, images_NCHW: Tensor) -> dict[str, NDArray[Any]]:
+    """The arrays of a picture of uint8 images: `images_NHWC`, `keep_NVK` and `patch_size`.
+
+    The views are those that images of numbers 0 to N - 1 have in the first epoch.
+    """
+    arch = recipe.sized_arch()
+    keep_NVK = draw_views(
+        recipe.seed,
+        0,
+        np.arange(len(images_NCHW)),
+        num_patches=arch.num_patches,
+        num_views=recipe.objective.num_views,
+        mask_ratio=recipe.objective.mask_ratio,
+    )
+    return {
+        "images_NHWC": images_NCHW.permute(0, 2, 3, 1).numpy(),
+        "keep_NVK": keep_NVK.numpy(),
+        "patch_size": np.array(arch.patch_size),
+    }
