@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format install clean
+.PHONY: demo test test-all check format install clean
 
 demo: install  ## pre-train, evaluate and report on embedded data; resumes, skips what is done
 	$(BIN)/micl-bench demo --workdir work/demo
 
 # A process a core, a thread a process: tensors are too small here for threads to pay.
-test: install  ## the whole test suite
+test: install  ## the test suite, less what takes minutes by itself
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadscope -m "not long"
+
+test-all: install  ## every test there is
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadscope
 
 check: install  ## formatter, linter, types; changes nothing

@@ -12,8 +12,9 @@ import typer
 from micl_bench import __version__, plugins
 from micl_bench.commands import bench, data, show
 from micl_bench.commands.options import Data, Out, Overrides
-from micl_bench.errors import InputError
+from micl_bench.errors import InputError, Stopped
 from micl_bench.listing import KINDS, lines_of
+from micl_bench.log import process_number
 
 app = typer.Typer(
     help="Pre-train Vision Transformers with MiCL, and put any self-supervised ViT through the same "
@@ -75,18 +76,27 @@ def demo(
 def pretrain(
     context: typer.Context,
     recipe: Annotated[Path, typer.Argument(help="Recipe file, such as pretrain/embedded.py.")],
-    data: Annotated[Path, typer.Option(help="Image folder with train/<class>/ and val/<class>/.")],
+    data: Annotated[
+        Path, typer.Option(help="Folder with train and val: class folders, or packed stores.")
+    ],
     out: Out,
     assignments: Overrides = None,
 ) -> None:
-    """Pre-train a ViT; the result is <out>/backbone.pt. The same command resumes what was cut."""
+    """Pre-train a ViT; the result is <out>/backbone.pt. The same command goes on where it was cut.
+
+    Started by torchrun, its processes share each batch. SIGTERM, SIGUSR1 or SIGUSR2 make it save,
+    say so and leave with exit code 0.
+    """
     from micl_bench.config import load_recipe, override
+    from micl_bench.distributed import process_group
     from micl_bench.engine.pretrain import Pretrainer
     from micl_bench.engine.recipe import PretrainRecipe
 
     resolved = override(load_recipe(recipe, PretrainRecipe), assignments or [])
-    record = Pretrainer(resolved, data=data, out=out, command=context.obj.command).run()
-    print(f"record: {record}")
+    with process_group() as device:
+        run = Pretrainer(resolved, data=data, out=out, command=context.obj.command, device=device)
+        if record := run.run():
+            print(f"record: {record}")
 
 
 @app.command("eval", epilog=_table("tasks"))
@@ -169,10 +179,15 @@ def invoke(arguments: list[str]) -> None:
 
 
 def main() -> None:
-    """Entry point; exits with 0, with 2 for bad input, 1 for a defect, 130 when interrupted."""
+    """Entry point; exits with 0, with 2 for bad input, 1 for a defect, 130 when interrupted.
+
+    A run that a signal asked to stop, and that has saved, exits with 0.
+    """
     arguments = sys.argv[1:]
     try:
         invoke(arguments)
+    except Stopped as stop:
+        _leave(str(stop), 0)
     except (KeyboardInterrupt, typer.Abort):
         _leave(
             "interrupted; called again, pretrain and demo go on where they were, others start over",
@@ -197,5 +212,7 @@ def main() -> None:
 
 def _leave(message: str, code: int) -> NoReturn:
     # One line, whatever the libraries below wrote into theirs.
-    print(" ".join(message.split()), file=sys.stderr)
+    number = process_number()
+    line = " ".join(message.split())
+    print(f"process {number}: {line}" if number else line, file=sys.stderr)
     sys.exit(code)

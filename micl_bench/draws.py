@@ -25,12 +25,14 @@ class Stream(enum.IntEnum):
     CROP = 2
 
 
-def words(seed: int, epoch: int, index_N: NDArray[np.integer], *, stream: Stream, count: int) -> Words:
+def words(
+    seed: int, epoch: int, index_N: NDArray[np.integer], *, stream: Stream, count: int
+) -> Words:
     """Random 64-bit words (N, count)."""
     with np.errstate(over="ignore"):
-        start = np.uint64(0)
+        start: Words = np.zeros((), dtype=np.uint64)
         for part in (seed, int(stream), epoch):
-            start = _mix(start + _GOLDEN + np.uint64(part))
+            start = _mix(np.asarray(start + _GOLDEN + np.uint64(part)))
         key_N = _mix(start + _GOLDEN + index_N.astype(np.uint64))
         return _mix(key_N[:, None] + _GOLDEN * np.arange(1, count + 1, dtype=np.uint64))
 
@@ -39,7 +41,8 @@ def uniforms(
     seed: int, epoch: int, index_N: NDArray[np.integer], *, stream: Stream, count: int
 ) -> NDArray[np.float64]:
     """Random numbers in [0, 1), (N, count), of 53 bits each."""
-    return (words(seed, epoch, index_N, stream=stream, count=count) >> np.uint64(11)) * 2.0**-53
+    high = words(seed, epoch, index_N, stream=stream, count=count) >> np.uint64(11)
+    return high.astype(np.float64) * 2.0**-53
 
 
 def epoch_order(seed: int, epoch: int, length: int) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""The one exception that stands for a mistake the user can mend."""
+"""Why a command ends early: a mistake that the user can mend, or a signal that asked for it."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,11 @@ class InputError(ValueError):
     The command line prints it as one line and exits with 2; anything else that is raised is a
     defect of ours and exits with 1.
     """
+
+
+class Stopped(Exception):  # noqa: N818 - an answer to a request, not an error
+    """A run was asked to stop by a signal; it saved, and goes on when it is called again."""
+
+    def __init__(self, message: str, *, signum: int) -> None:
+        super().__init__(message)
+        self.signum = signum

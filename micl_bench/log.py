@@ -5,6 +5,7 @@ Metrics go to a file, one JSON object a line.
 """
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,8 +26,14 @@ _outer: Callable[[], str] | None = None
 
 
 def say(message: str) -> None:
-    """Print one line for the person who waits, on standard error."""
-    print(message, file=sys.stderr, flush=True)
+    """Tell the person who waits, on standard error; of processes that train together, the first."""
+    if process_number() == 0:
+        print(message, file=sys.stderr, flush=True)
+
+
+def process_number() -> int:
+    """Number of this process among those started together, from 0."""
+    return int(os.environ.get("RANK", "0"))
 
 
 @contextmanager

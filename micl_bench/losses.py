@@ -32,22 +32,66 @@ def micl_loss(features_NVD: Tensor, *, kappa: float = 1 / 64, temperature: float
     Raises:
         InputError: not three dimensions, fewer than two views, or a temperature of 0 or less.
     """
-    if features_NVD.ndim != 3 or features_NVD.shape[1] < 2:
+    return micl_loss_of_rows(
+        features_NVD, features_NVD, first=0, kappa=kappa, temperature=temperature
+    )
+
+
+def micl_loss_of_rows(
+    features_nVD: Tensor,
+    all_NVD: Tensor,
+    *,
+    first: int,
+    kappa: float = 1 / 64,
+    temperature: float = 0.07,
+) -> Tensor:
+    """The part of `micl_loss` that belongs to n of the N images: its rows of logits, n x N.
+
+    `micl_loss` of all N is the mean of this over equal parts, which is how processes share it.
+
+    Args:
+        features_nVD: rows `first` to `first + n` of `all_NVD`.
+
+    Raises:
+        InputError: as `micl_loss`.
+    """
+    if features_nVD.ndim != 3 or features_nVD.shape[1] < 2:
         raise InputError(
-            f"features have shape {tuple(features_NVD.shape)}; (images, views >= 2, width) is needed"
+            f"features have shape {tuple(features_nVD.shape)}; (images, views >= 2, width) is needed"
         )
-    if temperature <= 0:
+    if not temperature > 0:
         raise InputError(f"temperature is {temperature}; it must be above 0")
-    N, V, _ = features_NVD.shape
-    with torch.autocast(features_NVD.device.type, enabled=False):
-        wide = torch.promote_types(features_NVD.dtype, torch.float32)
-        unit_VND = F.normalize(features_NVD.to(wide), dim=-1).transpose(0, 1)
-        target_N = torch.arange(N, device=features_NVD.device)
-        total = unit_VND.new_zeros(())
+    n, V, _ = features_nVD.shape
+    with torch.autocast(features_nVD.device.type, enabled=False):
+        row_VnD, column_VND = _unit(features_nVD), _unit(all_NVD)
+        target_n = torch.arange(first, first + n, device=features_nVD.device)
+        total = row_VnD.new_zeros(())
         for a in range(V):
-            for b in range(a + 1, V):
-                logits_NN = tsp_similarity(unit_VND[a] @ unit_VND[b].T, kappa) / temperature
-                # The logits of (b, a) are the transpose of those of (a, b).
-                total = total + F.cross_entropy(logits_NN, target_N)
-                total = total + F.cross_entropy(logits_NN.T, target_N)
+            for b in range(V):
+                if a != b:
+                    cosine_nN = row_VnD[a] @ column_VND[b].T
+                    logits_nN = tsp_similarity(cosine_nN, kappa) / temperature
+                    total = total + F.cross_entropy(logits_nN, target_n)
         return total / (V * (V - 1))
+
+
+def view_cosines(features_NVD: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean cosine between views of one image, and between views of different images.
+
+    Both near 1 is a collapse; a trained model has the first well above the second. Costs N * V * D:
+    the mean over all pairs of images is the product of the mean vectors. With one image there is no
+    different one, and the second is not a number.
+    """
+    unit_VND = _unit(features_NVD.detach())
+    V, N, _ = unit_VND.shape
+    summed_ND, summed_VD = unit_VND.sum(0), unit_VND.sum(1)
+    # Ordered pairs of views: all products of sums, less each view with itself.
+    positive = summed_ND.square().sum() - unit_VND.square().sum()
+    everything = summed_VD.sum(0).square().sum() - summed_VD.square().sum()
+    pairs = V * (V - 1) * N
+    return positive / pairs, (everything - positive) / (pairs * (N - 1))
+
+
+def _unit(features_NVD: Tensor) -> Tensor:
+    wide = torch.promote_types(features_NVD.dtype, torch.float32)
+    return F.normalize(features_NVD.to(wide), dim=-1).transpose(0, 1)

@@ -33,6 +33,11 @@ class Measurement:
         self.command = command
         self._start, self._clock = utc_now(), time.monotonic()
 
+    @property
+    def elapsed(self) -> float:
+        """Seconds since it was made."""
+        return time.monotonic() - self._clock
+
     def result(
         self,
         *,
@@ -47,13 +52,15 @@ class Measurement:
         seed: int,
         artifacts: dict[str, str] | None = None,
         seconds: float | None = None,
+        devices: int = 1,
     ) -> Result:
         """The record of one measurement.
 
         Args:
             seconds: where a resumed run took longer than this process; else the clock's.
+            devices: processes that worked on it together, a device each.
         """
-        took = time.monotonic() - self._clock if seconds is None else seconds
+        took = self.elapsed if seconds is None else seconds
         return Result(
             task=task,
             protocol=protocol,
@@ -70,7 +77,7 @@ class Measurement:
             environment=environment(),
             start=self._start,
             seconds=round(took, 3),
-            device_hours=round(took / 3600, 6),
+            device_hours=round(took * devices / 3600, 6),
             artifacts=artifacts or {},
         )
 
@@ -84,7 +91,10 @@ def environment() -> dict[str, str]:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return {**found, "processor": _processor(), "cores": str(os.cpu_count())}
+    found |= {"processor": _processor(), "cores": str(os.cpu_count())}
+    if gpus := _gpus():
+        found["gpus"] = gpus
+    return found
 
 
 @functools.cache
@@ -105,6 +115,15 @@ def code_version() -> str:
 def _git(root: Path, *arguments: str) -> str:
     command = ("git", "-C", str(root), *arguments)
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _gpus() -> str:
+    """Number and names, as NVIDIA's driver lists them."""
+    names = []
+    for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        names += [line.partition(":")[2].strip() for line in lines if line.startswith("Model:")]
+    return ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names))
 
 
 def _processor() -> str:

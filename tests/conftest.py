@@ -1,12 +1,10 @@
 """Fixtures for all tests: the embedded data set, small models, the command line as a process."""
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from support import Run
+from support import Command, Run
 
 from micl_bench.data.embedded import write_embedded
 
@@ -37,9 +35,6 @@ def micl_bench(tmp_path: Path) -> Run:
     """Run `micl-bench` as a user does: its own process, in an empty folder."""
 
     def run(*arguments: object, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "micl_bench", *map(str, arguments)]
-        return subprocess.run(
-            command, cwd=cwd, capture_output=True, text=True, check=False, env=dict(os.environ)
-        )
+        return Command(*arguments, cwd=cwd).wait()
 
     return run

@@ -1,10 +1,88 @@
-"""Names that test modules share."""
+"""Names that test modules share: `micl-bench` as real processes, and what a run left."""
 
+import multiprocessing
+import os
+import resource
+import signal
 import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+
+from micl_bench.cli import main
+from micl_bench.log import read_metrics
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 """`run(*arguments, cwd=...)`: `micl-bench` as a process of its own."""
+
+# Processes are forked from a server that has imported torch and timm, which takes a new interpreter
+# several seconds; the server itself runs nothing.
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["micl_bench.engine.pretrain", "torch.utils.tensorboard"])
+
+
+class Command:
+    """One `micl-bench` process.
+
+    Args:
+        largest_file: bytes beyond which its writes fail, as on a full disk.
+    """
+
+    def __init__(self, *arguments: object, cwd: Path | None = None, largest_file: int = 0) -> None:
+        self.args = ["micl-bench", *map(str, arguments)]
+        self._texts = [tempfile.NamedTemporaryFile("r") for _ in range(2)]  # noqa: SIM115
+        names = [text.name for text in self._texts]
+        options = (self.args, str(cwd or Path.cwd()), dict(os.environ), names, largest_file)
+        self._process = _CONTEXT.Process(target=_be_micl_bench, args=options)
+        self._process.start()
+
+    def is_running(self) -> bool:
+        return self._process.is_alive()
+
+    def send(self, number: signal.Signals) -> None:
+        assert self._process.pid
+        os.kill(self._process.pid, number)
+
+    def wait(self) -> subprocess.CompletedProcess[str]:
+        self._process.join()
+        code = self._process.exitcode
+        assert code is not None
+        stdout, stderr = (text.read() for text in self._texts)
+        return subprocess.CompletedProcess(self.args, code, stdout, stderr)
+
+
+def _be_micl_bench(
+    arguments: list[str], cwd: str, environment: dict[str, str], names: list[str], largest_file: int
+) -> None:
+    for descriptor, name in zip((1, 2), names, strict=True):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_APPEND), descriptor)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    # What multiprocessing and its server changed, as a shell would start it.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
+        signal.signal(
+            number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        )
+    if largest_file:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    sys.argv = arguments
+    main()
+
+
+def torchrun(processes: int, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Start real processes that train together, with gloo, on a free port."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += [f"--nproc-per-node={processes}", *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY / "tests")}
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=300, env=environment
+    )
+
+
+def losses(out: Path) -> list[float]:
+    """The loss of every step of a pre-training run so far."""
+    return [row["loss"] for row in read_metrics(out / "metrics.jsonl") if "loss" in row]

@@ -1,7 +1,12 @@
 """timm's Vision Transformers, and how to call them: build, encode visible patches, positions."""
 
 from micl_bench.backbone.arch import Arch, Pool, arch_names, named_arch
-from micl_bench.backbone.encode import class_features, encode_visible, patchify
+from micl_bench.backbone.encode import (
+    class_features,
+    encode_patches,
+    encode_visible,
+    view_features,
+)
 from micl_bench.backbone.init import init_mae_, sincos_positions
 from micl_bench.backbone.positions import resample_positions
 
@@ -10,10 +15,11 @@ __all__ = [
     "Pool",
     "arch_names",
     "class_features",
+    "encode_patches",
     "encode_visible",
     "init_mae_",
     "named_arch",
-    "patchify",
     "resample_positions",
     "sincos_positions",
+    "view_features",
 ]

@@ -1,47 +1,65 @@
 """Encoding only the visible patches of an image, and whole images.
 
-Shapes: N images, C channels, L patches, P values a patch, V views, K visible patches, D width.
+Shapes: N images, C channels, L patches, P values a patch, V views, K visible patches a view,
+M = V * K, D width, T tokens of a view.
 """
 
 import torch
 import torch.nn.functional as F
 from timm.models import VisionTransformer
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from micl_bench.patches import gather_patches
 
 
-def patchify(images_NCHW: Tensor, patch_size: int) -> Tensor:
-    """Cut images into patches_NLP, row-major; a patch is (channel, row, column) as the projection."""
-    N, C, H, W = images_NCHW.shape
-    p = patch_size
-    cut = images_NCHW.reshape(N, C, H // p, p, W // p, p)
-    return cut.permute(0, 2, 4, 1, 3, 5).reshape(N, (H // p) * (W // p), C * p * p)
+def encode_patches(vit: VisionTransformer, visible_NMP: Tensor, keep_NVK: Tensor) -> Tensor:
+    """Encode each view on its own from its patches alone (METHOD, step 2).
 
-
-def encode_visible(vit: VisionTransformer, images_NCHW: Tensor, keep_NVK: Tensor) -> Tensor:
-    """Encode each view on its own, touching only its patches (METHOD, step 2).
-
-    Patches are gathered before the projection, which is then one matrix product over what is
-    visible. Each keeps the position of its true place; [CLS] goes in front.
+    The projection is one matrix product over what is visible. Each patch keeps the position of its
+    true place; [CLS] goes in front. Under autocast the residual stream is of its type too.
 
     Returns:
-        tokens_NVTD, T = 1 + K: [CLS] and patches after the final norm.
+        tokens_BTD before the final norm, B = N * V and T = 1 + K: [CLS] and patches.
     """
     projection = vit.patch_embed.proj
     N, V, K = keep_NVK.shape
-    keep_NM = keep_NVK.reshape(N, V * K)
-    patches_NLP = patchify(images_NCHW, projection.kernel_size[0])
-    index_NMP = keep_NM.unsqueeze(-1).expand(-1, -1, patches_NLP.shape[-1])
-    visible_NMP = torch.gather(patches_NLP, 1, index_NMP)
     tokens_NMD = F.linear(visible_NMP, projection.weight.flatten(1), projection.bias)
     assert vit.pos_embed is not None
     assert vit.cls_token is not None
     places_LD, class_D = vit.pos_embed[0, 1:], vit.cls_token[0, 0] + vit.pos_embed[0, 0]
-    tokens_NMD = tokens_NMD + places_LD[keep_NM]
+    # Casting the positions keeps a sum with them, and so the residual stream, from widening.
+    tokens_NMD = tokens_NMD + places_LD.to(tokens_NMD.dtype)[keep_NVK.flatten(1)]
     D = tokens_NMD.shape[-1]
     tokens_BKD = tokens_NMD.reshape(N * V, K, D)
-    tokens_BTD = torch.cat([class_D.expand(N * V, 1, D), tokens_BKD], dim=1)
-    tokens_BTD = vit.norm(vit.blocks(tokens_BTD))
-    return tokens_BTD.reshape(N, V, 1 + K, D)
+    class_B1D = class_D.to(tokens_NMD.dtype).expand(N * V, 1, D)
+    tokens_BTD = torch.cat([class_B1D, tokens_BKD], dim=1)
+    for block in vit.blocks:
+        if vit.grad_checkpointing and torch.is_grad_enabled():
+            tokens_BTD = checkpoint(block, tokens_BTD, use_reentrant=False)
+        else:
+            tokens_BTD = block(tokens_BTD)
+    return tokens_BTD
+
+
+def encode_visible(vit: VisionTransformer, images_NCHW: Tensor, keep_NVK: Tensor) -> Tensor:
+    """Encode each view of whole, normalised images, touching only the patches that it keeps.
+
+    Returns:
+        tokens_NVTD, T = 1 + K: [CLS] and patches after the final norm.
+    """
+    N, V, K = keep_NVK.shape
+    visible_NMP = gather_patches(images_NCHW, keep_NVK, vit.patch_embed.proj.kernel_size[0])
+    tokens_BTD = vit.norm(encode_patches(vit, visible_NMP, keep_NVK))
+    return tokens_BTD.reshape(N, V, 1 + K, -1)
+
+
+def view_features(vit: VisionTransformer, visible_NMP: Tensor, keep_NVK: Tensor) -> Tensor:
+    """[CLS] of each view after the final norm, at least in fp32 whatever the autocast: features_NVD."""
+    class_BD = encode_patches(vit, visible_NMP, keep_NVK)[:, 0]
+    with torch.autocast(class_BD.device.type, enabled=False):
+        wide = torch.promote_types(class_BD.dtype, torch.float32)
+        return vit.norm(class_BD.to(wide)).reshape(*keep_NVK.shape[:2], -1)
 
 
 def class_features(vit: VisionTransformer, images_NCHW: Tensor) -> Tensor:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from micl_bench.data.folder import Folder
 from micl_bench.data.pixels import Pixels, normalise
+from micl_bench.data.source import Source
 from micl_bench.data.stream import evaluation_batches
 from micl_bench.log import Progress
 
@@ -14,7 +14,7 @@ from micl_bench.log import Progress
 @torch.inference_mode()
 def run_over_folder(
     function: Callable[[Tensor], Tensor],
-    folder: Folder,
+    folder: Source,
     pixels: Pixels,
     *,
     device: torch.device,

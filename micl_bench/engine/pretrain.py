@@ -1,236 +1,336 @@
 """The pre-training loop. What it leaves in its folder:
 
 recipe.json      the resolved recipe and data, compared before a run goes on
-metrics.jsonl    a line a step (loss, rate, images/s, time left), a line a k-NN check
+metrics.jsonl    a line a step (loss, rate, speed, waiting), a line a check (k-NN, health)
+events/          the same for TensorBoard, where it is installed
 views.npz        some held-out images and what each view sees of them
-training.pt      everything needed to go on
+states/          the newest two states: everything needed to go on
 backbone.pt      the result: weights, architecture, provenance
 pretrain-*.json  the record of the finished run
 """
 
+import contextlib
+import functools
 import json
-import time
-from collections.abc import Iterator
+import math
+import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from timm.models import VisionTransformer
+from torch import Tensor
 
-from micl_bench.backbone import Arch, class_features, init_mae_
-from micl_bench.checkpoints import save_checkpoint
-from micl_bench.config import digest, to_dict
-from micl_bench.data.folder import open_folder, read_image
-from micl_bench.data.pixels import evaluation_pixels, normalise
-from micl_bench.data.stream import Batch, image_rng, steps_per_epoch, training_batches
-from micl_bench.engine.features import run_over_folder
-from micl_bench.engine.knn import knn_scores, top1
-from micl_bench.engine.optim import build_optimizer, learning_rate, set_rate
+from micl_bench.backbone import init_mae_
+from micl_bench.config import to_dict
+from micl_bench.data.copying import device_batches
+from micl_bench.data.source import open_source, require_pixels
+from micl_bench.data.stream import evaluation_batches, steps_per_epoch
+from micl_bench.data.visible import Visible, visible_batches
+from micl_bench.distributed import any_process, mean, rank, world_size
+from micl_bench.engine.checks import Checks
+from micl_bench.engine.encoder import ViewEncoder
+from micl_bench.engine.gradient import backward
+from micl_bench.engine.health import CollapseWatch
+from micl_bench.engine.journal import Journal
+from micl_bench.engine.lagging import Lagging
+from micl_bench.engine.meter import Meter, flop_per_image, matmul_peak
+from micl_bench.engine.optim import build_optimizer, set_rate
+from micl_bench.engine.outcome import BACKBONE_FILE, Spent, finished_record, write_outcome
+from micl_bench.engine.parallel import (
+    distribute,
+    gradient_norm,
+    load_whole_state,
+    whole_state,
+    whole_weights,
+)
+from micl_bench.engine.plan import Plan
 from micl_bench.engine.recipe import PretrainRecipe
-from micl_bench.engine.resume import Position, restore_training, save_training
-from micl_bench.errors import InputError
+from micl_bench.engine.resume import States
+from micl_bench.engine.stopping import StopSignals
+from micl_bench.engine.views_shown import views_of_pixels
+from micl_bench.errors import InputError, Stopped
 from micl_bench.files import atomic_path, atomic_write
-from micl_bench.log import MetricLog, Progress, say
+from micl_bench.log import say
+from micl_bench.losses import view_cosines
 from micl_bench.objectives.micl import MiCL
 from micl_bench.provenance import Measurement
-from micl_bench.record import CheckpointInfo, Result, visible_path, write_result
 
-METHOD = "MiCL"
-BACKBONE_FILE = "backbone.pt"
 _NUM_SHOWN = 6
+_NUMBERS = ("loss", "positive_cosine", "negative_cosine", "gradient_norm")
 
 
 class Pretrainer:
-    """Trains one backbone on `<data>/train` and watches it on `<data>/val`."""
+    """Trains one backbone on `<data>/train` and watches it on `<data>/val`.
 
-    def __init__(self, recipe: PretrainRecipe, *, data: Path, out: Path, command: str) -> None:
+    Each is an image folder or a packed store. Within `distributed.process_group`, every process
+    makes one of these, and they train together.
+    """
+
+    def __init__(
+        self,
+        recipe: PretrainRecipe,
+        *,
+        data: Path,
+        out: Path,
+        command: str,
+        device: torch.device | None = None,
+    ) -> None:
         """Open data and folder, build model and optimiser, go on from the last saved state.
 
         Raises:
-            InputError: bad data, or `out` holds a run of another recipe or of other data.
+            InputError: bad data, a batch that the processes do not divide, or `out` holds a run of
+                another recipe or of other data.
         """
         self.recipe, self.out = recipe, out
+        self.device = device or torch.device("cpu")
         self.measurement = Measurement(command=command)
-        self.train = open_folder(data / "train")
-        self.held_out = open_folder(data / "val", classes=self.train.classes)
-        self.per_epoch = steps_per_epoch(self.train, recipe.batch_size)
-        self.total_steps = recipe.epochs * self.per_epoch
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.arch = recipe.sized_arch()
-        self.model = _initial_model(self.arch, recipe.seed).to(self.device)
-        self.objective = MiCL(recipe.objective)
-        self.optimizer = build_optimizer(self.model, recipe.optim)
-        self._claim_folder()
-        self.position = restore_training(self._state_path, self.model, self.optimizer)
-
-    def run(self) -> Path:
-        """Train to the end and write the record, whose path is returned.
-
-        Interrupted anywhere, the same call goes on from the last saved step; finished, it returns
-        at once.
-        """
-        done = sorted(self.out.glob("pretrain-*.json"))
-        if done and (self.out / BACKBONE_FILE).exists():
-            say(f"{self.out} holds a finished run; nothing to do")
-            return done[-1]
-        if self.position.step:
-            say(f"going on from step {self.position.step} of {self.total_steps}")
-        metrics = MetricLog(
-            self.out / "metrics.jsonl",
-            first_step=self.position.step + 1 if self.position.step else 0,
-        )
-        if self.position.step == 0:
-            self._save_views()
-            self._check_knn(metrics, step=0)
-        self._train(metrics)
-        return write_result(self._finish(metrics), self.out)
-
-    def _train(self, metrics: MetricLog) -> None:
-        first, started = self.position, time.monotonic()
-        with Progress("pre-training", total=self.total_steps, done=first.step) as progress:
-            for batch in self._batches(first.step):
-                row = self._train_step(batch)
-                step = self.position.step + 1
-                self.position = Position(step, first.seconds + time.monotonic() - started)
-                speed = self.recipe.batch_size * step / self.position.seconds
-                progress.step(f"loss {row['loss']:.3f}  {speed:.0f} images/s")
-                row |= {"images_per_second": speed, "seconds_left": progress.seconds_left}
-                metrics.write({"step": step, "epoch": step / self.per_epoch, **row})
-                if self._knn_due(step):
-                    self._check_knn(metrics, step=step)
-                if step % self.recipe.save_every_steps == 0 or step == self.total_steps:
-                    save_training(self._state_path, self.model, self.optimizer, self.position)
-
-    def _train_step(self, batch: Batch) -> dict[str, float]:
-        rate = learning_rate(
-            self.position.step,
-            peak=self.recipe.optim.base_lr * self.recipe.batch_size / 256,
-            warmup_steps=round(self.recipe.optim.warmup_epochs * self.per_epoch),
-            total_steps=self.total_steps,
-        )
-        set_rate(self.optimizer, rate)
-        images_NCHW = normalise(batch.images.to(self.device))
-        keep_NVK = self.objective.views(batch.noise.to(self.device))
-        output = self.objective(self.model, images_NCHW, keep_NVK)
-        self.optimizer.zero_grad(set_to_none=True)
-        output.loss.backward()
-        if self.recipe.optim.clip_norm:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optim.clip_norm)
-        self.optimizer.step()
-        loss = output.loss.item()
-        if not np.isfinite(loss):
-            raise InputError(
-                f"the loss became {loss} at step {self.position.step + 1}; the last saved state in "
-                f"{self.out} is untouched; lower optim.base_lr"
-            )
-        return {"loss": loss, "lr": rate}
-
-    def _batches(self, first_step: int) -> Iterator[Batch]:
-        return training_batches(
-            self.train,
-            self.recipe.pixels,
-            batch_size=self.recipe.batch_size,
-            seed=self.recipe.seed,
-            steps=range(first_step, self.total_steps),
-            num_noise=self.arch.num_patches,
-            num_workers=self.recipe.num_workers,
-        )
-
-    def _knn_due(self, step: int) -> bool:
-        every = self.recipe.knn_every_epochs * self.per_epoch
-        return bool(every) and (step % every == 0 or step == self.total_steps)
-
-    def _check_knn(self, metrics: MetricLog, *, step: int) -> None:
-        if not self.recipe.knn_every_epochs:
-            return
-        self.model.eval()
-        features = [
-            run_over_folder(
-                lambda images: class_features(self.model, images),
-                folder,
-                self.recipe.pixels,
-                device=self.device,
-                num_workers=self.recipe.num_workers,
-            )
-            for folder in (self.train, self.held_out)
-        ]
-        self.model.train()
-        (train_ND, labels_N), (test_MD, truth_M) = features
-        k = min(self.recipe.knn_k, len(train_ND))
-        accuracy = top1(knn_scores(train_ND, labels_N, test_MD, k=k), truth_M)
-        metrics.write({"step": step, "epoch": step / self.per_epoch, "knn_top1": accuracy})
-
-    def _save_views(self) -> None:
-        chosen = np.linspace(0, len(self.held_out) - 1, _NUM_SHOWN).astype(int).tolist()
-        images = [
-            evaluation_pixels(read_image(self.held_out.paths[i]), self.recipe.pixels)
-            for i in chosen
-        ]
-        noise = [image_rng(self.recipe.seed, 0, i).random(self.arch.num_patches) for i in chosen]
-        keep_NVK = self.objective.views(torch.from_numpy(np.stack(noise)))
-        with atomic_path(self.out / "views.npz") as temporary, temporary.open("wb") as file:
-            np.savez_compressed(
-                file,
-                images_NHWC=torch.stack(images).permute(0, 2, 3, 1).numpy(),
-                keep_NVK=keep_NVK.numpy(),
-                patch_size=np.array(self.arch.patch_size),
-            )
-
-    def _finish(self, metrics: MetricLog) -> Result:
-        metrics.close()
-        rows = metrics.rows()
-        last = [row for row in rows if "loss" in row][-1]
-        measured = {"loss": last["loss"], "images_per_second": last["images_per_second"]}
-        if checks := [row["knn_top1"] for row in rows if "knn_top1" in row]:
-            measured["knn_top1"] = checks[-1]
-        recipe = to_dict(self.recipe)
-        path = self.out / BACKBONE_FILE
-        provenance = {
-            "recipe": recipe,
-            "recipe_digest": digest(self.recipe),
-            "command": self.measurement.command,
-            "steps": self.total_steps,
-            "train_digest": self.train.digest,
-        }
-        file_digest = save_checkpoint(
-            path, self.model, self.arch, method=METHOD, provenance=provenance
-        )
-        return self.measurement.result(
-            task="pretrain",
-            protocol=f"{self.recipe.epochs} epochs of {self.train.describe().name}, mask ratio "
-            f"{self.recipe.objective.mask_ratio}, batch {self.recipe.batch_size}",
-            method=METHOD,
-            arch=self.arch.name,
-            metrics=measured,
-            data=self.train.describe(),
-            checkpoint=CheckpointInfo(
-                source=visible_path(path), format="micl_bench", digest=file_digest
-            ),
+        self.train = open_source(data / "train")
+        self.held_out = open_source(data / "val", classes=self.train.classes)
+        require_pixels(self.train, recipe.pixels, patch_size=recipe.sized_arch().patch_size)
+        require_pixels(self.held_out, recipe.pixels)
+        self.plan = Plan(
             recipe=recipe,
-            seed=self.recipe.seed,
-            artifacts={"metrics": "metrics.jsonl", "views": "views.npz"},
-            seconds=self.position.seconds,
+            steps_per_epoch=steps_per_epoch(self.train, recipe.batch_size),
+            processes=world_size(),
         )
+        self.arch = recipe.sized_arch()
+        self.objective = MiCL(recipe.objective)
+        self.draw_views = functools.partial(
+            self.objective.draw_views, recipe.seed, num_patches=self.arch.num_patches
+        )
+        self.states = States(out / "states")
+        if rank() == 0:
+            self._claim_folder()
+        self.step, self.spent_before = 0, Spent()
+        self._build()
+        self._restore()
 
-    @property
-    def _state_path(self) -> Path:
-        return self.out / "training.pt"
+    def run(self) -> Path | None:
+        """Train to the end and write the record; the first process returns its path.
+
+        Cut anywhere, the same call goes on from the last saved step; finished, it returns at once.
+
+        Raises:
+            Stopped: a signal asked for it; the state is saved.
+            InputError: the loss is not finite, or an image cannot be read.
+            OSError: the disk is full; the states saved before are whole.
+        """
+        if record := finished_record(self.out):
+            say(f"{self.out} holds a finished run; nothing to do")
+            return record
+        say(self.plan.describe())
+        if self.step:
+            say(f"going on from step {self.step} of {self.plan.total_steps}")
+        self._prepare()
+        try:
+            self._train()
+            weights = whole_weights(self.model)
+            if rank() != 0:
+                return None
+            return write_outcome(
+                self.out,
+                plan=self.plan,
+                weights=weights,
+                train=self.train,
+                rows=self.journal.rows(),
+                measurement=self.measurement,
+                spent=self._spent,
+            )
+        finally:
+            self.journal.close()
 
     def _claim_folder(self) -> None:
-        claim = {"recipe": to_dict(self.recipe), "train_digest": self.train.digest}
-        text = json.dumps(claim, indent=2) + "\n"
+        claim = {"recipe": self.recipe.what_is_computed(), "train_digest": self.train.digest}
         path = self.out / "recipe.json"
         # Before the first saved state there is nothing that another recipe could spoil.
-        if not self._state_path.exists() and not (self.out / BACKBONE_FILE).exists():
-            atomic_write(path, text.encode())
-        elif not path.exists() or path.read_text(encoding="utf-8") != text:
+        begun = self.states.exist() or (self.out / BACKBONE_FILE).exists()
+        if begun and _claim_in(path) != claim:
             raise InputError(
                 f"{self.out} holds a run of another recipe or other data; give another --out, or "
                 "remove it"
             )
+        text = json.dumps({**claim, "recipe": to_dict(self.recipe)}, indent=2) + "\n"
+        atomic_write(path, text.encode())
+
+    def _build(self) -> None:
+        recipe = self.recipe
+        vit = self.arch.build()
+        init_mae_(vit, generator=torch.Generator().manual_seed(recipe.seed))
+        self.model = distribute(
+            ViewEncoder(vit.train(), precision=recipe.precision).to(self.device),
+            parallel=recipe.parallel,
+            compile_blocks=recipe.compile,
+            checkpoint_activations=recipe.activation_checkpointing,
+        )
+        self.optimizer = build_optimizer(vit, recipe.optim)
+
+    def _restore(self) -> None:
+        state = self.states.newest()
+        if state is None:
+            return
+        try:
+            load_whole_state(self.model, self.optimizer, state)
+            self.step = state["step"]
+            self.spent_before = Spent(state["seconds"], state["training_seconds"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                f"the state in {self.states.folder} does not fit this run ({reason}); remove it to "
+                "start over"
+            ) from error
+
+    def _prepare(self) -> None:
+        recipe, plan = self.recipe, self.plan
+        # Opens, and so checks, the data before anything is written.
+        self.batches = device_batches(
+            visible_batches(
+                self.train,
+                recipe.pixels,
+                draw_views=self.draw_views,
+                patch_size=self.arch.patch_size,
+                batch_size=recipe.batch_size,
+                seed=recipe.seed,
+                steps=range(self.step, plan.total_steps),
+                part=(rank(), world_size()),
+                num_workers=recipe.num_workers,
+            ),
+            self.device,
+        )
+        self.checks = Checks(
+            self.train,
+            self.held_out,
+            recipe.pixels,
+            draw_views=self.draw_views,
+            patch_size=self.arch.patch_size,
+            knn_k=recipe.knn_k,
+            num_workers=recipe.num_workers,
+            device=self.device,
+        )
+        self.meter = Meter(
+            flop_per_image=flop_per_image(
+                self.arch,
+                num_views=recipe.objective.num_views,
+                patches_per_view=plan.patches_per_view,
+            ),
+            peak=matmul_peak(
+                self.device, torch.bfloat16 if recipe.precision == "bf16" else torch.float32
+            ),
+        )
+        self.collapse_watch = CollapseWatch(
+            num_images=plan.contrasted,
+            warmup_steps=plan.warmup_steps,
+            steps_per_epoch=plan.steps_per_epoch,
+        )
+        self.journal = Journal(self.out, step=self.step, total=plan.total_steps, writes=rank() == 0)
+        if self.step == 0:
+            if rank() == 0:
+                self._save_views()
+            self._check()
+
+    def _train(self) -> None:
+        lagging = Lagging(self.device)
+        self.meter.pause()
+        with StopSignals() as asked, self.journal.progress, contextlib.closing(self.batches):
+            for batch in self.meter.waiting_for(self.batches):
+                rate = self.plan.rate(self.step)
+                lagging.push((self.step + 1, rate), self._train_step(batch, rate))
+                self.step += 1
+                self.meter.step(len(batch.keep_NVK))
+                self._report(lagging.ready())
+                stop = any_process(bool(asked.signum)) and self.step < self.plan.total_steps
+                check, save = (due(self.step) for due in (self.plan.check_due, self.plan.save_due))
+                if check or save or stop:
+                    self._report(lagging.ready(everything=True))
+                    if check:
+                        self._check()
+                    if save or stop:
+                        self._save()
+                    self.meter.pause()
+                if stop:
+                    raise self._stopped(asked.signum)
+
+    def _train_step(self, batch: Visible, rate: float) -> Tensor:
+        """One step; returns the numbers named in `_NUMBERS`, without waiting for them."""
+        set_rate(self.optimizer, rate)
+        self.optimizer.zero_grad(set_to_none=True)
+        output = backward(
+            self.model,
+            self.objective,
+            batch.patches(),
+            batch.keep_NVK,
+            micro_batch=self.recipe.micro_batch,
+        )
+        norm = gradient_norm(self.model, clip_norm=self.recipe.optim.clip_norm)
+        self.optimizer.step()
+        return mean(torch.stack([output.loss, *view_cosines(output.features_NVD), norm]))
+
+    def _report(self, numbers: list[tuple[tuple[int, float], list[float]]]) -> None:
+        for (step, rate), values in numbers:
+            row = dict(zip(_NUMBERS, values, strict=True))
+            if not (math.isfinite(row["loss"]) and math.isfinite(row["gradient_norm"])):
+                raise InputError(
+                    f"the loss became {row['loss']}, its gradient's norm {row['gradient_norm']}, at "
+                    f"step {step}; what was saved before, in {self.states.folder}, is untouched; "
+                    "lower optim.base_lr or lengthen optim.warmup_epochs"
+                )
+            if warning := self.collapse_watch(
+                step=step,
+                loss=row["loss"],
+                positive=row["positive_cosine"],
+                negative=row["negative_cosine"],
+            ):
+                say(f"warning: step {step}: {warning}")
+            row |= {
+                "step": step,
+                "epoch": step / self.plan.steps_per_epoch,
+                "lr": rate,
+                "images_per_second": self.meter.images_per_second * world_size(),
+                "data_wait": self.meter.data_wait,
+                "mfu": self.meter.mfu,
+            }
+            self.journal.step(row, total=self.plan.total_steps, epochs=self.recipe.epochs)
+
+    def _check(self) -> None:
+        if self.recipe.knn_every_epochs and (found := self.checks.measure(self.model)):
+            epoch = self.step / self.plan.steps_per_epoch
+            self.journal.write({"step": self.step, "epoch": epoch, **found})
+
+    def _save(self) -> None:
+        state = whole_state(self.model, self.optimizer)
+        if rank() == 0:
+            spent = {"seconds": self._spent.seconds, "training_seconds": self._spent.training}
+            self.states.save(self.step, {**state, "step": self.step, **spent})
+
+    @property
+    def _spent(self) -> Spent:
+        return self.spent_before + Spent(self.measurement.elapsed, self.meter.busy_seconds)
+
+    def _stopped(self, signum: int) -> Stopped:
+        name = signal.Signals(signum).name if signum else "a signal to another process"
+        return Stopped(
+            f"stopped by {name} after saving step {self.step} of {self.plan.total_steps}; the same "
+            "command goes on from there",
+            signum=signum,
+        )
+
+    def _save_views(self) -> None:
+        chosen_N = np.linspace(0, len(self.held_out) - 1, _NUM_SHOWN).astype(int)
+        (batch,) = evaluation_batches(
+            self.held_out, self.recipe.pixels, batch_size=_NUM_SHOWN, index_N=chosen_N
+        )
+        arrays: dict[str, Any] = views_of_pixels(self.recipe, batch.images)
+        with atomic_path(self.out / "views.npz") as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **arrays)
 
 
-def _initial_model(arch: Arch, seed: int) -> VisionTransformer:
-    model = arch.build()
-    init_mae_(model, generator=torch.Generator().manual_seed(seed))
-    return model.train()
+def _claim_in(path: Path) -> dict[str, object]:
+    """What a folder's `recipe.json` says is computed there; empty where it cannot be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        recipe = {
+            key: value for key, value in content["recipe"].items() if PretrainRecipe.computes(key)
+        }
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return {}
+    return {"recipe": recipe, "train_digest": content.get("train_digest")}

@@ -1,6 +1,7 @@
 """The typed description of a pre-training run, which the files in `pretrain/` fill in."""
 
 import dataclasses
+import json
 from typing import Any
 
 from micl_bench.backbone import Arch, named_arch
@@ -80,6 +81,12 @@ class PretrainRecipe:
         """The architecture at the recipe's input size."""
         return dataclasses.replace(named_arch(self.arch), img_size=self.pixels.img_size)
 
+    @staticmethod
+    def computes(key: str) -> bool:
+        """Whether the result depends on a value; the others may change when a run goes on."""
+        return key not in _CARRIED_OUT
+
     def what_is_computed(self) -> dict[str, Any]:
-        """All values that the result depends on; the others may change when a run goes on."""
-        return {key: value for key, value in to_dict(self).items() if key not in _CARRIED_OUT}
+        """All values that the result depends on, as JSON gives them back."""
+        values = json.loads(json.dumps(to_dict(self)))
+        return {key: value for key, value in values.items() if self.computes(key)}

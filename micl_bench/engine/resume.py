@@ -1,53 +1,72 @@
-"""Training state on disk: always the whole of one step, old or new, never a part."""
+"""States of a run on disk: a kill at any moment, a full disk or a damaged file loses a few steps.
 
-import dataclasses
+states/step-<step>-<digest>.pt   the newest two; <digest> is the beginning of the file's SHA-256
+
+A file gets its name only when it is whole and on disk, and is read only if its content fits it.
+"""
+
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
 
 from micl_bench.checkpoints import read_safely
 from micl_bench.errors import InputError
-from micl_bench.files import atomic_path
+from micl_bench.files import atomic_path, digest_file
+from micl_bench.log import say
+
+_KEPT = 2
+_DIGITS = 16
 
 
-@dataclasses.dataclass(frozen=True)
-class Position:
-    """How far a run has come: steps done, and seconds spent on them over all its processes."""
+class States:
+    """The saved states of one run."""
 
-    step: int = 0
-    seconds: float = 0.0
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
+    def exist(self) -> bool:
+        """Whether anything was saved yet."""
+        return bool(self._files())
 
-def save_training(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, position: Position
-) -> None:
-    """Write weights, optimiser and position; random numbers are functions of the position."""
-    content = {
-        "step": position.step,
-        "seconds": position.seconds,
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+    def save(self, step: int, content: dict[str, Any]) -> None:
+        """Write one state; the last one before it stays, older ones go.
 
+        Raises:
+            OSError: the disk is full or gone; what was saved before is untouched.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        unnamed = self.folder / "new.pt"
+        with atomic_path(unnamed) as temporary:
+            try:
+                torch.save(content, temporary)
+            except RuntimeError as error:
+                # torch's writer has its own error for a write that the system refused.
+                raise OSError(
+                    f"the state of step {step} cannot be written ({str(error).splitlines()[0]}); "
+                    f"those saved before in {self.folder} are whole"
+                ) from error
+            digest = digest_file(temporary)
+        unnamed.replace(self.folder / f"step-{step:09d}-{digest[:_DIGITS]}.pt")
+        for old in self._files()[_KEPT:]:
+            old.unlink()
 
-def restore_training(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Position:
-    """Load the last saved state in place, if there is one.
+    def newest(self) -> dict[str, Any] | None:
+        """The newest state whose content fits its name, or None where nothing was saved.
 
-    Raises:
-        InputError: the file is damaged or of another model.
-    """
-    if not path.exists():
-        return Position()
-    content = read_safely(path)
-    try:
-        model.load_state_dict(content["model"])
-        optimizer.load_state_dict(content["optimizer"])
-        return Position(step=content["step"], seconds=content["seconds"])
-    except (KeyError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"{path} does not fit this run ({reason}); remove it to start over"
-        ) from error
+        Raises:
+            InputError: there are states, and all of them are damaged.
+        """
+        files = self._files()
+        for path in files:
+            if digest_file(path).startswith(path.stem.rpartition("-")[2]):
+                return read_safely(path)
+            say(f"{path} is damaged (its content does not fit its checksum); trying an older one")
+        if files:
+            raise InputError(
+                f"every saved state in {self.folder} is damaged; remove it to start over"
+            )
+        return None
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("step-*-*.pt"), reverse=True)

@@ -2,14 +2,18 @@
 
 import dataclasses
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from timm.models import VisionTransformer
 from torch import Tensor
 
-from micl_bench.backbone import encode_visible
+from micl_bench.backbone import view_features
+from micl_bench.distributed import gather_rows, rank
 from micl_bench.errors import InputError
-from micl_bench.losses import micl_loss
-from micl_bench.views import sample_views
+from micl_bench.losses import micl_loss, micl_loss_of_rows
+from micl_bench.patches import gather_patches
+from micl_bench.views import draw_views, sample_views
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,19 +58,58 @@ class MiCL:
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or self.Config()
 
-    def views(self, noise_NL: Tensor) -> Tensor:
-        """keep_NVK for independent noise of every patch."""
-        return sample_views(
-            noise_NL, num_views=self.config.num_views, mask_ratio=self.config.mask_ratio
+    def draw_views(
+        self, seed: int, epoch: int, index_N: NDArray[np.integer], *, num_patches: int
+    ) -> Tensor:
+        """keep_NVK of images in one epoch, a function of (seed, epoch, index) alone."""
+        return draw_views(
+            seed,
+            epoch,
+            index_N,
+            num_patches=num_patches,
+            num_views=self.config.num_views,
+            mask_ratio=self.config.mask_ratio,
+        )
+
+    def loss(self, features_nVD: Tensor) -> Tensor:
+        """This process's part of the loss from its own [CLS] features; the mean over processes is
+        the loss of the batch, and its gradient that of the batch.
+
+        With `negatives="global"` every process must call this with equally many images.
+        """
+        kappa, temperature = self.config.kappa, self.config.temperature
+        if self.config.negatives == "device":
+            return micl_loss(features_nVD, kappa=kappa, temperature=temperature)
+        first = rank() * len(features_nVD)
+        return micl_loss_of_rows(
+            features_nVD,
+            gather_rows(features_nVD),
+            first=first,
+            kappa=kappa,
+            temperature=temperature,
         )
 
     def __call__(
         self, backbone: VisionTransformer, images_NCHW: Tensor, keep_NVK: Tensor | None = None
     ) -> Output:
-        """Loss of a batch; without `keep_NVK` the views are drawn from torch's own generator."""
+        """Loss of a batch; without `keep_NVK` the views are drawn from torch's own generator.
+
+        Raises:
+            InputError: images of another size than the backbone's positions.
+        """
+        height, width = backbone.patch_embed.img_size
+        if images_NCHW.shape[2:] != (height, width):
+            raise InputError(
+                f"images are {tuple(images_NCHW.shape[2:])} pixels, the backbone has positions for "
+                f"{(height, width)}; load it with img_size, or resize the images"
+            )
         if keep_NVK is None:
             shape = (images_NCHW.shape[0], backbone.patch_embed.num_patches)
-            keep_NVK = self.views(torch.rand(shape, device=images_NCHW.device))
-        features_NVD = encode_visible(backbone, images_NCHW, keep_NVK)[:, :, 0]
-        loss = micl_loss(features_NVD, kappa=self.config.kappa, temperature=self.config.temperature)
-        return Output(loss, features_NVD)
+            noise_NL = torch.rand(shape, device=images_NCHW.device)
+            keep_NVK = sample_views(
+                noise_NL, num_views=self.config.num_views, mask_ratio=self.config.mask_ratio
+            )
+        patch_size = backbone.patch_embed.proj.kernel_size[0]
+        visible_NMP = gather_patches(images_NCHW, keep_NVK, patch_size)
+        features_NVD = view_features(backbone, visible_NMP, keep_NVK)
+        return Output(self.loss(features_NVD), features_NVD)

@@ -4,8 +4,9 @@ import pytest
 import torch
 from timm.models import VisionTransformer
 
-from micl_bench.backbone import Arch, encode_visible, init_mae_, patchify, sincos_positions
+from micl_bench.backbone import Arch, encode_visible, init_mae_, sincos_positions
 from micl_bench.objectives.micl import MiCL
+from micl_bench.patches import patchify
 
 
 @pytest.fixture

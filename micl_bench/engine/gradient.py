@@ -1,0 +1,55 @@
+"""The gradient of a loss that contrasts a whole batch, in memory for a part of it.
+
+A contrastive loss is no sum over images: cutting the batch and averaging changes the negatives, and
+so the method. But it depends on the weights through the features alone. So the features of all parts
+are computed first, without keeping activations; then the loss and its gradient with respect to
+them; then each part once more, with its own rows of that gradient (Gao et al. 2021, "GradCache").
+The result is that of the uncut batch, up to rounding, for a second forward pass.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from micl_bench.engine.parallel import encoder_of, exchanging
+from micl_bench.objectives.micl import MiCL, Output
+
+
+def backward(
+    model: nn.Module,
+    objective: MiCL,
+    visible_NMP: Tensor,
+    keep_NVK: Tensor,
+    *,
+    micro_batch: int = 0,
+) -> Output:
+    """Add the loss's gradient to the parameters' `grad`; returns loss and features of this process.
+
+    Over processes, gradients are averaged, as the loss is.
+
+    Args:
+        micro_batch: images of one forward pass; 0 for all at once.
+    """
+    num_images = len(keep_NVK)
+    size = min(micro_batch or num_images, num_images)
+    if size == num_images:
+        features_NVD = model(visible_NMP, keep_NVK)
+        loss = objective.loss(features_NVD)
+        loss.backward()
+        return Output(loss.detach(), features_NVD.detach())
+    parts = list(zip(visible_NMP.split(size), keep_NVK.split(size), strict=True))
+    with torch.no_grad():
+        features_NVD = torch.cat([_without_exchange(model)(*part) for part in parts])
+    features_NVD.requires_grad_()
+    loss = objective.loss(features_NVD)
+    (gradient_NVD,) = torch.autograd.grad(loss, features_NVD)
+    for number, (part, gradient) in enumerate(
+        zip(parts, gradient_NVD.split(size), strict=True), start=1
+    ):
+        with exchanging(model, number == len(parts)):
+            model(*part).backward(gradient)
+    return Output(loss.detach(), features_NVD.detach())
+
+
+def _without_exchange(model: nn.Module) -> nn.Module:
+    # DDP would prepare for a backward pass; FSDP must gather its shards, and has no other module.
+    return encoder_of(model)

@@ -1,0 +1,58 @@
+"""What people see of a run as it goes on: a line on the terminal, JSON lines, TensorBoard."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from micl_bench.log import MetricLog, Progress
+
+_HIDDEN = ("step", "epoch", "seconds_left")
+
+
+class Journal:
+    """Writes rows of numbers as they come; only the first process's journal writes anything.
+
+    Args:
+        step: steps done before; later rows of an earlier process are dropped.
+    """
+
+    def __init__(self, folder: Path, *, step: int, total: int, writes: bool) -> None:
+        self._log = (
+            MetricLog(folder / "metrics.jsonl", first_step=step + bool(step)) if writes else None
+        )
+        self._events: Any = None
+        if writes and importlib.util.find_spec("tensorboard"):
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._events = SummaryWriter(str(folder / "events"), purge_step=step + bool(step))
+        self.progress = Progress("pre-training", total=total, done=step, quiet=not writes)
+
+    def step(self, row: dict[str, float], *, total: int, epochs: int) -> None:
+        """Note one step; `row` holds step, epoch, loss, lr and the speeds."""
+        wait, mfu = 100 * row["data_wait"], 100 * row["mfu"]
+        self.progress.step(
+            f"step {row['step']}/{total}  epoch {row['epoch']:.1f}/{epochs}  loss {row['loss']:.3f}  "
+            f"lr {row['lr']:.1e}  {row['images_per_second']:.0f} images/s  data-wait {wait:.0f} %  "
+            f"MFU {mfu:.0f} %"
+        )
+        self.write(row | {"seconds_left": self.progress.seconds_left})
+
+    def write(self, row: dict[str, float]) -> None:
+        """Write a row; it holds at least step and epoch."""
+        if self._log:
+            self._log.write(row)
+        if self._events:
+            for name, value in row.items():
+                if name not in _HIDDEN:
+                    self._events.add_scalar(name, value, int(row["step"]))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Every row so far, those of earlier processes included."""
+        return self._log.rows() if self._log else []
+
+    def close(self) -> None:
+        """Close the files."""
+        if self._log:
+            self._log.close()
+        if self._events:
+            self._events.close()

@@ -1,0 +1,110 @@
+"""How fast a run is: images/s, time spent waiting for data, and the share of the machine in use."""
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import TypeVar
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from micl_bench.backbone import Arch, encode_patches
+
+T = TypeVar("T")
+
+_WINDOW = 50
+
+
+def flop_per_image(arch: Arch, *, num_views: int, patches_per_view: int) -> float:
+    """FLOP of one image's forward and backward pass, counted operation by operation.
+
+    A multiplication and an addition are two; the loss and the optimiser are not counted, nor is
+    anything that is computed twice to save memory.
+    """
+    # Tensors of the meta device have shapes and no memory: nothing is computed.
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        vit = arch.build()
+        visible_NMP = torch.empty(1, num_views * patches_per_view, 3 * arch.patch_size**2)
+        keep_NVK = torch.zeros(1, num_views, patches_per_view, dtype=torch.long)
+        encode_patches(vit, visible_NMP, keep_NVK).sum().backward()
+    return float(counter.get_total_flops())
+
+
+def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s of the best of some large square matrix products on this device, right now.
+
+    On a CPU single products of some milliseconds: the best of many is what nobody interrupted.
+    """
+    size, repeats, tries = (8192, 20, 4) if device.type == "cuda" else (1024, 1, 24)
+    left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(tries):
+        _settle(device)
+        start = time.perf_counter()
+        for _ in range(repeats):
+            left @ right
+        _settle(device)
+        best = min(best, time.perf_counter() - start)
+    return repeats * 2 * size**3 / best
+
+
+def _settle(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+class Meter:
+    """Speed over the last steps; what happens between `pause` and the next step does not count.
+
+    Example:
+        for batch in meter.waiting_for(batches):
+            ...
+            meter.step(num_images)
+    """
+
+    def __init__(self, *, flop_per_image: float, peak: float) -> None:
+        self._flop, self._peak = flop_per_image, peak
+        self._steps: deque[tuple[float, float, int]] = deque(maxlen=_WINDOW)
+        self._waited, self._last = 0.0, time.perf_counter()
+        self.busy_seconds = 0.0
+
+    def waiting_for(self, batches: Iterator[T]) -> Iterator[T]:
+        """The same batches; the time until each comes counts as waiting for data."""
+        while True:
+            start = time.perf_counter()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            self._waited += time.perf_counter() - start
+            yield batch
+
+    def step(self, num_images: int) -> None:
+        """Count one step."""
+        now = time.perf_counter()
+        self._steps.append((now - self._last, self._waited, num_images))
+        self.busy_seconds += now - self._last
+        self._waited, self._last = 0.0, now
+
+    def pause(self) -> None:
+        """Leave out the time since the last step: a check, or a save."""
+        self._waited, self._last = 0.0, time.perf_counter()
+
+    @property
+    def images_per_second(self) -> float:
+        """Of this process."""
+        return sum(images for _, _, images in self._steps) / self._seconds
+
+    @property
+    def data_wait(self) -> float:
+        """Share of the time spent waiting for data."""
+        return sum(waited for _, waited, _ in self._steps) / self._seconds
+
+    @property
+    def mfu(self) -> float:
+        """Share of the machine's matrix-product peak that the model's own FLOP make up."""
+        return self.images_per_second * self._flop / self._peak
+
+    @property
+    def _seconds(self) -> float:
+        return sum(seconds for seconds, _, _ in self._steps) or float("inf")
