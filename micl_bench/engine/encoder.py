@@ -35,7 +35,8 @@ class ViewEncoder(nn.Module):
         """features_NVD of pixels 0 .. 255 (uint8 or floating) at the places `keep_NVK`."""
         device = visible_NMP.device.type
         self._choose_attention(device, keep_NVK.shape[2] + 1)
-        pixels_NMP = (visible_NMP.to(self.mean_P.dtype) - self.mean_P) / self.std_P
+        # One new tensor, not three: fresh memory costs more than the arithmetic.
+        pixels_NMP = torch.sub(visible_NMP, self.mean_P).div_(self.std_P)
         with torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16"):
             return view_features(self.vit, pixels_NMP, keep_NVK)
 

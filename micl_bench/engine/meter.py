@@ -39,16 +39,17 @@ def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     best = float("inf")
     for _ in range(tries):
-        _settle(device)
+        settle(device)
         start = time.perf_counter()
         for _ in range(repeats):
             left @ right
-        _settle(device)
+        settle(device)
         best = min(best, time.perf_counter() - start)
     return repeats * 2 * size**3 / best
 
 
-def _settle(device: torch.device) -> None:
+def settle(device: torch.device) -> None:
+    """Wait until the device has done all that it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

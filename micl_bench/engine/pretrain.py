@@ -19,27 +19,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from micl_bench.backbone import init_mae_
 from micl_bench.config import to_dict
 from micl_bench.data.copying import device_batches
 from micl_bench.data.source import open_source, require_pixels
 from micl_bench.data.stream import evaluation_batches, steps_per_epoch
-from micl_bench.data.visible import Visible, visible_batches
-from micl_bench.distributed import any_process, mean, rank, world_size
+from micl_bench.data.visible import visible_batches
+from micl_bench.distributed import any_process, rank, world_size
 from micl_bench.engine.checks import Checks
 from micl_bench.engine.encoder import ViewEncoder
-from micl_bench.engine.gradient import backward
 from micl_bench.engine.health import CollapseWatch
 from micl_bench.engine.journal import Journal
 from micl_bench.engine.lagging import Lagging
 from micl_bench.engine.meter import Meter, flop_per_image, matmul_peak
-from micl_bench.engine.optim import build_optimizer, set_rate
+from micl_bench.engine.optim import build_optimizer
 from micl_bench.engine.outcome import BACKBONE_FILE, Spent, finished_record, write_outcome
 from micl_bench.engine.parallel import (
     distribute,
-    gradient_norm,
     load_whole_state,
     whole_state,
     whole_weights,
@@ -47,17 +44,16 @@ from micl_bench.engine.parallel import (
 from micl_bench.engine.plan import Plan
 from micl_bench.engine.recipe import PretrainRecipe
 from micl_bench.engine.resume import States
+from micl_bench.engine.step import NUMBERS, Step
 from micl_bench.engine.stopping import StopSignals
 from micl_bench.engine.views_shown import views_of_pixels
 from micl_bench.errors import InputError, Stopped
 from micl_bench.files import atomic_path, atomic_write
 from micl_bench.log import say
-from micl_bench.losses import view_cosines
 from micl_bench.objectives.micl import MiCL
 from micl_bench.provenance import Measurement
 
 _NUM_SHOWN = 6
-_NUMBERS = ("loss", "positive_cosine", "negative_cosine", "gradient_norm")
 
 
 class Pretrainer:
@@ -164,6 +160,13 @@ class Pretrainer:
             checkpoint_activations=recipe.activation_checkpointing,
         )
         self.optimizer = build_optimizer(vit, recipe.optim)
+        self.train_step = Step(
+            self.model,
+            self.objective,
+            self.optimizer,
+            micro_batch=recipe.micro_batch,
+            clip_norm=recipe.optim.clip_norm,
+        )
 
     def _restore(self) -> None:
         state = self.states.newest()
@@ -234,7 +237,7 @@ class Pretrainer:
         with StopSignals() as asked, self.journal.progress, contextlib.closing(self.batches):
             for batch in self.meter.waiting_for(self.batches):
                 rate = self.plan.rate(self.step)
-                lagging.push((self.step + 1, rate), self._train_step(batch, rate))
+                lagging.push((self.step + 1, rate), self.train_step(batch, rate))
                 self.step += 1
                 self.meter.step(len(batch.keep_NVK))
                 self._report(lagging.ready())
@@ -250,24 +253,9 @@ class Pretrainer:
                 if stop:
                     raise self._stopped(asked.signum)
 
-    def _train_step(self, batch: Visible, rate: float) -> Tensor:
-        """One step; returns the numbers named in `_NUMBERS`, without waiting for them."""
-        set_rate(self.optimizer, rate)
-        self.optimizer.zero_grad(set_to_none=True)
-        output = backward(
-            self.model,
-            self.objective,
-            batch.patches(),
-            batch.keep_NVK,
-            micro_batch=self.recipe.micro_batch,
-        )
-        norm = gradient_norm(self.model, clip_norm=self.recipe.optim.clip_norm)
-        self.optimizer.step()
-        return mean(torch.stack([output.loss, *view_cosines(output.features_NVD), norm]))
-
     def _report(self, numbers: list[tuple[tuple[int, float], list[float]]]) -> None:
         for (step, rate), values in numbers:
-            row = dict(zip(_NUMBERS, values, strict=True))
+            row = dict(zip(NUMBERS, values, strict=True))
             if not (math.isfinite(row["loss"]) and math.isfinite(row["gradient_norm"])):
                 raise InputError(
                     f"the loss became {row['loss']}, its gradient's norm {row['gradient_norm']}, at "

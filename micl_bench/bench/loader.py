@@ -1,0 +1,196 @@
+"""How fast one core makes a pre-training step's input: JPEG files against packed stores.
+
+Per second of processor time, so that neither threads nor what else the machine does flatters or harms
+a figure. The files were read before: disks are not measured.
+
+Shapes: N images, M visible patches of all views, P values a patch.
+"""
+
+import dataclasses
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
+
+from micl_bench.data.embedded.photographs import load_photographs
+from micl_bench.data.pack import pack_folder
+from micl_bench.data.pixels import IMAGENET_MEAN, IMAGENET_STD, Pixels, normalise
+from micl_bench.data.store import Store
+from micl_bench.data.visible import visible_batches
+from micl_bench.errors import InputError
+from micl_bench.log import Progress
+from micl_bench.views import draw_views, patches_per_view
+
+_WIDTH, _HEIGHT, _QUALITY = 500, 375, 90
+"""ImageNet's mean size."""
+_CROP_SCALE = (0.2, 1.0)
+_SEED = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoaderSettings:
+    """What is loaded, and how long it is watched."""
+
+    images: int = 256
+    batch: int = 256
+    img_size: int = 224
+    patch_size: int = 16
+    store_size: int = 256
+    """Side of the pictures in the image layout."""
+    mask_ratio: float = 0.9
+    rounds: int = 5
+    seconds: float = 1.0
+    """Of each way in each round."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.batch <= self.images:
+            raise InputError(
+                f"the batch is {self.batch}, of {self.images} images; needed: 1 to {self.images}"
+            )
+        if self.rounds < 1 or self.seconds <= 0:
+            raise InputError(
+                f"rounds is {self.rounds}, seconds {self.seconds:g}; needed: at least 1, more than 0"
+            )
+        if self.patch_size < 1 or self.img_size < 1 or self.img_size % self.patch_size:
+            raise InputError(
+                f"patch_size is {self.patch_size}; needed: one that divides img_size, {self.img_size}"
+            )
+        patches_per_view(self.num_patches, mask_ratio=self.mask_ratio)
+
+    @property
+    def num_patches(self) -> int:
+        """Of an image, hidden ones too."""
+        return (self.img_size // self.patch_size) ** 2
+
+
+def bench_loader(settings: LoaderSettings) -> list[dict[str, Any]]:
+    """Images per second and core of `folder_pil`, `store_image` and `store_patch`: medians of rounds.
+
+    Raises:
+        InputError: sizes that do not go together, or too little disk.
+    """
+    with tempfile.TemporaryDirectory(prefix="micl-bench-loader-") as folder, _one_thread():
+        ways = input_batches(Path(folder), settings)
+        speeds: dict[str, list[float]] = {name: [] for name in ways}
+        with Progress("bench loader", total=settings.rounds * len(ways)) as progress:
+            for batches in ways.values():
+                next(batches)
+            for _ in range(settings.rounds):
+                # In turn, so that a slow minute of the machine harms them all.
+                for name, batches in ways.items():
+                    speeds[name].append(_speed(batches, settings.seconds))
+                    progress.step(name)
+    return [
+        {"name": name, "images_per_second_per_core": round(statistics.median(found), 1)}
+        for name, found in speeds.items()
+    ]
+
+
+def input_batches(folder: Path, settings: LoaderSettings) -> dict[str, Iterator[Tensor]]:
+    """Make files and stores in `folder`; endless normalised batches for each way to read them."""
+    photographs, side = folder / "photographs", settings.img_size
+    write_photographs(photographs, settings.images)
+    pictures = pack_folder(
+        photographs, folder / "image", layout="image", size=settings.store_size
+    ).store
+    patches = pack_folder(
+        photographs, folder / "patch", layout="patch", size=side, patch_size=settings.patch_size
+    ).store
+    cropped = Pixels(img_size=side, crop_scale=_CROP_SCALE, flip=True)
+    return {
+        "folder_pil": _folder_batches(photographs, settings),
+        "store_image": _store_batches(pictures, cropped, settings),
+        "store_patch": _store_batches(patches, Pixels(img_size=side), settings),
+    }
+
+
+def write_photographs(folder: Path, number: int) -> None:
+    """JPEGs of 500 x 375 pixels, each another part of one of scikit-learn's two photographs."""
+    random = np.random.default_rng(_SEED)
+    photographs = load_photographs()
+    for index in range(number):
+        which = index % len(photographs)
+        photograph, share = photographs[which], random.uniform(0.6, 1.0)
+        width, height = round(_WIDTH * share), round(_HEIGHT * share)
+        left = int(random.integers(photograph.width - width + 1))
+        top = int(random.integers(photograph.height - height + 1))
+        part = photograph.crop((left, top, left + width, top + height))
+        path = folder / f"photograph_{which}" / f"{index:06d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.resize((_WIDTH, _HEIGHT), Image.Resampling.BICUBIC).save(path, quality=_QUALITY)
+
+
+def _folder_batches(folder: Path, settings: LoaderSettings) -> Iterator[Tensor]:
+    """Whole images the usual way: torchvision's folder and transforms on PIL images."""
+    steps = [
+        transforms.RandomResizedCrop(
+            settings.img_size,
+            scale=_CROP_SCALE,
+            interpolation=transforms.InterpolationMode.BICUBIC,
+        ),
+        transforms.RandomHorizontalFlip(),
+        transforms.ToTensor(),
+        transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD),
+    ]
+    images = ImageFolder(str(folder), transform=transforms.Compose(steps))
+    loader = DataLoader(images, batch_size=settings.batch, shuffle=True, drop_last=True)
+    while True:
+        for images_NCHW, _ in loader:
+            yield images_NCHW
+
+
+def _store_batches(store: Store, pixels: Pixels, settings: LoaderSettings) -> Iterator[Tensor]:
+    """Visible patches as pre-training reads them: visible_NMP."""
+    p = settings.patch_size
+
+    def draw(epoch: int, index_N: NDArray[np.integer]) -> Tensor:
+        return draw_views(
+            _SEED,
+            epoch,
+            index_N,
+            num_patches=settings.num_patches,
+            mask_ratio=settings.mask_ratio,
+        )
+
+    endless = range(1 << 62)
+    for batch in visible_batches(
+        store,
+        pixels,
+        draw_views=draw,
+        patch_size=p,
+        batch_size=settings.batch,
+        seed=_SEED,
+        steps=endless,
+    ):
+        visible_NMP = batch.patches()
+        yield normalise(visible_NMP.view(-1, 3, p, p)).view(visible_NMP.shape)
+
+
+def _speed(batches: Iterator[Tensor], seconds: float) -> float:
+    """Images per second of processor time, over the given time or a batch."""
+    done, start = 0, time.process_time()
+    while (took := time.process_time() - start) < seconds:
+        done += len(next(batches))
+    return done / took
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

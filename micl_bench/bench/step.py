@@ -1,0 +1,231 @@
+"""How fast a pre-training step is: ours against the plain one, as shares of the machine's own peak.
+
+`plain`           fp32; every patch is embedded, then the visible ones are gathered; AdamW a tensor at
+                  a time. What the formulas say, on torch's and timm's defaults.
+`ours`            the step that `micl-bench pretrain` takes.
+`ours_with_data`  the same with its batches read from a packed store, drawn and copied as in training.
+
+In turn, in one run; medians of rounds. The same weights, images and views for all.
+
+Shapes: N images, V views, K patches a view, M = V * K, L patches, P values a patch, D width.
+"""
+
+import dataclasses
+import functools
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.models import VisionTransformer
+from torch import Tensor
+
+from micl_bench.backbone import Arch, init_mae_, named_arch
+from micl_bench.bench.loader import write_photographs
+from micl_bench.data.copying import device_batches
+from micl_bench.data.pack import pack_folder
+from micl_bench.data.pixels import Pixels, normalise
+from micl_bench.data.visible import Visible, visible_batches
+from micl_bench.engine.encoder import ViewEncoder
+from micl_bench.engine.meter import flop_per_image, matmul_peak, settle
+from micl_bench.engine.optim import OptimConfig, build_optimizer
+from micl_bench.engine.parallel import distribute
+from micl_bench.engine.step import Step
+from micl_bench.errors import InputError
+from micl_bench.log import Progress
+from micl_bench.losses import micl_loss
+from micl_bench.objectives.micl import MiCL
+from micl_bench.views import patches_per_view
+
+_SEED = 0
+_RATE = 1e-4
+_PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StepSettings:
+    """What is trained, and how long it is watched."""
+
+    arch: str = "vit_small_patch16_224"
+    mask_ratio: float = 0.9
+    batch: int = 64
+    micro_batch: int = 0
+    precision: str = "fp32"
+    """Of our step; the plain one is fp32."""
+    compile: bool = False
+    """Of our step."""
+    steps: int = 5
+    """In each round."""
+    rounds: int = 5
+
+    def __post_init__(self) -> None:
+        if min(self.batch - 1, self.steps, self.rounds) < 1 or self.micro_batch < 0:
+            raise InputError(
+                f"batch is {self.batch}, steps {self.steps}, rounds {self.rounds}, micro_batch "
+                f"{self.micro_batch}; needed: batch >= 2, steps and rounds >= 1, micro_batch >= 0"
+            )
+        if self.precision not in _PRECISIONS:
+            raise InputError(f"precision is {self.precision!r}; allowed: {', '.join(_PRECISIONS)}")
+        patches_per_view(self.vit.num_patches, mask_ratio=self.mask_ratio)
+
+    @property
+    def vit(self) -> Arch:
+        """The architecture."""
+        return named_arch(self.arch)
+
+    @property
+    def patches_per_view(self) -> int:
+        """K."""
+        return patches_per_view(self.vit.num_patches, mask_ratio=self.mask_ratio)
+
+
+def bench_step(settings: StepSettings, device: torch.device) -> list[dict[str, Any]]:
+    """Images/s, FLOP an image and MFU of each way, the last against the peak of its own precision.
+
+    Raises:
+        InputError: sizes that do not go together.
+    """
+    flop = flop_per_image(settings.vit, num_views=2, patches_per_view=settings.patches_per_view)
+    with tempfile.TemporaryDirectory(prefix="micl-bench-step-") as folder:
+        ways = _ways(Path(folder), settings, device)
+        speeds: dict[str, list[float]] = {name: [] for name in ways}
+        peaks: dict[str, list[float]] = {name: [] for name in _PRECISIONS}
+        with Progress("bench step", total=(settings.rounds + 1) * len(ways)) as progress:
+            for number in range(settings.rounds + 1):
+                for name, take in ways.items():
+                    speed = _speed(take, settings, device)
+                    # The first round compiles, allocates and fills caches.
+                    if number:
+                        speeds[name].append(speed)
+                    progress.step(name)
+                for precision in {"fp32", settings.precision}:
+                    peaks[precision].append(matmul_peak(device, _PRECISIONS[precision]))
+    results = []
+    for name, found in speeds.items():
+        precision = "fp32" if name == "plain" else settings.precision
+        peak, speed = max(peaks[precision]), statistics.median(found)
+        results.append(
+            {
+                "name": name,
+                "images_per_second": round(speed, 2),
+                "mfu": round(speed * flop / peak, 4),
+                "precision": precision,
+                "flop_per_image": flop,
+                "peak_flop_per_second": peak,
+            }
+        )
+    return results
+
+
+def this_device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def best_precision(device: torch.device) -> str:
+    """`bf16` where the device multiplies bfloat16 in hardware, else `fp32`."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    flags = Path("/proc/cpuinfo")
+    known = flags.read_text(encoding="utf-8").split() if flags.exists() else []
+    return "bf16" if {"avx512_bf16", "amx_bf16", "bf16"} & set(known) else "fp32"
+
+
+def _ways(
+    folder: Path, settings: StepSettings, device: torch.device
+) -> dict[str, Callable[[], object]]:
+    batches = _batches(folder, settings, device)
+    batch = next(batches)
+    ours = _ours(settings, device)
+    return {
+        "plain": _plain(settings, batch, device),
+        "ours": lambda: ours(batch, _RATE),
+        "ours_with_data": lambda: ours(next(batches), _RATE),
+    }
+
+
+def _batches(folder: Path, settings: StepSettings, device: torch.device) -> Iterator[Visible]:
+    """Endless batches of photographs from a packed store, as training reads them."""
+    arch = settings.vit
+    write_photographs(folder / "photographs", 2 * settings.batch)
+    store = pack_folder(
+        folder / "photographs",
+        folder / "store",
+        layout="patch",
+        size=arch.img_size,
+        patch_size=arch.patch_size,
+    ).store
+    objective = MiCL(MiCL.Config(mask_ratio=settings.mask_ratio))
+    endless = visible_batches(
+        store,
+        Pixels(img_size=arch.img_size),
+        draw_views=functools.partial(objective.draw_views, _SEED, num_patches=arch.num_patches),
+        patch_size=arch.patch_size,
+        batch_size=settings.batch,
+        seed=_SEED,
+        steps=range(1 << 62),
+    )
+    return device_batches(endless, device)
+
+
+def _initial(settings: StepSettings, device: torch.device) -> VisionTransformer:
+    vit = settings.vit.build()
+    init_mae_(vit, generator=torch.Generator().manual_seed(_SEED))
+    return vit.train().to(device)
+
+
+def _ours(settings: StepSettings, device: torch.device) -> Step:
+    vit = _initial(settings, device)
+    model = distribute(
+        ViewEncoder(vit, precision=settings.precision).to(device),
+        parallel="ddp",
+        compile_blocks=settings.compile,
+        checkpoint_activations=False,
+    )
+    optimizer = build_optimizer(vit, OptimConfig(base_lr=_RATE))
+    objective = MiCL(MiCL.Config(mask_ratio=settings.mask_ratio))
+    return Step(model, objective, optimizer, micro_batch=settings.micro_batch)
+
+
+def _plain(settings: StepSettings, batch: Visible, device: torch.device) -> Callable[[], object]:
+    """The step that takes whole, normalised images; which ones does not matter for its speed."""
+    arch, keep_NVK = settings.vit, batch.keep_NVK
+    vit = _initial(settings, device)
+    optimizer = torch.optim.AdamW(vit.parameters(), lr=_RATE, foreach=False, fused=False)
+    shape = (settings.batch, 3, arch.img_size, arch.img_size)
+    pixels_NCHW = torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
+    images_NCHW = normalise(pixels_NCHW)
+
+    def step() -> None:
+        loss = micl_loss(embed_all_then_gather(vit, images_NCHW, keep_NVK))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def embed_all_then_gather(vit: VisionTransformer, images_NCHW: Tensor, keep_NVK: Tensor) -> Tensor:
+    """[CLS] of each view, features_NVD, by timm's own modules: embed every patch, then choose."""
+    N, V, K = keep_NVK.shape
+    assert vit.pos_embed is not None
+    assert vit.cls_token is not None
+    all_NLD = vit.patch_embed(images_NCHW) + vit.pos_embed[:, 1:]
+    D = all_NLD.shape[-1]
+    keep_NMD = keep_NVK.reshape(N, V * K, 1).expand(-1, -1, D)
+    visible_BKD = torch.gather(all_NLD, 1, keep_NMD).reshape(N * V, K, D)
+    class_11D = vit.cls_token + vit.pos_embed[:, :1]
+    tokens_BTD = torch.cat([class_11D.expand(N * V, -1, -1), visible_BKD], dim=1)
+    return vit.norm(vit.blocks(tokens_BTD))[:, 0].reshape(N, V, D)
+
+
+def _speed(take: Callable[[], object], settings: StepSettings, device: torch.device) -> float:
+    settle(device)
+    start = time.perf_counter()
+    for _ in range(settings.steps):
+        take()
+    settle(device)
+    return settings.steps * settings.batch / (time.perf_counter() - start)
