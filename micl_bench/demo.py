@@ -1,6 +1,7 @@
 """The demo: every part of the suite once, through the same commands that real data would use.
 
 <workdir>/data/         the embedded data set
+<workdir>/store/        its images packed for pre-training
 <workdir>/results/      a folder a stage: records, weights, predictions
 <workdir>/report/       report.html, report.md, figures, tables
 <workdir>/stages/       what is done: a stage is skipped while its command, recipe and all that
@@ -77,7 +78,9 @@ def run_demo(workdir: Path, *, invoke: Callable[[list[str]], None]) -> None:
 
 def demo_stages(workdir: Path, repository: Path) -> list[Stage]:
     """All stages in order."""
-    data, results, report = (workdir / name for name in ("data", "results", "report"))
+    data, store, results, report = (
+        workdir / name for name in ("data", "store", "results", "report")
+    )
     recipe, pretrained = repository / "pretrain" / "embedded.py", results / "pretrain"
     stages = [
         Stage(
@@ -89,12 +92,21 @@ def demo_stages(workdir: Path, repository: Path) -> list[Stage]:
             resumes=True,
         ),
         Stage(
+            name="pack",
+            title="packed store",
+            arguments=_words("data", "pack", "--images", data / "embedded", "--out", store, *_STORE),
+            out=store,
+            seconds=3,
+            needs=("data",),
+            resumes=True,
+        ),
+        Stage(
             name="pretrain",
             title="pre-training: MiCL",
-            arguments=_words("pretrain", recipe, "--data", data / "embedded", "--out", pretrained),
+            arguments=_words("pretrain", recipe, "--data", store, "--out", pretrained),
             out=pretrained,
-            seconds=114,
-            needs=("data",),
+            seconds=80,
+            needs=("pack",),
             resumes=True,
             recipe=recipe,
         ),
@@ -113,6 +125,8 @@ def demo_stages(workdir: Path, repository: Path) -> list[Stage]:
     ]
 
 
+# What pretrain/embedded.py takes of an image.
+_STORE = ("--layout", "patch", "--size", 32, "--patch-size", 4, "--crop-pct", 1)
 _METHODS = {"micl": "MiCL", "random": "random weights", "scratch": "from scratch"}
 # Task, start, recipe, data folder, seconds.
 _EVALUATIONS = (

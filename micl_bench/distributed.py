@@ -58,12 +58,6 @@ def any_process(flag: bool) -> bool:
     return bool(count)
 
 
-def wait_for_all() -> None:
-    """Return when every process has come here."""
-    if world_size() > 1:
-        dist.barrier(group=_control)
-
-
 def from_first(value: Any) -> Any:
     """The first process's value of a plain object."""
     if world_size() == 1:

@@ -11,7 +11,10 @@ from support import REPOSITORY, Run
 
 from micl_bench import cli
 
-COMMANDS = ("demo", "pretrain", "eval", "report", "list", "data", "data embedded")
+COMMANDS = (
+    "demo", "pretrain", "eval", "report", "list", "data", "data embedded", "data pack",
+    "data verify", "bench", "bench loader", "bench step", "show", "show views",
+)  # fmt: skip
 RANDOM = "random:vit_demo_patch4_32"
 
 

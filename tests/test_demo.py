@@ -120,7 +120,7 @@ def test_what_builds_on_a_renewed_stage_is_due_even_after_a_kill(tmp_path: Path)
             run_demo(tmp_path / "work", invoke=invoke_or_cut)  # ends without any record to show
         return ran
 
-    assert len(run(None)) == 17
+    assert len(run(None)) == 18
     shutil.rmtree(tmp_path / "work" / "results" / "pretrain")
     assert run(2) == ["pretrain", "knn-micl"]
     rest = run(None)
@@ -141,9 +141,9 @@ def test_a_folder_that_is_not_the_demos_is_left_alone(tmp_path: Path) -> None:
 
 def test_killed_in_pretraining_it_goes_on_from_the_saved_step(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "micl_bench", "demo", "--workdir", str(tmp_path / "work")]
-    state = tmp_path / "work" / "results" / "pretrain" / "training.pt"
+    states = tmp_path / "work" / "results" / "pretrain" / "states"
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not state.exists():
+    while not list(states.glob("*.pt")):
         assert process.poll() is None
         time.sleep(0.1)
     os.kill(process.pid, signal.SIGKILL)
@@ -157,5 +157,5 @@ def test_killed_in_pretraining_it_goes_on_from_the_saved_step(tmp_path: Path) ->
             break
     again.send_signal(signal.SIGKILL)
     again.wait()
-    assert "1 of 17 stages are done already" in lines[0]
+    assert "2 of 18 stages are done already" in lines[0]
     assert "going on from step" in lines[-1]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from micl_bench.errors import InputError
-from micl_bench.losses import micl_loss, tsp_similarity
+from micl_bench.losses import micl_loss, micl_loss_of_rows, tsp_similarity, view_cosines
 
 
 def naive_loss(features: list[list[list[float]]], kappa: float, temperature: float) -> float:
@@ -97,3 +97,72 @@ def test_half_precision_features_are_contrasted_in_fp32() -> None:
 def test_impossible_input_is_refused(call) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(InputError):
         call()
+
+
+def some_features(*shape: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(sum(shape))
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("views", [2, 3])
+@pytest.mark.parametrize("parts", [1, 2, 3, 6])
+def test_equal_parts_average_to_the_whole_and_so_do_their_gradients(views: int, parts: int) -> None:
+    features_NVD = some_features(6, views, 5).requires_grad_()
+    whole = micl_loss(features_NVD, kappa=0.5, temperature=0.2)
+    (expected,) = torch.autograd.grad(whole, features_NVD)
+    n = 6 // parts
+    shares = [
+        micl_loss_of_rows(
+            features_NVD[first : first + n], features_NVD, first=first, kappa=0.5, temperature=0.2
+        )
+        for first in range(0, 6, n)
+    ]
+    together = torch.stack(shares).mean()
+    (gradient,) = torch.autograd.grad(together, features_NVD)
+    # The same sums in another order, in fp64.
+    assert together.item() == pytest.approx(whole.item(), rel=1e-13)
+    torch.testing.assert_close(gradient, expected, rtol=1e-11, atol=1e-14)
+
+
+@pytest.mark.parametrize("kappa", [0.0, 1 / 64, 2.0])
+@pytest.mark.parametrize("shape", [(4, 2, 3), (3, 3, 4)])
+def test_the_gradient_is_that_of_finite_differences(
+    kappa: float, shape: tuple[int, int, int]
+) -> None:
+    features_NVD = some_features(*shape).requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda features: micl_loss(features, kappa=kappa, temperature=0.3), (features_NVD,)
+    )
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 3), (5, 2, 4), (4, 3, 6)])
+def test_cosines_of_views_equal_naive_loops(shape: tuple[int, int, int]) -> None:
+    features = some_features(*shape)
+    images, views, _ = shape
+    same, different = [], []
+    for i in range(images):
+        for j in range(images):
+            for a in range(views):
+                for b in range(views):
+                    if a == b:
+                        continue
+                    x, y = features[i, a].tolist(), features[j, b].tolist()
+                    dot = sum(p * q for p, q in zip(x, y, strict=True))
+                    cosine = dot / math.sqrt(sum(p * p for p in x) * sum(q * q for q in y))
+                    (same if i == j else different).append(cosine)
+    positive, negative = view_cosines(features)
+    # fp64; sums of all pairs minus sums of few lose a digit or two.
+    assert positive.item() == pytest.approx(sum(same) / len(same), abs=1e-13)
+    assert negative.item() == pytest.approx(sum(different) / len(different), abs=1e-13)
+
+
+def test_cosines_of_one_image_have_no_different_one() -> None:
+    positive, negative = view_cosines(torch.ones(1, 2, 4))
+    assert positive.item() == pytest.approx(1, rel=1e-6)
+    assert math.isnan(negative.item())
+
+
+def test_cosines_of_views_keep_no_gradient() -> None:
+    positive, negative = view_cosines(some_features(3, 2, 4).requires_grad_())
+    assert not positive.requires_grad
+    assert not negative.requires_grad

@@ -29,7 +29,7 @@ from micl_bench.data.copying import device_batches
 from micl_bench.data.pack import pack_folder
 from micl_bench.data.pixels import Pixels, normalise
 from micl_bench.data.visible import Visible, visible_batches
-from micl_bench.engine.encoder import ViewEncoder
+from micl_bench.engine.encoder import ViewEncoder, has_bfloat16
 from micl_bench.engine.meter import flop_per_image, matmul_peak, settle
 from micl_bench.engine.optim import OptimConfig, build_optimizer
 from micl_bench.engine.parallel import distribute
@@ -127,11 +127,7 @@ def this_device() -> torch.device:
 
 def best_precision(device: torch.device) -> str:
     """`bf16` where the device multiplies bfloat16 in hardware, else `fp32`."""
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    flags = Path("/proc/cpuinfo")
-    known = flags.read_text(encoding="utf-8").split() if flags.exists() else []
-    return "bf16" if {"avx512_bf16", "amx_bf16", "bf16"} & set(known) else "fp32"
+    return "bf16" if has_bfloat16(device) else "fp32"
 
 
 def _ways(

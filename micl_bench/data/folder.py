@@ -16,7 +16,7 @@ from micl_bench.errors import InputError
 from micl_bench.files import digest_listing
 from micl_bench.record import DataSet
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"}
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"}
 # What the suffixes above can hold; Pillow knows dozens more, each more code to feed strange bytes to.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF", "GIF")
 SPLITS = ("train", "val", "validation", "test")
@@ -36,8 +36,17 @@ class Folder:
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 over names and sizes."""
-        return digest_listing(self.root, self.paths)
+        """SHA-256 over names and sizes.
+
+        Raises:
+            InputError: a broken link, or a file that went since.
+        """
+        try:
+            return digest_listing(self.root, self.paths)
+        except OSError as error:
+            raise InputError(
+                f"{error.filename} is no readable image ({error.strerror}); replace or remove it"
+            ) from error
 
     @functools.cached_property
     def labels_N(self) -> NDArray[np.int64]:
@@ -74,7 +83,7 @@ def open_folder(root: Path, *, classes: tuple[str, ...] | None = None) -> Folder
     paths: list[Path] = []
     labels: list[int] = []
     for name in found:
-        images = sorted(p for p in (root / name).iterdir() if p.suffix.lower() in _SUFFIXES)
+        images = sorted(p for p in (root / name).iterdir() if p.suffix.lower() in SUFFIXES)
         if not images:
             raise InputError(f"class folder {root / name} has no image; add some or remove it")
         paths += images

@@ -16,6 +16,10 @@ from micl_bench.errors import InputError
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+# Times as long as wide: no photograph is, and an image of one by ten thousand would be resized to
+# 256 by 2,560,000.
+_LONG = 32
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pixels:
@@ -40,16 +44,41 @@ class Pixels:
             )
 
 
+def enough_pixels(size: int, crop_pct: float) -> int:
+    """Sides of an image that lose next to nothing when it is resized for a crop of `size`: twice what
+    they become, as Pillow advises for its own reduced decoding."""
+    return 2 * math.ceil(size / crop_pct)
+
+
 def evaluation_pixels(image: Image.Image, pixels: Pixels) -> Tensor:
     """Bicubic resize of the short side, centre crop: uint8 (3, img_size, img_size)."""
     side = pixels.img_size
     if image.size != (side, side) or pixels.crop_pct != 1.0:
         scale = math.floor(side / pixels.crop_pct) / min(image.size)
         width, height = (max(side, round(length * scale)) for length in image.size)
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
         left, top = round((width - side) / 2), round((height - side) / 2)
-        image = image.crop((left, top, left + side, top + side))
+        box = (left, top, left + side, top + side)
+        if max(image.size) > _LONG * min(image.size):
+            return to_tensor(_resized_part(image, (width, height), box))
+        image = image.resize((width, height), Image.Resampling.BICUBIC).crop(box)
     return to_tensor(image)
+
+
+def _resized_part(
+    image: Image.Image, size: tuple[int, int], box: tuple[int, int, int, int]
+) -> Image.Image:
+    """A box of what `resize` to `size` gives, without the rest, which may not fit into memory.
+
+    Pillow passes over rows and columns in another order then, and rounds in between: pixels differ by
+    a few grey levels, so ordinary images are resized in full, as published numbers were measured.
+    """
+    left, top, right, bottom = box
+    across, down = image.width / size[0], image.height / size[1]
+    return image.resize(
+        (right - left, bottom - top),
+        Image.Resampling.BICUBIC,
+        box=(left * across, top * down, right * across, bottom * down),
+    )
 
 
 def training_crops(

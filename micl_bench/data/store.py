@@ -31,6 +31,7 @@ from torch import Tensor
 
 from micl_bench.errors import InputError
 from micl_bench.files import digest_json
+from micl_bench.patches import unpatchify
 from micl_bench.record import DataSet
 
 FORMAT, VERSION = "micl-bench packed images", 1
@@ -175,9 +176,7 @@ class Store:
         stored = self.pixels.take(self.rows_N[np.asarray(index_N)], axis=0)
         if self.layout == "image":
             return torch.from_numpy(stored).permute(0, 3, 1, 2)
-        N, S, p = len(stored), self.size, self.patch_size
-        parts = torch.from_numpy(stored).view(N, S // p, S // p, 3, p, p)
-        return parts.permute(0, 3, 1, 4, 2, 5).reshape(N, 3, S, S)
+        return unpatchify(torch.from_numpy(stored), self.patch_size)
 
 
 def is_store(root: Path) -> bool:

@@ -136,6 +136,9 @@ def load(images: Dataset, keys: Iterable[Keys], num_workers: int) -> Iterator[An
     try:
         yield from loader
     except InputError as error:
+        # torch's traceback holds the loader in a cycle of references; when the garbage collector ends
+        # it, its processes do not hear of it and are waited for, 5 seconds.
+        error.__traceback__ = None
         # From a worker process torch wraps the message in that process's stack trace.
         raise InputError(str(error).rpartition("InputError: ")[2].strip()) from error
 

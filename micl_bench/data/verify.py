@@ -1,27 +1,20 @@
-"""Checks of packed stores: of a whole one, every byte; before packing, that nothing is in the way."""
+"""Verifying packed stores: every byte against the checksums of packing."""
 
-import dataclasses
 import hashlib
-import shutil
 from pathlib import Path
-from typing import Any
 
 from micl_bench.data.folder import SPLITS
 from micl_bench.data.store import (
     CHECKSUM_BYTES,
     CHECKSUMS_FILE,
-    HEADER_FILE,
-    JOURNAL_FILE,
-    NAMES_FILE,
     PIXELS_FILE,
     SMALL_FILES,
     is_store,
     open_store,
-    read_header,
 )
 from micl_bench.errors import InputError
 from micl_bench.files import digest_file
-from micl_bench.log import Progress, read_metrics, say
+from micl_bench.log import Progress
 
 _SHOWN = 5
 
@@ -77,53 +70,3 @@ def _damaged_blocks(root: Path) -> list[str]:
                 damaged.append(f"block {block} of {PIXELS_FILE} ({' to '.join(shown)})")
             progress.step()
     return damaged
-
-
-def is_packed(out: Path, begun: dict[str, Any], digest: str) -> bool:
-    """Whether `out` is the finished store that is asked for; False where packing can begin or go on.
-
-    Args:
-        begun: what the journal's first line would be.
-        digest: of the source folder.
-
-    Raises:
-        InputError: `out` holds something else.
-    """
-    if not out.exists():
-        return False
-    if not out.is_dir():
-        raise InputError(f"{out} is a file; give a folder for the store")
-    finished = (out / HEADER_FILE).is_file()
-    wanted, found = begun, begun
-    if finished:
-        header = read_header(out)
-        found = dataclasses.asdict(header.form) | {"list of images": header.files[NAMES_FILE]}
-        wanted = {name: begun[name] for name in found} | {"size of an image": digest}
-        found["size of an image"] = header.data.digest
-    elif journal := read_metrics(out / JOURNAL_FILE):
-        found = journal[0]
-    elif any(not path.name.startswith(".") for path in out.iterdir()):
-        raise InputError(f"{out} holds other files; give a new or an empty folder for the store")
-    if different := [name for name in wanted if found.get(name) != wanted[name]]:
-        raise InputError(
-            f"{out} was packed with another {', '.join(different)}; delete it, or pack into another "
-            "folder"
-        )
-    if finished:
-        say(f"{out} is packed already: {header.data.images} images, {len(header.bad)} left out")
-    return finished
-
-
-def check_room(place: Path, needed: int) -> None:
-    """Refuse to begin what cannot end.
-
-    Raises:
-        InputError: fewer than `needed` bytes are free where `place` is or will be.
-    """
-    existing = next(path for path in (place, *place.absolute().parents) if path.exists())
-    free = shutil.disk_usage(existing).free
-    if needed > free:
-        raise InputError(
-            f"packing needs {needed / 1e9:,.3f} GB, {existing} has {free / 1e9:,.3f} GB free; make "
-            "room, or pack into another folder"
-        )

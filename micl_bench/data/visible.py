@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from micl_bench.data.folder import Folder, read_image
-from micl_bench.data.pixels import Pixels, training_crops
+from micl_bench.data.pixels import Pixels, enough_pixels, training_crops
 from micl_bench.data.resample import Windows, resample_windows, store_windows
 from micl_bench.data.source import Source
 from micl_bench.data.stream import load, random_pixels, training_keys
@@ -117,5 +117,8 @@ class _FolderImages(Dataset):
         return Visible(gather_patches(torch.stack(images), keep_NVK, self.patch_size), keep_NVK)
 
     def _image(self, epoch: int, index: np.integer) -> Tensor:
-        image = read_image(self.folder.paths[index])
+        # A crop needs all the pixels there are; else as many as a packed store is made from.
+        cropped = self.pixels.crop_scale != (1.0, 1.0)
+        enough = 0 if cropped else enough_pixels(self.pixels.img_size, self.pixels.crop_pct)
+        image = read_image(self.folder.paths[index], at_least=enough)
         return random_pixels(image, self.pixels, self.seed, epoch, index)

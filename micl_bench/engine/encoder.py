@@ -1,5 +1,6 @@
 """From pixels of visible patches to the features that are contrasted, at a recipe's precision."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -45,3 +46,12 @@ class ViewEncoder(nn.Module):
         for block in self.vit.blocks:
             attention: Any = block.attn
             attention.fused_attn = not products
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    flags = Path("/proc/cpuinfo")
+    known = flags.read_text(encoding="utf-8").split() if flags.exists() else []
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(known))

@@ -11,24 +11,21 @@ pretrain-*.json  the record of the finished run
 
 import contextlib
 import functools
-import json
 import math
 import signal
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
 from micl_bench.backbone import init_mae_
-from micl_bench.config import to_dict
 from micl_bench.data.copying import device_batches
 from micl_bench.data.source import open_source, require_pixels
-from micl_bench.data.stream import evaluation_batches, steps_per_epoch
+from micl_bench.data.stream import steps_per_epoch
 from micl_bench.data.visible import visible_batches
-from micl_bench.distributed import any_process, rank, world_size
+from micl_bench.distributed import any_process, from_first, rank, world_size
 from micl_bench.engine.checks import Checks
-from micl_bench.engine.encoder import ViewEncoder
+from micl_bench.engine.claim import claim_folder
+from micl_bench.engine.encoder import ViewEncoder, has_bfloat16
 from micl_bench.engine.health import CollapseWatch
 from micl_bench.engine.journal import Journal
 from micl_bench.engine.lagging import Lagging
@@ -46,14 +43,11 @@ from micl_bench.engine.recipe import PretrainRecipe
 from micl_bench.engine.resume import States
 from micl_bench.engine.step import NUMBERS, Step
 from micl_bench.engine.stopping import StopSignals
-from micl_bench.engine.views_shown import views_of_pixels
+from micl_bench.engine.views_shown import save_views
 from micl_bench.errors import InputError, Stopped
-from micl_bench.files import atomic_path, atomic_write
 from micl_bench.log import say
 from micl_bench.objectives.micl import MiCL
 from micl_bench.provenance import Measurement
-
-_NUM_SHOWN = 6
 
 
 class Pretrainer:
@@ -97,7 +91,8 @@ class Pretrainer:
         )
         self.states = States(out / "states")
         if rank() == 0:
-            self._claim_folder()
+            begun = self.states.exist() or (out / BACKBONE_FILE).exists()
+            claim_folder(out, recipe, train_digest=self.train.digest, begun=begun)
         self.step, self.spent_before = 0, Spent()
         self._build()
         self._restore()
@@ -116,6 +111,10 @@ class Pretrainer:
             say(f"{self.out} holds a finished run; nothing to do")
             return record
         say(self.plan.describe())
+        if self.recipe.precision == "bf16" and not has_bfloat16(self.device):
+            say(
+                "warning: this device computes bfloat16 in software; --set precision=fp32 is faster"
+            )
         if self.step:
             say(f"going on from step {self.step} of {self.plan.total_steps}")
         self._prepare()
@@ -135,19 +134,6 @@ class Pretrainer:
             )
         finally:
             self.journal.close()
-
-    def _claim_folder(self) -> None:
-        claim = {"recipe": self.recipe.what_is_computed(), "train_digest": self.train.digest}
-        path = self.out / "recipe.json"
-        # Before the first saved state there is nothing that another recipe could spoil.
-        begun = self.states.exist() or (self.out / BACKBONE_FILE).exists()
-        if begun and _claim_in(path) != claim:
-            raise InputError(
-                f"{self.out} holds a run of another recipe or other data; give another --out, or "
-                "remove it"
-            )
-        text = json.dumps({**claim, "recipe": to_dict(self.recipe)}, indent=2) + "\n"
-        atomic_write(path, text.encode())
 
     def _build(self) -> None:
         recipe = self.recipe
@@ -170,6 +156,12 @@ class Pretrainer:
 
     def _restore(self) -> None:
         state = self.states.newest()
+        step = state["step"] if state else 0
+        if any_process(step != from_first(step)):
+            raise InputError(
+                f"the processes do not see the same states in {self.states.folder}; --out must be on "
+                "a file system that all machines share"
+            )
         if state is None:
             return
         try:
@@ -216,9 +208,7 @@ class Pretrainer:
                 num_views=recipe.objective.num_views,
                 patches_per_view=plan.patches_per_view,
             ),
-            peak=matmul_peak(
-                self.device, torch.bfloat16 if recipe.precision == "bf16" else torch.float32
-            ),
+            peak=self._measure_peak(),
         )
         self.collapse_watch = CollapseWatch(
             num_images=plan.contrasted,
@@ -228,7 +218,7 @@ class Pretrainer:
         self.journal = Journal(self.out, step=self.step, total=plan.total_steps, writes=rank() == 0)
         if self.step == 0:
             if rank() == 0:
-                self._save_views()
+                save_views(self.out / "views.npz", recipe, self.held_out)
             self._check()
 
     def _train(self) -> None:
@@ -279,7 +269,14 @@ class Pretrainer:
             }
             self.journal.step(row, total=self.plan.total_steps, epochs=self.recipe.epochs)
 
+    def _measure_peak(self) -> float:
+        bf16 = self.recipe.precision == "bf16"
+        return matmul_peak(self.device, torch.bfloat16 if bf16 else torch.float32)
+
     def _check(self) -> None:
+        if self.meter.mfu > 1:
+            # Somebody else used the machine when its peak was measured.
+            self.meter.raise_peak(self._measure_peak())
         if self.recipe.knn_every_epochs and (found := self.checks.measure(self.model)):
             epoch = self.step / self.plan.steps_per_epoch
             self.journal.write({"step": self.step, "epoch": epoch, **found})
@@ -301,24 +298,3 @@ class Pretrainer:
             "command goes on from there",
             signum=signum,
         )
-
-    def _save_views(self) -> None:
-        chosen_N = np.linspace(0, len(self.held_out) - 1, _NUM_SHOWN).astype(int)
-        (batch,) = evaluation_batches(
-            self.held_out, self.recipe.pixels, batch_size=_NUM_SHOWN, index_N=chosen_N
-        )
-        arrays: dict[str, Any] = views_of_pixels(self.recipe, batch.images)
-        with atomic_path(self.out / "views.npz") as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, **arrays)
-
-
-def _claim_in(path: Path) -> dict[str, object]:
-    """What a folder's `recipe.json` says is computed there; empty where it cannot be read."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        recipe = {
-            key: value for key, value in content["recipe"].items() if PretrainRecipe.computes(key)
-        }
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        return {}
-    return {"recipe": recipe, "train_digest": content.get("train_digest")}

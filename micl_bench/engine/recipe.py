@@ -68,6 +68,8 @@ class PretrainRecipe:
                 f"micro_batch {self.micro_batch}, seed {self.seed}; needed: batch_size >= 2, the next "
                 "three >= 1, the rest >= 0"
             )
+        if self.seed >= 1 << 63:
+            raise InputError(f"seed is {self.seed}; it must be below 2^63")
         for key, allowed in (("precision", ("fp32", "bf16")), ("parallel", ("ddp", "fsdp"))):
             if (value := getattr(self, key)) not in allowed:
                 raise InputError(f"{key} is {value!r}; allowed: {', '.join(allowed)}")

@@ -10,14 +10,18 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
-from micl_bench.data.folder import open_folder, read_image
+from micl_bench.data.folder import SUFFIXES, open_folder, read_image
 from micl_bench.data.pixels import evaluation_pixels
+from micl_bench.data.source import Source
+from micl_bench.data.stream import evaluation_batches
 from micl_bench.engine.recipe import PretrainRecipe
 from micl_bench.errors import InputError
+from micl_bench.files import atomic_path
 from micl_bench.views import draw_views
+
+_NUM_SAVED = 6
 
 
 def find_images(folder: Path, *, number: int) -> list[Path]:
@@ -28,10 +32,8 @@ def find_images(folder: Path, *, number: int) -> list[Path]:
     """
     if not folder.is_dir():
         raise InputError(f"no image folder at {folder}")
-    # Pillow also lists what it only writes, such as PDF.
-    readable = {end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     paths = sorted(
-        path for path in folder.iterdir() if path.suffix.lower() in readable and path.is_file()
+        path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()
     )
     if not paths:
         if not any(path.is_dir() for path in folder.iterdir()):
@@ -70,3 +72,12 @@ def views_of_pixels(recipe: PretrainRecipe, images_NCHW: Tensor) -> dict[str, ND
         "keep_NVK": keep_NVK.numpy(),
         "patch_size": np.array(arch.patch_size),
     }
+
+
+def save_views(path: Path, recipe: PretrainRecipe, held_out: Source) -> None:
+    """Write the arrays of some images, spread evenly over a source, as `.npz`."""
+    chosen_N = np.linspace(0, len(held_out) - 1, _NUM_SAVED).astype(int)
+    (batch,) = evaluation_batches(held_out, recipe.pixels, batch_size=_NUM_SAVED, index_N=chosen_N)
+    arrays: dict[str, Any] = views_of_pixels(recipe, batch.images)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)

@@ -1,6 +1,7 @@
 """The geometry of training images read from files."""
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -46,3 +47,34 @@ def test_random_crops_keep_their_flips_when_the_scale_changes() -> None:
     centre = training_crops(0, 0, index_N, sizes_N2, CENTRE)
     assert (random.flip_N == centre.flip_N).all()
     assert len(np.unique(random.box_N4, axis=0)) == 50
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_strip_is_cut_out_of_what_resizing_it_gives(turned: bool) -> None:
+    # Grey levels of 64 to 191, so that the exact result needs no clipping at 0 or 255.
+    strip = Image.fromarray(np.asarray(a_picture(20, 800)) // 2 + 64)
+    bands = [
+        band.convert("F").resize((40, 1600), Image.Resampling.BICUBIC) for band in strip.split()
+    ]
+    exact = np.stack([np.asarray(band.crop((4, 784, 36, 816))) for band in bands])
+    if turned:
+        strip, exact = strip.transpose(Image.Transpose.TRANSPOSE), exact.transpose(0, 2, 1)
+    found = evaluation_pixels(strip, Pixels(img_size=32, crop_pct=0.8)).numpy()
+    # Rounded to whole levels after rows, half a level off, and again after columns; in between, the
+    # bicubic weights, whose absolute values sum to 1.25 at most, enlarge the first.
+    assert np.abs(found - exact).max() <= 0.5 * 1.25 + 0.5 + 0.01
+
+
+def test_only_the_kept_part_of_a_strip_takes_memory() -> None:
+    # In full it would be 256 by a thousand million pixels.
+    strip = Image.new("RGB", (1, 4_000_000), (10, 20, 30))
+    found = evaluation_pixels(strip, Pixels(img_size=224))
+    assert found.shape == (3, 224, 224)
+    assert found.flatten(1).unique(dim=1).T.tolist() == [[10, 20, 30]]
+
+
+def test_ordinary_images_are_resized_in_full_then_cut() -> None:
+    image = a_picture(640, 20)
+    wanted = image.resize((1024, 32), Image.Resampling.BICUBIC).crop((496, 0, 528, 32))
+    found = evaluation_pixels(image, Pixels(img_size=32, crop_pct=1.0))
+    assert (found.permute(1, 2, 0).numpy() == np.asarray(wanted)).all()

@@ -1,0 +1,229 @@
+"""One folder to pack into one store, and the folder that the store grows in.
+
+A journal there tells which blocks are done, so that the same command goes on after any interruption:
+its first line is what has to be the same for that, each other line a block. It goes when store.json,
+written last, says that the store is whole.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import functools
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+
+from micl_bench.data import store
+from micl_bench.data.blocks import Block, Line
+from micl_bench.data.folder import Folder
+from micl_bench.data.store import Form, Header, read_header
+from micl_bench.errors import InputError
+from micl_bench.files import atomic_write, digest_json
+from micl_bench.log import read_metrics, say
+from micl_bench.record import DataSet
+
+BAD_FILE = "bad.txt"
+_DECODER = f"Pillow {PIL.__version__}"
+# What a row takes besides its pixels, its line in the journal included.
+_ROW_EXTRA_BYTES = 64
+
+Done = dict[int, Line]
+"""Block to its line in the journal."""
+
+Bad = tuple[tuple[int, str], ...]
+"""Rows whose image could not be read, in ascending order, each with the reason."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """One folder to pack."""
+
+    folder: Folder
+    out: Path
+    form: Form
+
+    @functools.cached_property
+    def names(self) -> bytes:
+        """Content of names.bin."""
+        names = [path.relative_to(self.folder.root).as_posix() for path in self.folder.paths]
+        try:
+            return "".join(f"{name}\0" for name in names).encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"{self.folder.root} has file names that are no UTF-8") from error
+
+    @functools.cached_property
+    def data(self) -> DataSet:
+        """The source as records name it; a broken link cannot be part of its digest."""
+        there = tuple(path for path in self.folder.paths if path.exists())
+        return dataclasses.replace(self.folder, paths=there).describe()
+
+    @functools.cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """All blocks, in order."""
+        paths, step = self.folder.paths, self.form.block_rows
+        return tuple(
+            Block(
+                block=number,
+                form=self.form,
+                root=self.folder.root,
+                paths=paths[first : first + step],
+                out=self.out / store.PIXELS_FILE,
+            )
+            for number, first in enumerate(range(0, len(paths), step))
+        )
+
+    @property
+    def begun(self) -> dict[str, Any]:
+        """First line of the journal: what has to be the same for packing to go on."""
+        listing = hashlib.sha256(self.names).hexdigest()
+        form = dataclasses.asdict(self.form)
+        return {**form, "list of images": listing, "decoder": _DECODER, "version": store.VERSION}
+
+    @property
+    def missing_bytes(self) -> int:
+        """Room that is still to be taken."""
+        pixels = self.out / store.PIXELS_FILE
+        there = pixels.stat().st_blocks * 512 if pixels.exists() else 0
+        rows, row_bytes = len(self.folder), self.form.row_bytes + _ROW_EXTRA_BYTES
+        return max(0, rows * row_bytes + len(self.names) - there)
+
+
+def is_packed(job: Job) -> bool:
+    """Whether `job.out` is the finished store already; False where packing can begin or go on.
+
+    Raises:
+        InputError: it holds something else.
+    """
+    out, begun = job.out, job.begun
+    if not out.exists():
+        return False
+    if not out.is_dir():
+        raise InputError(f"{out} is a file; give a folder for the store")
+    finished = (out / store.HEADER_FILE).is_file()
+    wanted, found = begun, begun
+    if finished:
+        header = read_header(out)
+        found = dataclasses.asdict(header.form) | {"list of images": header.files[store.NAMES_FILE]}
+        wanted = {name: begun[name] for name in found} | {"size of an image": job.data.digest}
+        found["size of an image"] = header.data.digest
+    elif journal := read_metrics(out / store.JOURNAL_FILE):
+        found = journal[0]
+    elif any(not path.name.startswith(".") for path in out.iterdir()):
+        raise InputError(f"{out} holds other files; give a new or an empty folder for the store")
+    if different := [name for name in wanted if found.get(name) != wanted[name]]:
+        raise InputError(
+            f"{out} was packed with another {', '.join(different)}; delete it, or pack into another "
+            "folder"
+        )
+    if finished:
+        say(f"{out} is packed already: {header.data.images} images, {len(header.bad)} left out")
+    return finished
+
+
+def check_room(place: Path, needed: int) -> None:
+    """Refuse to begin what cannot end.
+
+    Raises:
+        InputError: fewer than `needed` bytes are free where `place` is or will be.
+    """
+    existing = next(path for path in (place, *place.absolute().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if needed > free:
+        raise InputError(
+            f"packing needs {needed / 1e9:,.3f} GB, {existing} has {free / 1e9:,.3f} GB free; make "
+            "room, or pack into another folder"
+        )
+
+
+@contextlib.contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Keep other processes from packing into a folder meanwhile.
+
+    Raises:
+        InputError: one does.
+    """
+    handle = os.open(out, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise InputError(f"another process is packing into {out}; wait for it") from error
+    finally:
+        os.close(handle)
+
+
+def resume(job: Job, skip_bad: bool) -> Done:
+    """Blocks that are done and whose images are as they were; the journal holds just them then."""
+    journal = job.out / store.JOURNAL_FILE
+    done: Done = {}
+    for line in read_metrics(journal)[1:]:
+        # Who does not leave bad images out may have mended them, without a change of size.
+        if (skip_bad or not line["bad"]) and line["source"] == job.blocks[line["block"]].source():
+            done[line["block"]] = line
+    if done:
+        say(f"{job.out}: going on, {len(done)} of {len(job.blocks)} blocks are packed")
+    lines = [json.dumps(line) for line in (job.begun, *done.values())]
+    atomic_write(journal, ("\n".join(lines) + "\n").encode())
+    return done
+
+
+def allocate(job: Job) -> None:
+    """Take the room of all pixels at once."""
+    length = len(job.folder) * job.form.row_bytes
+    with (job.out / store.PIXELS_FILE).open("ab") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, length)
+        except (AttributeError, OSError) as error:
+            # Not every system and file system can reserve room.
+            if getattr(error, "errno", None) == errno.ENOSPC:
+                raise
+        file.truncate(length)
+
+
+def finish(job: Job, done: Done, bad: Bad) -> None:
+    """Write what belongs to the pixels, last of all the header.
+
+    Raises:
+        InputError: no image could be read.
+    """
+    if len(bad) == len(job.folder):
+        raise InputError(f"none of the {len(bad)} images of {job.folder.root} could be read")
+    lines = [done[block.block] for block in job.blocks]
+    sizes = np.array([size for line in lines for size in line["sizes"]], "<i4")
+    content = {
+        store.LABELS_FILE: np.array(job.folder.labels, "<i8").tobytes(),
+        store.SIZES_FILE: sizes.tobytes(),
+        store.NAMES_FILE: job.names,
+        store.CHECKSUMS_FILE: b"".join(bytes.fromhex(line["sha256"]) for line in lines),
+    }
+    for name, value in content.items():
+        atomic_write(job.out / name, value)
+    header = Header(
+        form=job.form,
+        classes=job.folder.classes,
+        rows=len(job.folder),
+        bad=bad,
+        data=dataclasses.replace(job.data, images=len(job.folder) - len(bad)),
+        decoder=_DECODER,
+        files={name: hashlib.sha256(value).hexdigest() for name, value in content.items()},
+    )
+    # Through JSON once, as the reader gets it: tuples are lists there.
+    whole = json.loads(json.dumps(dataclasses.asdict(header)))
+    whole = {
+        "format": store.FORMAT,
+        "version": store.VERSION,
+        **whole,
+        "sha256": digest_json(whole),
+    }
+    # No newline at the end: every byte counts, so a file cut short is never whole.
+    atomic_write(job.out / store.HEADER_FILE, json.dumps(whole, indent=1).encode())
+    for name in (store.JOURNAL_FILE, BAD_FILE):
+        (job.out / name).unlink(missing_ok=True)
