@@ -4,13 +4,14 @@ import dataclasses
 import shlex
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 from micl_bench import __version__, plugins
-from micl_bench.commands import bench, data, show
+from micl_bench.commands import bench, data, show, slurm
 from micl_bench.commands.options import Data, Out, Overrides
 from micl_bench.errors import InputError, Stopped
 from micl_bench.listing import KINDS, lines_of
@@ -162,6 +163,10 @@ def list_kind(
     print("\n".join(lines_of(kind)))
 
 
+# Options end where the submitted command begins, with or without a `--`.
+app.command("slurm", context_settings={"allow_interspersed_args": False})(slurm.slurm)
+
+
 _INTERRUPTED = 130
 
 
@@ -183,10 +188,26 @@ def main() -> None:
 
     A run that a signal asked to stop, and that has saved, exits with 0.
     """
-    arguments = sys.argv[1:]
+    run(sys.argv[1:])
+
+
+def run(
+    arguments: list[str],
+    *,
+    on_stop: Callable[[Stopped], None] | None = None,
+    trace_defects: bool = False,
+) -> None:
+    """Run one command as `main` does.
+
+    Args:
+        on_stop: called before a run leaves that a signal asked to stop, and that has saved.
+        trace_defects: raise a defect, for its stack trace; bad input stays one line.
+    """
     try:
         invoke(arguments)
     except Stopped as stop:
+        if on_stop:
+            on_stop(stop)
         _leave(str(stop), 0)
     except (KeyboardInterrupt, typer.Abort):
         _leave(
@@ -204,7 +225,7 @@ def main() -> None:
             sys.exit(2)
         if hasattr(error, "format_message"):
             _leave(f"error: {error.format_message()} (micl-bench --help)", 2)
-        if "--debug" in arguments:
+        if "--debug" in arguments or trace_defects:
             raise
         name = type(error).__name__
         _leave(f"internal error: {name}: {error} (micl-bench --debug ... shows where)", 1)

@@ -94,7 +94,9 @@ def demo_stages(workdir: Path, repository: Path) -> list[Stage]:
         Stage(
             name="pack",
             title="packed store",
-            arguments=_words("data", "pack", "--images", data / "embedded", "--out", store, *_STORE),
+            arguments=_words(
+                "data", "pack", "--images", data / "embedded", "--out", store, *_STORE
+            ),
             out=store,
             seconds=3,
             needs=("data",),

@@ -14,8 +14,16 @@ ROWS = (
     ("objectives", "checkpoints"),
     ("backbone", "data", "robustness", "losses", "views"),
     (
-        "config", "plugins", "distributed", "draws", "patches", "log", "record", "provenance",
-        "files", "errors",
+        "config",
+        "plugins",
+        "distributed",
+        "draws",
+        "patches",
+        "log",
+        "record",
+        "provenance",
+        "files",
+        "errors",
     ),
 )
 ROW_OF = {name: row for row, names in enumerate(ROWS) for name in names}

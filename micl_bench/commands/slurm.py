@@ -1,0 +1,139 @@
+"""`micl-bench slurm`: any other command as a job on a cluster."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from micl_bench.errors import InputError
+
+# Their processes share the work; several processes of another would each do all of it.
+_SHARED = ("pretrain",)
+_SHOWN_LOGS = 4
+
+
+def slurm(
+    context: typer.Context,
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="COMMAND",
+            help="After --, any other command of micl-bench with its own arguments.",
+            show_default=False,
+        ),
+    ] = None,
+    logs: Annotated[Path, typer.Option(help="Folder for logs; every node must see it.")] = Path(
+        "work/slurm"
+    ),
+    minutes: Annotated[
+        int, typer.Option(min=1, help="Time limit, after which the job goes back to the queue.")
+    ] = 60,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
+    gpus_per_node: Annotated[
+        int, typer.Option(min=0, help="GPUs of each machine; one process runs on each.")
+    ] = 0,
+    tasks_per_node: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes a machine where it has no GPUs; 1 if not given."),
+    ] = None,
+    cpus: Annotated[
+        int | None,
+        typer.Option(
+            "--cpus-per-gpu", "--cpus-per-task", min=1, help="Processor cores of each process."
+        ),
+    ] = None,
+    partition: Annotated[str | None, typer.Option(help="Slurm's partition.")] = None,
+    account: Annotated[str | None, typer.Option(help="Slurm's account.")] = None,
+    sbatch: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Another option of sbatch; repeatable."),
+    ] = None,
+    requeues: Annotated[
+        int,
+        typer.Option(min=0, help="Time limits after which it goes on; preemptions do not count."),
+    ] = 10,
+    warn_seconds: Annotated[
+        int,
+        typer.Option(min=1, help="Seconds before the time limit, to end a step and to save it."),
+    ] = 120,
+    local: Annotated[
+        bool, typer.Option("--local", help="Start the job on this machine instead, without Slurm.")
+    ] = False,
+) -> None:
+    """Run another command as a job on a Slurm cluster; prints where its logs are and returns.
+
+    Warned of its time limit or of a preemption, pretrain saves the step that it is in; the job goes
+    back to the queue and goes on from there. Other commands start over. SIGUSR1 (scancel
+    --signal=USR1 JOB) makes pretrain save and end for good.
+
+    A local job is the same as a job of one machine; it starts at most 6 times.
+    """
+    words = list(command or [])
+    name = _parsed(context, words)
+    tasks = _tasks_per_node(gpus_per_node, tasks_per_node)
+    if nodes * tasks > 1 and name not in _SHARED:
+        raise InputError(
+            f"{name} runs as one process, not as {nodes * tasks}; only {', '.join(_SHARED)} shares its "
+            "work"
+        )
+    if local and (nodes > 1 or cpus or partition or account or sbatch):
+        raise InputError(
+            "--local takes no --nodes, --cpus-per-gpu, --partition, --account, --sbatch"
+        )
+    try:
+        from micl_bench.cluster import ClusterTask, Resources, submit
+    except ModuleNotFoundError as error:
+        raise InputError(f"slurm needs {error.name}: pip install 'micl-bench[slurm]'") from error
+    resources = Resources(
+        nodes=nodes,
+        tasks_per_node=tasks,
+        gpus_per_node=gpus_per_node,
+        cpus_per_task=cpus,
+        minutes=minutes,
+        warn_seconds=warn_seconds,
+        partition=partition,
+        account=account,
+        sbatch=_pairs(sbatch or []),
+    )
+    job = submit(ClusterTask(words), resources, logs=logs, requeues=requeues, local=local)
+    print(f"job: {job.job_id}  (to stop it: {'kill -INT' if local else 'scancel'} {job.job_id})")
+    for path in job.logs[:_SHOWN_LOGS]:
+        print(f"log: {path}")
+    if len(job.logs) > _SHOWN_LOGS:
+        print(f"and so on, a log a process: {len(job.logs)} in all")
+
+
+def _parsed(context: typer.Context, words: list[str]) -> str:
+    """Name of the command; it is parsed here, where a mistake is not found after hours in a queue."""
+    root = context.find_root()
+    rest = words[words[:1] == ["--debug"] :]
+    found: Any = root.command
+    name = ""
+    while hasattr(found, "get_command"):
+        if not rest:
+            raise InputError(
+                f"no command to run after {'-- ' + name if name else '--'}; for instance: micl-bench "
+                "slurm -- pretrain RECIPE --data DIR --out DIR"
+            )
+        known, name, rest = found, rest[0], rest[1:]
+        found = known.get_command(root, name)
+        if found is None or found is context.command:
+            others = [other for other in known.list_commands(root) if other != context.command.name]
+            raise InputError(f"slurm cannot run {name!r}; known: {', '.join(others)}")
+    found.make_context(name, list(rest), parent=root)
+    return name
+
+
+def _tasks_per_node(gpus: int, tasks: int | None) -> int:
+    if gpus and tasks not in (None, gpus):
+        raise InputError(
+            f"--tasks-per-node {tasks} does not fit {gpus} GPUs: one process runs on each; leave it out"
+        )
+    return gpus or tasks or 1
+
+
+def _pairs(assignments: list[str]) -> dict[str, str]:
+    for assignment in assignments:
+        if "=" not in assignment:
+            raise InputError(f"--sbatch {assignment!r} is not KEY=VALUE, such as qos=high")
+    return dict(assignment.split("=", 1) for assignment in assignments)
