@@ -3,7 +3,7 @@
     micl-bench eval coco --checkpoint work/micl/backbone.pt \
         --recipe downstream/embedded_mask_rcnn.py --data work/data/embedded-coco --out work/coco
 
-Sized for half a minute on two CPU cores: enough to run the whole path and to see one start ahead of
+Sized for 40 seconds on two CPU cores: enough to run the whole path and to see one start ahead of
 another, far too short for a good number. Any runner of mmengine takes this file as well:
 `Runner.from_cfg(Config.fromfile("downstream/embedded_mask_rcnn.py")).train()`.
 """
@@ -13,7 +13,7 @@ default_scope = "mmdet"
 
 data_root = "work/data/embedded-coco"
 classes = tuple(f"digit_{digit}" for digit in range(10))
-side, channels, strides, steps = 64, 32, [4, 8, 16, 32], 100
+side, channels, strides, steps = 64, 32, [4, 8, 16, 32], 200
 
 box_coder = dict(
     type="DeltaXYWHBBoxCoder", target_means=[0.0] * 4, target_stds=[0.1, 0.1, 0.2, 0.2]
