@@ -93,6 +93,8 @@ def pretrain(
     from micl_bench.engine.pretrain import Pretrainer
     from micl_bench.engine.recipe import PretrainRecipe
 
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file; give a folder")
     resolved = override(load_recipe(recipe, PretrainRecipe), assignments or [])
     with process_group() as device:
         run = Pretrainer(resolved, data=data, out=out, command=context.obj.command, device=device)
@@ -211,7 +213,8 @@ def run(
         _leave(str(stop), 0)
     except (KeyboardInterrupt, typer.Abort):
         _leave(
-            "interrupted; called again, pretrain and demo go on where they were, others start over",
+            "interrupted; called again, pretrain, data pack and demo go on where they were, others "
+            "start over",
             _INTERRUPTED,
         )
     except (InputError, OSError) as error:

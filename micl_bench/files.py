@@ -1,5 +1,7 @@
 """Files that are never half written, and digests of what is in them."""
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -8,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from micl_bench.errors import InputError
 
 _BLOCK_BYTES = 1 << 20
 
@@ -44,6 +48,30 @@ def atomic_folder(path: Path, fill: Callable[[Path], None]) -> None:
         temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def alone(folder: Path, activity: str) -> Iterator[None]:
+    """Keep other processes from the same activity in a folder meanwhile.
+
+    Raises:
+        InputError: one is at it.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"another process is {activity} {folder}; wait for it, or stop it"
+            ) from error
+        except OSError as error:
+            # Some network file systems know no locks; there the user has to take care.
+            if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+                raise
+        yield
+    finally:
+        os.close(handle)
 
 
 def digest_json(value: Any) -> str:

@@ -128,7 +128,7 @@ class MetricLog:
     """Appends one JSON object a line; lines from `first_step` on are dropped when a run resumes."""
 
     def __init__(self, path: Path, *, first_step: int = 0) -> None:
-        kept = [json.dumps(row) + "\n" for row in read_metrics(path) if row["step"] < first_step]
+        kept = [json.dumps(row) + "\n" for row in _steps(path) if row["step"] < first_step]
         self._path = path
         atomic_write(path, "".join(kept).encode())
         self._file = path.open("a", encoding="utf-8")
@@ -140,21 +140,31 @@ class MetricLog:
 
     def rows(self) -> list[dict[str, Any]]:
         """Every row written so far, those of earlier processes included."""
-        return read_metrics(self._path)
+        return _steps(self._path)
+
+    def flush(self) -> None:
+        """Bring every row to the disk."""
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
 
+def _steps(path: Path) -> list[dict[str, Any]]:
+    return [row for row in read_metrics(path) if isinstance(row.get("step"), int)]
+
+
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Rows of a metric log; a last line cut by a kill is passed over, a missing file is empty."""
+    """Rows of a metric log; a line cut by a kill is passed over, a missing file is empty."""
     if not path.exists():
         return []
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except json.JSONDecodeError:
             continue
+        if isinstance(row, dict):
+            rows.append(row)
     return rows

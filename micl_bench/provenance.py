@@ -31,7 +31,11 @@ class Measurement:
 
     def __init__(self, *, command: str) -> None:
         self.command = command
-        self._start, self._clock = utc_now(), time.monotonic()
+        self.start, self._clock = utc_now(), time.monotonic()
+
+    def began(self, start: str) -> None:
+        """Note that an earlier process began it."""
+        self.start = start
 
     @property
     def elapsed(self) -> float:
@@ -52,13 +56,13 @@ class Measurement:
         seed: int,
         artifacts: dict[str, str] | None = None,
         seconds: float | None = None,
-        devices: int = 1,
+        device_seconds: float | None = None,
     ) -> Result:
         """The record of one measurement.
 
         Args:
             seconds: where a resumed run took longer than this process; else the clock's.
-            devices: processes that worked on it together, a device each.
+            device_seconds: where more devices than one worked on it; else one.
         """
         took = self.elapsed if seconds is None else seconds
         return Result(
@@ -75,9 +79,9 @@ class Measurement:
             command=self.command,
             code_version=code_version(),
             environment=environment(),
-            start=self._start,
+            start=self.start,
             seconds=round(took, 3),
-            device_hours=round(took * devices / 3600, 6),
+            device_hours=round((took if device_seconds is None else device_seconds) / 3600, 6),
             artifacts=artifacts or {},
         )
 

@@ -16,6 +16,9 @@ from typing import Any
 from micl_bench.errors import InputError
 from micl_bench.files import atomic_write, digest_json
 
+# Four of them make a file name, which may have 255 characters.
+_LONGEST_WORD = 50
+
 SCHEMA = "micl-bench/result/1"
 
 
@@ -74,7 +77,9 @@ class Result:
     def id(self) -> str:
         """`task-data-method-digest`: readable, unique to the record's content."""
         words = (self.task, self.data.name, self.method, digest_json(_content(self))[:10])
-        return "-".join(re.sub(r"[^a-z0-9]+", "_", word.lower()).strip("_") for word in words)
+        return "-".join(
+            re.sub(r"[^a-z0-9]+", "_", word.lower()).strip("_")[:_LONGEST_WORD] for word in words
+        )
 
 
 def write_result(result: Result, folder: Path) -> Path:

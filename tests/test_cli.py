@@ -115,7 +115,7 @@ def test_interrupted_it_says_how_to_go_on(few_digits: Path, tmp_path: Path) -> N
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "pretrain and demo go on where they were" in stderr
+    assert "pretrain, data pack and demo go on where they were" in stderr
     assert "Traceback" not in stderr
 
 

@@ -5,16 +5,13 @@ its first line is what has to be the same for that, each other line a block. It 
 written last, says that the store is whole.
 """
 
-import contextlib
 import dataclasses
 import errno
-import fcntl
 import functools
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -141,23 +138,6 @@ def check_room(place: Path, needed: int) -> None:
             f"packing needs {needed / 1e9:,.3f} GB, {existing} has {free / 1e9:,.3f} GB free; make "
             "room, or pack into another folder"
         )
-
-
-@contextlib.contextmanager
-def alone(out: Path) -> Iterator[None]:
-    """Keep other processes from packing into a folder meanwhile.
-
-    Raises:
-        InputError: one does.
-    """
-    handle = os.open(out, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise InputError(f"another process is packing into {out}; wait for it") from error
-    finally:
-        os.close(handle)
 
 
 def resume(job: Job, skip_bad: bool) -> Done:

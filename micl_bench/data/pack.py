@@ -13,7 +13,6 @@ from micl_bench.data.job import (
     Done,
     Job,
     allocate,
-    alone,
     check_room,
     finish,
     is_packed,
@@ -22,7 +21,7 @@ from micl_bench.data.job import (
 from micl_bench.data.pixels import Pixels
 from micl_bench.data.store import JOURNAL_FILE, Form, Store, open_store
 from micl_bench.errors import InputError
-from micl_bench.files import atomic_write
+from micl_bench.files import alone, atomic_write
 from micl_bench.log import Progress, say
 
 
@@ -116,7 +115,7 @@ def _pack(
 def _pack_one(job: Job, workers: int | None, skip_bad: bool) -> tuple[int, str]:
     """Pack what is missing; returns the number of images packed and what keeps it from the end."""
     job.out.mkdir(parents=True, exist_ok=True)
-    with alone(job.out):
+    with alone(job.out, "packing into"):
         done = resume(job, skip_bad)
         allocate(job)
         todo = [block for block in job.blocks if block.block not in done]

@@ -21,6 +21,7 @@ import functools
 import itertools
 import json
 import math
+import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -43,6 +44,8 @@ CHECKSUM_BYTES = 32
 
 _LARGEST_SIDE = 1 << 14
 _LARGEST_HEADER, _LONGEST_NAME = 1 << 28, 1 << 13
+# What a file system allows a folder, whose name a data set goes by.
+_LONGEST_WORD = 255
 # Part of the format, as a checksum is of a block.
 _BLOCK_ROWS, _BLOCK_BYTES = 256, 1 << 26
 
@@ -192,10 +195,13 @@ def open_store(root: Path) -> Store:
     """
     header = read_header(root)
     form, rows = header.form, header.rows
-    labels = _read_array(root / LABELS_FILE, "<i8", (rows,))
-    sizes = _read_array(root / SIZES_FILE, "<i4", (rows, 2))
     _check_size(root / CHECKSUMS_FILE, header.blocks * CHECKSUM_BYTES)
     _check_size(root / PIXELS_FILE, rows * form.row_bytes)
+    try:
+        labels = _read_array(root / LABELS_FILE, "<i8", (rows,))
+        sizes = _read_array(root / SIZES_FILE, "<i4", (rows, 2))
+    except MemoryError as error:
+        raise _damaged(root, f"it claims {rows} images, more than fit into memory") from error
     rows_N = np.delete(np.arange(rows), [row for row, _ in header.bad])
     labels_N, sizes_N2 = labels[rows_N], sizes[rows_N]
     if labels_N.min() < 0 or labels_N.max() >= len(header.classes) or sizes_N2.min() < 1:
@@ -262,6 +268,11 @@ def _parse(content: dict[str, Any]) -> Header:
         decoder=_of(str, content["decoder"]),
         files={name: _of(str, content["files"][name]) for name in SMALL_FILES},
     )
+    data_words = (header.data.name, header.data.split, header.data.stands_for, header.decoder)
+    if max(map(len, data_words)) > _LONGEST_WORD:
+        raise ValueError(f"a name in it has more than {_LONGEST_WORD} characters")
+    if not re.fullmatch(r"[0-9a-f]{64}", header.data.digest):
+        raise ValueError("its data digest is no SHA-256")
     left_out = [-1, *(row for row, _ in header.bad), rows]
     if any(row >= following for row, following in itertools.pairwise(left_out)):
         raise ValueError("the rows left out are not among the rows")

@@ -60,8 +60,8 @@ class Checks:
             "alignment": alignment(views_MVD).item(),
             "uniformity": uniformity(test_MD).item(),
             "rankme": rankme(test_MD).item(),
-            "positive_cosine": positive.item(),
-            "negative_cosine": negative.item(),
+            "held_out_positive_cosine": positive.item(),
+            "held_out_negative_cosine": negative.item(),
         }
 
     def _features(self, encoder: nn.Module, source: Source, *, views: bool) -> Tensor:

@@ -22,7 +22,8 @@ def backward(
     *,
     micro_batch: int = 0,
 ) -> Output:
-    """Add the loss's gradient to the parameters' `grad`; returns loss and features of this process.
+    """Add the loss's gradient to the parameters' `grad`; returns this process's loss and
+    the features that were contrasted.
 
     Over processes, gradients are averaged, as the loss is.
 
@@ -32,22 +33,25 @@ def backward(
     num_images = len(keep_NVK)
     size = min(micro_batch or num_images, num_images)
     if size == num_images:
-        features_NVD = model(visible_NMP, keep_NVK)
-        loss = objective.loss(features_NVD)
-        loss.backward()
-        return Output(loss.detach(), features_NVD.detach())
+        output = objective.contrast(model(visible_NMP, keep_NVK))
+        output.loss.backward()
+        return _detached(output)
     parts = list(zip(visible_NMP.split(size), keep_NVK.split(size), strict=True))
     with torch.no_grad():
         features_NVD = torch.cat([_without_exchange(model)(*part) for part in parts])
     features_NVD.requires_grad_()
-    loss = objective.loss(features_NVD)
-    (gradient_NVD,) = torch.autograd.grad(loss, features_NVD)
+    output = objective.contrast(features_NVD)
+    (gradient_NVD,) = torch.autograd.grad(output.loss, features_NVD)
     for number, (part, gradient) in enumerate(
         zip(parts, gradient_NVD.split(size), strict=True), start=1
     ):
         with exchanging(model, number == len(parts)):
             model(*part).backward(gradient)
-    return Output(loss.detach(), features_NVD.detach())
+    return _detached(output)
+
+
+def _detached(output: Output) -> Output:
+    return Output(output.loss.detach(), output.features_NVD.detach())
 
 
 def _without_exchange(model: nn.Module) -> nn.Module:

@@ -50,6 +50,11 @@ class Journal:
         """Every row so far, those of earlier processes included."""
         return self._log.rows() if self._log else []
 
+    def flush(self) -> None:
+        """Bring what was written to the disk, before a state says how far the run is."""
+        if self._log:
+            self._log.flush()
+
     def close(self) -> None:
         """Close the files."""
         if self._log:

@@ -20,14 +20,20 @@ BACKBONE_FILE = "backbone.pt"
 
 @dataclasses.dataclass(frozen=True)
 class Spent:
-    """Time of a run over all its processes' lives, in seconds."""
+    """Time of a run, all its parts together, in seconds; what a kill undid is not in it."""
 
     seconds: float = 0.0
     training: float = 0.0
     """Without checks and saves."""
+    device_seconds: float = 0.0
+    """Seconds times the devices that were in use, which may have changed in between."""
 
     def __add__(self, other: "Spent") -> "Spent":
-        return Spent(self.seconds + other.seconds, self.training + other.training)
+        return Spent(
+            seconds=self.seconds + other.seconds,
+            training=self.training + other.training,
+            device_seconds=self.device_seconds + other.device_seconds,
+        )
 
 
 def finished_record(out: Path) -> Path | None:
@@ -42,6 +48,7 @@ def write_outcome(
     plan: Plan,
     weights: dict[str, Tensor],
     train: Source,
+    loss: float,
     rows: list[dict[str, Any]],
     measurement: Measurement,
     spent: Spent,
@@ -50,6 +57,7 @@ def write_outcome(
 
     Args:
         weights: of the ViT.
+        loss: of the last step.
         rows: all of the run's metrics.
     """
     recipe, arch = to_dict(plan.recipe), plan.recipe.sized_arch()
@@ -71,7 +79,7 @@ def write_outcome(
         f"{plan.recipe.objective.mask_ratio}, batch {plan.recipe.batch_size}",
         method=METHOD,
         arch=arch.name,
-        metrics=_metrics(rows, plan, spent),
+        metrics=_metrics(loss, rows, plan, spent),
         data=data,
         checkpoint=CheckpointInfo(
             source=visible_path(path), format="micl_bench", digest=file_digest
@@ -80,15 +88,15 @@ def write_outcome(
         seed=plan.recipe.seed,
         artifacts={"metrics": "metrics.jsonl", "views": "views.npz"},
         seconds=spent.seconds,
-        devices=plan.processes,
+        device_seconds=spent.device_seconds,
     )
     return write_result(result, out)
 
 
-def _metrics(rows: list[dict[str, Any]], plan: Plan, spent: Spent) -> dict[str, float]:
+def _metrics(loss: float, rows: list[dict[str, Any]], plan: Plan, spent: Spent) -> dict[str, float]:
     images = plan.total_steps * plan.recipe.batch_size
     measured = {
-        "loss": [row["loss"] for row in rows if "loss" in row][-1],
+        "loss": loss,
         "images_per_second": images / spent.training,
     }
     if checks := [row["knn_top1"] for row in rows if "knn_top1" in row]:

@@ -1,5 +1,6 @@
 """One model on many devices: replicated (DDP) or sharded (FSDP2), and its state as one whole."""
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -46,8 +47,12 @@ def distribute(
     if world_size() == 1:
         return encoder
     device_ids = [encoder.mean_P.device] if encoder.mean_P.device.type == "cuda" else None
+    # Buffers are constants here. Torch renames the option, and warns of the old name.
+    parameters = inspect.signature(DistributedDataParallel).parameters
+    known = "forward_sync_buffers" if "forward_sync_buffers" in parameters else "broadcast_buffers"
+    options: dict[str, Any] = {known: False}
     return DistributedDataParallel(
-        encoder, device_ids=device_ids, broadcast_buffers=False, gradient_as_bucket_view=True
+        encoder, device_ids=device_ids, gradient_as_bucket_view=True, **options
     )
 
 

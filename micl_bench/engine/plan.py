@@ -22,6 +22,12 @@ class Plan:
                 f"batch_size {self.recipe.batch_size} cannot be split over {self.processes} processes "
                 "evenly; change either"
             )
+        if self.contrasted < 2:
+            raise InputError(
+                f"each of {self.processes} processes has {self.share} image a step and negatives come "
+                "from its own device: there is nothing to contrast; use fewer processes, a larger "
+                "batch_size or objective.negatives=global"
+            )
 
     @property
     def total_steps(self) -> int:
@@ -87,6 +93,7 @@ class Plan:
             f"batch {recipe.batch_size} = {self.processes} x {self.share} images, {forward} a forward "
             f"pass; each among {self.contrasted}\n"
             f"learning rate {self.peak_rate:.3g} = {recipe.optim.base_lr:g} x {recipe.batch_size} / "
-            f"256, after {self.warmup_steps} steps of warm-up\n"
+            f"256, after {self.warmup_steps} steps of warm-up"
+            f"{' (never: the run is shorter)' if self.warmup_steps > self.total_steps else ''}\n"
             f"{self.total_steps} steps = {recipe.epochs} epochs of {self.steps_per_epoch}"
         )

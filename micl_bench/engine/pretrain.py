@@ -10,6 +10,7 @@ pretrain-*.json  the record of the finished run
 """
 
 import contextlib
+import dataclasses
 import functools
 import math
 import signal
@@ -45,6 +46,7 @@ from micl_bench.engine.step import NUMBERS, Step
 from micl_bench.engine.stopping import StopSignals
 from micl_bench.engine.views_shown import save_views
 from micl_bench.errors import InputError, Stopped
+from micl_bench.files import alone
 from micl_bench.log import say
 from micl_bench.objectives.micl import MiCL
 from micl_bench.provenance import Measurement
@@ -93,7 +95,7 @@ class Pretrainer:
         if rank() == 0:
             begun = self.states.exist() or (out / BACKBONE_FILE).exists()
             claim_folder(out, recipe, train_digest=self.train.digest, begun=begun)
-        self.step, self.spent_before = 0, Spent()
+        self.step, self.loss, self.spent_before = 0, math.nan, Spent()
         self._build()
         self._restore()
 
@@ -104,36 +106,43 @@ class Pretrainer:
 
         Raises:
             Stopped: a signal asked for it; the state is saved.
-            InputError: the loss is not finite, or an image cannot be read.
+            InputError: the loss is not finite, an image cannot be read, or another process trains
+                into the same folder.
             OSError: the disk is full; the states saved before are whole.
         """
-        if record := finished_record(self.out):
-            say(f"{self.out} holds a finished run; nothing to do")
-            return record
+        with alone(self.out, "training into") if rank() == 0 else contextlib.nullcontext():
+            if record := finished_record(self.out):
+                say(f"{self.out} holds a finished run; nothing to do")
+                return record
+            self._announce()
+            self._prepare()
+            try:
+                self._train()
+                return self._finish()
+            finally:
+                self.journal.close()
+
+    def _announce(self) -> None:
         say(self.plan.describe())
         if self.recipe.precision == "bf16" and not has_bfloat16(self.device):
-            say(
-                "warning: this device computes bfloat16 in software; --set precision=fp32 is faster"
-            )
+            say("warning: this device computes bfloat16 in software; precision=fp32 is faster")
         if self.step:
             say(f"going on from step {self.step} of {self.plan.total_steps}")
-        self._prepare()
-        try:
-            self._train()
-            weights = whole_weights(self.model)
-            if rank() != 0:
-                return None
-            return write_outcome(
-                self.out,
-                plan=self.plan,
-                weights=weights,
-                train=self.train,
-                rows=self.journal.rows(),
-                measurement=self.measurement,
-                spent=self._spent,
-            )
-        finally:
-            self.journal.close()
+
+    def _finish(self) -> Path | None:
+        weights = whole_weights(self.model)
+        if rank() != 0:
+            return None
+        return write_outcome(
+            self.out,
+            plan=self.plan,
+            weights=weights,
+            train=self.train,
+            loss=self.loss,
+            rows=self.journal.rows(),
+            measurement=self.measurement,
+            spent=self._spent,
+        )
 
     def _build(self) -> None:
         recipe = self.recipe
@@ -156,18 +165,13 @@ class Pretrainer:
 
     def _restore(self) -> None:
         state = self.states.newest()
-        step = state["step"] if state else 0
-        if any_process(step != from_first(step)):
-            raise InputError(
-                f"the processes do not see the same states in {self.states.folder}; --out must be on "
-                "a file system that all machines share"
-            )
         if state is None:
             return
         try:
             load_whole_state(self.model, self.optimizer, state)
-            self.step = state["step"]
-            self.spent_before = Spent(state["seconds"], state["training_seconds"])
+            self.step, self.loss = state["step"], state["loss"]
+            self.spent_before = Spent(**state["spent"])
+            self.measurement.began(state["start"])
         except (KeyError, RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(
@@ -216,9 +220,11 @@ class Pretrainer:
             steps_per_epoch=plan.steps_per_epoch,
         )
         self.journal = Journal(self.out, step=self.step, total=plan.total_steps, writes=rank() == 0)
-        if self.step == 0:
-            if rank() == 0:
-                save_views(self.out / "views.npz", recipe, self.held_out)
+        if self.step == 0 and rank() == 0:
+            save_views(self.out / "views.npz", recipe, self.held_out)
+        # Before the first step, and where a run was stopped between a save and its check.
+        checked = any(row["step"] == self.step and "knn_top1" in row for row in self.journal.rows())
+        if plan.check_due(self.step) and not from_first(checked):
             self._check()
 
     def _train(self) -> None:
@@ -232,16 +238,17 @@ class Pretrainer:
                 self.meter.step(len(batch.keep_NVK))
                 self._report(lagging.ready())
                 stop = any_process(bool(asked.signum)) and self.step < self.plan.total_steps
-                check, save = (due(self.step) for due in (self.plan.check_due, self.plan.save_due))
-                if check or save or stop:
-                    self._report(lagging.ready(everything=True))
-                    if check:
-                        self._check()
-                    if save or stop:
-                        self._save()
-                    self.meter.pause()
+                check = self.plan.check_due(self.step)
+                if not (stop or check or self.plan.save_due(self.step)):
+                    continue
+                self._report(lagging.ready(everything=True))
+                # Before the check, which may take longer than a scheduler waits.
+                self._save()
                 if stop:
                     raise self._stopped(asked.signum)
+                if check:
+                    self._check()
+                self.meter.pause()
 
     def _report(self, numbers: list[tuple[tuple[int, float], list[float]]]) -> None:
         for (step, rate), values in numbers:
@@ -249,9 +256,10 @@ class Pretrainer:
             if not (math.isfinite(row["loss"]) and math.isfinite(row["gradient_norm"])):
                 raise InputError(
                     f"the loss became {row['loss']}, its gradient's norm {row['gradient_norm']}, at "
-                    f"step {step}; what was saved before, in {self.states.folder}, is untouched; "
-                    "lower optim.base_lr or lengthen optim.warmup_epochs"
+                    f"step {step}; what was saved before, in {self.states.folder}, is untouched; a "
+                    "lower optim.base_lr or a longer optim.warmup_epochs, in another --out, may help"
                 )
+            self.loss = row["loss"]
             if warning := self.collapse_watch(
                 step=step,
                 loss=row["loss"],
@@ -284,12 +292,20 @@ class Pretrainer:
     def _save(self) -> None:
         state = whole_state(self.model, self.optimizer)
         if rank() == 0:
-            spent = {"seconds": self._spent.seconds, "training_seconds": self._spent.training}
-            self.states.save(self.step, {**state, "step": self.step, **spent})
+            self.journal.flush()
+            about = {"step": self.step, "loss": self.loss, "start": self.measurement.start}
+            self.states.save(
+                self.step, {**state, **about, "spent": dataclasses.asdict(self._spent)}
+            )
 
     @property
     def _spent(self) -> Spent:
-        return self.spent_before + Spent(self.measurement.elapsed, self.meter.busy_seconds)
+        seconds = self.measurement.elapsed
+        return self.spent_before + Spent(
+            seconds=seconds,
+            training=self.meter.busy_seconds,
+            device_seconds=seconds * world_size(),
+        )
 
     def _stopped(self, signum: int) -> Stopped:
         name = signal.Signals(signum).name if signum else "a signal to another process"

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from micl_bench.checkpoints import read_safely
+from micl_bench.distributed import any_process, from_first, rank
 from micl_bench.errors import InputError
 from micl_bench.files import atomic_path, digest_file
 from micl_bench.log import say
@@ -54,19 +55,36 @@ class States:
     def newest(self) -> dict[str, Any] | None:
         """The newest state whose content fits its name, or None where nothing was saved.
 
+        The first process looks, for all. Damaged files are set aside, so that they do not count as
+        one of those that are kept.
+
         Raises:
-            InputError: there are states, and all of them are damaged.
+            InputError: there are states, and all of them are damaged; or this process does not see
+                the one that the first found.
         """
-        files = self._files()
-        for path in files:
-            if digest_file(path).startswith(path.stem.rpartition("-")[2]):
-                return read_safely(path)
-            say(f"{path} is damaged (its content does not fit its checksum); trying an older one")
-        if files:
+        path, problem = from_first(self._find() if rank() == 0 else None)
+        if problem:
+            raise InputError(problem)
+        if path is None:
+            return None
+        if any_process(not path.exists()):
             raise InputError(
-                f"every saved state in {self.folder} is damaged; remove it to start over"
+                f"a process does not see {path}; --out must be on a file system that all machines share"
             )
-        return None
+        return read_safely(path)
+
+    def _find(self) -> tuple[Path | None, str]:
+        damaged: list[Path] = []
+        for path in self._files():
+            if digest_file(path).startswith(path.stem.rpartition("-")[2]):
+                for bad in damaged:
+                    bad.rename(bad.with_name(f"damaged-{bad.name}"))
+                return path, ""
+            say(f"{path} is damaged (its content does not fit its checksum); trying an older one")
+            damaged.append(path)
+        if damaged:
+            return None, f"every saved state in {self.folder} is damaged; remove it to start over"
+        return None, ""
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("step-*-*.pt"), reverse=True)

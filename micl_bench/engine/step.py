@@ -12,7 +12,7 @@ from micl_bench.losses import view_cosines
 from micl_bench.objectives.micl import MiCL
 
 NUMBERS = ("loss", "positive_cosine", "negative_cosine", "gradient_norm")
-"""What a step tells, in this order; of the whole batch."""
+"""What a step tells, in this order: means over processes, of the images that each contrasts."""
 
 
 class Step:

@@ -18,7 +18,8 @@ from micl_bench.views import draw_views, sample_views
 
 @dataclasses.dataclass(frozen=True)
 class Output:
-    """What a step gives: the scalar to minimise, and the [CLS] features it was computed from."""
+    """What a step gives: the scalar to minimise, and the [CLS] features of all images contrasted,
+    those of other processes included where negatives are global."""
 
     loss: Tensor
     features_NVD: Tensor
@@ -71,7 +72,7 @@ class MiCL:
             mask_ratio=self.config.mask_ratio,
         )
 
-    def loss(self, features_nVD: Tensor) -> Tensor:
+    def contrast(self, features_nVD: Tensor) -> Output:
         """This process's part of the loss from its own [CLS] features; the mean over processes is
         the loss of the batch, and its gradient that of the batch.
 
@@ -79,15 +80,14 @@ class MiCL:
         """
         kappa, temperature = self.config.kappa, self.config.temperature
         if self.config.negatives == "device":
-            return micl_loss(features_nVD, kappa=kappa, temperature=temperature)
+            loss = micl_loss(features_nVD, kappa=kappa, temperature=temperature)
+            return Output(loss, features_nVD)
         first = rank() * len(features_nVD)
-        return micl_loss_of_rows(
-            features_nVD,
-            gather_rows(features_nVD),
-            first=first,
-            kappa=kappa,
-            temperature=temperature,
+        all_NVD = gather_rows(features_nVD)
+        loss = micl_loss_of_rows(
+            features_nVD, all_NVD, first=first, kappa=kappa, temperature=temperature
         )
+        return Output(loss, all_NVD)
 
     def __call__(
         self, backbone: VisionTransformer, images_NCHW: Tensor, keep_NVK: Tensor | None = None
@@ -112,4 +112,4 @@ class MiCL:
         patch_size = backbone.patch_embed.proj.kernel_size[0]
         visible_NMP = gather_patches(images_NCHW, keep_NVK, patch_size)
         features_NVD = view_features(backbone, visible_NMP, keep_NVK)
-        return Output(self.loss(features_NVD), features_NVD)
+        return self.contrast(features_NVD)

@@ -103,3 +103,16 @@ def test_a_micro_batch_is_at_most_the_share(micro_batch: int, expected: int) -> 
     everywhere = MiCL.Config(mask_ratio=0.9, negatives="global")
     text = plan(micro_batch=micro_batch, objective=everywhere).describe()
     assert f"{expected} a forward pass; each among 2048" in text
+
+
+def test_a_lonely_image_has_nothing_to_be_told_from() -> None:
+    with pytest.raises(InputError, match="there is nothing to contrast"):
+        plan(8, batch_size=8)
+    everywhere = MiCL.Config(mask_ratio=0.9, negatives="global")
+    assert plan(8, batch_size=8, objective=everywhere).contrasted == 8
+
+
+def test_a_warm_up_that_never_ends_is_said() -> None:
+    assert "never: the run is shorter" not in plan().describe()
+    long = dataclasses.replace(RECIPE.optim, warmup_epochs=21)
+    assert "210 steps of warm-up (never: the run is shorter)" in plan(optim=long).describe()

@@ -135,6 +135,9 @@ def test_the_terminal_line_says_how_it_goes(
     in_events = [event.value for event in events.Scalars("loss")]
     assert in_events == pytest.approx(losses(tmp_path / "run"), rel=1e-6)  # fp32 there
     assert [event.step for event in events.Scalars("rankme")] == [0, 10, 15]
+    for tag in events.Tags()["scalars"]:
+        steps = [event.step for event in events.Scalars(tag)]
+        assert len(set(steps)) == len(steps), f"{tag} has two values at one step"
 
 
 def test_a_representation_that_learns_nothing_is_warned_about_once(

@@ -1,5 +1,6 @@
 """Work is never lost: kills, signals, full disks, damaged files, other numbers of processes."""
 
+import json
 import os
 import random
 import shutil
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 from support import REPOSITORY, Command, losses, torchrun
+
+from micl_bench.engine.resume import States
 
 SMALL = (
     "batch_size=16", "epochs=6", "knn_every_epochs=2", "save_every_steps=4", "knn_k=5",
@@ -177,3 +180,49 @@ def test_torchrun_stops_on_a_signal_to_any_process_and_resumes(
     assert f"after saving step {len(losses(out))} of {STEPS}" in messages
     finish(words)
     assert losses(out) == pytest.approx(losses(whole), rel=1e-3)
+
+
+def test_two_runs_do_not_share_a_folder(whole: Path, few_digits: Path, tmp_path: Path) -> None:
+    out, words = tmp_path / "run", arguments(few_digits, tmp_path / "run")
+    first = Command(*words)
+    wait_for_step(out, 2, first.is_running)
+    second = Command(*words).wait()
+    assert second.returncode == 2
+    assert second.stderr.strip() == (
+        f"error: another process is training into {out}; wait for it, or stop it"
+    )
+    assert first.wait().returncode == 0
+    assert_equal_runs(out, whole)
+
+
+def test_a_damaged_state_is_not_one_of_those_that_are_kept(tmp_path: Path) -> None:
+    states = States(tmp_path / "states")
+    for step in (40, 50):
+        states.save(step, {"step": step})
+    newest = next(states.folder.glob("step-*50-*.pt"))
+    newest.write_bytes(newest.read_bytes() + b"x")
+    assert states.newest() == {"step": 40}
+    for step in (41, 42):
+        states.save(step, {"step": step})
+    kept = sorted(path.name for path in states.folder.glob("step-*.pt"))
+    assert [int(name.split("-")[1]) for name in kept] == [41, 42]
+    assert [path.name for path in states.folder.glob("damaged-*")] == [f"damaged-{newest.name}"]
+
+
+def test_time_on_several_devices_is_all_counted(few_digits: Path, tmp_path: Path) -> None:
+    out, words = tmp_path / "run", arguments(few_digits, tmp_path / "run", "epochs=2")
+    command = [*words, "--set", "save_every_steps=1"]
+    signalled(command, out, 3, signal.SIGTERM)
+    state = States(out / "states").newest()
+    assert state is not None
+    # As if all of it so far had been on eight devices.
+    state["spent"]["device_seconds"] = 8 * state["spent"]["seconds"]
+    for path in (out / "states").iterdir():
+        path.unlink()
+    States(out / "states").save(state["step"], state)
+    before = dict(state["spent"])
+    finish(command)
+    record = json.loads(next(out.glob("pretrain-*.json")).read_text())
+    assert record["start"] == state["start"]
+    seconds = record["seconds"] - before["seconds"] + before["device_seconds"]
+    assert record["device_hours"] == pytest.approx(seconds / 3600, abs=1e-6)
