@@ -57,7 +57,8 @@ def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
         speeds = [_speed(form, left, right, repeats=10 if cuda else 1) for form in forms]
         best = max(best, *speeds)
         # What is slow already takes the longest at the next size.
-        forms = [form for form, speed in zip(forms, speeds, strict=True) if speed > best / 2]
+        fast = max(speeds) / 2
+        forms = [form for form, speed in zip(forms, speeds, strict=True) if speed > fast]
     return best
 
 

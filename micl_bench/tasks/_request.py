@@ -64,7 +64,7 @@ class Session:
         data: DataSet,
         artifacts: dict[str, str] | None = None,
     ) -> Result:
-        """The record of a number measured in this session."""
+        """The record of a number measured since the checkpoint was opened."""
         return self.measurement.result(
             task=task,
             protocol=protocol,

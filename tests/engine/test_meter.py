@@ -173,3 +173,16 @@ def test_the_products_are_those_of_a_linear_layer() -> None:
     torch.testing.assert_close(forward(x, weight), output)
     torch.testing.assert_close(by_input(gradient, weight), x.grad)
     torch.testing.assert_close(by_weight(gradient, x), weight.grad)
+
+
+def test_the_peak_is_found_where_larger_products_are_slower(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # A machine that others begin to use: each size at less than half the speed of the one before.
+    speeds = iter(range(90, 0, -10))
+
+    def slowing(form: object, left: torch.Tensor, right: torch.Tensor, *, repeats: int) -> float:
+        return float(next(speeds)) / len(left) ** 2
+
+    monkeypatch.setattr(meter, "_speed", slowing)
+    assert matmul_peak(torch.device("cpu"), torch.float32) == 90 / 256**2
