@@ -9,23 +9,21 @@ from micl_bench.engine.recipe import PretrainRecipe
 from micl_bench.errors import InputError
 from micl_bench.files import atomic_write
 
+_FILE = "recipe.json"
 
-def claim_folder(out: Path, recipe: PretrainRecipe, *, train_digest: str, begun: bool) -> None:
-    """Write `recipe.json`, or compare with the one there.
 
-    Args:
-        begun: whether there is anything yet that another recipe could spoil.
-
-    Raises:
-        InputError: the folder holds a run that computes something else, or on other data.
-    """
-    path = out / "recipe.json"
-    if begun and _claim_in(path) != (recipe.what_is_computed(), train_digest):
+def require_same_run(out: Path, recipe: PretrainRecipe, *, train_digest: str) -> None:
+    """Raise an InputError where a folder holds a run that computes something else, or on other data."""
+    if _claim_in(out / _FILE) != (recipe.what_is_computed(), train_digest):
         raise InputError(
             f"{out} holds a run of another recipe or other data; give another --out, or remove it"
         )
+
+
+def write_claim(out: Path, recipe: PretrainRecipe, *, train_digest: str) -> None:
+    """Say whose folder it is; only who trains in it may."""
     content = {"recipe": to_dict(recipe), "train_digest": train_digest}
-    atomic_write(path, (json.dumps(content, indent=2) + "\n").encode())
+    atomic_write(out / _FILE, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def _claim_in(path: Path) -> tuple[dict[str, Any], str]:

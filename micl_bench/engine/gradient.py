@@ -37,8 +37,10 @@ def backward(
         output.loss.backward()
         return _detached(output)
     parts = list(zip(visible_NMP.split(size), keep_NVK.split(size), strict=True))
+    # Not through DDP, which would prepare for a backward pass.
+    encoder = encoder_of(model)
     with torch.no_grad():
-        features_NVD = torch.cat([_without_exchange(model)(*part) for part in parts])
+        features_NVD = torch.cat([encoder(*part) for part in parts])
     features_NVD.requires_grad_()
     output = objective.contrast(features_NVD)
     (gradient_NVD,) = torch.autograd.grad(output.loss, features_NVD)
@@ -52,8 +54,3 @@ def backward(
 
 def _detached(output: Output) -> Output:
     return Output(output.loss.detach(), output.features_NVD.detach())
-
-
-def _without_exchange(model: nn.Module) -> nn.Module:
-    # DDP would prepare for a backward pass; FSDP must gather its shards, and has no other module.
-    return encoder_of(model)

@@ -25,7 +25,7 @@ from micl_bench.data.stream import steps_per_epoch
 from micl_bench.data.visible import visible_batches
 from micl_bench.distributed import any_process, from_first, rank, world_size
 from micl_bench.engine.checks import Checks
-from micl_bench.engine.claim import claim_folder
+from micl_bench.engine.claim import require_same_run, write_claim
 from micl_bench.engine.encoder import ViewEncoder, has_bfloat16
 from micl_bench.engine.health import CollapseWatch
 from micl_bench.engine.journal import Journal
@@ -92,9 +92,9 @@ class Pretrainer:
             self.objective.draw_views, recipe.seed, num_patches=self.arch.num_patches
         )
         self.states = States(out / "states")
-        if rank() == 0:
-            begun = self.states.exist() or (out / BACKBONE_FILE).exists()
-            claim_folder(out, recipe, train_digest=self.train.digest, begun=begun)
+        # Before anything is saved there is nothing that another recipe could spoil.
+        if self.states.exist() or (out / BACKBONE_FILE).exists():
+            require_same_run(out, recipe, train_digest=self.train.digest)
         self.step, self.loss, self.spent_before = 0, math.nan, Spent()
         self._build()
         self._restore()
@@ -110,10 +110,13 @@ class Pretrainer:
                 into the same folder.
             OSError: the disk is full; the states saved before are whole.
         """
+        self.out.mkdir(parents=True, exist_ok=True)
         with alone(self.out, "training into") if rank() == 0 else contextlib.nullcontext():
             if record := finished_record(self.out):
                 say(f"{self.out} holds a finished run; nothing to do")
                 return record
+            if rank() == 0:
+                write_claim(self.out, self.recipe, train_digest=self.train.digest)
             self._announce()
             self._prepare()
             try:

@@ -183,14 +183,21 @@ def test_torchrun_stops_on_a_signal_to_any_process_and_resumes(
 
 
 def test_two_runs_do_not_share_a_folder(whole: Path, few_digits: Path, tmp_path: Path) -> None:
-    out, words = tmp_path / "run", arguments(few_digits, tmp_path / "run")
+    out, words = tmp_path / "run", arguments(few_digits, tmp_path / "run", "save_every_steps=1000")
     first = Command(*words)
     wait_for_step(out, 2, first.is_running)
-    second = Command(*words).wait()
-    assert second.returncode == 2
-    assert second.stderr.strip() == (
-        f"error: another process is training into {out}; wait for it, or stop it"
-    )
+    # Paused, so that it cannot end before the others have tried.
+    first.send(signal.SIGSTOP)
+    claimed = (out / "recipe.json").read_bytes()
+    # Another recipe too, before anything is saved: it must not take the folder's name plate.
+    for other in (words, [*words, "--set", "epochs=7"]):
+        second = Command(*other).wait()
+        assert second.returncode == 2
+        assert second.stderr.strip() == (
+            f"error: another process is training into {out}; wait for it, or stop it"
+        )
+    assert (out / "recipe.json").read_bytes() == claimed
+    first.send(signal.SIGCONT)
     assert first.wait().returncode == 0
     assert_equal_runs(out, whole)
 
