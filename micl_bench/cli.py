@@ -6,16 +6,19 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from micl_bench import __version__, plugins
 from micl_bench.commands import bench, data, show, slurm
-from micl_bench.commands.options import Data, Out, Overrides
+from micl_bench.commands.options import Arch, Branch, Data, Layout, Out, Overrides
 from micl_bench.errors import InputError, Stopped
 from micl_bench.listing import KINDS, lines_of
 from micl_bench.log import process_number
+
+if TYPE_CHECKING:
+    from micl_bench.record import Result
 
 app = typer.Typer(
     help="Pre-train Vision Transformers with MiCL, and put any self-supervised ViT through the same "
@@ -107,10 +110,14 @@ def evaluate(
     context: typer.Context,
     task: Annotated[str, typer.Argument(help="One of the tasks listed below.")],
     checkpoint: Annotated[
-        str, typer.Option(help="A file, timm:NAME or random:ARCH.", show_default=False)
+        str,
+        typer.Option(help="A file, timm:NAME, public:NAME or random:ARCH.", show_default=False),
     ],
     data: Data,
     out: Out,
+    arch: Arch = None,
+    layout: Layout = None,
+    branch: Branch = None,
     recipe: Annotated[
         Path | None,
         typer.Option(help="Recipe file of the task; without one, the task's own values."),
@@ -120,7 +127,10 @@ def evaluate(
         str, typer.Option(help="Row name in tables; without one, what the checkpoint says.")
     ] = "",
 ) -> None:
-    """Evaluate a checkpoint on a task; writes one JSON record a result into <out>."""
+    """Evaluate a checkpoint on a task; writes one JSON record a result into <out>.
+
+    Started by torchrun, its processes share the work; the result is the same, bit for bit.
+    """
     module = plugins.find("tasks", task)
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; give a folder")
@@ -128,22 +138,43 @@ def evaluate(
         raise InputError(f"--out {out} holds a {task} result already; give another folder")
     if len(method) > 100 or not method.isprintable():
         raise InputError("--method is one line of at most 100 characters")
+    from micl_bench.distributed import process_group, rank
     from micl_bench.record import write_result
     from micl_bench.tasks._request import Request
 
-    request = Request(
-        checkpoint=checkpoint,
-        data=data,
-        out=out,
-        recipe=recipe,
-        overrides=tuple(assignments or ()),
-        method=method,
-        command=context.obj.command,
+    with process_group() as device:
+        request = Request(
+            checkpoint=checkpoint,
+            arch=arch,
+            layout=layout,
+            branch=branch,
+            data=data,
+            out=out,
+            recipe=recipe,
+            overrides=tuple(assignments or ()),
+            method=method,
+            command=context.obj.command,
+            device=device,
+        )
+        results = module.run(request)
+        for result in results if rank() == 0 else ():
+            path = write_result(result, out)
+            print(
+                f"{result.task}  {result.data.name}  {result.method}: {_numbers(result)}  ({path})"
+            )
+
+
+def _numbers(result: "Result") -> str:
+    """Metrics with their intervals, on one line."""
+    return "  ".join(
+        f"{name} {value:.2f}"
+        + (
+            ""
+            if name not in result.intervals
+            else " [{:.2f}, {:.2f}]".format(*result.intervals[name])
+        )
+        for name, value in result.metrics.items()
     )
-    for result in module.run(request):
-        path = write_result(result, out)
-        values = "  ".join(f"{name} {value:.2f}" for name, value in result.metrics.items())
-        print(f"{result.task}  {result.data.name}  {result.method}: {values}  ({path})")
 
 
 @app.command()

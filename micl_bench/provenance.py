@@ -54,6 +54,9 @@ class Measurement:
         checkpoint: CheckpointInfo,
         recipe: dict[str, Any],
         seed: int,
+        settings: dict[str, Any],
+        intervals: dict[str, list[float]] | None = None,
+        details: dict[str, Any] | None = None,
         artifacts: dict[str, str] | None = None,
         seconds: float | None = None,
         device_seconds: float | None = None,
@@ -61,6 +64,7 @@ class Measurement:
         """The record of one measurement.
 
         Args:
+            settings: as `Result.settings`; the fingerprint is made of them.
             seconds: where a resumed run took longer than this process; else the clock's.
             device_seconds: where more devices than one worked on it; else one.
         """
@@ -82,6 +86,10 @@ class Measurement:
             start=self.start,
             seconds=round(took, 3),
             device_hours=round((took if device_seconds is None else device_seconds) / 3600, 6),
+            settings=settings,
+            fingerprint=digest_json(settings),
+            intervals=intervals or {},
+            details=details or {},
             artifacts=artifacts or {},
         )
 

@@ -19,7 +19,7 @@ from micl_bench.files import atomic_write, digest_json
 # Four of them make a file name, which may have 255 characters.
 _LONGEST_WORD = 50
 
-SCHEMA = "micl-bench/result/1"
+SCHEMA = "micl-bench/result/2"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,6 +45,10 @@ class CheckpointInfo:
     format: str
     digest: str
     """SHA-256 of the file, or of all weights where there is no file."""
+    positions: str = ""
+    """How position embeddings reached the input's grid; empty where they are as stored."""
+    normalisation: str = ""
+    """Mean and standard deviation of the pixels that the network was trained on, and was given."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,6 +74,14 @@ class Result:
     """UTC, ISO 8601."""
     seconds: float
     device_hours: float
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Every setting that moves the number, and nothing else: no seed, no path, no worker count."""
+    fingerprint: str = ""
+    """SHA-256 of `settings`: numbers of different fingerprints are of different protocols."""
+    intervals: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    """Metric to the ends of its 95 % interval."""
+    details: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """What stands behind the metrics: a whole grid, other readings, figures by corruption."""
     artifacts: dict[str, str] = dataclasses.field(default_factory=dict)
     """Name to path, relative to the record's own folder."""
 

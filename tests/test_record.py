@@ -28,6 +28,7 @@ def result() -> Result:
         metrics={"top1": 91.25},
         data=DataSet(name="imagenet", split="val", images=8, digest="d"),
         checkpoint=CheckpointInfo(source="a.pt", format="timm", digest="c"),
+        settings={"k": 20},
         recipe={"k": 10},
         seed=3,
     )

@@ -1,6 +1,6 @@
 """timm's Vision Transformers, and how to call them: build, encode visible patches, positions."""
 
-from micl_bench.backbone.arch import Arch, Pool, arch_names, named_arch
+from micl_bench.backbone.arch import Arch, Pool, Vit, arch_names, named_arch
 from micl_bench.backbone.encode import (
     class_features,
     encode_patches,
@@ -13,6 +13,7 @@ from micl_bench.backbone.positions import resample_positions
 __all__ = [
     "Arch",
     "Pool",
+    "Vit",
     "arch_names",
     "class_features",
     "encode_patches",

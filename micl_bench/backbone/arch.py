@@ -1,11 +1,22 @@
-"""Architectures: the sizes of a plain ViT, and timm's model of them."""
+"""Architectures: the sizes of a ViT, and timm's model of them."""
 
 import dataclasses
-from typing import Literal
+import functools
+from typing import Any, Literal
 
+import timm
+from timm.layers import LayerNorm
 from timm.models import VisionTransformer
+from timm.models.beit import Beit
+from timm.models.eva import Eva
 
 from micl_bench.errors import InputError
+
+Vit = VisionTransformer | Beit | Eva
+"""timm's models of a ViT: `Beit` has relative positions, `Eva` rotary ones."""
+
+# Any number: `init_values` only says that there are scales; a checkpoint brings their values.
+_LAYER_SCALE = 1e-5
 
 Pool = Literal["token", "avg"]
 """What a head reads: [CLS] after the norm, or the mean of the patches, normalised after it."""
@@ -13,7 +24,7 @@ Pool = Literal["token", "avg"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Arch:
-    """The sizes of a plain ViT with a [CLS] token and learned or fixed absolute positions."""
+    """The sizes of a ViT, and which of the parts it has that methods disagree on."""
 
     name: str
     img_size: int
@@ -23,6 +34,19 @@ class Arch:
     depth: int
     num_heads: int
     mlp_ratio: float = 4.0
+    class_token: bool = True
+    num_registers: int = 0
+    layer_scale: bool = False
+    qkv_bias: bool = True
+    """Of queries and values, where `relative_positions` are used: BEiT's keys have none."""
+    patch_positions_only: bool = False
+    """Absolute positions have no rows for [CLS] and registers."""
+    absolute_positions: bool = True
+    relative_positions: Literal["", "block", "shared"] = ""
+    """Biases of attention by offset (BEiT): none, a table a block, one table for all."""
+    norm_eps: float = 1e-6
+    timm_name: str = ""
+    """A model of timm whose parts the sizes do not tell (rotary positions, gated MLPs)."""
 
     def __post_init__(self) -> None:
         if self.img_size % self.patch_size:
@@ -36,29 +60,85 @@ class Arch:
         """L: patches of a square input."""
         return (self.img_size // self.patch_size) ** 2
 
+    @property
+    def num_prefix_tokens(self) -> int:
+        """Tokens in front of the patches: [CLS] and registers."""
+        return int(self.class_token) + self.num_registers
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is what MiCL pre-trains: [CLS], absolute positions, nothing else."""
+        return self == Arch(
+            name=self.name,
+            img_size=self.img_size,
+            patch_size=self.patch_size,
+            width=self.width,
+            depth=self.depth,
+            num_heads=self.num_heads,
+            mlp_ratio=self.mlp_ratio,
+            norm_eps=self.norm_eps,
+        )
+
     def build(
-        self,
-        *,
-        num_classes: int = 0,
-        drop_path: float = 0.0,
-        pool: Pool = "token",
+        self, *, num_classes: int = 0, drop_path: float = 0.0, pool: Pool = "token"
     ) -> VisionTransformer:
-        """A timm ViT with timm's own initialisation.
+        """A plain ViT of timm with timm's own initialisation; `build_any` for other architectures.
 
         Args:
             num_classes: 0 for no head.
             pool: what the head reads: `token` ([CLS] after the norm) or `avg` (patches, own norm).
+
+        Raises:
+            InputError: the architecture is not timm's `VisionTransformer`.
         """
+        model = self.build_any(num_classes=num_classes, drop_path=drop_path, pool=pool)
+        if not isinstance(model, VisionTransformer):
+            raise InputError(f"{self.name} is no plain ViT; MiCL trains plain ones")
+        return model
+
+    def build_any(
+        self, *, num_classes: int = 0, drop_path: float = 0.0, pool: Pool = "token"
+    ) -> Vit:
+        """timm's model; without a head its `norm` is the final norm, whatever `pool`."""
+        # Without a head the pooling is never used, but timm wants one that fits the tokens.
+        pooling = (pool if num_classes else "token") if self.class_token else "avg"
+        pooled_norm = bool(num_classes) and pooling == "avg"
+        if self.timm_name:
+            return timm.create_model(
+                self.timm_name,
+                img_size=self.img_size,
+                num_classes=num_classes,
+                drop_path_rate=drop_path,
+                global_pool=pooling,
+            )
+        sizes: dict[str, Any] = {
+            "img_size": self.img_size,
+            "patch_size": self.patch_size,
+            "embed_dim": self.width,
+            "depth": self.depth,
+            "num_heads": self.num_heads,
+            "mlp_ratio": self.mlp_ratio,
+            "qkv_bias": self.qkv_bias,
+            "num_classes": num_classes,
+            "drop_path_rate": drop_path,
+            "global_pool": pooling,
+            "init_values": _LAYER_SCALE if self.layer_scale else None,
+            "norm_layer": functools.partial(LayerNorm, eps=self.norm_eps),
+        }
+        if self.relative_positions:
+            return Beit(
+                **sizes,
+                use_abs_pos_emb=self.absolute_positions,
+                use_rel_pos_bias=self.relative_positions == "block",
+                use_shared_rel_pos_bias=self.relative_positions == "shared",
+                use_fc_norm=pooled_norm,
+            )
         return VisionTransformer(
-            img_size=self.img_size,
-            patch_size=self.patch_size,
-            embed_dim=self.width,
-            depth=self.depth,
-            num_heads=self.num_heads,
-            mlp_ratio=self.mlp_ratio,
-            num_classes=num_classes,
-            drop_path_rate=drop_path,
-            global_pool=pool if num_classes else "token",
+            **sizes,
+            class_token=self.class_token,
+            reg_tokens=self.num_registers,
+            no_embed_class=self.patch_positions_only,
+            fc_norm=pooled_norm,
         )
 
 

@@ -15,6 +15,7 @@ from micl_bench import plugins
 from micl_bench.backbone import Arch, Pool, init_mae_, named_arch, resample_positions
 from micl_bench.checkpoints._convert import Converted
 from micl_bench.checkpoints._safe import read_safely
+from micl_bench.data.pixels import normalise
 from micl_bench.errors import InputError
 from micl_bench.files import digest_file
 from micl_bench.record import CheckpointInfo, visible_path
@@ -39,6 +40,24 @@ class Checkpoint:
     def classes(self) -> tuple[str, ...]:
         """Class names in the order of the head's outputs; empty where the file does not tell."""
         return self.content.classes
+
+    def normalise(self, images_NCHW: Tensor) -> Tensor:
+        """Pixels in 0 to 255 to what this network was trained on."""
+        return normalise(images_NCHW, mean=self.content.mean, std=self.content.std)
+
+    def described_at(self, img_size: int) -> CheckpointInfo:
+        """What records say of it at an input size: where positions came from, what pixels it got."""
+        mean, std = (
+            " ".join(f"{value:g}" for value in values)
+            for values in (self.content.mean, self.content.std)
+        )
+        stored, wanted = (size // self.arch.patch_size for size in (self.arch.img_size, img_size))
+        resampled = f"{stored} x {stored} to {wanted} x {wanted}, {self.content.positions}"
+        return dataclasses.replace(
+            self.info,
+            positions="" if stored == wanted else resampled,
+            normalisation=f"mean {mean}, std {std}",
+        )
 
     @property
     def method(self) -> str:
@@ -94,12 +113,21 @@ class Checkpoint:
         return arch, state
 
 
-def load_checkpoint(source: str | Path, *, arch: str | None = None, seed: int = 0) -> Checkpoint:
+def load_checkpoint(
+    source: str | Path,
+    *,
+    arch: str | None = None,
+    layout: str | None = None,
+    branch: str | None = None,
+    seed: int = 0,
+) -> Checkpoint:
     """Read a checkpoint.
 
     Args:
         source: a file, `timm:NAME` (downloaded by timm) or `random:ARCH` (MAE initialisation).
         arch: name of the architecture where the file's shapes do not tell it.
+        layout: name of the format where the keys fit several.
+        branch: which of several networks in the file.
         seed: of `random:ARCH`.
 
     Raises:
@@ -114,13 +142,11 @@ def load_checkpoint(source: str | Path, *, arch: str | None = None, seed: int = 
     content = read_safely(path)
     if {"optimizer", "step"} <= content.keys():
         raise InputError(f"{path} is the state of an unfinished run; use the backbone it ends with")
-    for layout in plugins.names("checkpoints"):
-        module = plugins.find("checkpoints", layout)
-        if module.recognise(content):
-            info = CheckpointInfo(
-                source=visible_path(path), format=layout, digest=digest_file(path)
-            )
-            converted = module.convert(content, arch=arch)
+    for name in [layout] if layout else plugins.names("checkpoints"):
+        module = plugins.find("checkpoints", name)
+        if layout or module.recognise(content):
+            info = CheckpointInfo(source=visible_path(path), format=name, digest=digest_file(path))
+            converted = module.convert(content, arch=arch, branch=branch)
             # Files that do not say what made them go by their own name.
             named = dataclasses.replace(converted, method=converted.method or path.stem)
             return Checkpoint(info=info, content=named)
@@ -208,7 +234,7 @@ def _from_timm(name: str) -> Checkpoint:
     first_block: Any = next(iter(model.blocks))
     num_heads = first_block.attn.num_heads
     arch = dataclasses.replace(
-        layout.convert(state, arch=None).arch,
+        layout.convert(state, arch=None, branch=None).arch,
         name=name.partition(".")[0],
         num_heads=num_heads,
     )

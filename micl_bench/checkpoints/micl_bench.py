@@ -12,7 +12,7 @@ def recognise(content: dict[str, Any]) -> bool:
     return "micl_bench" in content
 
 
-def convert(content: dict[str, Any], *, arch: str | None) -> Converted:
+def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) -> Converted:
     """Nothing to rename; `arch` may only repeat what the file says.
 
     Raises:

@@ -17,7 +17,7 @@ def recognise(content: dict[str, Any]) -> bool:
     return set(_state(content)) >= _TELLTALE
 
 
-def convert(content: dict[str, Any], *, arch: str | None) -> Converted:
+def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) -> Converted:
     """Infer the sizes from the shapes; heads are width / 64 unless `arch` tells.
 
     Raises:

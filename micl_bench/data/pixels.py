@@ -110,10 +110,25 @@ def training_pixels(
     return tensor.flip(-1) if flip else tensor
 
 
-def normalise(images_NCHW: Tensor) -> Tensor:
-    """Pixels in 0 to 255, uint8 or fp32, to fp32 with ImageNet's mean and standard deviation."""
+def normalise(
+    images_NCHW: Tensor,
+    *,
+    mean: tuple[float, float, float] = IMAGENET_MEAN,
+    std: tuple[float, float, float] = IMAGENET_STD,
+) -> Tensor:
+    """Pixels in 0 to 255, uint8 or fp32, to fp32; mean and deviation are of pixels in 0 to 1."""
     device = images_NCHW.device
-    mean_C11 = torch.tensor(IMAGENET_MEAN, device=device).mul(255).view(3, 1, 1)
-    std_C11 = torch.tensor(IMAGENET_STD, device=device).mul(255).view(3, 1, 1)
+    mean_C11 = torch.tensor(mean, device=device).mul(255).view(3, 1, 1)
+    std_C11 = torch.tensor(std, device=device).mul(255).view(3, 1, 1)
     # One new tensor: the first touch of fresh memory costs more than the sums.
     return (images_NCHW - mean_C11).div_(std_C11)
+
+
+def evaluation_settings(pixels: Pixels) -> dict[str, object]:
+    """How images reach the network in evaluation, as a protocol's fingerprint holds it."""
+    return {
+        "img_size": pixels.img_size,
+        "crop_pct": pixels.crop_pct,
+        "resize": "short side, bicubic, antialiased, Pillow on 8 bits",
+        "decoder": "Pillow",
+    }

@@ -86,6 +86,12 @@ def write_outcome(
         ),
         recipe=recipe,
         seed=plan.recipe.seed,
+        settings={
+            "task": "pretrain",
+            **{
+                key: value for key, value in plan.recipe.what_is_computed().items() if key != "seed"
+            },
+        },
         artifacts={"metrics": "metrics.jsonl", "views": "views.npz"},
         seconds=spent.seconds,
         device_seconds=spent.device_seconds,

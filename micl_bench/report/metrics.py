@@ -31,7 +31,6 @@ _METRIC_NAMES = {
 }
 _HEADLINES = ("top1", "mIoU", "box_AP", "mask_AP", "knn_top1")
 _HIGHER_IS_BETTER = re.compile(r"(.*_)?(top\d+|AP(\d+|s|m|l)?|mIoU|mAcc|aAcc|accuracy)")
-_NORMAL_QUANTILE_95 = 1.959963984540054
 
 
 def task_title(task: str) -> str:
@@ -90,26 +89,7 @@ def format_value(metric: str, value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def wilson_interval(percentage: float, images: int) -> tuple[float, float]:
-    """The Wilson score interval, at 95 %, of an accuracy measured on some images; percentages.
-
-    Wilson, JASA 22 (1927): with p the share of successes of n and z the normal quantile,
-    (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n). It stays within 0 and 100.
-    """
-    share, z = percentage / 100, _NORMAL_QUANTILE_95
-    scale = 1 + z * z / images
-    centre = (share + z * z / (2 * images)) / scale
-    half = z * math.sqrt(share * (1 - share) / images + (z / (2 * images)) ** 2) / scale
-    return 100 * max(0.0, centre - half), 100 * min(1.0, centre + half)
-
-
 def interval(result: Result, metric: str) -> tuple[float, float] | None:
-    """The 95 % interval of a record's metric where it is an accuracy over the data set's images.
-
-    The record counts the shifted set's images, not those of its clean classes, so `clean_top1`
-    has none.
-    """
-    value = result.metrics.get(metric, math.nan)
-    if metric not in ("top1", "top5") or result.data.images < 1 or not 0 <= value <= 100:
-        return None
-    return wilson_interval(value, result.data.images)
+    """The 95 % interval of a record's metric, where it has one."""
+    ends = result.intervals.get(metric)
+    return (ends[0], ends[1]) if ends else None

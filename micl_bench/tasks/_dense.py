@@ -53,6 +53,7 @@ def run_config(
         checkpoint=outcome.checkpoint,
         recipe=outcome.config,
         seed=outcome.seed,
+        settings={"task": task, "protocol": protocol, "config": outcome.config},
         artifacts={
             "predictions": _relative(outcome.predictions, request.out),
             "log": _relative(outcome.log, request.out),

@@ -36,7 +36,7 @@ def extract(
     model = session.checkpoint.backbone(img_size=pixels.img_size).to(session.device)
     (train_ND, labels_N), (test_MD, truth_M) = (
         run_over_folder(
-            lambda images: class_features(model, images),
+            lambda images: class_features(model, session.checkpoint.normalise(images)),
             folder,
             pixels,
             device=session.device,

@@ -8,8 +8,12 @@ import torch
 
 from micl_bench.checkpoints import Checkpoint, load_checkpoint
 from micl_bench.config import load_recipe, override, to_dict
+from micl_bench.data.pixels import evaluation_settings
+from micl_bench.distributed import rank, world_size
+from micl_bench.predictions import Predictions, write_predictions
 from micl_bench.provenance import Measurement
 from micl_bench.record import DataSet, Result
+from micl_bench.statistics import wilson
 
 
 class TaskRecipe(Protocol):
@@ -28,7 +32,13 @@ class Request:
     """One call of `micl-bench eval`."""
 
     checkpoint: str
-    """A file, `timm:NAME` or `random:ARCH`."""
+    """A file, `timm:NAME`, `public:NAME` or `random:ARCH`."""
+    arch: str | None = None
+    """Architecture, where the file's shapes do not tell it."""
+    layout: str | None = None
+    """Checkpoint format, where the keys fit several."""
+    branch: str | None = None
+    """Which of several networks in the file."""
     data: Path
     out: Path
     recipe: Path | None
@@ -37,6 +47,8 @@ class Request:
     method: str
     """Row name in tables; empty for what the checkpoint says."""
     command: str
+    device: torch.device = torch.device("cpu")
+    """Of this process, as `distributed.process_group` gives it."""
 
 
 class Session:
@@ -48,23 +60,51 @@ class Session:
         Raises:
             InputError: a wrong recipe, override or checkpoint.
         """
-        self.request = request
+        self.request, self.device = request, request.device
         recipe = load_recipe(request.recipe, kind) if request.recipe else kind()
         self.recipe: Any = override(recipe, request.overrides)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.measurement = Measurement(command=request.command)
-        self.checkpoint: Checkpoint = load_checkpoint(request.checkpoint, seed=self.recipe.seed)
+        self.checkpoint: Checkpoint = load_checkpoint(
+            request.checkpoint,
+            arch=request.arch,
+            layout=request.layout,
+            branch=request.branch,
+            seed=self.recipe.seed,
+        )
 
     def result(
         self,
         *,
         task: str,
         protocol: str,
-        metrics: dict[str, float],
         data: DataSet,
+        settings: dict[str, Any],
+        predictions: Predictions | None = None,
+        metrics: dict[str, float] | None = None,
+        intervals: dict[str, list[float]] | None = None,
+        details: dict[str, Any] | None = None,
         artifacts: dict[str, str] | None = None,
     ) -> Result:
-        """The record of a number measured since the checkpoint was opened."""
+        """The record of a number measured since the checkpoint was opened.
+
+        Args:
+            settings: what moves the number, beside how images are read, which is added here.
+            predictions: written to the output folder; each of their metrics becomes an accuracy with
+                its Wilson interval.
+            metrics: others; `intervals` are theirs.
+        """
+        metrics, intervals = dict(metrics or {}), dict(intervals or {})
+        artifacts, pixels = dict(artifacts or {}), self.recipe.pixels
+        if predictions:
+            accuracies = {name: predictions.accuracy(name) for name in predictions.correct}
+            metrics = accuracies | metrics
+            intervals |= {
+                name: list(wilson(value, predictions.counted(name)))
+                for name, value in accuracies.items()
+            }
+            artifacts["predictions"] = f"predictions-{data.name}.npz"
+            if rank() == 0:
+                write_predictions(self.request.out / artifacts["predictions"], predictions)
         return self.measurement.result(
             task=task,
             protocol=protocol,
@@ -72,8 +112,12 @@ class Session:
             arch=self.checkpoint.arch.name,
             metrics=metrics,
             data=data,
-            checkpoint=self.checkpoint.info,
+            checkpoint=self.checkpoint.described_at(pixels.img_size),
             recipe=to_dict(self.recipe),
             seed=self.recipe.seed,
+            settings={"task": task, **evaluation_settings(pixels), **settings},
+            intervals=intervals,
+            details=details,
             artifacts=artifacts,
+            device_seconds=self.measurement.elapsed * world_size(),
         )

@@ -70,7 +70,11 @@ def run(request: Request) -> list[Result]:
         label="fine-tuning",
     )
     logits_MC, truth_M = run_over_folder(
-        model, test, recipe.pixels, device=session.device, num_workers=recipe.num_workers
+        lambda images: model(session.checkpoint.normalise(images)),
+        test,
+        recipe.pixels,
+        device=session.device,
+        num_workers=recipe.num_workers,
     )
     protocol = (
         f"end to end, {recipe.training.epochs} epochs, head on "
@@ -79,6 +83,7 @@ def run(request: Request) -> list[Result]:
     result = session.result(
         task="finetune",
         protocol=protocol,
+        settings={"protocol": protocol},
         metrics={"top1": top1(logits_MC, truth_M)},
         data=test.describe(),
         artifacts={"classifier": CLASSIFIER_FILE},

@@ -46,6 +46,7 @@ def run(request: Request) -> list[Result]:
         session.result(
             task="knn",
             protocol=protocol,
+            settings={"protocol": protocol},
             metrics={"top1": top1(scores_MC, features.test_labels)},
             data=features.test_folder.describe(),
         )

@@ -48,6 +48,7 @@ def run(request: Request) -> list[Result]:
         session.result(
             task="linear",
             protocol=protocol,
+            settings={"protocol": protocol},
             metrics={"top1": top1(classify(features.test), features.test_labels)},
             data=features.test_folder.describe(),
         )

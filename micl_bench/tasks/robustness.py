@@ -56,7 +56,7 @@ def run(request: Request) -> list[Result]:
         for folder in (clean, shifted):
             if folder not in logits:
                 logits[folder] = run_over_folder(
-                    model,
+                    lambda images: model(session.checkpoint.normalise(images)),
                     folder,
                     session.recipe.pixels,
                     device=session.device,
@@ -72,6 +72,7 @@ def run(request: Request) -> list[Result]:
         session.result(
             task="robustness",
             protocol=protocol,
+            settings={"protocol": protocol},
             metrics=compare(logits[clean], logits[shifted]),
             data=dataclasses.replace(shifted.describe(), name=one.title),
         )

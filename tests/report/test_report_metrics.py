@@ -8,7 +8,7 @@ from micl_bench.report.metrics import (
     headline_metrics,
     higher_is_better,
     interval,
-    wilson_interval,
+    wilson,
 )
 
 
@@ -22,23 +22,23 @@ from micl_bench.report.metrics import (
         (1, 29, 0.61, 17.18),
     ],
 )
-def test_wilson_interval_has_the_published_values(
+def test_wilson_has_the_published_values(
     successes: int, images: int, low: float, high: float
 ) -> None:
-    assert wilson_interval(100 * successes / images, images) == pytest.approx((low, high), abs=6e-3)
+    assert wilson(100 * successes / images, images) == pytest.approx((low, high), abs=6e-3)
 
 
 @pytest.mark.parametrize("percentage", [0.0, 12.5, 50.0, 99.0, 100.0])
 def test_wilson_bounds_solve_the_score_equation(percentage: float) -> None:
     images, z, share = 400, 1.959963984540054, percentage / 100
-    for bound in wilson_interval(percentage, images):
+    for bound in wilson(percentage, images):
         p = bound / 100
         assert (share - p) ** 2 == pytest.approx(z * z * p * (1 - p) / images, abs=1e-12)
 
 
 def test_only_accuracies_over_the_images_have_an_interval() -> None:
     record = result(metrics={"top1": 50.0, "clean_top1": 60.0, "mIoU": 40.0})
-    assert interval(record, "top1") == wilson_interval(50.0, 900)
+    assert interval(record, "top1") == wilson(50.0, 900)
     assert interval(record, "clean_top1") is None
     assert interval(record, "mIoU") is None
     assert interval(result(metrics={"top1": math.nan}), "top1") is None
