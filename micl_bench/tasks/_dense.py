@@ -1,12 +1,13 @@
 """What segmentation and detection share: a run of an mmengine config becomes a record."""
 
 from pathlib import Path
+from typing import Any
 
 from micl_bench.data.embedded.parts import embedded_name
 from micl_bench.errors import InputError
 from micl_bench.files import digest_listing
 from micl_bench.provenance import Measurement
-from micl_bench.record import DataSet, Result
+from micl_bench.record import DataSet, Result, visible_path
 from micl_bench.tasks._request import Request
 
 
@@ -53,13 +54,32 @@ def run_config(
         checkpoint=outcome.checkpoint,
         recipe=outcome.config,
         seed=outcome.seed,
-        settings={"task": task, "protocol": protocol, "config": outcome.config},
+        settings={
+            "task": task,
+            "head": protocol,
+            "config": what_counts(outcome.config, visible_path(request.data)),
+        },
         artifacts={
             "predictions": _relative(outcome.predictions, request.out),
             "log": _relative(outcome.log, request.out),
         },
     )
     return [result]
+
+
+# Who trains, from which draw, where, and with how many helpers: not what is computed.
+_APART = {"checkpoint", "seed", "randomness", "work_dir", "num_workers", "persistent_workers"}
+
+
+def what_counts(node: Any, data: str) -> Any:
+    """The part of a config that moves the number, with the data folder's own path taken out."""
+    if isinstance(node, dict):
+        return {key: what_counts(value, data) for key, value in node.items() if key not in _APART}
+    if isinstance(node, list):
+        return [what_counts(value, data) for value in node]
+    if isinstance(node, str) and (node == data or node.startswith(f"{data}/")):
+        return f"<data>{node[len(data) :]}"
+    return node
 
 
 def _relative(path: Path, folder: Path) -> str:
