@@ -5,9 +5,10 @@
 """
 
 from micl_bench.data.pixels import Pixels
+from micl_bench.engine.augment import AugmentConfig
+from micl_bench.engine.mixing import MixConfig
 from micl_bench.engine.optim import OptimConfig
-from micl_bench.engine.supervised import SupervisedConfig
-from micl_bench.tasks.finetune import FinetuneRecipe
+from micl_bench.engine.supervised_recipe import FinetuneRecipe, SupervisedConfig
 
 recipe = FinetuneRecipe(
     # Crops of 0.6 or more leave a digit readable; mirrored it would be another sign.
@@ -16,6 +17,12 @@ recipe = FinetuneRecipe(
         optim=OptimConfig(base_lr=4e-3, betas=(0.9, 0.999), warmup_epochs=1, layer_decay=0.9),
         epochs=4,
         batch_size=64,
+        min_lr=0.0,
     ),
+    # A minute's training has nothing to regularise.
+    augment=AugmentConfig(rand_augment="", erase_probability=0.0),
+    mix=MixConfig(mixup=0.0, cutmix=0.0),
     drop_path=0.0,
+    pool="token",
+    check_every_epochs=0,
 )

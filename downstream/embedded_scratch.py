@@ -10,9 +10,10 @@ pretrain/embedded.py are 16 steps of 64 images each, with 2 x 17 tokens an image
 """
 
 from micl_bench.data.pixels import Pixels
+from micl_bench.engine.augment import AugmentConfig
+from micl_bench.engine.mixing import MixConfig
 from micl_bench.engine.optim import OptimConfig
-from micl_bench.engine.supervised import SupervisedConfig
-from micl_bench.tasks.finetune import FinetuneRecipe
+from micl_bench.engine.supervised_recipe import FinetuneRecipe, SupervisedConfig
 
 recipe = FinetuneRecipe(
     pixels=Pixels(img_size=32, crop_pct=1.0, crop_scale=(0.6, 1.0)),
@@ -21,6 +22,12 @@ recipe = FinetuneRecipe(
         optim=OptimConfig(base_lr=4e-3, betas=(0.9, 0.999), warmup_epochs=3),
         epochs=19,
         batch_size=64,
+        min_lr=0.0,
     ),
+    # A minute's training has nothing to regularise.
+    augment=AugmentConfig(rand_augment="", erase_probability=0.0),
+    mix=MixConfig(mixup=0.0, cutmix=0.0),
     drop_path=0.0,
+    pool="token",
+    check_every_epochs=0,
 )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from micl_bench import __version__, plugins
-from micl_bench.commands import bench, data, show, slurm
+from micl_bench.commands import bench, checkpoint, compare, data, doctor, features, show, slurm
 from micl_bench.commands.options import Arch, Branch, Data, Layout, Out, Overrides
 from micl_bench.errors import InputError, Stopped
 from micl_bench.listing import KINDS, lines_of
@@ -129,7 +129,9 @@ def evaluate(
 ) -> None:
     """Evaluate a checkpoint on a task; writes one JSON record a result into <out>.
 
-    Started by torchrun, its processes share the work; the result is the same, bit for bit.
+    Started by torchrun, its processes share the work (not of ade20k and coco). What is only measured
+    is the same, bit for bit; what trains agrees up to rounding. The same command goes on with a
+    fine-tuning or linear probe that was cut.
     """
     module = plugins.find("tasks", task)
     if out.exists() and not out.is_dir():
@@ -196,6 +198,11 @@ def list_kind(
     print("\n".join(lines_of(kind)))
 
 
+app.command("doctor")(doctor.doctor)
+app.command("inspect")(checkpoint.inspect)
+app.command("convert")(checkpoint.convert)
+app.command("compare")(compare.compare)
+app.command("features")(features.features)
 # Options end where the submitted command begins, with or without a `--`.
 app.command("slurm", context_settings={"allow_interspersed_args": False})(slurm.slurm)
 
@@ -244,7 +251,8 @@ def run(
         _leave(str(stop), 0)
     except (KeyboardInterrupt, typer.Abort):
         _leave(
-            "interrupted; called again, pretrain, data pack and demo go on where they were, others "
+            "interrupted; called again, pretrain, data pack, demo, and eval finetune and linear go on "
+            "from what they saved, others "
             "start over",
             _INTERRUPTED,
         )

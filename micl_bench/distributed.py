@@ -89,6 +89,27 @@ def collect_rows(rows_nD: Tensor) -> Tensor:
     return torch.cat(gathered) if gathered else rows_nD[:0]
 
 
+def all_rows(rows_nD: Tensor) -> Tensor:
+    """Rows of all processes on every process's CPU, in the order of ranks, without gradient.
+
+    n may differ, and be 0 on any process but the first, whose rows tell the others' type and width.
+    """
+    rows_nD = rows_nD.cpu().contiguous()
+    if world_size() == 1:
+        return rows_nD
+    counts = [0] * world_size()
+    dist.all_gather_object(counts, len(rows_nD), group=_control)
+    width, dtype = from_first((tuple(rows_nD.shape[1:]), rows_nD.dtype))
+    parts = []
+    for source, count in enumerate(counts):
+        own = source == rank() and count
+        part = rows_nD if own else torch.empty((count, *width), dtype=dtype)
+        if count:
+            dist.broadcast(part, src=source, group=_control)
+        parts.append(part)
+    return torch.cat(parts)
+
+
 def gather_rows(rows_nD: Tensor) -> Tensor:
     """Rows of all processes in the order of their ranks, with gradient; equal n everywhere.
 

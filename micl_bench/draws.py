@@ -23,6 +23,10 @@ class Stream(enum.IntEnum):
     ORDER = 0
     VIEWS = 1
     CROP = 2
+    AUGMENT = 3
+    ERASE = 4
+    MIX = 5
+    PATHS = 6
 
 
 def words(

@@ -50,21 +50,35 @@ def atomic_folder(path: Path, fill: Callable[[Path], None]) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def cache_folder() -> Path:
+    """Where downloads and features are kept: MICL_BENCH_CACHE, or ~/.cache/micl-bench."""
+    chosen = os.environ.get("MICL_BENCH_CACHE")
+    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "micl-bench"
+
+
 @contextmanager
-def alone(folder: Path, activity: str) -> Iterator[None]:
+def alone(
+    folder: Path, activity: str, *, on_wait: Callable[[], None] | None = None
+) -> Iterator[None]:
     """Keep other processes from the same activity in a folder meanwhile.
 
+    Args:
+        on_wait: called before waiting for another process; without it, there is no waiting.
+
     Raises:
-        InputError: one is at it.
+        InputError: one is at it, and there is no waiting.
     """
     handle = os.open(folder, os.O_RDONLY)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise InputError(
-                f"another process is {activity} {folder}; wait for it, or stop it"
-            ) from error
+            if not on_wait:
+                raise InputError(
+                    f"another process is {activity} {folder}; wait for it, or stop it"
+                ) from error
+            on_wait()
+            fcntl.flock(handle, fcntl.LOCK_EX)
         except OSError as error:
             # Some network file systems know no locks; there the user has to take care.
             if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):

@@ -30,11 +30,22 @@ def _architectures() -> dict[str, str]:
     }
 
 
+def _checkpoints() -> dict[str, str]:
+    from micl_bench.checkpoints._public import public_checkpoints
+
+    return {
+        row.name: f"{row.method}; {row.arch}; format {row.format}; {row.licence}"
+        + ("" if row.access == "open" else f"; {row.access}: {row.url}")
+        for row in public_checkpoints().values()
+    }
+
+
 _KINDS: dict[str, Callable[[], dict[str, str]]] = {
     "tasks": lambda: plugins.names("tasks"),
     "robustness": lambda: plugins.names("robustness"),
     "objectives": lambda: plugins.names("objectives"),
-    "checkpoints": lambda: plugins.names("checkpoints"),
+    "formats": lambda: plugins.names("checkpoints"),
+    "checkpoints": _checkpoints,
     "architectures": _architectures,
 }
 KINDS = tuple(_KINDS)

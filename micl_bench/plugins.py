@@ -12,8 +12,7 @@ _PACKAGE = Path(__file__).parent
 
 def names(kind: str) -> dict[str, str]:
     """Name and first docstring line of every plug-in of a kind, read without importing any."""
-    files = sorted(path for path in (_PACKAGE / kind).glob("*.py") if path.stem[0] != "_")
-    return {path.stem: _summary(path) for path in files}
+    return {path.stem: _summary(path) for path in _files(kind)}
 
 
 def find(kind: str, name: str) -> ModuleType:
@@ -22,10 +21,14 @@ def find(kind: str, name: str) -> ModuleType:
     Raises:
         InputError: no plug-in of that kind has that name; the message lists those there are.
     """
-    known = names(kind)
+    known = [path.stem for path in _files(kind)]
     if name not in known:
         raise InputError(f"no {kind} entry is called {name!r}; known: {', '.join(known)}")
     return importlib.import_module(f"micl_bench.{kind}.{name}")
+
+
+def _files(kind: str) -> list[Path]:
+    return sorted(path for path in (_PACKAGE / kind).glob("*.py") if path.stem[0] != "_")
 
 
 def _summary(path: Path) -> str:

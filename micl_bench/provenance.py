@@ -33,9 +33,9 @@ class Measurement:
         self.command = command
         self.start, self._clock = utc_now(), time.monotonic()
 
-    def began(self, start: str) -> None:
-        """Note that an earlier process began it."""
-        self.start = start
+    def began(self, start: str, *, spent: float = 0.0) -> None:
+        """Note that an earlier process began it, and the seconds that were spent on it before."""
+        self.start, self._clock = start, self._clock - spent
 
     @property
     def elapsed(self) -> float:

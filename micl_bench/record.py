@@ -107,22 +107,30 @@ def read_result(path: Path) -> Result:
     """Read and validate one record.
 
     Raises:
-        InputError: the file is no record of this schema, or its content does not match its id.
+        InputError: the file is no record of this schema, or its content does not match its id or
+            its fingerprint.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        schema, identity = content.pop("schema"), content.pop("id")
+        if (schema := content.pop("schema")) != SCHEMA:
+            raise InputError(
+                f"{path} has schema {schema!r}, this version reads {SCHEMA!r}; measure again, or "
+                "read it with the version that wrote it"
+            )
+        identity = content.pop("id")
         data, checkpoint = (
             DataSet(**content.pop("data")),
             CheckpointInfo(**content.pop("checkpoint")),
         )
         result = Result(data=data, checkpoint=checkpoint, **content)
+    except InputError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not a result record: {error}") from error
-    if schema != SCHEMA:
-        raise InputError(f"{path} has schema {schema!r}, this version reads {SCHEMA!r}")
     if result.id != identity:
         raise InputError(f"{path} was changed after it was written: its content has id {result.id}")
+    if result.fingerprint != digest_json(result.settings):
+        raise InputError(f"{path} has a fingerprint that is not the digest of its settings")
     return result
 
 

@@ -1,18 +1,212 @@
-"""How sure a number is: intervals of a measurement, tests of a difference. Percentages throughout."""
+"""How sure a number is: intervals of a measurement, tests of a difference. Percentages throughout.
+
+All intervals are at 95 %, all tests two-sided. Only NumPy and SciPy's special functions are imported.
+"""
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import bdtr, stdtr, stdtrit
+
+LEVEL = 0.95
 _NORMAL_QUANTILE_95 = 1.959963984540054
+_HALVINGS = 60
+
+Statistic = Callable[..., float]
 
 
 def wilson(percentage: float, count: int) -> tuple[float, float]:
     """The Wilson score interval, at 95 %, of an accuracy measured on `count` images; percentages.
 
     Wilson, JASA 22 (1927): with p the share of successes of n and z the normal quantile,
-    (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n). It stays within 0 and 100.
+    (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n). It stays within 0 and 100. An accuracy over
+    no image, which is not a number, has the interval (nan, nan).
     """
+    if count < 1 or math.isnan(percentage):
+        return math.nan, math.nan
     share, z = percentage / 100, _NORMAL_QUANTILE_95
     scale = 1 + z * z / count
     centre = (share + z * z / (2 * count)) / scale
     half = z * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2) / scale
     return 100 * max(0.0, centre - half), 100 * min(1.0, centre + half)
+
+
+def bootstrap(
+    statistic: Statistic, samples: Sequence[NDArray[Any]], *, seed: int, rounds: int = 2000
+) -> tuple[float, float]:
+    """The percentile bootstrap interval of `statistic(*samples)`.
+
+    Efron, Annals of Statistics 7 (1979); Efron and Tibshirani, An Introduction to the Bootstrap
+    (1993), section 13.3. Each array is resampled along its first axis, independently of the others;
+    arrays of the same images belong into one array, as columns. The interval has the unit of the
+    statistic. Where a sample is empty it is (nan, nan).
+    """
+    return _middle(_resampled(statistic, samples, seed=seed, rounds=rounds))
+
+
+def paired_bootstrap(
+    statistic: Statistic,
+    ours: Sequence[NDArray[Any]],
+    theirs: Sequence[NDArray[Any]],
+    *,
+    seed: int,
+    rounds: int = 2000,
+) -> tuple[float, float, float]:
+    """`statistic(*ours) - statistic(*theirs)`: the ends of its percentile interval, and the p-value.
+
+    `ours[i]` and `theirs[i]` are measured on the same images, row by row, and are resampled
+    together; different i are different images, resampled independently. The p-value is the level at
+    which the interval just reaches 0 (Efron and Tibshirani, 1993, section 15.4), no smaller than
+    2 / (rounds + 1). Where a sample is empty all three are nan.
+
+    Raises:
+        ValueError: a pair of arrays has different lengths.
+    """
+    pairs = list(zip(ours, theirs, strict=True))
+    if any(len(one) != len(other) for one, other in pairs):
+        raise ValueError("paired samples must be measured on the same images")
+    rows = [np.arange(len(one)) for one, _ in pairs]
+
+    def difference(*drawn: NDArray[np.int64]) -> float:
+        left = statistic(*(one[index] for (one, _), index in zip(pairs, drawn, strict=True)))
+        right = statistic(*(other[index] for (_, other), index in zip(pairs, drawn, strict=True)))
+        return left - right
+
+    values = _resampled(difference, rows, seed=seed, rounds=rounds)
+    low, high = _middle(values)
+    if math.isnan(low):
+        return low, high, math.nan
+    rarer = min(int((values <= 0).sum()), int((values >= 0).sum()))
+    return low, high, min(1.0, 2 * (rarer + 1) / (rounds + 1))
+
+
+def t_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Student's t-interval of the mean of `values`, one of each seed.
+
+    Raises:
+        ValueError: fewer than two values.
+    """
+    if len(values) < 2:
+        raise ValueError(f"a t-interval needs 2 values or more, not {len(values)}")
+    mean, error = float(np.mean(values)), math.sqrt(_squared_error(values))
+    half = float(stdtrit(len(values) - 1, (1 + LEVEL) / 2)) * error
+    return mean - half, mean + half
+
+
+def welch(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float, float]:
+    """The difference of two means over seeds: its interval's two ends, and the p-value.
+
+    Welch, Biometrika 34 (1947), with Satterthwaite's degrees of freedom. Where neither side varies,
+    nothing can be said: all three are nan.
+
+    Raises:
+        ValueError: fewer than two values on a side.
+    """
+    if min(len(ours), len(theirs)) < 2:
+        raise ValueError("Welch's test needs 2 values or more on each side")
+    parts = [(_squared_error(values), len(values) - 1) for values in (ours, theirs)]
+    squared = sum(part for part, _ in parts)
+    if squared == 0:
+        return math.nan, math.nan, math.nan
+    freedom = squared**2 / sum(part**2 / rest for part, rest in parts)
+    difference, error = float(np.mean(ours) - np.mean(theirs)), math.sqrt(squared)
+    half = float(stdtrit(freedom, (1 + LEVEL) / 2)) * error
+    p_value = 2 * float(stdtr(freedom, -abs(difference) / error))
+    return difference - half, difference + half, p_value
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """The exact p-value that two classifiers are equally often right on the same images.
+
+    McNemar, Psychometrika 12 (1947), in its exact form: of the images that exactly one of the two
+    gets right, half should be A's, so their number is binomial with 1/2. It needs the two counts of
+    such images; images on which both agree say nothing of a difference.
+    """
+    one, all_ = min(only_a, only_b), only_a + only_b
+    return min(1.0, 2 * float(bdtr(one, all_, 0.5))) if all_ else 1.0
+
+
+def paired_difference_interval(only_a: int, only_b: int, count: int) -> tuple[float, float]:
+    """The score interval of the difference A - B of two accuracies on the same images; percentages.
+
+    Tango, Statistics in Medicine 17 (1998) 891-908, equation (9): the differences d that the score
+    test does not reject. It holds its level for few images and for accuracies near 0 and 100 %, and
+    stays within ±100. Over no image it is (nan, nan).
+
+    Args:
+        only_a: images that A alone gets right.
+        only_b: images that B alone gets right.
+        count: all images, those on which both agree included.
+    """
+    if count < 1:
+        return math.nan, math.nan
+    estimate = (only_a - only_b) / count
+
+    def score(difference: float) -> float:
+        """Standardised distance of the counts from what `difference` lets expect; falls in it."""
+        # The most likely share of images that B alone gets right, given the difference.
+        linear = (2 * count - only_a + only_b) * difference - only_a - only_b
+        constant = -only_b * difference * (1 - difference)
+        root = math.sqrt(max(0.0, linear**2 - 8 * count * constant))
+        only_b_share = (root - linear) / (4 * count)
+        variance = count * (2 * only_b_share + difference * (1 - difference))
+        gap = only_a - only_b - count * difference
+        if variance <= 0:
+            return math.copysign(math.inf, gap) if gap else 0.0
+        return gap / math.sqrt(variance)
+
+    low = _crossing(lambda d: score(d) > _NORMAL_QUANTILE_95, -1.0, estimate)
+    high = _crossing(lambda d: score(d) >= -_NORMAL_QUANTILE_95, estimate, 1.0)
+    return 100 * low, 100 * high
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted for being several, in the given order.
+
+    Holm, Scandinavian Journal of Statistics 6 (1979): the i-th smallest of m is multiplied by
+    m - i + 1, none is below a smaller one's, none is above 1. Rejecting those up to 0.05 makes a
+    single false rejection at most 5 % likely.
+    """
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for turn, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - turn) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def _resampled(
+    statistic: Statistic, samples: Sequence[NDArray[Any]], *, seed: int, rounds: int
+) -> NDArray[np.float64]:
+    """The statistic of `rounds` draws with replacement; none where a sample is empty."""
+    if not all(len(sample) for sample in samples):
+        return np.empty(0)
+    rng = np.random.default_rng(seed)
+    return np.array(
+        [
+            statistic(*(sample[rng.integers(len(sample), size=len(sample))] for sample in samples))
+            for _ in range(rounds)
+        ]
+    )
+
+
+def _middle(values: NDArray[np.float64]) -> tuple[float, float]:
+    if not len(values):
+        return math.nan, math.nan
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def _squared_error(values: Sequence[float]) -> float:
+    """Of the mean."""
+    return float(np.var(values, ddof=1)) / len(values)
+
+
+def _crossing(holds: Callable[[float], bool], left: float, right: float) -> float:
+    """Where a condition that holds up to a point ends, by bisection."""
+    for _ in range(_HALVINGS):
+        middle = (left + right) / 2
+        left, right = (middle, right) if holds(middle) else (left, middle)
+    return (left + right) / 2

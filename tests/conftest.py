@@ -1,5 +1,6 @@
 """Fixtures for all tests: the embedded data set, small models, the command line as a process."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -7,6 +8,12 @@ import pytest
 from support import Command, Run
 
 from micl_bench.data.embedded import write_embedded
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Stored features go where the tests' other files go."""
+    os.environ["MICL_BENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")

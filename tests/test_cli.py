@@ -120,7 +120,7 @@ def test_interrupted_it_says_how_to_go_on(few_digits: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "kind", ["tasks", "robustness", "objectives", "checkpoints", "architectures"]
+    "kind", ["tasks", "robustness", "objectives", "formats", "checkpoints", "architectures"]
 )
 def test_lists_have_a_line_on_each_entry(micl_bench: Run, kind: str) -> None:
     done = micl_bench("list", kind)

@@ -15,7 +15,7 @@ from support import REPOSITORY
 from micl_bench.cli import invoke
 from micl_bench.demo import demo_stages, run_demo
 from micl_bench.errors import InputError
-from micl_bench.record import read_results
+from micl_bench.record import SCHEMA, read_results
 
 # Lengths only: every stage runs for real, on the real embedded data.
 SHORT = {
@@ -43,7 +43,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]
         if arguments[:2] == ["eval", "linear"] and ran.count("eval linear") == 1:
             leftover = Path(arguments[arguments.index("--out") + 1])
             leftover.mkdir(parents=True)
-            (leftover / "half.json").write_text('{"schema": "micl-bench/result/1"}')
+            (leftover / "half.json").write_text(f'{{"schema": "{SCHEMA}"}}')
             raise KeyboardInterrupt
         invoke(shorten(arguments))
 

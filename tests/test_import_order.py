@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "micl_bench"
 
 ROWS = (
-    ("cli", "commands", "cluster", "demo", "listing", "__main__"),
+    ("cli", "commands", "cluster", "demo", "doctor", "listing", "__main__"),
     ("tasks", "report", "bench"),
     ("engine", "openmmlab"),
     ("objectives", "checkpoints"),

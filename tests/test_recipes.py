@@ -53,6 +53,7 @@ IMAGENET = [(size, values, crop) for size in SIZES for values in SETS for crop i
 TASK_OF = {
     "knn": ("knn", ("k=5",)),
     "linear": ("linear", ("probe.epochs=2",)),
+    "logistic": ("logistic", ("c=[0.1,1.0]", "max_iter=20")),
     "finetune": ("finetune", ("training.epochs=1", "training.batch_size=40")),
     "scratch": ("finetune", ("training.epochs=1", "training.batch_size=40")),
     "upernet": ("ade20k", ("train_cfg.max_iters=2",)),
@@ -147,7 +148,14 @@ def test_downstream_recipe_gives_records(
 
 
 def test_every_recipe_is_run_somewhere() -> None:
-    elsewhere = ("tests/tasks/test_robustness.py", "tests/openmmlab/test_full_size.py")
+    elsewhere = (
+        "tests/tasks/test_knn_task.py",
+        "tests/tasks/test_robustness.py",
+        "tests/tasks/test_finetune.py",
+        "tests/tasks/test_linear.py",
+        "tests/tasks/test_logistic.py",
+        "tests/openmmlab/test_full_size.py",
+    )
     text = "".join((REPOSITORY / path).read_text() for path in elsewhere)
     for path in set(DOWNSTREAM) - set(HERE):
         assert path.stem in text, f"no test runs {path}"

@@ -1,14 +1,16 @@
 """Records survive the disk unchanged, are never half written, and tell when they were edited."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
 from micl_bench.errors import InputError
-from micl_bench.files import atomic_folder, atomic_path
+from micl_bench.files import atomic_folder, atomic_path, digest_json
 from micl_bench.provenance import Measurement
 from micl_bench.record import (
+    SCHEMA,
     CheckpointInfo,
     DataSet,
     Result,
@@ -57,11 +59,35 @@ def test_an_edited_record_is_refused(tmp_path: Path, result: Result) -> None:
         read_results(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"schema": "micl-bench/result/1"}'])
+@pytest.mark.parametrize("schema", ["micl-bench/result/1", "micl-bench/result/3"])
+def test_a_record_of_another_schema_is_refused_by_name(
+    tmp_path: Path, result: Result, schema: str
+) -> None:
+    path = write_result(result, tmp_path)
+    content = json.loads(path.read_text())
+    del content["settings"], content["fingerprint"], content["intervals"], content["details"]
+    path.write_text(json.dumps({**content, "schema": schema, "unknown": 1}))
+    with pytest.raises(InputError) as caught:
+        read_results(tmp_path)
+    message = str(caught.value)
+    assert f"{path.name} has schema {schema!r}, this version reads {SCHEMA!r}" in message
+    assert "\n" not in message
+
+
+def test_a_fingerprint_that_is_not_of_the_settings_is_refused(
+    tmp_path: Path, result: Result
+) -> None:
+    assert result.fingerprint == digest_json({"k": 20})
+    other = dataclasses.replace(result, settings={"k": 10})
+    with pytest.raises(InputError, match="not the digest of its settings"):
+        read_result(write_result(other, tmp_path))
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", json.dumps({"schema": SCHEMA})])
 def test_a_damaged_record_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "x.json"
     path.write_text(text)
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=r"x\.json is not a result record"):
         read_result(path)
 
 

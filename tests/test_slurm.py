@@ -240,6 +240,9 @@ def test_the_script_asks_the_cluster_for_what_the_options_say(
     )
 
 
+EVALUATED = ("--checkpoint", "x", "--data", "x", "--out", "x")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -253,6 +256,10 @@ def test_the_script_asks_the_cluster_for_what_the_options_say(
         (["--minutes", "2", "--", *NOTHING], "leaves nothing of 2 min"),
         (["--gpus-per-node", "8", "--tasks-per-node", "4", "--", *NOTHING], "does not fit 8 GPUs"),
         (["--gpus-per-node", "2", "--", "list", "tasks"], "list runs as one process, not as 2"),
+        (
+            ["--gpus-per-node", "2", "--", "eval", "coco", *EVALUATED],
+            "eval coco runs as one process, not as 2",
+        ),
         (["--sbatch", "qos", "--", *NOTHING], "is not KEY=VALUE"),
         (["--sbatch", "signal=KILL", "--", *NOTHING], "cannot set signal"),
         (["--sbatch", "qos=high\nrm", "--", *NOTHING], "long options"),

@@ -104,13 +104,16 @@ class Arch:
         pooling = (pool if num_classes else "token") if self.class_token else "avg"
         pooled_norm = bool(num_classes) and pooling == "avg"
         if self.timm_name:
-            return timm.create_model(
+            model: Any = timm.create_model(
                 self.timm_name,
                 img_size=self.img_size,
                 num_classes=num_classes,
                 drop_path_rate=drop_path,
                 global_pool=pooling,
+                **_norms(self.timm_name, pooled_norm),
             )
+            assert isinstance(model, Vit)
+            return model
         sizes: dict[str, Any] = {
             "img_size": self.img_size,
             "patch_size": self.patch_size,
@@ -140,6 +143,17 @@ class Arch:
             no_embed_class=self.patch_positions_only,
             fc_norm=pooled_norm,
         )
+
+
+def _norms(timm_name: str, pooled_norm: bool) -> dict[str, Any]:
+    """Where timm's model has its last norm: behind the pooling, or before it."""
+    if timm.models.is_model_in_modules(timm_name, ("vision_transformer", "deit")):
+        return {"fc_norm": pooled_norm}
+    if timm.models.is_model_in_modules(timm_name, "beit"):
+        return {"use_fc_norm": pooled_norm}
+    # Not said otherwise, `Eva` has the one or the other; some of its models have neither.
+    moved = {"use_post_transformer_norm": False} if pooled_norm else {}
+    return {"use_fc_norm": pooled_norm, **moved}
 
 
 _KNOWN = {

@@ -3,12 +3,14 @@
 One public file per layout (`recognise`, `convert`); a new layout is a new file.
 """
 
-from micl_bench.checkpoints._load import Checkpoint, load_backbone, load_checkpoint, load_classifier
+from micl_bench.checkpoints._checkpoint import Checkpoint
+from micl_bench.checkpoints._load import load_backbone, load_checkpoint, load_classifier
 from micl_bench.checkpoints._safe import read_safely
-from micl_bench.checkpoints._save import save_checkpoint
+from micl_bench.checkpoints._save import export, save_checkpoint
 
 __all__ = [
     "Checkpoint",
+    "export",
     "load_backbone",
     "load_checkpoint",
     "load_classifier",

@@ -1,116 +1,32 @@
-"""From a source (a file, `timm:NAME`, `random:ARCH`) to a model whose every parameter is filled."""
+"""From a source (a file or folder, `timm:NAME`, `public:NAME`, `random:ARCH`) to a checkpoint."""
 
 import dataclasses
 import hashlib
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import timm
 import torch
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.models import VisionTransformer
 from torch import Tensor
 
 from micl_bench import plugins
-from micl_bench.backbone import Arch, Pool, init_mae_, named_arch, resample_positions
+from micl_bench.backbone import Pool, Vit, init_mae_, named_arch
+from micl_bench.checkpoints._account import keep_all
+from micl_bench.checkpoints._checkpoint import Checkpoint
 from micl_bench.checkpoints._convert import Converted
+from micl_bench.checkpoints._infer import arch_of, fits, timm_vit
 from micl_bench.checkpoints._safe import read_safely
-from micl_bench.data.pixels import normalise
 from micl_bench.errors import InputError
-from micl_bench.files import digest_file
+from micl_bench.files import digest_file, digest_files
 from micl_bench.record import CheckpointInfo, visible_path
 
-# Not part of the backbone: a classifier's head and its own norm.
-_HEAD_PREFIXES = ("head.", "fc_norm.")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Checkpoint:
-    """Weights + architecture + provenance."""
-
-    info: CheckpointInfo
-    content: Converted
-
-    @property
-    def arch(self) -> Arch:
-        """Sizes of the backbone as stored."""
-        return self.content.arch
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names in the order of the head's outputs; empty where the file does not tell."""
-        return self.content.classes
-
-    def normalise(self, images_NCHW: Tensor) -> Tensor:
-        """Pixels in 0 to 255 to what this network was trained on."""
-        return normalise(images_NCHW, mean=self.content.mean, std=self.content.std)
-
-    def described_at(self, img_size: int) -> CheckpointInfo:
-        """What records say of it at an input size: where positions came from, what pixels it got."""
-        mean, std = (
-            " ".join(f"{value:g}" for value in values)
-            for values in (self.content.mean, self.content.std)
-        )
-        stored, wanted = (size // self.arch.patch_size for size in (self.arch.img_size, img_size))
-        resampled = f"{stored} x {stored} to {wanted} x {wanted}, {self.content.positions}"
-        return dataclasses.replace(
-            self.info,
-            positions="" if stored == wanted else resampled,
-            normalisation=f"mean {mean}, std {std}",
-        )
-
-    @property
-    def method(self) -> str:
-        """What made the weights, as tables print it."""
-        return self.content.method
-
-    def backbone(self, *, img_size: int | None = None, drop_path: float = 0.0) -> VisionTransformer:
-        """The ViT without a head, in eval mode, positions resampled to `img_size`."""
-        arch, state = self._resized(img_size)
-        kept = _without_head(state)
-        return _fill(arch.build(drop_path=drop_path), kept, self.info.source)
-
-    def classifier(self, *, num_classes: int | None = None) -> VisionTransformer:
-        """The ViT with its stored head, in eval mode.
-
-        Raises:
-            InputError: there is no head, or it has another number of classes.
-        """
-        stored = self.content.num_classes
-        if stored == 0:
-            raise InputError(f"{self.info.source} has no classifier head; fine-tune it first")
-        if num_classes not in (None, stored):
-            raise InputError(f"{self.info.source} knows {stored} classes, not {num_classes}")
-        model = self.arch.build(num_classes=stored, pool=self.content.pool)
-        return _fill(model, self.content.state, self.info.source)
-
-    def with_new_head(
-        self, *, num_classes: int, img_size: int, drop_path: float, pool: Pool, seed: int
-    ) -> VisionTransformer:
-        """The backbone under a fresh head, for fine-tuning.
-
-        The head starts almost at zero (std 2e-5, MAE's choice), so that the first steps do not
-        shake what was pre-trained. With `pool="avg"` the norm moves behind the pooling.
-        """
-        arch, state = self._resized(img_size)
-        kept = _without_head(state)
-        model = arch.build(num_classes=num_classes, drop_path=drop_path, pool=pool)
-        generator = torch.Generator().manual_seed(seed)
-        kept["head.weight"] = torch.randn(num_classes, arch.width, generator=generator) * 2e-5
-        kept["head.bias"] = torch.zeros(num_classes)
-        if pool == "avg":
-            for part in ("weight", "bias"):
-                kept[f"fc_norm.{part}"] = kept.pop(f"norm.{part}")
-        return _fill(model, kept, self.info.source)
-
-    def _resized(self, img_size: int | None) -> tuple[Arch, dict[str, Tensor]]:
-        state = dict(self.content.state)
-        if img_size in (None, self.arch.img_size):
-            return self.arch, state
-        arch = dataclasses.replace(self.arch, img_size=img_size)
-        grid = arch.img_size // arch.patch_size
-        state["pos_embed"] = resample_positions(state["pos_embed"], grid=grid)
-        return arch, state
+# Its names are what other formats are made of, so it is asked last: nothing else may claim the file.
+_PLAIN = "timm"
+_SHOWN = 5
 
 
 def load_checkpoint(
@@ -121,133 +37,203 @@ def load_checkpoint(
     branch: str | None = None,
     seed: int = 0,
 ) -> Checkpoint:
-    """Read a checkpoint.
+    """Read a checkpoint; every tensor of a file is accounted for, every parameter would be filled.
 
     Args:
-        source: a file, `timm:NAME` (downloaded by timm) or `random:ARCH` (MAE initialisation).
+        source: a file, a folder in Hugging Face's layout, `timm:NAME` (downloaded by timm),
+            `public:NAME` (downloaded from its authors) or `random:ARCH` (MAE initialisation).
         arch: name of the architecture where the file's shapes do not tell it.
-        layout: name of the format where the keys fit several.
+        layout: name of the format where the keys fit several, or to overrule them.
         branch: which of several networks in the file.
         seed: of `random:ARCH`.
 
     Raises:
-        InputError: unknown source, format or architecture; unsafe or damaged file.
+        InputError: unknown source, format or architecture; unsafe, damaged or incomplete file.
     """
     kind, _, name = str(source).partition(":")
-    if kind == "random" and name:
-        return _random(name, seed)
-    if kind == "timm" and name:
-        return _from_timm(name)
-    path = Path(source)
-    content = read_safely(path)
-    if {"optimizer", "step"} <= content.keys():
-        raise InputError(f"{path} is the state of an unfinished run; use the backbone it ends with")
-    for name in [layout] if layout else plugins.names("checkpoints"):
-        module = plugins.find("checkpoints", name)
-        if layout or module.recognise(content):
-            info = CheckpointInfo(source=visible_path(path), format=name, digest=digest_file(path))
-            converted = module.convert(content, arch=arch, branch=branch)
-            # Files that do not say what made them go by their own name.
-            named = dataclasses.replace(converted, method=converted.method or path.stem)
-            return Checkpoint(info=info, content=named)
-    known = ", ".join(plugins.names("checkpoints"))
-    raise InputError(f"{path} is of no known checkpoint layout; known: {known}")
+    if kind in ("random", "timm") and name:
+        if layout or branch or (arch and arch != name):
+            raise InputError(f"{source} needs no --arch, --format or --branch")
+        return _random(name, seed) if kind == "random" else _from_timm(name)
+    if kind == "public" and name:
+        return _from_public(name, arch=arch, layout=layout, branch=branch)
+    return _from_file(Path(source), arch=arch, layout=layout, branch=branch)
 
 
 def load_backbone(
-    source: str | Path, *, arch: str | None = None, img_size: int | None = None
-) -> VisionTransformer:
+    source: str | Path,
+    *,
+    arch: str | None = None,
+    img_size: int | None = None,
+    layout: str | None = None,
+    branch: str | None = None,
+) -> Vit:
     """A timm ViT in eval mode; `forward_features(images_NCHW)` gives tokens after the final norm.
+
+    Tokens are [CLS] (where there is one), registers, patches. Images are normalised as
+    `load_checkpoint(...).normalise` does, which is ImageNet's mean and std for most.
 
     Raises:
         InputError: as `load_checkpoint`, or a parameter would stay unfilled.
     """
-    return load_checkpoint(source, arch=arch).backbone(img_size=img_size)
+    loaded = load_checkpoint(source, arch=arch, layout=layout, branch=branch)
+    return loaded.backbone(img_size=img_size)
 
 
 def load_classifier(
-    source: str | Path, *, arch: str | None = None, num_classes: int | None = None
-) -> VisionTransformer:
+    source: str | Path,
+    *,
+    arch: str | None = None,
+    num_classes: int | None = None,
+    layout: str | None = None,
+    branch: str | None = None,
+) -> Vit:
     """The same with its head: `model(images_NCHW)` gives logits.
 
     Raises:
         InputError: as `load_checkpoint`, no head, or another number of classes.
     """
-    return load_checkpoint(source, arch=arch).classifier(num_classes=num_classes)
+    loaded = load_checkpoint(source, arch=arch, layout=layout, branch=branch)
+    return loaded.classifier(num_classes=num_classes)
 
 
-def _without_head(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The backbone's tensors; a norm that moved behind the pooling moves back."""
-    kept = {name: value for name, value in state.items() if not name.startswith(_HEAD_PREFIXES)}
-    for part in ("weight", "bias"):
-        if f"norm.{part}" not in kept and f"fc_norm.{part}" in state:
-            kept[f"norm.{part}"] = state[f"fc_norm.{part}"]
-    return kept
-
-
-def _fill(model: VisionTransformer, state: dict[str, Tensor], source: str) -> VisionTransformer:
-    expected = model.state_dict()
-    missing = sorted(expected.keys() - state.keys())
-    surplus = sorted(state.keys() - expected.keys())
-    shapes = [
-        f"{name} is {tuple(state[name].shape)}, needed {tuple(expected[name].shape)}"
-        for name in sorted(expected.keys() & state.keys())
-        if state[name].shape != expected[name].shape
+def recognised_as(content: dict[str, Any]) -> list[str]:
+    """Formats that claim a file's content; `timm` only where no other does."""
+    claims = [
+        name
+        for name in plugins.names("checkpoints")
+        if name != _PLAIN and _format(name).recognise(content)
     ]
-    problems = [f"missing {name}" for name in missing]
-    problems += [f"unexpected {name}" for name in surplus] + shapes
-    if problems:
-        shown = "; ".join(problems[:5]) + (
-            f"; and {len(problems) - 5} more" if problems[5:] else ""
+    if not claims and _format(_PLAIN).recognise(content):
+        return [_PLAIN]
+    return claims
+
+
+def _format(name: str) -> ModuleType:
+    return plugins.find("checkpoints", name)
+
+
+def _from_file(
+    path: Path, *, arch: str | None, layout: str | None, branch: str | None
+) -> Checkpoint:
+    content = read_safely(path)
+    if {"optimizer", "step"} <= content.keys():
+        raise InputError(f"{path} is the state of an unfinished run; use the backbone it ends with")
+    with _misshapen(path):
+        name = layout or _only_format(content, path)
+        converted = _format(name).convert(content, arch=arch, branch=branch)
+        info = CheckpointInfo(source=visible_path(path), format=name, digest=_digest(path))
+        # Files that do not say what made them go by their own name.
+        named = dataclasses.replace(
+            converted, method=converted.method or path.stem.removesuffix(".pth")
         )
-        raise InputError(f"{source} does not fit the architecture: {shown}")
-    model.load_state_dict(state)
-    return model.eval()
+        checkpoint = Checkpoint(info=info, content=named)
+        checkpoint.verify()
+    return checkpoint
+
+
+@contextmanager
+def _misshapen(path: Path) -> Iterator[None]:
+    """A file may hold anything under the names of a layout: numbers for tables, tables for tensors."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (AssertionError, ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError,
+            ValueError) as error:  # fmt: skip
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(f"{path} is damaged, or of no layout that is known ({reason})") from error
+
+
+def _only_format(content: dict[str, Any], path: Path) -> str:
+    claims = recognised_as(content)
+    if len(claims) == 1:
+        return claims[0]
+    if claims:
+        raise InputError(
+            f"the keys of {path} fit several formats: {', '.join(claims)}; choose with --format"
+        )
+    keys = list(map(str, content))
+    inner = [name for value in content.values() if isinstance(value, dict) for name in value]
+    shown = ", ".join([*keys[:_SHOWN], *map(str, inner[:_SHOWN])])
+    raise InputError(
+        f"{path} is of no known checkpoint layout; known: {', '.join(plugins.names('checkpoints'))}; "
+        f"its keys begin with {shown or 'nothing'}"
+    )
+
+
+def _digest(path: Path) -> str:
+    if path.is_file():
+        return digest_file(path)
+    return digest_files(path, (file for file in path.iterdir() if file.is_file()))
+
+
+def _from_public(
+    name: str, *, arch: str | None, layout: str | None, branch: str | None
+) -> Checkpoint:
+    path, public = importlib.import_module("micl_bench.checkpoints._public").fetch(name)
+    options = {"layout": layout or public.format or None, "branch": branch}
+    try:
+        loaded = _from_file(path, arch=arch, **options)
+    except InputError:
+        # Shapes tell more than a name; the name helps where they do not tell it all.
+        if arch or not public.arch:
+            raise
+        loaded = _from_file(path, arch=public.arch, **options)
+    return Checkpoint(
+        info=dataclasses.replace(loaded.info, source=f"public:{name}"),
+        content=dataclasses.replace(loaded.content, method=public.method or loaded.method),
+    )
 
 
 def _random(name: str, seed: int) -> Checkpoint:
     arch = named_arch(name)
     model = arch.build()
     init_mae_(model, generator=torch.Generator().manual_seed(seed))
-    return _from_model(
-        model, arch, source=f"random:{name}", layout="random", method="random weights"
+    content = Converted(
+        arch=arch, state=model.state_dict(), method="random weights", pool="token", num_classes=0
     )
+    return _in_memory(content, source=f"random:{name}", layout="random")
 
 
 def _from_timm(name: str) -> Checkpoint:
-    if name.partition(".")[0] not in timm.list_models(module="vision_transformer"):
-        raise InputError(f"timm has no plain ViT called {name!r}; see timm.list_models('vit_*')")
+    """Any ViT of timm with the weights that it knows; its head where `Arch.build_any` has it too."""
+    empty = timm_vit(name)
+    arch = arch_of(empty, name)
+    pool: Pool = "token" if empty.global_pool == "token" else "avg"
+    # A default head of any size tells whether `Arch` has that kind.
+    has_head = empty.num_classes > 0 and fits(arch, empty, num_classes=empty.num_classes, pool=pool)
     try:
-        model = timm.create_model(name, pretrained=True, num_classes=0)
+        model: Any = timm.create_model(name, pretrained=True)
     except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"timm could not give the weights of {name}: {reason}") from error
-    assert isinstance(model, VisionTransformer)
+    if not has_head:
+        model.reset_classifier(0)
     config: Any = model.pretrained_cfg or {}
-    pixels = (tuple(config.get("mean", ())), tuple(config.get("std", ())))
-    if pixels != (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD):
-        raise InputError(
-            f"{name} was trained with mean and std {pixels}; only ImageNet's are supported yet"
-        )
     state = model.state_dict()
-    layout = plugins.find("checkpoints", "timm")
-    first_block: Any = next(iter(model.blocks))
-    num_heads = first_block.attn.num_heads
-    arch = dataclasses.replace(
-        layout.convert(state, arch=None, branch=None).arch,
-        name=name.partition(".")[0],
-        num_heads=num_heads,
+    content = Converted(
+        arch=arch,
+        state=state,
+        method=name,
+        pool=pool,
+        num_classes=model.num_classes,
+        fates=keep_all(state),
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
     )
-    return _from_model(model, arch, source=f"timm:{name}", layout="timm", method=name)
+    return _in_memory(content, source=f"timm:{name}", layout="timm")
 
 
-def _from_model(
-    model: VisionTransformer, arch: Arch, *, source: str, layout: str, method: str
-) -> Checkpoint:
-    state = model.state_dict()
+def _in_memory(content: Converted, *, source: str, layout: str) -> Checkpoint:
+    info = CheckpointInfo(source=source, format=layout, digest=_digest_state(content.state))
+    checkpoint = Checkpoint(info=info, content=content)
+    checkpoint.verify()
+    return checkpoint
+
+
+def _digest_state(state: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for key in sorted(state):
         digest.update(key.encode() + state[key].contiguous().numpy().tobytes())
-    info = CheckpointInfo(source=source, format=layout, digest=digest.hexdigest())
-    content = Converted(arch=arch, state=state, method=method, pool="token", num_classes=0)
-    return Checkpoint(info=info, content=content)
+    return digest.hexdigest()

@@ -1,24 +1,55 @@
-"""Writing our own layout."""
+"""Writing: our own layout, and those of others."""
 
 import dataclasses
+import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from timm.models import VisionTransformer
+from safetensors.torch import save_file
+from torch import Tensor
 
-from micl_bench.backbone import Arch
+from micl_bench.backbone import Arch, Vit
+from micl_bench.checkpoints._checkpoint import Checkpoint
+from micl_bench.checkpoints._convert import Converted
+from micl_bench.checkpoints.timm import ABOUT
+from micl_bench.errors import InputError
 from micl_bench.files import atomic_path, digest_file
+
+# mmsegmentation's names of its own VisionTransformer and BEiT.
+_OPENMMLAB = (
+    (r"patch_embed\.proj\.", "patch_embed.projection."),
+    (r"norm\.", "ln1."),
+    (r"blocks\.(\d+)\.norm([12])\.", r"layers.\1.ln\2."),
+    (r"blocks\.(\d+)\.mlp\.fc1\.", r"layers.\1.ffn.layers.0.0."),
+    (r"blocks\.(\d+)\.mlp\.fc2\.", r"layers.\1.ffn.layers.1."),
+    (r"blocks\.", "layers."),
+)
+# Its VisionTransformer calls torch's own attention; its BEiT does not.
+_TORCH_ATTENTION = (
+    (r"blocks\.(\d+)\.attn\.qkv\.", r"layers.\1.attn.attn.in_proj_"),
+    (r"blocks\.(\d+)\.attn\.proj\.", r"layers.\1.attn.attn.out_proj."),
+)
 
 
 def save_checkpoint(
-    path: Path, model: VisionTransformer, arch: Arch, *, method: str, provenance: dict[str, Any]
+    path: Path,
+    model: Vit,
+    arch: Arch,
+    *,
+    method: str,
+    provenance: dict[str, Any],
+    start: Checkpoint | None = None,
 ) -> str:
     """Write weights, architecture and provenance atomically; returns the file's SHA-256.
 
     Args:
         method: what made the weights, as tables print it.
         provenance: plain values: recipe, seed, steps, command, parent checkpoint, ...
+        start: what training began with; its pixels' mean and std, and how its positions come to
+            another grid, hold for the new file too.
     """
     content = {
         "micl_bench": 1,
@@ -29,6 +60,120 @@ def save_checkpoint(
         "provenance": provenance,
         "model": {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()},
     }
+    if start:
+        content |= _reading(start.content)
     with atomic_path(path) as temporary:
         torch.save(content, temporary)
     return digest_file(path)
+
+
+def export(checkpoint: Checkpoint, layout: str, path: Path) -> str:
+    """Write a checkpoint in a layout of others (`_EXPORTS`), which `load_checkpoint` reads again.
+
+    Returns:
+        what its user has to know; empty where there is nothing to say.
+
+    Raises:
+        InputError: there is a file already, or the layout has no place for the architecture.
+    """
+    if path.exists() or path.is_symlink():
+        raise InputError(f"{path} exists already; give another name")
+    return _EXPORTS[layout](checkpoint, path)
+
+
+def _timm(checkpoint: Checkpoint, path: Path) -> str:
+    content = {
+        "arch": checkpoint.arch.timm_name or checkpoint.arch.name,
+        "state_dict": _whole(checkpoint.content.state),
+        ABOUT: json.dumps(_about(checkpoint)),
+    }
+    with atomic_path(path) as temporary:
+        torch.save(content, temporary)
+    return ""
+
+
+def _safetensors(checkpoint: Checkpoint, path: Path) -> str:
+    if path.suffix != ".safetensors":
+        raise InputError(f"--out {path} must end in .safetensors")
+    with atomic_path(path) as temporary:
+        metadata = {"format": "pt", ABOUT: json.dumps(_about(checkpoint))}
+        save_file(_whole(checkpoint.content.state), temporary, metadata)
+    return ""
+
+
+def _openmmlab(checkpoint: Checkpoint, path: Path) -> str:
+    arch, source = checkpoint.arch, checkpoint.info.source
+    is_beit = arch.relative_positions == "block" and arch.layer_scale
+    plain = dataclasses.replace(arch, qkv_bias=True).is_plain
+    if arch.timm_name or not (is_beit or plain):
+        raise InputError(
+            f"mmsegmentation has no backbone for {source}: its VisionTransformer has [CLS] and "
+            "absolute positions, its BEiT relative ones in each block, and nothing else"
+        )
+    rules = _OPENMMLAB if is_beit else _TORCH_ATTENTION + _OPENMMLAB
+    backbone = checkpoint.backbone()
+    model = backbone.state_dict()
+    # Its BEiT stores what timm's computes anew.
+    model |= {
+        f"{name}.relative_position_index": module.relative_position_index
+        for name, module in backbone.named_modules()
+        if is_beit and name.endswith(".attn")
+    }
+    tensors = {f"backbone.{_renamed(name, rules)}": value for name, value in model.items()}
+    with atomic_path(path) as temporary:
+        torch.save({"state_dict": _whole(tensors), "meta": {}}, temporary)
+    options = {
+        "img_size": arch.img_size,
+        "patch_size": arch.patch_size,
+        "embed_dims": arch.width,
+        "num_layers": arch.depth,
+        "num_heads": arch.num_heads,
+        "mlp_ratio": arch.mlp_ratio,
+        **({"qv_bias": arch.qkv_bias} if is_beit else {"qkv_bias": arch.qkv_bias}),
+        **({} if is_beit else {"patch_bias": True}),
+        "final_norm": True,
+        "norm_cfg": {"type": "LN", "eps": arch.norm_eps},
+    }
+    return f"as {'BEiT' if is_beit else 'VisionTransformer'} of mmsegmentation with {options}"
+
+
+_EXPORTS: dict[str, Callable[[Checkpoint, Path], str]] = {
+    "timm": _timm,
+    "safetensors": _safetensors,
+    "openmmlab": _openmmlab,
+}
+
+
+def _renamed(name: str, rules: tuple[tuple[str, str], ...]) -> str:
+    for pattern, target in rules:
+        if re.match(pattern, name):
+            return re.sub(f"^{pattern}", target, name)
+    return name
+
+
+def _about(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What no tensor tells, in the terms of our own layout."""
+    content = checkpoint.content
+    return {
+        "micl_bench": 1,
+        "arch": dataclasses.asdict(content.arch),
+        "method": content.method,
+        "pool": content.pool,
+        "num_classes": content.num_classes,
+        "provenance": {
+            "parent": checkpoint.info.digest,
+            "source": checkpoint.info.source,
+            "classes": list(content.classes),
+        },
+        **_reading(content),
+    }
+
+
+def _reading(content: Converted) -> dict[str, Any]:
+    positions = dataclasses.asdict(content.positions)
+    return {"positions": positions, "mean": list(content.mean), "std": list(content.std)}
+
+
+def _whole(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Each tensor in a storage of its own, and no more in it than the tensor."""
+    return {name: value.detach().clone().contiguous() for name, value in state.items()}

@@ -3,8 +3,21 @@
 from typing import Any
 
 from micl_bench.backbone import Arch
-from micl_bench.checkpoints._convert import Converted
+from micl_bench.checkpoints._account import account, keep, refuse_branch
+from micl_bench.checkpoints._convert import Converted, PositionRule
+from micl_bench.checkpoints._infer import timm_vit
 from micl_bench.errors import InputError
+
+_RULES = (keep(r".+"),)
+_SIZES = ("img_size", "patch_size", "width", "depth", "num_heads", "num_registers")
+_SWITCHES = (
+    "class_token",
+    "layer_scale",
+    "qkv_bias",
+    "patch_positions_only",
+    "absolute_positions",
+)
+_LARGEST = 1 << 20
 
 
 def recognise(content: dict[str, Any]) -> bool:
@@ -18,20 +31,52 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
     Raises:
         InputError: another version, or a field is missing or wrong.
     """
-    if content["micl_bench"] != 1:
-        raise InputError(f"checkpoint version {content['micl_bench']!r}; this version reads 1")
+    if content.get("micl_bench") != 1:
+        raise InputError(f"checkpoint version {content.get('micl_bench')!r}; this version reads 1")
+    refuse_branch(branch)
+    state, fates = account(content, _RULES, key="model", layout="micl_bench")
     try:
-        own = Arch(**content["arch"])
+        own = _arch(content["arch"])
         converted = Converted(
             arch=own,
-            state=dict(content["model"]),
+            state=state,
             method=str(content["method"]),
             pool="avg" if content["pool"] == "avg" else "token",
             num_classes=int(content["num_classes"]),
             classes=tuple(map(str, content["provenance"].get("classes", ()))),
+            fates=fates,
+            # Of the start, which later stages keep; what was pre-trained here is MiCL's, whose code
+            # resamples as MAE's does.
+            positions=PositionRule(**content.get("positions", {"antialias": False})),
+            mean=tuple(content.get("mean", Converted.mean)),
+            std=tuple(content.get("std", Converted.std)),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"the checkpoint's description is damaged: {error}") from error
+    if own.timm_name:
+        # A file's own words go no further than to names that timm itself has.
+        timm_vit(own.timm_name)
     if arch not in (None, own.name):
         raise InputError(f"the checkpoint is a {own.name}, not a {arch}; leave arch out")
     return converted
+
+
+def _arch(fields: dict[str, Any]) -> Arch:
+    """Every field of the type, and within the range, that a model can be built of.
+
+    Raises:
+        TypeError, ValueError: one is not.
+    """
+    for name, value in fields.items():
+        if name in _SIZES and not (type(value) is int and 0 <= value <= _LARGEST):
+            raise ValueError(f"{name} {value!r}")
+        if name in _SWITCHES and type(value) is not bool:
+            raise ValueError(f"{name} {value!r}")
+    if not fields["patch_size"]:
+        raise ValueError("patch_size 0")
+    arch = Arch(**fields)
+    if not (0 < arch.mlp_ratio < _LARGEST and 0 <= arch.norm_eps < 1):
+        raise ValueError(f"mlp_ratio {arch.mlp_ratio!r}, norm_eps {arch.norm_eps!r}")
+    if arch.relative_positions not in ("", "block", "shared"):
+        raise ValueError(f"relative_positions {arch.relative_positions!r}")
+    return arch

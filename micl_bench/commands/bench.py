@@ -142,3 +142,63 @@ def step(
             settings=dataclasses.asdict(settings) | {"device": str(device)},
             load=load,
         )
+
+
+@app.command()
+def knn(
+    train: Annotated[int, typer.Option(help="Features that are searched.")] = 1_281_167,
+    width: Annotated[int, typer.Option(help="Numbers a feature.")] = 1024,
+    queries: Annotated[int, typer.Option(help="Queries whose time is told.")] = 50_000,
+    measured: Annotated[
+        int, typer.Option(help="Queries that are searched for; the time of all is extrapolated.")
+    ] = 2048,
+    k: Annotated[int, typer.Option(help="Neighbours of each query.")] = 200,
+    memory_mib: Annotated[int, typer.Option(help="Budget of the search.")] = 2048,
+    rounds: Annotated[int, typer.Option(help="Rounds; medians are told.")] = 3,
+    json_file: Json = None,
+) -> None:
+    """Measure the time and memory of the exact k-NN search on synthetic features in a file.
+
+    The file takes train x width x 4 bytes in TMPDIR meanwhile.
+    """
+    from micl_bench.bench.figures import machine_load, table, write_figures
+    from micl_bench.bench.knn import KnnSettings, bench_knn
+    from micl_bench.bench.step import this_device
+
+    settings = KnnSettings(
+        train=train,
+        width=width,
+        queries=queries,
+        measured=measured,
+        k=k,
+        rounds=rounds,
+        memory_mib=memory_mib,
+    )
+    device, load = this_device(), machine_load()
+    found = bench_knn(settings, device)
+    rows = [
+        (f"{measured // 2:,} queries, measured", f"{found['seconds_half']:,.1f}", "", ""),
+        (
+            f"{measured:,} queries, measured",
+            f"{found['seconds_measured']:,.1f}",
+            f"{found['processor_seconds_measured']:,.1f}",
+            f"{found['peak_mib']:,.0f}, the program itself included",
+        ),
+        (
+            f"{queries:,} queries, extrapolated",
+            f"{found['seconds_extrapolated']:,.0f}",
+            f"{found['processor_seconds_extrapolated']:,.0f}",
+            f"{found['planned_mib_of_all']:,.0f} planned",
+        ),
+    ]
+    print(f"{train:,} x {width} features, k = {k}, on {device}")
+    print(f"{found['flop_per_second'] / 1e9:,.0f} GFLOP/s")
+    print(table(("search", "seconds", "of a core", "memory [MiB]"), rows))
+    if json_file:
+        write_figures(
+            json_file,
+            benchmark="knn",
+            results=[found],
+            settings=dataclasses.asdict(settings) | {"device": str(device)},
+            load=load,
+        )

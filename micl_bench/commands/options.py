@@ -17,7 +17,7 @@ Arch = Annotated[
 Layout = Annotated[
     str | None,
     typer.Option(
-        "--format", help="As `micl-bench list checkpoints` names them, where keys fit several."
+        "--format", help="As `micl-bench list formats` names them, where keys fit several."
     ),
 ]
 Branch = Annotated[

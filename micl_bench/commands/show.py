@@ -1,5 +1,7 @@
-"""`micl-bench show`: pictures of what a model sees."""
+"""`micl-bench show`: pictures of what a model sees, and of how robust models are."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +13,11 @@ from micl_bench.errors import InputError
 if TYPE_CHECKING:
     from micl_bench.engine.recipe import PretrainRecipe
 
-app = typer.Typer(help="Draw what a model sees.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Draw what a model sees, and how robust models are.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 _FORMATS = (".png", ".pdf", ".svg")
 _MOST_IMAGES = 60
@@ -42,21 +48,14 @@ def views(
     Images are cropped as for evaluation, in the centre: a recipe's random crop and flip are not shown.
     The views are those of the recipe's seed in the first epoch.
     """
-    if out.suffix.lower() not in _FORMATS:
-        raise InputError(f"--out {out} must end in one of: {', '.join(_FORMATS)}")
-    if out.is_dir():
-        raise InputError(f"--out {out} is a folder; give a file")
+    _check_picture(out)
     from micl_bench.config import load_recipe, override
     from micl_bench.engine.recipe import PretrainRecipe
     from micl_bench.engine.views_shown import find_images, views_of_images
 
-    try:
+    with _drawing():
         from micl_bench.report.drawing import save_picture
         from micl_bench.report.pictures import views_of
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"a picture needs {error.name}: pip install 'micl-bench[report]'"
-        ) from error
     resolved = override(load_recipe(recipe, PretrainRecipe), assignments or [])
     paths = find_images(images, number=number)
     arrays = views_of_images(resolved, paths)
@@ -71,6 +70,60 @@ def views(
         ),
     )
     print(f"views: {out}")
+
+
+@app.command()
+def robustness(
+    results: Annotated[
+        Path,
+        typer.Option(
+            help="Folder with records of `eval robustness`, at any depth.", show_default=False
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The picture: .png, .pdf or .svg.", show_default=False)],
+) -> None:
+    """Draw effective robustness: clean against shifted top-1, a panel for each shifted set.
+
+    Where three checkpoints or more were measured on a set, a line is fitted through them in logits;
+    the table printed gives each one's distance from it (Taori et al. 2020).
+    """
+    _check_picture(out)
+    from micl_bench.record import read_results
+    from micl_bench.report.robustness import TABLE_HEADER, caption, panels, table_rows
+    from micl_bench.report.selection import select
+    from micl_bench.report.summary import aligned, printable
+
+    drawn = panels(select(read_results(results)).of_task("robustness"))
+    if not drawn:
+        raise InputError(
+            f"no record below {results} has both clean and shifted top-1; `micl-bench eval robustness` "
+            "writes them"
+        )
+    with _drawing():
+        from micl_bench.report.drawing import save_picture
+        from micl_bench.report.robustness_plot import robustness_scatter
+    save_picture(out, lambda: robustness_scatter(drawn))
+    rows = [[printable(cell) for cell in row] for row in (TABLE_HEADER, *table_rows(drawn))]
+    print("\n".join(aligned(rows, left=range(2))))
+    print(f"\n{printable(caption(drawn))}\n\nrobustness: {out}")
+
+
+def _check_picture(out: Path) -> None:
+    if out.suffix.lower() not in _FORMATS:
+        raise InputError(f"--out {out} must end in one of: {', '.join(_FORMATS)}")
+    if out.is_dir():
+        raise InputError(f"--out {out} is a folder; give a file")
+
+
+@contextmanager
+def _drawing() -> Iterator[None]:
+    """Say what to install where an import fails."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"a picture needs {error.name}: pip install 'micl-bench[report]'"
+        ) from error
 
 
 def _heading(name: str, recipe: "PretrainRecipe") -> str:

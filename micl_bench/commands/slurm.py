@@ -8,7 +8,8 @@ import typer
 from micl_bench.errors import InputError
 
 # Their processes share the work; several processes of another would each do all of it.
-_SHARED = ("pretrain",)
+_SHARED = ("pretrain", "eval")
+_ALONE = ("ade20k", "coco")
 _SHOWN_LOGS = 4
 
 
@@ -71,10 +72,11 @@ def slurm(
     words = list(command or [])
     name = _parsed(context, words)
     tasks = _tasks_per_node(gpus_per_node, tasks_per_node)
-    if nodes * tasks > 1 and name not in _SHARED:
+    alone = [word for word in words if name == "eval" and word in _ALONE]
+    if nodes * tasks > 1 and (alone or name not in _SHARED):
         raise InputError(
-            f"{name} runs as one process, not as {nodes * tasks}; only {', '.join(_SHARED)} shares its "
-            "work"
+            f"{' '.join([name, *alone])} runs as one process, not as {nodes * tasks}; only "
+            f"{' and '.join(_SHARED)} (but not of {' and '.join(_ALONE)}) share their work"
         )
     if local and (nodes > 1 or cpus or partition or account or sbatch):
         raise InputError(

@@ -30,6 +30,8 @@ class Folder:
     classes: tuple[str, ...]
     paths: tuple[Path, ...]
     labels: tuple[int, ...]
+    border: int = 0
+    """Pixels on each side that are not part of the images; evaluation cuts them off."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -47,6 +49,11 @@ class Folder:
             raise InputError(
                 f"{error.filename} is no readable image ({error.strerror}); replace or remove it"
             ) from error
+
+    @functools.cached_property
+    def names(self) -> tuple[str, ...]:
+        """Name of each image relative to the root, `<class>/<file>`."""
+        return tuple(path.relative_to(self.root).as_posix() for path in self.paths)
 
     @functools.cached_property
     def labels_N(self) -> NDArray[np.int64]:

@@ -180,8 +180,19 @@ class _EvaluationImages(Dataset):
 
     def __getitem__(self, key: Keys) -> Batch:
         _, index_N = key
-        images = [evaluation_pixels(read_image(self.folder.paths[i]), self.pixels) for i in index_N]
+        images = [evaluation_pixels(self._image(i), self.pixels) for i in index_N]
         return Batch(torch.stack(images), torch.from_numpy(self.folder.labels_N[index_N]))
+
+    def _image(self, index: int) -> Image.Image:
+        image, border = read_image(self.folder.paths[index]), self.folder.border
+        if not border:
+            return image
+        if min(image.size) <= 2 * border:
+            raise InputError(
+                f"{self.folder.paths[index]} has {image.width} x {image.height} pixels, no more than "
+                f"the border of {border} on each side; replace or remove it"
+            )
+        return image.crop((border, border, image.width - border, image.height - border))
 
 
 def random_pixels(

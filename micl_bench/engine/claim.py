@@ -2,36 +2,46 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from micl_bench.config import to_dict
-from micl_bench.engine.recipe import PretrainRecipe
 from micl_bench.errors import InputError
 from micl_bench.files import atomic_write
 
 _FILE = "recipe.json"
 
 
-def require_same_run(out: Path, recipe: PretrainRecipe, *, train_digest: str) -> None:
-    """Raise an InputError where a folder holds a run that computes something else, or on other data."""
-    if _claim_in(out / _FILE) != (recipe.what_is_computed(), train_digest):
+class Computing(Protocol):
+    """A recipe that tells what its result depends on."""
+
+    @staticmethod
+    def computes(key: str) -> bool:
+        """Whether the result depends on a value; the others may change when a run goes on."""
+
+    def what_is_computed(self) -> dict[str, Any]:
+        """All values that the result depends on, as JSON gives them back."""
+
+
+def require_same_run(out: Path, recipe: Computing, **digests: str) -> None:
+    """Raise an InputError where a folder holds a run that computes something else, or from other
+    things: `digests` are those of the data and of what the run starts from."""
+    if _claim_in(out / _FILE, recipe) != (recipe.what_is_computed(), digests):
         raise InputError(
             f"{out} holds a run of another recipe or other data; give another --out, or remove it"
         )
 
 
-def write_claim(out: Path, recipe: PretrainRecipe, *, train_digest: str) -> None:
+def write_claim(out: Path, recipe: Computing, **digests: str) -> None:
     """Say whose folder it is; only who trains in it may."""
-    content = {"recipe": to_dict(recipe), "train_digest": train_digest}
+    content = {"recipe": to_dict(recipe), **digests}
     atomic_write(out / _FILE, (json.dumps(content, indent=2) + "\n").encode())
 
 
-def _claim_in(path: Path) -> tuple[dict[str, Any], str]:
+def _claim_in(path: Path, recipe: Computing) -> tuple[dict[str, Any], dict[str, str]]:
     """What is computed there, and from what; nothing where it cannot be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        recipe = content["recipe"].items()
-        computed = {key: value for key, value in recipe if PretrainRecipe.computes(key)}
-        return computed, content["train_digest"]
+        values = content.pop("recipe").items()
+        return {key: value for key, value in values if recipe.computes(key)}, content
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        return {}, ""
+        return {}, {}

@@ -14,9 +14,12 @@ class Journal:
 
     Args:
         step: steps done before; later rows of an earlier process are dropped.
+        label: of the progress line.
     """
 
-    def __init__(self, folder: Path, *, step: int, total: int, writes: bool) -> None:
+    def __init__(
+        self, folder: Path, *, step: int, total: int, writes: bool, label: str = "pre-training"
+    ) -> None:
         self._log = (
             MetricLog(folder / "metrics.jsonl", first_step=step + bool(step)) if writes else None
         )
@@ -25,15 +28,15 @@ class Journal:
             from torch.utils.tensorboard import SummaryWriter
 
             self._events = SummaryWriter(str(folder / "events"), purge_step=step + bool(step))
-        self.progress = Progress("pre-training", total=total, done=step, quiet=not writes)
+        self.progress = Progress(label, total=total, done=step, quiet=not writes)
 
     def step(self, row: dict[str, float], *, total: int, epochs: int) -> None:
-        """Note one step; `row` holds step, epoch, loss, lr and the speeds."""
-        wait, mfu = 100 * row["data_wait"], 100 * row["mfu"]
+        """Note one step; `row` holds step, epoch, loss, lr and the speeds, perhaps the MFU."""
+        mfu = f"  MFU {100 * row['mfu']:.0f} %" if "mfu" in row else ""
         self.progress.step(
             f"step {row['step']}/{total}  epoch {row['epoch']:.1f}/{epochs}  loss {row['loss']:.3f}  "
-            f"lr {row['lr']:.1e}  {row['images_per_second']:.0f} images/s  data-wait {wait:.0f} %  "
-            f"MFU {mfu:.0f} %"
+            f"lr {row['lr']:.1e}  {row['images_per_second']:.0f} images/s  "
+            f"data-wait {100 * row['data_wait']:.0f} %{mfu}"
         )
         self.write(row | {"seconds_left": self.progress.seconds_left})
 

@@ -1,42 +1,81 @@
-"""Weighted k-nearest-neighbour classification of features (Wu et al. 2018; Caron et al. 2021)."""
+"""Weighted k-nearest-neighbour classification of features (Wu et al. 2018; Caron et al. 2021).
+
+Shapes: N training images, M evaluated ones, m of them at a time, D width, C classes.
+"""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from micl_bench.engine.neighbours import Neighbours, own_nearest_keys
 from micl_bench.errors import InputError
 
-# Similarities of one chunk of queries to all keys: 256 MiB of fp32.
-_CHUNK_ELEMENTS = 1 << 26
+# Rows that are voted on at a time.
+_ROWS = 4096
 
 
 def knn_scores(
     train_ND: Tensor, labels_N: Tensor, test_MD: Tensor, *, k: int, temperature: float = 0.07
 ) -> Tensor:
-    """Class scores_MC: votes of the k most similar training images, weight exp(cosine / T).
-
-    A row is scaled so that the nearest neighbour weighs 1.
-
-    Exact: every pair is compared, in chunks of bounded memory.
+    """Class scores_MC, on the CPU, of one process's own search on the features' device.
 
     Raises:
-        InputError: k is below 1 or above the number of training images.
+        InputError: k is not from 1 to N, a feature is not finite, or the temperature is not above 0.
+    """
+    similarity_Mk, index_Mk = own_nearest_keys(train_ND, test_MD, k=k)
+    labels_N = labels_N.cpu()
+    num_classes = int(labels_N.max()) + 1
+    return votes(
+        similarity_Mk, labels_N[index_Mk], num_classes=num_classes, temperature=temperature
+    )
+
+
+def votes(
+    similarity_Mk: Tensor, labels_Mk: Tensor, *, num_classes: int, temperature: float
+) -> Tensor:
+    """Class scores_MC, fp64: each neighbour votes for its class with weight exp(cosine / T).
+
+    A row is scaled so that the nearest neighbour weighs 1: the same order, and no overflow at low
+    temperatures.
+
+    Raises:
+        InputError: the temperature is not above 0.
     """
     if not temperature > 0:
         raise InputError(f"temperature is {temperature}; it must be above 0")
-    if not 1 <= k <= len(train_ND):
-        raise InputError(f"k is {k}; it must be from 1 to the {len(train_ND)} training images")
-    num_classes = int(labels_N.max()) + 1
-    keys_ND, queries_MD = F.normalize(train_ND, dim=1), F.normalize(test_MD, dim=1)
-    chunk = max(1, _CHUNK_ELEMENTS // len(train_ND))
-    scores = []
-    for query_mD in queries_MD.split(chunk):
-        similarity_mk, index_mk = (query_mD @ keys_ND.T).topk(k, dim=1)
-        votes_mC = similarity_mk.new_zeros(len(query_mD), num_classes)
-        # Relative to the nearest neighbour: the same order, and no overflow at low temperatures.
-        weight_mk = ((similarity_mk - similarity_mk[:, :1]) / temperature).exp()
-        scores.append(votes_mC.scatter_add_(1, labels_N[index_mk], weight_mk))
-    return torch.cat(scores)
+    similarity_Mk = similarity_Mk.double()
+    weight_Mk = ((similarity_Mk - similarity_Mk[:, :1]) / temperature).exp()
+    scores_MC = weight_Mk.new_zeros(len(weight_Mk), num_classes)
+    return scores_MC.scatter_add_(1, labels_Mk, weight_Mk)
+
+
+def ranks_of(
+    neighbours: Neighbours,
+    labels_N: Tensor,
+    truth_M: Tensor,
+    *,
+    k: int,
+    num_classes: int,
+    temperature: float,
+) -> tuple[Tensor, Tensor]:
+    """Predicted class of each query, and how many classes have more votes than the true one.
+
+    Of classes with equal votes the first one leads. A class without a vote is behind all.
+    """
+    similarity_Mk, index_Mk = (part[:, :k] for part in neighbours)
+    predicted, behind = [], []
+    for similarity_mk, index_mk, truth_m in zip(
+        similarity_Mk.split(_ROWS), index_Mk.split(_ROWS), truth_M.split(_ROWS), strict=True
+    ):
+        scores_mC = votes(
+            similarity_mk, labels_N[index_mk], num_classes=num_classes, temperature=temperature
+        )
+        own_m1 = scores_mC.gather(1, truth_m[:, None])
+        earlier_mC = torch.arange(num_classes) < truth_m[:, None]
+        ahead_mC = (scores_mC > own_m1) | ((scores_mC == own_m1) & earlier_mC)
+        place_m = torch.where(own_m1[:, 0] > 0, ahead_mC.sum(dim=1), num_classes)
+        predicted.append(scores_mC.argmax(dim=1))
+        behind.append(place_m)
+    return torch.cat(predicted), torch.cat(behind)
 
 
 def top1(scores_MC: Tensor, labels_M: Tensor) -> float:

@@ -93,9 +93,12 @@ class Meter:
         for batch in meter.waiting_for(batches):
             ...
             meter.step(num_images)
+
+    Args:
+        flop_per_image, peak: what the MFU is computed from; not needed for the rest.
     """
 
-    def __init__(self, *, flop_per_image: float, peak: float) -> None:
+    def __init__(self, *, flop_per_image: float = 0.0, peak: float = 1.0) -> None:
         self._flop, self._peak = flop_per_image, peak
         self._steps: deque[tuple[float, float, int]] = deque(maxlen=_WINDOW)
         self._waited, self._last = 0.0, time.perf_counter()

@@ -44,15 +44,22 @@ def distribute(
             fully_shard(block)
         fully_shard(encoder)
         return encoder
+    return replicate(encoder, encoder.mean_P.device)
+
+
+def replicate(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model with a copy on every process, whose gradients are averaged (DDP)."""
     if world_size() == 1:
-        return encoder
-    device_ids = [encoder.mean_P.device] if encoder.mean_P.device.type == "cuda" else None
+        return model
     # Buffers are constants here. Torch renames the option, and warns of the old name.
     parameters = inspect.signature(DistributedDataParallel).parameters
     known = "forward_sync_buffers" if "forward_sync_buffers" in parameters else "broadcast_buffers"
     options: dict[str, Any] = {known: False}
     return DistributedDataParallel(
-        encoder, device_ids=device_ids, gradient_as_bucket_view=True, **options
+        model,
+        device_ids=[device] if device.type == "cuda" else None,
+        gradient_as_bucket_view=True,
+        **options,
     )
 
 

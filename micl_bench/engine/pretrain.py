@@ -13,7 +13,6 @@ import contextlib
 import dataclasses
 import functools
 import math
-import signal
 from pathlib import Path
 
 import torch
@@ -43,9 +42,9 @@ from micl_bench.engine.plan import Plan
 from micl_bench.engine.recipe import PretrainRecipe
 from micl_bench.engine.resume import States
 from micl_bench.engine.step import NUMBERS, Step
-from micl_bench.engine.stopping import StopSignals
+from micl_bench.engine.stopping import StopSignals, stopped
 from micl_bench.engine.views_shown import save_views
-from micl_bench.errors import InputError, Stopped
+from micl_bench.errors import InputError
 from micl_bench.files import alone
 from micl_bench.log import say
 from micl_bench.objectives.micl import MiCL
@@ -248,7 +247,7 @@ class Pretrainer:
                 # Before the check, which may take longer than a scheduler waits.
                 self._save()
                 if stop:
-                    raise self._stopped(asked.signum)
+                    raise stopped(asked.signum, step=self.step, total=self.plan.total_steps)
                 if check:
                     self._check()
                 self.meter.pause()
@@ -308,12 +307,4 @@ class Pretrainer:
             seconds=seconds,
             training=self.meter.busy_seconds,
             device_seconds=seconds * world_size(),
-        )
-
-    def _stopped(self, signum: int) -> Stopped:
-        name = signal.Signals(signum).name if signum else "a signal to another process"
-        return Stopped(
-            f"stopped by {name} after saving step {self.step} of {self.plan.total_steps}; the same "
-            "command goes on from there",
-            signum=signum,
         )

@@ -5,6 +5,8 @@ import threading
 from types import FrameType
 from typing import Any
 
+from micl_bench.errors import Stopped
+
 # Slurm's default, its users' habit, and submitit's choice (NCCL may catch USR1).
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -42,3 +44,16 @@ class StopSignals:
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         self.signum = self.signum or signum
+
+
+def stopped(signum: int, *, step: int, total: int) -> Stopped:
+    """What a run raises that was asked to stop and has saved.
+
+    Args:
+        signum: of the signal; 0 where another process got it.
+    """
+    name = signal.Signals(signum).name if signum else "a signal to another process"
+    return Stopped(
+        f"stopped by {name} after saving step {step} of {total}; the same command goes on from there",
+        signum=signum,
+    )

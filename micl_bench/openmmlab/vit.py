@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from timm.layers import resample_abs_pos_embed
+from timm.models import VisionTransformer
 from torch import Tensor, nn
 
 from micl_bench.checkpoints import load_checkpoint
@@ -59,7 +60,13 @@ class MiCLViT(BaseModule):
         super().__init__()
         loaded = load_checkpoint(checkpoint, arch=arch, seed=seed)
         # Blocks differ only by their drop path, so 0 where nothing is trained.
-        self.vit = loaded.backbone(img_size=img_size, drop_path=0.0 if frozen else drop_path)
+        vit = loaded.backbone(img_size=img_size, drop_path=0.0 if frozen else drop_path)
+        if not isinstance(vit, VisionTransformer):
+            raise InputError(
+                f"{checkpoint} is timm's {type(vit).__name__}, whose attention is made for one input "
+                "size; maps of any size need absolute positions alone"
+            )
+        self.vit = vit
         self.frozen, self.strides = frozen, tuple(strides)
         self.patch_size = loaded.arch.patch_size
         self.out_blocks = _chosen_blocks(out_blocks, loaded.arch.depth, len(strides))
@@ -105,16 +112,25 @@ class MiCLViT(BaseModule):
         return maps
 
     def _tokens(self, map_NDhw: Tensor) -> Tensor:
-        """[CLS] and patches with their positions, resampled to the map's grid as timm does."""
-        patches_NLD = map_NDhw.flatten(2).transpose(1, 2)
-        assert self.vit.cls_token is not None
-        class_N1D = self.vit.cls_token.expand(len(patches_NLD), -1, -1)
+        """[CLS], registers and patches with positions resampled to the map's grid as timm does."""
+        vit, tokens_NTD = self.vit, map_NDhw.flatten(2).transpose(1, 2)
+        assert vit.pos_embed is not None
         positions_1TD = resample_abs_pos_embed(
-            self.vit.pos_embed,
+            vit.pos_embed,
             new_size=list(map_NDhw.shape[-2:]),
-            num_prefix_tokens=self.vit.num_prefix_tokens,
+            num_prefix_tokens=0 if vit.no_embed_class else vit.num_prefix_tokens,
         )
-        return self.vit.pos_drop(torch.cat([class_N1D, patches_NLD], dim=1) + positions_1TD)
+        if vit.no_embed_class:
+            tokens_NTD = tokens_NTD + positions_1TD
+        prefix = [
+            token_1PD.expand(len(tokens_NTD), -1, -1)
+            for token_1PD in (vit.cls_token, vit.reg_token)
+            if token_1PD is not None
+        ]
+        tokens_NTD = torch.cat([*prefix, tokens_NTD], dim=1)
+        if not vit.no_embed_class:
+            tokens_NTD = tokens_NTD + positions_1TD
+        return vit.norm_pre(vit.pos_drop(tokens_NTD))
 
     def _pad(self, images_NCHW: Tensor) -> Tensor:
         H, W = images_NCHW.shape[-2:]

@@ -9,7 +9,7 @@ from micl_bench.report.metrics import interval, method_rank
 from micl_bench.report.selection import Selection
 
 _TASK_COLUMNS = [
-    *("data", "stands_for", "split", "images", "method", "arch", "seed", "protocol"),
+    *("data", "stands_for", "split", "images", "method", "arch", "seed", "protocol", "fingerprint"),
     *("metric", "value", "low_95", "high_95", "record"),
 ]
 
@@ -31,7 +31,15 @@ def task_frame(selection: Selection, task: str) -> pd.DataFrame:
     """One row for each shown record of a task and metric."""
     results = sorted(
         selection.of_task(task),
-        key=lambda r: (r.data.name, method_rank(r.method), r.protocol, r.seed, r.start, r.id),
+        key=lambda r: (
+            r.data.name,
+            method_rank(r.method),
+            r.protocol,
+            r.fingerprint,
+            r.seed,
+            r.start,
+            r.id,
+        ),
     )
     rows = [_metric_row(result, metric) for result in results for metric in result.metrics]
     return pd.DataFrame(rows, columns=_TASK_COLUMNS)
@@ -48,6 +56,7 @@ def _metric_row(result: Result, metric: str) -> list[object]:
         result.arch,
         result.seed,
         result.protocol,
+        result.fingerprint,
         metric,
         result.metrics[metric],
         *(bounds or (None, None)),
@@ -71,6 +80,7 @@ def _provenance_row(result: Result, selection: Selection) -> dict[str, object]:
         "checkpoint_source": result.checkpoint.source,
         "checkpoint_digest": result.checkpoint.digest,
         "recipe_digest": result.recipe_digest,
+        "fingerprint": result.fingerprint,
         "seed": result.seed,
         "command": result.command,
         "code_version": result.code_version,

@@ -16,6 +16,9 @@ from micl_bench.report.metrics import OURS, headline_metrics, method_rank
 from micl_bench.report.palette import STYLE
 from micl_bench.report.pictures import load_scenes, masked_views, segmented_scenes
 from micl_bench.report.plots import Rows, drawable_metrics, score_bars, training_curves
+from micl_bench.report.robustness import TABLE_HEADER, panels, table_rows
+from micl_bench.report.robustness import caption as robustness_caption
+from micl_bench.report.robustness_plot import robustness_scatter
 from micl_bench.report.selection import Selection
 
 _FIRST_ONES = "Shown are the first of those that the run saved."
@@ -29,6 +32,8 @@ class Picture:
     title: str
     caption: str
     png: bytes
+    table: list[list[str]] = dataclasses.field(default_factory=list)
+    """Shown under it, the header first; empty where the picture says all."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,6 +76,7 @@ def draw_all(selection: Selection) -> Gallery:
     gallery = Gallery(pictures=[], left_out=[])
     with matplotlib.rc_context(STYLE):
         _add_bars(gallery, selection)
+        _add_robustness(gallery, selection)
         _add_views(gallery, selection)
         _add_curves(gallery, selection)
         for task in _SCENES:
@@ -80,12 +86,22 @@ def draw_all(selection: Selection) -> Gallery:
     return gallery
 
 
-def _add(gallery: Gallery, name: str, title: str, caption: str, figure: Figure) -> None:
+def _add(
+    gallery: Gallery,
+    name: str,
+    title: str,
+    caption: str,
+    figure: Figure,
+    *,
+    table: list[list[str]] | None = None,
+) -> None:
     buffer = io.BytesIO()
     # No software version inside: equal records give equal bytes.
     metadata = {"Software": None}
     figure.savefig(buffer, format="png", bbox_inches="tight", pad_inches=0.06, metadata=metadata)
-    picture = Picture(name=name, title=title, caption=caption, png=buffer.getvalue())
+    picture = Picture(
+        name=name, title=title, caption=caption, png=buffer.getvalue(), table=table or []
+    )
     gallery.pictures.append(picture)
 
 
@@ -100,10 +116,24 @@ def _add_bars(gallery: Gallery, selection: Selection) -> None:
         gallery.left_out.append("The bars of scores are left out: no record has a score to draw.")
         return
     caption = (
-        "Whiskers are 95 % Wilson intervals over the test images; segmentation and detection "
-        "scores have none. Where a method has several rows in a table, its newest is drawn."
+        "Whiskers are 95 % intervals over the test images, where the record has one. Bars of one "
+        "group share a protocol, called by its mark in the table; where a method has several rows "
+        "of one protocol, its newest is drawn."
     )
     _add(gallery, "scores", "Scores by task", caption, score_bars(scored))
+
+
+def _add_robustness(gallery: Gallery, selection: Selection) -> None:
+    drawn = panels(selection.of_task("robustness"))
+    if drawn:
+        _add(
+            gallery,
+            "effective-robustness",
+            "Effective robustness",
+            robustness_caption(drawn),
+            robustness_scatter(drawn),
+            table=[TABLE_HEADER, *table_rows(drawn)],
+        )
 
 
 def _add_views(gallery: Gallery, selection: Selection) -> None:

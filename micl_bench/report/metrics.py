@@ -15,6 +15,7 @@ TASK_TITLES = {
     "pretrain": "Pre-training",
     "knn": "k-NN",
     "linear": "Linear probe",
+    "logistic": "Logistic regression",
     "finetune": "Fine-tuning",
     "robustness": "Robustness to shifted test sets",
     "ade20k": "Semantic segmentation: UperNet",
@@ -26,11 +27,17 @@ _METRIC_NAMES = {
     "top1": "top-1",
     "top5": "top-5",
     "clean_top1": "clean top-1",
+    "real_top1": "ReaL top-1",
     "knn_top1": "k-NN top-1",
     "images_per_second": "images/s",
 }
-_HEADLINES = ("top1", "mIoU", "box_AP", "mask_AP", "knn_top1")
-_HIGHER_IS_BETTER = re.compile(r"(.*_)?(top\d+|AP(\d+|s|m|l)?|mIoU|mAcc|aAcc|accuracy)")
+_NEIGHBOURS = re.compile(r"top1_k(\d+)")
+_OF_ALL = re.compile(r"(clean_)?top1_of_(\d+)")
+_HEADLINES = ("top1", "mCE", "mIoU", "box_AP", "mask_AP", "knn_top1")
+_HIGHER_IS_BETTER = re.compile(
+    r"(.*_)?(top\d+(_k\d+|_of_\d+)?|AP(\d+|s|m|l)?|mIoU|mAcc|aAcc|accuracy)"
+)
+_LOWER_IS_BETTER = ("mCE",)
 
 
 def task_title(task: str) -> str:
@@ -51,27 +58,39 @@ def method_rank(method: str) -> tuple[bool, str]:
 
 def is_percentage(metric: str) -> bool:
     """Whether a metric is known to be a percentage."""
-    return metric == "drop" or higher_is_better(metric)
+    return metric == "drop" or direction(metric) != 0
 
 
-def higher_is_better(metric: str) -> bool:
-    """Whether a higher value is known to be better, so that a table may mark the best.
+def direction(metric: str) -> int:
+    """1 where a higher value is known to be better, -1 where a lower one is, else 0: not ranked.
 
-    Not so for a loss, which two methods do not share, nor for the drop from the clean set, where
-    a model at chance, with nothing to lose, would win.
+    A loss is not ranked, which two methods do not share, nor the drop from the clean set, where a
+    model at chance, with nothing to lose, would win.
     """
-    return _HIGHER_IS_BETTER.fullmatch(metric) is not None
+    if metric in _LOWER_IS_BETTER:
+        return -1
+    return 1 if _HIGHER_IS_BETTER.fullmatch(metric) else 0
 
 
 def headline_metrics(metrics: list[str]) -> list[str]:
     """The metrics of a verdict: those that people quote, or else the first that ranks."""
     quoted = [metric for metric in _HEADLINES if metric in metrics]
-    return quoted or [metric for metric in metrics if higher_is_better(metric)][:1]
+    return quoted or [metric for metric in metrics if direction(metric)][:1]
 
 
 def metric_name(metric: str) -> str:
     """A metric as headers and sentences print it, without its unit."""
+    if found := _NEIGHBOURS.fullmatch(metric):
+        return f"k = {found[1]}"
+    if classes := classes_of(metric):
+        return f"{'clean ' if metric.startswith('clean_') else ''}top-1 of all {classes:,}"
     return _METRIC_NAMES.get(metric, metric.replace("_", " "))
+
+
+def classes_of(metric: str) -> int:
+    """N of `top1_of_N`, the reading in which all N classes compete, not a set's own; else 0."""
+    found = _OF_ALL.fullmatch(metric)
+    return int(found[2]) if found else 0
 
 
 def metric_header(metric: str) -> str:
@@ -90,6 +109,12 @@ def format_value(metric: str, value: float) -> str:
 
 
 def interval(result: Result, metric: str) -> tuple[float, float] | None:
-    """The 95 % interval of a record's metric, where it has one."""
-    ends = result.intervals.get(metric)
-    return (ends[0], ends[1]) if ends else None
+    """The 95 % interval of a record's metric, where it has a finite one."""
+    ends = result.intervals.get(metric, [])
+    return (ends[0], ends[1]) if len(ends) == 2 and all(map(math.isfinite, ends)) else None
+
+
+def format_interval(metric: str, bounds: tuple[float, float]) -> str:
+    """The ends as a table prints them; `to` where a sign would read as a second dash."""
+    low, high = (format_value(metric, end) for end in bounds)
+    return f"{low} to {high}" if "-" in low + high else f"{low}–{high}"

@@ -11,7 +11,7 @@ from micl_bench.files import atomic_folder
 from micl_bench.record import Result, read_results
 from micl_bench.report.export import provenance_frame, slugs, task_frame
 from micl_bench.report.figures import Gallery, draw_all
-from micl_bench.report.metrics import task_title
+from micl_bench.report.metrics import classes_of, task_title
 from micl_bench.report.selection import Selection, select
 from micl_bench.report.tables import build_table
 from micl_bench.report.verdicts import compare, verdict
@@ -54,6 +54,7 @@ def _context(selection: Selection, gallery: Gallery, title: str) -> dict[str, An
             "name": picture.name,
             "title": picture.title,
             "caption": picture.caption,
+            "table": picture.table,
             "base64": base64.b64encode(picture.png).decode(),
         }
         for picture in gallery.pictures
@@ -85,8 +86,9 @@ def _section(selection: Selection, task: str, anchor: str) -> dict[str, Any]:
         "verdict": verdict(table),
         "archs": archs,
         "num_superseded": sum(r.task == task for r in selection.replaced_by.values()),
-        "has_intervals": bool(metrics & {"top1", "top5"}),
+        "has_intervals": any(result.intervals for result in results),
         "has_drop": "drop" in metrics,
+        "has_both_readings": any(map(classes_of, metrics)),
     }
 
 

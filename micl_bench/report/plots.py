@@ -11,6 +11,7 @@ from matplotlib.ticker import StrMethodFormatter
 
 from micl_bench.record import Result
 from micl_bench.report.metrics import (
+    direction,
     headline_metrics,
     interval,
     method_rank,
@@ -18,16 +19,20 @@ from micl_bench.report.metrics import (
     task_rank,
 )
 from micl_bench.report.palette import FAINT, INK, PAGE_INCHES, method_colours
+from micl_bench.report.tables import build_table
 
 Rows = list[dict[str, Any]]
-_Group = tuple[str, str, str]
+_Group = tuple[str, str, str, str]
 _SMOOTH_FROM = 60
 """Losses of more steps are drawn faintly, with their running mean above."""
 _MOST_NUMBERS = 36
 """Bars above whose number there is no room to write the scores on them."""
-_TASK_WORDS = {"knn": "k-NN", "linear": "linear", "finetune": "fine-tuned"} | dict.fromkeys(
-    ("robustness", "ade20k", "coco"), ""
-)
+_TASK_WORDS = {
+    "knn": "k-NN",
+    "linear": "linear",
+    "logistic": "logistic",
+    "finetune": "fine-tuned",
+} | dict.fromkeys(("robustness", "ade20k", "coco"), "")
 """What a group of bars says of its task beside data set and metric, which often say enough."""
 
 
@@ -108,24 +113,29 @@ def score_bars(results: list[Result]) -> Figure:
 
 
 def drawable_metrics(result: Result) -> list[str]:
-    """The headline metrics that have a bar: the finite ones."""
+    """The headline metrics that have a bar: finite ones, of which a longer one is no worse."""
     metrics = headline_metrics(list(result.metrics))
-    return [metric for metric in metrics if math.isfinite(result.metrics[metric])]
+    return [m for m in metrics if math.isfinite(result.metrics[m]) and direction(m) >= 0]
 
 
 def _scores(results: list[Result]) -> dict[_Group, dict[str, tuple[Result, str]]]:
-    """By group, then by method: the newest record and the metric to draw."""
+    """By group, then by method: the newest record and the metric to draw.
+
+    A group holds records of one protocol, called by its mark in the table.
+    """
     scores: dict[_Group, dict[str, tuple[Result, str]]] = {}
+    tasks = dict.fromkeys(result.task for result in results)
+    tables = {task: build_table([r for r in results if r.task == task]) for task in tasks}
     for result in sorted(results, key=lambda result: (task_rank(result.task), result.data.name)):
         for metric in drawable_metrics(result):
-            group = (result.task, result.data.name, metric)
+            group = (result.task, result.data.name, metric, tables[result.task].mark(result))
             scores.setdefault(group, {}).setdefault(result.method, (result, metric))
     return scores
 
 
 def _group_label(group: _Group) -> str:
-    task, data, metric = group
-    words = [data, _TASK_WORDS.get(task, task), metric_name(metric)]
+    task, data, metric, mark = group
+    words = [data, _TASK_WORDS.get(task, task), metric_name(metric), f"[{mark}]" if mark else ""]
     return "\n".join(word for word in words if word)
 
 

@@ -57,6 +57,7 @@ def _measurement(result: Result) -> tuple[Any, ...]:
         result.arch,
         result.checkpoint.digest,
         result.protocol,
+        result.fingerprint,
         result.recipe_digest,
         result.seed,
     )

@@ -1,64 +1,51 @@
 """The table that a terminal shows when a run of several tasks ends."""
 
-from micl_bench.record import Result
+from collections.abc import Collection, Sequence
+
+from micl_bench.record import DataSet, Result
 from micl_bench.report.metrics import (
+    direction,
+    format_interval,
     format_value,
-    higher_is_better,
+    interval,
     method_rank,
     metric_header,
     task_rank,
 )
+from micl_bench.report.protocols import captions
+from micl_bench.report.tables import data_label, data_order
 
 
 def summary_table(results: list[Result]) -> str:
-    """One row for each task, data set and metric, one column for each method; `*` marks the best.
+    """One row for each task, data set and metric, one column for each method.
 
-    Of several records for one cell the newest counts.
+    `*` marks the best, the 95 % interval follows where the record has one. Of several records for
+    one cell the newest counts. Where the protocols of a row differ, each number carries the mark of
+    a note below the table.
     """
     methods = sorted({result.method for result in results}, key=method_rank)
     rows = [["task", "data", "metric", *methods]]
-    newest = _newest(results)
-    for task, data in sorted(newest, key=lambda key: (task_rank(key[0]), key[1])):
+    newest, notes = _newest(results), dict[str, str]()
+    for task, data in sorted(newest, key=lambda key: (task_rank(key[0]), data_order(key[1]))):
         cells = newest[task, data]
+        label = data_label(data, [other for kind, other in newest if kind == task])
+        marks = _marks(cells, notes)
         metrics = dict.fromkeys(metric for result in cells.values() for metric in result.metrics)
         rows += [
-            [task, data, metric_header(metric), *_numbers(cells, methods, metric)]
+            [task, label, metric_header(metric), *_numbers(cells, methods, metric, marks)]
             for metric in metrics
         ]
-    rows = [[_printable(text) for text in row] for row in rows]
-    return "\n".join([*_aligned(rows), *_stand_ins(results)])
+    lines = aligned([[printable(text) for text in row] for row in rows], left=range(3))
+    footnotes = [printable(f"[{mark}] {caption}") for caption, mark in notes.items()]
+    return "\n".join([*lines, *([""] if notes else []), *footnotes, *_stand_ins(results)])
 
 
-def _newest(results: list[Result]) -> dict[tuple[str, str], dict[str, Result]]:
-    """By task and data set, then by method."""
-    newest: dict[tuple[str, str], dict[str, Result]] = {}
-    for result in sorted(results, key=lambda result: result.start):
-        newest.setdefault((result.task, result.data.name), {})[result.method] = result
-    return newest
-
-
-def _numbers(cells: dict[str, Result], methods: list[str], metric: str) -> list[str]:
-    values = {
-        method: result.metrics[metric]
-        for method, result in cells.items()
-        if metric in result.metrics
-    }
-    ranked = higher_is_better(metric) and len(values) > 1
-    best = max((value for value in values.values() if value == value), default=None)
-    return [
-        format_value(metric, values[method]) + ("*" if ranked and values[method] == best else " ")
-        if method in values
-        else ""
-        for method in methods
-    ]
-
-
-def _aligned(rows: list[list[str]]) -> list[str]:
-    """Words to the left, numbers to the right, a rule below the header."""
+def aligned(rows: Sequence[Sequence[str]], *, left: Collection[int]) -> list[str]:
+    """Lines of a table: words in the columns `left`, numbers in others, a rule below the header."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join(
-            text.ljust(width) if column < 3 else text.rjust(width)
+            text.ljust(width) if column in left else text.rjust(width)
             for column, (text, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
@@ -66,14 +53,56 @@ def _aligned(rows: list[list[str]]) -> list[str]:
     return [lines[0], "─" * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]]
 
 
+def printable(text: str) -> str:
+    """Text without control characters, which could rewrite the terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _newest(results: list[Result]) -> dict[tuple[str, DataSet], dict[str, Result]]:
+    """By task and data set, then by method."""
+    newest: dict[tuple[str, DataSet], dict[str, Result]] = {}
+    for result in sorted(results, key=lambda result: result.start):
+        newest.setdefault((result.task, result.data), {})[result.method] = result
+    return newest
+
+
+def _marks(cells: dict[str, Result], notes: dict[str, str]) -> dict[str, str]:
+    """By method; new ones are added to `notes`. Empty where all share a protocol."""
+    found = captions(list(cells.values()))
+    if len(set(found.values())) == 1:
+        return {}
+    return {
+        method: notes.setdefault(found[result.id], str(len(notes) + 1))
+        for method, result in cells.items()
+    }
+
+
+def _numbers(
+    cells: dict[str, Result], methods: list[str], metric: str, marks: dict[str, str]
+) -> list[str]:
+    values = {
+        method: result.metrics[metric]
+        for method, result in cells.items()
+        if metric in result.metrics
+    }
+    finite = [value for value in values.values() if value == value]
+    ranked = direction(metric) != 0 and len(values) > 1 and finite
+    best = (max(finite) if direction(metric) > 0 else min(finite)) if ranked else None
+    texts = []
+    for method in methods:
+        if method not in values:
+            texts.append("")
+            continue
+        text = format_value(metric, values[method]) + ("*" if values[method] == best else " ")
+        if bounds := interval(cells[method], metric):
+            text += f" {format_interval(metric, bounds)}"
+        texts.append(text + (f" [{marks[method]}]" if marks else ""))
+    return texts
+
+
 def _stand_ins(results: list[Result]) -> list[str]:
     pairs = {result.data.name: result.data.stands_for for result in results}
     named = [f"{name} for {public}" for name, public in sorted(pairs.items()) if public]
     if not named:
         return []
-    return ["", _printable("Stand-ins, no benchmark numbers: " + ", ".join(named) + ".")]
-
-
-def _printable(text: str) -> str:
-    """Text without control characters, which could rewrite the terminal."""
-    return "".join(character if character.isprintable() else "?" for character in text)
+    return ["", printable("Stand-ins, no benchmark numbers: " + ", ".join(named) + ".")]

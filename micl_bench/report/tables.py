@@ -1,7 +1,7 @@
 """One comparison table for each task: methods as rows, data sets and their metrics as columns.
 
-Rows of different protocols are never merged: where the protocols of one data set differ, each has
-its own row and footnote.
+Rows of different protocols are never merged: where records of one data set differ in protocol or
+fingerprint, each protocol has its own row, and a footnote that names the settings that differ.
 """
 
 import dataclasses
@@ -10,15 +10,15 @@ from collections import Counter
 
 from micl_bench.record import DataSet, Result
 from micl_bench.report.metrics import (
+    classes_of,
+    direction,
+    format_interval,
     format_value,
-    higher_is_better,
     interval,
     method_rank,
     metric_header,
 )
-
-# The clean accuracy is shown beside the drop that is taken from it, not in a column of its own.
-_SHOWN_ELSEWHERE = {"clean_top1": "drop"}
+from micl_bench.report.protocols import captions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,8 +26,8 @@ class Cell:
     """One number, what surrounds it, and the record that it comes from."""
 
     text: str
-    detail: str
-    """Small print: the interval, or what a drop is measured from."""
+    details: list[str]
+    """Lines of small print: the interval, what a drop is measured from, the other reading."""
     best: bool
     record: str
 
@@ -67,6 +67,11 @@ class Table:
     footnotes: dict[str, str]
     """Mark to protocol; empty where each data set has a single protocol."""
     protocols: list[str]
+    """In the records' own words."""
+
+    def mark(self, result: Result) -> str:
+        """The mark of a record's protocol, empty where there is a single one."""
+        return next(row.footnote for row in self.rows if result in row.results.values())
 
 
 RowKey = tuple[str, str, int, str, int]
@@ -74,19 +79,22 @@ RowKey = tuple[str, str, int, str, int]
 
 def build_table(results: list[Result]) -> Table:
     """Lay out the records of one task, newest first."""
-    datas = sorted({result.data for result in results}, key=_data_order)
+    datas = sorted({result.data for result in results}, key=data_order)
     groups = [_group(data, datas, results) for data in datas]
     protocols = sorted({result.protocol for result in results})
+    caption_of = captions(results)
     mixed = any(
-        len({result.protocol for result in results if result.data == data}) > 1 for data in datas
+        len({caption_of[result.id] for result in results if result.data == data}) > 1
+        for data in datas
     )
-    marks = {protocol: _mark(index) for index, protocol in enumerate(protocols)} if mixed else {}
-    lines = _lines(results, mixed=mixed)
+    footnotes = {caption: _mark(i) for i, caption in enumerate(sorted(set(caption_of.values())))}
+    marks = {identity: footnotes[caption] for identity, caption in caption_of.items() if mixed}
+    lines = _lines(results, marks)
     best = _best_values(results)
     rows = [
         Row(
             label=_label(key, list(lines)),
-            footnote=marks.get(next(iter(line.values())).protocol, ""),
+            footnote=marks.get(next(iter(line.values())).id, ""),
             results=line,
             cells=[
                 _cell(line.get(group.data), metric, best)
@@ -96,12 +104,16 @@ def build_table(results: list[Result]) -> Table:
         )
         for key, line in lines.items()
     ]
-    footnotes = {mark: protocol for protocol, mark in marks.items()}
-    return Table(groups=groups, rows=rows, footnotes=footnotes, protocols=protocols)
+    return Table(
+        groups=groups,
+        rows=rows,
+        footnotes={mark: caption for caption, mark in footnotes.items() if mixed},
+        protocols=protocols,
+    )
 
 
-def _lines(results: list[Result], *, mixed: bool) -> dict[RowKey, dict[DataSet, Result]]:
-    """Records by row: those of one method, architecture, seed and, where it differs, protocol.
+def _lines(results: list[Result], marks: dict[str, str]) -> dict[RowKey, dict[DataSet, Result]]:
+    """Records by row: those of one method, architecture, seed and protocol, by its mark.
 
     Recipes may name their data set, so they cannot tell rows apart; where a method has several
     recipes on one data set, the newest of each data set share the first row, and so on.
@@ -109,8 +121,7 @@ def _lines(results: list[Result], *, mixed: bool) -> dict[RowKey, dict[DataSet, 
     seen: Counter[tuple[DataSet, str, str, int, str]] = Counter()
     lines: dict[RowKey, dict[DataSet, Result]] = {}
     for result in results:
-        protocol = result.protocol if mixed else ""
-        key = (result.method, result.arch, result.seed, protocol)
+        key = (result.method, result.arch, result.seed, marks.get(result.id, ""))
         place = (result.data, *key)
         lines.setdefault((*key, seen[place]), {})[result.data] = result
         seen[place] += 1
@@ -135,11 +146,11 @@ def _group(data: DataSet, datas: list[DataSet], results: list[Result]) -> Group:
     present = dict.fromkeys(
         metric for result in results if result.data == data for metric in result.metrics
     )
-    shown = [name for name in present if _SHOWN_ELSEWHERE.get(name) not in present]
-    return Group(data=data, label=_data_label(data, datas), metrics=shown)
+    shown = [name for name in present if _in_small_print_of(name) not in present]
+    return Group(data=data, label=data_label(data, datas), metrics=shown)
 
 
-def _data_label(data: DataSet, datas: list[DataSet]) -> str:
+def data_label(data: DataSet, datas: list[DataSet]) -> str:
     """The name, with split and digest where the same name stands for different images."""
     namesakes = [other for other in datas if other.name == data.name]
     if len(namesakes) == 1:
@@ -155,18 +166,34 @@ def _cell(
     value = result.metrics[metric]
     return Cell(
         text=format_value(metric, value),
-        detail=_detail(result, metric),
+        details=_details(result, metric),
         best=value == best.get((result.data, metric)),
         record=result.id,
     )
 
 
-def _detail(result: Result, metric: str) -> str:
-    if bounds := interval(result, metric):
-        return f"{bounds[0]:.1f}–{bounds[1]:.1f}"
-    if metric == "drop" and "clean_top1" in result.metrics:
-        return f"from {result.metrics['clean_top1']:.1f}"
-    return ""
+def _in_small_print_of(metric: str) -> str:
+    """The metric below which another is shown instead of in a column of its own, or none.
+
+    The clean accuracy below the drop that is taken from it; below both the reading in which all
+    classes compete.
+    """
+    if metric == "clean_top1" or (classes_of(metric) and metric.startswith("clean_")):
+        return "drop"
+    return "top1" if classes_of(metric) else ""
+
+
+def _details(result: Result, metric: str) -> list[str]:
+    bounds = interval(result, metric)
+    lines = [format_interval(metric, bounds)] if bounds else []
+    for name in (name for name in result.metrics if _in_small_print_of(name) == metric):
+        text = ("from " if metric == "drop" else "") + format_value(name, result.metrics[name])
+        if classes := classes_of(name):
+            lines.append(f"of all {classes:,}: {text}")
+        else:
+            bounds = interval(result, name)
+            lines += [text, *([f"({format_interval(name, bounds)})"] if bounds else [])]
+    return lines
 
 
 def _best_values(results: list[Result]) -> dict[tuple[DataSet, str], float]:
@@ -174,12 +201,17 @@ def _best_values(results: list[Result]) -> dict[tuple[DataSet, str], float]:
     values: dict[tuple[DataSet, str], list[float]] = {}
     for result in results:
         for metric, value in result.metrics.items():
-            if higher_is_better(metric) and math.isfinite(value):
+            if direction(metric) and math.isfinite(value):
                 values.setdefault((result.data, metric), []).append(value)
-    return {column: max(found) for column, found in values.items() if len(found) > 1}
+    return {
+        (data, metric): max(found) if direction(metric) > 0 else min(found)
+        for (data, metric), found in values.items()
+        if len(found) > 1
+    }
 
 
-def _data_order(data: DataSet) -> tuple[str, str, int, str]:
+def data_order(data: DataSet) -> tuple[str, str, int, str]:
+    """Sorts data sets as tables show them."""
     return (data.name, data.split, data.images, data.digest)
 
 

@@ -4,7 +4,14 @@ import dataclasses
 import math
 
 from micl_bench.record import Result
-from micl_bench.report.metrics import OURS, format_value, headline_metrics, interval, metric_name
+from micl_bench.report.metrics import (
+    OURS,
+    direction,
+    format_value,
+    headline_metrics,
+    interval,
+    metric_name,
+)
 from micl_bench.report.tables import Group, Table
 
 _SAME = 1e-9
@@ -23,7 +30,8 @@ class Comparison:
     @property
     def lead(self) -> float:
         """Points by which we are ahead; negative when we are behind."""
-        return self.ours.metrics[self.metric] - self.rival.metrics[self.metric]
+        difference = self.ours.metrics[self.metric] - self.rival.metrics[self.metric]
+        return difference * (direction(self.metric) or 1)
 
     @property
     def wins(self) -> bool:
@@ -35,6 +43,11 @@ class Comparison:
         """Whether both scores have an interval and these overlap."""
         ours, rival = interval(self.ours, self.metric), interval(self.rival, self.metric)
         return bool(ours and rival and ours[0] <= rival[1] and rival[0] <= ours[1])
+
+    @property
+    def same_protocol(self) -> bool:
+        """Whether words and fingerprints are the same."""
+        return _protocol(self.ours) == _protocol(self.rival)
 
 
 def compare(table: Table) -> list[Comparison]:
@@ -67,17 +80,20 @@ def verdict(table: Table) -> str:
     return " ".join(sentences)
 
 
+def _protocol(result: Result) -> tuple[str, str]:
+    return (result.protocol, result.fingerprint)
+
+
 def _ours(scored: list[Result], table: Table, group: Group) -> list[tuple[Result, str]]:
     """Our newest record under each protocol, and how sentences call the place."""
-    newest: dict[str, Result] = {}
+    newest: dict[tuple[str, str], Result] = {}
     for result in scored:
         if result.method == OURS:
-            kept = newest.setdefault(result.protocol, result)
-            newest[result.protocol] = max(kept, result, key=lambda record: record.start)
-    marks = {protocol: mark for mark, protocol in table.footnotes.items()}
+            kept = newest.setdefault(_protocol(result), result)
+            newest[_protocol(result)] = max(kept, result, key=lambda record: record.start)
     return [
-        (result, group.label + (f" [{marks[protocol]}]" if len(newest) > 1 else ""))
-        for protocol, result in newest.items()
+        (result, group.label + (f" [{table.mark(result)}]" if len(newest) > 1 else ""))
+        for result in newest.values()
     ]
 
 
@@ -86,8 +102,8 @@ def _best_rival(scored: list[Result], ours: Result, metric: str) -> Result | Non
     rivals = []
     for method in dict.fromkeys(r.method for r in scored if r.method != OURS):
         rows = [r for r in scored if r.method == method]
-        rivals += [r for r in rows if r.protocol == ours.protocol] or rows
-    return max(rivals, key=lambda r: r.metrics[metric], default=None)
+        rivals += [r for r in rows if _protocol(r) == _protocol(ours)] or rows
+    return max(rivals, key=lambda r: r.metrics[metric] * (direction(metric) or 1), default=None)
 
 
 def _win(comparison: Comparison) -> str:
@@ -124,7 +140,7 @@ def _caveats(comparison: Comparison) -> str:
     caveats = []
     if comparison.within_error:
         caveats.append("within the sampling error")
-    if comparison.ours.protocol != comparison.rival.protocol:
+    if not comparison.same_protocol:
         caveats.append("under another protocol")
     return "".join(f", {caveat}" for caveat in caveats)
 

@@ -1,17 +1,23 @@
-"""Shifted test sets, one declarative file a set: what it is, where it lies, what it is held against."""
+"""Shifted test sets, one declarative file a set: what it is, where it lies, what it is held against.
 
-import dataclasses
-from pathlib import PurePosixPath
+`check` says what is wrong with a copy of one, before anything is measured on it.
+"""
 
+from micl_bench.robustness._check import Findings, check, inspect_set
+from micl_bench.robustness._imagenet import IMAGENET_VAL, imagenet_classes, real_labels
+from micl_bench.robustness._labels import class_folders, image_number, right_answers
+from micl_bench.robustness._set import CleanSet, RobustnessSet
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RobustnessSet:
-    """An image folder whose classes are some or all of a clean set's."""
-
-    title: str
-    """As tables print it."""
-    folder: PurePosixPath
-    """Below the data folder: `<folder>/<class>/<image>`."""
-    clean: PurePosixPath
-    """The clean set below the data folder; classes are matched by name, never by position."""
-    description: str
+__all__ = [
+    "IMAGENET_VAL",
+    "CleanSet",
+    "Findings",
+    "RobustnessSet",
+    "check",
+    "class_folders",
+    "image_number",
+    "imagenet_classes",
+    "inspect_set",
+    "real_labels",
+    "right_answers",
+]

@@ -2,11 +2,12 @@
 
 from pathlib import PurePosixPath
 
-from micl_bench.robustness import RobustnessSet
+from micl_bench.robustness import CleanSet, RobustnessSet
 
 SET = RobustnessSet(
     title="embedded-Sketch",
     folder=PurePosixPath("embedded-sketch"),
-    clean=PurePosixPath("embedded/val"),
+    clean=CleanSet(folder=PurePosixPath("embedded/val")),
     description="Outlines of held-out scans",
+    reading="own classes",
 )

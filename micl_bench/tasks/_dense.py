@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from micl_bench.data.embedded.parts import embedded_name
+from micl_bench.distributed import world_size
 from micl_bench.errors import InputError
 from micl_bench.files import digest_listing
 from micl_bench.provenance import Measurement
@@ -25,6 +26,10 @@ def run_config(
     """
     from micl_bench.openmmlab import run
 
+    if world_size() > 1:
+        raise InputError(
+            f"{task} runs as one process, not as {world_size()}; start it without torchrun"
+        )
     if request.recipe is None:
         raise InputError(f"{task} needs an mmengine config: --recipe downstream/<config>.py")
     measurement = Measurement(command=request.command)

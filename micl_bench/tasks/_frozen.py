@@ -1,56 +1,46 @@
-"""Frozen [CLS] features of a training and a held-out folder: what k-NN and linear probes read."""
+"""What the evaluations of a frozen backbone share: its features, computed once for all of them."""
 
 import dataclasses
+from typing import Any
 
-from torch import Tensor
-
-from micl_bench.backbone import class_features
-from micl_bench.data.folder import Folder, open_folder
-from micl_bench.data.pixels import Pixels
-from micl_bench.engine.features import run_over_folder
-from micl_bench.tasks._request import Session
+from micl_bench.data.source import Source, open_source
+from micl_bench.engine.feature_cache import Features, cached_features, default_folder
+from micl_bench.tasks._request import Request, Session
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FrozenFeatures:
-    """Features (images, width) fp32 and labels (images,) of `<data>/train` and `<data>/val`."""
-
-    train: Tensor
-    train_labels: Tensor
-    test: Tensor
-    test_labels: Tensor
-    train_folder: Folder
-    test_folder: Folder
-
-
-def extract(
-    session: Session, pixels: Pixels, *, batch_size: int, num_workers: int
-) -> FrozenFeatures:
-    """Run the frozen backbone once over both folders.
+def open_splits(request: Request) -> tuple[Source, Source]:
+    """`<data>/train` and `<data>/val`, folders of images or packed stores.
 
     Raises:
-        InputError: a missing folder, an empty class, an unreadable image.
+        InputError: one is missing or damaged, or `val` has classes that `train` lacks.
     """
-    train = open_folder(session.request.data / "train")
-    test = open_folder(session.request.data / "val", classes=train.classes)
-    model = session.checkpoint.backbone(img_size=pixels.img_size).to(session.device)
-    (train_ND, labels_N), (test_MD, truth_M) = (
-        run_over_folder(
-            lambda images: class_features(model, session.checkpoint.normalise(images)),
-            folder,
-            pixels,
-            device=session.device,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            label=f"features of {folder.root.name}",
-        )
-        for folder in (train, test)
+    train = open_source(request.data / "train")
+    return train, open_source(request.data / "val", classes=train.classes)
+
+
+def stored_features(session: Session, source: Source) -> Features:
+    """Features of every image by the session's backbone; the recipe says how they are computed.
+
+    Raises:
+        InputError: as `cached_features`.
+    """
+    recipe = session.recipe
+    return cached_features(
+        session.checkpoint,
+        source,
+        recipe.pixels,
+        device=session.device,
+        precision=recipe.precision,
+        batch_size=recipe.batch_size,
+        num_workers=recipe.num_workers,
+        folder=default_folder(),
+        label=f"features of {source.root.name}",
     )
-    return FrozenFeatures(
-        train=train_ND,
-        train_labels=labels_N,
-        test=test_MD,
-        test_labels=truth_M,
-        train_folder=train,
-        test_folder=test,
-    )
+
+
+def feature_details(train: Source, features: dict[str, Features]) -> dict[str, Any]:
+    """What records say of the training images, and which stored features a number was read from."""
+    return {
+        "train": dataclasses.asdict(train.describe()),
+        "features": {name: found.key for name, found in features.items()},
+    }

@@ -84,6 +84,7 @@ class Session:
         intervals: dict[str, list[float]] | None = None,
         details: dict[str, Any] | None = None,
         artifacts: dict[str, str] | None = None,
+        seconds: float | None = None,
     ) -> Result:
         """The record of a number measured since the checkpoint was opened.
 
@@ -92,8 +93,10 @@ class Session:
             predictions: written to the output folder; each of their metrics becomes an accuracy with
                 its Wilson interval.
             metrics: others; `intervals` are theirs.
+            seconds: of a record that shares its call with others; else all since the start.
         """
         metrics, intervals = dict(metrics or {}), dict(intervals or {})
+        took = self.measurement.elapsed if seconds is None else seconds
         artifacts, pixels = dict(artifacts or {}), self.recipe.pixels
         if predictions:
             accuracies = {name: predictions.accuracy(name) for name in predictions.correct}
@@ -102,7 +105,7 @@ class Session:
                 name: list(wilson(value, predictions.counted(name)))
                 for name, value in accuracies.items()
             }
-            artifacts["predictions"] = f"predictions-{data.name}.npz"
+            artifacts["predictions"] = f"predictions-{task}-{data.name}.npz"
             if rank() == 0:
                 write_predictions(self.request.out / artifacts["predictions"], predictions)
         return self.measurement.result(
@@ -119,5 +122,6 @@ class Session:
             intervals=intervals,
             details=details,
             artifacts=artifacts,
-            device_seconds=self.measurement.elapsed * world_size(),
+            seconds=took,
+            device_seconds=took * world_size(),
         )

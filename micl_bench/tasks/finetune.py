@@ -1,99 +1,117 @@
 """Fine-tuning: the whole ViT with a new head; from `random:ARCH` it is training from scratch."""
 
 import dataclasses
+from typing import Any
 
-from micl_bench.checkpoints import save_checkpoint
-from micl_bench.data.folder import open_folder
-from micl_bench.data.pixels import Pixels
-from micl_bench.engine.features import run_over_folder
-from micl_bench.engine.knn import top1
-from micl_bench.engine.optim import OptimConfig
-from micl_bench.engine.supervised import SupervisedConfig, train_classifier
+from micl_bench.checkpoints import Checkpoint, save_checkpoint
+from micl_bench.data.folder import Folder, open_folder
+from micl_bench.distributed import rank
+from micl_bench.engine.supervised import Start, SupervisedTrainer
+from micl_bench.engine.supervised_recipe import FinetuneRecipe
 from micl_bench.errors import InputError
 from micl_bench.record import Result
+from micl_bench.tasks._classified import classified
 from micl_bench.tasks._request import Request, Session
 
 CLASSIFIER_FILE = "classifier.pt"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FinetuneRecipe:
-    """Input, training and what the head reads. Defaults: MAE's values for ViT-B where they apply."""
-
-    pixels: Pixels = Pixels(crop_scale=(0.08, 1.0), flip=True)
-    training: SupervisedConfig = SupervisedConfig(
-        optim=OptimConfig(
-            base_lr=5e-4, betas=(0.9, 0.999), warmup_epochs=5, layer_decay=0.65, clip_norm=0.0
-        ),
-        epochs=100,
-        batch_size=1024,
-    )
-    pool: str = "token"
-    """`token`: the head reads [CLS], which MiCL trains; `avg`: the mean of the patches."""
-    drop_path: float = 0.1
-    num_workers: int = 0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.pool not in ("token", "avg") or not 0 <= self.drop_path < 1:
-            raise InputError(
-                f"pool {self.pool!r}, drop_path {self.drop_path}; needed: pool token or avg, "
-                "0 <= drop_path < 1"
-            )
-
-
 def run(request: Request) -> list[Result]:
-    """Train on `<data>/train`, measure top-1 on `<data>/val`, keep the classifier.
+    """Train on `<data>/train`, measure accuracy on `<data>/val`, keep the classifier.
 
     Raises:
         InputError: bad recipe, checkpoint or data, or a loss that is not finite.
+        Stopped: a signal asked for it; the same command goes on.
     """
     session = Session(request, FinetuneRecipe)
     recipe: FinetuneRecipe = session.recipe
     train = open_folder(request.data / "train")
-    test = open_folder(request.data / "val", classes=train.classes)
-    model = session.checkpoint.with_new_head(
-        num_classes=len(train.classes),
-        img_size=recipe.pixels.img_size,
-        drop_path=recipe.drop_path,
-        pool="avg" if recipe.pool == "avg" else "token",
-        seed=recipe.seed,
-    ).to(session.device)
-    train_classifier(
-        model,
-        train,
-        recipe.pixels,
-        recipe.training,
+    held_out = open_folder(request.data / "val", classes=train.classes)
+    trainer = SupervisedTrainer(
+        recipe,
+        _start(session.checkpoint, recipe, num_classes=len(train.classes)),
+        train=train,
+        held_out=held_out,
+        out=request.out,
         device=session.device,
-        seed=recipe.seed,
-        num_workers=recipe.num_workers,
-        label="fine-tuning",
+        measurement=session.measurement,
     )
-    logits_MC, truth_M = run_over_folder(
-        lambda images: model(session.checkpoint.normalise(images)),
-        test,
-        recipe.pixels,
-        device=session.device,
-        num_workers=recipe.num_workers,
+    logits_MC = trainer.run()
+    result = session.result(
+        task="finetune",
+        protocol=_protocol(recipe),
+        settings=_settings(recipe, trainer.precision_seen),
+        predictions=classified(held_out, logits_MC),
+        data=held_out.describe(),
+        details=_details(trainer, train),
+        artifacts={"classifier": CLASSIFIER_FILE, "metrics": "metrics.jsonl"},
     )
-    protocol = (
+    spent = trainer.spent
+    result = dataclasses.replace(
+        result,
+        seconds=round(spent.seconds, 3),
+        device_hours=round(spent.device_seconds / 3600, 6),
+    )
+    if rank() == 0:
+        provenance = {"parent": session.checkpoint.info.digest, "command": request.command}
+        save_checkpoint(
+            request.out / CLASSIFIER_FILE,
+            trainer.model,
+            dataclasses.replace(session.checkpoint.arch, img_size=recipe.pixels.img_size),
+            method=result.method,
+            provenance={**provenance, "recipe": result.recipe, "classes": list(train.classes)},
+            start=session.checkpoint,
+        )
+    return [result]
+
+
+def _start(checkpoint: Checkpoint, recipe: FinetuneRecipe, *, num_classes: int) -> Start:
+    if recipe.pool == "token" and not checkpoint.arch.class_token:
+        raise InputError(f"{checkpoint.info.source} has no [CLS] for a head to read; set pool=avg")
+    return Start(
+        model=checkpoint.with_new_head(
+            num_classes=num_classes,
+            img_size=recipe.pixels.img_size,
+            drop_path=recipe.drop_path,
+            pool="avg" if recipe.pool == "avg" else "token",
+            seed=recipe.seed,
+        ),
+        normalise=checkpoint.normalise,
+        mean=checkpoint.content.mean,
+        digest=checkpoint.info.digest,
+    )
+
+
+def _protocol(recipe: FinetuneRecipe) -> str:
+    return (
         f"end to end, {recipe.training.epochs} epochs, head on "
         f"{'[CLS]' if recipe.pool == 'token' else 'patch mean'}, {recipe.pixels.img_size} px"
     )
-    result = session.result(
-        task="finetune",
-        protocol=protocol,
-        settings={"protocol": protocol},
-        metrics={"top1": top1(logits_MC, truth_M)},
-        data=test.describe(),
-        artifacts={"classifier": CLASSIFIER_FILE},
-    )
-    provenance = {"parent": session.checkpoint.info.digest, "command": request.command}
-    save_checkpoint(
-        request.out / CLASSIFIER_FILE,
-        model,
-        dataclasses.replace(session.checkpoint.arch, img_size=recipe.pixels.img_size),
-        method=result.method,
-        provenance={**provenance, "recipe": result.recipe, "classes": list(train.classes)},
-    )
-    return [result]
+
+
+def _settings(recipe: FinetuneRecipe, precision_seen: str) -> dict[str, Any]:
+    """Of training: all of the recipe that the result depends on but its seed; how a crop is taken."""
+    computed = {key: value for key, value in recipe.what_is_computed().items() if key != "seed"}
+    pixels, mix = computed.pop("pixels"), computed.pop("mix")
+    return computed | {
+        "mix": {**mix, "pairs": "a group's image i with its i-th from the end"}
+        if recipe.mix.mixes
+        else "none",
+        "precision": precision_seen,
+        "crop_scale": pixels["crop_scale"],
+        "flip": pixels["flip"],
+        "crop": "RandomResizedCrop, bicubic, Pillow on 8 bits",
+        "head": "linear, weights from a normal of deviation 2e-5, on the pre-trained final norm",
+    }
+
+
+def _details(trainer: SupervisedTrainer, train: Folder) -> dict[str, Any]:
+    plan = trainer.plan
+    return {
+        "training_data": dataclasses.asdict(train.describe()),
+        "steps": plan.total_steps,
+        "peak_learning_rate": plan.peak_rate,
+        "processes": plan.processes,
+        "final_loss": trainer.loss,
+        "images_per_second": round(trainer.images_per_second, 3),
+    }

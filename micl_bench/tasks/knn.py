@@ -1,53 +1,144 @@
-"""k-NN: weighted nearest neighbours on frozen [CLS] features (Caron et al. 2021)."""
+"""k-NN: weighted nearest neighbours on frozen features (Wu et al. 2018; Caron et al. 2021)."""
 
 import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from micl_bench.data.pixels import Pixels
-from micl_bench.engine.knn import knn_scores, top1
+from micl_bench.data.source import Source
+from micl_bench.engine.knn import ranks_of
+from micl_bench.engine.neighbours import Neighbours, nearest_keys
+from micl_bench.engine.precision import require_precision
+from micl_bench.errors import InputError
+from micl_bench.log import say
+from micl_bench.predictions import Predictions
 from micl_bench.record import Result
-from micl_bench.tasks._frozen import extract
+from micl_bench.tasks._frozen import feature_details, open_splits, stored_features
 from micl_bench.tasks._request import Request, Session
+
+_READOUTS = {"cls": "cls_1", "avg": "avg_1"}
+_NAMES = {"cls": "[CLS]", "avg": "mean patch"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class KnnRecipe:
-    """Neighbours and input."""
+    """Neighbours and input. Defaults: Caron et al. 2021, who report k = 20 as the best of `ks`."""
 
     pixels: Pixels = Pixels()
     k: int = 20
+    """Of the metrics `top1` and `top5`; chosen beforehand, not as the best on the evaluated images."""
     temperature: float = 0.07
+    ks: tuple[int, ...] = (10, 20, 100, 200)
+    """Of the metrics `top1_k10`, ...; those above the number of training images are left out."""
+    pool: str = "cls"
+    """`cls`: [CLS] after the final norm; `avg`: the mean of the patches after it."""
+    precision: str = "fp32"
+    """Of the backbone: fp32 or bf16; similarities are always fp32."""
     batch_size: int = 128
+    """Images that are read at a time; moves no number."""
     num_workers: int = 0
+    memory_mib: int = 2048
+    """Of each process, for the search; moves no number."""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min((self.k, *self.ks)) < 1 or len(set(self.ks)) < len(self.ks):
+            raise InputError(f"k is {self.k}, ks {self.ks}; needed: 1 or more, each of ks once")
+        if not 0 < self.temperature < float("inf"):
+            raise InputError(f"temperature is {self.temperature}; it must be above 0")
+        if self.pool not in _READOUTS:
+            raise InputError(f"pool is {self.pool!r}; allowed: {', '.join(_READOUTS)}")
+        if self.batch_size < 1 or self.num_workers < 0:
+            raise InputError(
+                f"batch_size is {self.batch_size}, num_workers {self.num_workers}; needed: at least 1, 0"
+            )
+        require_precision(self.precision)
 
 
 def run(request: Request) -> list[Result]:
-    """Top-1 on `<data>/val` with the features of `<data>/train`.
+    """top1, top5, and top1 for several k, on `<data>/val` with the features of `<data>/train`.
 
     Raises:
-        InputError: bad recipe, checkpoint or data.
+        InputError: bad recipe, checkpoint or data, or k above the number of training images.
     """
     session = Session(request, KnnRecipe)
     recipe: KnnRecipe = session.recipe
-    features = extract(
-        session, recipe.pixels, batch_size=recipe.batch_size, num_workers=recipe.num_workers
+    arch = session.checkpoint.arch
+    if recipe.pool == "cls" and not arch.class_token:
+        raise InputError(f"{arch.name} has no [CLS]; use --set pool=avg")
+    train, test = open_splits(request)
+    if recipe.k > len(train):
+        raise InputError(f"k is {recipe.k}; it must be from 1 to the {len(train)} training images")
+    ks = tuple(k for k in recipe.ks if k <= len(train))
+    if left_out := [str(k) for k in recipe.ks if k not in ks]:
+        say(f"k = {', '.join(left_out)} left out: there are {len(train)} training images")
+    stored = [stored_features(session, source) for source in (train, test)]
+    keys_ND, queries_MD = (part.tensor(_READOUTS[recipe.pool]) for part in stored)
+    neighbours = nearest_keys(
+        keys_ND,
+        queries_MD,
+        k=max((recipe.k, *ks)),
+        device=session.device,
+        memory_mib=recipe.memory_mib,
+        label="k-NN",
     )
-    scores_MC = knn_scores(
-        features.train,
-        features.train_labels,
-        features.test,
-        k=recipe.k,
-        temperature=recipe.temperature,
-    )
+    predictions = _predictions(recipe, ks, neighbours, train, test)
+    name = _NAMES[recipe.pool]
     protocol = (
-        f"{recipe.k}-NN, cosine, T = {recipe.temperature}, [CLS], {recipe.pixels.img_size} px"
+        f"{recipe.k}-NN, cosine, T = {recipe.temperature}, {name}, {recipe.pixels.img_size} px"
     )
     return [
         session.result(
             task="knn",
             protocol=protocol,
-            settings={"protocol": protocol},
-            metrics={"top1": top1(scores_MC, features.test_labels)},
-            data=features.test_folder.describe(),
+            settings=_settings(recipe) | stored[1].settings,
+            predictions=predictions,
+            data=test.describe(),
+            details=feature_details(train, {"train": stored[0], "val": stored[1]}),
         )
     ]
+
+
+def _settings(recipe: KnnRecipe) -> dict[str, Any]:
+    return {
+        "pool": _NAMES[recipe.pool],
+        "k": recipe.k,
+        "temperature": recipe.temperature,
+        "similarity": "cosine, fp32",
+        "votes": "exp(cosine / temperature); of equal keys the earlier, of equal classes the first",
+        "top5": "a class without a vote does not count",
+    }
+
+
+def _predictions(
+    recipe: KnnRecipe, ks: tuple[int, ...], neighbours: Neighbours, train: Source, test: Source
+) -> Predictions:
+    labels_N, truth_M = (torch.from_numpy(source.labels_N) for source in (train, test))
+    classes = len(train.classes)
+    predicted, correct = {}, {}
+
+    def note(metric: str, predicted_M: Tensor, right_M: Tensor) -> None:
+        predicted[metric] = predicted_M.numpy()
+        correct[metric] = right_M.to(torch.int8).numpy()
+
+    for k, metric in [(recipe.k, "top1"), *((k, f"top1_k{k}") for k in ks)]:
+        predicted_M, behind_M = ranks_of(
+            neighbours,
+            labels_N,
+            truth_M,
+            k=k,
+            num_classes=classes,
+            temperature=recipe.temperature,
+        )
+        note(metric, predicted_M, behind_M == 0)
+        if metric == "top1" and classes > 5:
+            note("top5", predicted_M, behind_M < 5)
+    return Predictions(
+        files=test.names,
+        classes=train.classes,
+        labels_M=test.labels_N,
+        predicted=predicted,
+        correct=correct,
+    )

@@ -1,55 +1,258 @@
-"""Linear probe: a linear classifier on frozen [CLS] features, MAE's batch norm in front."""
+"""Linear probe: linear classifiers on frozen features, MAE's protocol or DINOv2's grid."""
 
 import dataclasses
 
+import torch
+from torch import Tensor
+
+from micl_bench.config import to_dict
+from micl_bench.data.file_lists import part_of, split_by_class
 from micl_bench.data.pixels import Pixels
-from micl_bench.engine.knn import top1
-from micl_bench.engine.probe import ProbeConfig, fit_probe
+from micl_bench.engine.feature_cache import Features
+from micl_bench.engine.precision import at_precision, require_precision
+from micl_bench.engine.probe import ProbeConfig, probe_settings
+from micl_bench.engine.probe_batches import AugmentedImages, StoredFeatures
+from micl_bench.engine.probe_choice import FOLDABLE, choose_head, write_classifier
+from micl_bench.engine.probe_heads import Head, Probe, Readouts
+from micl_bench.engine.probe_train import Resumption, train_probe
+from micl_bench.engine.readouts import read_out, readout_names
+from micl_bench.engine.resume import States
+from micl_bench.errors import InputError
+from micl_bench.files import digest_json
+from micl_bench.log import say
 from micl_bench.record import Result
-from micl_bench.tasks._frozen import extract
+from micl_bench.tasks._classified import classified, readout_words
+from micl_bench.tasks._few_labels import Labelled, open_labelled, require_one_way
+from micl_bench.tasks._frozen import stored_features
 from micl_bench.tasks._request import Request, Session
+
+CLASSIFIER_FILE = "classifier.pt"
+HELD_OUT = 0.1
+"""Of each class's training images, where the best head is not chosen on the evaluated ones."""
+
+# What may change between a stop and going on.
+_NOT_TRAINED_WITH = ("batch_size", "num_workers", "save_every_steps", "selection")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LinearRecipe:
-    """Input and the classifier's training."""
+    """Input and the classifiers' training. Defaults: MAE's (He et al. 2022, table 10)."""
 
-    pixels: Pixels = Pixels()
+    pixels: Pixels = Pixels(crop_scale=(0.08, 1.0), flip=True)
+    """With a crop or flip, the backbone runs on every batch anew; without, once on each image."""
     probe: ProbeConfig = ProbeConfig()
+    selection: str = "evaluated"
+    """What the best of several heads is chosen on: the `evaluated` images, as DINOv2's numbers are, or
+    a tenth of the training images, which is then `held_out` of training."""
+    labels: str = ""
+    """A list of the training images to use (SimCLR's `1percent.txt`); empty for all."""
+    fraction: float = 1.0
+    """Without a list, share of each class to draw by the seed."""
+    precision: str = "fp32"
+    """Of the backbone: fp32 or bf16; heads are always fp32."""
     batch_size: int = 128
-    """Of the feature extraction."""
+    """Images that are read at a time where features are stored; moves no number."""
     num_workers: int = 0
+    save_every_steps: int = 50
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.selection not in ("evaluated", "held_out"):
+            raise InputError(f"selection is {self.selection!r}; needed: evaluated or held_out")
+        if self.selection == "held_out" and self.probe.heads == 1:
+            raise InputError("selection=held_out, but there is one head: nothing to choose")
+        if self.save_every_steps < 1:
+            raise InputError(f"save_every_steps is {self.save_every_steps}; needed: 1 or more")
+        require_one_way(self.labels, self.fraction)
+        require_precision(self.precision)
+
+    @property
+    def augments(self) -> bool:
+        """Whether every epoch sees other pixels."""
+        return self.pixels.crop_scale != (1.0, 1.0) or self.pixels.flip
 
 
 def run(request: Request) -> list[Result]:
-    """Top-1 on `<data>/val` of a classifier fitted on the features of `<data>/train`.
+    """top1 and top5 on `<data>/val` of the best head trained on `<data>/train`.
+
+    The last step counts, not the best epoch. Killed, the same call goes on from the last saved step.
 
     Raises:
-        InputError: bad recipe, checkpoint or data.
+        Stopped: a signal asked for it; the training is saved.
+        InputError: bad recipe, checkpoint or data, or every head diverged.
     """
     session = Session(request, LinearRecipe)
     recipe: LinearRecipe = session.recipe
-    features = extract(
-        session, recipe.pixels, batch_size=recipe.batch_size, num_workers=recipe.num_workers
+    images = open_labelled(
+        request.data, labels=recipe.labels, fraction=recipe.fraction, seed=recipe.seed
     )
-    classify = fit_probe(
-        features.train,
-        features.train_labels,
-        num_classes=len(features.train_folder.classes),
-        config=recipe.probe,
-        seed=recipe.seed,
-    )
-    protocol = (
-        f"batch norm + linear on frozen [CLS], no augmentation, SGD, {recipe.probe.epochs} epochs, "
-        f"{recipe.pixels.img_size} px"
-    )
-    return [
-        session.result(
-            task="linear",
-            protocol=protocol,
-            settings={"protocol": protocol},
-            metrics={"top1": top1(classify(features.test), features.test_labels)},
-            data=features.test_folder.describe(),
+    return [_Grid(session, images).run()]
+
+
+class _Grid:
+    """The heads of one recipe: what they are trained on, chosen on and measured on."""
+
+    def __init__(self, session: Session, images: Labelled) -> None:
+        self.session, self.images, self.device = session, images, session.device
+        self.recipe: LinearRecipe = session.recipe
+        share = HELD_OUT if self.recipe.selection == "held_out" else 0.0
+        labels_M = images.train.labels_N
+        self.chosen_on, self.fitted = split_by_class(labels_M, share, seed=self.recipe.seed)
+        self.plan = self.recipe.probe.plan(len(self.fitted))
+        self.test = stored_features(session, images.test)
+        self.probe = Probe(
+            self.recipe.probe,
+            self.plan,
+            widths=dict.fromkeys(self.test.readouts, session.checkpoint.arch.width),
+            num_classes=len(images.train.classes),
+            seed=self.recipe.seed,
+            device=self.device,
         )
-    ]
+
+    def run(self) -> Result:
+        """Train, choose, measure."""
+        rates = ", ".join(f"{self.plan.scaled(rate):g}" for rate in self.recipe.probe.base_lrs)
+        say(
+            f"linear probe: {self.recipe.probe.heads} heads, batch {self.plan.batch_size}, "
+            f"{self.plan.total_steps} steps, learning rates in use {rates}"
+        )
+        resumption = Resumption(
+            states=States(self.session.request.out / "states"),
+            run=self._digest(),
+            save_every_steps=self.recipe.save_every_steps,
+            measurement=self.session.measurement,
+        )
+        if self.recipe.augments:
+            held_out, seen = self._train_on_images(resumption)
+        else:
+            held_out, seen = self._train_on_features(resumption)
+        return self._record(held_out, seen)
+
+    def _train_on_features(self, resumption: Resumption) -> tuple[Readouts, str]:
+        stored = stored_features(self.session, self.images.train)
+        features = self._read(stored)
+        batches = StoredFeatures(
+            features=features,
+            labels_M=stored.labels_N,
+            rows_K=self.fitted,
+            batch_size=self.plan.batch_size,
+            seed=self.recipe.seed,
+            device=self.device,
+        )
+        train_probe(self.probe, batches, resumption)
+        rows = torch.from_numpy(self.chosen_on)
+        return {name: values[rows] for name, values in features.items()}, "as evaluated"
+
+    def _train_on_images(self, resumption: Resumption) -> tuple[Readouts, str]:
+        checkpoint, pixels = self.session.checkpoint, self.recipe.pixels
+        model = checkpoint.backbone(img_size=pixels.img_size).to(self.device)
+        places = {name: readout_names(model).index(name) for name in self.recipe.probe.reads}
+
+        def read(images: Tensor) -> Readouts:
+            features_NRD = read_out(model, checkpoint.normalise(images))
+            return {name: features_NRD[:, place] for name, place in places.items()}
+
+        batches = AugmentedImages(
+            read=read,
+            folder=part_of(self.images.train, self.fitted),
+            pixels=pixels,
+            batch_size=self.plan.batch_size,
+            seed=self.recipe.seed,
+            device=self.device,
+            num_workers=self.recipe.num_workers,
+        )
+        with at_precision(self.recipe.precision, model, self.device):
+            train_probe(self.probe, batches, resumption)
+        held_out: Readouts = {}
+        if len(self.chosen_on):
+            part = part_of(self.images.train, self.chosen_on)
+            held_out = self._read(stored_features(self.session, part))
+        return held_out, _seen_in_training(pixels)
+
+    def _read(self, stored: Features) -> Readouts:
+        return {name: stored.tensor(name) for name in self.recipe.probe.reads}
+
+    def _record(self, held_out: Readouts, seen: str) -> Result:
+        session, images = self.session, self.images
+        truth_M, truth_K = (torch.from_numpy(f.labels_N) for f in (images.test, images.train))
+        choice = choose_head(
+            self.probe,
+            (self._read(self.test), truth_M),
+            (held_out, truth_K[torch.from_numpy(self.chosen_on)]) if len(self.chosen_on) else None,
+        )
+        details = {**images.details, "features": {"val": self.test.key}}
+        details |= {"grid": choice.rows, "chosen": choice.row}
+        artifacts = {"classifier": CLASSIFIER_FILE}
+        if choice.head.readout == FOLDABLE:
+            self._write_classifier(choice.head)
+        else:
+            artifacts = {}
+            details["classifier"] = f"none: timm's ViTs put no head on {choice.head.readout}"
+        return session.result(
+            task="linear",
+            protocol=self._protocol(),
+            data=images.test.describe(),
+            settings={
+                **self.test.settings,
+                **probe_settings(self.recipe.probe, self.plan),
+                **images.settings,
+                "training_images": seen,
+                "selection": self._selection(),
+            },
+            predictions=classified(images.test, choice.logits_MC),
+            details=details,
+            artifacts=artifacts,
+        )
+
+    def _write_classifier(self, head: Head) -> None:
+        request, checkpoint = self.session.request, self.session.checkpoint
+        write_classifier(
+            request.out / CLASSIFIER_FILE,
+            checkpoint,
+            head,
+            img_size=self.recipe.pixels.img_size,
+            method=request.method or checkpoint.method,
+            provenance={
+                "parent": checkpoint.info.digest,
+                "command": request.command,
+                "recipe": to_dict(self.recipe),
+                "classes": list(self.images.train.classes),
+            },
+        )
+
+    def _selection(self) -> str:
+        if self.recipe.probe.heads == 1:
+            return "one head"
+        if self.recipe.selection == "evaluated":
+            return "best of grid on the evaluated images"
+        return f"best of grid on {HELD_OUT:.0%} of each class's training images, held out"
+
+    def _protocol(self) -> str:
+        probe, heads = self.recipe.probe, self.recipe.probe.heads
+        length = f"{probe.steps} steps" if probe.steps else f"{probe.epochs} epochs"
+        words = (
+            f"{'batch norm + ' if probe.batch_norm else ''}linear on frozen "
+            + (readout_words(probe.readouts[0]) if len(probe.readouts) == 1 else "readouts"),
+            f"{probe.optimizer.upper()}, {length} of batch {self.plan.batch_size}",
+            "crops and flips" if self.recipe.augments else "no augmentation",
+            self.images.words,
+            "" if heads == 1 else f"{heads} heads, {self._selection()}",
+            f"{self.recipe.pixels.img_size} px",
+        )
+        return ", ".join(word for word in words if word)
+
+    def _digest(self) -> str:
+        """Of everything that decides what the heads become."""
+        recipe = {k: v for k, v in to_dict(self.recipe).items() if k not in _NOT_TRAINED_WITH}
+        checkpoint = self.session.checkpoint
+        backbone = (checkpoint.info.digest, checkpoint.content.branch, str(checkpoint.arch))
+        data = part_of(self.images.train, self.fitted).digest
+        return digest_json([recipe, backbone, data])
+
+
+def _seen_in_training(pixels: Pixels) -> str:
+    low, high = pixels.crop_scale
+    crop = (
+        "as evaluated" if low == 1 else f"random crops of {low:g} to {high:g} of the area, bicubic"
+    )
+    return f"{crop}{', half of them mirrored' if pixels.flip else ''}, new in each epoch"

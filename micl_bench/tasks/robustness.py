@@ -1,19 +1,24 @@
 """Robustness: a classifier on shifted test sets, and the drop against the clean set's same classes."""
 
 import dataclasses
+import time
+from pathlib import Path, PurePosixPath
+from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from micl_bench import plugins
-from micl_bench.data.folder import Folder, open_folder
 from micl_bench.data.pixels import Pixels
-from micl_bench.engine.features import run_over_folder
-from micl_bench.engine.knn import top1
+from micl_bench.distributed import rank
+from micl_bench.engine.precision import at_precision, require_precision
 from micl_bench.errors import InputError
+from micl_bench.predictions import write_predictions
 from micl_bench.record import Result
-from micl_bench.robustness import RobustnessSet
+from micl_bench.robustness import CleanSet, RobustnessSet, class_folders, inspect_set
+from micl_bench.tasks._corrupted import measure_corrupted
 from micl_bench.tasks._request import Request, Session
+from micl_bench.tasks._scores import CleanRun, Measured, measure, measure_real
+from micl_bench.tasks._shifted import Classifier, Shift, match, open_classes, output_names
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,91 +28,198 @@ class RobustnessRecipe:
     sets: tuple[str, ...] = ("embedded_a", "embedded_r", "embedded_sketch")
     """File names in `micl_bench/robustness/`."""
     pixels: Pixels = Pixels()
+    precision: str = "fp32"
+    allow_partial: bool = False
+    """Measure sets that lack images too; their records say how many there were."""
     batch_size: int = 128
     num_workers: int = 0
     seed: int = 0
+    """Of the bootstrap."""
+
+    def __post_init__(self) -> None:
+        require_precision(self.precision)
+        if not self.sets or len(set(self.sets)) < len(self.sets):
+            raise InputError(
+                f"sets is {list(self.sets)}; give each once, from `micl-bench list robustness`"
+            )
 
 
 def run(request: Request) -> list[Result]:
     """One record a set: top-1 there, on the clean set's same classes, and the difference.
 
     Raises:
-        InputError: bad recipe or data, or a checkpoint without a head for the clean set's classes.
+        InputError: bad recipe or data, or a checkpoint without a head for the sets' classes.
     """
     session = Session(request, RobustnessRecipe)
-    sets: list[RobustnessSet] = [plugins.find("robustness", s).SET for s in session.recipe.sets]
-    if not sets:
-        raise InputError(
-            "the recipe names no set; give sets=[...] from `micl-bench list robustness`"
-        )
+    recipe: RobustnessRecipe = session.recipe
+    sets: list[RobustnessSet] = [plugins.find("robustness", name).SET for name in recipe.sets]
     side = session.checkpoint.arch.img_size
-    if session.recipe.pixels.img_size != side:
+    if recipe.pixels.img_size != side:
         raise InputError(f"the classifier takes {side} px; give --set pixels.img_size={side}")
-    # Outputs are matched with folders by class name where the file tells the names.
-    known = session.checkpoint.classes or None
-    folders = [_open_clean_and_shifted(request, one, known) for one in sets]
-    num_classes = {len(clean.classes) for clean, _ in folders}
-    if len(num_classes) != 1:
-        raise InputError("the sets have clean sets of different classes; evaluate them one by one")
-    model = session.checkpoint.classifier(num_classes=num_classes.pop()).to(session.device)
-    # The sets share few clean sets: each is run once.
-    logits: dict[Folder, tuple[Tensor, Tensor]] = {}
-    for clean, shifted in folders:
-        for folder in (clean, shifted):
-            if folder not in logits:
-                logits[folder] = run_over_folder(
-                    lambda images: model(session.checkpoint.normalise(images)),
-                    folder,
-                    session.recipe.pixels,
-                    device=session.device,
-                    batch_size=session.recipe.batch_size,
-                    num_workers=session.recipe.num_workers,
-                    label=f"robustness, {folder.describe().name}",
-                )
-    protocol = (
-        "fine-tuned classifier; largest logit among the set's own classes; drop against the clean "
-        f"images of the same classes; {session.recipe.pixels.img_size} px"
+    for one in sets:
+        _require(one, request.data, allow_partial=recipe.allow_partial)
+    model = session.checkpoint.classifier().to(session.device)
+    outputs, known = _outputs(session, sets)
+    source = session.checkpoint.info.source
+    shifts = [match(one, request.data, outputs, source=source) for one in sets]
+    classifier = Classifier(
+        model=model,
+        checkpoint=session.checkpoint,
+        device=session.device,
+        batch_size=recipe.batch_size,
+        num_workers=recipe.num_workers,
     )
+    with at_precision(recipe.precision, model, session.device) as watch:
+        clean = _run_clean(shifts, classifier, recipe.pixels, request.data)
+        measured, seconds = _run_shifted(shifts, clean, classifier, recipe, request.data)
+        seen = watch.seen()
+    shared = (session.measurement.elapsed - sum(seconds)) / len(sets)
     return [
-        session.result(
-            task="robustness",
-            protocol=protocol,
-            settings={"protocol": protocol},
-            metrics=compare(logits[clean], logits[shifted]),
-            data=dataclasses.replace(shifted.describe(), name=one.title),
-        )
-        for one, (clean, shifted) in zip(sets, folders, strict=True)
+        _result(session, shift, one, classes=known, precision=seen, seconds=own + shared)
+        for shift, one, own in zip(shifts, measured, seconds, strict=True)
     ]
 
 
-def compare(clean: tuple[Tensor, Tensor], shifted: tuple[Tensor, Tensor]) -> dict[str, float]:
-    """Top-1 in percent and its drop, each a pair of logits_NC and labels_N.
+def _require(one: RobustnessSet, root: Path, *, allow_partial: bool) -> None:
+    findings = inspect_set(one, root)
+    lines = findings.wrong if allow_partial else [*findings.wrong, *findings.missing]
+    if lines:
+        mend = "" if findings.wrong else " (or measure what is there: --set allow_partial=true)"
+        more = f"; and {len(lines) - 1} more findings" if len(lines) > 1 else ""
+        raise InputError(lines[0] + mend + more)
 
-    Both sides are held to the classes that occur in the shifted set: images of others are left
-    out of the clean set, and the largest logit is searched among these classes only (the reading of
-    the authors of ImageNet-A and -R).
+
+def _outputs(session: Session, sets: list[RobustnessSet]) -> tuple[tuple[str, ...], str]:
+    """Class names of the classifier's outputs, and how they are known.
+
+    Raises:
+        InputError: the classifier does not fit the clean sets' classes.
     """
-    clean_logits_NC, clean_labels_N = clean
-    logits_MC, labels_M = shifted
-    classes = labels_M.unique()
-    kept = torch.isin(clean_labels_N, classes)
-    shifted_top1 = top1(_only(logits_MC, classes), labels_M)
-    clean_top1 = top1(_only(clean_logits_NC[kept], classes), clean_labels_N[kept])
-    return {
-        "top1": shifted_top1,
-        "clean_top1": clean_top1,
-        "drop": clean_top1 - shifted_top1,
-    }
+    classes = {one.clean.folder: _clean_classes(one.clean, session.request.data) for one in sets}
+    if len(set(classes.values())) != 1 and not session.checkpoint.classes:
+        raise InputError("the sets have clean sets of different classes; evaluate them one by one")
+    outputs, known = output_names(session.checkpoint, next(iter(classes.values())))
+    for one in sets:
+        unknown = sorted(set(classes[one.clean.folder]) - set(outputs))
+        if unknown and not one.clean.classes:
+            folder = session.request.data / one.clean.folder
+            raise InputError(f"{folder} has classes unknown in training: {', '.join(unknown[:3])}")
+    return outputs, known
 
 
-def _only(logits_NC: Tensor, classes: Tensor) -> Tensor:
-    masked_NC = torch.full_like(logits_NC, float("-inf"))
-    masked_NC[:, classes] = logits_NC[:, classes]
-    return masked_NC
+def _clean_classes(clean: CleanSet, root: Path) -> tuple[str, ...]:
+    return clean.classes or tuple(sorted(class_folders(root / clean.folder)))
 
 
-def _open_clean_and_shifted(
-    request: Request, one: RobustnessSet, known: tuple[str, ...] | None
-) -> tuple[Folder, Folder]:
-    clean = open_folder(request.data / one.clean, classes=known)
-    return clean, open_folder(request.data / one.folder, classes=clean.classes)
+def _run_clean(
+    shifts: list[Shift], classifier: Classifier, pixels: Pixels, root: Path
+) -> dict[PurePosixPath, CleanRun]:
+    """Each clean folder once, with the readings of all sets that are held against it."""
+    runs = {}
+    for place in dict.fromkeys(shift.one.clean.folder for shift in shifts):
+        held = [shift for shift in shifts if shift.one.clean.folder == place]
+        # In the order of names, whatever the classifier's: a bootstrap draws the same images then.
+        own = {output for shift in held for output in shift.own}
+        wanted = sorted(own, key=lambda output: held[0].outputs[output])
+        folder = open_classes(root / place, [held[0].outputs[output] for output in wanted])
+        readings = [reading for shift in held for reading in shift.readings.values()]
+        runs[place] = CleanRun(
+            folder=folder,
+            output_N=np.array(wanted)[folder.labels_N],
+            predicted=classifier.predict(folder, pixels, readings, label=f"robustness, {place}"),
+        )
+    return runs
+
+
+def _run_shifted(
+    shifts: list[Shift],
+    clean: dict[PurePosixPath, CleanRun],
+    classifier: Classifier,
+    recipe: RobustnessRecipe,
+    root: Path,
+) -> tuple[list[Measured], list[float]]:
+    """What was measured on each set, and the seconds of its own that it took."""
+    measured, seconds = [], []
+    for shift in shifts:
+        one, start = shift.one, time.monotonic()
+        held_against = clean[one.clean.folder]
+        pixels = (
+            dataclasses.replace(recipe.pixels, crop_pct=1.0) if one.is_cropped else recipe.pixels
+        )
+        if one.labels == "image numbers":
+            measured.append(measure_real(shift, held_against, root))
+        else:
+            function = measure_corrupted if one.corruptions else measure
+            measured.append(
+                function(shift, held_against, classifier, pixels, root, seed=recipe.seed)
+            )
+        seconds.append(time.monotonic() - start)
+    return measured, seconds
+
+
+def _result(
+    session: Session,
+    shift: Shift,
+    measured: Measured,
+    *,
+    classes: str,
+    precision: str,
+    seconds: float,
+) -> Result:
+    one, recipe = shift.one, session.recipe
+    settings = _settings(shift, measured, recipe.pixels)
+    artifacts: dict[str, str] = {}
+    if one.corruptions:
+        # A metric for each corruption and severity: evidence of the record's, none of its own.
+        artifacts["predictions"] = f"predictions-robustness-{measured.data.name}.npz"
+        if rank() == 0:
+            path = session.request.out / artifacts["predictions"]
+            write_predictions(path, measured.predictions)
+    return session.result(
+        task="robustness",
+        protocol=_protocol(shift, settings, recipe.pixels),
+        data=measured.data,
+        settings={**settings, "classes": classes, "precision": precision},
+        predictions=None if one.corruptions else measured.predictions,
+        metrics=measured.metrics,
+        intervals=measured.intervals,
+        details={**measured.details, "clean": dataclasses.asdict(measured.clean)},
+        artifacts=artifacts,
+        seconds=seconds,
+    )
+
+
+def _settings(shift: Shift, measured: Measured, pixels: Pixels) -> dict[str, Any]:
+    one = shift.one
+    settings: dict[str, Any] = {"reading": one.reading, "labels": one.labels}
+    if one.border:
+        settings["border"] = one.border
+    if one.is_cropped and pixels.crop_pct != 1:
+        settings["set_crop_pct"] = 1.0
+    if one.corruptions:
+        settings["mCE"] = "normalised by AlexNet's errors"
+    expected = len(one.parts) * one.images if one.images else measured.data.images
+    if measured.data.images != expected:
+        settings["images"] = f"{measured.data.images} of {expected}"
+    if one.clean.per_class and measured.clean.images != len(shift.own) * one.clean.per_class:
+        expected = len(shift.own) * one.clean.per_class
+        settings["clean_images"] = f"{measured.clean.images} of {expected}"
+    return settings
+
+
+def _protocol(shift: Shift, settings: dict[str, Any], pixels: Pixels) -> str:
+    words = ["classifier"]
+    if shift.one.reading == "own classes":
+        words.append("largest logit among the set's own classes")
+    else:
+        words.append("largest of all logits")
+    if shift.one.corruptions:
+        words.append("mean over corruptions and severities, mCE normalised by AlexNet's errors")
+    if shift.one.labels == "image numbers":
+        words.append("right if it is any of an image's labels")
+    else:
+        words.append("drop against the clean images of the same classes")
+    words += [
+        f"only {settings[key]} {key}" for key in ("images", "clean images") if key in settings
+    ]
+    return "; ".join([*words, f"{pixels.img_size} px"])

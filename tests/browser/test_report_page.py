@@ -71,9 +71,9 @@ def probed(page_alone: Path, tmp_path_factory: pytest.TempPathFactory) -> Page:
 def test_all_tables_and_pictures_reach_the_reader(probed: Page, page_alone: Path) -> None:
     written = Page(page_alone.read_text(encoding="utf-8"))
     assert probed.tables == written.tables
-    assert len(probed.tables) == 9
+    assert len(probed.tables) == 10
     assert probed.images == written.images
-    assert len(probed.images) == 5
+    assert len(probed.images) == 6
 
 
 def test_the_browser_decodes_every_picture(probed: Page) -> None:
@@ -83,7 +83,7 @@ def test_the_browser_decodes_every_picture(probed: Page) -> None:
 
 
 def test_nothing_is_cut_off_at_page_width(probed: Page) -> None:
-    assert probed.data["div-hidden"] == ["0"] * 8
+    assert probed.data["div-hidden"] == ["0"] * 9
     assert probed.data["body-hidden"] == ["0"]
 
 

@@ -151,3 +151,50 @@ def test_only_matrices_are_decayed_and_the_vit_is_slower() -> None:
             assert group["lr"] == (5e-3 if ".vit." in name else 1e-2), name
             seen.add(parameter)
     assert seen == set(names)
+
+
+@pytest.mark.parametrize("class_token", [True, False])
+@pytest.mark.parametrize("registers", [0, 3])
+@pytest.mark.parametrize("patches_only", [True, False])
+def test_any_prefix_tokens_take_part_as_in_timm(
+    tmp_path: Path, class_token: bool, registers: int, patches_only: bool
+) -> None:
+    arch = Arch(
+        name="tiny",
+        img_size=32,
+        patch_size=8,
+        width=64,
+        depth=4,
+        num_heads=1,
+        class_token=class_token,
+        num_registers=registers,
+        patch_positions_only=patches_only,
+        layer_scale=True,
+    )
+    path = tmp_path / "prefix.pt"
+    model = arch.build_any()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    save_checkpoint(path, model, arch, method="any", provenance={})
+    images_NCHW = pictures(2, 3, 32, 32)
+    maps = MiCLViT(str(path)).patch_maps(images_NCHW)
+    expected = model.eval().forward_intermediates(images_NCHW, norm=True, intermediates_only=True)
+    for found_NDhw, expected_NDhw in zip(maps, expected, strict=True):
+        torch.testing.assert_close(found_NDhw, expected_NDhw)
+
+
+def test_relative_positions_are_refused(tmp_path: Path) -> None:
+    arch = Arch(
+        name="beit",
+        img_size=32,
+        patch_size=8,
+        width=64,
+        depth=4,
+        num_heads=1,
+        relative_positions="block",
+        absolute_positions=False,
+    )
+    path = tmp_path / "beit.pt"
+    save_checkpoint(path, arch.build_any(), arch, method="BEiT", provenance={})
+    with pytest.raises(InputError, match="timm's Beit"):
+        MiCLViT(str(path))

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
+from micl_bench.files import digest_json
 from micl_bench.record import CheckpointInfo, DataSet, Result, write_result
+from micl_bench.statistics import wilson
 
 CLASSES = [f"digit {digit}" for digit in range(10)]
 SCORES = {
@@ -29,7 +31,10 @@ SHIFTED = {
 
 
 def result(**changes: Any) -> Result:
-    """A k-NN record of MiCL, but for `changes`; `data` and `checkpoint` may be given in part."""
+    """A k-NN record of MiCL, but for `changes`; `data` and `checkpoint` may be given in part.
+
+    Its fingerprint is that of its settings, its accuracies have Wilson's intervals.
+    """
     data = {"name": "embedded", "split": "test", "images": 900, "digest": "d" * 64}
     checkpoint = {"source": "runs/micl/last.pt", "format": "micl", "digest": "c0ffee" * 10}
     values: dict[str, Any] = {
@@ -47,11 +52,21 @@ def result(**changes: Any) -> Result:
         "start": "2025-05-01T10:00:00+00:00",
         "seconds": 12.5,
         "device_hours": 0.003,
+        "settings": {"precision": "float32"},
         "artifacts": {},
         **changes,
         "data": DataSet(**{**data, **changes.get("data", {})}),
         "checkpoint": CheckpointInfo(**{**checkpoint, **changes.get("checkpoint", {})}),
     }
+    values.setdefault("fingerprint", digest_json(values["settings"]))
+    values.setdefault(
+        "intervals",
+        {
+            metric: list(wilson(value, values["data"].images))
+            for metric, value in values["metrics"].items()
+            if metric in ("top1", "top5")
+        },
+    )
     return Result(**values)
 
 
@@ -98,6 +113,11 @@ def _shifted() -> list[Result]:
             protocol="the fine-tuned model, not adapted, 64 px",
             method=method,
             metrics={"top1": top1, "clean_top1": clean, "drop": clean - top1},
+            intervals={
+                "top1": list(wilson(top1, 600)),
+                "clean_top1": list(wilson(clean, 900)),
+                "drop": [clean - top1 - 4.5, clean - top1 + 4.5],
+            },
             data={"name": f"embedded-{name}", "images": 600, "stands_for": f"ImageNet-{name}"},
             checkpoint=_weights(method),
         )

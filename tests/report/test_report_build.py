@@ -31,6 +31,7 @@ def test_tables_hold_the_records_numbers(demo_report: Path) -> None:
     assert robustness[0][1:] == [
         f"embedded-{name} stands in for ImageNet-{name}" for name in ("A", "R", "Sketch")
     ]
+    assert robustness[2][1:3] == ["38.2 34.4–42.2", "54.9 50.4–59.4 from 93.1 (91.3–94.6)"]
     for row in robustness[2:]:
         shown = [cell.split()[0] for cell in row[1:]]
         pairs = [SHIFTED[name][row[0]] for name in ("A", "R", "Sketch")]
@@ -73,7 +74,7 @@ def test_real_sets_are_not_called_stand_ins(tmp_path: Path) -> None:
 
 def test_the_demo_has_all_pictures_and_no_script(demo_report: Path) -> None:
     page = Page(demo_report.read_text(encoding="utf-8"))
-    names = ["scores", "views", "training", "ade20k", "coco"]
+    names = ["scores", "effective-robustness", "views", "training", "ade20k", "coco"]
     assert [i for i in page.ids if i.startswith("picture-")] == [f"picture-{n}" for n in names]
     files = [demo_report.parent / "figures" / f"{name}.png" for name in names]
     assert all(file.read_bytes().startswith(b"\x89PNG") for file in files)
@@ -199,6 +200,21 @@ def test_the_summary_has_a_column_for_each_method() -> None:
         ]
     ).splitlines()
     assert lines[0].split() == ["task", "data", "metric", "MiCL", "random", "weights"]
-    assert lines[2].split() == ["knn", "embedded", "top-1", "[%]", "78.4*", "41.2"]
+    row = ["knn", "embedded", "top-1", "[%]", "78.4*", "75.6–81.0", "41.2", "38.1–44.5"]
+    assert lines[2].split() == row
     assert lines[3].split() == ["coco", "embedded", "box", "AP", "[%]", "20.0"]
     assert lines[-1] == "Stand-ins, no benchmark numbers: embedded for COCO."
+
+
+def test_the_summary_marks_numbers_of_different_fingerprints() -> None:
+    lines = summary_table(
+        [
+            result(settings={"k": 10}, intervals={}),
+            result(settings={"k": 20}, intervals={}, method="x"),
+            result(settings={"k": 20}, task="linear", intervals={}),
+        ]
+    ).splitlines()
+    assert lines[2].split() == ["knn", "embedded", "top-1", "[%]", "80.0*", "[1]", "80.0*", "[2]"]
+    assert lines[3].split() == ["linear", "embedded", "top-1", "[%]", "80.0"]
+    words = "k-NN, k = 20, cosine, temperature 0.07, 64 px"
+    assert lines[5:] == [f"[1] {words}; k: 10", f"[2] {words}; k: 20"]

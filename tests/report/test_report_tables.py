@@ -51,9 +51,17 @@ def test_not_a_number_is_a_dash_and_never_best() -> None:
 
 
 def test_sets_of_one_method_share_its_row_even_when_their_recipes_differ() -> None:
-    metrics = {"top1": 40.0, "clean_top1": 90.0, "drop": 50.0}
+    metrics = {"top1": 40.0, "clean_top1": 90.0, "drop": 50.0, "top1_of_1000": 30.0}
+    metrics["clean_top1_of_1000"] = 80.0
+    bounds = {"top1": [38.0, 42.0], "drop": [47.5, 52.5], "clean_top1": [88.5, 91.4]}
     records = [
-        result(method=method, metrics=metrics, data={"name": name}, recipe_digest=name * 20)
+        result(
+            method=method,
+            metrics=metrics,
+            intervals=bounds,
+            data={"name": name},
+            recipe_digest=name * 20,
+        )
         for name in ("set-A", "set-R")
         for method in ("MiCL", "other")
     ]
@@ -62,9 +70,15 @@ def test_sets_of_one_method_share_its_row_even_when_their_recipes_differ() -> No
         "MiCL": ["40.0*", "50.0", "40.0*", "50.0"],
         "other": ["40.0*", "50.0", "40.0*", "50.0"],
     }
-    cell = table.rows[0].cells[1]
-    assert cell is not None
-    assert cell.detail == "from 90.0"
+    assert [cell.details for cell in table.rows[0].cells[:2] if cell] == [
+        ["38.0–42.0", "of all 1,000: 30.0"],
+        ["47.5–52.5", "from 90.0", "(88.5–91.4)", "of all 1,000: from 80.0"],
+    ]
+
+
+def test_of_a_metric_where_lower_is_better_the_lowest_is_marked() -> None:
+    table = build_table([result(metrics={"mCE": 50.0}), result(method="x", metrics={"mCE": 60.0})])
+    assert _texts(table) == {"MiCL": ["50.0*"], "x": ["60.0"]}
 
 
 def test_protocols_that_differ_get_rows_and_footnotes() -> None:
@@ -77,6 +91,53 @@ def test_protocols_that_differ_get_rows_and_footnotes() -> None:
     )
     assert _texts(table) == {"MiCLa": ["80.0"], "MiCLb": ["85.0*"], "othera": ["70.0"]}
     assert table.footnotes == {"a": "a: at 64 px", "b": "b: at 96 px"}
+
+
+def test_equal_words_with_different_fingerprints_never_share_a_column_unmarked() -> None:
+    full = {"task": "knn", "precision": "float32", "pixels": {"size": 64, "crop": 0.9}}
+    half = {"task": "knn", "precision": "bfloat16", "pixels": {"size": 64, "crop": 1.0}}
+    table = build_table(
+        [
+            result(settings=full, metrics={"top1": 80.0}),
+            result(settings=half, metrics={"top1": 85.0}),
+            result(settings=full, method="other", metrics={"top1": 70.0}),
+            # On another set, only one of the two: it belongs into the same row.
+            result(settings=full, method="other", metrics={"top1": 60.0}, data={"name": "more"}),
+        ]
+    )
+    assert _texts(table) == {
+        "MiCLa": ["85.0*", ""],
+        "MiCLb": ["80.0", ""],
+        "otherb": ["70.0", "60.0"],
+    }
+    words = "k-NN, k = 20, cosine, temperature 0.07, 64 px"
+    assert table.footnotes == {
+        "a": f"{words}; precision: bfloat16; pixels.crop: 1.0",
+        "b": f"{words}; precision: float32; pixels.crop: 0.9",
+    }
+
+
+def test_settings_that_follow_the_data_set_need_no_mark() -> None:
+    table = build_table(
+        [
+            result(settings={"classes": "200"}, data={"name": "set-A"}),
+            result(settings={"classes": "199"}, data={"name": "set-R"}),
+        ]
+    )
+    assert _texts(table) == {"MiCL": ["80.0", "80.0"]}
+    assert table.footnotes == {}
+
+
+def test_long_settings_are_told_apart_by_a_digest() -> None:
+    grid = list(range(100))
+    tables = build_table(
+        [result(settings={"grid": grid}), result(settings={"grid": [*grid[:-1], 7]}, method="x")]
+    )
+    a, b = tables.footnotes.values()
+    assert a != b
+    assert "grid: [0, 1, 2" in a
+    assert "(digest " in b
+    assert len(a) < 130
 
 
 def test_seeds_and_architectures_are_told_apart() -> None:
@@ -107,6 +168,13 @@ def test_the_newest_record_of_a_measurement_is_shown() -> None:
         "MiCL": ["72.0"],
         "MiCL, older recipe 1": ["75.0*"],
     }
+
+
+def test_a_record_of_another_fingerprint_is_not_superseded() -> None:
+    old, new = _on(1, settings={"precision": "float32"}), _on(2, settings={"precision": "bfloat16"})
+    selection = select([(Path("r.json"), record) for record in (old, new)])
+    assert selection.current == [old, new]
+    assert selection.replaced_by == {}
 
 
 def test_the_same_record_twice_counts_once() -> None:

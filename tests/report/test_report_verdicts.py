@@ -88,6 +88,29 @@ def test_a_rival_is_compared_under_our_protocol_first() -> None:
     assert text.endswith(", under another protocol.")
 
 
+def test_equal_words_with_another_fingerprint_are_another_protocol() -> None:
+    text = _verdict(
+        result(settings={"k": 10}, metrics={"top1": 60.0}),
+        result(settings={"k": 10}, method="other", metrics={"top1": 40.0}),
+        result(settings={"k": 20}, method="other", metrics={"top1": 90.0}),
+    )
+    assert text.startswith("MiCL leads on embedded by 20.0 points")
+    text = _verdict(
+        result(settings={"k": 10}, metrics={"top1": 60.0}),
+        result(settings={"k": 20}, method="other", metrics={"top1": 90.0}),
+    )
+    assert text.endswith(", under another protocol.")
+
+
+def test_a_lower_error_leads() -> None:
+    text = _verdict(
+        result(metrics={"mCE": 50.0}),
+        result(metrics={"mCE": 60.0}, method="near"),
+        result(metrics={"mCE": 70.0}, method="far"),
+    )
+    assert text == "MiCL leads on embedded by 10.0 points of mCE over near (50.0 against 60.0)."
+
+
 def test_each_of_our_protocols_has_its_own_comparison() -> None:
     text = _verdict(
         result(protocol="short", metrics={"top1": 60.0}),

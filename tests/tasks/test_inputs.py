@@ -13,7 +13,7 @@ from micl_bench.backbone import named_arch
 from micl_bench.checkpoints import load_backbone, load_checkpoint, save_checkpoint
 from micl_bench.data.folder import read_image
 from micl_bench.engine.optim import OptimConfig
-from micl_bench.engine.probe import ProbeConfig, fit_probe
+from micl_bench.engine.probe import ProbeConfig
 from micl_bench.errors import InputError
 
 ARCH = "vit_demo_patch4_32"
@@ -71,14 +71,7 @@ def test_senseless_rates_are_refused(value: float) -> None:
     with pytest.raises(InputError):
         OptimConfig(base_lr=value)
     with pytest.raises(InputError):
-        ProbeConfig(base_lr=value)
-
-
-def test_a_probe_that_diverges_gives_no_number() -> None:
-    features_ND, labels_N = torch.randn(64, 64), torch.randint(0, 3, (64,))
-    wild = ProbeConfig(epochs=50, base_lr=3e38, batch_size=64)
-    with pytest.raises(InputError, match="not finite"):
-        fit_probe(features_ND, labels_N, num_classes=3, config=wild, seed=0)
+        ProbeConfig(base_lrs=(value,))
 
 
 def test_classes_are_matched_by_name_and_results_never_mix(
@@ -96,7 +89,8 @@ def test_classes_are_matched_by_name_and_results_never_mix(
     data = tmp_path / "data"
     for part in ("embedded/val", "embedded-a", "embedded-r", "embedded-sketch"):
         shutil.copytree(embedded / part, data / part)
-    (data / "embedded/val/digit_0").rename(data / "embedded/val/z_zero")
+        if (data / part / "digit_0").exists():
+            (data / part / "digit_0").rename(data / part / "z_zero")
     recipe = REPOSITORY / "downstream" / "embedded_robustness.py"
     words = ("--checkpoint", "tuned/classifier.pt", "--data", data, "--recipe", recipe)
     done = micl_bench("eval", "robustness", *words, "--out", "robust")

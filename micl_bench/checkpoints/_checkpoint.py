@@ -1,0 +1,205 @@
+"""A checkpoint that was read: its models at any input size, every parameter filled or refused."""
+
+import dataclasses
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from micl_bench.backbone import Arch, Pool, Vit, resample_positions
+from micl_bench.backbone.positions import recomputed_sincos, resample_relative
+from micl_bench.checkpoints._convert import Converted
+from micl_bench.data.pixels import normalise
+from micl_bench.errors import InputError
+from micl_bench.record import CheckpointInfo
+
+# Not part of the backbone: a classifier's head, its own norm and its own pooling.
+_HEAD_PREFIXES = ("head.", "head_dist.", "fc_norm.", "attn_pool.")
+_RELATIVE = "relative_position_bias_table"
+_SHOWN = 5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """Weights + architecture + provenance."""
+
+    info: CheckpointInfo
+    content: Converted
+
+    @property
+    def arch(self) -> Arch:
+        """Sizes of the backbone as stored."""
+        return self.content.arch
+
+    @property
+    def method(self) -> str:
+        """What made the weights, as tables print it."""
+        return self.content.method
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the head's outputs; empty where the file does not tell."""
+        return self.content.classes
+
+    def normalise(self, images_NCHW: Tensor) -> Tensor:
+        """Pixels in 0 to 255 to what this network was trained on."""
+        return normalise(images_NCHW, mean=self.content.mean, std=self.content.std)
+
+    def described_at(self, img_size: int) -> CheckpointInfo:
+        """What records say of it at an input size: where positions came from, what pixels it got."""
+        mean, std = (
+            " ".join(f"{value:g}" for value in values)
+            for values in (self.content.mean, self.content.std)
+        )
+        stored, wanted = (size // self.arch.patch_size for size in (self.arch.img_size, img_size))
+        resampled = f"{stored} x {stored} to {wanted} x {wanted}, {self.position_rule}"
+        return dataclasses.replace(
+            self.info,
+            positions="" if stored == wanted else resampled,
+            normalisation=f"mean {mean}, std {std}",
+        )
+
+    @property
+    def position_rule(self) -> str:
+        """How positions come to another grid, in words."""
+        rules = [str(self.content.positions)] if self.arch.absolute_positions else []
+        rules += ["relative as BEiT's code"] if self.arch.relative_positions else []
+        return "; ".join(rules) or "rotary, nothing to resample"
+
+    def backbone(self, *, img_size: int | None = None, drop_path: float = 0.0) -> Vit:
+        """The ViT without a head, in eval mode, positions resampled to `img_size`."""
+        arch, state = self._resized(img_size)
+        return _filled(
+            lambda: arch.build_any(drop_path=drop_path), _without_head(state), self.info.source
+        )
+
+    def classifier(self, *, num_classes: int | None = None) -> Vit:
+        """The ViT with its stored head, in eval mode.
+
+        Raises:
+            InputError: there is no head, or it has another number of classes.
+        """
+        stored, pool = self.content.num_classes, self.content.pool
+        if stored == 0:
+            raise InputError(f"{self.info.source} has no classifier head; fine-tune it first")
+        if num_classes not in (None, stored):
+            raise InputError(f"{self.info.source} knows {stored} classes, not {num_classes}")
+        return _filled(
+            lambda: self.arch.build_any(num_classes=stored, pool=pool),
+            self.content.state,
+            self.info.source,
+        )
+
+    def with_new_head(
+        self, *, num_classes: int, img_size: int, drop_path: float, pool: Pool, seed: int
+    ) -> Vit:
+        """The backbone under a fresh head, for fine-tuning.
+
+        The head starts almost at zero (std 2e-5, MAE's choice), so that the first steps do not
+        shake what was pre-trained. With `pool="avg"`, and without [CLS], the norm moves behind the
+        pooling.
+        """
+        arch, state = self._resized(img_size)
+        kept = _without_head(state)
+        generator = torch.Generator().manual_seed(seed)
+        kept["head.weight"] = torch.randn(num_classes, arch.width, generator=generator) * 2e-5
+        kept["head.bias"] = torch.zeros(num_classes)
+        if pool == "avg" or not arch.class_token:
+            for part in ("weight", "bias"):
+                kept[f"fc_norm.{part}"] = kept.pop(f"norm.{part}")
+        return _filled(
+            lambda: arch.build_any(num_classes=num_classes, drop_path=drop_path, pool=pool),
+            kept,
+            self.info.source,
+        )
+
+    def verify(self) -> None:
+        """Make sure that the tensors fill the backbone, and are numbers, without building it.
+
+        Raises:
+            InputError: a parameter would stay unfilled, a tensor is left over or of another shape,
+                or holds NaN or infinity; the message lists them.
+        """
+        blocks = {name.split(".")[1] for name in self.content.state if name.startswith("blocks.")}
+        if len(blocks) != self.arch.depth:
+            raise InputError(
+                f"{self.info.source} has tensors of {len(blocks)} blocks, not of {self.arch.depth}"
+            )
+        _filling(self.arch.build_any, _without_head(self.content.state), self.info.source)
+        broken = [name for name, value in self.content.state.items() if not _is_finite(value)]
+        if broken:
+            raise InputError(
+                f"{self.info.source} holds NaN or infinity in {_shown(broken)}; its training failed, or "
+                "the file is damaged"
+            )
+
+    def _resized(self, img_size: int | None) -> tuple[Arch, dict[str, Tensor]]:
+        state = dict(self.content.state)
+        if img_size in (None, self.arch.img_size):
+            return self.arch, state
+        arch = dataclasses.replace(self.arch, img_size=img_size)
+        grid, rule = arch.img_size // arch.patch_size, self.content.positions
+        prefix = 0 if arch.patch_positions_only else arch.num_prefix_tokens
+        for name, value in state.items():
+            if name == "pos_embed" and rule.kind == "sincos":
+                state[name] = recomputed_sincos(value, grid=grid, num_prefix_tokens=prefix)
+            elif name == "pos_embed":
+                state[name] = resample_positions(
+                    value,
+                    grid=grid,
+                    num_prefix_tokens=prefix,
+                    antialias=rule.antialias,
+                    offset=rule.offset,
+                )
+            elif name.endswith(_RELATIVE):
+                state[name] = resample_relative(value, grid=grid)
+        return arch, state
+
+
+def _without_head(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The backbone's tensors; a norm that moved behind the pooling moves back."""
+    kept = {name: value for name, value in state.items() if not name.startswith(_HEAD_PREFIXES)}
+    for part in ("weight", "bias"):
+        if f"norm.{part}" not in kept and f"fc_norm.{part}" in state:
+            kept[f"norm.{part}"] = state[f"fc_norm.{part}"]
+    return kept
+
+
+def _filled(build: Callable[[], Vit], state: dict[str, Tensor], source: str) -> Vit:
+    model = _filling(build, state, source)
+    if any(True for _ in model.buffers()):
+        # Fixed tables are computed while a model is built; `meta` computes nothing.
+        model = build()
+        model.load_state_dict(state)
+    else:
+        expected = model.state_dict()
+        copies = {name: value.to(expected[name].dtype, copy=True) for name, value in state.items()}
+        model.load_state_dict(copies, assign=True)
+    return model.eval()
+
+
+def _filling(build: Callable[[], Vit], state: dict[str, Tensor], source: str) -> Vit:
+    """The model without numbers (random ones would take seconds), once the tensors fit it."""
+    with torch.device("meta"):
+        model = build()
+    expected = model.state_dict()
+    problems = [f"missing {name}" for name in sorted(expected.keys() - state.keys())]
+    problems += [f"unexpected {name}" for name in sorted(state.keys() - expected.keys())]
+    problems += [
+        f"{name} is {tuple(state[name].shape)}, needed {tuple(expected[name].shape)}"
+        for name in sorted(expected.keys() & state.keys())
+        if state[name].shape != expected[name].shape
+    ]
+    if problems:
+        raise InputError(f"{source} does not fit the architecture: {_shown(problems, '; ')}")
+    return model
+
+
+def _is_finite(value: Tensor) -> bool:
+    # A sum is quick; where it is not finite, each number is asked.
+    return bool(value.sum().isfinite()) or bool(value.isfinite().all())
+
+
+def _shown(names: list[str], separator: str = ", ") -> str:
+    rest = f"{separator}and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return separator.join(names[:_SHOWN]) + rest

@@ -1,0 +1,229 @@
+"""The architecture, from the shapes of tensors under timm's names.
+
+    arch = infer_arch(state, arch=arch, norm_eps=1e-6)
+
+`state` holds what `account` gives: `patch_embed.proj.weight`, `cls_token`, `pos_embed`,
+`blocks.0.norm1.weight`, ... Registers are `reg_token`; layer scale is `ls1.gamma`
+(`VisionTransformer`) or `gamma_1` (`Beit`, DeiT III); relative positions are
+`blocks.N.attn.relative_position_bias_table` or `rel_pos_bias.relative_position_bias_table`.
+"""
+
+import dataclasses
+import math
+import re
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor
+
+from micl_bench.backbone import Arch, Pool, Vit, arch_names, named_arch
+from micl_bench.errors import InputError
+
+_HEAD_WIDTH = 64
+# No file holds the number of heads; every published ViT of these widths (timm's so400m, huge, giant
+# and gigantic, as those of MAE and I-JEPA) has 16 instead of width / 64.
+_SIXTEEN_HEADS = (1152, 1280, 1408, 1664)
+
+
+def infer_arch(
+    state: dict[str, Tensor], *, arch: str | None = None, norm_eps: float = 1e-6, name: str = ""
+) -> Arch:
+    """Sizes and parts of the ViT that these tensors fill; further ones (heads) are ignored.
+
+    Args:
+        arch: a name that `named_arch` knows or a ViT of timm, for what shapes do not tell: the
+            number of heads, which is width / 64 without it (16 in the published giants; tables of
+            relative positions tell it), and parts of timm's model (gated MLPs, rotary positions).
+        norm_eps: of the method's own code; no file holds it. timm's where `arch` is timm's.
+        name: of the architecture; made from the sizes if not given.
+
+    Raises:
+        InputError: no ViT on square images; `arch` is unknown, or of other sizes.
+    """
+    if arch is not None and arch not in arch_names():
+        return _timm_arch(state, arch)
+    try:
+        found = _from_shapes(state, norm_eps)
+    except (KeyError, ValueError) as error:
+        raise InputError(f"the tensors are no ViT's: {error} is missing or misshapen") from error
+    if arch is None:
+        return dataclasses.replace(found, name=name or found.name)
+    told = named_arch(arch)
+    for field in ("width", "depth", "patch_size"):
+        if getattr(told, field) != getattr(found, field):
+            raise InputError(
+                f"the file's {field} is {getattr(found, field)}, not the {getattr(told, field)} of "
+                f"{arch}"
+            )
+    return dataclasses.replace(found, name=arch, num_heads=told.num_heads)
+
+
+def timm_vit(name: str, **options: Any) -> Vit:
+    """One of timm's ViTs without any numbers in it (on torch's `meta` device).
+
+    Raises:
+        InputError: timm has no ViT of that name.
+    """
+    plain = name.partition(".")[0]
+    modules = ("vision_transformer", "beit", "eva", "deit")
+    if not any(plain in timm.list_models(module=module) for module in modules):
+        raise InputError(
+            f"no plain ViT is called {name!r}; known: {', '.join(arch_names())}, and timm's "
+            "VisionTransformer, Beit and Eva"
+        )
+    try:
+        with torch.device("meta"):
+            model = timm.create_model(name, **options)
+    except (RuntimeError, ValueError) as error:
+        # Of a tag that does not exist, or of a size that does not fit.
+        raise InputError(f"timm cannot make {name}: {error}") from error
+    if not isinstance(model, Vit) or not hasattr(model.blocks[0], "attn"):
+        raise InputError(f"timm's {name} has other blocks than a plain ViT's")
+    return model
+
+
+def _from_shapes(state: dict[str, Tensor], norm_eps: float) -> Arch:
+    width, channels, patch, columns = state["patch_embed.proj.weight"].shape
+    if channels != 3 or patch != columns:
+        raise InputError(f"patches of {channels} x {patch} x {columns}; needed 3 x p x p")
+    hidden, depth = state["blocks.0.mlp.fc1.weight"].shape[0], _depth(state)
+    if state["blocks.0.mlp.fc2.weight"].shape[1] != hidden or "blocks.0.mlp.fc1_g.weight" in state:
+        raise InputError("its MLPs are gated; give --arch with the name of timm's model")
+    per_block = state.get("blocks.0.attn.relative_position_bias_table")
+    shared = state.get("rel_pos_bias.relative_position_bias_table")
+    table = shared if per_block is None else per_block
+    class_token = "cls_token" in state
+    registers = state["reg_token"].shape[1] if "reg_token" in state else 0
+    grid, patches_only = _grid(state, int(class_token) + registers, table)
+    if table is None and width % _HEAD_WIDTH:
+        raise InputError(
+            f"width {width} is no multiple of {_HEAD_WIDTH}; give --arch for its heads"
+        )
+    beit = table is not None
+    return Arch(
+        name=f"vit_w{width}_d{depth}_patch{patch}_{grid * patch}",
+        img_size=grid * patch,
+        patch_size=patch,
+        width=width,
+        depth=depth,
+        num_heads=_heads(width) if table is None else table.shape[1],
+        mlp_ratio=_ratio(hidden, width),
+        class_token=class_token,
+        num_registers=registers,
+        layer_scale="blocks.0.gamma_1" in state or "blocks.0.ls1.gamma" in state,
+        qkv_bias=f"blocks.0.attn.{'q_bias' if beit else 'qkv.bias'}" in state,
+        patch_positions_only=patches_only,
+        absolute_positions="pos_embed" in state,
+        relative_positions="" if not beit else "block" if shared is None else "shared",
+        norm_eps=norm_eps,
+    )
+
+
+def _heads(width: int) -> int:
+    if width in _SIXTEEN_HEADS:
+        return 16
+    if width % _HEAD_WIDTH:
+        raise InputError(
+            f"width {width} is no multiple of {_HEAD_WIDTH}; give --arch for its heads"
+        )
+    return width // _HEAD_WIDTH
+
+
+def _depth(state: dict[str, Tensor]) -> int:
+    found = {int(match[1]) for name in state if (match := re.match(r"blocks\.(\d+)\.", name))}
+    missing = sorted(set(range(len(found))) - found)
+    if missing:
+        raise InputError(
+            f"of {len(found)} blocks, up to block {max(found)}, block {missing[0]} is missing"
+        )
+    return len(found)
+
+
+def _grid(state: dict[str, Tensor], prefix: int, table: Tensor | None) -> tuple[int, bool]:
+    """Patches a side, and whether the absolute positions have no rows for prefix tokens."""
+    if "pos_embed" not in state:
+        if table is None:
+            raise InputError("the file has neither absolute nor relative positions; give --arch")
+        side = math.isqrt(table.shape[0] - 3)
+        if side * side != table.shape[0] - 3 or side % 2 == 0:
+            raise InputError(f"relative positions of {table.shape[0]} rows are of no square input")
+        return (side + 1) // 2, False
+    rows = state["pos_embed"].shape[1]
+    for patches, patches_only in ((rows - prefix, False), (rows, True)):
+        grid = math.isqrt(max(patches, 0))
+        if grid > 0 and grid * grid == patches:
+            return grid, patches_only and prefix > 0
+    raise InputError(
+        f"{rows} positions with {prefix} prefix tokens are of no square input, the only ones read"
+    )
+
+
+def _ratio(hidden: int, width: int) -> float:
+    """So that timm's `int(width * ratio)` is `hidden` again."""
+    ratio = hidden / width
+    return ratio if int(width * ratio) == hidden else math.nextafter(ratio, math.inf)
+
+
+def _timm_arch(state: dict[str, Tensor], name: str) -> Arch:
+    model = timm_vit(name, num_classes=0)
+    positions = state.get("pos_embed")
+    if positions is None:
+        return arch_of(model, name)
+    prefix = 0 if getattr(model, "no_embed_class", False) else model.num_prefix_tokens
+    grid = math.isqrt(positions.shape[1] - prefix)
+    patch = model.patch_embed.patch_size[0]
+    if grid * grid != positions.shape[1] - prefix:
+        raise InputError(f"{positions.shape[1]} positions do not fit {name} on square images")
+    return arch_of(timm_vit(name, num_classes=0, img_size=grid * patch), name)
+
+
+def arch_of(model: Vit, name: str) -> Arch:
+    """The architecture of one of timm's models; by timm's name where the sizes do not tell it all.
+
+    Raises:
+        InputError: its input is not square.
+    """
+    block: Any = model.blocks[0]
+    grid = model.patch_embed.grid_size
+    patch = model.patch_embed.patch_size[0]
+    if grid[0] != grid[1] or len(set(model.patch_embed.patch_size)) > 1:
+        raise InputError(f"{name} is made for input that is not square")
+    told = Arch(
+        name=name.partition(".")[0],
+        img_size=grid[0] * patch,
+        patch_size=patch,
+        width=model.embed_dim,
+        depth=len(model.blocks),
+        num_heads=block.attn.num_heads,
+        class_token=model.cls_token is not None,
+        num_registers=model.num_prefix_tokens - int(model.cls_token is not None),
+        patch_positions_only=bool(getattr(model, "no_embed_class", False)),
+        absolute_positions=model.pos_embed is not None,
+        norm_eps=block.norm1.eps,
+        timm_name=name.partition(".")[0],
+    )
+    state = model.state_dict()
+    if "pos_embed" not in state and "blocks.0.attn.relative_position_bias_table" not in state:
+        return told
+    try:
+        inferred = _from_shapes(state, told.norm_eps)
+    except (InputError, KeyError, ValueError):
+        return told
+    plain = dataclasses.replace(inferred, name=told.name, num_heads=told.num_heads)
+    pool: Pool = "token" if model.global_pool == "token" else "avg"
+    return plain if fits(plain, model, num_classes=model.num_classes, pool=pool) else told
+
+
+def fits(arch: Arch, model: Vit, *, num_classes: int, pool: Pool) -> bool:
+    """Whether `arch` builds a model that computes what this one does, from the same tensors."""
+    with torch.device("meta"):
+        built = arch.build_any(num_classes=num_classes, pool=pool)
+    return _structure(built) == _structure(model)
+
+
+def _structure(model: Vit) -> tuple[object, ...]:
+    attributes = ("num_prefix_tokens", "no_embed_class", "has_class_token")
+    attention = getattr(model.blocks[0].attn, "scale", None)
+    shapes = tuple((name, tuple(value.shape)) for name, value in model.state_dict().items())
+    return (str(model), shapes, attention, *(getattr(model, name, None) for name in attributes))

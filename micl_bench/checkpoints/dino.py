@@ -1,0 +1,30 @@
+"""DINO (Caron et al. 2021): full checkpoints with student and teacher, or one of them alone."""
+
+import re
+from typing import Any
+
+from micl_bench.checkpoints import ibot
+from micl_bench.checkpoints._convert import Converted
+from micl_bench.checkpoints._distilled import convert_distilled, names_of
+
+
+def recognise(content: dict[str, Any]) -> bool:
+    """DINO's loss or the last layer of its head beside a ViT, and no sign of iBOT.
+
+    The published backbones alone have timm's names and nothing else: they are read as timm's,
+    unless the layout is given.
+    """
+    names = names_of(content)
+    if "blocks.0.norm1.weight" not in names or ibot.recognise(content):
+        return False
+    head = any(re.match(r"head\.last_layer\.", name) for name in names)
+    return head or "dino_loss" in content
+
+
+def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) -> Converted:
+    """The teacher's ViT; `branch`: `teacher` or `student`.
+
+    Raises:
+        InputError: unknown tensors, another branch, or no ViT.
+    """
+    return convert_distilled(content, arch=arch, branch=branch, layout="dino", method="DINO")

@@ -1,0 +1,84 @@
+"""MAE (He et al. 2022): pre-trained with its decoder or without, fine-tuned, linearly probed."""
+
+from argparse import Namespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from micl_bench.backbone import sincos_positions
+from micl_bench.checkpoints._account import account, drop, keep, refuse_branch, tensors_of
+from micl_bench.checkpoints._convert import Converted, PositionRule
+from micl_bench.checkpoints._infer import infer_arch
+
+POSITIONS = PositionRule(antialias=False)
+ENCODER = (keep(r"cls_token|pos_embed|(patch_embed\.proj|blocks\.\d+|norm)\..+"),)
+_RULES = (
+    *ENCODER,
+    keep(r"(head|fc_norm)\.(weight|bias)"),
+    drop(r"mask_token|decoder_.+", "decoder"),
+    drop(r"head\.\d\..+", "head of a linear probe behind BatchNorm"),
+)
+_TABLE_TOLERANCE = 1e-4
+
+
+def recognise(content: dict[str, Any]) -> bool:
+    """MAE's decoder; or its options beside a head; or its published encoder.
+
+    The encoder alone has timm's names. It is MAE's where `model` is all that the file holds, and its
+    positions are the fixed sin-cos table that MAE trains with. A published fine-tuned file, without
+    options, cannot be told from timm's.
+    """
+    tensors = tensors_of(content, "model")
+    if {"decoder_embed.weight", "decoder_pos_embed", "mask_token", "cls_token"} <= tensors.keys():
+        return True
+    if has_head(tensors):
+        return {"nb_classes", "global_pool"} <= options(content).keys()
+    return content.keys() == {"model"} and is_fixed_encoder(tensors)
+
+
+def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) -> Converted:
+    """The encoder under its own names, which are timm's; a decoder is left out.
+
+    Raises:
+        InputError: unknown tensors; shapes that are no ViT's.
+    """
+    refuse_branch(branch)
+    state, fates = account(content, _RULES, key="model", layout="mae")
+    head = state.get("head.weight")
+    return Converted(
+        arch=infer_arch(state, arch=arch),
+        state=state,
+        method="MAE" if head is None else "MAE, fine-tuned",
+        # Fine-tuned with `global_pool`, the norm is behind the pooling and called `fc_norm`.
+        pool="avg" if "fc_norm.weight" in state else "token",
+        num_classes=0 if head is None else head.shape[0],
+        fates=fates,
+        positions=POSITIONS,
+    )
+
+
+def has_head(tensors: dict[str, Tensor]) -> bool:
+    """Whether there is a classifier, behind a BatchNorm or not."""
+    return any(name.startswith("head.") for name in tensors)
+
+
+def options(content: dict[str, Any]) -> dict[str, Any]:
+    """What the run was called with, where the file tells."""
+    found = content.get("args")
+    return vars(found) if isinstance(found, Namespace) else {}
+
+
+def is_fixed_encoder(tensors: dict[str, Tensor]) -> bool:
+    """Whether these are all of timm's names, and the positions MAE's table, a zero row for [CLS]."""
+    positions = tensors.get("pos_embed")
+    if positions is None or positions.ndim != 3 or not {"cls_token", "norm.weight"} <= set(tensors):
+        return False
+    if not all(rule.pattern.fullmatch(name) for name in tensors for rule in ENCODER):
+        return False
+    rows, width = positions.shape[1:]
+    grid = round((rows - 1) ** 0.5)
+    if grid * grid != rows - 1 or width % 4:
+        return False
+    expected_LD = torch.cat([torch.zeros(1, width), sincos_positions(grid, width)])
+    return torch.allclose(positions[0].float(), expected_LD, atol=_TABLE_TOLERANCE)

@@ -1,0 +1,43 @@
+"""`micl-bench doctor`: what would spoil a run here, and how to mend it."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from micl_bench.commands.options import Json
+from micl_bench.errors import InputError
+
+
+def doctor(
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="A data folder to look into; repeatable.", show_default=False),
+    ] = None,
+    json_file: Json = None,
+) -> None:
+    """Check installation, machine and data folders; each finding comes with its mend.
+
+    A problem makes something fail, or a number wrong: the exit code is 2. A warning costs or limits.
+    """
+    from micl_bench.doctor import check_data, check_installation, check_machine
+    from micl_bench.files import atomic_write
+    from micl_bench.provenance import environment
+
+    findings = [*check_installation(), *check_machine()]
+    for folder in data or []:
+        findings += check_data(folder)
+    width = max(len(finding.subject) for finding in findings)
+    for finding in findings:
+        print(f"{finding.level:7}  {finding.subject:{min(width, 32)}}  {finding.found}")
+        if finding.mend:
+            print(f"{'':7}  mend: {finding.mend}")
+    if json_file:
+        rows = [dataclasses.asdict(finding) for finding in findings]
+        content = {"findings": rows, "environment": environment()}
+        atomic_write(json_file, (json.dumps(content, indent=2) + "\n").encode())
+    problems = [finding.subject for finding in findings if finding.level == "problem"]
+    if problems:
+        raise InputError(f"{len(problems)} found that must be mended: {', '.join(problems)}")

@@ -1,0 +1,71 @@
+"""`micl-bench features`: features of any images as one file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from micl_bench.commands.options import Arch, Branch, Layout
+
+
+def features(
+    checkpoint: Annotated[
+        str,
+        typer.Option(help="A file, timm:NAME, public:NAME or random:ARCH.", show_default=False),
+    ],
+    images: Annotated[
+        Path,
+        typer.Option(
+            help="Class folders, a folder of images, one image, or a packed store.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The .npz file to write.", show_default=False)],
+    pool: Annotated[
+        str,
+        typer.Option(help="cls, avg (the mean patch) or tokens (all of them), after the norm."),
+    ] = "cls",
+    img_size: Annotated[
+        int | None,
+        typer.Option(help="Pixels of a side of the input; the checkpoint's own if not given."),
+    ] = None,
+    crop_pct: Annotated[
+        float, typer.Option(help="The short side becomes size / crop_pct, then the centre is cut.")
+    ] = 0.875,
+    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Images read at a time; changes no bit of the result.")
+    ] = 128,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that decode; 0 for none beside.")
+    ] = 0,
+    arch: Arch = None,
+    layout: Layout = None,
+    branch: Branch = None,
+) -> None:
+    """Write a backbone's features of any images: arrays `features` and `files`, `labels` if known.
+
+    Started by torchrun, its processes share the work; the file is the same, byte for byte.
+    """
+    from micl_bench.checkpoints import load_checkpoint
+    from micl_bench.data.pixels import Pixels
+    from micl_bench.distributed import process_group
+    from micl_bench.engine.feature_export import export_features
+    from micl_bench.log import process_number
+
+    with process_group() as device:
+        loaded = load_checkpoint(checkpoint, arch=arch, layout=layout, branch=branch)
+        pixels = Pixels(img_size=img_size or loaded.arch.img_size, crop_pct=crop_pct)
+        shape = export_features(
+            loaded,
+            images,
+            out,
+            pool=pool,
+            pixels=pixels,
+            precision=precision,
+            device=device,
+            batch_size=batch_size,
+            num_workers=workers,
+        )
+    if process_number() == 0:
+        print(f"features: {out}  {' x '.join(map(str, shape))}")

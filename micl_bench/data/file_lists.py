@@ -1,0 +1,116 @@
+"""Few labels: which images of a training folder are used, from a list of file names or drawn.
+
+A list names an image a line, as those of SimCLR (`1percent.txt`, `10percent.txt`) and MSN do:
+`n01440764_10026.JPEG`, or with its class folder, `n01440764/n01440764_10026.JPEG`.
+"""
+
+import dataclasses
+from collections import Counter
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from micl_bench.data.folder import Folder
+from micl_bench.errors import InputError
+from micl_bench.files import digest_json
+
+_SHOWN = 3
+
+
+def listed_images(folder: Folder, path: Path) -> Folder:
+    """The images of a folder that a file list names, in the folder's order.
+
+    Raises:
+        InputError: the list cannot be read or is empty; a name is unknown, doubled, or fits several
+            images; a class of the folder is not in the list.
+    """
+    names = _read_names(path)
+    if doubled := [name for name, times in Counter(names).items() if times > 1]:
+        raise InputError(f"{path} names images more than once: {_some(doubled)}")
+    places: dict[str, list[int]] = {}
+    for index, image in enumerate(folder.paths):
+        for name in (image.name, f"{image.parent.name}/{image.name}"):
+            places.setdefault(name, []).append(index)
+    if unknown := [name for name in names if name not in places]:
+        raise InputError(f"{path} names images that {folder.root} lacks: {_some(unknown)}")
+    if several := [name for name in names if len(places[name]) > 1]:
+        raise InputError(
+            f"{path} has names that fit images of several classes: {_some(several)}; write "
+            "<class>/<name>"
+        )
+    chosen = [places[name][0] for name in names]
+    if len(set(chosen)) < len(chosen):
+        raise InputError(f"{path} names images more than once, with and without their class")
+    few = part_of(folder, np.sort(np.array(chosen)))
+    if absent := [name for name, number in count_by_class(few).items() if not number]:
+        raise InputError(f"{path} names no image of: {_some(absent)}")
+    return few
+
+
+def drawn_images(folder: Folder, fraction: float, *, seed: int) -> Folder:
+    """The same share of each class, at least one image, drawn by the seed.
+
+    It is no published subset; results of different draws differ by more than those of one list.
+
+    Raises:
+        InputError: a fraction outside 0 to 1.
+    """
+    if not 0 < fraction <= 1:
+        raise InputError(f"fraction is {fraction}; needed: 0 < fraction <= 1")
+    return part_of(folder, split_by_class(folder.labels_N, fraction, seed=seed)[0])
+
+
+def split_by_class(
+    labels_N: NDArray[np.integer], fraction: float, *, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices drawn by the seed, a share of each class but at least one, and all others; sorted.
+
+    Of a fraction of 0 nothing is drawn.
+    """
+    drawn: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
+    for label in np.unique(labels_N):
+        index_n = np.flatnonzero(labels_N == label)
+        order_n = np.random.default_rng((seed, int(label))).permutation(len(index_n))
+        number = max(1, round(fraction * len(index_n))) if fraction else 0
+        drawn.append(index_n[order_n[:number]])
+    taken = np.sort(np.concatenate(drawn))
+    return taken, np.setdiff1d(np.arange(len(labels_N)), taken)
+
+
+def part_of(folder: Folder, index_n: NDArray[np.integer]) -> Folder:
+    """A folder of these images alone; labels keep their numbers."""
+    return dataclasses.replace(
+        folder,
+        paths=tuple(folder.paths[i] for i in index_n),
+        labels=tuple(folder.labels[i] for i in index_n),
+    )
+
+
+def count_by_class(folder: Folder) -> dict[str, int]:
+    """Images of each class, by name."""
+    counts = np.bincount(folder.labels_N, minlength=len(folder.classes))
+    return dict(zip(folder.classes, counts.tolist(), strict=True))
+
+
+def digest_names(folder: Folder) -> str:
+    """SHA-256 of which images there are: the same for every copy of a subset."""
+    return digest_json(sorted(f"{path.parent.name}/{path.name}" for path in folder.paths))
+
+
+def _read_names(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise InputError(f"cannot read the file list {path} ({reason})") from error
+    # Only the last folder counts: some lists carry the whole path in their authors' tree.
+    names = ["/".join(PurePosixPath(line.strip()).parts[-2:]) for line in lines if line.strip()]
+    if not names:
+        raise InputError(f"the file list {path} is empty; one image name a line")
+    return names
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:_SHOWN])
+    return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown

@@ -1,0 +1,11 @@
+"""What of an installation, a machine or a data folder would spoil a run, and how to mend it.
+
+Every check works where the thing it checks is broken or missing: it imports late and never raises.
+"""
+
+from micl_bench.doctor._finding import Finding
+from micl_bench.doctor._folders import check_data
+from micl_bench.doctor._installation import check_installation
+from micl_bench.doctor._machine import check_machine
+
+__all__ = ["Finding", "check_data", "check_installation", "check_machine"]

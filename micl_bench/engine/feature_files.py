@@ -1,0 +1,122 @@
+"""Arrays on disk that several processes fill, each its own rows; one run at a time.
+
+Shapes: N images, D width, R readouts.
+"""
+
+import errno
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from micl_bench.distributed import from_first, rank
+from micl_bench.errors import InputError
+from micl_bench.log import say
+
+_GIB = 1 << 30
+_POLL_SECONDS = 0.5
+
+
+@contextmanager
+def waited_turn(path: Path) -> Iterator[bool]:
+    """Keep other runs from the same work meanwhile, or wait for the one that is at it.
+
+    Every process of a run must call it; the first one holds the lock, `path`, and a kill frees it.
+    Yields whether the file system knows locks: where it does not, other runs may be at it too.
+    """
+    handle = -1
+    if rank() == 0:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        told = False
+        # The others hear of every try: a collective operation would give up after half an hour.
+        while (locked := from_first(_locks(handle) if rank() == 0 else None)) is None:
+            if not told:
+                say("another run computes the same features; waiting for it")
+                told = True
+            time.sleep(_POLL_SECONDS)
+        yield locked
+    finally:
+        if handle >= 0:
+            os.close(handle)
+
+
+def _locks(handle: int) -> bool | None:
+    """Whether the lock is held now; none where another run holds it."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        if error.errno in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+            return False
+        raise
+    return True
+
+
+def reserve(folder: Path, names: Sequence[str], shape: tuple[int, int], label: str) -> None:
+    """Make an fp32 array of a shape for each name, `<name>.npy`, with its place on the disk.
+
+    Raises:
+        InputError: too little disk.
+    """
+    needed = len(names) * shape[0] * shape[1] * np.dtype(np.float32).itemsize
+    free = shutil.disk_usage(folder).free
+    sizes = f"{needed / _GIB:,.2f} GiB in {folder.parent}, where {free / _GIB:,.2f} are free"
+    if needed > free:
+        raise InputError(
+            f"{label} need {sizes}; free some, or set MICL_BENCH_CACHE to a folder on another disk"
+        )
+    if needed >= _GIB:
+        say(f"{label} take {sizes}")
+    for name in names:
+        path = folder / f"{name}.npy"
+        np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+        with path.open("r+b") as file:
+            # Not a hole in a file, which a disk that fills up meanwhile could not hold.
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
+class RowWriter:
+    """Writes rows into arrays that `reserve` made.
+
+    Not through mapped memory: hosts that share a file over a network would overwrite each other's
+    rows where these meet in a page.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths, self._stack = paths, ExitStack()
+
+    def __enter__(self) -> "RowWriter":
+        mapped = [np.load(path, mmap_mode="r", allow_pickle=False) for path in self._paths]
+        self._starts = [array.offset for array in mapped]
+        self._files = [self._stack.enter_context(path.open("r+b")) for path in self._paths]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files:
+            file.flush()
+            os.fsync(file.fileno())
+        self._stack.close()
+
+    def write(self, first: int, rows_nRD: Tensor) -> None:
+        """Write rows from `first` on, of each array its own."""
+        for file, start, rows_nD in zip(
+            self._files, self._starts, rows_nRD.unbind(dim=1), strict=True
+        ):
+            rows = rows_nD.contiguous().numpy()
+            file.seek(start + first * rows[0].nbytes)
+            file.write(rows.tobytes())
+
+
+def remove(folders: Iterable[Path]) -> None:
+    """Remove what was not finished."""
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)

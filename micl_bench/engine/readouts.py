@@ -1,0 +1,45 @@
+"""What frozen evaluations read of a ViT: [CLS] and patch means, from one forward pass."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from micl_bench.backbone import Vit
+
+# Part of the key of stored features: another number, other features.
+VERSION = 1
+
+_LAYERS = 4
+
+
+def readout_names(vit: Vit) -> tuple[str, ...]:
+    """`cls_1` .. `cls_4`: [CLS] of the last block, the one before, ...; `avg_1`: the last block's mean
+    patch. Without [CLS] `avg_1` .. `avg_4`. Shallow models have fewer.
+    """
+    layers = range(1, min(_LAYERS, len(vit.blocks)) + 1)
+    if vit.cls_token is None:
+        return tuple(f"avg_{layer}" for layer in layers)
+    return (*(f"cls_{layer}" for layer in layers), "avg_1")
+
+
+def read_out(vit: Vit, images_NCHW: Tensor) -> Tensor:
+    """Readouts of whole, normalised images, all after the final norm: features_NRD, fp32."""
+    names, prefix = readout_names(vit), vit.num_prefix_tokens
+    tokens: Any = vit.forward_intermediates(
+        images_NCHW,
+        indices=min(_LAYERS, len(vit.blocks)),
+        # Without such tokens, some of timm's models fail when asked for them.
+        return_prefix_tokens=prefix > 0,
+        norm=True,
+        output_fmt="NLC",
+        intermediates_only=True,
+    )
+    by_layer = {}
+    for layer, found in enumerate(reversed(tokens), start=1):
+        patches_NLD, prefix_NTD = found if prefix else (found, None)
+        # In fp32 from here on, whatever the precision of the products.
+        by_layer[f"avg_{layer}"] = patches_NLD.float().mean(dim=1)
+        if prefix_NTD is not None:
+            by_layer[f"cls_{layer}"] = prefix_NTD[:, 0].float()
+    return torch.stack([by_layer[name] for name in names], dim=1)

@@ -1,0 +1,137 @@
+"""A comparison for people, as a table, and for programs, as JSON."""
+
+import dataclasses
+import itertools
+import math
+from typing import Any
+
+from micl_bench.report.compare import SIGNIFICANT, Bounds, Comparison, Difference, Side
+from micl_bench.report.contenders import Contender
+from micl_bench.report.metrics import is_percentage, metric_header, task_rank, task_title
+from micl_bench.report.summary import aligned, printable
+
+_HEADER = ["metric", "pair", "first", "second", "difference", "p", "Holm's p", "verdict"]
+_WORDS = (0, 1, len(_HEADER) - 1)
+_TESTS = {
+    "McNemar": "McNemar: the exact test on images that one alone gets right; the interval of the "
+    "difference is Tango's (1998).",
+    "Welch": "Welch: the t-test over runs with different seeds; beside each mean its t-interval.",
+    "bootstrap": "Drops and means over corruptions: the paired bootstrap over images.",
+}
+
+
+def as_text(comparison: Comparison, contenders: list[Contender]) -> str:
+    """A table for each task and data set, and what was not compared, with the reason."""
+    lines = [contender.describe() for contender in contenders]
+    for _, group in itertools.groupby(sorted(comparison.differences, key=_place), key=_place):
+        found = list(group)
+        first = found[0]
+        lines += [
+            "",
+            f"{task_title(first.task)} on {first.data.name}, {first.data.images:,} images, "
+            f"split {first.data.split}",
+            f"{first.protocol}  (fingerprint {first.fingerprint[:12]})",
+            *aligned([_HEADER, *(_row(difference) for difference in found)], left=_WORDS),
+        ]
+    lines += ["", *_explanations(comparison.differences)]
+    if comparison.not_compared:
+        lines += ["", "Not compared:", *(f"  {line}" for line in comparison.not_compared)]
+    return "\n".join(printable(line) for line in lines)
+
+
+def as_json(comparison: Comparison, contenders: list[Contender]) -> dict[str, Any]:
+    """Everything, in full precision; what is not a number is null."""
+    return {
+        "contenders": [
+            {
+                "letter": contender.letter,
+                "source": str(contender.source),
+                "records": [r.id for runs in contender.runs.values() for _, r in runs],
+            }
+            for contender in contenders
+        ],
+        "comparisons": [
+            _plain(
+                {
+                    **dataclasses.asdict(difference),
+                    "difference": difference.estimate,
+                    "verdict": difference.verdict,
+                }
+            )
+            for difference in comparison.differences
+        ],
+        "significant": SIGNIFICANT,
+        "not_compared": comparison.not_compared,
+    }
+
+
+def _place(difference: Difference) -> tuple[tuple[int, str], str, str, str]:
+    data = difference.data
+    return (task_rank(difference.task), data.name, data.digest, difference.fingerprint)
+
+
+def _row(difference: Difference) -> list[str]:
+    metric = difference.metric
+    estimate = _number(metric, difference.estimate, signed=True)
+    return [
+        metric_header(metric),
+        f"{difference.ours.letter} - {difference.theirs.letter}",
+        _side(metric, difference.ours),
+        _side(metric, difference.theirs),
+        estimate + _bounds(metric, difference.interval, signed=True),
+        _p_value(difference.p),
+        _p_value(difference.adjusted_p),
+        difference.verdict,
+    ]
+
+
+def _side(metric: str, side: Side) -> str:
+    runs = f" ({len(side.values)} runs)" if len(side.values) > 1 else ""
+    return _number(metric, side.mean) + _bounds(metric, side.interval) + runs
+
+
+def _bounds(metric: str, bounds: Bounds, *, signed: bool = False) -> str:
+    if bounds is None:
+        return ""
+    low, high = (_number(metric, end, signed=signed) for end in bounds)
+    return f" [{low}, {high}]"
+
+
+def _number(metric: str, value: float, *, signed: bool = False) -> str:
+    """Two decimals for percentages: differences between good models are of that size."""
+    if not math.isfinite(value):
+        return "–"
+    sign = "+" if signed else ""
+    return f"{value:{sign}.2f}" if is_percentage(metric) else f"{value:{sign}.4g}"
+
+
+def _p_value(p: float | None) -> str:
+    if p is None:
+        return ""
+    return f"{p:.1e}" if p < 0.0001 else f"{p:.4f}"
+
+
+def _explanations(differences: list[Difference]) -> list[str]:
+    tests = [difference for difference in differences if difference.p is not None]
+    number = "one test" if len(tests) == 1 else f"{len(tests)} tests"
+    used = {difference.test for difference in differences}
+    return [
+        "In brackets: 95 % intervals, each by itself.",
+        *(words for test, words in _TESTS.items() if test in used),
+        *(
+            [
+                f"Holm's p: adjusted for the {number} above; different where it is at most "
+                f"{SIGNIFICANT}."
+            ]
+            if tests
+            else []
+        ),
+    ]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

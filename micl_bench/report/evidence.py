@@ -1,0 +1,113 @@
+"""The per-image predictions beside a record, checked before a test relies on them."""
+
+import math
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from micl_bench.errors import InputError
+from micl_bench.predictions import Predictions, read_predictions
+from micl_bench.record import Result
+from micl_bench.report.artifacts import artifact_path
+
+_SAME = 1e-6
+_SEVERITIES = (1, 2, 3, 4, 5)
+
+
+def read_evidence(record: Path, result: Result) -> Predictions | None:
+    """Predictions of a record, or None where it has none for each image.
+
+    Raises:
+        InputError: the file is damaged, lies outside the record's folder, or does not give the
+            accuracies of the record.
+    """
+    path = artifact_path(record, result, "predictions")
+    if path is None or not _is_per_image(path):
+        return None
+    predictions = read_predictions(path)
+    M = len(predictions.files)
+    if len(set(predictions.files)) != M:
+        raise InputError(f"{path} names a file twice")
+    for metric, correct_M in predictions.correct.items():
+        if correct_M.shape != (M,) or not np.isin(correct_M, (-1, 0, 1)).all():
+            raise InputError(f"{path}: correct.{metric} is not 1, 0 or -1 for each of {M} files")
+        found = predictions.accuracy(metric)
+        stated = result.metrics.get(metric, found)
+        both_empty = math.isnan(stated) and math.isnan(found)
+        if not (abs(stated - found) <= _SAME or both_empty):
+            raise InputError(
+                f"{path} gives {metric} {found:.4f}, its record {record.name} says {stated:.4f}: "
+                "they are not the predictions of this record"
+            )
+    return predictions
+
+
+def same_order(ours: Predictions, theirs: Predictions) -> NDArray[np.int64]:
+    """Rows of `theirs` in the order of the images of `ours`.
+
+    Raises:
+        InputError: they are not the same images.
+    """
+    if ours.files == theirs.files:
+        return np.arange(len(ours.files))
+    place = {name: index for index, name in enumerate(theirs.files)}
+    if place.keys() != set(ours.files):
+        apart = sorted(place.keys() ^ set(ours.files))
+        raise InputError(f"{len(apart)} files are not in both, such as {apart[0]}")
+    return np.array([place[name] for name in ours.files])
+
+
+def on_same_images(
+    ours: Predictions, theirs: Predictions, metric: str
+) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
+    """Whether each image is right, image by image, for those that count.
+
+    Raises:
+        InputError: other files, or other ones that count.
+    """
+    one_M, other_M = ours.correct[metric], theirs.correct[metric][same_order(ours, theirs)]
+    counted_M = one_M >= 0
+    if not np.array_equal(counted_M, other_M >= 0):
+        raise InputError(f"{metric} counts other images in one than in the other")
+    return one_M[counted_M], other_M[counted_M]
+
+
+def corrupted_scores(
+    result: Result, predictions: Predictions, metric: str
+) -> NDArray[np.float64] | None:
+    """What each image adds to a metric that is a mean over its corruptions: `top1` or `mCE`.
+
+    None where the record or its predictions hold no corruptions. The mean of the array is the metric.
+
+    Raises:
+        InputError: the predictions do not give the record's metric.
+    """
+    names = result.details.get("corruption_error")
+    if not isinstance(names, dict) or not names or metric not in ("top1", "mCE"):
+        return None
+    columns = [[predictions.correct.get(f"top1_{c}_{s}") for s in _SEVERITIES] for c in names]
+    if any(column is None for row in columns for column in row):
+        return None
+    right_KSN = np.array(columns, dtype=np.float64)
+    if metric == "top1":
+        scores_N = 100 * right_KSN.mean(axis=(0, 1))
+    else:
+        error_KN = 100 * (1 - right_KSN.mean(axis=1))
+        # The reference's errors, from what the record made of them; without an error there is none.
+        mean_K = error_KN.mean(axis=1)
+        scale_K = np.array(list(names.values())) / np.where(mean_K > 0, mean_K, 1)
+        scores_N = (error_KN * scale_K[:, None]).mean(axis=0)
+    if not abs(scores_N.mean() - result.metrics[metric]) <= _SAME:
+        raise InputError(f"the predictions beside record {result.id} do not give its {metric}")
+    return np.asarray(scores_N)
+
+
+def _is_per_image(path: Path) -> bool:
+    """Segmentation and detection keep pictures under the same name, for the report to draw."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return "images_NHWC.npy" not in file.namelist()
+    except (OSError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is no readable file of predictions: {error}") from error

@@ -1,0 +1,60 @@
+"""Which settings tell two protocols apart: what a footnote must name where fingerprints differ."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from micl_bench.files import digest_json
+from micl_bench.record import Result
+
+_ABSENT = "not set"
+_LONGEST_VALUE = 60
+
+
+def flat_settings(settings: dict[str, Any]) -> dict[str, str]:
+    """Dotted names and values as text; a long value, such as a grid, is its start and a digest."""
+    found: dict[str, str] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict) and value:
+            found |= {f"{name}.{inner}": text for inner, text in flat_settings(value).items()}
+        else:
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            if len(text) > _LONGEST_VALUE:
+                text = f"{text[: _LONGEST_VALUE // 2]}... (digest {digest_json(value)[:7]})"
+            found[name] = text
+    return found
+
+
+def differing_settings(results: Iterable[Result]) -> list[str]:
+    """Names of the settings that are not the same in all records, in the records' order."""
+    flat = [flat_settings(result.settings) for result in results]
+    names = dict.fromkeys(name for settings in flat for name in settings)
+    return [name for name in names if len({s.get(name, _ABSENT) for s in flat}) > 1]
+
+
+def settings_apart(results: list[Result]) -> str:
+    """Every setting in which records differ, in words: `precision: fp32 / bf16; k: 10 / 20`."""
+    flat = [flat_settings(result.settings) for result in results]
+    return "; ".join(
+        f"{name}: {' / '.join(settings.get(name, _ABSENT) for settings in flat)}"
+        for name in differing_settings(results)
+    )
+
+
+def captions(results: list[Result]) -> dict[str, str]:
+    """What to call the protocol of each record, by the record's id: other words, other protocol.
+
+    The records' own words; where records of one data set have different fingerprints, also the
+    settings that tell these apart.
+    """
+    names: dict[str, None] = {}
+    for data in dict.fromkeys(result.data for result in results):
+        same_images = [result for result in results if result.data == data]
+        if len({result.fingerprint for result in same_images}) > 1:
+            names |= dict.fromkeys(differing_settings(same_images))
+    found = {}
+    for result in results:
+        flat = flat_settings(result.settings)
+        values = [f"{name}: {flat.get(name, _ABSENT)}" for name in names]
+        found[result.id] = "; ".join([result.protocol, *values])
+    return found

@@ -1,0 +1,141 @@
+"""The picture of effective robustness: clean against shifted accuracy, a panel a set."""
+
+import math
+import textwrap
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from micl_bench.report.metrics import method_rank
+from micl_bench.report.palette import FAINT, INK, PAGE_INCHES, method_colours
+from micl_bench.report.robustness import Bounds, Panel, Point
+
+_MARKERS = "os^DvPX*<>"
+_STEPS = (10.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.1)
+_EXTREME_TICKS = (0.01, 0.1, 0.5, 1, 2, 5, 95, 98, 99, 99.5, 99.9, 99.99)
+_FEWEST_TICKS, _MOST_TICKS = 4, 10
+_LEAST_SPAN = 0.6
+"""Logits that an axis shows at least: about 50 to 65 %."""
+_COLUMNS = 3
+_PANEL_INCHES = 3.6
+
+
+def robustness_scatter(panels: list[Panel]) -> Figure:
+    """Points with their intervals, y = x, and the fitted line where there is one."""
+    columns = min(_COLUMNS, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure(
+        figsize=(max(PAGE_INCHES * columns / _COLUMNS, 4.4), _PANEL_INCHES * rows + 0.5),
+        layout="constrained",
+    )
+    styles = _styles(panels)
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes, panel in zip(grid, panels, strict=False):
+        _draw(axes, panel, styles)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    handles = {
+        label: handle
+        for axes in figure.axes
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        list(handles.values()), list(handles), loc="outside upper left", ncols=max(2, 2 * columns)
+    )
+    return figure
+
+
+def _styles(panels: list[Panel]) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each method: shapes tell them apart where colours do not."""
+    methods = sorted({p.method for panel in panels for p in panel.points}, key=method_rank)
+    colours = method_colours(set(methods))
+    return {
+        method: (colours[method], _MARKERS[i % len(_MARKERS)]) for i, method in enumerate(methods)
+    }
+
+
+def _draw(axes: Axes, panel: Panel, styles: dict[str, tuple[str, str]]) -> None:
+    x_range, y_range = _ranges(panel)
+    ends = np.array(x_range)
+    axes.plot(ends, ends, color=FAINT, linewidth=1, label="y = x")
+    if panel.line:
+        axes.plot(
+            ends,
+            panel.line.slope * ends + panel.line.intercept,
+            color=INK,
+            linestyle="--",
+            linewidth=1,
+            label="fitted line",
+        )
+    for point in panel.points:
+        _draw_point(axes, panel, point, *styles[point.method])
+    axes.set(xlim=x_range, ylim=y_range, xlabel="clean top-1 [%]", ylabel="shifted top-1 [%]")
+    axes.set_title("\n".join(textwrap.wrap(panel.title, 44)))
+    for axis, limits in ((axes.xaxis, x_range), (axes.yaxis, y_range)):
+        shown = _ticks(*limits)
+        axis.set_ticks([_of(tick) for tick in shown], [f"{tick:g}" for tick in shown])
+
+
+def _draw_point(axes: Axes, panel: Panel, point: Point, colour: str, marker: str) -> None:
+    x, y = panel.logit(point.clean), panel.logit(point.shifted)
+    axes.errorbar(
+        [x],
+        [y],
+        xerr=_whiskers(panel, x, point.clean_interval),
+        yerr=_whiskers(panel, y, point.shifted_interval),
+        fmt=marker,
+        color=colour,
+        ecolor=colour,
+        elinewidth=1.1,
+        capsize=2.5,
+        markersize=6.5,
+        markeredgecolor="white",
+        markeredgewidth=0.7,
+        label=point.method,
+    )
+
+
+def _whiskers(panel: Panel, value: float, bounds: Bounds | None) -> list[list[float]] | None:
+    if bounds is None:
+        return None
+    low, high = (panel.logit(end) for end in bounds)
+    return [[max(0.0, value - low)], [max(0.0, high - value)]]
+
+
+def _ranges(panel: Panel) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Of x: what holds all points. Of y: the same, and all of y = x above the lowest point."""
+    xs = _reach(panel, [(p.clean, p.clean_interval) for p in panel.points])
+    ys = _reach(panel, [(p.shifted, p.shifted_interval) for p in panel.points])
+    x_range = _padded(*xs)
+    return x_range, _padded(min(ys[0], xs[0]), max(ys[1], xs[1]))
+
+
+def _reach(panel: Panel, values: list[tuple[float, Bounds | None]]) -> tuple[float, float]:
+    ends = [panel.logit(end) for value, bounds in values for end in (value, *(bounds or ()))]
+    return min(ends), max(ends)
+
+
+def _padded(low: float, high: float) -> tuple[float, float]:
+    pad = max(0.08 * (high - low), (_LEAST_SPAN - (high - low)) / 2)
+    return low - pad, high + pad
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round percentages within the limits: the coarsest that are enough, thinned to what has room."""
+    least = (high - low) / _MOST_TICKS
+    shown: list[float] = []
+    for step in _STEPS:
+        multiples = {round(step * number, 3) for number in range(1, math.ceil(100 / step))}
+        shown = []
+        for tick in sorted(multiples | set(_EXTREME_TICKS)):
+            apart = not shown or _of(tick) - _of(shown[-1]) >= least
+            if low <= _of(tick) <= high and apart:
+                shown.append(tick)
+        if len(shown) >= _FEWEST_TICKS:
+            break
+    return shown
+
+
+def _of(tick: float) -> float:
+    return math.log(tick / (100 - tick))

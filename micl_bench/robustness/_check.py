@@ -1,0 +1,207 @@
+"""Whether a copy of a set is the set: classes and numbers of images, before anything is measured."""
+
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from micl_bench.errors import InputError
+from micl_bench.robustness._labels import class_folders, image_number, right_answers
+from micl_bench.robustness._set import RobustnessSet
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"}
+"""Of the files that count; what reads image folders takes the same."""
+_SHOWN = 3
+
+
+@dataclasses.dataclass
+class Findings:
+    """What is to be mended: a line each."""
+
+    wrong: list[str] = dataclasses.field(default_factory=list)
+    """The set is not there, or its labels would be wrong."""
+    missing: list[str] = dataclasses.field(default_factory=list)
+    """The set is there in part."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Expected:
+    """What a folder of class folders should hold."""
+
+    folder: Path
+    title: str
+    classes: tuple[str, ...]
+    images: int | None
+    per_class: int | None
+    has_others: bool = False
+    """Whether the release has class folders beyond `classes`."""
+
+
+def check(one: RobustnessSet, root: Path) -> list[str]:
+    """What is wrong with a set and its clean set below the data folder `root`; empty if nothing is.
+
+    Reads names only, no image.
+    """
+    findings = inspect_set(one, root)
+    return [*findings.wrong, *findings.missing]
+
+
+def inspect_set(one: RobustnessSet, root: Path) -> Findings:
+    """The same, with what makes labels wrong apart from what is merely missing."""
+    findings = Findings()
+    absent = [str(root / part) for part in one.parts if not (root / part).is_dir()]
+    if absent:
+        number = f" ({len(absent)} of its {len(one.parts)} folders)" if one.corruptions else ""
+        findings.wrong.append(
+            f"{one.title}: there is no {_first(absent)}{number}; "
+            f"{_mend(one, root / one.folder.parts[0])}"
+        )
+    else:
+        _inspect_parts(findings, one, root)
+    if one.folder != one.clean.folder:
+        _inspect_clean(findings, one, root)
+    return findings
+
+
+def _inspect_parts(findings: Findings, one: RobustnessSet, root: Path) -> None:
+    try:
+        classes = tuple(right_answers(one, root))
+    except InputError as error:
+        findings.wrong.append(str(error))
+        return
+    if one.num_classes not in (None, len(classes)):
+        findings.wrong.append(
+            f"the mappings of {one.title} name {len(classes)} classes, not {one.num_classes}; unpack "
+            "the release anew"
+        )
+    incomplete = 0
+    for part in one.parts:
+        expected = _Expected(
+            folder=root / part,
+            title=one.title,
+            classes=classes,
+            images=one.images,
+            per_class=one.per_class,
+            has_others=one.labels == "mappings",
+        )
+        found = Findings()
+        _inspect(found, expected)
+        findings.wrong += found.wrong
+        # 75 parts that lack the same are told of once.
+        if found.missing:
+            findings.missing += found.missing if incomplete == 0 else []
+            incomplete += 1
+    if incomplete > 1:
+        findings.missing.append(f"{one.title}: {incomplete - 1} more of its folders lack images")
+    if one.labels == "image numbers":
+        _inspect_numbers(findings, root / one.folder, one.title)
+
+
+def _inspect_clean(findings: Findings, one: RobustnessSet, root: Path) -> None:
+    clean, folder = one.clean, root / one.clean.folder
+    if not folder.is_dir():
+        findings.wrong.append(
+            f"there is no {folder}, the clean images that {one.title} is held against; "
+            f"{_mend(one, root / clean.folder.parts[0])}"
+        )
+        return
+    there = tuple(sorted(class_folders(folder)))
+    expected = _Expected(
+        folder=folder,
+        title=str(clean.folder),
+        classes=clean.classes or there,
+        images=clean.images,
+        per_class=clean.per_class,
+    )
+    _inspect(findings, expected)
+    if not clean.classes:
+        alien = sorted(set(class_folders(root / one.folder)) - set(there))
+        if alien:
+            findings.wrong.append(f"{one.title} has classes that {folder} lacks: {_first(alien)}")
+
+
+def _inspect(findings: Findings, expected: _Expected) -> None:
+    folder, found = expected.folder, set(class_folders(expected.folder))
+    others = sorted(found - set(expected.classes))
+    if not found:
+        findings.wrong.append(
+            f"{folder} has no class folders; the layout is <folder>/<class>/<image>"
+        )
+    elif numbers := [name for name in others if name.isdigit()]:
+        findings.wrong.append(
+            f"{folder} has class folders named by numbers ({_first(numbers)}): nothing tells what they "
+            "count, and labels by position give an accuracy near 0.1 %; name them by WordNet id "
+            "(n01440764, ...)"
+        )
+    elif others and not expected.has_others:
+        findings.wrong.append(
+            f"{folder} has {len(others)} class folders that are not of {expected.title}: "
+            f"{_first(others)}; remove them, or unpack the release anew"
+        )
+    else:
+        _inspect_counts(findings, expected, found)
+
+
+def _inspect_counts(findings: Findings, expected: _Expected, found: set[str]) -> None:
+    folder = expected.folder
+    lacking = [name for name in expected.classes if name not in found]
+    if lacking:
+        findings.missing.append(
+            f"{folder} lacks {len(lacking)} of {len(expected.classes)} class folders: "
+            f"{_first(lacking)}; unpack the release anew"
+        )
+    counts = {name: count_images(folder / name) for name in expected.classes if name in found}
+    per_class, total = expected.per_class, sum(counts.values())
+    if per_class:
+        off = [f"{name} has {n} of {per_class}" for name, n in counts.items() if n != per_class]
+    else:
+        off = [f"{name} has none" for name, n in counts.items() if n == 0]
+    if (expected.images is None and off) or expected.images not in (None, total):
+        of = f" of {expected.images:,}" if expected.images else ""
+        where = f", {_first(off)}" if off else ""
+        line = f"{folder} holds {total:,}{of} images{where}; unpack the release anew"
+        too_many = expected.images is not None and total > expected.images
+        (findings.wrong if too_many else findings.missing).append(line)
+
+
+def _inspect_numbers(findings: Findings, folder: Path, title: str) -> None:
+    strange = [
+        f"{name}/{entry}"
+        for name in class_folders(folder)
+        for entry in _entries(folder / name)
+        if _is_image(entry) and not image_number(entry)
+    ]
+    if strange:
+        findings.wrong.append(
+            f"{title} tells images by their number, and {len(strange)} in {folder} are not called "
+            f"ILSVRC2012_val_<number>: {_first(strange)}; restore their names"
+        )
+
+
+def _mend(one: RobustnessSet, top: Path) -> str:
+    if one.images is None:
+        return f"`micl-bench data embedded --out {top.parent}` writes it"
+    return f"unpack the release there, or link to it: ln -s WHERE_IT_IS {top}"
+
+
+def count_images(folder: Path) -> int:
+    """Image files in one class folder."""
+    return sum(map(_is_image, _entries(folder)))
+
+
+def _entries(folder: Path) -> Iterator[str]:
+    # A path object for each of ImageNet-C's 3,750,000 images would take a minute.
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            yield entry.name
+
+
+def _is_image(name: str) -> bool:
+    stem, dot, suffix = name.rpartition(".")
+    return bool(stem) and (dot + suffix).lower() in IMAGE_SUFFIXES
+
+
+def _first(names: Iterable[str]) -> str:
+    names = sorted(names)
+    rest = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,92 @@
+"""From class folders and file names to the clean set's classes that are right for an image."""
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+from micl_bench.errors import InputError
+from micl_bench.robustness._imagenet import imagenet_classes
+from micl_bench.robustness._set import RobustnessSet
+
+_VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})")
+# What objectnet-1.0 calls them.
+_FOLDERS = "folder_to_objectnet_label.json"
+_OVERLAP = "objectnet_to_imagenet_1k.json"
+_NAMES = "imagenet_to_label_2012_v2"
+_ORDER = "pytorch_to_imagenet_2012_id.json"
+
+
+def right_answers(one: RobustnessSet, root: Path) -> dict[str, tuple[str, ...]]:
+    """Class folder to the classes that are right for its images, in sorted order of folders.
+
+    Args:
+        root: the data folder.
+
+    Raises:
+        InputError: ObjectNet's mappings are missing or damaged.
+    """
+    if one.labels == "mappings":
+        return _objectnet(root / one.folder.parent / "mappings")
+    if one.labels == "folder positions":
+        return {str(position): (name,) for position, name in enumerate(one.classes)}
+    names = one.classes or tuple(sorted(class_folders(root / one.folder)))
+    return {name: (name,) for name in names}
+
+
+def class_folders(folder: Path) -> list[str]:
+    """Names of the class folders, none where there is no such folder."""
+    if not folder.is_dir():
+        return []
+    return [path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != "."]
+
+
+def image_number(name: str) -> int:
+    """The number of an ImageNet validation image, from 1; 0 where the name is not of one."""
+    found = _VALIDATION_NAME.fullmatch(Path(name).stem)
+    number = int(found[1]) if found else 0
+    return number if number <= 50_000 else 0
+
+
+def _objectnet(mappings: Path) -> dict[str, tuple[str, ...]]:
+    """Folder to WordNet ids, for the objects that ImageNet has too.
+
+    The release names ImageNet's classes in words. The words' line is the class's number in ILSVRC
+    2012's own order, which another file maps to the sorted order of WordNet ids.
+    """
+    objects = {label: folder for folder, label in _read_object(mappings / _FOLDERS).items()}
+    overlap = _read_object(mappings / _OVERLAP)
+    sorted_position = {int(v): int(k) for k, v in _read_object(mappings / _ORDER).items()}
+    lines = [line.strip() for line in _read(mappings / _NAMES).splitlines()]
+    repeated = {name for name, times in Counter(lines).items() if times > 1}
+    ids = imagenet_classes()
+    answers: dict[str, tuple[str, ...]] = {}
+    try:
+        number = {name: i for i, name in enumerate(lines) if name not in repeated}
+        for label, words in overlap.items():
+            positions = [sorted_position[number[name]] for name in words.split("; ")]
+            answers[objects[label]] = tuple(ids[position] for position in positions)
+    except (KeyError, IndexError, AttributeError) as error:
+        raise InputError(
+            f"the mappings in {mappings} do not fit together at {error}; unpack objectnet-1.0 anew"
+        ) from error
+    return dict(sorted(answers.items()))
+
+
+def _read_object(path: Path) -> dict[str, str]:
+    try:
+        content = json.loads(_read(path))
+    except ValueError as error:
+        raise InputError(f"{path} is no JSON ({error}); unpack objectnet-1.0 anew") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} does not map names; unpack objectnet-1.0 anew")
+    return content
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be read; ObjectNet's labels need the `mappings` of its release"
+        ) from error

@@ -1,0 +1,18 @@
+"""ImageNetV2, matched frequency: 10,000 new photographs, chosen as often as the original ones."""
+
+from pathlib import PurePosixPath
+
+from micl_bench.robustness import IMAGENET_VAL, RobustnessSet, imagenet_classes
+
+SET = RobustnessSet(
+    title="ImageNetV2-MatchedFrequency",
+    folder=PurePosixPath("imagenetv2-matched-frequency-format-val"),
+    clean=IMAGENET_VAL,
+    description="A second validation set, of images that annotators chose as often as the original ones",
+    paper="Recht et al., Do ImageNet Classifiers Generalize to ImageNet?, ICML 2019, arXiv 1902.10811",
+    classes=imagenet_classes(),
+    images=10_000,
+    per_class=10,
+    # Folders 0 to 999 (modestyachts/ImageNetV2, issues 4, 6 and 10: not in the order of strings).
+    labels="folder positions",
+)

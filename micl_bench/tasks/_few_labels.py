@@ -1,0 +1,67 @@
+"""Which training images a task's labels come from: all, a published list, or a seeded draw."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from micl_bench.data.file_lists import count_by_class, digest_names, drawn_images, listed_images
+from micl_bench.data.folder import Folder, open_folder
+from micl_bench.errors import InputError
+from micl_bench.log import say
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """The training images whose labels are used, the evaluated images, and what records say of them."""
+
+    train: Folder
+    test: Folder
+    settings: dict[str, Any]
+    details: dict[str, Any]
+    words: str
+    """For the protocol's line; empty where all labels are used."""
+
+
+def require_one_way(labels: str, fraction: float) -> None:
+    """Raise an InputError for a recipe that asks for a list and a draw, or for no draw that exists."""
+    if labels and fraction != 1:
+        raise InputError(f"labels={labels} and fraction={fraction}; give one of the two")
+    if not 0 < fraction <= 1:
+        raise InputError(f"fraction is {fraction}; needed: 0 < fraction <= 1")
+
+
+def open_labelled(data: Path, *, labels: str, fraction: float, seed: int) -> Labelled:
+    """Open `<data>/train` and `<data>/val`.
+
+    Args:
+        labels: a file list; empty for none.
+        fraction: of each class, drawn by the seed; 1 for all.
+
+    Raises:
+        InputError: a missing folder, an empty class, a list that does not fit.
+    """
+    every = open_folder(data / "train")
+    test = open_folder(data / "val", classes=every.classes)
+    if labels:
+        train = listed_images(every, Path(labels))
+        setting: Any = {"list": digest_names(train), "images": len(train)}
+        words = f"{len(train)} labels of the list {Path(labels).name}"
+    elif fraction < 1:
+        train = drawn_images(every, fraction, seed=seed)
+        setting = {"drawn by seed, share of each class": fraction}
+        words = f"{fraction:.3g} of each class's labels, drawn by seed {seed}"
+    else:
+        train, setting, words = every, "all", ""
+    counts = count_by_class(train)
+    fewest, most = min(counts.values()), max(counts.values())
+    few: dict[str, Any] = {"images": len(train), "fewest of a class": fewest, "most": most}
+    if words:
+        say(f"{words}: {fewest} to {most} images a class")
+        few["by class"] = counts
+    return Labelled(
+        train=train,
+        test=test,
+        settings={"labels": setting},
+        details={"train": dataclasses.asdict(train.describe()), "labels": few},
+        words=words,
+    )

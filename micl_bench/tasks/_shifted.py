@@ -1,0 +1,157 @@
+"""A classifier on image folders: which output is which class, and what it says of each image."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from micl_bench.checkpoints import Checkpoint
+from micl_bench.data.folder import SUFFIXES, Folder
+from micl_bench.data.pixels import Pixels
+from micl_bench.engine.features import run_over_folder
+from micl_bench.errors import InputError
+from micl_bench.robustness import RobustnessSet, right_answers
+
+Reading = tuple[int, ...]
+"""The outputs among which the largest logit is looked for, ascending."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shift:
+    """A set, and what a classifier says when it names one of the set's classes."""
+
+    one: RobustnessSet
+    outputs: tuple[str, ...]
+    """The class of each of the classifier's outputs."""
+    folders: tuple[str, ...]
+    """Class folders in sorted order; a set's class is a place in this order."""
+    group_C: NDArray[np.int64]
+    """The set's class that each output stands for; -1 for none of them."""
+
+    @property
+    def own(self) -> Reading:
+        """The outputs that stand for a class of the set."""
+        return tuple(np.flatnonzero(self.group_C >= 0).tolist())
+
+    @property
+    def readings(self) -> dict[str, Reading]:
+        """By metric: `top1`, and the other reading where it is another one."""
+        own, every = self.own, tuple(range(len(self.outputs)))
+        if own == every:
+            return {"top1": every}
+        if self.one.reading == "own classes":
+            return {"top1": own, f"top1_of_{len(every)}": every}
+        return {"top1": every, f"top1_of_{len(self.folders)}": own}
+
+    @property
+    def output_K(self) -> NDArray[np.int64]:
+        """The output of each of the set's classes; -1 where several stand for it."""
+        times_K = np.bincount(self.group_C[list(self.own)], minlength=len(self.folders))
+        only_K = np.full(len(self.folders), -1)
+        only_K[self.group_C[list(self.own)]] = self.own
+        return np.where(times_K == 1, only_K, -1)
+
+
+def output_names(
+    checkpoint: Checkpoint, clean_classes: tuple[str, ...]
+) -> tuple[tuple[str, ...], str]:
+    """The class of each output, and how it is known.
+
+    A classifier that names no classes is taken to have those of the clean set in sorted order, which
+    for WordNet ids is the field's convention, if it has as many.
+
+    Raises:
+        InputError: it names none and has another number of them.
+    """
+    if checkpoint.classes:
+        return checkpoint.classes, "named by the checkpoint"
+    outputs, wanted = checkpoint.content.num_classes, len(clean_classes)
+    if outputs != wanted:
+        raise InputError(
+            f"{checkpoint.info.source} has {outputs} outputs and does not say what they stand for; only "
+            f"{wanted}, as many as the clean set has classes, would be taken in sorted order"
+        )
+    wordnet = all(name[0] == "n" and name[1:].isdigit() for name in clean_classes)
+    return tuple(sorted(clean_classes)), (
+        f"assumed in order of {'WordNet ids' if wordnet else 'their names'}"
+    )
+
+
+def match(one: RobustnessSet, root: Path, outputs: tuple[str, ...], *, source: str) -> Shift:
+    """Match a set's classes with a classifier's outputs, by name.
+
+    Args:
+        source: the classifier, for the message.
+
+    Raises:
+        InputError: the classifier does not know all of the set's classes.
+    """
+    right = right_answers(one, root)
+    place = {name: number for number, name in enumerate(outputs)}
+    unknown = [name for names in right.values() for name in names if name not in place]
+    if unknown:
+        raise InputError(
+            f"{source} does not know {len(unknown)} classes of {one.title} ({', '.join(unknown[:3])}, "
+            f"...); evaluate a classifier of the same classes"
+        )
+    group_C = np.full(len(outputs), -1)
+    for number, names in enumerate(right.values()):
+        group_C[[place[name] for name in names]] = number
+    return Shift(one=one, outputs=outputs, folders=tuple(right), group_C=group_C)
+
+
+def open_classes(root: Path, names: Sequence[str], *, border: int = 0) -> Folder:
+    """The images of some class folders; a label is a place in `names`. Others are passed over."""
+    paths: list[Path] = []
+    labels: list[int] = []
+    for label, name in enumerate(names):
+        entries = (root / name).iterdir() if (root / name).is_dir() else ()
+        images = sorted(path for path in entries if path.suffix.lower() in SUFFIXES)
+        paths += images
+        labels += [label] * len(images)
+    if not paths:
+        raise InputError(f"{root} has no image of the classes that are asked for")
+    return Folder(
+        root=root, classes=tuple(names), paths=tuple(paths), labels=tuple(labels), border=border
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Classifier:
+    """A network with its head, and how images come to it."""
+
+    model: nn.Module
+    checkpoint: Checkpoint
+    device: torch.device
+    batch_size: int
+    num_workers: int
+
+    def predict(
+        self, folder: Folder, pixels: Pixels, readings: Sequence[Reading], *, label: str
+    ) -> dict[Reading, NDArray[np.int64]]:
+        """For each reading, the output with the largest logit, (N,); no logit is kept.
+
+        Raises:
+            InputError: an unreadable image, or a logit that is not a number.
+        """
+        unique = list(dict.fromkeys(readings))
+        indices = [torch.tensor(reading, device=self.device) for reading in unique]
+
+        def largest(images: Tensor) -> Tensor:
+            logits_NC = self.model(self.checkpoint.normalise(images)).float()
+            if not logits_NC.isfinite().all():
+                raise InputError(f"{self.checkpoint.info.source} gives logits that are not finite")
+            return torch.stack([index[logits_NC[:, index].argmax(1)] for index in indices], dim=1)
+
+        options: dict[str, Any] = {"batch_size": self.batch_size, "num_workers": self.num_workers}
+        outputs_NR, _ = run_over_folder(
+            largest, folder, pixels, device=self.device, label=label, **options
+        )
+        # Floats hold integers below 2^24 exactly.
+        predicted_NR = outputs_NR.to(torch.int64).numpy()
+        return {reading: predicted_NR[:, i] for i, reading in enumerate(unique)}

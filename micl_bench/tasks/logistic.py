@@ -1,0 +1,181 @@
+"""Logistic regression on frozen features, with all labels or few (DINOv2's and MSN's protocols)."""
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from micl_bench.data.file_lists import split_by_class
+from micl_bench.data.pixels import Pixels
+from micl_bench.distributed import gather_rows, rank, world_size
+from micl_bench.engine.knn import top1
+from micl_bench.engine.logistic import LogisticFit, centred_rows, fit_logistic
+from micl_bench.engine.precision import require_precision
+from micl_bench.errors import InputError
+from micl_bench.log import Progress
+from micl_bench.record import Result
+from micl_bench.tasks._classified import classified, readout_words
+from micl_bench.tasks._few_labels import open_labelled, require_one_way
+from micl_bench.tasks._frozen import stored_features
+from micl_bench.tasks._request import Request, Session
+
+DINOV2_GRID = tuple(10 ** (-6 + 11 * step / 44) for step in range(45))
+"""DINOv2's `log_regression.py`: 45 values of C from 1e-6 to 1e5, evenly spaced in the exponent."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LogisticRecipe:
+    """Input, labels and regression. Defaults: DINOv2's (Oquab et al. 2023, `log_regression.py`)."""
+
+    pixels: Pixels = Pixels(crop_pct=1.0)
+    readout: str = "cls_1"
+    """`cls_1`: [CLS] of the last block after the final norm; `avg_1`: the mean of the patches."""
+    c: tuple[float, ...] = DINOV2_GRID
+    """Inverse strengths of the penalty, as scikit-learn's `C`; the best is chosen where several."""
+    held_out: float = 0.1
+    """Share of each class's labels that C is chosen on; the last fit has them again."""
+    centred_rows: bool = False
+    """Take its mean from each feature vector and scale it to length 1, as MSN does."""
+    intercept: bool = True
+    max_iter: int = 1000
+    tolerance: float = 1e-12
+    """On the largest entry of the mean loss's gradient."""
+    labels: str = ""
+    """A list of the training images to use (SimCLR's `1percent.txt`); empty for all."""
+    fraction: float = 1.0
+    """Without a list, share of each class to draw by the seed."""
+    precision: str = "fp32"
+    """Of the backbone: fp32 or bf16; the regression is fp64."""
+    batch_size: int = 128
+    num_workers: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.c or not all(0 < value < float("inf") for value in self.c):
+            raise InputError(f"c is {self.c}; needed: one or more values, above 0 and finite")
+        if not 0 < self.held_out < 1 or self.max_iter < 1 or not self.tolerance >= 0:
+            raise InputError(
+                f"held_out {self.held_out}, max_iter {self.max_iter}, tolerance {self.tolerance}; "
+                "needed: 0 < held_out < 1, max_iter >= 1, tolerance >= 0"
+            )
+        require_one_way(self.labels, self.fraction)
+        require_precision(self.precision)
+
+
+def run(request: Request) -> list[Result]:
+    """top1 and top5 on `<data>/val` of a regression on the labels of `<data>/train`.
+
+    Processes share the values of C; each fit is one process's, so the result is the same.
+
+    Raises:
+        InputError: bad recipe, checkpoint or data, or too few labels to choose C.
+    """
+    session = Session(request, LogisticRecipe)
+    recipe: LogisticRecipe = session.recipe
+    images = open_labelled(
+        request.data, labels=recipe.labels, fraction=recipe.fraction, seed=recipe.seed
+    )
+    train, test = (stored_features(session, folder) for folder in (images.train, images.test))
+    prepare = centred_rows if recipe.centred_rows else torch.nn.Identity()
+    train_ND, test_MD = (prepare(features.tensor(recipe.readout)) for features in (train, test))
+    regression = _Regression(
+        recipe, train_ND, train.labels_N, len(images.train.classes), session.device
+    )
+    best, grid = regression.choose()
+    fit = regression.fit(train_ND, train.labels_N, best)
+    words = "C chosen on held-out labels" if grid else f"C = {best:g}"
+    keys = {"features": {"train": train.key, "val": test.key}}
+    protocol = f"logistic regression on frozen {readout_words(recipe.readout)}, {words}"
+    return [
+        session.result(
+            task="logistic",
+            protocol=", ".join(
+                word for word in (protocol, images.words, f"{recipe.pixels.img_size} px") if word
+            ),
+            data=images.test.describe(),
+            settings={**test.settings, **_settings(recipe), **images.settings},
+            predictions=classified(images.test, fit.logits(test_MD)),
+            details={**images.details, **keys, "grid": grid, "c": best, **_ended(fit)},
+        )
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Regression:
+    """What all fits share."""
+
+    recipe: LogisticRecipe
+    features_ND: Tensor
+    labels_N: Tensor
+    num_classes: int
+    device: torch.device
+
+    def fit(self, features_nD: Tensor, labels_n: Tensor, c: float) -> LogisticFit:
+        """On all images, or some."""
+        return fit_logistic(
+            features_nD,
+            labels_n,
+            num_classes=self.num_classes,
+            c=c,
+            intercept=self.recipe.intercept,
+            max_iter=self.recipe.max_iter,
+            tolerance=self.recipe.tolerance,
+            device=self.device,
+        )
+
+    def choose(self) -> tuple[float, list[dict[str, Any]]]:
+        """The best C on held-out labels, the first of equals, and the whole grid; none for one C."""
+        values = self.recipe.c
+        if len(values) == 1:
+            return values[0], []
+        held, kept = (
+            torch.from_numpy(index)
+            for index in split_by_class(
+                self.labels_N.numpy(), self.recipe.held_out, seed=self.recipe.seed
+            )
+        )
+        kept_features, kept_labels = self.features_ND[kept], self.labels_N[kept]
+        if len(kept_labels.unique()) < self.num_classes:
+            raise InputError(
+                "a class has one label, none is left to choose C on; give one value: --set c=[4000]"
+            )
+        own = range(rank(), len(values), world_size())
+        found_C3 = torch.zeros(len(values), 3, dtype=torch.float64, device=self.device)
+        with Progress("logistic regression", total=len(own), quiet=rank() > 0) as progress:
+            for number in own:
+                fit = self.fit(kept_features, kept_labels, values[number])
+                score = top1(fit.logits(self.features_ND[held]), self.labels_N[held])
+                for column, value in enumerate((score, fit.iterations, fit.converged)):
+                    found_C3[number, column] = value
+                progress.step(f"C {values[number]:.3g}: held-out top-1 {score:.2f}")
+        # Everyone's rows but the own are zeros.
+        every = gather_rows(found_C3[None]).sum(dim=0).tolist()
+        grid = [
+            {
+                "c": c,
+                "top1_held_out": score,
+                "iterations": int(iterations),
+                "converged": bool(ended),
+            }
+            for c, (score, iterations, ended) in zip(values, every, strict=True)
+        ]
+        return max(grid, key=lambda row: row["top1_held_out"])["c"], grid
+
+
+def _settings(recipe: LogisticRecipe) -> dict[str, Any]:
+    return {
+        "head": f"multinomial logistic regression, L2, {'' if recipe.intercept else 'no '}intercept",
+        "readout": recipe.readout,
+        "features": "rows centred, length 1" if recipe.centred_rows else "as they are",
+        "c": list(recipe.c),
+        "selection": "one C"
+        if len(recipe.c) == 1
+        else f"best of grid on {recipe.held_out:g} of each class's labels, which the last fit has too",
+        "solver": f"L-BFGS in fp64, at most {recipe.max_iter} iterations, tolerance "
+        f"{recipe.tolerance:g}",
+    }
+
+
+def _ended(fit: LogisticFit) -> dict[str, Any]:
+    return {"iterations": fit.iterations, "converged": fit.converged}

@@ -1,0 +1,107 @@
+"""Rules from a file's tensors to timm's names: nothing is lost, nothing is taken twice."""
+
+import pytest
+import torch
+
+from micl_bench.checkpoints._account import account, account_filtered, drop, keep, merge, split
+from micl_bench.errors import InputError
+
+
+def _tensor(start: int, rows: int = 1) -> torch.Tensor:
+    return torch.arange(start, start + 2 * rows).float().reshape(rows, 2)
+
+
+def test_each_kind_of_rule_does_what_it_says() -> None:
+    content = {
+        "module.value": _tensor(20),
+        "module.key": _tensor(10),
+        "module.query": _tensor(0),
+        "qkv": _tensor(0, rows=3),
+        "same": _tensor(5),
+        "old": _tensor(6),
+        "decoder.x": _tensor(7),
+    }
+    rules = (
+        merge(r"(?P<part>query|key|value)", "joined", parts=("query", "key", "value")),
+        split(r"qkv", ("q", "", "v")),
+        keep("same"),
+        keep("old", "new", change=torch.neg, reason="negated"),
+        drop(r"decoder\..+", "decoder"),
+    )
+    state, fates = account(content, rules, layout="mine", prefix=r"module\.")
+    assert torch.equal(state["joined"], torch.cat([_tensor(0), _tensor(10), _tensor(20)]))
+    expected = {"q": _tensor(0), "v": _tensor(4), "new": -_tensor(6), "same": _tensor(5)}
+    assert all(torch.equal(state[name], value) for name, value in expected.items())
+    assert state.keys() == {*expected, "joined"}
+    assert [(fate.name, fate.kind, fate.target, fate.reason) for fate in fates] == [
+        ("module.value", "renamed", "joined", "joined: query, key, value"),
+        ("module.key", "renamed", "joined", "joined: query, key, value"),
+        ("module.query", "renamed", "joined", "joined: query, key, value"),
+        ("qkv", "renamed", "q, v", "split into 3"),
+        ("same", "used", "same", ""),
+        ("old", "renamed", "new", "negated"),
+        ("decoder.x", "left out", "", "decoder"),
+    ]
+
+
+def test_unknown_tensors_are_named_with_their_number() -> None:
+    content = {"model": {f"x{number}": _tensor(0) for number in range(7)} | {"a": _tensor(1)}}
+    with pytest.raises(
+        InputError, match=r"7 of the file's 8 tensors .* x0, x1, x2, x3, x4 and 2 more"
+    ):
+        account(content, (keep("a"),), layout="mine", key="model")
+
+
+def test_two_tensors_for_one_name_and_a_part_that_is_missing_are_refused() -> None:
+    content = {"a": _tensor(0), "b": _tensor(1)}
+    with pytest.raises(InputError, match="two tensors of the file are both c"):
+        account(content, (keep("[ab]", "c"),), layout="mine")
+    rule = merge("(?P<part>[ab])", "c", parts=("a", "b", "z"))
+    with pytest.raises(InputError, match="c lacks its parts z"):
+        account(content, (rule,), layout="mine")
+
+
+def test_what_lies_beside_the_network_is_known_or_refused() -> None:
+    content = {
+        "net": {"teacher": {"a": _tensor(0)}, "student": {"a": _tensor(1)}},
+        "optimizer": {"state": {0: {"m": _tensor(2), "v": [_tensor(3), _tensor(4)]}}},
+        "epoch": 3,
+    }
+    rules = (keep("a"),)
+    options = {"layout": "mine", "key": "net.teacher"}
+    state, fates = account(content, rules, beside={"net.student": "other branch"}, **options)
+    assert torch.equal(state["a"], _tensor(0))
+    assert [(fate.name, fate.reason) for fate in fates[1:]] == [
+        ("net.student", "other branch, 1 tensors"),
+        ("optimizer", "state of training, 3 tensors"),
+    ]
+    with pytest.raises(InputError, match="entry 'student' holds 1 tensors that are not known"):
+        account(content, rules, **options)
+
+
+def test_entries_that_hold_each_other_are_counted_once() -> None:
+    nested: list[object] = [_tensor(0)]
+    for _ in range(60):
+        nested = [nested, nested]
+    _, fates = account({"model": {"a": _tensor(1)}, "optimizer": nested}, (keep("a"),),
+                       layout="mine", key="model")  # fmt: skip
+    assert fates[-1].reason == "state of training, 1 tensors"
+
+
+def test_what_timms_filter_loses_must_be_named() -> None:
+    content = {
+        "model": {"a": _tensor(0, rows=3), "b": _tensor(1), "c": _tensor(2), "d": _tensor(3)}
+    }
+    tensors = content["model"]
+    first, _, last = tensors["a"].chunk(3)
+    filtered = {"q": first, "v": last, "b": tensors["b"], "c": tensors["c"] + 1}
+    state, fates = account_filtered(content, filtered, (drop("d", "old"),), layout="x", key="model")
+    assert state.keys() == filtered.keys()
+    assert [(fate.kind, fate.target, fate.reason) for fate in fates] == [
+        ("renamed", "q, v", ""),
+        ("used", "b", ""),
+        ("renamed", "c", "changed by timm"),
+        ("left out", "", "old"),
+    ]
+    with pytest.raises(InputError, match="not known to the layout x: d"):
+        account_filtered(content, filtered, (), layout="x", key="model")

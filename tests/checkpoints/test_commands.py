@@ -1,0 +1,207 @@
+"""`micl-bench inspect` and `convert`, as a user runs them."""
+
+import dataclasses
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from layouts import LAYOUTS, SMALL, random_state, small_vit
+from support import Run
+from torch import Tensor
+
+from micl_bench.backbone import Arch
+from micl_bench.checkpoints import (
+    Checkpoint,
+    export,
+    load_backbone,
+    load_checkpoint,
+    load_classifier,
+    read_safely,
+    save_checkpoint,
+)
+from micl_bench.errors import InputError
+from micl_bench.files import digest_file
+
+
+@pytest.fixture
+def images_NCHW() -> Tensor:
+    return torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def beit(tmp_path: Path) -> Path:
+    """BEiT's relative positions in each block and layer scale, in our own layout."""
+    arch = Arch(
+        name="beit_tiny",
+        img_size=32,
+        patch_size=8,
+        width=128,
+        depth=2,
+        num_heads=2,
+        layer_scale=True,
+        absolute_positions=False,
+        relative_positions="block",
+    )
+    model = arch.build_any()
+    model.load_state_dict(random_state(model))
+    path = tmp_path / "beit.pt"
+    save_checkpoint(path, model, arch, method="BEiT", provenance={})
+    return path
+
+
+def test_inspect_prints_all_that_an_evaluation_would_use(micl_bench: Run, tmp_path: Path) -> None:
+    path = LAYOUTS["mae-decoder"](tmp_path)
+    done = micl_bench("inspect", path, "--json", tmp_path / "about.json", "--mapping")
+    assert done.returncode == 0, done.stderr
+    lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines()[:11])
+    parameters = sum(value.numel() for value in small_vit().state_dict().values())
+    assert lines == {
+        "format": "mae",
+        "method": "MAE",
+        "branch": "the only one",
+        "architecture": "vit_w128_d2_patch8_32: width 128, depth 2, 2 heads, patch 8, MLP x 4, "
+        "[CLS], norm eps 1e-06",
+        "parameters": f"{parameters / 1e6:.2f} M",
+        "input": "32 x 32 px, 4 x 4 patches",
+        "positions": "at other sizes: bicubic, not antialiased",
+        "pixels": "mean 0.485 0.456 0.406, std 0.229 0.224 0.225",
+        "head": "none",
+        "tensors": "30 used, 21 left out",
+        "sha256": digest_file(path),
+    }
+    rows = done.stdout.splitlines()[11:]
+    assert len(rows) == 51
+    assert "decoder_norm.bias" in done.stdout
+    assert " ".join(rows[-1].split()) == "optimizer left out state of training, 3 tensors"
+    about = json.loads((tmp_path / "about.json").read_text())
+    assert about["mapping"][0] == {
+        "name": "cls_token", "kind": "used", "target": "cls_token", "reason": "",
+    }  # fmt: skip
+    assert {row["name"] for row in about["mapping"][:-1]} == set(read_safely(path)["model"])
+
+
+def test_inspect_refuses_what_an_evaluation_would_refuse(micl_bench: Run, tmp_path: Path) -> None:
+    path = tmp_path / "other.pth"
+    torch.save({"conv1.weight": torch.zeros(1)}, path)
+    done = micl_bench("inspect", path)
+    assert done.returncode == 2
+    assert "no known checkpoint layout" in done.stderr
+    assert "its keys begin with conv1.weight" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("layout", ["timm", "safetensors", "openmmlab"])
+@pytest.mark.parametrize("name", ["micl_bench", "mae-decoder", "beit"])
+def test_converted_and_read_again_it_gives_the_same_bits(
+    layout: str, name: str, beit: Path, images_NCHW: Tensor, tmp_path: Path
+) -> None:
+    source = beit if name == "beit" else LAYOUTS[name](tmp_path)
+    target = tmp_path / ("new.safetensors" if layout == "safetensors" else "new.pth")
+    export(load_checkpoint(source), layout, target)
+    loaded, before = load_checkpoint(target), load_checkpoint(source)
+    assert loaded.info.format == ("openmmlab" if layout == "openmmlab" else "timm")
+    assert torch.equal(
+        loaded.backbone().forward_features(images_NCHW),
+        load_backbone(source).forward_features(images_NCHW),
+    )
+    if layout != "openmmlab":
+        # All the rest comes back too: the head, the method, how positions are resampled.
+        assert loaded.content.positions == before.content.positions
+        assert (loaded.method, loaded.arch) == (before.method, before.arch)
+        larger = torch.randn(1, 3, 48, 48)
+        one, other = (x.backbone(img_size=48).forward_features(larger) for x in (loaded, before))
+        assert torch.equal(one, other)
+        if before.content.num_classes:
+            assert torch.equal(
+                load_classifier(target)(images_NCHW), load_classifier(source)(images_NCHW)
+            )
+
+
+def test_a_converted_file_needs_no_architecture_for_its_heads(tmp_path: Path) -> None:
+    target = tmp_path / "demo.safetensors"
+    export(load_checkpoint("random:vit_demo_patch4_32"), "safetensors", target)
+    assert load_checkpoint(target).arch.num_heads == 4
+
+
+def test_convert_as_a_command_never_overwrites(micl_bench: Run, tmp_path: Path) -> None:
+    path, target = LAYOUTS["micl"](tmp_path), tmp_path / "out" / "micl.safetensors"
+    done = micl_bench("convert", path, "--to", "safetensors", "--out", target)
+    assert done.returncode == 0, done.stderr
+    assert load_checkpoint(target).method == "MiCL"
+    before = digest_file(target)
+    again = micl_bench("convert", path, "--to", "safetensors", "--out", target)
+    assert (again.returncode, digest_file(target)) == (2, before)
+    assert "exists already" in again.stderr
+    wrong = micl_bench("convert", path, "--to", "safetensors", "--out", tmp_path / "x.pth")
+    assert wrong.returncode == 2
+    assert "must end in .safetensors" in wrong.stderr
+
+
+def test_a_damaged_description_is_refused(tmp_path: Path) -> None:
+    arch = dataclasses.asdict(SMALL)
+    good = {"micl_bench": 1, "method": "x", "pool": "token", "num_classes": 0, "provenance": {}}
+    assert _read_with_about(tmp_path, {**good, "arch": arch}).method == "x"
+    for about in ("{", "[]", 3, '{"micl_bench": 1}', {**good, "arch": {**arch, "heads": 3}}):
+        with pytest.raises(InputError, match=r"damaged|version"):
+            _read_with_about(tmp_path, about)
+    for field, value in (
+        ("width", "128"),
+        ("patch_size", 0),
+        ("depth", 10**9),
+        ("norm_eps", 2.0),
+        ("relative_positions", "x"),
+        ("class_token", 1),
+    ):
+        with pytest.raises(InputError, match=rf"damaged: .*{field}"):
+            _read_with_about(tmp_path, {**good, "arch": {**arch, field: value}})
+    with pytest.raises(InputError, match="no plain ViT is called 'hf-hub:who/knows'"):
+        _read_with_about(tmp_path, {**good, "arch": {**arch, "timm_name": "hf-hub:who/knows"}})
+
+
+def _read_with_about(tmp_path: Path, about: object) -> Checkpoint:
+    path, text = tmp_path / "x.pth", json.dumps(about) if isinstance(about, dict) else about
+    torch.save({"state_dict": random_state(small_vit()), "micl_bench_about": text}, path)
+    return load_checkpoint(path)
+
+
+def _state_for_mmseg(path: Path) -> dict[str, Tensor]:
+    state = read_safely(path)["state_dict"]
+    return {name.removeprefix("backbone."): value for name, value in state.items()}
+
+
+def test_mmsegmentation_loads_all_of_it_and_gives_the_same_features(
+    beit: Path, images_NCHW: Tensor, tmp_path: Path
+) -> None:
+    pytest.importorskip("mmseg")
+    # It stands in for mmcv's operators.
+    importlib.import_module("micl_bench.openmmlab")
+    from mmseg.models.backbones import BEiT, VisionTransformer
+
+    common = {
+        "img_size": 32, "patch_size": 8, "embed_dims": 128, "num_layers": 2, "num_heads": 2,
+        "final_norm": True, "norm_cfg": {"type": "LN", "eps": 1e-6},
+    }  # fmt: skip
+    for source, model in (
+        (LAYOUTS["micl_bench"](tmp_path), VisionTransformer(patch_bias=True, **common)),
+        (beit, BEiT(**common)),
+    ):
+        target = tmp_path / f"{source.stem}-mmseg.pth"
+        note = export(load_checkpoint(source), "openmmlab", target)
+        assert type(model).__name__ in note
+        model.load_state_dict(_state_for_mmseg(target), strict=True)
+        model.eval()
+        with torch.no_grad():
+            (map_NDhw,) = model(images_NCHW)
+            tokens_NTD = load_backbone(source).forward_features(images_NCHW)
+        torch.testing.assert_close(
+            map_NDhw.flatten(2).transpose(1, 2), tokens_NTD[:, 1:], atol=1e-5, rtol=0
+        )
+
+
+def test_what_mmsegmentation_has_no_place_for_is_refused(tmp_path: Path) -> None:
+    path = LAYOUTS["timm-registers"](tmp_path)
+    with pytest.raises(InputError, match="mmsegmentation has no backbone for"):
+        export(load_checkpoint(path), "openmmlab", tmp_path / "new.pth")
+    assert SMALL.is_plain

@@ -1,0 +1,196 @@
+"""Data folders as people have them: whole, in part, unsorted, renamed, of other layouts."""
+
+import shlex
+import subprocess
+import sys
+from importlib import resources
+from pathlib import Path
+
+import pytest
+import torch
+from support import Run
+
+from micl_bench.doctor import Finding, _folders, _imagenet, check_data
+
+
+def imagenet_classes(subset: str = "") -> list[str]:
+    """WordNet ids, from timm's files."""
+    name = f"imagenet_{subset}_synsets.txt" if subset else "imagenet_synsets.txt"
+    return (resources.files("timm.data") / "_info" / name).read_text().split()
+
+
+def fill(folder: Path, names: list[str], images: int, suffix: str = ".JPEG") -> None:
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        for number in range(images):
+            (folder / name / f"{number}{suffix}").touch()
+
+
+def only(findings: list[Finding], level: str) -> Finding:
+    (one,) = [finding for finding in findings if finding.level == level]
+    return one
+
+
+@pytest.fixture(scope="module")
+def small_imagenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All 1000 classes, two images each; read only."""
+    folder = tmp_path_factory.mktemp("data") / "imagenet"
+    fill(folder / "val", imagenet_classes(), 2)
+    return folder
+
+
+@pytest.fixture
+def few_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ImageNet, ADE20K and COCO of a size that can be made here."""
+    monkeypatch.setattr(_imagenet, "_IMAGES", {"train": 3000, "val": 2000})
+    monkeypatch.setattr(_folders, "_ADE20K", {"training": 4, "validation": 2})
+    monkeypatch.setattr(_folders, "_COCO", {"train2017": 4, "val2017": 2})
+
+
+def test_sizes_are_those_of_the_releases() -> None:
+    assert _imagenet._IMAGES == {"train": 1_281_167, "val": 50_000}
+    assert _folders._ADE20K == {"training": 20_210, "validation": 2_000}
+    assert _folders._COCO == {"train2017": 118_287, "val2017": 5_000}
+
+
+@pytest.mark.usefixtures("few_images")
+def test_a_whole_imagenet_is_well(small_imagenet: Path) -> None:
+    findings = check_data(small_imagenet)
+    assert [finding.level for finding in findings] == ["ok"]
+    assert findings[0].found == "2,000 images in 1,000 classes: ImageNet val, whole"
+
+
+def test_missing_images_are_counted_and_placed(small_imagenet: Path) -> None:
+    one = only(check_data(small_imagenet), "problem")
+    assert "50,000 expected: 48,000 missing, in n01440764, n01443537" in one.found
+    assert one.mend
+
+
+@pytest.mark.usefixtures("few_images")
+def test_images_in_wrong_folders_are_seen_though_their_number_is_right(tmp_path: Path) -> None:
+    names = imagenet_classes()
+    fill(tmp_path / "val", names, 2)
+    (tmp_path / "val" / names[5] / "0.JPEG").rename(tmp_path / "val" / names[7] / "x.JPEG")
+    one = only(check_data(tmp_path), "problem")
+    assert f"wrong folders, in {names[5]}, {names[7]}" in one.found
+
+
+def test_validation_images_that_were_never_sorted(tmp_path: Path) -> None:
+    """The commonest trouble; the mend really sorts them."""
+    wordnet_ids = [f"n{number:08d}" for number in (3, 1, 2, 3)]
+    (tmp_path / "val").mkdir()
+    for number in range(1, 5):
+        (tmp_path / "val" / f"ILSVRC2012_val_{number:08d}.JPEG").touch()
+    one = only(check_data(tmp_path), "problem")
+    assert "4 validation images that are not sorted" in one.found
+    assert f"put ILSVRC2012_devkit_t12.tar.gz into {tmp_path}" in one.mend
+    # What torchvision makes of the development kit: names by WordNet id, and an id for each image.
+    torch.save(({}, wordnet_ids), tmp_path / "meta.bin")
+    command = shlex.split(one.mend.partition(" && ")[2])
+    subprocess.run([sys.executable, *command[1:]], check=True)
+    sorted_ones = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("val/*/*"))
+    assert sorted_ones == [
+        "val/n00000001/ILSVRC2012_val_00000002.JPEG",
+        "val/n00000002/ILSVRC2012_val_00000003.JPEG",
+        "val/n00000003/ILSVRC2012_val_00000001.JPEG",
+        "val/n00000003/ILSVRC2012_val_00000004.JPEG",
+    ]
+
+
+def test_archives_that_were_never_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "n01440764.tar").touch()
+    assert "1 archives" in only(check_data(tmp_path), "problem").found
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "ILSVRC2012_img_train.tar").touch()
+    assert "ImageNet(" in only(check_data(tmp_path / "other"), "problem").mend
+
+
+@pytest.mark.parametrize("name", ["{}", "{:04d}", "class_{}"])
+def test_folders_by_number_are_no_labels(tmp_path: Path, name: str) -> None:
+    """Guessed label orders gave published weights 0.08 % and 12 %."""
+    fill(tmp_path / "val", [name.format(number) for number in range(1000)], 1)
+    one = only(check_data(tmp_path), "warning")
+    assert "nothing tells in which order labels count" in one.found
+    assert "WordNet id" in one.mend
+
+
+def test_own_image_folders_may_be_called_anything(few_digits: Path) -> None:
+    findings = check_data(few_digits)
+    assert {finding.level for finding in findings} == {"ok"}
+    assert "80 images in 10 classes" in findings[0].found
+
+
+def test_parts_of_imagenet_stray_folders_and_empty_ones(tmp_path: Path) -> None:
+    names = imagenet_classes()[:100]
+    fill(tmp_path / "train", names, 1)
+    assert "a part of ImageNet" in only(check_data(tmp_path), "warning").found
+    (tmp_path / "train" / "n02000000").mkdir()
+    (tmp_path / "train" / ".thumbnails").mkdir()
+    found = {finding.found for finding in check_data(tmp_path) if finding.level == "problem"}
+    assert any("without an image: .thumbnails, n02000000" in text for text in found)
+    assert any("1 folders are no WordNet ids: .thumbnails" in text for text in found)
+
+
+def test_classes_that_training_lacks(tmp_path: Path) -> None:
+    names = imagenet_classes()
+    fill(tmp_path / "train", names[:3], 1)
+    fill(tmp_path / "val", names[:4], 1)
+    assert f"train lacks: {names[3]}" in only(check_data(tmp_path), "problem").found
+
+
+@pytest.mark.usefixtures("few_images")
+def test_ade20k_and_coco_are_counted(tmp_path: Path) -> None:
+    ade, coco = tmp_path / "ADEChallengeData2016", tmp_path / "coco"
+    for split, number in (("training", 4), ("validation", 2)):
+        fill(ade / "images", [split], number, ".jpg")
+        fill(ade / "annotations", [split], number, ".png")
+    fill(coco, ["train2017"], 4, ".jpg")
+    fill(coco, ["val2017"], 2, ".jpg")
+    (coco / "annotations").mkdir()
+    (coco / "annotations" / "instances_train2017.json").touch()
+    findings = check_data(tmp_path)
+    assert [finding.level for finding in findings] == ["ok", "ok", "ok", "problem"]
+    assert "there is no" in findings[-1].found
+    (coco / "annotations" / "instances_val2017.json").touch()
+    (ade / "annotations" / "validation" / "0.png").unlink()
+    one = only(check_data(tmp_path), "problem")
+    assert one.found == "ADE20K: 2 images, 1 annotations; 2 expected"
+
+
+def test_shifted_sets_are_checked_as_their_task_does(tmp_path: Path) -> None:
+    fill(tmp_path / "imagenet-a", imagenet_classes("a"), 1)
+    found = [finding for finding in check_data(tmp_path) if "imagenet-a" in finding.subject]
+    assert found
+    assert all(finding.level == "problem" and finding.mend for finding in found)
+    assert any("7,500" in finding.found or "7500" in finding.found for finding in found)
+
+
+def test_the_embedded_set_and_packed_stores_are_known(embedded: Path, tmp_path: Path) -> None:
+    assert "the embedded set: embedded, embedded-a" in only(check_data(embedded), "ok").found
+    (tmp_path / "dataset.json").touch()
+    (tmp_path / "embedded").mkdir()
+    assert "the embedded set without" in only(check_data(tmp_path), "problem").found
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / "journal.jsonl").touch()
+    assert "data pack" in only(check_data(store), "problem").mend
+    (store / "store.json").touch()
+    assert f"micl-bench data verify {store}" in only(check_data(store), "ok").found
+
+
+def test_what_is_no_data_folder_is_said(tmp_path: Path) -> None:
+    assert "no such folder" in only(check_data(tmp_path / "none"), "problem").found
+    assert "neither ImageNet" in only(check_data(tmp_path), "problem").found
+
+
+def test_the_command_prints_findings_and_mends_and_fails(micl_bench: Run, tmp_path: Path) -> None:
+    (tmp_path / "val").mkdir()
+    (tmp_path / "val" / "ILSVRC2012_val_00000001.JPEG").touch()
+    done = micl_bench("doctor", "--data", tmp_path, "--json", tmp_path / "found.json")
+    assert done.returncode == 2
+    assert done.stderr == f"error: 1 found that must be mended: {tmp_path}/val\n"
+    line = next(line for line in done.stdout.splitlines() if line.startswith("problem"))
+    assert "1 validation images that are not sorted" in line
+    assert "mend: put ILSVRC2012_devkit" in done.stdout
+    assert (tmp_path / "found.json").is_file()

@@ -1,0 +1,93 @@
+"""Machines with little: limits of control groups, more threads than cores, drivers that do not fit."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from micl_bench.doctor import Finding, _machine, check_machine
+
+GIB = 1 << 30
+
+
+def found(subject: str) -> Finding:
+    (one,) = [finding for finding in check_machine() if finding.subject == subject]
+    return one
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_control_groups_limit_counts_not_the_machines_memory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: int
+) -> None:
+    group = "4:memory:/jobs/7\n" if version == 1 else "0::/jobs/7\n"
+    names = ("limit_in_bytes", "usage_in_bytes") if version == 1 else ("max", "current")
+    folder = tmp_path / "memory" if version == 1 else tmp_path / "jobs" / "7"
+    folder.mkdir(parents=True)
+    for name, amount in zip(names, (3 * GIB, GIB), strict=True):
+        (folder / f"memory.{name}").write_text(f"{amount}\n", encoding="utf-8")
+    read = _machine._read
+    monkeypatch.setattr(_machine, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(
+        _machine, "_read", lambda path: group if path == Path("/proc/self/cgroup") else read(path)
+    )
+    one = found("memory")
+    assert one.level == "warning"
+    assert one.found == "2.0 GiB available (control group)"
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [("cpu.max", {"cpu.max": "100000 100000"}), ("v1", {"cpu/cpu.cfs_quota_us": "100000"})],
+)
+def test_threads_are_held_against_the_quota(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: str, content: dict[str, str]
+) -> None:
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n", encoding="utf-8")
+    for name, text in content.items():
+        (tmp_path / name).write_text(f"{text}\n", encoding="utf-8")
+    monkeypatch.setattr(_machine, "_CGROUPS", tmp_path)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        one = found("cores")
+    finally:
+        torch.set_num_threads(before)
+    assert one.level == "warning"
+    assert one.found.startswith("1 cores, 2 threads")
+    assert one.mend == "export OMP_NUM_THREADS=1"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU that works")
+def test_a_driver_that_torch_cannot_use_is_a_problem(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    driver = tmp_path / "version"
+    driver.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  470.57\n", encoding="utf-8")
+    monkeypatch.setattr(_machine, "_NVIDIA", driver)
+    one = found("devices")
+    assert one.level == "problem"
+    assert "470.57" in one.found
+    assert one.mend
+
+
+def test_the_cache_is_measured_and_low_disks_and_shared_memory_are_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    with (tmp_path / "checkpoints" / "x.pth").open("wb") as file:
+        file.truncate(3 * GIB // 2)
+    monkeypatch.setenv("MICL_BENCH_CACHE", str(tmp_path))
+    assert "1.50 GiB used" in found("cache").found
+    monkeypatch.setattr(_machine, "_LITTLE_DISK", 1 << 60)
+    monkeypatch.setattr(_machine, "_LITTLE_SHARED", 1 << 60)
+    assert found("cache").level == found("work folder").level == "warning"
+    assert "--shm-size" in found("/dev/shm").mend
+
+
+def test_a_cache_that_is_not_there_yet_is_no_trouble(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MICL_BENCH_CACHE", str(tmp_path / "not" / "yet"))
+    assert "0.00 GiB used" in found("cache").found
+    assert not (tmp_path / "not").exists()

@@ -1,0 +1,209 @@
+"""Stored features are computed once, whole or not there, and equal to timm's own."""
+
+import fcntl
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from support import REPOSITORY, Command
+
+from micl_bench.backbone import Arch, Vit
+from micl_bench.checkpoints import load_checkpoint
+from micl_bench.data.folder import open_folder
+from micl_bench.data.pixels import Pixels
+from micl_bench.engine.feature_cache import Features, cached_features
+from micl_bench.engine.feature_files import reserve
+from micl_bench.engine.readouts import read_out, readout_names
+from micl_bench.errors import InputError
+
+CPU = torch.device("cpu")
+RANDOM = "random:vit_demo_patch4_32"
+SIZES: dict[str, Any] = {"img_size": 32, "patch_size": 8, "width": 64, "num_heads": 2}
+
+
+def features(images: Path, cache: Path, **changed: Any) -> Features:
+    options: dict[str, Any] = {
+        "device": CPU,
+        "precision": "fp32",
+        "batch_size": 64,
+        "num_workers": 0,
+        "folder": cache,
+        "label": "features of val",
+    }
+    pixels = changed.pop("pixels", Pixels(img_size=32, crop_pct=1.0))
+    checkpoint = load_checkpoint(RANDOM, seed=changed.pop("seed", 0))
+    return cached_features(checkpoint, open_folder(images), pixels, **(options | changed))
+
+
+@pytest.fixture
+def images(few_digits: Path, tmp_path: Path) -> Path:
+    """A copy that a test may break."""
+    shutil.copytree(few_digits / "val", tmp_path / "val")
+    return tmp_path / "val"
+
+
+@pytest.mark.parametrize("depth", [2, 5])
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {},
+        {"num_registers": 3, "layer_scale": True, "patch_positions_only": True},
+        {"class_token": False},
+        {"relative_positions": "block", "absolute_positions": False, "layer_scale": True},
+        {"relative_positions": "shared"},
+        {"eva": True},
+        {"eva": True, "class_token": False},
+    ],
+    ids=str,
+)
+def test_readouts_equal_what_the_blocks_gave(depth: int, parts: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    vit = _built(depth, dict(parts)).eval()
+    for parameter in vit.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    outputs: list[torch.Tensor] = []
+    for block in vit.blocks:
+        block.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+    images_NCHW = torch.randn(3, 3, 32, 32)
+    with torch.inference_mode():
+        final = vit.forward_features(images_NCHW)
+        by_block = [vit.norm(output) for output in outputs]
+        found_NRD = read_out(vit, images_NCHW)
+    names = readout_names(vit)
+    layers = range(1, min(4, depth) + 1)
+    if parts.get("class_token", True):
+        assert names == (*(f"cls_{layer}" for layer in layers), "avg_1")
+        torch.testing.assert_close(found_NRD[:, 0], final[:, 0], rtol=0, atol=0)
+    else:
+        assert names == tuple(f"avg_{layer}" for layer in layers)
+    prefix = int(parts.get("class_token", True)) + parts.get("num_registers", 0)
+    for place, name in enumerate(names):
+        kind, layer = name.split("_")
+        tokens_NTD = by_block[-int(layer)]
+        assert tokens_NTD.shape[1] == prefix + 16  # Nothing is masked.
+        expected = tokens_NTD[:, 0] if kind == "cls" else tokens_NTD[:, prefix:].mean(dim=1)
+        torch.testing.assert_close(found_NRD[:, place], expected, rtol=0, atol=1e-6)
+
+
+def _built(depth: int, parts: dict[str, Any]) -> Vit:
+    if parts.pop("eva", False):
+        sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 64, "num_heads": 2, "depth": depth}
+        return timm.models.eva.Eva(
+            **sizes,
+            num_classes=0,
+            global_pool="avg",
+            use_rot_pos_emb=True,
+            use_fc_norm=False,
+            **parts,
+        )
+    return Arch(name="small", depth=depth, **SIZES, **parts).build_any()
+
+
+def test_the_second_call_reads_no_image(images: Path, tmp_path: Path) -> None:
+    first = features(images, tmp_path / "cache")
+    expected = {name: first.tensor(name).clone() for name in first.readouts}
+    for path in images.glob("*/*"):
+        # The same name and size: only who decodes it notices.
+        path.write_bytes(b"x" * path.stat().st_size)
+    with pytest.raises(InputError, match="no readable image"):
+        features(images, tmp_path / "other")
+    second = features(images, tmp_path / "cache", batch_size=7)
+    assert second.key == first.key
+    assert all(torch.equal(second.tensor(name), expected[name]) for name in expected)
+
+
+def test_every_setting_that_moves_a_feature_has_its_own_key(images: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    changes: list[dict[str, Any]] = [
+        {},
+        {"pixels": Pixels(img_size=24, crop_pct=1.0)},
+        {"pixels": Pixels(img_size=32, crop_pct=0.875)},
+        {"precision": "bf16"},
+        {"seed": 1},
+    ]
+    keys = [features(images, cache, **change).key for change in changes]
+    # What training crops, and how it is carried out, moves nothing.
+    training = Pixels(img_size=32, crop_pct=1.0, crop_scale=(0.2, 1.0), flip=True)
+    assert features(images, cache, pixels=training, batch_size=5, label="").key == keys[0]
+    (images / "digit_0").rename(images / "digit_x")
+    keys.append(features(images, cache).key)
+    next(images.glob("*/*")).unlink()
+    keys.append(features(images, cache).key)
+    assert len(set(keys)) == len(keys)
+    assert {path.name for path in cache.iterdir() if not path.name.startswith(".")} == set(keys)
+
+
+def test_what_is_on_disk_is_for_everybody(images: Path, tmp_path: Path) -> None:
+    found, folder = features(images, tmp_path / "cache"), open_folder(images)
+    assert len(found) == len(folder) == 40
+    place = tmp_path / "cache" / found.key
+    assert np.load(place / "cls_4.npy").shape == (40, 128)
+    assert np.load(place / "labels.npy").tolist() == list(folder.labels)
+    assert (place / "files.txt").read_text().splitlines() == list(folder.names)
+    found.array("cls_1")[0] = 7
+    assert not (np.load(place / "cls_1.npy")[0] == 7).any()
+    with pytest.raises(InputError, match="no avg_2; it has cls_1, cls_2, cls_3, cls_4, avg_1"):
+        found.array("avg_2")
+
+
+@pytest.mark.parametrize("name", ["cls_1.npy", "labels.npy", "about.json"])
+def test_a_damaged_file_is_named(images: Path, tmp_path: Path, name: str) -> None:
+    place = features(images, tmp_path).folder
+    content = (place / name).read_bytes()
+    (place / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match=f"{place.name} holds damaged features; remove the folder"):
+        features(images, tmp_path).array("cls_1")
+
+
+def test_another_run_at_the_same_features_is_waited_for(images: Path, tmp_path: Path) -> None:
+    key = features(images, tmp_path / "first").key
+    cache, found = tmp_path / "second", []
+    cache.mkdir()
+    with (cache / f".{key}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        run = threading.Thread(target=lambda: found.append(features(images, cache)))
+        run.start()
+        time.sleep(1)
+        assert run.is_alive()
+        assert not (cache / key).exists()
+        # The other one ends, and nothing is computed again.
+        shutil.copytree(tmp_path / "first" / key, cache / key)
+        shutil.rmtree(images)
+    run.join(timeout=60)
+    assert found[0].key == key
+
+
+def test_a_killed_run_leaves_nothing_that_counts(
+    embedded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MICL_BENCH_CACHE", str(tmp_path))
+    words = ("--data", embedded / "embedded", "--out", tmp_path / "out", "--recipe")
+    recipe = REPOSITORY / "downstream" / "embedded_knn.py"
+    command = Command("eval", "knn", "--checkpoint", RANDOM, *words, recipe)
+    while not (begun := list(tmp_path.glob("features/.*.tmp/cls_1.npy"))):
+        assert command.is_running()
+        time.sleep(0.002)
+    command.send(signal.SIGKILL)
+    command.wait()
+    assert begun[0].exists()
+    key = begun[0].parent.name.split(".")[1]
+    assert not (tmp_path / "features" / key).exists()
+    found = features(embedded / "embedded" / "train", tmp_path / "features")
+    assert found.key == key
+    assert not list(tmp_path.glob("features/.*.tmp"))
+
+
+def test_too_little_disk_is_told_before_anything_is_computed(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"features of train need [\d,]+\.\d\d GiB in .* are free"):
+        reserve(tmp_path, ("cls_1", "avg_1"), (10**12, 1024), "features of train")
+    assert not list(tmp_path.iterdir())
+    reserve(tmp_path, ("cls_1",), (1000, 64), "features of val")
+    taken = (tmp_path / "cls_1.npy").stat()
+    assert taken.st_blocks * 512 >= taken.st_size > 256_000

@@ -1,0 +1,128 @@
+"""k-NN, linear probe and logistic regression on the embedded digits, from four starts.
+
+MiCL, an MAE that lightly trained with the same images, steps and schedule, random weights, and the
+pixels themselves. MICL_BENCH_FOUR_STARTS names a folder that the table is written to as JSON.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from support import REPOSITORY, Command, Run
+from torch import Tensor
+
+from micl_bench.data.folder import open_folder, read_image, to_tensor
+from micl_bench.data.pixels import normalise
+from micl_bench.engine.knn import knn_scores, top1
+from micl_bench.engine.logistic import fit_logistic
+from micl_bench.files import atomic_write
+from micl_bench.record import read_results
+from micl_bench.statistics import wilson
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
+
+TASKS = ("knn", "linear", "logistic")
+Cell = tuple[float, float, float]
+"""top-1 in percent, and its 95 % interval."""
+
+
+@pytest.fixture(scope="module")
+def checkpoints(embedded: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Where each start's weights are; the two that are trained take a minute or two each."""
+    pytest.importorskip("lightly")
+    folder = tmp_path_factory.mktemp("starts")
+    recipe, digits = REPOSITORY / "pretrain" / "embedded.py", embedded / "embedded"
+    done = Command("pretrain", recipe, "--data", digits, "--out", folder / "micl").wait()
+    assert done.returncode == 0, done.stderr
+    script = REPOSITORY / "tests" / "long" / "mae_lightly.py"
+    subprocess.run([sys.executable, script, digits, folder / "mae.pth"], check=True)
+    return {
+        "MiCL": str(folder / "micl" / "backbone.pt"),
+        "MAE (lightly)": str(folder / "mae.pth"),
+        "random weights": "random:vit_demo_patch4_32",
+    }
+
+
+@pytest.fixture(scope="module")
+def table(
+    checkpoints: dict[str, str], embedded: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, Cell]]:
+    out = tmp_path_factory.mktemp("evaluated")
+    rows = {"pixels": of_pixels(embedded / "embedded")}
+    for number, (start, source) in enumerate(checkpoints.items()):
+        rows[start] = {}
+        for task in TASKS:
+            folder = out / str(number) / task
+            recipe = REPOSITORY / "downstream" / f"embedded_{task}.py"
+            options = ("--recipe", recipe, "--data", embedded / "embedded", "--out", folder)
+            done = Command("eval", task, "--checkpoint", source, *options).wait()
+            assert done.returncode == 0, done.stderr
+            ((_, result),) = read_results(folder)
+            low, high = result.intervals["top1"]
+            rows[start][task] = (result.metrics["top1"], low, high)
+    return rows
+
+
+def of_pixels(data: Path) -> dict[str, Cell]:
+    """The same two measurements on flattened pixels, normalised as every network's are."""
+    (train_ND, labels_N), (test_MD, labels_M) = (flat(data / split) for split in ("train", "val"))
+
+    def accuracy(c: float, fit: Tensor, judged_ND: Tensor, judged_N: Tensor) -> float:
+        model = fit_logistic(
+            train_ND[fit], labels_N[fit], num_classes=10, c=c, max_iter=500, tolerance=1e-6
+        )
+        return top1(model.logits(judged_ND), judged_N)
+
+    held_out = torch.arange(len(labels_N)) % 10 == 0
+    strengths = (1e-3, 1e-2, 1e-1, 1.0)
+    tried = [accuracy(c, ~held_out, train_ND[held_out], labels_N[held_out]) for c in strengths]
+    best = strengths[tried.index(max(tried))]
+    everything = torch.ones_like(held_out)
+    found = {
+        "knn": top1(knn_scores(train_ND, labels_N, test_MD, k=10), labels_M),
+        "logistic": accuracy(best, everything, test_MD, labels_M),
+    }
+    return {task: (value, *wilson(value, len(labels_M))) for task, value in found.items()}
+
+
+def flat(folder: Path) -> tuple[Tensor, Tensor]:
+    images = open_folder(folder)
+    pixels_N3HW = torch.stack([to_tensor(read_image(path)) for path in images.paths])
+    return normalise(pixels_N3HW).flatten(1), torch.tensor(images.labels)
+
+
+def test_the_table_of_four_starts(
+    table: dict[str, dict[str, Cell]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    if wanted := os.environ.get("MICL_BENCH_FOUR_STARTS"):
+        rows = {
+            start: {task: list(cell) for task, cell in row.items()} for start, row in table.items()
+        }
+        atomic_write(Path(wanted) / "four_starts.json", json.dumps(rows, indent=2).encode() + b"\n")
+    with capsys.disabled():
+        print("\n" + "".join(f"{name:26}" for name in ("start", *TASKS)))
+        for start, row in table.items():
+            cells = (
+                "{:5.2f} [{:5.2f}, {:5.2f}]".format(*row[t]) if t in row else "" for t in TASKS
+            )
+            print("".join(f"{text:26}" for text in (start, *cells)))
+    assert set(table) == {"MiCL", "MAE (lightly)", "random weights", "pixels"}
+    for cell in (cell for row in table.values() for cell in row.values()):
+        assert 10 < cell[1] <= cell[0] <= cell[2] <= 100
+
+
+def test_pretraining_beats_random_weights(table: dict[str, dict[str, Cell]]) -> None:
+    value, _, _ = table["MiCL"]["knn"]
+    assert value > table["random weights"]["knn"][2]
+
+
+def test_inspect_names_the_library_that_made_it(
+    checkpoints: dict[str, str], micl_bench: Run
+) -> None:
+    done = micl_bench("inspect", checkpoints["MAE (lightly)"])
+    assert done.returncode == 0, done.stderr
+    assert "lightly" in done.stdout

@@ -1,0 +1,179 @@
+"""Effective robustness: the line against SciPy's, its distance by hand, the picture's own pixels."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+from page_reader import Page
+from support import Run
+from synthetic_results import result
+
+from micl_bench.record import Result, write_result
+from micl_bench.report import build_report
+from micl_bench.report.robustness import Panel, caption, panels, table_rows
+from micl_bench.report.robustness_plot import robustness_scatter
+from micl_bench.statistics import wilson
+
+SCORES = {"MiCL": (90.0, 50.0), "far": (80.0, 20.0), "mid": (86.0, 45.0), "near": (70.0, 15.0)}
+
+
+def shifted(method: str, clean: float, top1: float, **changes: Any) -> Result:
+    values: dict[str, Any] = {
+        "task": "robustness",
+        "method": method,
+        "metrics": {"top1": top1, "clean_top1": clean, "drop": clean - top1},
+        "intervals": {
+            "top1": list(wilson(top1, 900)),
+            "clean_top1": list(wilson(clean, 900)),
+        },
+        "checkpoint": {"digest": method * 12},
+        "data": {"name": "set-A"},
+        **changes,
+    }
+    return result(**values)
+
+
+def four() -> list[Result]:
+    return [shifted(method, *scores) for method, scores in SCORES.items()]
+
+
+def test_the_line_is_the_regression_of_logits_and_the_distance_is_in_points() -> None:
+    (panel,) = panels(four())
+    clean, top1 = np.array(list(SCORES.values())).T / 100
+    line = scipy.stats.linregress(scipy.special.logit(clean), scipy.special.logit(top1))
+    assert panel.line is not None
+    assert (panel.line.slope, panel.line.intercept) == pytest.approx((line.slope, line.intercept))
+    expected = scipy.special.expit(line.slope * scipy.special.logit(clean) + line.intercept)
+    by_method = {point.method: panel.above_line(point) for point in panel.points}
+    wanted = dict(zip(SCORES, 100 * (top1 - expected), strict=True))
+    assert by_method == pytest.approx(wanted)
+    assert by_method["mid"] > 0 > by_method["far"]
+
+
+def test_points_on_one_line_in_logits_have_no_effective_robustness() -> None:
+    clean = [60.0, 75.0, 90.0]
+    top1 = [100 * float(scipy.special.expit(0.8 * math.log(c / (100 - c)) - 1)) for c in clean]
+    (panel,) = panels([shifted(f"m{c}", c, t) for c, t in zip(clean, top1, strict=True)])
+    assert [panel.above_line(point) for point in panel.points] == pytest.approx([0, 0, 0])
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        four()[:2],
+        # The same weights twice are one checkpoint.
+        [*four()[:2], shifted("MiCL", 90.0, 50.0, recipe_digest="f" * 60)],
+        # All of one clean accuracy: no slope.
+        [shifted(name, 80.0, top1) for name, top1 in (("a", 10.0), ("b", 20.0), ("c", 30.0))],
+    ],
+)
+def test_too_few_checkpoints_give_no_line_and_the_caption_says_so(records: list[Result]) -> None:
+    (panel,) = panels(records)
+    assert panel.line is None
+    assert panel.above_line(panel.points[0]) is None
+    assert "Only y = x is drawn for set-A: a line takes 3 checkpoints" in caption([panel])
+    assert "Dashed" not in caption([panel])
+    assert {row[-1] for row in table_rows([panel])} == {"–"}
+
+
+def test_different_fingerprints_never_share_a_panel() -> None:
+    half = [
+        shifted(method, *scores, settings={"precision": "bfloat16"})
+        for method, scores in SCORES.items()
+    ]
+    drawn = panels([*four(), *half[:2]])
+    assert [(len(panel.points), panel.line is None) for panel in drawn] == [(2, True), (4, False)]
+    assert drawn[0].title.endswith("precision: bfloat16")
+    assert drawn[1].title.endswith("precision: float32")
+    assert {len(panel.points) for panel in panels(four())} == {4}
+
+
+def test_scores_of_0_and_100_count_as_half_an_image() -> None:
+    records = [shifted("a", 100.0, 0.0), *four()]
+    (panel,) = panels(records)
+    assert panel.logit(0.0) == pytest.approx(math.log(0.5 / 899.5))
+    assert panel.logit(100.0) == pytest.approx(-panel.logit(0.0))
+    assert panel.line is not None
+    assert all(math.isfinite(panel.above_line(point) or 0) for point in panel.points)
+    robustness_scatter([panel])
+
+
+def test_records_without_both_accuracies_are_not_drawn() -> None:
+    real = shifted("a", 1.0, 1.0, metrics={"top1": 80.0, "real_top1": 85.0}, intervals={})
+    empty = shifted("b", math.nan, 50.0)
+    assert panels([real, empty]) == []
+
+
+def _axes(panel: Panel):  # type: ignore[no-untyped-def]
+    return robustness_scatter([panel]).axes[0]
+
+
+def test_the_picture_holds_the_points_their_bars_y_equal_x_and_the_line() -> None:
+    (panel,) = panels(four())
+    axes = _axes(panel)
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    x, y = lines["y = x"].get_data()
+    assert list(x) == list(y)
+    x, y = (np.asarray(values) for values in lines["fitted line"].get_data())
+    assert panel.line is not None
+    assert y == pytest.approx(panel.line.slope * x + panel.line.intercept)
+    drawn = {container.get_label(): container for container in axes.containers}
+    assert drawn.keys() == SCORES.keys()
+    for method, (clean, top1) in SCORES.items():
+        point, _, bars = drawn[method]
+        assert point.get_xydata()[0] == pytest.approx(
+            scipy.special.logit([clean / 100, top1 / 100])
+        )
+        across, along = (bar.get_segments()[0] for bar in bars)
+        assert across[:, 0] == pytest.approx(
+            scipy.special.logit(np.array(wilson(clean, 900)) / 100)
+        )
+        assert along[:, 1] == pytest.approx(scipy.special.logit(np.array(wilson(top1, 900)) / 100))
+        for values, limits in ((across[:, 0], axes.get_xlim()), (along[:, 1], axes.get_ylim())):
+            assert limits[0] < values.min() < values.max() < limits[1]
+    # Ticks are labelled with percentages at their logits, and y = x crosses the panel.
+    for tick, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True):
+        assert scipy.special.expit(tick) * 100 == pytest.approx(float(label.get_text()))
+    assert len(axes.get_xticks()) >= 4
+    assert axes.get_ylim()[1] > axes.get_xlim()[0]
+
+
+def test_methods_differ_in_colour_and_in_shape() -> None:
+    (panel,) = panels(four())
+    points = [container[0] for container in _axes(panel).containers]
+    assert len({point.get_marker() for point in points}) == 4
+    assert len({point.get_color() for point in points}) == 4
+
+
+def test_the_report_shows_the_table_under_the_picture(tmp_path: Path) -> None:
+    for record in four():
+        write_result(record, tmp_path / "results")
+    page = Page(build_report(tmp_path / "results", tmp_path / "report").read_text("utf-8"))
+    assert "picture-effective-robustness" in page.ids
+    table = next(table for table in page.tables if table[0][-1] == "above the line [points]")
+    (panel,) = panels(four())
+    assert table[1:] == table_rows([panel])
+    markdown = (tmp_path / "report" / "report.md").read_text("utf-8")
+    assert "| set-A | mid | 86.0 (83.6–88.1) | 45.0 (41.8–48.3) | +" in markdown
+
+
+def test_the_command_draws_and_prints(micl_bench: Run, tmp_path: Path) -> None:
+    for record in four():
+        write_result(record, tmp_path / "results")
+    for name, start in (("r.png", b"\x89PNG"), ("r.pdf", b"%PDF")):
+        done = micl_bench("show", "robustness", "--results", "results", "--out", name)
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / name).read_bytes().startswith(start)
+    assert "set-A  MiCL" in done.stdout
+    assert "relative to the other points" in " ".join(done.stdout.split())
+    write_result(result(), tmp_path / "other")
+    done = micl_bench("show", "robustness", "--results", "other", "--out", "x.png")
+    assert done.returncode == 2
+    assert "no record below other has both clean and shifted top-1" in done.stderr
+    done = micl_bench("show", "robustness", "--results", "results", "--out", "x.jpg")
+    assert done.returncode == 2
+    assert not (tmp_path / "x.png").exists()
