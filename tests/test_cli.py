@@ -13,7 +13,8 @@ from micl_bench import cli
 
 COMMANDS = (
     "demo", "pretrain", "eval", "report", "list", "data", "data embedded", "data pack",
-    "data verify", "bench", "bench loader", "bench step", "show", "show views",
+    "data verify", "bench", "bench loader", "bench step", "bench knn", "show", "show views",
+    "show robustness", "inspect", "convert", "features", "compare", "doctor", "slurm",
 )  # fmt: skip
 RANDOM = "random:vit_demo_patch4_32"
 
@@ -115,7 +116,7 @@ def test_interrupted_it_says_how_to_go_on(few_digits: Path, tmp_path: Path) -> N
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "pretrain, data pack and demo go on where they were" in stderr
+    assert "pretrain, data pack, demo, and eval finetune and linear go on" in stderr
     assert "Traceback" not in stderr
 
 

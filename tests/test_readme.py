@@ -31,7 +31,10 @@ SHORT = {
     "eval knn": ("pixels.img_size=32",),
     "eval linear": ("pixels.img_size=32", "probe.epochs=1"),
     "eval finetune downstream/embedded_finetune.py": ("training.epochs=1",),
-    "eval finetune": ("pixels.img_size=32", "training.epochs=1", "training.batch_size=40"),
+    "eval finetune downstream/imagenet_finetune_vit_s16.py": (
+        *("pixels.img_size=32", "training.epochs=1", "training.batch_size=40"),
+        *("precision=fp32", "compile=false", "num_workers=0"),
+    ),
     "eval robustness downstream/embedded_robustness.py": (),
     "eval ade20k downstream/embedded_upernet.py": ("train_cfg.max_iters=2",),
     "eval coco downstream/embedded_mask_rcnn.py": ("train_cfg.max_iters=2",),

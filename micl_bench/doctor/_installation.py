@@ -20,8 +20,8 @@ _OPENMMLAB = {
 }
 _WATCHED = ("torch", "torchvision", "timm", "numpy", "PIL", "cv2", "sklearn", "scipy")
 _REINSTALL = (
-    "pip uninstall -y torch torchvision && pip install torch torchvision; to choose a build, give both "
-    "the same --index-url, such as https://download.pytorch.org/whl/cpu"
+    "pip uninstall -y torch torchvision && pip install torch torchvision; to choose a build, take both "
+    "from one index (--index-url)"
 )
 
 
@@ -158,7 +158,10 @@ def _double_versions() -> Iterator[Finding]:
     found: dict[str, dict[str, str]] = defaultdict(dict)
     for one in metadata.distributions():
         name = (one.metadata["Name"] or "").lower().replace("_", "-")
-        found[name].setdefault(one.version, str(one.locate_file("")))
+        place = Path(str(one.locate_file("")))
+        # setuptools puts its private copies on the path when something imports pkg_resources.
+        if place.name != "_vendor":
+            found[name].setdefault(one.version, str(place))
     for name, places in sorted(found.items()):
         if name and len(places) > 1:
             listed = ", ".join(f"{version} in {place}" for version, place in places.items())

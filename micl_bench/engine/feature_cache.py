@@ -33,7 +33,7 @@ from micl_bench.engine.features import outputs_by_slice, reading
 from micl_bench.engine.precision import at_precision, require_precision
 from micl_bench.engine.readouts import VERSION, read_out, readout_names
 from micl_bench.errors import InputError
-from micl_bench.files import digest_json
+from micl_bench.files import cache_folder, digest_json
 from micl_bench.provenance import environment
 
 _ABOUT, _LABELS, _FILES = "about.json", "labels.npy", "files.txt"
@@ -83,8 +83,7 @@ class Features:
 
 def default_folder() -> Path:
     """`features` below MICL_BENCH_CACHE, or below ~/.cache/micl-bench."""
-    cache = os.environ.get("MICL_BENCH_CACHE") or Path.home() / ".cache" / "micl-bench"
-    return Path(cache) / "features"
+    return cache_folder() / "features"
 
 
 def cached_features(
@@ -179,12 +178,20 @@ def _describe(
             "classes": digest_json(source.classes),
             # Of a store's every pixel: packed elsewhere, its images may differ by a grey level.
             "packed": "" if isinstance(source, Folder) else source.header.files[CHECKSUMS_FILE],
+            "written": _times(source),
         },
         "precision": precision,
         "device": device.type,
         "readouts": VERSION,
         "packages": {package: metadata.version(package) for package in _PACKAGES},
     }
+
+
+def _times(source: Source) -> str:
+    """When images were last written: another picture of the same name and size is another image."""
+    if not isinstance(source, Folder):
+        return ""
+    return digest_json([path.stat().st_mtime_ns for path in source.paths])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Stored features are computed once, whole or not there, and equal to timm's own."""
 
 import fcntl
+import os
 import shutil
 import signal
 import threading
@@ -110,13 +111,25 @@ def test_the_second_call_reads_no_image(images: Path, tmp_path: Path) -> None:
     first = features(images, tmp_path / "cache")
     expected = {name: first.tensor(name).clone() for name in first.readouts}
     for path in images.glob("*/*"):
-        # The same name and size: only who decodes it notices.
-        path.write_bytes(b"x" * path.stat().st_size)
+        # The same name, size and time: only who decodes it notices.
+        status = path.stat()
+        path.write_bytes(b"x" * status.st_size)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     with pytest.raises(InputError, match="no readable image"):
         features(images, tmp_path / "other")
     second = features(images, tmp_path / "cache", batch_size=7)
     assert second.key == first.key
     assert all(torch.equal(second.tensor(name), expected[name]) for name in expected)
+
+
+def test_an_image_written_anew_is_computed_anew(images: Path, tmp_path: Path) -> None:
+    first = features(images, tmp_path / "cache")
+    changed, other = sorted(images.glob("*/*"))[:2]
+    # Another picture of the same size: a file name and a length tell nothing.
+    changed.write_bytes(other.read_bytes().ljust(changed.stat().st_size, b"\0"))
+    second = features(images, tmp_path / "cache")
+    assert second.key != first.key
+    assert not torch.equal(second.tensor("avg_1")[0], first.tensor("avg_1")[0])
 
 
 def test_every_setting_that_moves_a_feature_has_its_own_key(images: Path, tmp_path: Path) -> None:

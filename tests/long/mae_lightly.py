@@ -2,8 +2,8 @@
 
     python tests/long/mae_lightly.py DATA OUT.pth
 
-DATA/train holds the embedded digits. The number of steps, images a step, optimiser and schedule are those
-of pretrain/embedded.py; mask ratio 0.75 and targets normalised by patch are MAE's (He et al. 2022). The
+DATA/train holds the embedded digits. Steps, images a step, optimiser and schedule are those of
+pretrain/embedded.py; mask ratio 0.75 and targets normalised by patch are MAE's (He et al. 2022). The
 decoder is small, as the encoder is: two blocks of half its width. An encoded image costs 17 tokens
 of the encoder and 65 of the decoder, together somewhat less than the 34 of a MiCL step.
 """

@@ -10,21 +10,27 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from support import REPOSITORY, Command, Run
 from torch import Tensor
 
+from micl_bench.config import load_recipe
 from micl_bench.data.folder import open_folder, read_image, to_tensor
 from micl_bench.data.pixels import normalise
 from micl_bench.engine.knn import knn_scores, top1
 from micl_bench.engine.logistic import fit_logistic
+from micl_bench.engine.probe_batches import StoredFeatures
+from micl_bench.engine.probe_heads import Probe
 from micl_bench.files import atomic_write
 from micl_bench.record import read_results
 from micl_bench.statistics import wilson
+from micl_bench.tasks.linear import LinearRecipe
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
 
+ARCH = "vit_demo_patch4_32"
 TASKS = ("knn", "linear", "logistic")
 Cell = tuple[float, float, float]
 """top-1 in percent, and its 95 % interval."""
@@ -43,7 +49,7 @@ def checkpoints(embedded: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
     return {
         "MiCL": str(folder / "micl" / "backbone.pt"),
         "MAE (lightly)": str(folder / "mae.pth"),
-        "random weights": "random:vit_demo_patch4_32",
+        "random weights": f"random:{ARCH}",
     }
 
 
@@ -59,6 +65,8 @@ def table(
             folder = out / str(number) / task
             recipe = REPOSITORY / "downstream" / f"embedded_{task}.py"
             options = ("--recipe", recipe, "--data", embedded / "embedded", "--out", folder)
+            # Heads are width / 64 unless told, and this ViT's are narrower.
+            options += ("--arch", ARCH) if source.endswith("mae.pth") else ()
             done = Command("eval", task, "--checkpoint", source, *options).wait()
             assert done.returncode == 0, done.stderr
             ((_, result),) = read_results(folder)
@@ -68,7 +76,7 @@ def table(
 
 
 def of_pixels(data: Path) -> dict[str, Cell]:
-    """The same two measurements on flattened pixels, normalised as every network's are."""
+    """The same measurements on flattened pixels, normalised as every network's are."""
     (train_ND, labels_N), (test_MD, labels_M) = (flat(data / split) for split in ("train", "val"))
 
     def accuracy(c: float, fit: Tensor, judged_ND: Tensor, judged_N: Tensor) -> float:
@@ -84,9 +92,29 @@ def of_pixels(data: Path) -> dict[str, Cell]:
     everything = torch.ones_like(held_out)
     found = {
         "knn": top1(knn_scores(train_ND, labels_N, test_MD, k=10), labels_M),
+        "linear": probed(train_ND, labels_N, test_MD, labels_M),
         "logistic": accuracy(best, everything, test_MD, labels_M),
     }
     return {task: (value, *wilson(value, len(labels_M))) for task, value in found.items()}
+
+
+def probed(train_ND: Tensor, labels_N: Tensor, test_MD: Tensor, labels_M: Tensor) -> float:
+    """The probe of downstream/embedded_linear.py, whose one head reads `cls_1`."""
+    recipe = load_recipe(REPOSITORY / "downstream" / "embedded_linear.py", LinearRecipe)
+    plan = recipe.probe.plan(len(labels_N))
+    widths = {"cls_1": train_ND.shape[1]}
+    probe = Probe(recipe.probe, plan, widths=widths, num_classes=10, seed=recipe.seed)
+    batches = StoredFeatures(
+        features={"cls_1": train_ND},
+        labels_M=labels_N,
+        rows_K=np.arange(len(labels_N)),
+        batch_size=plan.batch_size,
+        seed=recipe.seed,
+    )
+    for step, (features, labels) in enumerate(batches(range(plan.total_steps))):
+        probe.step(features, labels, step=step)
+    (head,) = probe.grid
+    return top1(probe.logits(head, {"cls_1": test_MD}), labels_M)
 
 
 def flat(folder: Path) -> tuple[Tensor, Tensor]:
@@ -123,6 +151,6 @@ def test_pretraining_beats_random_weights(table: dict[str, dict[str, Cell]]) -> 
 def test_inspect_names_the_library_that_made_it(
     checkpoints: dict[str, str], micl_bench: Run
 ) -> None:
-    done = micl_bench("inspect", checkpoints["MAE (lightly)"])
+    done = micl_bench("inspect", checkpoints["MAE (lightly)"], "--arch", ARCH)
     assert done.returncode == 0, done.stderr
     assert "lightly" in done.stdout
