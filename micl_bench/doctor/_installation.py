@@ -20,8 +20,8 @@ _OPENMMLAB = {
 }
 _WATCHED = ("torch", "torchvision", "timm", "numpy", "PIL", "cv2", "sklearn", "scipy")
 _REINSTALL = (
-    "pip uninstall -y torch torchvision && pip install torch torchvision; to choose a build, take both "
-    "from one index (--index-url)"
+    "pip uninstall -y torch torchvision && pip install torch torchvision; to choose a build, give both "
+    "the same --index-url"
 )
 
 
