@@ -55,9 +55,11 @@ class Measurement:
         recipe: dict[str, Any],
         seed: int,
         settings: dict[str, Any],
+        train: DataSet | None = None,
         intervals: dict[str, list[float]] | None = None,
         details: dict[str, Any] | None = None,
         artifacts: dict[str, str] | None = None,
+        digests: dict[str, str] | None = None,
         seconds: float | None = None,
         device_seconds: float | None = None,
     ) -> Result:
@@ -86,11 +88,13 @@ class Measurement:
             start=self.start,
             seconds=round(took, 3),
             device_hours=round((took if device_seconds is None else device_seconds) / 3600, 6),
+            train=train,
             settings=settings,
             fingerprint=digest_json(settings),
             intervals=intervals or {},
             details=details or {},
             artifacts=artifacts or {},
+            digests=digests or {},
         )
 
 

@@ -45,6 +45,10 @@ class CheckpointInfo:
     format: str
     digest: str
     """SHA-256 of the file, or of all weights where there is no file."""
+    branch: str = ""
+    """Which of several networks in the file; empty where there is one."""
+    network: str = ""
+    """Sizes, with what no tensor's shape tells: the number of heads, the norms' epsilon."""
     positions: str = ""
     """How position embeddings reached the input's grid; empty where they are as stored."""
     normalisation: str = ""
@@ -74,6 +78,8 @@ class Result:
     """UTC, ISO 8601."""
     seconds: float
     device_hours: float
+    train: DataSet | None = None
+    """The labelled images that a classifier was fitted on, or neighbours taken from."""
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Every setting that moves the number, and nothing else: no seed, no path, no worker count."""
     fingerprint: str = ""
@@ -84,6 +90,8 @@ class Result:
     """What stands behind the metrics: a whole grid, other readings, figures by corruption."""
     artifacts: dict[str, str] = dataclasses.field(default_factory=dict)
     """Name to path, relative to the record's own folder."""
+    digests: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Name to SHA-256, of the artifacts that the metrics are computed from."""
 
     @property
     def id(self) -> str:
@@ -122,7 +130,13 @@ def read_result(path: Path) -> Result:
             DataSet(**content.pop("data")),
             CheckpointInfo(**content.pop("checkpoint")),
         )
-        result = Result(data=data, checkpoint=checkpoint, **content)
+        train = content.pop("train")
+        result = Result(
+            data=data,
+            checkpoint=checkpoint,
+            train=DataSet(**train) if train else None,
+            **content,
+        )
     except InputError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -53,8 +53,12 @@ class Checkpoint:
         )
         stored, wanted = (size // self.arch.patch_size for size in (self.arch.img_size, img_size))
         resampled = f"{stored} x {stored} to {wanted} x {wanted}, {self.position_rule}"
+        arch = self.arch
         return dataclasses.replace(
             self.info,
+            branch=self.content.branch,
+            network=f"width {arch.width}, depth {arch.depth}, {arch.num_heads} heads, patch "
+            f"{arch.patch_size}, norm eps {arch.norm_eps:g}",
             positions="" if stored == wanted else resampled,
             normalisation=f"mean {mean}, std {std}",
         )

@@ -10,6 +10,7 @@ from micl_bench.checkpoints import Checkpoint, load_checkpoint
 from micl_bench.config import load_recipe, override, to_dict
 from micl_bench.data.pixels import evaluation_settings
 from micl_bench.distributed import rank, world_size
+from micl_bench.files import digest_file
 from micl_bench.predictions import Predictions, write_predictions
 from micl_bench.provenance import Measurement
 from micl_bench.record import DataSet, Result
@@ -79,6 +80,7 @@ class Session:
         protocol: str,
         data: DataSet,
         settings: dict[str, Any],
+        train: DataSet | None = None,
         predictions: Predictions | None = None,
         metrics: dict[str, float] | None = None,
         intervals: dict[str, list[float]] | None = None,
@@ -89,6 +91,7 @@ class Session:
         """The record of a number measured since the checkpoint was opened.
 
         Args:
+            train: the labelled images that were fitted or trained on.
             settings: what moves the number, beside how images are read, which is added here.
             predictions: written to the output folder; each of their metrics becomes an accuracy with
                 its Wilson interval.
@@ -98,6 +101,7 @@ class Session:
         metrics, intervals = dict(metrics or {}), dict(intervals or {})
         took = self.measurement.elapsed if seconds is None else seconds
         artifacts, pixels = dict(artifacts or {}), self.recipe.pixels
+        digests: dict[str, str] = {}
         if predictions:
             accuracies = {name: predictions.accuracy(name) for name in predictions.correct}
             metrics = accuracies | metrics
@@ -107,7 +111,9 @@ class Session:
             }
             artifacts["predictions"] = f"predictions-{task}-{data.name}.npz"
             if rank() == 0:
-                write_predictions(self.request.out / artifacts["predictions"], predictions)
+                path = self.request.out / artifacts["predictions"]
+                write_predictions(path, predictions)
+                digests["predictions"] = digest_file(path)
         return self.measurement.result(
             task=task,
             protocol=protocol,
@@ -119,9 +125,11 @@ class Session:
             recipe=to_dict(self.recipe),
             seed=self.recipe.seed,
             settings={"task": task, **evaluation_settings(pixels), **settings},
+            train=train,
             intervals=intervals,
             details=details,
             artifacts=artifacts,
+            digests=digests,
             seconds=took,
             device_seconds=took * world_size(),
         )

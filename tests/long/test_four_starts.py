@@ -39,7 +39,6 @@ Cell = tuple[float, float, float]
 @pytest.fixture(scope="module")
 def checkpoints(embedded: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Where each start's weights are; the two that are trained take a minute or two each."""
-    pytest.importorskip("lightly")
     folder = tmp_path_factory.mktemp("starts")
     recipe, digits = REPOSITORY / "pretrain" / "embedded.py", embedded / "embedded"
     done = Command("pretrain", recipe, "--data", digits, "--out", folder / "micl").wait()
