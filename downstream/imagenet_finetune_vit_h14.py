@@ -53,6 +53,7 @@ recipe = FinetuneRecipe(
         group=16,  # [F]: mixed on each GPU, 16 images a GPU
     ),
     pool="avg",  # [F]
+    head_norm="fresh",  # [F]: behind the mean, a norm of its own; the pre-trained one is left out
     drop_path=0.3,  # [F]; [P]: 0.2
     # [F] trains in float16 with a scaler, [P] in float32 on TPUs; bfloat16 needs no scaler.
     precision="bf16",

@@ -52,6 +52,7 @@ recipe = FinetuneRecipe(
         group=32,  # [F]: mixed on each GPU, 32 images a GPU
     ),
     pool="avg",  # [F]
+    head_norm="fresh",  # [F]: behind the mean, a norm of its own; the pre-trained one is left out
     drop_path=0.2,  # [F]; [P]: 0.1
     # [F] trains in float16 with a scaler, [P] in float32 on TPUs; bfloat16 needs no scaler.
     precision="bf16",

@@ -8,8 +8,11 @@ The list is SimCLR's (Chen et al. 2020): `imagenet_subsets/1percent.txt` in goog
 12,811 file names; MSN's own lists of 1, 2 or 5 images a class are read too. Without a list, the recipe
 draws 1 % of each class by its seed, and the record says that it did.
 
-"Code" below is MSN's `logistic_eval.py`. What differs: bicubic resizing (there, torchvision's bilinear),
-and the fit runs until it no longer gets better (there, a duality gap of 1e-3).
+"Code" below is MSN's `logistic_eval.py`. What differs: [CLS] after the final norm (there, of the last
+block before that norm, `forward_blocks(blocks=1)`: the norm scales and shifts each dimension by learned
+numbers, and the penalty then weighs other directions, so MSN's own weights need not give MSN's own
+numbers); bicubic resizing (there, torchvision's bilinear); and the fit runs until it no longer gets
+better (there, a duality gap of 1e-3).
 """
 
 from micl_bench.data.pixels import Pixels

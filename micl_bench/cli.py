@@ -15,7 +15,7 @@ from micl_bench.commands import bench, checkpoint, compare, data, doctor, featur
 from micl_bench.commands.options import Arch, Branch, Data, Layout, Out, Overrides
 from micl_bench.errors import InputError, Stopped
 from micl_bench.listing import KINDS, lines_of
-from micl_bench.log import process_number
+from micl_bench.log import printable, process_number
 
 if TYPE_CHECKING:
     from micl_bench.record import Result
@@ -161,9 +161,10 @@ def evaluate(
         results = module.run(request)
         for result in results if rank() == 0 else ():
             path = write_result(result, out)
-            print(
+            line = (
                 f"{result.task}  {result.data.name}  {result.method}: {_numbers(result)}  ({path})"
             )
+            print(printable(line))
 
 
 def _numbers(result: "Result") -> str:
@@ -276,6 +277,6 @@ def run(
 def _leave(message: str, code: int) -> NoReturn:
     # One line, whatever the libraries below wrote into theirs.
     number = process_number()
-    line = " ".join(message.split())
+    line = printable(" ".join(message.split()))
     print(f"process {number}: {line}" if number else line, file=sys.stderr)
     sys.exit(code)

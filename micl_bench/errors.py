@@ -9,6 +9,10 @@ class InputError(ValueError):
     """
 
 
+class UntoldError(InputError):
+    """Neither the shapes nor the file tell the architecture; its name (`--arch`) would."""
+
+
 class Stopped(Exception):  # noqa: N818 - an answer to a request, not an error
     """A run was asked to stop by a signal; it saved, and goes on when it is called again."""
 

@@ -31,6 +31,11 @@ def say(message: str) -> None:
         print(message, file=sys.stderr, flush=True)
 
 
+def printable(text: str) -> str:
+    """Text without control characters, which could rewrite the terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
 def process_number() -> int:
     """Number of this process among those started together, from 0."""
     return int(os.environ.get("RANK", "0"))

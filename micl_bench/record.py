@@ -6,6 +6,7 @@ seed, command, code version and environment.
 """
 
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -93,7 +94,7 @@ class Result:
     digests: dict[str, str] = dataclasses.field(default_factory=dict)
     """Name to SHA-256, of the artifacts that the metrics are computed from."""
 
-    @property
+    @functools.cached_property
     def id(self) -> str:
         """`task-data-method-digest`: readable, unique to the record's content."""
         words = (self.task, self.data.name, self.method, digest_json(_content(self))[:10])

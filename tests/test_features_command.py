@@ -104,11 +104,20 @@ def test_what_cannot_be_is_told_in_a_line(
     (tmp_path / "mixed" / "dog.png").write_bytes((photographs / "b.png").read_bytes())
     for images, words in (
         (tmp_path / "none", "no image and no folder at"),
-        (tmp_path / "empty", "empty has no class folders"),
+        (tmp_path / "empty", "empty holds neither images nor class folders"),
         (tmp_path / "mixed", r"mixed holds images and folders \(dog.png, cats\)"),
     ):
         with pytest.raises(InputError, match=words):
             open_images(images)
+    for words, complaint in (
+        (("--out", "empty"), "error: empty is a folder; give the name of the .npz file"),
+        (("--out", "out.npz", "--img-size", 0), "--img-size"),
+    ):
+        image = ("--images", photographs / "b.png")
+        done = micl_bench("features", "--checkpoint", "model.pt", *image, *words)
+        assert done.returncode == 2
+        assert complaint in done.stderr
+        assert not (tmp_path / "out.npz").exists()
     for image, pool, words in (
         (photographs / "b.png", "max", "error: pool is 'max'; allowed: cls, avg, tokens"),
         (photographs / "notes.txt", "cls", "is no readable image"),
@@ -119,3 +128,18 @@ def test_what_cannot_be_is_told_in_a_line(
         assert words in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
         assert not (tmp_path / "out.npz").exists()
+
+
+def test_features_that_are_not_finite_are_refused(
+    micl_bench: Run, checkpoint: torch.nn.Module, photographs: Path, tmp_path: Path
+) -> None:
+    """Finite weights, but products beyond what fp32 holds."""
+    arch = Arch(name="small", **SIZES, width=64, num_heads=1, num_registers=2)
+    with torch.no_grad():
+        checkpoint.patch_embed.proj.weight.fill_(3e38)
+    save_checkpoint(tmp_path / "model.pt", checkpoint, arch, method="small", provenance={})
+    options = ("--checkpoint", "model.pt", "--images", photographs, "--out", "out.npz")
+    done = micl_bench("features", *options)
+    assert done.returncode == 2
+    assert done.stderr.endswith("error: model.pt gives features that are not finite\n")
+    assert not (tmp_path / "out.npz").exists()

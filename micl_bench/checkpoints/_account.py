@@ -30,7 +30,7 @@ from micl_bench.errors import InputError
 _TRAINING_STATE = re.compile(
     r"optimi[sz]er.*|opt|(lr_|loss_)?scal(er|ar).*|(lr_)?schedulers?|lr_schedulers|amp|fp16_scaler"
     r"|callbacks|loops|hparams.*|hyper_parameters|message_hub|meta|args|config|epoch|iteration"
-    r"|random_state|rng_state"
+    r"|(\w+_)?(rng|random)_states?(_\w+)?"
 )
 _SHOWN = 5
 
@@ -121,7 +121,8 @@ def account(
         beside the table is one fate.
 
     Raises:
-        InputError: tensors that no rule covers, several for one target, parts missing.
+        InputError: tensors that no rule covers, several for one target, parts missing, integers or
+            complex numbers where weights belong.
     """
     tensors = tensors_of(content, key)
     state: dict[str, Tensor] = {}
@@ -138,7 +139,7 @@ def account(
         if not rule.targets:
             fates.append(Fate(name, "left out", reason=rule.reason))
             continue
-        wide, note = _as_float32(tensor)
+        wide, note = _as_float32(name, tensor)
         for target, value in _pieces(rule, match, wide):
             if rule.parts:
                 waiting.setdefault(target, {})[match["part"]] = value
@@ -164,7 +165,7 @@ def refuse_branch(branch: str | None) -> None:
         InputError: a branch was asked for.
     """
     if branch:
-        raise InputError(f"the file holds one network, no {branch!r}; leave --branch out")
+        raise InputError(f"the file has no branch {branch!r}; it holds one network")
 
 
 def keep_all(state: dict[str, Tensor]) -> tuple[Fate, ...]:
@@ -187,7 +188,7 @@ def account_filtered(
     the others must match a rule of `dropped`.
 
     Raises:
-        InputError: the filter lost a tensor that no rule names.
+        InputError: the filter lost a tensor that no rule names, or weights are no floating point.
     """
     tensors = tensors_of(content, key)
     fates, unknown = [], []
@@ -198,14 +199,14 @@ def account_filtered(
             same = targets == [name]
             note = "" if targets else "changed by timm"
             target = ", ".join(targets or [name])
-            note = "; ".join(filter(None, (note, _as_float32(tensor[:0])[1])))
+            note = "; ".join(filter(None, (note, _read_as(name, tensor))))
             fates.append(Fate(name, "used" if same else "renamed", target, note))
         elif matched:
             fates.append(Fate(name, "left out", reason=matched[0].reason))
         else:
             unknown.append(name)
     _refuse_unknown(unknown, len(tensors), layout)
-    state = {name: _as_float32(value)[0] for name, value in filtered.items()}
+    state = {name: _as_float32(name, value)[0] for name, value in filtered.items()}
     return state, (*fates, *_others(content, key, beside or {}, layout))
 
 
@@ -234,11 +235,17 @@ def _put(state: dict[str, Tensor], name: str, value: Tensor, layout: str) -> Non
     state[name] = value.contiguous()
 
 
-def _as_float32(tensor: Tensor) -> tuple[Tensor, str]:
-    if not tensor.is_floating_point() or tensor.dtype == torch.float32:
-        return tensor, ""
+def _as_float32(name: str, tensor: Tensor) -> tuple[Tensor, str]:
+    note = _read_as(name, tensor)
+    return tensor.float() if note else tensor, note
+
+
+def _read_as(name: str, tensor: Tensor) -> str:
+    """How other precision is read, empty for float32; other kinds of number are no weights."""
     stored = str(tensor.dtype).removeprefix("torch.")
-    return tensor.float(), f"{stored} read as float32"
+    if not tensor.is_floating_point():
+        raise InputError(f"{name} holds {stored}; weights are read from floating point only")
+    return "" if tensor.dtype == torch.float32 else f"{stored} read as float32"
 
 
 def _is_part(value: Tensor, whole: Tensor) -> bool:
@@ -269,7 +276,7 @@ def _others(content: dict[str, Any], key: str, beside: dict[str, str], layout: s
                     for fate in _others(value, rest, inner, layout)
                 ]
             continue
-        number = _count(value)
+        number = count_tensors(value)
         if not number:
             continue
         reason = beside.get(name) or (
@@ -284,7 +291,7 @@ def _others(content: dict[str, Any], key: str, beside: dict[str, str], layout: s
     return fates
 
 
-def _count(value: Any) -> int:
+def count_tensors(value: Any) -> int:
     """Tensors anywhere in a value; what is there twice counts once."""
     waiting, seen, number = [value], set(), 0
     while waiting:

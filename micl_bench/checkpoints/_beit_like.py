@@ -35,12 +35,14 @@ def convert_beit_like(
     key: str,
     dropped: tuple[Rule, ...],
     prefix: str = "",
+    beside: dict[str, str] | None = None,
 ) -> tuple[Arch, dict[str, Tensor], tuple[Fate, ...]]:
     """Architecture, state and fates through timm's filter.
 
     Args:
         tensors: of the table `key`, without `prefix`.
         dropped: what the method has beside the ViT.
+        beside: other entries of the file, as in `account`.
     """
     sizes = _sizes(tensors, arch)
     if not sizes.relative_positions:
@@ -58,6 +60,7 @@ def convert_beit_like(
         layout=layout,
         shorten=lambda name: re.sub(f"^{prefix}", "", name),
         key=key,
+        beside=beside,
     )
     return sizes, state, fates
 

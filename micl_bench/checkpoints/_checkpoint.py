@@ -1,6 +1,7 @@
 """A checkpoint that was read: its models at any input size, every parameter filled or refused."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import torch
@@ -11,6 +12,7 @@ from micl_bench.backbone.positions import recomputed_sincos, resample_relative
 from micl_bench.checkpoints._convert import Converted
 from micl_bench.data.pixels import normalise
 from micl_bench.errors import InputError
+from micl_bench.log import printable, say
 from micl_bench.record import CheckpointInfo
 
 # Not part of the backbone: a classifier's head, its own norm and its own pooling.
@@ -40,6 +42,22 @@ class Checkpoint:
     def classes(self) -> tuple[str, ...]:
         """Class names in the order of the head's outputs; empty where the file does not tell."""
         return self.content.classes
+
+    @property
+    def maker(self) -> str:
+        """How the head came to be; empty where the file does not tell."""
+        return self.content.maker
+
+    @property
+    def heads_in_words(self) -> str:
+        """Number of heads, and whether it is a guess."""
+        if "heads" not in self.content.guesses:
+            return f"{self.arch.num_heads} heads"
+        width = self.arch.width
+        usual = "width / 64" if self.arch.num_heads * 64 == width else f"usual at width {width}"
+        return (
+            f"{self.arch.num_heads} heads ({usual}: the file does not tell; --arch says otherwise)"
+        )
 
     def normalise(self, images_NCHW: Tensor) -> Tensor:
         """Pixels in 0 to 255 to what this network was trained on."""
@@ -83,25 +101,34 @@ class Checkpoint:
         Raises:
             InputError: there is no head, or it has another number of classes.
         """
-        stored, pool = self.content.num_classes, self.content.pool
+        stored = self.content.num_classes
         if stored == 0:
             raise InputError(f"{self.info.source} has no classifier head; fine-tune it first")
         if num_classes not in (None, stored):
             raise InputError(f"{self.info.source} knows {stored} classes, not {num_classes}")
-        return _filled(
-            lambda: self.arch.build_any(num_classes=stored, pool=pool),
-            self.content.state,
-            self.info.source,
-        )
+        return _filled(self._build_classifier, self.content.state, self.info.source)
+
+    def _build_classifier(self) -> Vit:
+        return _classifier(self.content)
 
     def with_new_head(
-        self, *, num_classes: int, img_size: int, drop_path: float, pool: Pool, seed: int
+        self,
+        *,
+        num_classes: int,
+        img_size: int,
+        drop_path: float,
+        pool: Pool,
+        seed: int,
+        fresh_norm: bool = False,
     ) -> Vit:
         """The backbone under a fresh head, for fine-tuning.
 
         The head starts almost at zero (std 2e-5, MAE's choice), so that the first steps do not
         shake what was pre-trained. With `pool="avg"`, and without [CLS], the norm moves behind the
         pooling.
+
+        Args:
+            fresh_norm: where the norm moves, start it at weight 1 and bias 0, as MAE's code does.
         """
         arch, state = self._resized(img_size)
         kept = _without_head(state)
@@ -110,7 +137,9 @@ class Checkpoint:
         kept["head.bias"] = torch.zeros(num_classes)
         if pool == "avg" or not arch.class_token:
             for part in ("weight", "bias"):
-                kept[f"fc_norm.{part}"] = kept.pop(f"norm.{part}")
+                moved = kept.pop(f"norm.{part}")
+                fresh = torch.full_like(moved, float(part == "weight"))
+                kept[f"fc_norm.{part}"] = fresh if fresh_norm else moved
         return _filled(
             lambda: arch.build_any(num_classes=num_classes, drop_path=drop_path, pool=pool),
             kept,
@@ -118,7 +147,7 @@ class Checkpoint:
         )
 
     def verify(self) -> None:
-        """Make sure that the tensors fill the backbone, and are numbers, without building it.
+        """Make sure that the tensors fill backbone and head, and are numbers, without building them.
 
         Raises:
             InputError: a parameter would stay unfilled, a tensor is left over or of another shape,
@@ -130,6 +159,8 @@ class Checkpoint:
                 f"{self.info.source} has tensors of {len(blocks)} blocks, not of {self.arch.depth}"
             )
         _filling(self.arch.build_any, _without_head(self.content.state), self.info.source)
+        if self.content.num_classes:
+            _filling(self._build_classifier, self.content.state, self.info.source)
         broken = [name for name, value in self.content.state.items() if not _is_finite(value)]
         if broken:
             raise InputError(
@@ -142,6 +173,11 @@ class Checkpoint:
         if img_size in (None, self.arch.img_size):
             return self.arch, state
         arch = dataclasses.replace(self.arch, img_size=img_size)
+        if "positions" in self.content.guesses:
+            _say_once(
+                f"{self.info.source} does not tell how its method brings positions to another size; "
+                f"as timm: {self.content.positions} (--format mae, dino, ibot, ... for a method's own)"
+            )
         grid, rule = arch.img_size // arch.patch_size, self.content.positions
         prefix = 0 if arch.patch_positions_only else arch.num_prefix_tokens
         for name, value in state.items():
@@ -158,6 +194,43 @@ class Checkpoint:
             elif name.endswith(_RELATIVE):
                 state[name] = resample_relative(value, grid=grid)
         return arch, state
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+    say(printable(line))
+
+
+def without_unread_head(content: Converted) -> Converted:
+    """Leaves out a head that timm's ViT does not have: pooling by attention, two heads, two norms.
+
+    Its tensors, and those of the head that needs them, get that fate. A norm behind the pooling
+    stays where there is no other.
+    """
+    expected = set(_without_head(content.state))
+    if content.num_classes:
+        with torch.device("meta"):
+            expected = set(_classifier(content).state_dict())
+    surplus = content.state.keys() - expected
+    if not any(name.startswith((*_HEAD_PREFIXES, "norm.")) for name in surplus):
+        return content
+    has_norm = "norm.weight" in content.state
+    kept = {
+        name: value
+        for name, value in content.state.items()
+        if not name.startswith(_HEAD_PREFIXES) or (name.startswith("fc_norm.") and not has_norm)
+    }
+    fates = tuple(
+        dataclasses.replace(fate, kind="left out", target="", reason="head of another kind")
+        if fate.target and not set(fate.target.split(", ")) & kept.keys()
+        else fate
+        for fate in content.fates
+    )
+    return dataclasses.replace(content, state=kept, num_classes=0, classes=(), fates=fates)
+
+
+def _classifier(content: Converted) -> Vit:
+    return content.arch.build_any(num_classes=content.num_classes, pool=content.pool)
 
 
 def _without_head(state: dict[str, Tensor]) -> dict[str, Tensor]:

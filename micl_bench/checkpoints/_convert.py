@@ -1,12 +1,14 @@
 """What every layout converts to, and what became of every tensor of the file."""
 
 import dataclasses
-from typing import Literal
+import math
+from typing import Any, Literal
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
 from micl_bench.backbone import Arch, Pool
+from micl_bench.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +24,13 @@ class Fate:
     """Why it was left out, or changed on the way: `decoder`, `split into q, k, v`, ..."""
 
 
+Guess = Literal["heads", "positions"]
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PositionRule:
     """How a method's own code brings absolute positions to another grid."""
@@ -32,6 +41,14 @@ class PositionRule:
     """timm does; MAE, DINO and their descendants do not."""
     offset: float = 0.0
     """Added to the number of patches a side before the scale factor is taken (DINO: 0.1)."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("bicubic", "sincos"):
+            raise InputError(f"positions of kind {self.kind!r}; known are 'bicubic' and 'sincos'")
+        if type(self.antialias) is not bool:
+            raise InputError(f"antialias {self.antialias!r} of positions; needed is true or false")
+        if not (_is_number(self.offset) and 0 <= self.offset < 1):
+            raise InputError(f"offset {self.offset!r} of positions; needed is a number from 0 to 1")
 
     def __str__(self) -> str:
         if self.kind == "sincos":
@@ -55,6 +72,8 @@ class Converted:
     """0 where the file holds no head."""
     classes: tuple[str, ...] = ()
     """Names in the order of the head's outputs; empty where the file does not tell."""
+    maker: str = ""
+    """How the head came to be (`linear probe on [CLS]`); empty where the file does not tell."""
     fates: tuple[Fate, ...] = ()
     """Every tensor of the file, in its order; made by `account`."""
     positions: PositionRule = PositionRule()
@@ -63,3 +82,14 @@ class Converted:
     mean: tuple[float, float, float] = IMAGENET_DEFAULT_MEAN
     std: tuple[float, float, float] = IMAGENET_DEFAULT_STD
     """Of the pixels (0 to 1) that the network was trained on."""
+    described: bool = False
+    """The file itself holds what no tensor tells: heads, positions, pixels."""
+    guesses: tuple[Guess, ...] = ()
+    """What neither file nor caller told: heads are width / 64, positions come as timm's do."""
+
+    def __post_init__(self) -> None:
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != 3 or not all(map(_is_number, values)):
+                raise InputError(f"{name} {values!r} of the pixels; needed are three numbers")
+        if min(self.std) <= 0:
+            raise InputError(f"std {self.std!r} of the pixels; needed are numbers above 0")

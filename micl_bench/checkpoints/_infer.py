@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from micl_bench.backbone import Arch, Pool, Vit, arch_names, named_arch
-from micl_bench.errors import InputError
+from micl_bench.errors import InputError, UntoldError
 
 _HEAD_WIDTH = 64
 # No file holds the number of heads; every published ViT of these widths (timm's so400m, huge, giant
@@ -40,14 +40,24 @@ def infer_arch(
 
     Raises:
         InputError: no ViT on square images; `arch` is unknown, or of other sizes.
+        UntoldError: it takes `arch` to tell.
     """
     if arch is not None and arch not in arch_names():
         return _timm_arch(state, arch)
     try:
         found = _from_shapes(state, norm_eps)
-    except (KeyError, ValueError) as error:
+    except InputError:
+        raise
+    except (IndexError, KeyError, ValueError) as error:
         raise InputError(f"the tensors are no ViT's: {error} is missing or misshapen") from error
     if arch is None:
+        if "blocks.0.gamma_1" in state and not found.relative_positions:
+            raise UntoldError(
+                "its layer scale is called gamma_1, as in DeiT III's files and in those of timm's "
+                "ViTs with rotary positions, which no tensor betrays; give --arch "
+                "deit3_small_patch16_224 or --arch vit_small_patch16_rope_ape_224, or timm's name "
+                "of its size"
+            )
         return dataclasses.replace(found, name=name or found.name)
     told = named_arch(arch)
     for field in ("width", "depth", "patch_size"):
@@ -89,17 +99,13 @@ def _from_shapes(state: dict[str, Tensor], norm_eps: float) -> Arch:
         raise InputError(f"patches of {channels} x {patch} x {columns}; needed 3 x p x p")
     hidden, depth = state["blocks.0.mlp.fc1.weight"].shape[0], _depth(state)
     if state["blocks.0.mlp.fc2.weight"].shape[1] != hidden or "blocks.0.mlp.fc1_g.weight" in state:
-        raise InputError("its MLPs are gated; give --arch with the name of timm's model")
+        raise UntoldError("its MLPs are gated; give --arch with the name of timm's model")
     per_block = state.get("blocks.0.attn.relative_position_bias_table")
     shared = state.get("rel_pos_bias.relative_position_bias_table")
     table = shared if per_block is None else per_block
     class_token = "cls_token" in state
     registers = state["reg_token"].shape[1] if "reg_token" in state else 0
     grid, patches_only = _grid(state, int(class_token) + registers, table)
-    if table is None and width % _HEAD_WIDTH:
-        raise InputError(
-            f"width {width} is no multiple of {_HEAD_WIDTH}; give --arch for its heads"
-        )
     beit = table is not None
     return Arch(
         name=f"vit_w{width}_d{depth}_patch{patch}_{grid * patch}",
@@ -107,7 +113,7 @@ def _from_shapes(state: dict[str, Tensor], norm_eps: float) -> Arch:
         patch_size=patch,
         width=width,
         depth=depth,
-        num_heads=_heads(width) if table is None else table.shape[1],
+        num_heads=usual_heads(width) if table is None else table.shape[1],
         mlp_ratio=_ratio(hidden, width),
         class_token=class_token,
         num_registers=registers,
@@ -120,11 +126,16 @@ def _from_shapes(state: dict[str, Tensor], norm_eps: float) -> Arch:
     )
 
 
-def _heads(width: int) -> int:
+def usual_heads(width: int) -> int:
+    """Of published ViTs of this width, width / 64 of others.
+
+    Raises:
+        UntoldError: the width is no multiple of 64.
+    """
     if width in _SIXTEEN_HEADS:
         return 16
     if width % _HEAD_WIDTH:
-        raise InputError(
+        raise UntoldError(
             f"width {width} is no multiple of {_HEAD_WIDTH}; give --arch for its heads"
         )
     return width // _HEAD_WIDTH
@@ -144,7 +155,7 @@ def _grid(state: dict[str, Tensor], prefix: int, table: Tensor | None) -> tuple[
     """Patches a side, and whether the absolute positions have no rows for prefix tokens."""
     if "pos_embed" not in state:
         if table is None:
-            raise InputError("the file has neither absolute nor relative positions; give --arch")
+            raise UntoldError("the file has neither absolute nor relative positions; give --arch")
         side = math.isqrt(table.shape[0] - 3)
         if side * side != table.shape[0] - 3 or side % 2 == 0:
             raise InputError(f"relative positions of {table.shape[0]} rows are of no square input")
@@ -208,7 +219,7 @@ def arch_of(model: Vit, name: str) -> Arch:
         return told
     try:
         inferred = _from_shapes(state, told.norm_eps)
-    except (InputError, KeyError, ValueError):
+    except (IndexError, KeyError, ValueError):
         return told
     plain = dataclasses.replace(inferred, name=told.name, num_heads=told.num_heads)
     pool: Pool = "token" if model.global_pool == "token" else "avg"

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-import importlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,16 +16,27 @@ from torch import Tensor
 from micl_bench import plugins
 from micl_bench.backbone import Pool, Vit, init_mae_, named_arch
 from micl_bench.checkpoints._account import keep_all
-from micl_bench.checkpoints._checkpoint import Checkpoint
-from micl_bench.checkpoints._convert import Converted
-from micl_bench.checkpoints._infer import arch_of, fits, timm_vit
+from micl_bench.checkpoints._checkpoint import Checkpoint, without_unread_head
+from micl_bench.checkpoints._convert import Converted, Guess
+from micl_bench.checkpoints._infer import arch_of, fits, timm_vit, usual_heads
 from micl_bench.checkpoints._safe import read_safely
-from micl_bench.errors import InputError
+from micl_bench.errors import InputError, UntoldError
 from micl_bench.files import digest_file, digest_files
+from micl_bench.log import printable, say
 from micl_bench.record import CheckpointInfo, visible_path
 
 # Its names are what other formats are made of, so it is asked last: nothing else may claim the file.
 _PLAIN = "timm"
+# Our own names no further format, whatever else lies beside it.
+_OWN = "micl_bench"
+# Those whose files hold the number of heads.
+_TELL_HEADS = (_OWN, "huggingface")
+# Widths of published ViTs, which all have the heads that are guessed; smaller ones often have not.
+_PUBLISHED_WIDTHS = (192, 384, 512, 768, 1024, 1152, 1280, 1408, 1536, 1664, 4096)
+_FOLDER_FILES = re.compile(
+    r"(preprocessor_)?config\.json|.+\.safetensors|model\.safetensors\.index\.json"
+    r"|pytorch_model\.bin"
+)
 _SHOWN = 5
 
 
@@ -117,19 +128,61 @@ def _from_file(
     path: Path, *, arch: str | None, layout: str | None, branch: str | None
 ) -> Checkpoint:
     content = read_safely(path)
+    if _OWN in content and layout not in (None, _OWN):
+        raise InputError(f"{path} is of the layout {_OWN}, not of {layout}; leave --format out")
     if {"optimizer", "step"} <= content.keys():
         raise InputError(f"{path} is the state of an unfinished run; use the backbone it ends with")
     with _misshapen(path):
         name = layout or _only_format(content, path)
         converted = _format(name).convert(content, arch=arch, branch=branch)
         info = CheckpointInfo(source=visible_path(path), format=name, digest=_digest(path))
-        # Files that do not say what made them go by their own name.
-        named = dataclasses.replace(
-            converted, method=converted.method or path.stem.removesuffix(".pth")
-        )
-        checkpoint = Checkpoint(info=info, content=named)
+        guesses = _guesses(converted, name, arch=arch, layout=layout)
+        named = dataclasses.replace(_cleaned(converted, path), guesses=guesses)
+        checkpoint = Checkpoint(info=info, content=without_unread_head(named))
         checkpoint.verify()
+    if "heads" in guesses and checkpoint.arch.width not in _PUBLISHED_WIDTHS:
+        say(printable(f"{path.name}: {checkpoint.heads_in_words}"))
     return checkpoint
+
+
+def _cleaned(converted: Converted, path: Path) -> Converted:
+    """Words of a file that tables and terminals show, without control characters."""
+    return dataclasses.replace(
+        converted,
+        # Files that do not say what made them go by their own name.
+        method=printable(converted.method or _name_of(path)),
+        classes=tuple(map(printable, converted.classes)),
+        arch=dataclasses.replace(converted.arch, name=printable(converted.arch.name)),
+    )
+
+
+def _name_of(path: Path) -> str:
+    """Of a file or folder; of a snapshot in Hugging Face's cache, the model's (`facebook/dinov2`)."""
+    if path.is_file():
+        return path.stem.removesuffix(".pth")
+    place = path.resolve()
+    repository = place.parent.parent.name
+    if re.fullmatch(r"[0-9a-f]{40}", place.name) and repository.startswith("models--"):
+        return repository.removeprefix("models--").replace("--", "/")
+    return place.name
+
+
+def _guesses(
+    converted: Converted, name: str, *, arch: str | None, layout: str | None
+) -> tuple[Guess, ...]:
+    """`Converted.guesses` of a file that was read as the format `name`."""
+    found = converted.arch
+    if converted.described or found.timm_name:
+        return ()
+    # `infer_arch` calls so what neither the file nor `arch` names.
+    unnamed = found.name.startswith(f"vit_w{found.width}_d{found.depth}_")
+    heads = unnamed and not found.relative_positions and name not in _TELL_HEADS
+    by_fallback = name == _PLAIN and layout is None and (unnamed or arch is not None)
+    asked: dict[Guess, bool] = {
+        "heads": heads and found.num_heads == usual_heads(found.width),
+        "positions": by_fallback and found.absolute_positions,
+    }
+    return tuple(guess for guess, is_one in asked.items() if is_one)
 
 
 @contextmanager
@@ -165,18 +218,21 @@ def _only_format(content: dict[str, Any], path: Path) -> str:
 def _digest(path: Path) -> str:
     if path.is_file():
         return digest_file(path)
-    return digest_files(path, (file for file in path.iterdir() if file.is_file()))
+    files = (file for file in path.iterdir() if _FOLDER_FILES.fullmatch(file.name))
+    return digest_files(path, (file for file in files if file.is_file()))
 
 
 def _from_public(
     name: str, *, arch: str | None, layout: str | None, branch: str | None
 ) -> Checkpoint:
-    path, public = importlib.import_module("micl_bench.checkpoints._public").fetch(name)
+    # What downloads is imported where something is downloaded.
+    from micl_bench.checkpoints._public import fetch
+
+    path, public = fetch(name)
     options = {"layout": layout or public.format or None, "branch": branch}
     try:
         loaded = _from_file(path, arch=arch, **options)
-    except InputError:
-        # Shapes tell more than a name; the name helps where they do not tell it all.
+    except UntoldError:
         if arch or not public.arch:
             raise
         loaded = _from_file(path, arch=public.arch, **options)
@@ -191,7 +247,12 @@ def _random(name: str, seed: int) -> Checkpoint:
     model = arch.build()
     init_mae_(model, generator=torch.Generator().manual_seed(seed))
     content = Converted(
-        arch=arch, state=model.state_dict(), method="random weights", pool="token", num_classes=0
+        arch=arch,
+        state=model.state_dict(),
+        method="random weights",
+        pool="token",
+        num_classes=0,
+        described=True,
     )
     return _in_memory(content, source=f"random:{name}", layout="random")
 
@@ -221,13 +282,14 @@ def _from_timm(name: str) -> Checkpoint:
         fates=keep_all(state),
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
+        described=True,
     )
     return _in_memory(content, source=f"timm:{name}", layout="timm")
 
 
 def _in_memory(content: Converted, *, source: str, layout: str) -> Checkpoint:
     info = CheckpointInfo(source=source, format=layout, digest=_digest_state(content.state))
-    checkpoint = Checkpoint(info=info, content=content)
+    checkpoint = Checkpoint(info=info, content=without_unread_head(content))
     checkpoint.verify()
     return checkpoint
 

@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from micl_bench.backbone import Arch, Vit
-from micl_bench.checkpoints._account import Rule, account_filtered, keep, tensors_of
+from micl_bench.checkpoints._account import (
+    Rule,
+    account_filtered,
+    first_key,
+    keep,
+    refuse_branch,
+    tensors_of,
+)
 from micl_bench.checkpoints._convert import Fate
 from micl_bench.errors import InputError
 
@@ -40,6 +47,28 @@ def chosen(branch: str | None, known: list[str], default: str) -> str:
     return str(branch)
 
 
+def table_beside_averages(
+    content: dict[str, Any], keys: tuple[str, ...], branch: str | None
+) -> tuple[str, str, dict[str, str]]:
+    """The table to read where a trainer may have saved `model_ema`, averaged weights, beside it.
+
+    Returns:
+        one of `keys`, or where the averaged weights lie for the branch `ema`; the branch's name,
+        empty where there is one network; what is left out beside the table.
+
+    Raises:
+        InputError: no such branch.
+    """
+    key = first_key(content, *keys)
+    averaged = first_key(content, "model_ema", "model_ema.module")
+    if not key or not averaged:
+        refuse_branch(branch)
+        return key, "", {"model_ema": "averaged weights"}
+    if chosen(branch, ["base", "ema"], "base") == "ema":
+        return averaged, "ema", {key: "weights that are not averaged"}
+    return key, "base", {"model_ema": "averaged weights"}
+
+
 def pixels_of_timm(name: str) -> Pixels | None:
     """Mean and std of one of timm's pre-trained models; `None` where timm has none of that name."""
     config = timm.models.get_pretrained_cfg(name)
@@ -67,7 +96,7 @@ def empty_model(arch: Arch, *, num_classes: int = 0, pooled: bool = False) -> Vi
         return arch.build_any(num_classes=num_classes, pool="avg" if pooled else "token")
 
 
-def filtered_by_timm(
+def account_by_timm(
     content: dict[str, Any],
     filter_fn: FilterFn,
     model: nn.Module,
@@ -84,23 +113,17 @@ def filtered_by_timm(
         shorten: takes prefixes off a name, which the filter does not expect.
 
     Raises:
-        InputError: a tensor that neither timm's model nor `dropped` knows.
+        InputError: two tensors of one name, or one that the filter lost and `dropped` does not know.
     """
     tensors = tensors_of(content, key)
-    stored = {shorten(name): name for name in tensors}
+    stored: dict[str, str] = {}
+    for name in tensors:
+        if stored.setdefault(shorten(name), name) != name:
+            raise InputError(f"{layout}: two tensors of the file are both {shorten(name)}")
     plain = {short: tensors[name] for short, name in stored.items()}
-    result = {
-        name: value
-        for name, value in filter_fn(dict(plain), model).items()
-        if not any(rule.pattern.fullmatch(name) for rule in dropped)
-    }
-    surplus = sorted(stored.get(name, name) for name in result.keys() - model.state_dict().keys())
-    if surplus:
-        shown = ", ".join(surplus[:5]) + (f" and {len(surplus) - 5} more" if surplus[5:] else "")
-        raise InputError(f"tensors that are not known to the layout {layout}: {shown}")
     state, fates = account_filtered(
-        {**content, key: plain} if key else plain,
-        result,
+        _with_table(content, key, plain),
+        filter_fn(dict(plain), model),
         dropped,
         layout=layout,
         key=key,
@@ -110,6 +133,54 @@ def filtered_by_timm(
         dataclasses.replace(fate, name=stored.get(fate.name, fate.name), kind=_kind(fate, stored))
         for fate in fates
     )
+
+
+def filtered_by_timm(
+    content: dict[str, Any],
+    filter_fn: FilterFn,
+    model: nn.Module,
+    dropped: tuple[Rule, ...],
+    *,
+    layout: str,
+    shorten: Callable[[str], str],
+    key: str = "",
+    beside: dict[str, str] | None = None,
+) -> tuple[dict[str, Tensor], tuple[Fate, ...]]:
+    """The same where everything that `model` has no place for must match a rule of `dropped`.
+
+    Raises:
+        InputError: a tensor that neither timm's model nor `dropped` knows.
+    """
+
+    def without_dropped(tensors: dict[str, Tensor], model: Any) -> dict[str, Tensor]:
+        return {
+            name: value
+            for name, value in filter_fn(tensors, model).items()
+            if not any(rule.pattern.fullmatch(name) for rule in dropped)
+        }
+
+    state, fates = account_by_timm(
+        content,
+        without_dropped,
+        model,
+        dropped,
+        layout=layout,
+        shorten=shorten,
+        key=key,
+        beside=beside,
+    )
+    unplaced = state.keys() - model.state_dict().keys()
+    surplus = sorted(fate.name for fate in fates if unplaced & set(fate.target.split(", ")))
+    if surplus:
+        shown = ", ".join(surplus[:5]) + (f" and {len(surplus) - 5} more" if surplus[5:] else "")
+        raise InputError(f"tensors that are not known to the layout {layout}: {shown}")
+    return state, fates
+
+
+def _with_table(content: dict[str, Any], key: str, table: dict[str, Tensor]) -> dict[str, Any]:
+    """A copy with another table under `key`, which may be nested."""
+    top, _, rest = key.partition(".")
+    return {**content, top: _with_table(content[top], rest, table)} if key else dict(table)
 
 
 def _kind(fate: Fate, stored: dict[str, str]) -> Any:

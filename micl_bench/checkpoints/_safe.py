@@ -17,18 +17,21 @@ from micl_bench.checkpoints._stand_ins import ALLOWED
 from micl_bench.errors import InputError
 
 _CONFIG_BYTES = 1 << 24
+# What the library itself reads at most; the header is JSON, behind its length in eight bytes.
+_SAFETENSORS_HEADER = 100_000_000
 # Mean and std of the pixels; transformers saves it with the image processor, not with the model.
 _PIXELS = "preprocessor_config.json"
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 
 
 def read_safely(path: Path) -> dict[str, Any]:
-    """Read `.safetensors`, a `torch.save` file with weights-only loading, or a folder.
+    """Read a safetensors file, a `torch.save` file with weights-only loading, or a folder.
 
-    Beside tensors, dictionaries and plain values, files may hold what published ones do
-    (`argparse.Namespace`, numpy's scalars and arrays, ...): see `_stand_ins`. A folder is one of
-    Hugging Face's (`config.json` beside `model.safetensors`, its shards, or `pytorch_model.bin`)
-    and gives `{"config": {...}, "model": {tensors}}`, and `preprocessor_config` where it is there.
+    Which of them a file is, its first bytes tell, not its name. Beside tensors, dictionaries and
+    plain values, files may hold what published ones do (`argparse.Namespace`, numpy's scalars and
+    arrays, ...): see `_stand_ins`. A folder is one of Hugging Face's (`config.json` beside
+    `model.safetensors`, its shards, or `pytorch_model.bin`) and gives
+    `{"config": {...}, "model": {tensors}}`, and `preprocessor_config` where it is there.
 
     Raises:
         InputError: the file is missing, damaged, no checkpoint, or holds other objects; the message
@@ -41,13 +44,19 @@ def read_safely(path: Path) -> dict[str, Any]:
             f"no checkpoint file at {path}; give a file, `timm:NAME`, `public:NAME` or `random:ARCH`"
         )
     try:
-        if path.suffix == ".safetensors":
+        if _is_safetensors(path):
             return _read_safetensors(path)
         is_zip = _check_archive(path)
         with torch.serialization.safe_globals(list(ALLOWED)), warnings.catch_warnings():
             # Of an uncommon protocol of pickle, and of storages in an old manner: no news to anybody.
             warnings.simplefilter("ignore", UserWarning)
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+            if path.suffix == ".safetensors":
+                # torch goes by that name; of an open file it sees the bytes alone.
+                with path.open("rb") as file:
+                    content = torch.load(file, map_location="cpu", weights_only=True)
+            else:
+                content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+        _refuse_odd_tensors(content, path)
     except pickle.UnpicklingError as error:
         raise InputError(_blocked(path, str(error))) from error
     except InputError:
@@ -72,8 +81,13 @@ def read_safely(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path} holds a {type(content).__name__}; a dictionary of tensors is needed"
         )
-    _refuse_inflated(content, path)
     return content
+
+
+def _is_safetensors(path: Path) -> bool:
+    with path.open("rb") as file:
+        length, first = file.read(8), file.read(1)
+    return first == b"{" and int.from_bytes(length, "little") <= _SAFETENSORS_HEADER
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
@@ -108,13 +122,22 @@ def _check_archive(path: Path) -> bool:
     return True
 
 
-def _refuse_inflated(content: dict[str, Any], path: Path) -> None:
-    """A tensor of strides 0 can claim any size over a file of some bytes."""
+def _refuse_odd_tensors(content: Any, path: Path) -> None:
+    """Tensors that are not simply numbers in the file.
+
+    A tensor of strides 0 can claim any size over a file of some bytes; sparse ones claim any size.
+    """
     waiting: list[Any] = [content]
     seen = set()
     while waiting:
         value = waiting.pop()
         if isinstance(value, Tensor):
+            if value.layout != torch.strided or value.device.type != "cpu":
+                kind = str(value.layout).removeprefix("torch.")
+                raise InputError(
+                    f"{path} holds a tensor of layout {kind} on {value.device}; dense ones with their "
+                    "numbers are read"
+                )
             if value.numel() > value.untyped_storage().nbytes():
                 raise InputError(
                     f"{path} holds a tensor of {value.numel()} numbers in "
@@ -126,7 +149,7 @@ def _refuse_inflated(content: dict[str, Any], path: Path) -> None:
 
 
 def _blocked(path: Path, message: str) -> str:
-    found = re.search(r"GLOBAL ([\w.]+) was not an allowed", message)
+    found = re.search(r"GLOBAL ([\w.]+) (?:was not an allowed|whose module)", message)
     if not found:
         return f"{path} is no readable checkpoint (neither tensors nor plain values)"
     return (
@@ -160,7 +183,8 @@ def _shards(index: Path) -> list[Path]:
     names = sorted(set(map(str, table.values())))
     for name in names:
         shard = index.parent / name
-        if Path(name).name != name or shard.suffix != ".safetensors" or shard.is_symlink():
+        # The file itself may be a link: the cache of downloads keeps the bytes elsewhere.
+        if Path(name).name != name or shard.suffix != ".safetensors":
             raise InputError(f"{index} names {name!r}; shards are .safetensors files beside it")
     return [index.parent / name for name in names]
 

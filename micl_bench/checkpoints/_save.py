@@ -14,7 +14,7 @@ from torch import Tensor
 from micl_bench.backbone import Arch, Vit
 from micl_bench.checkpoints._checkpoint import Checkpoint
 from micl_bench.checkpoints._convert import Converted
-from micl_bench.checkpoints.timm import ABOUT
+from micl_bench.checkpoints.micl_bench import ABOUT
 from micl_bench.errors import InputError
 from micl_bench.files import atomic_path, digest_file
 
@@ -120,8 +120,12 @@ def _openmmlab(checkpoint: Checkpoint, path: Path) -> str:
         if is_beit and name.endswith(".attn")
     }
     tensors = {f"backbone.{_renamed(name, rules)}": value for name, value in model.items()}
+    # A head of its own would be one of another kind; mmengine does not look at the rest of `meta`.
+    content = dataclasses.replace(checkpoint.content, num_classes=0, classes=(), maker="")
+    about = _about(dataclasses.replace(checkpoint, content=content))
     with atomic_path(path) as temporary:
-        torch.save({"state_dict": _whole(tensors), "meta": {}}, temporary)
+        meta = {ABOUT: json.dumps(about)}
+        torch.save({"state_dict": _whole(tensors), "meta": meta}, temporary)
     options = {
         "img_size": arch.img_size,
         "patch_size": arch.patch_size,
@@ -134,7 +138,9 @@ def _openmmlab(checkpoint: Checkpoint, path: Path) -> str:
         "final_norm": True,
         "norm_cfg": {"type": "LN", "eps": arch.norm_eps},
     }
-    return f"as {'BEiT' if is_beit else 'VisionTransformer'} of mmsegmentation with {options}"
+    note = f"as {'BEiT' if is_beit else 'VisionTransformer'} of mmsegmentation with {options}"
+    classes = checkpoint.content.num_classes
+    return f"{note}\nhead of {classes} classes left out" if classes else note
 
 
 _EXPORTS: dict[str, Callable[[Checkpoint, Path], str]] = {
@@ -164,6 +170,7 @@ def _about(checkpoint: Checkpoint) -> dict[str, Any]:
             "parent": checkpoint.info.digest,
             "source": checkpoint.info.source,
             "classes": list(content.classes),
+            "classifier": content.maker,
         },
         **_reading(content),
     }

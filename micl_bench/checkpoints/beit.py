@@ -17,36 +17,42 @@ from micl_bench.checkpoints import simmim
 from micl_bench.checkpoints._account import drop, first_key, tensors_of
 from micl_bench.checkpoints._beit_like import convert_beit_like, is_beit_like
 from micl_bench.checkpoints._convert import Converted
-from micl_bench.checkpoints._plain import Pixels, num_classes_of, pixels_of_timm
-from micl_bench.errors import InputError
+from micl_bench.checkpoints._plain import (
+    Pixels,
+    num_classes_of,
+    pixels_of_timm,
+    table_beside_averages,
+)
+from micl_bench.errors import UntoldError
 
 _DROPPED = (
     drop(r"lm_head\..+", "head that predicts tokens"),
     drop(r"cls_pt_(layers|norm|lm_head)\..+", "layers that pre-train the class token"),
 )
+_KEYS = ("model", "module", "state_dict")
 _IMAGENET = (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
 _INCEPTION = (IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD)
 
 
 def recognise(content: dict[str, Any]) -> bool:
     """BEiT's blocks with their tables of offsets, and no sign of SimMIM."""
-    names = set(tensors_of(content, _key(content)))
+    names = set(tensors_of(content, first_key(content, *_KEYS)))
     return is_beit_like(names) and not simmim.recognise(content)
 
 
 def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) -> Converted:
     """Through timm's filter; tables of relative positions are resized as timm does.
 
+    `ema` reads the averaged weights that the authors' code may save beside, as `model_ema`.
+
     Raises:
         InputError: a fine-tuned file that does not tell BEiT, which reads pixels as 2x - 1, from
-            BEiT v2, which reads them as ImageNet's; unknown tensors.
+            BEiT v2 and data2vec, which read them as ImageNet's; unknown tensors.
     """
-    if branch:
-        raise InputError(f"the file has no branch {branch!r}; it holds one network")
-    key = _key(content)
+    key, name, beside = table_beside_averages(content, _KEYS, branch)
     tensors = tensors_of(content, key)
     sizes, state, fates = convert_beit_like(
-        content, tensors, arch=arch, layout="beit", key=key, dropped=_DROPPED
+        content, tensors, arch=arch, layout="beit", key=key, dropped=_DROPPED, beside=beside
     )
     mean, std = _pixels(content, tensors, arch)
     return Converted(
@@ -56,47 +62,48 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
         pool="token" if {"head.weight", "norm.weight"} <= state.keys() else "avg",
         num_classes=num_classes_of(state),
         fates=fates,
+        branch=name,
         mean=mean,
         std=std,
     )
-
-
-def _key(content: dict[str, Any]) -> str:
-    return first_key(content, "model", "module", "state_dict")
 
 
 def _is_v2(tensors: dict[str, Tensor]) -> bool:
     return any(name.startswith("cls_pt_layers.") for name in tensors)
 
 
-def _pixels(content: dict[str, Any], tensors: dict[str, Tensor], arch: str | None) -> Pixels:
-    """Mean and std: of timm's model, of the run's options, or what the authors' recipes say.
+def _is_data2vec(tensors: dict[str, Tensor]) -> bool:
+    """data2vec predicts features of the network's own width, BEiT one of 8,192 tokens."""
+    head = tensors.get("lm_head.weight")
+    return head is not None and head.ndim == 2 and head.shape[0] == head.shape[1]
 
-    BEiT's and data2vec's read pixels in -1 to 1 unless `imagenet_default_mean_and_std` is set, as
-    BEiT v2's recipes do.
+
+def _pixels(content: dict[str, Any], tensors: dict[str, Tensor], arch: str | None) -> Pixels:
+    """Mean and std: of the run's options, or what the authors' recipes say, or of timm's model.
+
+    Pixels are read in -1 to 1 unless `imagenet_default_mean_and_std` is set, as the recipes of
+    BEiT v2 and of data2vec do.
     """
-    told = pixels_of_timm(arch) if arch and arch.startswith("beit") else None
-    if told is not None:
-        return told
     option = getattr(content.get("args"), "imagenet_default_mean_and_std", None)
     if option is not None:
         return _IMAGENET if option else _INCEPTION
-    if _is_v2(tensors):
+    if _is_v2(tensors) or _is_data2vec(tensors):
         return _IMAGENET
+    told = pixels_of_timm(arch) if arch and arch.startswith("beit") else None
+    if told is not None:
+        return told
     if any(name.startswith("lm_head.") for name in tensors):
         return _INCEPTION
-    raise InputError(
-        "the file fits BEiT and BEiT v2, which read pixels differently (mean 0.5 and ImageNet's), "
-        "and does not tell which; give --arch beit_base_patch16_224, beitv2_base_patch16_224, or "
-        "timm's name of its size"
+    raise UntoldError(
+        "the file fits BEiT (pixels of mean 0.5), BEiT v2 and data2vec (ImageNet's mean) and does "
+        "not tell which; give --arch beit_base_patch16_224, beitv2_base_patch16_224 for the latter "
+        "two, or timm's name of its size"
     )
 
 
 def _method(tensors: dict[str, Tensor], arch: str | None) -> str:
     if _is_v2(tensors) or (arch or "").startswith("beitv2"):
         return "BEiT v2"
-    head = tensors.get("lm_head.weight")
-    if head is not None and head.ndim == 2:
-        # data2vec predicts features of the network's own width, BEiT one of 8,192 tokens.
-        return "data2vec" if head.shape[0] == head.shape[1] else "BEiT"
-    return "BEiT" if (arch or "").startswith("beit") else ""
+    if _is_data2vec(tensors):
+        return "data2vec"
+    return "BEiT" if "lm_head.weight" in tensors or (arch or "").startswith("beit") else ""

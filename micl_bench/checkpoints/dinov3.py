@@ -17,7 +17,7 @@ from micl_bench.checkpoints._plain import (
     filtered_by_timm,
     pixels_of_timm,
 )
-from micl_bench.errors import InputError
+from micl_bench.errors import InputError, UntoldError
 
 # Width and whether the MLPs are gated tell the published sizes apart.
 _SIZES = {
@@ -98,7 +98,7 @@ def _timm_name(tensors: dict[str, Tensor], arch: str | None) -> str:
     """timm has each model twice, with and without a bias of queries and values."""
     size = (_width(tensors), "blocks.0.mlp.w1.weight" in tensors)
     if arch is None and size not in _SIZES:
-        raise InputError(
+        raise UntoldError(
             f"no DINOv3 of width {size[0]} {'with' if size[1] else 'without'} gated MLPs was "
             "published; give --arch with the name of timm's model"
         )
@@ -110,7 +110,7 @@ def _pixels(tensors: dict[str, Tensor], arch: str | None) -> Pixels:
     """Mean and std by timm's table of pre-trained models: those on satellite images differ."""
     width = _width(tensors)
     if arch is None and width == 4096:
-        raise InputError(
+        raise UntoldError(
             "the 7B models on web and satellite images look alike but read other pixels; give "
             "--arch vit_7b_patch16_dinov3.lvd1689m or --arch vit_7b_patch16_dinov3.sat493m"
         )

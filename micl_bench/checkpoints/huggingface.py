@@ -1,6 +1,7 @@
 """Folders of Hugging Face's transformers: `config.json` beside the weights."""
 
 import dataclasses
+import math
 import re
 from typing import Any
 
@@ -13,7 +14,7 @@ from timm.data import (
 from torch import Tensor
 
 from micl_bench.backbone import Arch, Pool
-from micl_bench.checkpoints._account import Rule, account, drop, keep, merge
+from micl_bench.checkpoints._account import Rule, account, drop, keep, merge, refuse_branch
 from micl_bench.checkpoints._convert import Converted, Fate, PositionRule
 from micl_bench.checkpoints._infer import infer_arch
 from micl_bench.checkpoints._plain import Pixels, num_classes_of
@@ -44,6 +45,12 @@ _RULES = (
     drop(r"embeddings\.mask_token", "mask token"),
     drop(r"pooler\..+", "pooler, a layer after the features"),
     drop(r"decoder\..+", "decoder"),
+)
+_GATED_WIDTH = 1536
+_RESCALE = 1 / 255
+_NUMBERS_NEEDED = (
+    "preprocessor_config.json needs three numbers each for image_mean (0 to 1) and image_std (above "
+    "0, at most 1)"
 )
 _HEAD = keep(rf"classifier\.{_END}", r"head.\1")
 _NO_HEAD = drop(r"classifier\..+", "head on [CLS] and the patches' mean together; timm's has none")
@@ -85,18 +92,18 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
     Positions are interpolated as by transformers' `interpolate_pos_encoding`.
 
     Raises:
-        InputError: a model type or an option that is not read, unknown tensors.
+        InputError: a model type or an option that is not read, unknown tensors, pixels that cannot
+            be prepared as `preprocessor_config.json` says.
     """
     if not recognise(content):
         raise InputError("not a folder of transformers: config.json has no model_type")
     config = content["config"]
     kind = _KINDS.get(str(config["model_type"]))
-    if kind is None or branch:
+    if kind is None:
         raise InputError(
-            f"the folder has no branch {branch!r}; it holds one network"
-            if kind
-            else f"a folder of model type {config['model_type']!r}; read are {', '.join(_KINDS)}"
+            f"a folder of model type {config['model_type']!r}; read are {', '.join(_KINDS)}"
         )
+    refuse_branch(branch)
     if config.get("hidden_act", "gelu") != "gelu":
         raise InputError(f"hidden_act is {config['hidden_act']!r}; timm's ViTs have gelu")
     tables = {name: value for name, value in content.items() if name in ("config", "model")}
@@ -131,7 +138,12 @@ def _sizes(state: dict[str, Tensor], config: dict[str, Any], arch: str | None) -
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"config.json has no number for {error}") from error
     if config.get("use_swiglu_ffn") and arch is None:
-        # Gated MLPs: the published giant alone has them.
+        width = state["cls_token"].shape[-1] if "cls_token" in state else 0
+        if width != _GATED_WIDTH:
+            raise InputError(
+                f"config.json has use_swiglu_ffn for width {width}; gated MLPs are read of DINOv2's "
+                f"giant alone, whose width is {_GATED_WIDTH}"
+            )
         registers = "_reg4" if "reg_token" in state else ""
         return infer_arch(state, arch=f"vit_giant_patch14{registers}_dinov2")
     found = infer_arch(state, arch=arch, norm_eps=eps)
@@ -174,13 +186,26 @@ def _classes(config: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _pixels(preprocessor: Any, kind: _Kind) -> Pixels:
-    if not isinstance(preprocessor, dict) or "image_mean" not in preprocessor:
+    """Of pixels from 0 to 1, as transformers' image processor with these options makes them."""
+    if not isinstance(preprocessor, dict):
+        return kind.mean, kind.std
+    factor = preprocessor.get("rescale_factor", _RESCALE)
+    is_number = isinstance(factor, (int, float)) and math.isclose(factor, _RESCALE, rel_tol=1e-6)
+    if not is_number or preprocessor.get("do_rescale") is False:
+        raise InputError(
+            f"preprocessor_config.json has rescale_factor {factor!r}, do_rescale "
+            f"{preprocessor.get('do_rescale', True)!r}; only pixels times 1/255 are read"
+        )
+    if preprocessor.get("do_normalize") is False:
+        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    if "image_mean" not in preprocessor:
         return kind.mean, kind.std
     try:
         red, green, blue = map(float, preprocessor["image_mean"])
         of_red, of_green, of_blue = map(float, preprocessor["image_std"])
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            "preprocessor_config.json needs three numbers each for image_mean and image_std"
-        ) from error
-    return (red, green, blue), (of_red, of_green, of_blue)
+        raise InputError(_NUMBERS_NEEDED) from error
+    means, stds = (red, green, blue), (of_red, of_green, of_blue)
+    if not all(0 <= mean <= 1 for mean in means) or not all(0 < std <= 1 for std in stds):
+        raise InputError(f"{_NUMBERS_NEEDED}, not {list(means)} and {list(stds)}")
+    return means, stds

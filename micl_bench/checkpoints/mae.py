@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from micl_bench.backbone import sincos_positions
-from micl_bench.checkpoints._account import account, drop, keep, refuse_branch, tensors_of
+from micl_bench.checkpoints._account import account, drop, first_key, keep, tensors_of
 from micl_bench.checkpoints._convert import Converted, PositionRule
 from micl_bench.checkpoints._infer import infer_arch
+from micl_bench.checkpoints._plain import num_classes_of, table_beside_averages
 
 POSITIONS = PositionRule(antialias=False)
 ENCODER = (keep(r"cls_token|pos_embed|(patch_embed\.proj|blocks\.\d+|norm)\..+"),)
@@ -29,7 +30,7 @@ def recognise(content: dict[str, Any]) -> bool:
     positions are the fixed sin-cos table that MAE trains with. A published fine-tuned file, without
     options, cannot be told from timm's.
     """
-    tensors = tensors_of(content, "model")
+    tensors = tensors_of(content, first_key(content, "model"))
     if {"decoder_embed.weight", "decoder_pos_embed", "mask_token", "cls_token"} <= tensors.keys():
         return True
     if has_head(tensors):
@@ -40,20 +41,24 @@ def recognise(content: dict[str, Any]) -> bool:
 def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) -> Converted:
     """The encoder under its own names, which are timm's; a decoder is left out.
 
+    The tensors lie under `model` or, as in safetensors files, in the file itself; `ema` reads the
+    averaged weights that trainers after MAE's save as `model_ema`.
+
     Raises:
-        InputError: unknown tensors; shapes that are no ViT's.
+        InputError: unknown tensors; shapes that are no ViT's; no such branch.
     """
-    refuse_branch(branch)
-    state, fates = account(content, _RULES, key="model", layout="mae")
-    head = state.get("head.weight")
+    key, name, beside = table_beside_averages(content, ("model",), branch)
+    state, fates = account(content, _RULES, key=key, layout="mae", beside=beside)
+    num_classes = num_classes_of(state)
     return Converted(
         arch=infer_arch(state, arch=arch),
         state=state,
-        method="MAE" if head is None else "MAE, fine-tuned",
+        method="MAE, fine-tuned" if num_classes else "MAE",
         # Fine-tuned with `global_pool`, the norm is behind the pooling and called `fc_norm`.
         pool="avg" if "fc_norm.weight" in state else "token",
-        num_classes=0 if head is None else head.shape[0],
+        num_classes=num_classes,
         fates=fates,
+        branch=name,
         positions=POSITIONS,
     )
 

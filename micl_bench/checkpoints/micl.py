@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from micl_bench.checkpoints._account import account, refuse_branch, tensors_of
+from micl_bench.checkpoints._account import account, first_key, refuse_branch, tensors_of
 from micl_bench.checkpoints._convert import Converted
 from micl_bench.checkpoints._infer import infer_arch
 from micl_bench.checkpoints.mae import ENCODER, POSITIONS, has_head, is_fixed_encoder, options
@@ -26,7 +26,7 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
         InputError: unknown tensors; shapes that are no ViT's.
     """
     refuse_branch(branch)
-    state, fates = account(content, ENCODER, key="model", layout="micl")
+    state, fates = account(content, ENCODER, key=first_key(content, "model"), layout="micl")
     return Converted(
         arch=infer_arch(state, arch=arch),
         state=state,

@@ -1,12 +1,19 @@
 """Our own layout: weights beside architecture, method and provenance."""
 
+import json
 from typing import Any
+
+from torch import Tensor
 
 from micl_bench.backbone import Arch
 from micl_bench.checkpoints._account import account, keep, refuse_branch
 from micl_bench.checkpoints._convert import Converted, PositionRule
 from micl_bench.checkpoints._infer import timm_vit
+from micl_bench.checkpoints._plain import num_classes_of
 from micl_bench.errors import InputError
+
+ABOUT = "micl_bench_about"
+"""What `micl-bench convert` writes into files of other layouts: the rest of this one, as JSON."""
 
 _RULES = (keep(r".+"),)
 _SIZES = ("img_size", "patch_size", "width", "depth", "num_heads", "num_registers")
@@ -18,6 +25,7 @@ _SWITCHES = (
     "absolute_positions",
 )
 _LARGEST = 1 << 20
+_LONGEST_LINE = 200
 
 
 def recognise(content: dict[str, Any]) -> bool:
@@ -44,21 +52,54 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
             pool="avg" if content["pool"] == "avg" else "token",
             num_classes=int(content["num_classes"]),
             classes=tuple(map(str, content["provenance"].get("classes", ()))),
+            maker=_line(content["provenance"].get("classifier", "")),
             fates=fates,
             # Of the start, which later stages keep; what was pre-trained here is MiCL's, whose code
             # resamples as MAE's does.
             positions=PositionRule(**content.get("positions", {"antialias": False})),
             mean=tuple(content.get("mean", Converted.mean)),
             std=tuple(content.get("std", Converted.std)),
+            described=True,
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"the checkpoint's description is damaged: {error}") from error
+    if converted.num_classes != num_classes_of(state):
+        raise InputError(
+            f"the checkpoint's description is damaged: num_classes {converted.num_classes}, but a "
+            f"head of {num_classes_of(state)} classes"
+        )
     if own.timm_name:
         # A file's own words go no further than to names that timm itself has.
         timm_vit(own.timm_name)
     if arch not in (None, own.name):
         raise InputError(f"the checkpoint is a {own.name}, not a {arch}; leave arch out")
     return converted
+
+
+def from_about(
+    about: Any, tensors: dict[str, Tensor], *, arch: str | None, branch: str | None
+) -> Converted:
+    """`convert` for what `ABOUT` stands for in a file of another layout.
+
+    Args:
+        tensors: under timm's names.
+
+    Raises:
+        InputError: as `convert`, or it is no JSON.
+    """
+    try:
+        told = json.loads(about)
+        rest = {name: told[name] for name in told if name != "model"}
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"the checkpoint's description is damaged: {error}") from error
+    return convert({**rest, "model": tensors}, arch=arch, branch=branch)
+
+
+def _line(words: Any) -> str:
+    """Raises ValueError for what tables could not print."""
+    if not isinstance(words, str) or not words.isprintable() or len(words) > _LONGEST_LINE:
+        raise ValueError(f"classifier {str(words)[:50]!r}")
+    return words
 
 
 def _arch(fields: dict[str, Any]) -> Arch:

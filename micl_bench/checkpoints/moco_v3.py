@@ -11,9 +11,11 @@ from micl_bench.checkpoints._account import account, drop, first_key, tensors_of
 from micl_bench.checkpoints._convert import Converted, PositionRule
 from micl_bench.checkpoints._infer import infer_arch
 from micl_bench.checkpoints._plain import PLAIN, chosen
+from micl_bench.errors import InputError
 
 _ENCODERS = {"base": "base_encoder", "momentum": "momentum_encoder"}
-# The method's own ViT-S (of width 384) has 12 heads, timm's has 6.
+# The method's own ViT-S (of width 384) has 12 heads (`vit_small` in vits.py of its authors' code),
+# timm's has 6.
 _SMALL, _HEADS_OF_SMALL = 384, 12
 _RULES = (
     *PLAIN,
@@ -35,7 +37,8 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
     for.
 
     Raises:
-        InputError: unknown tensors, another branch, or no ViT.
+        InputError: unknown tensors, another branch, no ViT, or a ViT-S with another `arch` than the
+            method's own.
     """
     key = _key(content)
     name = chosen(branch, _branches(content, key), "base")
@@ -55,9 +58,14 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
 
 def _sizes(state: dict[str, Tensor], arch: str | None) -> Arch:
     found = infer_arch(state, arch=arch)
-    if arch is None and found.width == _SMALL:
-        return dataclasses.replace(found, num_heads=_HEADS_OF_SMALL)
-    return found
+    if found.width != _SMALL or found.num_heads == _HEADS_OF_SMALL:
+        return found
+    if arch:
+        raise InputError(
+            f"MoCo v3's ViT-S has {_HEADS_OF_SMALL} heads, {arch} has {found.num_heads}; leave "
+            "--arch out"
+        )
+    return dataclasses.replace(found, num_heads=_HEADS_OF_SMALL)
 
 
 def _key(content: dict[str, Any]) -> str:

@@ -1,11 +1,13 @@
 """OpenMMLab's ViTs (mmpretrain, mmsegmentation), and timm's names under `backbone.`."""
 
+import dataclasses
 import re
 from typing import Any
 
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
+from micl_bench.checkpoints import micl_bench
 from micl_bench.checkpoints._account import (
     Rule,
     account,
@@ -77,7 +79,8 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
 
     Norms have the epsilon 1e-6 of mmpretrain and of mmsegmentation's configurations of ViTs; mean
     and std come from the configuration in the file, if there is one. Positions are interpolated
-    bicubically, as both libraries do.
+    bicubically, as both libraries do. What `micl-bench convert` wrote into the file's `meta` is
+    taken instead, where it is there.
 
     Raises:
         InputError: unknown tensors, or a backbone without its final norm.
@@ -91,6 +94,10 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
         # mmsegmentation's ViT has no bias there unless it is asked for: the same as zeros.
         projection = state.get("patch_embed.proj.weight", torch.zeros(0))
         state.setdefault("patch_embed.proj.bias", torch.zeros(len(projection)))
+    if micl_bench.ABOUT in _meta(content):
+        about = _meta(content)[micl_bench.ABOUT]
+        told = micl_bench.from_about(about, state, arch=arch, branch=None)
+        return dataclasses.replace(told, fates=fates)
     mean, std = _pixels(content)
     num_classes = num_classes_of(state)
     return Converted(

@@ -3,11 +3,10 @@
 import re
 from typing import Any
 
-from micl_bench.checkpoints._account import drop, first_key, tensors_of
+from micl_bench.checkpoints._account import drop, first_key, refuse_branch, tensors_of
 from micl_bench.checkpoints._beit_like import convert_beit_like, is_beit_like
 from micl_bench.checkpoints._convert import Converted
 from micl_bench.checkpoints._plain import num_classes_of
-from micl_bench.errors import InputError
 
 _PREFIX = r"encoder\."
 _DROPPED = (drop(r"decoder\..+", "decoder"),)
@@ -32,8 +31,7 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
     Raises:
         InputError: unknown tensors, or no ViT (Swin's are not read).
     """
-    if branch:
-        raise InputError(f"the file has no branch {branch!r}; it holds one network")
+    refuse_branch(branch)
     key = _key(content)
     tensors = {
         re.sub(f"^{_PREFIX}", "", name): tensor for name, tensor in tensors_of(content, key).items()

@@ -1,37 +1,50 @@
 """timm's names (VisionTransformer, Beit, Eva), with or without a head; asked where no other fits."""
 
-import json
+import functools
+import re
 from typing import Any
 
-import timm
-import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import VisionTransformer, eva, vision_transformer
 from timm.models.beit import checkpoint_filter_fn as filter_beit
 from torch import Tensor
 
-from micl_bench.backbone import Arch, Vit, arch_names
+from micl_bench.backbone import Vit, arch_names
 from micl_bench.checkpoints import micl_bench
-from micl_bench.checkpoints._account import account_filtered, drop, tensors_of
+from micl_bench.checkpoints._account import count_tensors, drop, tensors_of
 from micl_bench.checkpoints._convert import Converted
 from micl_bench.checkpoints._infer import infer_arch, timm_vit
+from micl_bench.checkpoints._plain import (
+    FilterFn,
+    Pixels,
+    account_by_timm,
+    empty_model,
+    num_classes_of,
+    pixels_of_timm,
+)
 from micl_bench.errors import InputError
 
-# Where timm's own `load_checkpoint` looks, in its order: averaged weights first.
-_TABLES = {"state_dict_ema": "ema", "model_ema": "ema", "state_dict": "base", "model": "base"}
-ABOUT = "micl_bench_about"
-"""What `micl-bench convert` writes beside the tensors: the rest of our own layout, as JSON."""
-
+# Where timm's own `load_checkpoint` looks, in its order: averaged weights first; then mmengine's.
+_AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict")
+_TABLES = (*_AVERAGED, "state_dict", "model")
+_COUNTS = {"steps", "n_averaged"}
+# What wrappers put before every name: distributed training, `torch.compile`, Lightning.
+_WRAPPERS = re.compile(r"(module\.|_orig_mod\.|model\.)+")
 _TELLTALE = {"patch_embed.proj.weight", "blocks.0.norm1.weight", "blocks.0.mlp.fc1.weight"}
 _DROPPED = (
     drop(r"pre_logits\..+", "representation layer, which timm no longer has"),
     drop(r"(.+\.)?relative_position_index", "computed anew"),
     drop(r"rope\..+", "computed anew"),
+    drop(r"steps|n_averaged", "how many were averaged"),
 )
 
 
 def recognise(content: dict[str, Any]) -> bool:
-    """Whether the file holds these names, bare or under `model`, `state_dict` or their averages."""
-    return any(set(tensors_of(content, key)) >= _TELLTALE for key in ("", *_TABLES))
+    """Whether the file holds these names, bare or under `model`, `state_dict` or their averages.
+
+    Prefixes of wrappers (`module.`, `_orig_mod.`, `model.`) do not count.
+    """
+    return _is_vit(content, "") or bool(_tables_of(content))
 
 
 def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) -> Converted:
@@ -40,42 +53,39 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
     An `arch` with timm's tag (`vit_base_patch16_224.augreg_in21k`) brings its pixels' mean and std.
 
     Raises:
-        InputError: shapes that are no square ViT's; no such branch.
+        InputError: shapes that are no square ViT's; no such branch; averaged weights of other names.
     """
-    if ABOUT in content:
-        return _from_about(content, arch=arch, branch=branch)
-    key, name = _table(content, branch)
-    found = tensors_of(content, key)
+    if micl_bench.ABOUT in content:
+        tensors = tensors_of(content, _table(content, _tables_of(content), None))
+        about = content[micl_bench.ABOUT]
+        return micl_bench.from_about(about, tensors, arch=arch, branch=branch)
+    tables = _tables_of(content)
+    key = _table(content, tables, branch)
+    found = {_short(name): tensor for name, tensor in tensors_of(content, key).items()}
     sizes = infer_arch(found, arch=arch or _named_in(content))
-    state, fates = account_filtered(
+    model = empty_model(sizes)
+    state, fates = account_by_timm(
         content,
-        _filtered(found, sizes),
+        _filter_of(model),
+        model,
         _DROPPED,
         layout="timm",
+        shorten=_short,
         key=key,
         beside=dict.fromkeys(_TABLES, "another network of the file"),
     )
-    head = state.get("head.weight")
+    mean, std = _pixels(arch)
     return Converted(
         arch=sizes,
         state=state,
         method="",
         pool="avg" if "fc_norm.weight" in state or not sizes.class_token else "token",
-        num_classes=0 if head is None else head.shape[0],
+        num_classes=num_classes_of(state),
         fates=fates,
-        branch=name if key in _TABLES and "ema" in _tables_of(content).values() else "",
-        **_pixels(arch),
+        branch=tables[key] if "ema" in tables.values() else "",
+        mean=mean,
+        std=std,
     )
-
-
-def _from_about(content: dict[str, Any], *, arch: str | None, branch: str | None) -> Converted:
-    try:
-        about = json.loads(content[ABOUT])
-        rest = {name: about[name] for name in about if name != "model"}
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"the checkpoint's description is damaged: {error}") from error
-    key = _table(content, None)[0]
-    return micl_bench.convert({**rest, "model": tensors_of(content, key)}, arch=arch, branch=branch)
 
 
 def _named_in(content: dict[str, Any]) -> str | None:
@@ -88,46 +98,69 @@ def _named_in(content: dict[str, Any]) -> str | None:
     return str(name)
 
 
+def _short(name: str) -> str:
+    found = _WRAPPERS.match(name)
+    return name[found.end() :] if found else name
+
+
+def _is_vit(content: dict[str, Any], key: str) -> bool:
+    return {_short(name) for name in tensors_of(content, key)} >= _TELLTALE
+
+
 def _tables_of(content: dict[str, Any]) -> dict[str, str]:
-    return {
-        key: name for key, name in _TABLES.items() if set(tensors_of(content, key)) >= _TELLTALE
+    """Tables with a ViT, and whether it is `ema` or `base`; averaged weights first."""
+    averaged: tuple[str, ...] = _AVERAGED
+    if {"message_hub", "ema_state_dict"} <= content.keys():
+        # mmengine swaps the two as it saves, so that whoever reads `state_dict` has the averages.
+        averaged = ("state_dict",)
+    tables = {
+        key: "ema" if top in averaged else "base"
+        for top in _TABLES
+        for key in (top, f"{top}.module")
+        if _is_vit(content, key)
     }
+    return dict(sorted(tables.items(), key=lambda table: table[1] != "ema"))
 
 
-def _table(content: dict[str, Any], branch: str | None) -> tuple[str, str]:
-    tables = _tables_of(content) or {"": "base"}
+def _table(content: dict[str, Any], tables: dict[str, str], branch: str | None) -> str:
+    """The key to read; `""` where the tensors lie in the file itself."""
+    if not tables and branch in (None, "base"):
+        return ""
+    for top in _AVERAGED if branch is None else ():
+        if count_tensors(content.get(top)) and not tables.keys() & {top, f"{top}.module"}:
+            raise InputError(
+                f"the averaged weights under {top!r} have other names than timm's; "
+                "--branch base reads the others"
+            )
     for key, name in tables.items():
         if branch in (None, name):
-            return key, name
+            return key
     raise InputError(
         f"the file has no branch {branch!r}; it has {', '.join(sorted(set(tables.values())))}"
     )
 
 
-def _filtered(tensors: dict[str, Tensor], arch: Arch) -> dict[str, Tensor]:
-    """As timm's own filter has it: old names renamed, what it computes anew left out."""
-    model = _empty(arch)
+def _filter_of(model: Vit) -> FilterFn:
+    """timm's own: old names renamed, what it computes anew left out."""
+    filter_fn = eva.checkpoint_filter_fn if isinstance(model, eva.Eva) else filter_beit
     if isinstance(model, VisionTransformer):
-        filtered: dict[str, Tensor] = vision_transformer.checkpoint_filter_fn(
-            tensors, model, adapt_layer_scale=True
+        filter_fn = functools.partial(
+            vision_transformer.checkpoint_filter_fn, adapt_layer_scale=True
         )
-    elif isinstance(model, eva.Eva):
-        filtered = eva.checkpoint_filter_fn(tensors, model)
-    else:
-        filtered = filter_beit(tensors, model)
-    return filtered
+
+    def without_counts(tensors: dict[str, Tensor], model: Vit) -> dict[str, Tensor]:
+        weights = {name: value for name, value in tensors.items() if name not in _COUNTS}
+        filtered: dict[str, Tensor] = filter_fn(weights, model)
+        return filtered
+
+    return without_counts
 
 
-def _empty(arch: Arch) -> Vit:
-
-    with torch.device("meta"):
-        return arch.build_any()
-
-
-def _pixels(arch: str | None) -> dict[str, Any]:
+def _pixels(arch: str | None) -> Pixels:
+    """Of timm's weights where `arch` has a tag, ImageNet's without."""
     if arch is None or arch in arch_names() or "." not in arch:
-        return {}
-    config = timm.models.get_pretrained_cfg(arch)
-    if config is None:
+        return IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+    pixels = pixels_of_timm(arch)
+    if pixels is None:
         raise InputError(f"timm knows no weights {arch!r}; give the architecture without the tag")
-    return {"mean": tuple(config.mean), "std": tuple(config.std)}
+    return pixels

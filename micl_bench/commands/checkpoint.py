@@ -9,6 +9,7 @@ import typer
 
 from micl_bench.commands.options import Arch, Branch, Layout
 from micl_bench.errors import InputError
+from micl_bench.log import printable
 
 if TYPE_CHECKING:
     from micl_bench.checkpoints import Checkpoint
@@ -47,14 +48,17 @@ def inspect(
     """
     import json
 
-    from micl_bench.checkpoints import load_checkpoint
     from micl_bench.files import atomic_write
+
+    if json_file and json_file.is_dir():
+        raise InputError(f"--json {json_file} is a folder; give a file")
+    from micl_bench.checkpoints import load_checkpoint
 
     loaded = load_checkpoint(source, arch=arch, layout=layout, branch=branch)
     found = _description(loaded)
     width = max(map(len, found))
     for name, value in found.items():
-        print(f"{name:{width}}  {value}")
+        print(printable(f"{name:{width}}  {value}"))
     if mapping:
         _print_mapping(loaded)
     if json_file:
@@ -73,7 +77,7 @@ def convert(
     """Write a checkpoint in another layout; read again, it gives the same features, bit for bit.
 
     timm: its names, as its training script saves them. safetensors: the same without pickle.
-    openmmlab: the backbone of mmsegmentation's VisionTransformer or BEiT.
+    openmmlab: the backbone of mmsegmentation's VisionTransformer or BEiT, without a head.
     """
     if out.exists():
         raise InputError(f"--out {out} exists already; give another name")
@@ -100,7 +104,7 @@ def _description(loaded: "Checkpoint") -> dict[str, Any]:
         "architecture": _architecture(loaded),
         "parameters": f"{(whole - head) / 1e6:.2f} M",
         "input": f"{content.arch.img_size} x {content.arch.img_size} px, {grid} x {grid} patches",
-        "positions": f"at other sizes: {loaded.position_rule}",
+        "positions": _positions(loaded),
         "pixels": loaded.described_at(content.arch.img_size).normalisation,
         "head": f"{content.num_classes} classes, reads {reads}" if content.num_classes else "none",
         "tensors": ", ".join(f"{number} {kind}" for kind, number in counts.items()) or "not a file",
@@ -108,12 +112,21 @@ def _description(loaded: "Checkpoint") -> dict[str, Any]:
     }
 
 
+def _positions(loaded: "Checkpoint") -> str:
+    if "positions" in loaded.content.guesses:
+        return (
+            f"not told by the file; at other sizes timm's rule: {loaded.position_rule} (--format mae, "
+            "dino, ibot, ... for a method's own)"
+        )
+    return f"at other sizes: {loaded.position_rule}"
+
+
 def _architecture(loaded: "Checkpoint") -> str:
     arch = loaded.arch
     parts = [
         f"width {arch.width}",
         f"depth {arch.depth}",
-        f"{arch.num_heads} heads",
+        loaded.heads_in_words,
         f"patch {arch.patch_size}",
         f"MLP x {arch.mlp_ratio:g}",
         "[CLS]" if arch.class_token else "no [CLS]",
@@ -144,4 +157,4 @@ def _print_mapping(loaded: "Checkpoint") -> None:
     for row in rows:
         target = row["target"] if row["target"] != row["name"] else ""
         notes = "  ".join(filter(None, (target, row["reason"])))
-        print(f"{row['name']:{width}}  {row['kind']:8}  {notes}".rstrip())
+        print(printable(f"{row['name']:{width}}  {row['kind']:8}  {notes}".rstrip()))

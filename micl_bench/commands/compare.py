@@ -11,7 +11,7 @@ def compare(
         list[Path],
         typer.Argument(
             metavar="A B [C ...]",
-            help="For each method a record file, or a folder of records: several seeds may be in it.",
+            help="For each method a record file, or a folder of records: several runs may be in it.",
             show_default=False,
         ),
     ],
@@ -22,9 +22,9 @@ def compare(
     """Test whether methods differ, on every task, data set and metric that two of them share.
 
     One run of each: McNemar's exact test on the per-image predictions beside the records. Several
-    runs of each: Welch's test over the seeds. P-values are adjusted by Holm's method for all tests of
-    the call. Only numbers of one protocol fingerprint and the same images are compared; for others a
-    line says what differs.
+    runs of each: Welch's test over the runs; a seed that changes nothing is no run. P-values are
+    adjusted by Holm's method for all tests of the call. Only numbers of one protocol fingerprint, the
+    same images and the same training images are compared; for others a line says what differs.
     """
     import json
 

@@ -27,7 +27,9 @@ def features(
     ] = "cls",
     img_size: Annotated[
         int | None,
-        typer.Option(help="Pixels of a side of the input; the checkpoint's own if not given."),
+        typer.Option(
+            min=1, help="Pixels of a side of the input; the checkpoint's own if not given."
+        ),
     ] = None,
     crop_pct: Annotated[
         float, typer.Option(help="The short side becomes size / crop_pct, then the centre is cut.")
@@ -55,7 +57,8 @@ def features(
 
     with process_group() as device:
         loaded = load_checkpoint(checkpoint, arch=arch, layout=layout, branch=branch)
-        pixels = Pixels(img_size=img_size or loaded.arch.img_size, crop_pct=crop_pct)
+        size = loaded.arch.img_size if img_size is None else img_size
+        pixels = Pixels(img_size=size, crop_pct=crop_pct)
         shape = export_features(
             loaded,
             images,

@@ -88,10 +88,11 @@ def robustness(
     the table printed gives each one's distance from it (Taori et al. 2020).
     """
     _check_picture(out)
+    from micl_bench.log import printable
     from micl_bench.record import read_results
     from micl_bench.report.robustness import TABLE_HEADER, caption, panels, table_rows
     from micl_bench.report.selection import select
-    from micl_bench.report.summary import aligned, printable
+    from micl_bench.report.summary import aligned
 
     drawn = panels(select(read_results(results)).of_task("robustness"))
     if not drawn:

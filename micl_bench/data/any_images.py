@@ -27,6 +27,8 @@ def open_images(path: Path) -> tuple[Source, bool]:
             f"{path} holds images and folders ({images[0].name}, {folders[0].name}); give a folder of "
             "images, or one of class folders"
         )
+    if not images and not folders:
+        raise InputError(f"{path} holds neither images nor class folders")
     return (_unlabelled(path, images), False) if images else (open_source(path), True)
 
 

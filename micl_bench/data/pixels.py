@@ -51,11 +51,16 @@ def enough_pixels(size: int, crop_pct: float) -> int:
 
 
 def evaluation_pixels(image: Image.Image, pixels: Pixels) -> Tensor:
-    """Bicubic resize of the short side, centre crop: uint8 (3, img_size, img_size)."""
+    """Bicubic resize of the short side to floor(img_size / crop_pct), as timm and MAE have it, and
+    centre crop: uint8 (3, img_size, img_size).
+
+    The bits of torchvision's `Resize` and `CenterCrop` on Pillow images, which published numbers were
+    measured with: there, the long side is cut to whole pixels, not rounded.
+    """
     side = pixels.img_size
     if image.size != (side, side) or pixels.crop_pct != 1.0:
-        scale = math.floor(side / pixels.crop_pct) / min(image.size)
-        width, height = (max(side, round(length * scale)) for length in image.size)
+        short, shortest = math.floor(side / pixels.crop_pct), min(image.size)
+        width, height = (short * length // shortest for length in image.size)
         left, top = round((width - side) / 2), round((height - side) / 2)
         box = (left, top, left + side, top + side)
         if max(image.size) > _LONG * min(image.size):
@@ -70,7 +75,7 @@ def _resized_part(
     """A box of what `resize` to `size` gives, without the rest, which may not fit into memory.
 
     Pillow passes over rows and columns in another order then, and rounds in between: pixels differ by
-    a few grey levels, so ordinary images are resized in full, as published numbers were measured.
+    a few grey levels, so ordinary images are resized in full.
     """
     left, top, right, bottom = box
     across, down = image.width / size[0], image.height / size[1]
@@ -129,6 +134,6 @@ def evaluation_settings(pixels: Pixels) -> dict[str, object]:
     return {
         "img_size": pixels.img_size,
         "crop_pct": pixels.crop_pct,
-        "resize": "short side, bicubic, antialiased, Pillow on 8 bits",
+        "resize": "torchvision's Resize (short side, bicubic) and CenterCrop on Pillow images",
         "decoder": "Pillow",
     }

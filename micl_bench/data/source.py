@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from micl_bench.data.folder import Folder, open_folder
 from micl_bench.data.pixels import Pixels
 from micl_bench.data.store import Store, is_store, open_store
 from micl_bench.errors import InputError
+from micl_bench.log import say
 
 Source = Folder | Store
 
@@ -28,6 +31,13 @@ def open_source(root: Path, *, classes: tuple[str, ...] | None = None) -> Source
             "data set"
         )
     return store
+
+
+def tell_absent_classes(held_out: Source) -> None:
+    """Warn where evaluated images, labelled in training's order, are not of all its classes."""
+    there, known = len(np.unique(held_out.labels_N)), len(held_out.classes)
+    if there < known:
+        say(f"warning: {held_out.root} has images of {there} of the {known} training classes")
 
 
 def require_pixels(source: Source, pixels: Pixels, *, patch_size: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Batches of images: endless and random for training, once through for evaluation.
+"""Batches of images for evaluation, and which images each training step takes.
 
 The order of images and every random number of an image are functions of (seed, epoch, index), so a
 run can be cut anywhere and go on with the very same batches, with any number of workers.
@@ -33,24 +33,6 @@ class Batch:
 
     images: Tensor
     labels: Tensor
-
-
-def training_batches(
-    folder: Folder,
-    pixels: Pixels,
-    *,
-    batch_size: int,
-    seed: int,
-    steps: range,
-    num_workers: int = 0,
-) -> Iterator[Batch]:
-    """Whole images for the given steps; an epoch's incomplete last batch is dropped.
-
-    Raises:
-        InputError: fewer images than a batch, or an unreadable image.
-    """
-    keys = training_keys(folder, batch_size=batch_size, seed=seed, steps=steps)
-    yield from load(_TrainingImages(folder, pixels, seed), keys, num_workers)
 
 
 def evaluation_batches(
@@ -156,21 +138,6 @@ def _stored_images(store: Store, pixels: Pixels, index_N: NDArray[np.integer]) -
         img_size=pixels.img_size,
         crop_pct=pixels.crop_pct,
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class _TrainingImages(Dataset):
-    folder: Folder
-    pixels: Pixels
-    seed: int
-
-    def __getitem__(self, key: Keys) -> Batch:
-        epoch, index_N = key
-        images = []
-        for index in index_N:
-            image = read_image(self.folder.paths[index])
-            images.append(random_pixels(image, self.pixels, self.seed, epoch, index))
-        return Batch(torch.stack(images), torch.from_numpy(self.folder.labels_N[index_N]))
 
 
 @dataclasses.dataclass(frozen=True)

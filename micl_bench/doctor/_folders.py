@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from micl_bench.doctor._finding import Finding, ok, problem, reason, warning
 from micl_bench.doctor._imagenet import (
@@ -20,16 +21,20 @@ _COCO = {"train2017": 118_287, "val2017": 5_000}
 def check_data(folder: Path) -> list[Finding]:
     """What a data folder holds: ImageNet, shifted sets, ADE20K, COCO, the embedded set, packed stores.
 
-    A folder of such folders is looked into, one level deep.
+    A folder of such folders is looked into, one level deep. A shifted set, or a part of the embedded
+    set, that is given itself is known by its name and by what lies beside it.
     """
     if not folder.is_dir():
         return [problem(str(folder), "no such folder", "give the folder that holds the data")]
     try:
-        shifted = _shifted_sets(folder)
+        sets, unchecked = _declared_sets(folder)
+        if alone := _embedded_part(folder) or _shifted_set(folder, sets):
+            return alone
+        shifted = _shifted_sets(folder, sets)
         found = _recognise(folder)
         for child in subfolders(folder) if not found else ():
             found += [] if child.name in shifted else _recognise(child)
-        found += [finding for findings in shifted.values() for finding in findings]
+        found += [finding for findings in shifted.values() for finding in findings] + unchecked
     except OSError as error:
         mend = "make it readable, or give another folder"
         return [problem(str(folder), reason(error), mend)]
@@ -97,30 +102,59 @@ def _counted(subject: str, name: str, images: int, expected: int, masks: int | N
     return problem(subject, f"{found}; {expected:,} expected", mend)
 
 
-def _shifted_sets(folder: Path) -> dict[str, list[Finding]]:
-    """Shifted sets below a data folder, by folder name, as `eval robustness` would check them."""
-    try:
-        from micl_bench import plugins, robustness
+def _embedded_part(folder: Path) -> list[Finding]:
+    """Where the folder is a part of the embedded set, or in one; empty elsewhere."""
+    from micl_bench.data.embedded.parts import embedded_name
 
-        sets = [plugins.find("robustness", name).SET for name in plugins.names("robustness")]
-    except Exception as error:  # without a whole torch and timm; told elsewhere
-        return {
-            "": [warning(str(folder), f"shifted sets not checked: {reason(error)}", "mend torch")]
-        }
+    named = embedded_name(folder)
+    if named is None:
+        return []
+    if not subfolders(folder) and not count_images(folder):
+        mend = "make the embedded set again: micl-bench data embedded --out FOLDER"
+        return [problem(str(folder), f"{named[0]} of the embedded set, without an image", mend)]
+    splits = [split for split in ("train", "val") if (folder / split).is_dir()]
+    found = ok(str(folder), f"{named[0]} of the embedded set, which stands in for {named[1]}")
+    return [found, *check_splits(folder, splits)]
+
+
+def _declared_sets(folder: Path) -> tuple[list[Any], list[Finding]]:
+    """All shifted sets; none, and a warning, where torch and timm are not whole."""
+    try:
+        from micl_bench import plugins
+
+        return [plugins.find("robustness", name).SET for name in plugins.names("robustness")], []
+    except Exception as error:  # told elsewhere too
+        found = f"shifted sets not checked: {reason(error)}"
+        return [], [warning(str(folder), found, "mend torch")]
+
+
+def _shifted_set(folder: Path, sets: list[Any]) -> list[Finding]:
+    """Where the folder is called as a shifted set is, checked beside what lies around it."""
+    place = folder.absolute()
+    # Validation images with other labels are no folder of their own.
+    for one in (one for one in sets if one.folder != one.clean.folder):
+        for parts in (one.folder.parts[:1], one.folder.parts):
+            if place.parts[-len(parts) :] == parts:
+                return _checked(one, place.parents[len(parts) - 1])
+    return []
+
+
+def _shifted_sets(folder: Path, sets: list[Any]) -> dict[str, list[Finding]]:
+    """Shifted sets below a data folder, by folder name, as `eval robustness` would check them."""
     findings: dict[str, list[Finding]] = {}
     for one in sets:
         place = folder / one.folder
-        # Validation images with other labels are no folder of their own.
-        if place.is_dir() and one.folder != one.clean.folder and not _is_embedded(place):
-            wrong = [text.rpartition("; ") for text in robustness.check(one, folder)]
-            findings[one.folder.parts[0]] = [
-                problem(str(place), found or rest, rest if found else "unpack the release again")
-                for found, _, rest in wrong
-            ] or [ok(str(place), f"{one.title}, whole")]
+        if place.is_dir() and one.folder != one.clean.folder and not _embedded_part(place):
+            findings[one.folder.parts[0]] = _checked(one, folder)
     return findings
 
 
-def _is_embedded(place: Path) -> bool:
-    from micl_bench.data.embedded.parts import embedded_name
+def _checked(one: Any, root: Path) -> list[Finding]:
+    from micl_bench import robustness
 
-    return embedded_name(place) is not None
+    place = root / one.folder
+    wrong = [text.rpartition("; ") for text in robustness.check(one, root)]
+    return [
+        problem(str(place), found or rest, rest if found else "unpack the release again")
+        for found, _, rest in wrong
+    ] or [ok(str(place), f"{one.title}, whole")]

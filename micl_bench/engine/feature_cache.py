@@ -1,7 +1,9 @@
 """Features of a frozen backbone, computed once and kept on disk for every evaluation that reads them.
 
-    <folder>/<key>/      a key a (checkpoint, preprocessing, data, precision, code); whole or not there
-        about.json       what the key stands for, and what the arrays are
+    <folder>/<key>/      whole or not there; the key is the digest of all that is in
+                         engine/feature_key.py: weights, images, preprocessing, precision, device,
+                         packages' versions, and a number that stands for this project's code
+        about.json       what the key stands for, what the arrays are, SHA-256 of each file
         cls_1.npy ...    a readout (engine/readouts.py) an array: (images, width) fp32
         labels.npy       (images,) int64: places in the list of classes
         files.txt        a name a line, for people
@@ -14,7 +16,7 @@ Shapes: N images, D width, R readouts.
 import dataclasses
 import json
 import os
-from importlib import metadata
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +25,21 @@ import torch
 from torch import Tensor
 
 from micl_bench.checkpoints import Checkpoint
-from micl_bench.data.folder import Folder
 from micl_bench.data.pixels import Pixels
 from micl_bench.data.source import Source
-from micl_bench.data.store import CHECKSUMS_FILE
 from micl_bench.distributed import any_process, from_first, rank
 from micl_bench.engine.feature_files import RowWriter, remove, reserve, waited_turn
+from micl_bench.engine.feature_key import describe_features
 from micl_bench.engine.features import outputs_by_slice, reading
 from micl_bench.engine.precision import at_precision, require_precision
-from micl_bench.engine.readouts import VERSION, read_out, readout_names
+from micl_bench.engine.readouts import read_out, readout_names
 from micl_bench.errors import InputError
-from micl_bench.files import cache_folder, digest_json
+from micl_bench.files import cache_folder, digest_file, digest_json
 from micl_bench.provenance import environment
 
 _ABOUT, _LABELS, _FILES = "about.json", "labels.npy", "files.txt"
-# What computes the features, from the file's bytes on.
-_PACKAGES = ("torch", "timm", "pillow")
+# Of the environment that features were computed in, what records say.
+_NAMED = ("torch", "timm", "processor", "gpus")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,6 +52,13 @@ class Features:
     readouts: tuple[str, ...]
     settings: dict[str, Any]
     """What moves a number measured on them: `norm`, `precision` as it was seen, how images were read."""
+    origin: dict[str, Any]
+    """`key`; whether they were `read` as an earlier call left them; the `seconds` that computing them
+    took then or now, and what they were `computed_with`."""
+    digests: dict[str, str]
+    """SHA-256 of each file, by name."""
+    checked: set[str] = dataclasses.field(default_factory=set)
+    """Files whose content was compared with it."""
 
     def __len__(self) -> int:
         return len(self.labels_N)
@@ -63,6 +71,8 @@ class Features:
     def array(self, readout: str) -> np.memmap:
         """(N, D) fp32, mapped; what is written to it stays in memory.
 
+        The first call reads the whole file and compares its digest.
+
         Raises:
             InputError: the model has no such readout, or the file is damaged.
         """
@@ -71,7 +81,11 @@ class Features:
                 f"the model has no {readout}; it has {', '.join(self.readouts)}"
                 + ("" if "cls_1" in self.readouts else " (no [CLS]: use pool=avg)")
             )
-        array = _load(self.folder / f"{readout}.npy")
+        path = self.folder / f"{readout}.npy"
+        if path.name not in self.checked:
+            _check(path, self.digests)
+            self.checked.add(path.name)
+        array = _load(path)
         if array.ndim != 2 or len(array) != len(self) or array.dtype != np.float32:
             raise _damaged(self.folder)
         return array
@@ -111,8 +125,10 @@ def cached_features(
         InputError: an unreadable image, too little disk, or bf16 asked for where nothing runs in it.
     """
     require_precision(precision)
-    described = _describe(checkpoint, source, pixels, precision, device)
-    place = folder / digest_json(described)[:32]
+    described = describe_features(checkpoint, source, pixels, precision, device)
+    # Hosts with copies of the images see other times of writing.
+    place = folder / from_first(digest_json(described)[:32])
+    computed = False
     if not from_first((place / _ABOUT).is_file()):
         job = _Job(
             place=place, described=described, checkpoint=checkpoint, source=source, pixels=pixels
@@ -125,21 +141,44 @@ def cached_features(
                 job.run(
                     device, precision, batch_size=batch_size, num_workers=num_workers, label=label
                 )
-    return _open(place, len(source))
+                computed = True
+    return _open(place, len(source), computed=computed)
 
 
-def _open(place: Path, images: int) -> Features:
+def _open(place: Path, images: int, *, computed: bool) -> Features:
     try:
         about = json.loads((place / _ABOUT).read_text(encoding="utf-8"))
         readouts, settings = tuple(about["readouts"]), dict(about["settings"])
+        digests, environment_then = dict(about["sha256"]), dict(about["computed_with"])
+        seconds = float(about["seconds"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(place) from error
+    _check(place / _LABELS, digests)
     labels = np.array(_load(place / _LABELS))
     if labels.shape != (images,) or labels.dtype != np.int64:
         raise _damaged(place)
     return Features(
-        folder=place, labels_N=torch.from_numpy(labels), readouts=readouts, settings=settings
+        folder=place,
+        labels_N=torch.from_numpy(labels),
+        readouts=readouts,
+        settings=settings,
+        origin={
+            "key": place.name,
+            "read": not computed,
+            "seconds": seconds,
+            "computed_with": {k: environment_then[k] for k in _NAMED if k in environment_then},
+        },
+        digests=digests,
     )
+
+
+def _check(path: Path, digests: dict[str, str]) -> None:
+    try:
+        if digest_file(path) == digests[path.name]:
+            return
+    except (OSError, KeyError) as error:
+        raise _damaged(path.parent) from error
+    raise _damaged(path.parent)
 
 
 def _load(path: Path) -> np.memmap:
@@ -154,44 +193,6 @@ def _load(path: Path) -> np.memmap:
 
 def _damaged(place: Path) -> InputError:
     return InputError(f"{place} holds damaged features; remove the folder")
-
-
-def _describe(
-    checkpoint: Checkpoint, source: Source, pixels: Pixels, precision: str, device: torch.device
-) -> dict[str, Any]:
-    """All that a feature's bits depend on."""
-    content = checkpoint.content
-    return {
-        "checkpoint": {
-            "digest": checkpoint.info.digest,
-            "format": checkpoint.info.format,
-            "branch": content.branch,
-            "arch": dataclasses.asdict(checkpoint.arch),
-            "positions": str(content.positions),
-            "mean": content.mean,
-            "std": content.std,
-        },
-        "pixels": reading(source, pixels),
-        "data": {
-            "digest": source.describe().digest,
-            "images": len(source),
-            "classes": digest_json(source.classes),
-            # Of a store's every pixel: packed elsewhere, its images may differ by a grey level.
-            "packed": "" if isinstance(source, Folder) else source.header.files[CHECKSUMS_FILE],
-            "written": _times(source),
-        },
-        "precision": precision,
-        "device": device.type,
-        "readouts": VERSION,
-        "packages": {package: metadata.version(package) for package in _PACKAGES},
-    }
-
-
-def _times(source: Source) -> str:
-    """When images were last written: another picture of the same name and size is another image."""
-    if not isinstance(source, Folder):
-        return ""
-    return digest_json([path.stat().st_mtime_ns for path in source.paths])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -214,6 +215,7 @@ class _Job:
         label: str,
     ) -> None:
         """Compute, write under a temporary name, rename when whole."""
+        began = time.monotonic()
         model = self.checkpoint.backbone(img_size=self.pixels.img_size).to(device)
         names = readout_names(model)
         temporary = from_first(self.place.with_name(f".{self.place.name}.{os.getpid()}.tmp"))
@@ -236,7 +238,7 @@ class _Job:
                         writer.write(first, features_nRD)
             any_process(False)  # All have written.
             if rank() == 0:
-                self._finish(temporary, names, watch.seen())
+                self._finish(temporary, names, watch.seen(), began)
             any_process(False)
         finally:
             if rank() == 0:
@@ -262,7 +264,9 @@ class _Job:
                 f"{self.place.parent} is not seen by all hosts; set MICL_BENCH_CACHE to a shared folder"
             )
 
-    def _finish(self, temporary: Path, names: tuple[str, ...], precision: str) -> None:
+    def _finish(
+        self, temporary: Path, names: tuple[str, ...], precision: str, began: float
+    ) -> None:
         np.save(temporary / _LABELS, np.asarray(self.source.labels_N), allow_pickle=False)
         listing = "".join(f"{name}\n" for name in self.source.names)
         (temporary / _FILES).write_bytes(listing.encode(errors="surrogateescape"))
@@ -275,7 +279,9 @@ class _Job:
             "readouts": names,
             "settings": settings,
             "of": self.described,
+            "sha256": {path.name: digest_file(path) for path in sorted(temporary.iterdir())},
             "computed_with": environment(),
+            "seconds": round(time.monotonic() - began, 3),
         }
         (temporary / _ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         try:

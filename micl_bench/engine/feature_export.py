@@ -41,8 +41,11 @@ def export_features(
     Everything is after the final norm, of whole images: nothing is masked.
 
     Raises:
-        InputError: no such pooling, no images, an unreadable one, or a precision that did not run.
+        InputError: no such pooling, no images, an unreadable one, a precision that did not run,
+            features that are not finite, or `out` is a folder.
     """
+    if out.is_dir():
+        raise InputError(f"{out} is a folder; give the name of the .npz file to write")
     if pool not in POOLS:
         raise InputError(f"pool is {pool!r}; allowed: {', '.join(POOLS)}")
     if pool == "cls" and not checkpoint.arch.class_token:
@@ -68,6 +71,8 @@ def export_features(
             label="features",
         )
         watch.seen()
+    if not features.isfinite().all():
+        raise InputError(f"{checkpoint.info.source} gives features that are not finite")
     arrays = {"features": features.numpy(), "files": np.array(source.names)}
     if labelled:
         arrays |= {"labels": labels_N.numpy(), "classes": np.array(source.classes)}

@@ -70,32 +70,13 @@ def fit_logistic(
         raise InputError("some features are not finite; is the checkpoint damaged?")
     if len(labels_N.unique()) < num_classes:
         raise InputError(f"a class has no training image; there are {num_classes} classes")
-    N, D = features_ND.shape
-    K, columns = num_classes, D + int(intercept)
-    rows = max(1, _CHUNK_ELEMENTS // K)
     # Moved once if the device can hold them as they are; each chunk is widened in its turn.
-    features_ND, labels_N = features_ND.to(device), labels_N.to(device)
-
-    def loss_and_gradient(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        parameters_KP = torch.from_numpy(flat.reshape(K, columns)).to(device)
-        weight_KD, bias_K = parameters_KP[:, :D], parameters_KP[:, D:].sum(dim=1)
-        gradient_KP = torch.zeros_like(parameters_KP)
-        total = parameters_KP.new_zeros(())
-        for chunk_nD, labels_n in zip(features_ND.split(rows), labels_N.split(rows), strict=True):
-            wide_nD = chunk_nD.double()
-            logits_nK = F.linear(wide_nD, weight_KD, bias_K)
-            total += F.cross_entropy(logits_nK, labels_n, reduction="sum")
-            error_nK = logits_nK.softmax(dim=1)
-            error_nK[torch.arange(len(labels_n), device=device), labels_n] -= 1
-            gradient_KP[:, :D] += error_nK.T @ wide_nD
-            gradient_KP[:, D:] += error_nK.sum(dim=0)[:, None]
-        gradient_KP[:, :D] += weight_KD / c
-        loss = (total + weight_KD.square().sum() / (2 * c)) / N
-        return loss.item(), (gradient_KP / N).cpu().numpy().ravel()
-
+    objective = _Objective(
+        features_ND.to(device), labels_N.to(device), num_classes=num_classes, c=c, bias=intercept
+    )
     found = minimize(
-        loss_and_gradient,
-        np.zeros(K * columns),
+        objective.loss_and_gradient,
+        np.zeros(num_classes * objective.columns),
         method="L-BFGS-B",
         jac=True,
         options={
@@ -106,13 +87,49 @@ def fit_logistic(
             "ftol": 64 * np.finfo(np.float64).eps,
         },
     )
-    parameters_KP = torch.from_numpy(found.x.reshape(K, columns)).to(device)
+    _, weight_KD, bias_K = objective.parts(found.x)
     return LogisticFit(
-        weight_KD=parameters_KP[:, :D].contiguous(),
-        bias_K=parameters_KP[:, D:].sum(dim=1),
+        weight_KD=weight_KD.contiguous(),
+        bias_K=bias_K,
         iterations=int(found.nit),
         converged=bool(found.success),
     )
+
+
+class _Objective:
+    """What is minimised, as a function of all parameters in a row; P = D, or D + 1 with a bias."""
+
+    def __init__(
+        self, features_ND: Tensor, labels_N: Tensor, *, num_classes: int, c: float, bias: bool
+    ) -> None:
+        self._features_ND, self._labels_N, self._c = features_ND, labels_N, c
+        self._num_classes, self.columns = num_classes, features_ND.shape[1] + int(bias)
+
+    def parts(self, flat: NDArray[np.float64]) -> tuple[Tensor, Tensor, Tensor]:
+        """parameters_KP, weight_KD, bias_K on the device; without a bias zeros."""
+        D = self._features_ND.shape[1]
+        parameters_KP = torch.from_numpy(flat.reshape(self._num_classes, self.columns))
+        parameters_KP = parameters_KP.to(self._features_ND.device)
+        return parameters_KP, parameters_KP[:, :D], parameters_KP[:, D:].sum(dim=1)
+
+    def loss_and_gradient(self, flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """Mean loss with the penalty, and its gradient, in fp64."""
+        (N, D), rows = self._features_ND.shape, max(1, _CHUNK_ELEMENTS // self._num_classes)
+        parameters_KP, weight_KD, bias_K = self.parts(flat)
+        gradient_KP = torch.zeros_like(parameters_KP)
+        total = parameters_KP.new_zeros(())
+        chunks = zip(self._features_ND.split(rows), self._labels_N.split(rows), strict=True)
+        for chunk_nD, labels_n in chunks:
+            wide_nD = chunk_nD.double()
+            logits_nK = F.linear(wide_nD, weight_KD, bias_K)
+            total += F.cross_entropy(logits_nK, labels_n, reduction="sum")
+            error_nK = logits_nK.softmax(dim=1)
+            error_nK[torch.arange(len(labels_n), device=labels_n.device), labels_n] -= 1
+            gradient_KP[:, :D] += error_nK.T @ wide_nD
+            gradient_KP[:, D:] += error_nK.sum(dim=0)[:, None]
+        gradient_KP[:, :D] += weight_KD / self._c
+        loss = (total + weight_KD.square().sum() / (2 * self._c)) / N
+        return loss.item(), (gradient_KP / N).cpu().numpy().ravel()
 
 
 def centred_rows(features_ND: Tensor) -> Tensor:

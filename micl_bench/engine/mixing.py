@@ -47,6 +47,14 @@ class MixConfig:
         """Whether anything is mixed."""
         return self.probability > 0 and max(self.mixup, self.cutmix) > 0
 
+    def effective(self) -> "MixConfig":
+        """The same mixing, with what has no effect as by default: equal for equal mixing."""
+        if not self.mixes:
+            return MixConfig(probability=0)
+        if self.mixup and self.cutmix:
+            return self
+        return dataclasses.replace(self, switch_probability=MixConfig.switch_probability)
+
     def require_groups(self, *, batch_size: int, processes: int) -> None:
         """Raise an InputError unless groups fit into each process's share of a batch."""
         if not self.mixes:

@@ -2,15 +2,14 @@
 
 import contextlib
 import dataclasses
-import signal
 from typing import Any
 
 from micl_bench.distributed import any_process, rank
 from micl_bench.engine.probe_batches import FeatureBatches
 from micl_bench.engine.probe_heads import Probe
 from micl_bench.engine.resume import States
-from micl_bench.engine.stopping import StopSignals
-from micl_bench.errors import InputError, Stopped
+from micl_bench.engine.stopping import StopSignals, stopped
+from micl_bench.errors import InputError
 from micl_bench.files import alone
 from micl_bench.log import Progress, say
 from micl_bench.provenance import Measurement
@@ -68,7 +67,7 @@ def _train(probe: Probe, batches: FeatureBatches, resumption: Resumption) -> Non
                 probe.require_finite()
                 _save(probe, resumption, done)
             if stop:
-                raise _stopped(asked.signum, done, total)
+                raise stopped(asked.signum, step=done, total=total)
 
 
 def _restore(probe: Probe, resumption: Resumption) -> int:
@@ -104,11 +103,3 @@ def _save(probe: Probe, resumption: Resumption, step: int) -> None:
         "seconds": resumption.measurement.elapsed,
     }
     resumption.states.save(step, {**probe.state(), **about})
-
-
-def _stopped(signum: int, step: int, total: int) -> Stopped:
-    name = signal.Signals(signum).name if signum else "a signal to another process"
-    return Stopped(
-        f"stopped by {name} after saving step {step} of {total}; the same command goes on from there",
-        signum=signum,
-    )

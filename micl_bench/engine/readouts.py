@@ -7,8 +7,9 @@ from torch import Tensor
 
 from micl_bench.backbone import Vit
 
-# Part of the key of stored features: another number, other features.
-VERSION = 1
+# Part of the key of stored features. It stands for this code: raise it with any change of what images
+# become on their way to a readout (decoding, resizing, normalising, the network, this file).
+VERSION = 2
 
 _LAYERS = 4
 

@@ -59,6 +59,9 @@ class FinetuneRecipe:
     pool: str = "avg"
     """`avg`: the head reads the normalised mean of the patches, as in MAE; `token`: [CLS], which is
     what MiCL's loss trains."""
+    head_norm: str = "fresh"
+    """With `avg`, how the norm behind the mean starts: `fresh`, at weight 1 and bias 0, as in MAE's
+    code, or `pretrained`, as the backbone's final norm. [CLS] goes through that norm in any case."""
     drop_path: float = 0.1
     """Probability with which the last block's branches are left out; it grows from 0 with depth."""
     precision: str = "fp32"
@@ -81,6 +84,8 @@ class FinetuneRecipe:
                 f"pool {self.pool!r}, drop_path {self.drop_path}; needed: pool token or avg, "
                 "0 <= drop_path < 1"
             )
+        if self.head_norm not in ("fresh", "pretrained"):
+            raise InputError(f"head_norm is {self.head_norm!r}; allowed: fresh, pretrained")
         if self.precision not in ("fp32", "bf16"):
             raise InputError(f"precision is {self.precision!r}; allowed: fp32, bf16")
         least = min(self.micro_batch, self.check_every_epochs, self.num_workers, self.seed)
@@ -91,12 +96,20 @@ class FinetuneRecipe:
                 f"{self.save_every_steps}; needed: at least 0, seed below 2^63, save_every_steps >= 1"
             )
 
+    @property
+    def has_fresh_norm(self) -> bool:
+        """Whether the norm under the head starts at weight 1 and bias 0."""
+        return self.pool == "avg" and self.head_norm == "fresh"
+
     @staticmethod
     def computes(key: str) -> bool:
         """Whether the result depends on a value; the others may change when a run goes on."""
         return key not in _CARRIED_OUT
 
     def what_is_computed(self) -> dict[str, Any]:
-        """All values that the result depends on, as JSON gives them back."""
-        values = json.loads(json.dumps(to_dict(self)))
+        """All values that the result depends on, as JSON gives them back; those that have no effect
+        beside the others are as if they had not been set."""
+        norm = "fresh" if self.has_fresh_norm else "pretrained"
+        plain = dataclasses.replace(self, mix=self.mix.effective(), head_norm=norm)
+        values = json.loads(json.dumps(to_dict(plain)))
         return {key: value for key, value in values.items() if self.computes(key)}

@@ -19,8 +19,9 @@ from micl_bench.report.evidence import (
     read_evidence,
     same_order,
 )
-from micl_bench.report.metrics import direction, interval, metric_name
-from micl_bench.report.protocols import settings_apart
+from micl_bench.report.identity import weights_of
+from micl_bench.report.metrics import direction, format_p, interval, metric_name
+from micl_bench.report.not_compared import places_apart
 from micl_bench.statistics import (
     holm,
     mcnemar,
@@ -45,6 +46,8 @@ class Side:
     """One of each run."""
     interval: Bounds
     """Over the images for one run, over the runs (Student's t) for several."""
+    checkpoints: int = 1
+    """How many different ones the runs are of."""
 
     @property
     def mean(self) -> float:
@@ -113,11 +116,33 @@ def compare_all(contenders: list[Contender]) -> Comparison:
         shared = [place for place in ours.runs if place in theirs.runs]
         for place in shared:
             differences += _at(place, ours, theirs, read)
-        not_compared += _apart(ours, theirs)
+        not_compared += places_apart(ours, theirs)
     if not differences:
         reasons = "; ".join(not_compared) or "no task and data set is in both"
         raise InputError(f"nothing to compare: {reasons}")
     return Comparison(differences=_adjusted(differences), not_compared=not_compared)
+
+
+def paired_verdict(ours: Run, theirs: Run, metric: str) -> str:
+    """What the paired test on per-image predictions says of two records, or "" without these."""
+    place = Difference(
+        task=ours[1].task,
+        data=ours[1].data,
+        protocol=ours[1].protocol,
+        fingerprint=ours[1].fingerprint,
+        metric=metric,
+        ours=_side("A", [ours], metric),
+        theirs=_side("B", [theirs], metric),
+    )
+    try:
+        read = [(result, read_evidence(path, result)) for path, result in (ours, theirs)]
+    except InputError:
+        # Another evaluation into the same folder may have taken the file's place.
+        return "not tested: a file of predictions is not its record's"
+    if (p := _on_images(place, *read).p) is None:
+        return ""
+    word = "significant" if p <= SIGNIFICANT else "not significantly different"
+    return f"{word}, p = {format_p(p)}"
 
 
 def _adjusted(differences: list[Difference]) -> list[Difference]:
@@ -134,7 +159,6 @@ def _adjusted(differences: list[Difference]) -> list[Difference]:
 def _at(
     place: Place, ours: Contender, theirs: Contender, read: dict[Path, Predictions | None]
 ) -> list[Difference]:
-    task, data, fingerprint = place
     ours_runs, theirs_runs = ours.runs[place], theirs.runs[place]
     metrics = [m for m in ours_runs[0][1].metrics if m in theirs_runs[0][1].metrics]
     if max(len(ours_runs), len(theirs_runs)) == 1:
@@ -145,10 +169,10 @@ def _at(
     found: list[Difference] = []
     for metric in metrics:
         bare = Difference(
-            task=task,
-            data=data,
+            task=place.task,
+            data=place.data,
             protocol=ours_runs[0][1].protocol,
-            fingerprint=fingerprint,
+            fingerprint=place.fingerprint,
             metric=metric,
             ours=_side(ours.letter, ours_runs, metric),
             theirs=_side(theirs.letter, theirs_runs, metric),
@@ -181,7 +205,8 @@ def _is_same(earlier: Difference, bare: Difference, pair: list[_Evidence]) -> bo
 def _side(letter: str, runs: list[Run], metric: str) -> Side:
     values = [result.metrics.get(metric, math.nan) for _, result in runs]
     bounds = interval(runs[0][1], metric) if len(runs) == 1 else t_interval(values)
-    return Side(letter=letter, values=values, interval=bounds)
+    checkpoints = len({weights_of(result) for _, result in runs})
+    return Side(letter=letter, values=values, interval=bounds, checkpoints=checkpoints)
 
 
 def _over_runs(bare: Difference) -> Difference:
@@ -248,40 +273,3 @@ def _bootstrapped(
 
 def _first_less_second(first: NDArray[Any], *second: NDArray[Any]) -> float:
     return 100 * float(first.mean() - sum(sample.mean() for sample in second))
-
-
-def _apart(ours: Contender, theirs: Contender) -> list[str]:
-    """A line on each place of one that the other has under other images or settings, or not at all."""
-    lines = []
-    alone = [
-        [place for place in one.runs if place not in other.runs]
-        for one, other in ((ours, theirs), (theirs, ours))
-    ]
-    matched = set()
-    for mine, other in itertools.product(*alone):
-        if (mine[0], mine[1].name) == (other[0], other[1].name):
-            matched |= {(ours.letter, mine), (theirs.letter, other)}
-            lines.append(_why(mine, other, ours, theirs))
-    for one, other_one, places in ((ours, theirs, alone[0]), (theirs, ours, alone[1])):
-        lines += [
-            f"{place[0]} on {place[1].name} (fingerprint {place[2][:12]}): {one.letter} has it, "
-            f"{other_one.letter} does not"
-            for place in places
-            if (one.letter, place) not in matched
-        ]
-    return lines
-
-
-def _why(mine: Place, other: Place, ours: Contender, theirs: Contender) -> str:
-    where = f"{mine[0]} on {mine[1].name}, {ours.letter} and {theirs.letter}: "
-    reasons = []
-    if mine[1] != other[1]:
-        words = (
-            f"{d.images:,} images, split {d.split}, digest {d.digest[:12]}"
-            for d in (mine[1], other[1])
-        )
-        reasons.append("other images: " + " / ".join(words))
-    if mine[2] != other[2]:
-        records = [ours.runs[mine][0][1], theirs.runs[other][0][1]]
-        reasons.append("another protocol: " + settings_apart(records))
-    return where + "; ".join(reasons)

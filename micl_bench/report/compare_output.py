@@ -5,17 +5,19 @@ import itertools
 import math
 from typing import Any
 
+from micl_bench.log import printable
 from micl_bench.report.compare import SIGNIFICANT, Bounds, Comparison, Difference, Side
 from micl_bench.report.contenders import Contender
-from micl_bench.report.metrics import is_percentage, metric_header, task_rank, task_title
-from micl_bench.report.summary import aligned, printable
+from micl_bench.report.metrics import format_p, is_percentage, metric_header, task_rank, task_title
+from micl_bench.report.summary import aligned
 
 _HEADER = ["metric", "pair", "first", "second", "difference", "p", "Holm's p", "verdict"]
 _WORDS = (0, 1, len(_HEADER) - 1)
 _TESTS = {
     "McNemar": "McNemar: the exact test on images that one alone gets right; the interval of the "
     "difference is Tango's (1998).",
-    "Welch": "Welch: the t-test over runs with different seeds; beside each mean its t-interval.",
+    "Welch": "Welch: the t-test over runs; beside each mean its t-interval. Runs of one checkpoint "
+    "vary in the evaluation alone, not in the training of the weights.",
     "bootstrap": "Drops and means over corruptions: the paired bootstrap over images.",
 }
 
@@ -79,14 +81,15 @@ def _row(difference: Difference) -> list[str]:
         _side(metric, difference.ours),
         _side(metric, difference.theirs),
         estimate + _bounds(metric, difference.interval, signed=True),
-        _p_value(difference.p),
-        _p_value(difference.adjusted_p),
+        format_p(difference.p),
+        format_p(difference.adjusted_p),
         difference.verdict,
     ]
 
 
 def _side(metric: str, side: Side) -> str:
-    runs = f" ({len(side.values)} runs)" if len(side.values) > 1 else ""
+    checkpoints = f"{side.checkpoints} checkpoint{'s' if side.checkpoints > 1 else ''}"
+    runs = f" ({len(side.values)} runs of {checkpoints})" if len(side.values) > 1 else ""
     return _number(metric, side.mean) + _bounds(metric, side.interval) + runs
 
 
@@ -103,12 +106,6 @@ def _number(metric: str, value: float, *, signed: bool = False) -> str:
         return "–"
     sign = "+" if signed else ""
     return f"{value:{sign}.2f}" if is_percentage(metric) else f"{value:{sign}.4g}"
-
-
-def _p_value(p: float | None) -> str:
-    if p is None:
-        return ""
-    return f"{p:.1e}" if p < 0.0001 else f"{p:.4f}"
 
 
 def _explanations(differences: list[Difference]) -> list[str]:

@@ -4,14 +4,24 @@ import dataclasses
 import string
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from micl_bench.errors import InputError
+from micl_bench.files import digest_json
 from micl_bench.record import DataSet, Result, read_result, read_results
+from micl_bench.report.identity import identity_of, labels, weights_of
 from micl_bench.report.selection import select
 
 Run = tuple[Path, Result]
-Place = tuple[str, DataSet, str]
-"""Task, images and fingerprint: numbers of one place can be compared."""
+
+
+class Place(NamedTuple):
+    """Numbers of one place can be compared."""
+
+    task: str
+    data: DataSet
+    fingerprint: str
+    train: DataSet | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,7 +31,7 @@ class Contender:
     letter: str
     source: Path
     runs: dict[Place, list[Run]]
-    """One method's records by place; several where it was run with several seeds."""
+    """One method's records by place; several where it was run several times."""
 
     def describe(self) -> str:
         """Method and architecture, and where the records are."""
@@ -35,7 +45,7 @@ def read_contenders(sources: Sequence[Path]) -> list[Contender]:
 
     Raises:
         InputError: too few or too many arguments, no record, or a folder with several methods in
-            one place.
+            one place, or with several networks of one method.
     """
     letters = string.ascii_uppercase
     if not 2 <= len(sources) <= len(letters):
@@ -48,18 +58,37 @@ def read_contenders(sources: Sequence[Path]) -> list[Contender]:
 
 def _runs(source: Path) -> dict[Place, list[Run]]:
     found = [(source, read_result(source))] if source.is_file() else read_results(source)
-    places: dict[Place, dict[tuple[str, int], Run]] = {}
+    places: dict[Place, dict[str, Run]] = {}
     selection = select(found)
     for result in selection.current:
-        place = (result.task, result.data, result.fingerprint)
+        place = Place(result.task, result.data, result.fingerprint, result.train)
         # Of the same weights under the same seed only the newest counts: it is one run.
-        run = (result.checkpoint.digest, result.seed)
+        run = f"{weights_of(result)} {result.seed}"
         places.setdefault(place, {})[run] = (selection.path_of(result), result)
-    for (task, data, _), runs in places.items():
-        methods = dict.fromkeys(f"{r.method}, {r.arch}" for _, r in runs.values())
+    for place, runs in places.items():
+        methods = _methods([result for _, result in runs.values()])
         if len(methods) > 1:
             raise InputError(
-                f"{source} holds {task} on {data.name} of several methods: {'; '.join(methods)}; "
-                "give record files, or a folder a method"
+                f"{source} holds {place.task} on {place.data.name} of several methods: "
+                f"{'; '.join(methods)}; give record files, or a folder a method"
             )
-    return {place: list(runs.values()) for place, runs in places.items()}
+    return {place: _distinct(list(runs.values())) for place, runs in places.items()}
+
+
+def _methods(results: list[Result]) -> list[str]:
+    """All that is no further run of the first: another method, or another network of its file."""
+    # Seeds and weights may differ among the runs of one method.
+    found = dict.fromkeys(identity_of(result)._replace(seed=0, digest="") for result in results)
+    names = labels(found)
+    return list(dict.fromkeys(f"{names[one]}, {one.arch}" for one in found))
+
+
+def _distinct(runs: list[Run]) -> list[Run]:
+    """Runs without those in which another seed changed nothing; of equal ones the newest."""
+    found = {
+        digest_json(
+            [str(weights_of(result)), result.metrics, result.digests.get("predictions", "")]
+        ): (path, result)
+        for path, result in runs
+    }
+    return list(found.values())

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from micl_bench.errors import InputError
+from micl_bench.files import digest_file
 from micl_bench.predictions import Predictions, read_predictions
 from micl_bench.record import Result
 from micl_bench.report.artifacts import artifact_path
@@ -20,12 +21,17 @@ def read_evidence(record: Path, result: Result) -> Predictions | None:
     """Predictions of a record, or None where it has none for each image.
 
     Raises:
-        InputError: the file is damaged, lies outside the record's folder, or does not give the
-            accuracies of the record.
+        InputError: the file is damaged, lies outside the record's folder, is not the one whose
+            digest the record has, contradicts itself, or does not give the record's accuracies.
     """
     path = artifact_path(record, result, "predictions")
     if path is None or not _is_per_image(path):
         return None
+    digest = result.digests.get("predictions")
+    if digest and digest_file(path) != digest:
+        raise InputError(
+            f"{path} is not the file that record {record.name} was written with: its SHA-256 differs"
+        )
     predictions = read_predictions(path)
     M = len(predictions.files)
     if len(set(predictions.files)) != M:
@@ -33,6 +39,7 @@ def read_evidence(record: Path, result: Result) -> Predictions | None:
     for metric, correct_M in predictions.correct.items():
         if correct_M.shape != (M,) or not np.isin(correct_M, (-1, 0, 1)).all():
             raise InputError(f"{path}: correct.{metric} is not 1, 0 or -1 for each of {M} files")
+        _check_right(path, predictions, metric)
         found = predictions.accuracy(metric)
         stated = result.metrics.get(metric, found)
         both_empty = math.isnan(stated) and math.isnan(found)
@@ -42,6 +49,31 @@ def read_evidence(record: Path, result: Result) -> Predictions | None:
                 "they are not the predictions of this record"
             )
     return predictions
+
+
+def _check_right(path: Path, predictions: Predictions, metric: str) -> None:
+    """Check that right is what was predicted as labelled, where one prediction tells.
+
+    Raises:
+        InputError: it is not.
+    """
+    if metric not in predictions.predicted or not metric.startswith(("top1", "clean_top1")):
+        return
+    said_M, right_M = predictions.predicted[metric], predictions.correct[metric]
+    labels_M = predictions.labels_M
+    if not said_M.shape == labels_M.shape == right_M.shape:
+        raise InputError(
+            f"{path}: labels, predicted.{metric} and correct.{metric} differ in length"
+        )
+    told_M = (labels_M >= 0) & (right_M >= 0)
+    if metric.startswith("clean_") and (labels_M < 0).any():
+        # Where a set's class is several outputs, all of them are right for a clean image of it.
+        told_M &= said_M == labels_M
+    if wrong := int(((said_M == labels_M) != (right_M == 1))[told_M].sum()):
+        raise InputError(
+            f"{path}: correct.{metric} is not whether predicted.{metric} is the label, for {wrong} "
+            f"of {len(labels_M)} files"
+        )
 
 
 def same_order(ours: Predictions, theirs: Predictions) -> NDArray[np.int64]:

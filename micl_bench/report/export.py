@@ -9,7 +9,8 @@ from micl_bench.report.metrics import interval, method_rank
 from micl_bench.report.selection import Selection
 
 _TASK_COLUMNS = [
-    *("data", "stands_for", "split", "images", "method", "arch", "seed", "protocol", "fingerprint"),
+    *("data", "stands_for", "split", "images", "train", "train_images", "train_digest", "method"),
+    *("arch", "branch", "weights", "seed", "protocol", "fingerprint"),
     *("metric", "value", "low_95", "high_95", "record"),
 ]
 
@@ -46,14 +47,17 @@ def task_frame(selection: Selection, task: str) -> pd.DataFrame:
 
 
 def _metric_row(result: Result, metric: str) -> list[object]:
-    data, bounds = result.data, interval(result, metric)
+    data, train, bounds = result.data, result.train, interval(result, metric)
     return [
         data.name,
         data.stands_for,
         data.split,
         data.images,
+        *((train.name, train.images, train.digest) if train else (None, None, None)),
         result.method,
         result.arch,
+        result.checkpoint.branch,
+        result.checkpoint.digest,
         result.seed,
         result.protocol,
         result.fingerprint,
@@ -79,6 +83,8 @@ def _provenance_row(result: Result, selection: Selection) -> dict[str, object]:
         "method": result.method,
         "checkpoint_source": result.checkpoint.source,
         "checkpoint_digest": result.checkpoint.digest,
+        "checkpoint_branch": result.checkpoint.branch,
+        "train_digest": result.train.digest if result.train else "",
         "recipe_digest": result.recipe_digest,
         "fingerprint": result.fingerprint,
         "seed": result.seed,

@@ -108,6 +108,13 @@ def format_value(metric: str, value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
+def format_p(p: float | None) -> str:
+    """A p-value, nothing where there is none."""
+    if p is None:
+        return ""
+    return f"{p:.1e}" if p < 0.0001 else f"{p:.4f}"
+
+
 def interval(result: Result, metric: str) -> tuple[float, float] | None:
     """The 95 % interval of a record's metric, where it has a finite one."""
     ends = result.intervals.get(metric, [])

@@ -8,12 +8,14 @@ import jinja2
 
 from micl_bench.errors import InputError
 from micl_bench.files import atomic_folder
+from micl_bench.log import printable
 from micl_bench.record import Result, read_results
+from micl_bench.report.compare import paired_verdict
 from micl_bench.report.export import provenance_frame, slugs, task_frame
 from micl_bench.report.figures import Gallery, draw_all
 from micl_bench.report.metrics import classes_of, task_title
 from micl_bench.report.selection import Selection, select
-from micl_bench.report.tables import build_table
+from micl_bench.report.tables import build_table, heads_tried
 from micl_bench.report.verdicts import compare, verdict
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -47,7 +49,7 @@ def _context(selection: Selection, gallery: Gallery, title: str) -> dict[str, An
     sections = [
         _section(selection, task, anchor) for task, anchor in slugs(selection.tasks).items()
     ]
-    comparisons = [c for section in sections for c in compare(section["table"])]
+    comparisons = [c for section in sections for c in section["comparisons"]]
     stand_ins = {result.data for result in selection.current if result.data.stands_for}
     pictures = [
         {
@@ -77,16 +79,25 @@ def _context(selection: Selection, gallery: Gallery, title: str) -> dict[str, An
 def _section(selection: Selection, task: str, anchor: str) -> dict[str, Any]:
     results = selection.of_task(task)
     table = build_table(results)
+
+    def test(ours: Result, rival: Result, metric: str) -> str:
+        pair = (selection.path_of(ours), ours), (selection.path_of(rival), rival)
+        return paired_verdict(*pair, metric)
+
+    comparisons = compare(table, test)
     archs = sorted({result.arch for result in results})
     metrics = {metric for result in results for metric in result.metrics}
     return {
         "anchor": anchor,
         "title": task_title(task),
         "table": table,
-        "verdict": verdict(table),
+        "comparisons": comparisons,
+        "verdict": verdict(table, comparisons),
         "archs": archs,
         "num_superseded": sum(r.task == task for r in selection.replaced_by.values()),
         "has_intervals": any(result.intervals for result in results),
+        "has_p": any(comparison.tested for comparison in comparisons),
+        "has_chosen_head": any(map(heads_tried, results)),
         "has_drop": "drop" in metrics,
         "has_both_readings": any(map(classes_of, metrics)),
     }
@@ -129,6 +140,7 @@ def _templates() -> jinja2.Environment:
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=jinja2.select_autoescape(enabled_extensions=("html.jinja",)),
         undefined=jinja2.StrictUndefined,
+        finalize=lambda value: printable(value) if isinstance(value, str) else value,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,

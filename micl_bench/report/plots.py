@@ -1,6 +1,7 @@
 """Curves of a pre-training run and bars of the scores."""
 
 import math
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
-from micl_bench.record import Result
+from micl_bench.record import DataSet, Result
 from micl_bench.report.metrics import (
     direction,
     headline_metrics,
@@ -19,14 +20,17 @@ from micl_bench.report.metrics import (
     task_rank,
 )
 from micl_bench.report.palette import FAINT, INK, PAGE_INCHES, method_colours
-from micl_bench.report.tables import build_table
+from micl_bench.report.tables import build_table, data_label, data_order
 
 Rows = list[dict[str, Any]]
-_Group = tuple[str, str, str, str]
+_Group = tuple[str, DataSet, str, str]
+"""Task, data set, metric and the mark of the protocol."""
 _SMOOTH_FROM = 60
 """Losses of more steps are drawn faintly, with their running mean above."""
 _MOST_NUMBERS = 36
 """Bars above whose number there is no room to write the scores on them."""
+_LETTERS, _FEWEST_LETTERS, _LONGEST_SLANTED = 130, 9, 60
+"""Letters that fit below the axis; those that a group must have for upright names; of slanted ones."""
 _TASK_WORDS = {
     "knn": "k-NN",
     "linear": "linear",
@@ -94,19 +98,18 @@ def score_bars(results: list[Result]) -> Figure:
     figure = Figure(figsize=(PAGE_INCHES, 3.9), layout="constrained")
     axes = figure.subplots()
     width = 0.84 / len(methods)
-    for turn, method in enumerate(methods):
+    for method in methods:
         places = [i for i, found in enumerate(scores.values()) if method in found]
         cells = [found[method] for found in scores.values() if method in found]
-        left = [place + (turn - (len(methods) - 1) / 2) * width for place in places]
+        left = [_left(list(scores.values()), place, method, width) for place in places]
         tops = _draw_bars(axes, left, cells, width=width, colour=colours[method], label=method)
         if len(scores) * len(methods) <= _MOST_NUMBERS:
             _write_values(axes, left, [r.metrics[metric] for r, metric in cells], tops)
-    labels = [_group_label(group) for group in scores]
-    axes.set_xticks(range(len(scores)), labels, fontsize=8 if len(scores) < 8 else 7)
+    _name_groups(axes, list(scores))
     axes.set_ylabel("score [%]")
     axes.grid(visible=False, axis="x")
     axes.tick_params(axis="x", length=0)
-    axes.margins(x=0.01)
+    axes.set_xlim(-0.6, len(scores) - 0.4)
     axes.set_ylim(0, min(112, max(axes.get_ylim()[1] * 1.08, 10)))
     figure.legend(loc="outside upper left", ncols=6)
     return figure
@@ -126,17 +129,45 @@ def _scores(results: list[Result]) -> dict[_Group, dict[str, tuple[Result, str]]
     scores: dict[_Group, dict[str, tuple[Result, str]]] = {}
     tasks = dict.fromkeys(result.task for result in results)
     tables = {task: build_table([r for r in results if r.task == task]) for task in tasks}
-    for result in sorted(results, key=lambda result: (task_rank(result.task), result.data.name)):
+    for result in sorted(results, key=lambda result: task_rank(result.task)):
         for metric in drawable_metrics(result):
-            group = (result.task, result.data.name, metric, tables[result.task].mark(result))
+            group = (result.task, result.data, metric, tables[result.task].mark(result))
             scores.setdefault(group, {}).setdefault(result.method, (result, metric))
-    return scores
+    metrics = list(dict.fromkeys(metric for _, _, metric, _ in scores))
+    return dict(sorted(scores.items(), key=lambda item: _group_order(item[0], metrics)))
 
 
-def _group_label(group: _Group) -> str:
+def _group_order(group: _Group, metrics: list[str]) -> tuple[Any, ...]:
     task, data, metric, mark = group
-    words = [data, _TASK_WORDS.get(task, task), metric_name(metric), f"[{mark}]" if mark else ""]
-    return "\n".join(word for word in words if word)
+    # Marks run from a to z, then in numbers.
+    return (task_rank(task), data_order(data), metrics.index(metric), mark.isdigit(), mark)
+
+
+def _left(
+    scores: list[dict[str, tuple[Result, str]]], place: int, method: str, width: float
+) -> float:
+    """The middle of a method's bar: the bars that a group has are centred on its place."""
+    present = sorted(scores[place], key=method_rank)
+    return place + (present.index(method) - (len(present) - 1) / 2) * width
+
+
+def _name_groups(axes: Axes, groups: list[_Group]) -> None:
+    """Below each group, within its width; along slanted lines where there is little of it."""
+    datas = list(dict.fromkeys(data for _, data, _, _ in groups))
+    letters = int(_LETTERS / len(groups))
+    texts = []
+    for task, data, metric, mark in groups:
+        words = [data_label(data, datas), _TASK_WORDS.get(task, task), metric_name(metric)]
+        words = [word for word in (*words, f"[{mark}]" if mark else "") if word]
+        if letters < _FEWEST_LETTERS:
+            texts.append(textwrap.shorten(", ".join(words), _LONGEST_SLANTED, placeholder="..."))
+        else:
+            wrapped = [line for word in words for line in textwrap.wrap(word, letters)]
+            texts.append("\n".join(wrapped))
+    axes.set_xticks(range(len(groups)), texts, fontsize=8 if len(groups) < 8 else 7)
+    if letters < _FEWEST_LETTERS:
+        for text in axes.get_xticklabels():
+            text.set(rotation=50, ha="right", rotation_mode="anchor")
 
 
 def _draw_bars(

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from micl_bench.files import digest_json
-from micl_bench.record import Result
+from micl_bench.record import DataSet, Result
 
 _ABSENT = "not set"
 _LONGEST_VALUE = 60
@@ -41,20 +41,41 @@ def settings_apart(results: list[Result]) -> str:
     )
 
 
+Protocol = tuple[str, str, DataSet | None]
+
+
+def protocol_of(result: Result) -> Protocol:
+    """Numbers can be held against each other where this is equal: words, settings, training images."""
+    return (result.protocol, result.fingerprint, result.train)
+
+
+def training_words(train: DataSet | None) -> str:
+    """The images that a classifier was fitted on, in words."""
+    if train is None:
+        return "training images not recorded"
+    return (
+        f"trained on {train.images:,} images of {train.name}, split {train.split}, "
+        f"digest {train.digest[:12]}"
+    )
+
+
 def captions(results: list[Result]) -> dict[str, str]:
     """What to call the protocol of each record, by the record's id: other words, other protocol.
 
     The records' own words; where records of one data set have different fingerprints, also the
-    settings that tell these apart.
+    settings that tell these apart, and where they have different training images, also those.
     """
+    several_trains = False
     names: dict[str, None] = {}
     for data in dict.fromkeys(result.data for result in results):
         same_images = [result for result in results if result.data == data]
         if len({result.fingerprint for result in same_images}) > 1:
             names |= dict.fromkeys(differing_settings(same_images))
+        several_trains |= len({result.train for result in same_images}) > 1
     found = {}
     for result in results:
         flat = flat_settings(result.settings)
         values = [f"{name}: {flat.get(name, _ABSENT)}" for name in names]
-        found[result.id] = "; ".join([result.protocol, *values])
+        trained = [training_words(result.train)] if several_trains else []
+        found[result.id] = "; ".join([result.protocol, *values, *trained])
     return found

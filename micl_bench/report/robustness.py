@@ -10,12 +10,15 @@ import math
 
 import numpy as np
 
-from micl_bench.record import DataSet, Result
+from micl_bench.record import CheckpointInfo, DataSet, Result
+from micl_bench.report.identity import identity_of, labels, weights_of
 from micl_bench.report.metrics import format_interval, interval, method_rank
 from micl_bench.report.protocols import captions
-from micl_bench.report.tables import data_label, data_order
+from micl_bench.report.tables import data_label, data_order, mark_of
 
 FEWEST_FOR_A_LINE = 3
+_SAME = 1e-9
+"""Clean accuracies whose logits differ by less are one: they hold no line up."""
 TABLE_HEADER = ["set", "method", "clean top-1 [%]", "shifted top-1 [%]", "above the line [points]"]
 
 Bounds = tuple[float, float]
@@ -26,6 +29,9 @@ class Point:
     """One checkpoint on one set; percentages."""
 
     method: str
+    """With what tells the checkpoint from the method's others."""
+    family: str
+    """The method alone."""
     clean: float
     shifted: float
     clean_interval: Bounds | None
@@ -45,10 +51,14 @@ class Panel:
     """All checkpoints on one shifted set, under one protocol."""
 
     title: str
+    """The data set, with the mark of the protocol where the picture has several."""
+    mark: str
+    """Empty where the picture has a single protocol."""
+    protocol: str
     data: DataSet
     points: list[Point]
     line: Line | None
-    """None where fewer than three checkpoints were measured, or all have one clean accuracy."""
+    """None where there are fewer than three different clean accuracies."""
 
     def logit(self, percentage: float) -> float:
         """Of an accuracy; 0 and 100 %, whose logits are infinite, count as half an image."""
@@ -71,16 +81,26 @@ def panels(results: list[Result]) -> list[Panel]:
     caption_of = captions(usable)
     places = dict.fromkeys((result.data, caption_of[result.id]) for result in usable)
     datas = list(dict.fromkeys(data for data, _ in places))
-    found = []
+    names, found = _names(usable), []
+    protocols = sorted({words for _, words in places})
     for data, words in sorted(places, key=lambda place: (data_order(place[0]), place[1])):
-        newest: dict[str, Result] = {}
+        newest: dict[CheckpointInfo, Result] = {}
         for result in usable:
             if (result.data, caption_of[result.id]) == (data, words):
-                newest.setdefault(result.checkpoint.digest, result)
-        several = sum(other == data for other, _ in places) > 1
-        label = data_label(data, datas)
-        title = f"{label}; {words}" if several else label
-        found.append(_panel(title, data, list(newest.values())))
+                newest.setdefault(weights_of(result), result)
+        mark = mark_of(protocols.index(words)) if len(protocols) > 1 else ""
+        ordered = sorted(newest.values(), key=lambda r: (method_rank(r.method), r.id))
+        points = [_point(result, names[weights_of(result)]) for result in ordered]
+        found.append(
+            Panel(
+                title=data_label(data, datas) + (f" [{mark}]" if mark else ""),
+                mark=mark,
+                protocol=words,
+                data=data,
+                points=points,
+                line=_fitted(points, data.images),
+            )
+        )
     return found
 
 
@@ -91,17 +111,21 @@ def caption(drawn: list[Panel]) -> str:
         "in logits; bars are 95 % intervals. Grey: y = x, nothing lost."
     ]
     bare = [panel.title for panel in drawn if not panel.line]
-    if len(bare) < len(drawn):
+    fitted = [f"{len(p.points)} on {p.title}" for p in drawn if p.line]
+    if fitted:
         words.append(
-            "Dashed: the line fitted in logits through the points of the panel themselves. The table "
-            "gives each point's distance from it, the effective robustness of Taori et al. (2020), "
-            "here relative to the other points."
+            "Dashed: the line fitted in logits through the points of the panel themselves, "
+            f"{', '.join(fitted)}; through so few, a point's distance from it says little. The table "
+            "gives these distances, the effective robustness of Taori et al. (2020), here relative "
+            "to the other points."
         )
     if bare:
         words.append(
             f"Only y = x is drawn for {', '.join(bare)}: a line takes {FEWEST_FOR_A_LINE} checkpoints "
             "of different clean accuracy."
         )
+    if any("weights " in point.method for panel in drawn for point in panel.points):
+        words.append("Weights: the first digits of a checkpoint's SHA-256.")
     return " ".join(words)
 
 
@@ -133,29 +157,39 @@ def _has_both(result: Result) -> bool:
     return all(map(math.isfinite, scores)) and result.data.images > 0
 
 
-def _panel(title: str, data: DataSet, results: list[Result]) -> Panel:
-    ordered = sorted(results, key=lambda result: (method_rank(result.method), result.id))
-    names = [result.method for result in ordered]
-    points = [
-        Point(
-            method=result.method
-            if names.count(result.method) == 1
-            else f"{result.method}, weights {result.checkpoint.digest[:7]}",
-            clean=result.metrics["clean_top1"],
-            shifted=result.metrics["top1"],
-            clean_interval=interval(result, "clean_top1"),
-            shifted_interval=interval(result, "top1"),
-        )
-        for result in ordered
-    ]
-    return Panel(title=title, data=data, points=points, line=_fitted(points, data.images))
+def _names(results: list[Result]) -> dict[CheckpointInfo, str]:
+    """The method of each network, with what tells it from others where a method has several."""
+    # Neither seed nor classifier: a panel is of one protocol, and shows a network once.
+    identities = {
+        weights_of(result): identity_of(result)._replace(seed=0, classifier="")
+        for result in results
+    }
+    found = labels(identities.values())
+    return {weights: found[identity] for weights, identity in identities.items()}
+
+
+def _point(result: Result, name: str) -> Point:
+    return Point(
+        method=name,
+        family=result.method,
+        clean=result.metrics["clean_top1"],
+        shifted=result.metrics["top1"],
+        clean_interval=interval(result, "clean_top1"),
+        shifted_interval=interval(result, "top1"),
+    )
+
+
+def protocol_lines(drawn: list[Panel]) -> list[str]:
+    """The protocol of all panels, or a line with its mark for each of several."""
+    found = dict(sorted((panel.mark, panel.protocol) for panel in drawn))
+    return [f"[{mark}] {words}" if mark else words for mark, words in found.items()]
 
 
 def _fitted(points: list[Point], images: int) -> Line | None:
     """Least squares in logits, each point counting alike, as Taori et al. do."""
     x = np.array([_logit(point.clean, images) for point in points])
     y = np.array([_logit(point.shifted, images) for point in points])
-    if len(points) < FEWEST_FOR_A_LINE or np.ptp(x) < 1e-9:
+    if 1 + (np.diff(np.sort(x)) > _SAME).sum() < FEWEST_FOR_A_LINE:
         return None
     slope, intercept = np.polyfit(x, y, 1)
     return Line(slope=float(slope), intercept=float(intercept))

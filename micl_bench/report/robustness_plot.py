@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from micl_bench.report.metrics import method_rank
 from micl_bench.report.palette import FAINT, INK, PAGE_INCHES, method_colours
-from micl_bench.report.robustness import Bounds, Panel, Point
+from micl_bench.report.robustness import Bounds, Panel, Point, protocol_lines
 
 _MARKERS = "os^DvPX*<>"
 _STEPS = (10.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.1)
@@ -17,6 +17,9 @@ _EXTREME_TICKS = (0.01, 0.1, 0.5, 1, 2, 5, 95, 98, 99, 99.5, 99.9, 99.99)
 _FEWEST_TICKS, _MOST_TICKS = 4, 10
 _LEAST_SPAN = 0.6
 """Logits that an axis shows at least: about 50 to 65 %."""
+_NEAR = 0.02
+"""Logits within which two points lie on each other."""
+_LETTERS_PER_INCH, _LETTERS_OF_A_HANDLE = 17, 9
 _COLUMNS = 3
 _PANEL_INCHES = 3.6
 
@@ -25,8 +28,14 @@ def robustness_scatter(panels: list[Panel]) -> Figure:
     """Points with their intervals, y = x, and the fitted line where there is one."""
     columns = min(_COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
+    width = max(PAGE_INCHES * columns / _COLUMNS, 4.4)
+    below = [
+        part
+        for line in protocol_lines(panels)
+        for part in textwrap.wrap(line, int(_LETTERS_PER_INCH * width), subsequent_indent="    ")
+    ]
     figure = Figure(
-        figsize=(max(PAGE_INCHES * columns / _COLUMNS, 4.4), _PANEL_INCHES * rows + 0.5),
+        figsize=(width, _PANEL_INCHES * rows + 0.5 + 0.16 * len(below)),
         layout="constrained",
     )
     styles = _styles(panels)
@@ -40,18 +49,21 @@ def robustness_scatter(panels: list[Panel]) -> Figure:
         for axes in figure.axes
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
+    room = int(_LETTERS_PER_INCH * width / (_LETTERS_OF_A_HANDLE + 1.4 * max(map(len, handles))))
     figure.legend(
-        list(handles.values()), list(handles), loc="outside upper left", ncols=max(2, 2 * columns)
+        list(handles.values()), list(handles), loc="outside upper left", ncols=max(1, room)
     )
+    figure.supxlabel("\n".join(below), fontsize=7.5, color=INK, x=0.01, ha="left")
     return figure
 
 
 def _styles(panels: list[Panel]) -> dict[str, tuple[str, str]]:
     """Colour and marker of each method: shapes tell them apart where colours do not."""
-    methods = sorted({p.method for panel in panels for p in panel.points}, key=method_rank)
-    colours = method_colours(set(methods))
+    family_of = {p.method: p.family for panel in panels for p in panel.points}
+    colours = method_colours(set(family_of.values()))
     return {
-        method: (colours[method], _MARKERS[i % len(_MARKERS)]) for i, method in enumerate(methods)
+        method: (colours[family_of[method]], _MARKERS[i % len(_MARKERS)])
+        for i, method in enumerate(sorted(family_of, key=method_rank))
     }
 
 
@@ -68,16 +80,29 @@ def _draw(axes: Axes, panel: Panel, styles: dict[str, tuple[str, str]]) -> None:
             linewidth=1,
             label="fitted line",
         )
-    for point in panel.points:
-        _draw_point(axes, panel, point, *styles[point.method])
+    for turn, point in enumerate(panel.points):
+        beneath = sum(_is_near(panel, point, later) for later in panel.points[turn + 1 :])
+        _draw_point(axes, panel, point, *styles[point.method], beneath=beneath)
     axes.set(xlim=x_range, ylim=y_range, xlabel="clean top-1 [%]", ylabel="shifted top-1 [%]")
-    axes.set_title("\n".join(textwrap.wrap(panel.title, 44)))
+    axes.set_title("\n".join(textwrap.wrap(panel.title, 36)))
     for axis, limits in ((axes.xaxis, x_range), (axes.yaxis, y_range)):
         shown = _ticks(*limits)
         axis.set_ticks([_of(tick) for tick in shown], [f"{tick:g}" for tick in shown])
 
 
-def _draw_point(axes: Axes, panel: Panel, point: Point, colour: str, marker: str) -> None:
+def _is_near(panel: Panel, one: Point, other: Point) -> bool:
+    """Whether one marker would hide the other."""
+    apart = [
+        panel.logit(a) - panel.logit(b)
+        for a, b in ((one.clean, other.clean), (one.shifted, other.shifted))
+    ]
+    return max(map(abs, apart)) < _NEAR
+
+
+def _draw_point(
+    axes: Axes, panel: Panel, point: Point, colour: str, marker: str, *, beneath: int
+) -> None:
+    """A filled marker, or one larger and hollow round each that is drawn over it."""
     x, y = panel.logit(point.clean), panel.logit(point.shifted)
     axes.errorbar(
         [x],
@@ -89,9 +114,10 @@ def _draw_point(axes: Axes, panel: Panel, point: Point, colour: str, marker: str
         ecolor=colour,
         elinewidth=1.1,
         capsize=2.5,
-        markersize=6.5,
-        markeredgecolor="white",
-        markeredgewidth=0.7,
+        markersize=6.5 + 5.5 * beneath,
+        markerfacecolor="none" if beneath else colour,
+        markeredgecolor=colour if beneath else "white",
+        markeredgewidth=1.6 if beneath else 0.7,
         label=point.method,
     )
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from micl_bench.record import Result
+from micl_bench.report.identity import weights_of
 from micl_bench.report.metrics import task_rank
 
 
@@ -17,6 +18,8 @@ class Selection:
     current: list[Result]
     replaced_by: dict[str, Result]
     """By the id of a superseded record."""
+    paths: dict[str, Path]
+    """The file of each record, by its id."""
 
     @property
     def tasks(self) -> list[str]:
@@ -29,22 +32,23 @@ class Selection:
 
     def path_of(self, result: Result) -> Path:
         """The file of a record."""
-        return next(path for path, other in self.records if other.id == result.id)
+        return self.paths[result.id]
 
 
 def select(records: list[tuple[Path, Result]]) -> Selection:
     """Keep the newest record of each measurement; `records` come oldest first."""
-    unique = list({result.id: (path, result) for path, result in records}.values())
-    newest = {_measurement(result): result for _, result in unique}
-    chosen = {result.id for result in newest.values()}
+    unique = {result.id: (path, result) for path, result in records}
+    newest = {_measurement(result): identity for identity, (_, result) in unique.items()}
+    chosen = set(newest.values())
     return Selection(
-        records=unique,
-        current=[result for _, result in unique if result.id in chosen],
+        records=list(unique.values()),
+        current=[result for identity, (_, result) in unique.items() if identity in chosen],
         replaced_by={
-            result.id: newest[_measurement(result)]
-            for _, result in unique
-            if result.id not in chosen
+            identity: unique[newest[_measurement(result)]][1]
+            for identity, (_, result) in unique.items()
+            if identity not in chosen
         },
+        paths={identity: path for identity, (path, _) in unique.items()},
     )
 
 
@@ -55,7 +59,8 @@ def _measurement(result: Result) -> tuple[Any, ...]:
         result.data,
         result.method,
         result.arch,
-        result.checkpoint.digest,
+        weights_of(result),
+        result.train,
         result.protocol,
         result.fingerprint,
         result.recipe_digest,

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
+from micl_bench.log import printable
 from micl_bench.record import DataSet, Result
 from micl_bench.report.metrics import (
     direction,
@@ -19,9 +20,9 @@ from micl_bench.report.tables import data_label, data_order
 def summary_table(results: list[Result]) -> str:
     """One row for each task, data set and metric, one column for each method.
 
-    `*` marks the best, the 95 % interval follows where the record has one. Of several records for
-    one cell the newest counts. Where the protocols of a row differ, each number carries the mark of
-    a note below the table.
+    `*` marks the best of a protocol, the 95 % interval follows where the record has one. Of several
+    records for one cell the newest counts. Where the protocols of a row differ, each number carries
+    the mark of a note below the table.
     """
     methods = sorted({result.method for result in results}, key=method_rank)
     rows = [["task", "data", "metric", *methods]]
@@ -53,11 +54,6 @@ def aligned(rows: Sequence[Sequence[str]], *, left: Collection[int]) -> list[str
     return [lines[0], "─" * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]]
 
 
-def printable(text: str) -> str:
-    """Text without control characters, which could rewrite the terminal."""
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
 def _newest(results: list[Result]) -> dict[tuple[str, DataSet], dict[str, Result]]:
     """By task and data set, then by method."""
     newest: dict[tuple[str, DataSet], dict[str, Result]] = {}
@@ -85,19 +81,28 @@ def _numbers(
         for method, result in cells.items()
         if metric in result.metrics
     }
-    finite = [value for value in values.values() if value == value]
-    ranked = direction(metric) != 0 and len(values) > 1 and finite
-    best = (max(finite) if direction(metric) > 0 else min(finite)) if ranked else None
+    best = _best(values, metric, marks)
     texts = []
     for method in methods:
         if method not in values:
             texts.append("")
             continue
-        text = format_value(metric, values[method]) + ("*" if values[method] == best else " ")
+        text = format_value(metric, values[method]) + ("*" if method in best else " ")
         if bounds := interval(cells[method], metric):
             text += f" {format_interval(metric, bounds)}"
         texts.append(text + (f" [{marks[method]}]" if marks else ""))
     return texts
+
+
+def _best(values: dict[str, float], metric: str, marks: dict[str, str]) -> set[str]:
+    """The methods with the best value of their protocol, where at least two compete."""
+    best: set[str] = set()
+    for mark in {marks.get(method, "") for method in values}:
+        rivals = {m: v for m, v in values.items() if marks.get(m, "") == mark and v == v}
+        if direction(metric) and len(rivals) > 1:
+            target = (max if direction(metric) > 0 else min)(rivals.values())
+            best |= {method for method, value in rivals.items() if value == target}
+    return best
 
 
 def _stand_ins(results: list[Result]) -> list[str]:

@@ -7,8 +7,10 @@ fingerprint, each protocol has its own row, and a footnote that names the settin
 import dataclasses
 import math
 from collections import Counter
+from typing import Any
 
 from micl_bench.record import DataSet, Result
+from micl_bench.report.identity import Identity, identity_of, labels
 from micl_bench.report.metrics import (
     classes_of,
     direction,
@@ -18,7 +20,10 @@ from micl_bench.report.metrics import (
     method_rank,
     metric_header,
 )
-from micl_bench.report.protocols import captions
+from micl_bench.report.protocols import Protocol, captions, protocol_of
+
+_Column = tuple[DataSet, Protocol, str]
+_CHOSEN_ON_THESE = "best of grid on the evaluated images"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,7 +39,7 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """One method (under one protocol, with one seed) over all columns."""
+    """One network (under one protocol, with one seed) over all columns."""
 
     label: str
     footnote: str
@@ -68,13 +73,16 @@ class Table:
     """Mark to protocol; empty where each data set has a single protocol."""
     protocols: list[str]
     """In the records' own words."""
+    marks: dict[str, str]
+    """Of the protocol of each record, by its id; empty where there is a single one."""
 
     def mark(self, result: Result) -> str:
         """The mark of a record's protocol, empty where there is a single one."""
-        return next(row.footnote for row in self.rows if result in row.results.values())
+        return self.marks.get(result.id, "")
 
 
-RowKey = tuple[str, str, int, str, int]
+RowKey = tuple[Identity, str, int]
+"""Identity, the mark of the protocol, and the turn among records that share both."""
 
 
 def build_table(results: list[Result]) -> Table:
@@ -87,14 +95,14 @@ def build_table(results: list[Result]) -> Table:
         len({caption_of[result.id] for result in results if result.data == data}) > 1
         for data in datas
     )
-    footnotes = {caption: _mark(i) for i, caption in enumerate(sorted(set(caption_of.values())))}
+    footnotes = {caption: mark_of(i) for i, caption in enumerate(sorted(set(caption_of.values())))}
     marks = {identity: footnotes[caption] for identity, caption in caption_of.items() if mixed}
     lines = _lines(results, marks)
-    best = _best_values(results)
+    best, names = _best_values(results), labels(key[0] for key in lines)
     rows = [
         Row(
-            label=_label(key, list(lines)),
-            footnote=marks.get(next(iter(line.values())).id, ""),
+            label=names[key[0]] + (f", older recipe {key[2]}" if key[2] else ""),
+            footnote=key[1],
             results=line,
             cells=[
                 _cell(line.get(group.data), metric, best)
@@ -109,37 +117,29 @@ def build_table(results: list[Result]) -> Table:
         rows=rows,
         footnotes={mark: caption for caption, mark in footnotes.items() if mixed},
         protocols=protocols,
+        marks=marks,
     )
 
 
 def _lines(results: list[Result], marks: dict[str, str]) -> dict[RowKey, dict[DataSet, Result]]:
-    """Records by row: those of one method, architecture, seed and protocol, by its mark.
+    """Records by row: those of one identity and protocol, by its mark.
 
-    Recipes may name their data set, so they cannot tell rows apart; where a method has several
+    Recipes may name their data set, so they cannot tell rows apart; where one network has several
     recipes on one data set, the newest of each data set share the first row, and so on.
     """
-    seen: Counter[tuple[DataSet, str, str, int, str]] = Counter()
+    seen: Counter[tuple[Any, ...]] = Counter()
     lines: dict[RowKey, dict[DataSet, Result]] = {}
     for result in results:
-        key = (result.method, result.arch, result.seed, marks.get(result.id, ""))
+        key = (identity_of(result), marks.get(result.id, ""))
         place = (result.data, *key)
         lines.setdefault((*key, seen[place]), {})[result.data] = result
         seen[place] += 1
-    return dict(sorted(lines.items(), key=lambda item: (method_rank(item[0][0]), item[0])))
+    return dict(sorted(lines.items(), key=_row_order))
 
 
-def _label(key: RowKey, keys: list[RowKey]) -> str:
-    """The method, and what tells its rows apart where it has several."""
-    method, arch, seed, _, turn = key
-    rows = [other for other in keys if other[0] == method]
-    words = [method]
-    if len({other[1] for other in keys}) > 1:
-        words.append(arch)
-    if len({other[2] for other in rows}) > 1:
-        words.append(f"seed {seed}")
-    if turn:
-        words.append(f"older recipe {turn}")
-    return ", ".join(words)
+def _row_order(item: tuple[RowKey, Any]) -> tuple[Any, ...]:
+    identity, mark, turn = item[0]
+    return (method_rank(identity.method), *identity[:3], mark, turn, identity)
 
 
 def _group(data: DataSet, datas: list[DataSet], results: list[Result]) -> Group:
@@ -158,16 +158,14 @@ def data_label(data: DataSet, datas: list[DataSet]) -> str:
     return f"{data.name} ({data.split}, {data.images} images, {data.digest[:7]})"
 
 
-def _cell(
-    result: Result | None, metric: str, best: dict[tuple[DataSet, str], float]
-) -> Cell | None:
+def _cell(result: Result | None, metric: str, best: dict[_Column, float]) -> Cell | None:
     if result is None or metric not in result.metrics:
         return None
     value = result.metrics[metric]
     return Cell(
         text=format_value(metric, value),
         details=_details(result, metric),
-        best=value == best.get((result.data, metric)),
+        best=value == best.get((result.data, protocol_of(result), metric)),
         record=result.id,
     )
 
@@ -186,6 +184,8 @@ def _in_small_print_of(metric: str) -> str:
 def _details(result: Result, metric: str) -> list[str]:
     bounds = interval(result, metric)
     lines = [format_interval(metric, bounds)] if bounds else []
+    if direction(metric) and (heads := heads_tried(result)):
+        lines.append(f"best of {heads} heads")
     for name in (name for name in result.metrics if _in_small_print_of(name) == metric):
         text = ("from " if metric == "drop" else "") + format_value(name, result.metrics[name])
         if classes := classes_of(name):
@@ -196,16 +196,25 @@ def _details(result: Result, metric: str) -> list[str]:
     return lines
 
 
-def _best_values(results: list[Result]) -> dict[tuple[DataSet, str], float]:
-    """The best of each column in which at least two rows compete."""
-    values: dict[tuple[DataSet, str], list[float]] = {}
+def heads_tried(result: Result) -> int:
+    """How many heads the best was chosen from by the very images it is measured on, or 0."""
+    if not str(result.settings.get("selection", "")).startswith(_CHOSEN_ON_THESE):
+        return 0
+    grid = result.details.get("grid")
+    return len(grid) if isinstance(grid, list) else 0
+
+
+def _best_values(results: list[Result]) -> dict[_Column, float]:
+    """The best of each column and protocol in which at least two rows compete."""
+    values: dict[_Column, list[float]] = {}
     for result in results:
         for metric, value in result.metrics.items():
             if direction(metric) and math.isfinite(value):
-                values.setdefault((result.data, metric), []).append(value)
+                column = (result.data, protocol_of(result), metric)
+                values.setdefault(column, []).append(value)
     return {
-        (data, metric): max(found) if direction(metric) > 0 else min(found)
-        for (data, metric), found in values.items()
+        column: max(found) if direction(column[2]) > 0 else min(found)
+        for column, found in values.items()
         if len(found) > 1
     }
 
@@ -215,6 +224,6 @@ def data_order(data: DataSet) -> tuple[str, str, int, str]:
     return (data.name, data.split, data.images, data.digest)
 
 
-def _mark(index: int) -> str:
+def mark_of(index: int) -> str:
     """The letters a, b, ..., z, then numbers."""
     return chr(ord("a") + index) if index < 26 else str(index + 1)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 from micl_bench.record import Result
 from micl_bench.report.metrics import (
@@ -12,7 +13,11 @@ from micl_bench.report.metrics import (
     interval,
     metric_name,
 )
+from micl_bench.report.protocols import Protocol, protocol_of
 from micl_bench.report.tables import Group, Table
+
+Tester = Callable[[Result, Result, str], str]
+"""What a paired test says of two records' metric, in words; nothing where there is none."""
 
 _SAME = 1e-9
 """Scores that differ by less are a tie: they differ by rounding."""
@@ -26,6 +31,8 @@ class Comparison:
     metric: str
     ours: Result
     rival: Result
+    tested: str = ""
+    """What a paired test on the same images says; nothing where there is none."""
 
     @property
     def lead(self) -> float:
@@ -39,36 +46,42 @@ class Comparison:
         return self.lead > _SAME
 
     @property
-    def within_error(self) -> bool:
-        """Whether both scores have an interval and these overlap."""
+    def caveat(self) -> str:
+        """How sure the difference is: the paired test, or else whether the two intervals overlap."""
+        if self.tested:
+            return self.tested
         ours, rival = interval(self.ours, self.metric), interval(self.rival, self.metric)
-        return bool(ours and rival and ours[0] <= rival[1] and rival[0] <= ours[1])
-
-    @property
-    def same_protocol(self) -> bool:
-        """Whether words and fingerprints are the same."""
-        return _protocol(self.ours) == _protocol(self.rival)
+        if not ours or not rival:
+            return ""
+        overlap = ours[0] <= rival[1] and rival[0] <= ours[1]
+        return f"intervals {'overlap' if overlap else 'do not overlap'}"
 
 
-def compare(table: Table) -> list[Comparison]:
-    """Every headline metric of every data set on which we and a rival were measured."""
+def compare(table: Table, test: Tester = lambda ours, rival, metric: "") -> list[Comparison]:
+    """Every headline metric of every data set on which we and a rival have one protocol."""
     found = []
     for group in table.groups:
         results = [row.results[group.data] for row in table.rows if group.data in row.results]
         for metric in headline_metrics(group.metrics):
             scored = [r for r in results if math.isfinite(r.metrics.get(metric, math.nan))]
             found += [
-                Comparison(where=where, metric=metric, ours=ours, rival=rival)
+                Comparison(
+                    where=where,
+                    metric=metric,
+                    ours=ours,
+                    rival=rival,
+                    tested=test(ours, rival, metric),
+                )
                 for ours, where in _ours(scored, table, group)
                 if (rival := _best_rival(scored, ours, metric))
             ]
     return found
 
 
-def verdict(table: Table) -> str:
-    """One or two plain sentences, computed from the table's numbers."""
-    comparisons = compare(table)
-    if not comparisons:
+def verdict(table: Table, comparisons: list[Comparison]) -> str:
+    """A few plain sentences on what `compare` found in the table."""
+    apart = _apart(table)
+    if not comparisons and not apart:
         return _nothing_to_compare(table)
     wins = [comparison for comparison in comparisons if comparison.wins]
     others = [comparison for comparison in comparisons if not comparison.wins]
@@ -77,20 +90,34 @@ def verdict(table: Table) -> str:
         sentences.append(f"{OURS} leads " + "; ".join(map(_win, wins)) + ".")
     if others:
         sentences.append(f"{OURS} does not lead here: " + "; ".join(map(_no_win, others)) + ".")
+    if apart:
+        sentences.append("No rival under the same protocol: " + "; ".join(apart) + ".")
     return " ".join(sentences)
 
 
-def _protocol(result: Result) -> tuple[str, str]:
-    return (result.protocol, result.fingerprint)
+def _apart(table: Table) -> list[str]:
+    """Where only other protocols have rivals of ours: their numbers are not held against ours."""
+    found = []
+    for group in table.groups:
+        results = [row.results[group.data] for row in table.rows if group.data in row.results]
+        for metric in headline_metrics(group.metrics)[:1]:
+            scored = [r for r in results if math.isfinite(r.metrics.get(metric, math.nan))]
+            rivals = dict.fromkeys(r.method for r in scored if r.method != OURS)
+            found += [
+                f"on {where} {' and '.join(rivals)} under another protocol, not compared"
+                for ours, where in _ours(scored, table, group)
+                if rivals and not _best_rival(scored, ours, metric)
+            ]
+    return found
 
 
 def _ours(scored: list[Result], table: Table, group: Group) -> list[tuple[Result, str]]:
     """Our newest record under each protocol, and how sentences call the place."""
-    newest: dict[tuple[str, str], Result] = {}
+    newest: dict[Protocol, Result] = {}
     for result in scored:
         if result.method == OURS:
-            kept = newest.setdefault(_protocol(result), result)
-            newest[_protocol(result)] = max(kept, result, key=lambda record: record.start)
+            kept = newest.setdefault(protocol_of(result), result)
+            newest[protocol_of(result)] = max(kept, result, key=lambda record: record.start)
     return [
         (result, group.label + (f" [{table.mark(result)}]" if len(newest) > 1 else ""))
         for result in newest.values()
@@ -98,11 +125,8 @@ def _ours(scored: list[Result], table: Table, group: Group) -> list[tuple[Result
 
 
 def _best_rival(scored: list[Result], ours: Result, metric: str) -> Result | None:
-    """The best of all rivals, each under our protocol or, where it has none, under another."""
-    rivals = []
-    for method in dict.fromkeys(r.method for r in scored if r.method != OURS):
-        rows = [r for r in scored if r.method == method]
-        rivals += [r for r in rows if _protocol(r) == _protocol(ours)] or rows
+    """The best rival under our protocol."""
+    rivals = [r for r in scored if r.method != OURS and protocol_of(r) == protocol_of(ours)]
     return max(rivals, key=lambda r: r.metrics[metric] * (direction(metric) or 1), default=None)
 
 
@@ -137,12 +161,7 @@ def _points(difference: float) -> str:
 
 
 def _caveats(comparison: Comparison) -> str:
-    caveats = []
-    if comparison.within_error:
-        caveats.append("within the sampling error")
-    if not comparison.same_protocol:
-        caveats.append("under another protocol")
-    return "".join(f", {caveat}" for caveat in caveats)
+    return f", {comparison.caveat}" if comparison.caveat else ""
 
 
 def _nothing_to_compare(table: Table) -> str:

@@ -156,12 +156,14 @@ def _inspect_counts(findings: Findings, expected: _Expected, found: set[str]) ->
         off = [f"{name} has {n} of {per_class}" for name, n in counts.items() if n != per_class]
     else:
         off = [f"{name} has none" for name, n in counts.items() if n == 0]
-    if (expected.images is None and off) or expected.images not in (None, total):
+    if off or expected.images not in (None, total):
         of = f" of {expected.images:,}" if expected.images else ""
         where = f", {_first(off)}" if off else ""
         line = f"{folder} holds {total:,}{of} images{where}; unpack the release anew"
-        too_many = expected.images is not None and total > expected.images
-        (findings.wrong if too_many else findings.missing).append(line)
+        # Nothing is missing from the whole, or a class has too many: images lie in the wrong folder.
+        misplaced = expected.images is not None and total >= expected.images
+        misplaced |= per_class is not None and max(counts.values(), default=0) > per_class
+        (findings.wrong if misplaced else findings.missing).append(line)
 
 
 def _inspect_numbers(findings: Findings, folder: Path, title: str) -> None:

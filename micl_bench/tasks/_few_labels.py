@@ -6,6 +6,8 @@ from typing import Any
 
 from micl_bench.data.file_lists import count_by_class, digest_names, drawn_images, listed_images
 from micl_bench.data.folder import Folder, open_folder
+from micl_bench.data.source import tell_absent_classes
+from micl_bench.data.store import is_store
 from micl_bench.errors import InputError
 from micl_bench.log import say
 
@@ -20,6 +22,23 @@ class Labelled:
     details: dict[str, Any]
     words: str
     """For the protocol's line; empty where all labels are used."""
+
+
+def open_folders(data: Path) -> tuple[Folder, Folder]:
+    """`<data>/train` and `<data>/val`, classes in the order of the first.
+
+    Raises:
+        InputError: a packed store, a missing folder, an empty class, a class that `train` lacks.
+    """
+    for part in ("train", "val"):
+        if is_store(data / part):
+            raise InputError(
+                f"{data / part} is a packed store; this task reads folders of images only"
+            )
+    train = open_folder(data / "train")
+    held_out = open_folder(data / "val", classes=train.classes)
+    tell_absent_classes(held_out)
+    return train, held_out
 
 
 def require_one_way(labels: str, fraction: float) -> None:
@@ -38,10 +57,9 @@ def open_labelled(data: Path, *, labels: str, fraction: float, seed: int) -> Lab
         fraction: of each class, drawn by the seed; 1 for all.
 
     Raises:
-        InputError: a missing folder, an empty class, a list that does not fit.
+        InputError: as `open_folders`, or a list that does not fit.
     """
-    every = open_folder(data / "train")
-    test = open_folder(data / "val", classes=every.classes)
+    every, test = open_folders(data)
     if labels:
         train = listed_images(every, Path(labels))
         setting: Any = {"list": digest_names(train), "images": len(train)}
@@ -62,6 +80,6 @@ def open_labelled(data: Path, *, labels: str, fraction: float, seed: int) -> Lab
         train=train,
         test=test,
         settings={"labels": setting},
-        details={"train": dataclasses.asdict(train.describe()), "labels": few},
+        details={"labels": few},
         words=words,
     )

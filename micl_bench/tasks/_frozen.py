@@ -1,9 +1,8 @@
 """What the evaluations of a frozen backbone share: its features, computed once for all of them."""
 
-import dataclasses
 from typing import Any
 
-from micl_bench.data.source import Source, open_source
+from micl_bench.data.source import Source, open_source, tell_absent_classes
 from micl_bench.engine.feature_cache import Features, cached_features, default_folder
 from micl_bench.tasks._request import Request, Session
 
@@ -15,7 +14,9 @@ def open_splits(request: Request) -> tuple[Source, Source]:
         InputError: one is missing or damaged, or `val` has classes that `train` lacks.
     """
     train = open_source(request.data / "train")
-    return train, open_source(request.data / "val", classes=train.classes)
+    test = open_source(request.data / "val", classes=train.classes)
+    tell_absent_classes(test)
+    return train, test
 
 
 def stored_features(session: Session, source: Source) -> Features:
@@ -38,9 +39,6 @@ def stored_features(session: Session, source: Source) -> Features:
     )
 
 
-def feature_details(train: Source, features: dict[str, Features]) -> dict[str, Any]:
-    """What records say of the training images, and which stored features a number was read from."""
-    return {
-        "train": dataclasses.asdict(train.describe()),
-        "features": {name: found.key for name, found in features.items()},
-    }
+def feature_details(**features: Features) -> dict[str, Any]:
+    """Which stored features a number was read from, and whether its `seconds` hold their computing."""
+    return {"features": {name: found.origin for name, found in features.items()}}

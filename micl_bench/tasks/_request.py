@@ -82,6 +82,7 @@ class Session:
         settings: dict[str, Any],
         train: DataSet | None = None,
         predictions: Predictions | None = None,
+        evidence: Predictions | None = None,
         metrics: dict[str, float] | None = None,
         intervals: dict[str, list[float]] | None = None,
         details: dict[str, Any] | None = None,
@@ -95,6 +96,7 @@ class Session:
             settings: what moves the number, beside how images are read, which is added here.
             predictions: written to the output folder; each of their metrics becomes an accuracy with
                 its Wilson interval.
+            evidence: the same where `metrics` are made of them in another way.
             metrics: others; `intervals` are theirs.
             seconds: of a record that shares its call with others; else all since the start.
         """
@@ -102,6 +104,7 @@ class Session:
         took = self.measurement.elapsed if seconds is None else seconds
         artifacts, pixels = dict(artifacts or {}), self.recipe.pixels
         digests: dict[str, str] = {}
+        kept = predictions or evidence
         if predictions:
             accuracies = {name: predictions.accuracy(name) for name in predictions.correct}
             metrics = accuracies | metrics
@@ -109,10 +112,11 @@ class Session:
                 name: list(wilson(value, predictions.counted(name)))
                 for name, value in accuracies.items()
             }
+        if kept:
             artifacts["predictions"] = f"predictions-{task}-{data.name}.npz"
             if rank() == 0:
                 path = self.request.out / artifacts["predictions"]
-                write_predictions(path, predictions)
+                write_predictions(path, kept)
                 digests["predictions"] = digest_file(path)
         return self.measurement.result(
             task=task,

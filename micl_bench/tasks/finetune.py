@@ -4,16 +4,14 @@ import dataclasses
 from typing import Any
 
 from micl_bench.checkpoints import Checkpoint, save_checkpoint
-from micl_bench.data.folder import Folder, open_folder
 from micl_bench.distributed import rank
 from micl_bench.engine.supervised import Start, SupervisedTrainer
 from micl_bench.engine.supervised_recipe import FinetuneRecipe
 from micl_bench.errors import InputError
 from micl_bench.record import Result
-from micl_bench.tasks._classified import classified
+from micl_bench.tasks._classified import CLASSIFIER_FILE, classified
+from micl_bench.tasks._few_labels import open_folders
 from micl_bench.tasks._request import Request, Session
-
-CLASSIFIER_FILE = "classifier.pt"
 
 
 def run(request: Request) -> list[Result]:
@@ -25,8 +23,7 @@ def run(request: Request) -> list[Result]:
     """
     session = Session(request, FinetuneRecipe)
     recipe: FinetuneRecipe = session.recipe
-    train = open_folder(request.data / "train")
-    held_out = open_folder(request.data / "val", classes=train.classes)
+    train, held_out = open_folders(request.data)
     trainer = SupervisedTrainer(
         recipe,
         _start(session.checkpoint, recipe, num_classes=len(train.classes)),
@@ -43,7 +40,8 @@ def run(request: Request) -> list[Result]:
         settings=_settings(recipe, trainer.precision_seen),
         predictions=classified(held_out, logits_MC),
         data=held_out.describe(),
-        details=_details(trainer, train),
+        train=train.describe(),
+        details=_details(trainer),
         artifacts={"classifier": CLASSIFIER_FILE, "metrics": "metrics.jsonl"},
     )
     spent = trainer.spent
@@ -53,7 +51,13 @@ def run(request: Request) -> list[Result]:
         device_hours=round(spent.device_seconds / 3600, 6),
     )
     if rank() == 0:
-        provenance = {"parent": session.checkpoint.info.digest, "command": request.command}
+        provenance = {
+            "task": "finetune",
+            "protocol": result.protocol,
+            "classifier": f"fine-tuned {result.protocol}",
+            "parent": session.checkpoint.info.digest,
+            "command": request.command,
+        }
         save_checkpoint(
             request.out / CLASSIFIER_FILE,
             trainer.model,
@@ -75,6 +79,7 @@ def _start(checkpoint: Checkpoint, recipe: FinetuneRecipe, *, num_classes: int) 
             drop_path=recipe.drop_path,
             pool="avg" if recipe.pool == "avg" else "token",
             seed=recipe.seed,
+            fresh_norm=recipe.has_fresh_norm,
         ),
         normalise=checkpoint.normalise,
         mean=checkpoint.content.mean,
@@ -93,6 +98,10 @@ def _settings(recipe: FinetuneRecipe, precision_seen: str) -> dict[str, Any]:
     """Of training: all of the recipe that the result depends on but its seed; how a crop is taken."""
     computed = {key: value for key, value in recipe.what_is_computed().items() if key != "seed"}
     pixels, mix = computed.pop("pixels"), computed.pop("mix")
+    norm = {
+        "fresh": "a norm at weight 1, bias 0",
+        "pretrained": "the pre-trained final norm",
+    }[computed["head_norm"]]
     return computed | {
         "mix": {**mix, "pairs": "a group's image i with its i-th from the end"}
         if recipe.mix.mixes
@@ -100,15 +109,16 @@ def _settings(recipe: FinetuneRecipe, precision_seen: str) -> dict[str, Any]:
         "precision": precision_seen,
         "crop_scale": pixels["crop_scale"],
         "flip": pixels["flip"],
-        "crop": "RandomResizedCrop, bicubic, Pillow on 8 bits",
-        "head": "linear, weights from a normal of deviation 2e-5, on the pre-trained final norm",
+        "crop": "as in evaluation"
+        if recipe.pixels.crop_scale == (1.0, 1.0)
+        else "RandomResizedCrop, bicubic, Pillow on 8 bits",
+        "head": f"linear, weights from a normal of deviation 2e-5, on {norm}",
     }
 
 
-def _details(trainer: SupervisedTrainer, train: Folder) -> dict[str, Any]:
+def _details(trainer: SupervisedTrainer) -> dict[str, Any]:
     plan = trainer.plan
     return {
-        "training_data": dataclasses.asdict(train.describe()),
         "steps": plan.total_steps,
         "peak_learning_rate": plan.peak_rate,
         "processes": plan.processes,

@@ -96,7 +96,8 @@ def run(request: Request) -> list[Result]:
             settings=_settings(recipe) | stored[1].settings,
             predictions=predictions,
             data=test.describe(),
-            details=feature_details(train, {"train": stored[0], "val": stored[1]}),
+            train=train.describe(),
+            details=feature_details(train=stored[0], val=stored[1]),
         )
     ]
 

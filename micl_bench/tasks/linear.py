@@ -21,12 +21,11 @@ from micl_bench.errors import InputError
 from micl_bench.files import digest_json
 from micl_bench.log import say
 from micl_bench.record import Result
-from micl_bench.tasks._classified import classified, readout_words
+from micl_bench.tasks._classified import CLASSIFIER_FILE, classified, readout_words
 from micl_bench.tasks._few_labels import Labelled, open_labelled, require_one_way
-from micl_bench.tasks._frozen import stored_features
+from micl_bench.tasks._frozen import feature_details, stored_features
 from micl_bench.tasks._request import Request, Session
 
-CLASSIFIER_FILE = "classifier.pt"
 HELD_OUT = 0.1
 """Of each class's training images, where the best head is not chosen on the evaluated ones."""
 
@@ -99,7 +98,8 @@ class _Grid:
         labels_M = images.train.labels_N
         self.chosen_on, self.fitted = split_by_class(labels_M, share, seed=self.recipe.seed)
         self.plan = self.recipe.probe.plan(len(self.fitted))
-        self.test = stored_features(session, images.test)
+        self.stored = {"val": stored_features(session, images.test)}
+        self.test = self.stored["val"]
         self.probe = Probe(
             self.recipe.probe,
             self.plan,
@@ -129,7 +129,7 @@ class _Grid:
         return self._record(held_out, seen)
 
     def _train_on_features(self, resumption: Resumption) -> tuple[Readouts, str]:
-        stored = stored_features(self.session, self.images.train)
+        stored = self.stored["train"] = stored_features(self.session, self.images.train)
         features = self._read(stored)
         batches = StoredFeatures(
             features=features,
@@ -166,7 +166,8 @@ class _Grid:
         held_out: Readouts = {}
         if len(self.chosen_on):
             part = part_of(self.images.train, self.chosen_on)
-            held_out = self._read(stored_features(self.session, part))
+            stored = self.stored["held_out"] = stored_features(self.session, part)
+            held_out = self._read(stored)
         return held_out, _seen_in_training(pixels)
 
     def _read(self, stored: Features) -> Readouts:
@@ -180,7 +181,7 @@ class _Grid:
             (self._read(self.test), truth_M),
             (held_out, truth_K[torch.from_numpy(self.chosen_on)]) if len(self.chosen_on) else None,
         )
-        details = {**images.details, "features": {"val": self.test.key}}
+        details = {**images.details, **feature_details(**self.stored)}
         details |= {"grid": choice.rows, "chosen": choice.row}
         artifacts = {"classifier": CLASSIFIER_FILE}
         if choice.head.readout == FOLDABLE:
@@ -192,6 +193,7 @@ class _Grid:
             task="linear",
             protocol=self._protocol(),
             data=images.test.describe(),
+            train=images.train.describe(),
             settings={
                 **self.test.settings,
                 **probe_settings(self.recipe.probe, self.plan),
@@ -213,12 +215,24 @@ class _Grid:
             img_size=self.recipe.pixels.img_size,
             method=request.method or checkpoint.method,
             provenance={
+                "task": "linear",
+                "protocol": self._protocol(),
+                "classifier": self._kind(head),
                 "parent": checkpoint.info.digest,
                 "command": request.command,
                 "recipe": to_dict(self.recipe),
                 "classes": list(self.images.train.classes),
             },
         )
+
+    def _kind(self, head: Head) -> str:
+        """What a measurement of the classifier says of it; no seed."""
+        words = [f"linear probe on {readout_words(head.readout)}"]
+        if self.recipe.labels:
+            words.append(f"{len(self.images.train)} listed labels")
+        elif self.recipe.fraction < 1:
+            words.append(f"{self.recipe.fraction:.3g} of each class's labels")
+        return ", ".join(words)
 
     def _selection(self) -> str:
         if self.recipe.probe.heads == 1:

@@ -17,7 +17,7 @@ from micl_bench.log import Progress
 from micl_bench.record import Result
 from micl_bench.tasks._classified import classified, readout_words
 from micl_bench.tasks._few_labels import open_labelled, require_one_way
-from micl_bench.tasks._frozen import stored_features
+from micl_bench.tasks._frozen import feature_details, stored_features
 from micl_bench.tasks._request import Request, Session
 
 DINOV2_GRID = tuple(10 ** (-6 + 11 * step / 44) for step in range(45))
@@ -85,7 +85,6 @@ def run(request: Request) -> list[Result]:
     best, grid = regression.choose()
     fit = regression.fit(train_ND, train.labels_N, best)
     words = "C chosen on held-out labels" if grid else f"C = {best:g}"
-    keys = {"features": {"train": train.key, "val": test.key}}
     protocol = f"logistic regression on frozen {readout_words(recipe.readout)}, {words}"
     return [
         session.result(
@@ -96,7 +95,14 @@ def run(request: Request) -> list[Result]:
             data=images.test.describe(),
             settings={**test.settings, **_settings(recipe), **images.settings},
             predictions=classified(images.test, fit.logits(test_MD)),
-            details={**images.details, **keys, "grid": grid, "c": best, **_ended(fit)},
+            train=images.train.describe(),
+            details={
+                **images.details,
+                **feature_details(train=train, val=test),
+                "grid": grid,
+                "c": best,
+                **_ended(fit),
+            },
         )
     ]
 

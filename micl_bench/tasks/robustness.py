@@ -9,16 +9,17 @@ import numpy as np
 
 from micl_bench import plugins
 from micl_bench.data.pixels import Pixels
-from micl_bench.distributed import rank
 from micl_bench.engine.precision import at_precision, require_precision
 from micl_bench.errors import InputError
-from micl_bench.predictions import write_predictions
 from micl_bench.record import Result
 from micl_bench.robustness import CleanSet, RobustnessSet, class_folders, inspect_set
 from micl_bench.tasks._corrupted import measure_corrupted
 from micl_bench.tasks._request import Request, Session
 from micl_bench.tasks._scores import CleanRun, Measured, measure, measure_real
 from micl_bench.tasks._shifted import Classifier, Shift, match, open_classes, output_names
+
+_UNKNOWN = "unknown"
+"""How a classifier was made whose file does not tell."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -168,23 +169,22 @@ def _result(
 ) -> Result:
     one, recipe = shift.one, session.recipe
     settings = _settings(shift, measured, recipe.pixels)
-    artifacts: dict[str, str] = {}
-    if one.corruptions:
-        # A metric for each corruption and severity: evidence of the record's, none of its own.
-        artifacts["predictions"] = f"predictions-robustness-{measured.data.name}.npz"
-        if rank() == 0:
-            path = session.request.out / artifacts["predictions"]
-            write_predictions(path, measured.predictions)
+    settings["classifier"] = session.checkpoint.maker or _UNKNOWN
     return session.result(
         task="robustness",
         protocol=_protocol(shift, settings, recipe.pixels),
         data=measured.data,
-        settings={**settings, "classes": classes, "precision": precision},
+        settings={**settings, "precision": precision},
+        # Those of corruptions hold a metric for each severity, none of the record's own.
         predictions=None if one.corruptions else measured.predictions,
+        evidence=measured.predictions if one.corruptions else None,
         metrics=measured.metrics,
         intervals=measured.intervals,
-        details={**measured.details, "clean": dataclasses.asdict(measured.clean)},
-        artifacts=artifacts,
+        details={
+            **measured.details,
+            "classes": classes,
+            "clean": dataclasses.asdict(measured.clean),
+        },
         seconds=seconds,
     )
 
@@ -208,7 +208,7 @@ def _settings(shift: Shift, measured: Measured, pixels: Pixels) -> dict[str, Any
 
 
 def _protocol(shift: Shift, settings: dict[str, Any], pixels: Pixels) -> str:
-    words = ["classifier"]
+    words = [f"classifier: {settings['classifier']}"]
     if shift.one.reading == "own classes":
         words.append("largest logit among the set's own classes")
     else:
@@ -220,6 +220,8 @@ def _protocol(shift: Shift, settings: dict[str, Any], pixels: Pixels) -> str:
     else:
         words.append("drop against the clean images of the same classes")
     words += [
-        f"only {settings[key]} {key}" for key in ("images", "clean images") if key in settings
+        f"only {settings[key]} {key.replace('_', ' ')}"
+        for key in ("images", "clean_images")
+        if key in settings
     ]
     return "; ".join([*words, f"{pixels.img_size} px"])

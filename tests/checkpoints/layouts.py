@@ -98,6 +98,14 @@ def _mae_with_decoder(folder: Path) -> Path:
     return _saved(content, folder / "mae_checkpoint-199.pth")
 
 
+def _mae_flat(folder: Path) -> Path:
+    """As safetensors, which has no tables: tensors of the network alone."""
+    path = folder / "mae.safetensors"
+    content = torch.load(_mae_with_decoder(folder), weights_only=False)
+    save_file(content["model"], path)
+    return path
+
+
 def _mae_published(folder: Path) -> Path:
     return _saved({"model": mae_encoder()}, folder / "mae_pretrain.pth")
 
@@ -162,6 +170,7 @@ LAYOUTS: dict[str, Writer] = {
     "micl_bench": _own,
     "micl": _micl,
     "mae-decoder": _mae_with_decoder,
+    "mae-flat": _mae_flat,
     "mae-published": _mae_published,
     "mae-fine-tuned": _mae_fine_tuned,
     "mae-probed": _mae_probed,

@@ -61,8 +61,8 @@ def test_inspect_prints_all_that_an_evaluation_would_use(micl_bench: Run, tmp_pa
         "format": "mae",
         "method": "MAE",
         "branch": "the only one",
-        "architecture": "vit_w128_d2_patch8_32: width 128, depth 2, 2 heads, patch 8, MLP x 4, "
-        "[CLS], norm eps 1e-06",
+        "architecture": "vit_w128_d2_patch8_32: width 128, depth 2, 2 heads (width / 64: the file "
+        "does not tell; --arch says otherwise), patch 8, MLP x 4, [CLS], norm eps 1e-06",
         "parameters": f"{parameters / 1e6:.2f} M",
         "input": "32 x 32 px, 4 x 4 patches",
         "positions": "at other sizes: bicubic, not antialiased",
@@ -106,17 +106,16 @@ def test_converted_and_read_again_it_gives_the_same_bits(
         loaded.backbone().forward_features(images_NCHW),
         load_backbone(source).forward_features(images_NCHW),
     )
-    if layout != "openmmlab":
-        # All the rest comes back too: the head, the method, how positions are resampled.
-        assert loaded.content.positions == before.content.positions
-        assert (loaded.method, loaded.arch) == (before.method, before.arch)
-        larger = torch.randn(1, 3, 48, 48)
-        one, other = (x.backbone(img_size=48).forward_features(larger) for x in (loaded, before))
-        assert torch.equal(one, other)
-        if before.content.num_classes:
-            assert torch.equal(
-                load_classifier(target)(images_NCHW), load_classifier(source)(images_NCHW)
-            )
+    # All the rest comes back too: the method, how positions are resampled, but for OpenMMLab the head.
+    assert loaded.content.positions == before.content.positions
+    assert (loaded.method, loaded.arch) == (before.method, before.arch)
+    larger = torch.randn(1, 3, 48, 48)
+    one, other = (x.backbone(img_size=48).forward_features(larger) for x in (loaded, before))
+    assert torch.equal(one, other)
+    if before.content.num_classes and layout != "openmmlab":
+        assert torch.equal(
+            load_classifier(target)(images_NCHW), load_classifier(source)(images_NCHW)
+        )
 
 
 def test_a_converted_file_needs_no_architecture_for_its_heads(tmp_path: Path) -> None:
@@ -141,6 +140,7 @@ def test_convert_as_a_command_never_overwrites(micl_bench: Run, tmp_path: Path) 
 
 def test_a_damaged_description_is_refused(tmp_path: Path) -> None:
     arch = dataclasses.asdict(SMALL)
+    good: dict[str, object]
     good = {"micl_bench": 1, "method": "x", "pool": "token", "num_classes": 0, "provenance": {}}
     assert _read_with_about(tmp_path, {**good, "arch": arch}).method == "x"
     for about in ("{", "[]", 3, '{"micl_bench": 1}', {**good, "arch": {**arch, "heads": 3}}):
@@ -156,6 +156,25 @@ def test_a_damaged_description_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=rf"damaged: .*{field}"):
             _read_with_about(tmp_path, {**good, "arch": {**arch, field: value}})
+    for field, value, words in (
+        ("mean", [0.5], "mean"),
+        ("mean", "abc", "mean"),
+        ("mean", [0.5, 0.5, float("nan")], "mean"),
+        ("std", [0.5, 0.5, 0], "std"),
+        ("std", [0.5, 0.5, "x"], "std"),
+        ("positions", {"offset": "x"}, "offset"),
+        ("positions", {"offset": float("inf")}, "offset"),
+        ("positions", {"kind": "zzz"}, "kind"),
+        ("positions", {"antialias": 1}, "antialias"),
+        ("positions", {"x": 1}, "x"),
+        ("num_classes", 3, "num_classes 3, but a head of 0"),
+    ):
+        with pytest.raises(InputError, match=rf"damaged: .*{words}"):
+            _read_with_about(tmp_path, {**good, "arch": arch, field: value})
+        own = {**good, "arch": arch, field: value, "model": random_state(small_vit())}
+        torch.save(own, tmp_path / "own.pt")
+        with pytest.raises(InputError, match=rf"damaged: .*{words}"):
+            load_checkpoint(tmp_path / "own.pt")
     with pytest.raises(InputError, match="no plain ViT is called 'hf-hub:who/knows'"):
         _read_with_about(tmp_path, {**good, "arch": {**arch, "timm_name": "hf-hub:who/knows"}})
 
@@ -205,3 +224,84 @@ def test_what_mmsegmentation_has_no_place_for_is_refused(tmp_path: Path) -> None
     with pytest.raises(InputError, match="mmsegmentation has no backbone for"):
         export(load_checkpoint(path), "openmmlab", tmp_path / "new.pth")
     assert SMALL.is_plain
+
+
+def test_openmmlab_gets_all_that_no_tensor_tells(micl_bench: Run, tmp_path: Path) -> None:
+    arch = dataclasses.replace(SMALL, num_heads=4, norm_eps=1e-12)
+    model = arch.build_any(num_classes=5)
+    model.load_state_dict(random_state(model))
+    provenance = {"classes": list("abcde"), "classifier": "linear probe"}
+    source, target = tmp_path / "own.pt", tmp_path / "mm.pth"
+    save_checkpoint(source, model, arch, method="X", provenance=provenance)
+    content = torch.load(source, weights_only=True) | {
+        "positions": {"kind": "bicubic", "antialias": False, "offset": 0.1},
+        "mean": [0.5] * 3,
+        "std": [0.25] * 3,
+    }
+    torch.save(content, source)
+    done = micl_bench("convert", source, "--to", "openmmlab", "--out", target)
+    assert done.returncode == 0, done.stderr
+    assert "head of 5 classes left out" in done.stdout
+    before, after = load_checkpoint(source), load_checkpoint(target)
+    assert after.info.format == "openmmlab"
+    assert (after.arch, after.method) == (arch, "X")
+    for field in ("positions", "mean", "std", "pool"):
+        assert getattr(after.content, field) == getattr(before.content, field)
+    assert (after.content.num_classes, after.classes, after.content.guesses) == (0, (), ())
+    larger_NCHW = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        one, other = (
+            x.backbone(img_size=64).forward_features(larger_NCHW) for x in (before, after)
+        )
+    assert torch.equal(one, other)
+    damaged = torch.load(target, weights_only=True)
+    damaged["meta"]["micl_bench_about"] = "{"
+    torch.save(damaged, target)
+    with pytest.raises(InputError, match="damaged"):
+        load_checkpoint(target)
+
+
+def test_what_the_file_does_not_tell_is_marked(micl_bench: Run, tmp_path: Path) -> None:
+    path = LAYOUTS["timm"](tmp_path)
+    done = micl_bench("inspect", path)
+    assert "2 heads (width / 64: the file does not tell; --arch says otherwise)" in done.stdout
+    assert "not told by the file; at other sizes timm's rule: bicubic, antialiased" in done.stdout
+    assert done.stderr.splitlines() == [
+        "timm.pth: 2 heads (width / 64: the file does not tell; --arch says otherwise)"
+    ]
+    told = micl_bench("inspect", LAYOUTS["micl_bench"](tmp_path))
+    assert "2 heads, patch" in told.stdout
+    assert "does not tell" not in told.stdout + told.stderr
+    assert "not told" not in told.stdout
+    asked = micl_bench("inspect", path, "--format", "timm")
+    assert "positions     at other sizes: bicubic, antialiased" in asked.stdout
+
+
+def test_inspect_refuses_a_folder_for_its_json_before_it_reads(
+    micl_bench: Run, tmp_path: Path
+) -> None:
+    done = micl_bench("inspect", tmp_path / "missing.pth", "--json", tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"--json {tmp_path} is a folder" in done.stderr
+
+
+def test_a_file_cannot_write_to_the_terminal(micl_bench: Run, tmp_path: Path) -> None:
+    escape, path = "\x1b[31m", tmp_path / "own.pt"
+    arch = dataclasses.replace(SMALL, name=f"a{escape}")
+    model = small_vit(num_classes=2)
+    model.load_state_dict(random_state(model))
+    provenance = {"classes": [f"c{escape}", "d\n"]}
+    save_checkpoint(path, model, arch, method=f"m{escape}", provenance=provenance)
+    loaded = load_checkpoint(path)
+    assert (loaded.method, loaded.arch.name, loaded.classes) == (
+        "m?[31m",
+        "a?[31m",
+        ("c?[31m", "d?"),
+    )
+    assert "\x1b" not in micl_bench("inspect", path, "--mapping").stdout
+    state = random_state(small_vit()) | {f"x{escape}": torch.zeros(1)}
+    torch.save(state, tmp_path / f"y{escape}.pth")
+    done = micl_bench("inspect", tmp_path / f"y{escape}.pth")
+    assert done.returncode == 2
+    assert "x?[31m" in done.stderr
+    assert "\x1b" not in done.stderr

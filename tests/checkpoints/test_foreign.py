@@ -1,12 +1,14 @@
 """Formats of other code bases: recognised by one, every tensor accounted for, branches, refusals."""
 
 import json
+import shutil
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from layouts_foreign import FOREIGN, GRID, beit_untold, plain_vit, prefixed
+from layouts_foreign import FOREIGN, GRID, beit_untold, hf_model, plain_vit, prefixed
 from torch import Tensor
 
 from micl_bench import plugins
@@ -25,6 +27,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.parametrize("name", sorted(FOREIGN))
 def test_each_file_is_claimed_by_its_format_alone(files: dict[str, Path], name: str) -> None:
     assert recognised_as(read_safely(files[name])) == [name.partition("-")[0]]
+
+
+def _content_of(name: str, folder: Path) -> dict[str, Any]:
+    return read_safely(FOREIGN[name](folder))
 
 
 def _tensors(content: Any, name: str = "") -> list[tuple[str, str]]:
@@ -139,7 +145,7 @@ def test_what_a_checkpoint_says_of_its_method(
         ("dino", 0.485),
         ("beit", 0.5),
         ("beit-fine_tuned", 0.5),
-        ("beit-data2vec", 0.5),
+        ("beit-data2vec", 0.485),
         ("beit-v2", 0.485),
         ("simmim-fine_tuned", 0.485),
         ("huggingface-vit", 0.5),
@@ -164,6 +170,33 @@ def test_a_fine_tuned_beit_that_does_not_tell_its_pixels_is_no_guess(tmp_path: P
         assert (converted.mean[0], converted.arch.name) == (mean, arch)
     with pytest.raises(InputError, match="width is 768, not the 1024"):
         beit.convert(content, arch="beit_large_patch16_224", branch=None)
+
+
+def test_a_data2vec_reads_imagenets_pixels_under_any_name(tmp_path: Path) -> None:
+    beit, content = plugins.find("checkpoints", "beit"), _content_of("beit-data2vec", tmp_path)
+    sized = beit.convert(content, arch=None, branch=None)
+    assert (sized.method, sized.mean[0]) == ("data2vec", 0.485)
+    # The run's own options tell more than its recipe.
+    told = {**content, "args": Namespace(imagenet_default_mean_and_std=False)}
+    assert beit.convert(told, arch=None, branch=None).mean[0] == 0.5
+
+
+def test_averaged_weights_beside_a_beit_are_its_other_branch(tmp_path: Path) -> None:
+    """What BEiT's `utils.save_model` writes with mixed precision and `--model_ema`."""
+    path = tmp_path / "checkpoint-99.pth"
+    content = _content_of("beit-fine_tuned", tmp_path)
+    averaged = {name: value + 1 for name, value in content["model"].items()}
+    torch.save({**content, "model_ema": averaged}, path)
+    assert read_safely(path).keys() == {
+        "model", "optimizer", "epoch", "scaler", "args", "model_ema"
+    }  # fmt: skip
+    assert recognised_as(read_safely(path)) == ["beit"]
+    for branch, plus in ((None, 0), ("base", 0), ("ema", 1)):
+        found = load_checkpoint(path, branch=branch).content
+        assert torch.equal(found.state["head.bias"], content["model"]["head.bias"] + plus)
+        assert found.branch == (branch or "base")
+    beside = [fate.name for fate in load_checkpoint(path).content.fates if fate.kind == "left out"]
+    assert {"model_ema", "optimizer"} <= set(beside)
 
 
 def test_dinov3_on_satellite_images_reads_other_pixels() -> None:
@@ -236,6 +269,49 @@ def test_a_preprocessors_mean_and_std_are_read(tmp_path: Path) -> None:
         load_checkpoint(path)
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"image_mean": [123.7, 116.3, 103.5], "image_std": [58.4, 57.1, 57.4]}, "three numbers"),
+        ({"image_mean": [0.5] * 3, "image_std": [0.5, 0.0, 0.5]}, "three numbers"),
+        ({"image_mean": [0.5] * 3, "image_std": [0.5, float("nan"), 0.5]}, "three numbers"),
+        ({"image_mean": [float("inf")] * 3, "image_std": [0.5] * 3}, "three numbers"),
+        ({"rescale_factor": 1 / 127.5}, "times 1/255"),
+        ({"rescale_factor": None}, "times 1/255"),
+        ({"do_rescale": False}, "times 1/255"),
+    ],
+)
+def test_pixels_that_cannot_be_prepared_so_are_refused(
+    tmp_path: Path, options: dict[str, Any], words: str
+) -> None:
+    path = FOREIGN["huggingface-vit"](tmp_path)
+    (path / "preprocessor_config.json").write_text(json.dumps(options))
+    with pytest.raises(InputError, match=words):
+        load_checkpoint(path)
+
+
+def test_pixels_are_those_that_transformers_prepares(tmp_path: Path) -> None:
+    from transformers import ViTImageProcessor
+
+    path = FOREIGN["huggingface-vit"](tmp_path)
+    image_CHW = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
+    for options in (
+        {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]},
+        {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6], "do_normalize": False},
+    ):
+        processor = ViTImageProcessor(do_resize=False, **options)
+        processor.save_pretrained(path)
+        expected = processor(image_CHW, return_tensors="pt")["pixel_values"]
+        found = load_checkpoint(path).normalise(image_CHW[None])
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
+
+
+def test_gated_mlps_of_another_size_are_refused_in_a_line(tmp_path: Path) -> None:
+    hf_model("Dinov2Model", use_swiglu_ffn=True).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="use_swiglu_ffn for width 128"):
+        load_checkpoint(tmp_path)
+
+
 def test_a_backbone_without_its_final_norm_is_refused(tmp_path: Path) -> None:
     state = prefixed("backbone.", plain_vit())
     for part in ("weight", "bias"):
@@ -255,3 +331,23 @@ def test_sizes_come_from_the_shapes(files: dict[str, Path]) -> None:
     # What shapes do not tell, the folder's configuration does.
     told = load_checkpoint(files["huggingface-vit"]).arch
     assert (told.num_heads, told.norm_eps) == (4, 1e-12)
+
+
+def test_a_small_moco_v3_keeps_its_heads_whatever_the_name(files: dict[str, Path]) -> None:
+    with pytest.raises(InputError, match=r"MoCo v3's ViT-S has 12 heads, .* has 6; leave --arch"):
+        load_checkpoint(files["moco_v3-small"], arch="vit_small_patch8_224")
+    assert load_checkpoint(files["moco_v3-small"]).arch.num_heads == 12
+
+
+def test_a_folder_is_known_by_what_is_read_of_it(files: dict[str, Path], tmp_path: Path) -> None:
+    snapshot = tmp_path / "models--facebook--vit-mae-base" / "snapshots" / ("0123456789" * 4)
+    shutil.copytree(files["huggingface-vit"], snapshot)
+    loaded = load_checkpoint(snapshot)
+    assert loaded.method == "facebook/vit-mae-base"
+    (snapshot / "README.md").write_text("words")
+    (snapshot / "training_args.json").write_text("{}")
+    assert load_checkpoint(snapshot).info.digest == loaded.info.digest
+    pixels = {"image_mean": [0.25] * 3, "image_std": [0.5] * 3}
+    (snapshot / "preprocessor_config.json").write_text(json.dumps(pixels))
+    assert load_checkpoint(snapshot).info.digest != loaded.info.digest
+    assert "heads" not in loaded.content.guesses

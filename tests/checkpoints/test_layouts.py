@@ -1,6 +1,7 @@
 """Our own, the MiCL authors', MAE's and timm's layouts: recognised, accounted for, equal features."""
 
 import dataclasses
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def test_a_surplus_and_a_missing_tensor_are_refused_by_name(
         load_checkpoint(path, layout=layout)
 
 
-@pytest.mark.parametrize("name", ["micl", "mae-decoder", "mae-published", "mae-probed"])
+@pytest.mark.parametrize("name", ["micl", "mae-decoder", "mae-flat", "mae-published", "mae-probed"])
 def test_an_encoder_gives_the_tokens_of_the_published_equations(
     files: dict[str, Path], name: str, images_NCHW: Tensor
 ) -> None:
@@ -170,14 +171,17 @@ def test_a_published_huge_vit_has_its_sixteen_heads() -> None:
 
 
 def test_a_file_that_fits_two_formats_asks_for_one(files: dict[str, Path], tmp_path: Path) -> None:
-    content = read_safely(files["micl_bench"]) | read_safely(files["micl"])
+    content = read_safely(files["micl_bench"]) | read_safely(files["micl"]) | {"num_classes": 0}
     path = tmp_path / "both.pth"
     torch.save({**content, "model": mae_encoder()}, path)
     with pytest.raises(
         InputError, match=r"several formats: micl, micl_bench; choose with --format"
     ):
         load_checkpoint(path)
-    assert load_checkpoint(path, layout="micl").info.format == "micl"
+    assert load_checkpoint(path, layout="micl_bench").info.format == "micl_bench"
+    for layout in ("micl", "timm"):
+        with pytest.raises(InputError, match=f"of the layout micl_bench, not of {layout}"):
+            load_checkpoint(path, layout=layout)
 
 
 def test_numbers_that_are_none_are_refused_by_name(tmp_path: Path) -> None:
@@ -212,6 +216,120 @@ def test_averaged_weights_are_taken_unless_the_branch_is_told(tmp_path: Path) ->
         assert loaded.content.fates[-1].reason == "another network of the file, 30 tensors"
     with pytest.raises(InputError, match="no branch 'teacher'; it has base, ema"):
         load_checkpoint(path, branch="teacher")
+
+
+@pytest.mark.parametrize("key", ["state_dict_ema", "model_ema", "ema_state_dict"])
+def test_averaged_weights_are_taken_under_their_wrappers_names(tmp_path: Path, key: str) -> None:
+    """As timm's own reading: prefixes first, then the choice."""
+    path = tmp_path / "timm.pth.tar"
+    base, ema = random_state(small_vit(), 1), random_state(small_vit(), 2)
+    prefixed = {f"module.{name}": value for name, value in ema.items()}
+    for averaged in (prefixed, {**prefixed, "n_averaged": torch.tensor(3)}, {"module": ema}):
+        torch.save({"state_dict": base, key: averaged, "arch": "own"}, path)
+        for branch, expected in ((None, ema), ("ema", ema), ("base", base)):
+            content = load_checkpoint(path, branch=branch).content
+            assert torch.equal(content.state["norm.bias"], expected["norm.bias"])
+            assert content.branch == (branch or "ema")
+    if key == "ema_state_dict":
+        return
+    torch.save({"state_dict": base, key: prefixed}, path)
+    theirs = timm.models.load_state_dict(str(path))
+    ours = load_checkpoint(path).content.state
+    assert theirs.keys() == ours.keys()
+    assert all(torch.equal(theirs[name], value) for name, value in ours.items())
+
+
+def test_averaged_weights_of_unknown_names_are_no_reason_to_take_others(tmp_path: Path) -> None:
+    path = tmp_path / "timm.pth.tar"
+    base = random_state(small_vit())
+    averaged = {f"shadow.{name}": value for name, value in base.items()}
+    torch.save({"state_dict": base, "state_dict_ema": averaged}, path)
+    with pytest.raises(InputError, match=r"under 'state_dict_ema' .* --branch base"):
+        load_checkpoint(path)
+    assert load_checkpoint(path, branch="base").content.branch == ""
+    torch.save({"state_dict": base, "state_dict_ema": None, "model_ema": {}}, path)
+    assert load_checkpoint(path).content.branch == ""
+
+
+def test_mmengine_keeps_its_averages_where_everybody_reads(tmp_path: Path) -> None:
+    """By its own hook, which swaps the two tables as it saves."""
+    pytest.importorskip("mmengine")
+    from mmengine.hooks import EMAHook
+    from mmengine.model import ExponentialMovingAverage
+
+    path, model = tmp_path / "epoch_1.pth", small_vit()
+    base, ema = random_state(model, 1), random_state(model, 2)
+    model.load_state_dict(base)
+    hook = EMAHook()
+    hook.ema_model = ExponentialMovingAverage(model)
+    hook.ema_model.module.load_state_dict(ema)
+    content = {"meta": {}, "message_hub": {}, "state_dict": dict(base)}
+    hook.before_save_checkpoint(None, content)
+    torch.save(content, path)
+    for branch, expected in ((None, ema), ("ema", ema), ("base", base)):
+        found = load_checkpoint(path, branch=branch, layout="timm").content
+        assert torch.equal(found.state["norm.bias"], expected["norm.bias"])
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "model."])
+def test_what_wrappers_put_before_names_is_taken_off(tmp_path: Path, prefix: str) -> None:
+    path, state = tmp_path / "wrapped.ckpt", random_state(small_vit(num_classes=5))
+    wrapped = {prefix + name: value for name, value in state.items()}
+    torch.save({"state_dict": wrapped, "epoch": 3}, path)
+    assert recognised_as(read_safely(path)) == ["timm"]
+    content = load_checkpoint(path).content
+    assert content.state.keys() == state.keys()
+    assert [(fate.name, fate.kind) for fate in content.fates] == [(n, "renamed") for n in wrapped]
+    torch.save({"state_dict": {**wrapped, "norm.bias": state["norm.bias"]}}, path)
+    with pytest.raises(InputError, match=r"two tensors of the file are both norm\.bias"):
+        load_checkpoint(path)
+
+
+def test_generators_of_random_numbers_lie_beside_the_network(tmp_path: Path) -> None:
+    path = tmp_path / "run.pth"
+    names = ("rng_state", "rng_states", "torch_rng_state", "cuda_rng_state", "cuda_rng_state_all",
+             "cuda_rng_states", "numpy_rng_state", "random_state")  # fmt: skip
+    states = {name: torch.get_rng_state() for name in names}
+    torch.save({"model": random_state(small_vit()), **states}, path)
+    fates = {fate.name: fate for fate in load_checkpoint(path).content.fates}
+    assert {fates[name].reason for name in names} == {"state of training, 1 tensors"}
+
+
+def test_a_fine_tuned_file_with_averaged_weights_keeps_its_own(tmp_path: Path) -> None:
+    path, model = tmp_path / "checkpoint.pth", small_vit(num_classes=5, pool="avg")
+    base, ema = random_state(model, 1), random_state(model, 2)
+    args = Namespace(nb_classes=5, global_pool=True)
+    torch.save({"model": base, "model_ema": ema, "optimizer": {}, "args": args}, path)
+    assert recognised_as(read_safely(path)) == ["mae"]
+    for branch, expected in ((None, base), ("base", base), ("ema", ema)):
+        content = load_checkpoint(path, branch=branch).content
+        assert torch.equal(content.state["head.bias"], expected["head.bias"])
+        assert content.branch == (branch or "base")
+
+
+@pytest.mark.parametrize("layout", ["mae", "micl"])
+def test_an_encoder_in_a_flat_file_is_read_by_the_layout_that_is_given(
+    tmp_path: Path, layout: str
+) -> None:
+    path = tmp_path / "encoder.safetensors"
+    save_file(mae_encoder(), path)
+    content = load_checkpoint(path, layout=layout).content
+    assert str(content.positions) == "bicubic, not antialiased"
+    assert content.state.keys() == mae_encoder().keys()
+
+
+@pytest.mark.parametrize("name", ["timm", "mae-published"])
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.int8, torch.bool])
+def test_weights_of_other_kinds_of_number_are_refused_by_name(
+    files: dict[str, Path], tmp_path: Path, name: str, dtype: torch.dtype
+) -> None:
+    content, layout = read_safely(files[name]), name.partition("-")[0]
+    network = _network(content)
+    network["blocks.1.mlp.fc1.weight"] = network["blocks.1.mlp.fc1.weight"].to(dtype)
+    torch.save(content, tmp_path / "odd.pth")
+    stored = str(dtype).removeprefix("torch.")
+    with pytest.raises(InputError, match=rf"blocks\.1\.mlp\.fc1\.weight holds {stored}; "):
+        load_checkpoint(tmp_path / "odd.pth", layout=layout)
 
 
 def test_a_branch_of_one_network_is_refused(files: dict[str, Path]) -> None:

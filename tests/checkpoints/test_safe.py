@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 import tarfile
 import types
@@ -98,6 +99,58 @@ def test_other_objects_are_refused_by_name(tmp_path: Path, value: object, named:
         read_safely(path)
 
 
+class _Call:
+    """Unpickled, it would call."""
+
+    def __init__(self, function: Any, *arguments: str) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+@pytest.mark.parametrize("as_zip", [True, False])
+@pytest.mark.parametrize(
+    ("function", "named"), [(os.system, "posix.system"), (eval, "eval"), (sys.exit, "sys.exit")]
+)
+def test_what_a_file_would_call_is_named_and_not_called(
+    tmp_path: Path, as_zip: bool, function: Any, named: str
+) -> None:
+    path, owned = tmp_path / "evil.pth", tmp_path / "owned"
+    code = f"open({str(owned)!r}, 'w')" if function is eval else f"touch {owned}"
+    content = {"model": _Call(function, code)}
+    torch.save(content, path, _use_new_zipfile_serialization=as_zip)
+    with pytest.raises(InputError, match=f"evil.pth holds {named}, which .* could run code"):
+        read_safely(path)
+    assert not owned.exists()
+
+
+@pytest.mark.parametrize("layout", ["sparse_coo", "sparse_csr"])
+def test_sparse_tensors_are_refused_in_a_line(tmp_path: Path, layout: str) -> None:
+    tensor = torch.eye(3).to_sparse() if layout == "sparse_coo" else torch.eye(3).to_sparse_csr()
+    torch.save({"model": {"a": tensor}}, tmp_path / "sparse.pth")
+    with pytest.raises(InputError, match=f"holds a tensor of layout {layout} on cpu"):
+        read_safely(tmp_path / "sparse.pth")
+
+
+def test_tensors_without_numbers_are_refused(tmp_path: Path) -> None:
+    torch.save({"model": {"a": torch.zeros(3, device="meta")}}, tmp_path / "empty.pth")
+    with pytest.raises(InputError, match="layout strided on meta"):
+        read_safely(tmp_path / "empty.pth")
+
+
+def test_a_files_first_bytes_tell_what_it_is(tmp_path: Path) -> None:
+    tensors = {"a": torch.arange(3.0)}
+    save_file(tensors, tmp_path / "one.pth")
+    torch.save(tensors, tmp_path / "two.safetensors")
+    torch.save(tensors, tmp_path / "old.safetensors", _use_new_zipfile_serialization=False)
+    for path in tmp_path.iterdir():
+        assert read_safely(path)["a"].tolist() == [0, 1, 2]
+    (tmp_path / "one.pth").write_bytes((tmp_path / "one.pth").read_bytes()[:-1])
+    with pytest.raises(InputError, match="no readable checkpoint"):
+        read_safely(tmp_path / "one.pth")
+
+
 def test_archives_of_code_are_refused_clearly(tmp_path: Path) -> None:
     script, tar = tmp_path / "script.pt", tmp_path / "legacy.pth"
     torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)), script)
@@ -142,6 +195,18 @@ def test_a_folder_gives_its_configuration_and_the_tensors_of_all_shards(tmp_path
     assert {name: len(value) for name, value in found["model"].items()} == {"a": 1, "b": 2}
 
 
+def test_shards_may_be_links_as_in_the_cache_of_downloads(tmp_path: Path) -> None:
+    blobs, folder = tmp_path / "blobs", tmp_path / "snapshots" / "0"
+    blobs.mkdir()
+    folder.mkdir(parents=True)
+    save_file({"a": torch.ones(1)}, blobs / "0123abcd")
+    (folder / "one.safetensors").symlink_to("../../blobs/0123abcd")
+    _folder(folder)
+    index = {"weight_map": {"a": "one.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert read_safely(folder)["model"]["a"].tolist() == [1]
+
+
 @pytest.mark.parametrize("name", ["../secret.safetensors", "/etc/passwd", "one.bin", ""])
 def test_an_index_that_leaves_its_folder_is_refused(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "model"
@@ -160,5 +225,5 @@ def test_folders_without_configuration_or_weights_are_refused(tmp_path: Path) ->
     with pytest.raises(InputError, match=r"none of model\.safetensors"):
         read_safely(_folder(tmp_path))
     (tmp_path / "pytorch_model.bin").write_bytes(b"cos\nsystem\n")
-    with pytest.raises(InputError, match="no readable checkpoint"):
+    with pytest.raises(InputError, match=r"holds os\.system, which"):
         read_safely(tmp_path)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import v2
 
 from micl_bench.data.pixels import Pixels, evaluation_pixels, training_crops, training_pixels
 
@@ -78,3 +79,28 @@ def test_ordinary_images_are_resized_in_full_then_cut() -> None:
     wanted = image.resize((1024, 32), Image.Resampling.BICUBIC).crop((496, 0, 528, 32))
     found = evaluation_pixels(image, Pixels(img_size=32, crop_pct=1.0))
     assert (found.permute(1, 2, 0).numpy() == np.asarray(wanted)).all()
+
+
+def _sizes() -> list[tuple[int, int]]:
+    rng = np.random.default_rng(5)
+    drawn = [(int(w), int(h)) for w, h in rng.integers(8, 700, (40, 2))]
+    # Photographs; sizes whose long side falls on a half or just below a whole; tiny; too small.
+    named = [(500, 375), (375, 500), (500, 333), (64, 67), (65, 64), (224, 224), (256, 257), (9, 2)]
+    return [size for size in drawn + named if max(size) <= 32 * min(size)]
+
+
+@pytest.mark.parametrize("crop_pct", [0.875, 0.9, 1.0])
+def test_evaluation_has_the_bits_of_torchvision(crop_pct: float) -> None:
+    for img_size in (224, 32, 97):
+        short = int(img_size / crop_pct)
+        theirs = v2.Compose(
+            [
+                v2.Resize(short, interpolation=v2.InterpolationMode.BICUBIC, antialias=True),
+                v2.CenterCrop(img_size),
+                v2.PILToTensor(),
+            ]
+        )
+        for size in _sizes()[:: 1 if img_size == 224 else 4]:
+            image = a_picture(*size)
+            found = evaluation_pixels(image, Pixels(img_size=img_size, crop_pct=crop_pct))
+            assert torch.equal(found, theirs(image)), (size, img_size)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from support import Run
 
+from micl_bench.data.embedded.parts import PARTS
 from micl_bench.doctor import Finding, _folders, _imagenet, check_data
 
 
@@ -177,6 +178,24 @@ def test_the_embedded_set_and_packed_stores_are_known(embedded: Path, tmp_path: 
     assert "data pack" in only(check_data(store), "problem").mend
     (store / "store.json").touch()
     assert f"micl-bench data verify {store}" in only(check_data(store), "ok").found
+
+
+def test_a_part_of_the_embedded_set_is_known(embedded: Path) -> None:
+    for name, stands_for in PARTS.items():
+        findings = check_data(embedded / name)
+        assert {finding.level for finding in findings} == {"ok"}
+        assert findings[0].found.endswith(f"of the embedded set, which stands in for {stands_for}")
+
+
+@pytest.mark.parametrize("name", ["imagenet-a", "objectnet-1.0", "objectnet-1.0/images"])
+def test_a_shifted_set_that_is_given_itself_is_checked_as_below_its_data_folder(
+    tmp_path: Path, name: str
+) -> None:
+    fill(tmp_path / "imagenet-a", imagenet_classes("a"), 1)
+    fill(tmp_path / "objectnet-1.0" / "images", ["air_freshener"], 1)
+    below = [one for one in check_data(tmp_path) if f"/{name.split('/')[0]}" in one.subject]
+    assert below
+    assert check_data(tmp_path / name) == below
 
 
 def test_what_is_no_data_folder_is_said(tmp_path: Path) -> None:

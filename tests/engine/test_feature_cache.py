@@ -6,6 +6,7 @@ import shutil
 import signal
 import threading
 import time
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from support import REPOSITORY, Command
 
 from micl_bench.backbone import Arch, Vit
 from micl_bench.checkpoints import load_checkpoint
+from micl_bench.data import stream
 from micl_bench.data.folder import open_folder
 from micl_bench.data.pixels import Pixels
 from micl_bench.engine.feature_cache import Features, cached_features
@@ -107,19 +109,26 @@ def _built(depth: int, parts: dict[str, Any]) -> Vit:
     return Arch(name="small", depth=depth, **SIZES, **parts).build_any()
 
 
-def test_the_second_call_reads_no_image(images: Path, tmp_path: Path) -> None:
+def test_the_second_call_reads_no_image(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = features(images, tmp_path / "cache")
     expected = {name: first.tensor(name).clone() for name in first.readouts}
-    for path in images.glob("*/*"):
-        # The same name, size and time: only who decodes it notices.
-        status = path.stat()
-        path.write_bytes(b"x" * status.st_size)
-        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    with pytest.raises(InputError, match="no readable image"):
+
+    def refuse(*_: object, **__: object) -> None:
+        raise InputError("an image was read")
+
+    monkeypatch.setattr(stream, "read_image", refuse)
+    with pytest.raises(InputError, match="an image was read"):
         features(images, tmp_path / "other")
     second = features(images, tmp_path / "cache", batch_size=7)
     assert second.key == first.key
     assert all(torch.equal(second.tensor(name), expected[name]) for name in expected)
+    # How long it took belongs to who computed it.
+    assert first.origin["seconds"] > 0
+    assert second.origin == first.origin | {"read": True}
+    assert (first.origin["key"], first.origin["read"]) == (first.key, False)
+    assert first.origin["computed_with"]["torch"] == metadata.version("torch")
 
 
 def test_an_image_written_anew_is_computed_anew(images: Path, tmp_path: Path) -> None:
@@ -130,6 +139,20 @@ def test_an_image_written_anew_is_computed_anew(images: Path, tmp_path: Path) ->
     second = features(images, tmp_path / "cache")
     assert second.key != first.key
     assert not torch.equal(second.tensor("avg_1")[0], first.tensor("avg_1")[0])
+
+
+def test_an_image_copied_with_the_old_ones_time_is_computed_anew(
+    images: Path, tmp_path: Path
+) -> None:
+    first = features(images, tmp_path / "cache")
+    other, *_, changed = sorted(images.glob("*/*"), key=lambda path: path.stat().st_size)
+    status = changed.stat()
+    # As `cp -p` and `rsync -t` leave it.
+    changed.write_bytes(other.read_bytes().ljust(status.st_size, b"\0"))
+    os.utime(changed, ns=(status.st_atime_ns, status.st_mtime_ns))
+    after = changed.stat()
+    assert (after.st_size, after.st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+    assert features(images, tmp_path / "cache").key != first.key
 
 
 def test_every_setting_that_moves_a_feature_has_its_own_key(images: Path, tmp_path: Path) -> None:
@@ -173,6 +196,20 @@ def test_a_damaged_file_is_named(images: Path, tmp_path: Path, name: str) -> Non
     (place / name).write_bytes(content[: len(content) // 2])
     with pytest.raises(InputError, match=f"{place.name} holds damaged features; remove the folder"):
         features(images, tmp_path).array("cls_1")
+
+
+@pytest.mark.parametrize("name", ["cls_1.npy", "labels.npy"])
+def test_numbers_that_fit_but_are_others_are_refused(
+    images: Path, tmp_path: Path, name: str
+) -> None:
+    place = features(images, tmp_path).folder
+    whole = np.load(place / name)
+    noise = np.random.default_rng(0).permutation(whole.ravel()).reshape(whole.shape)
+    np.save(place / name, noise)
+    with pytest.raises(InputError, match=f"{place.name} holds damaged features; remove the folder"):
+        features(images, tmp_path).array("cls_1")
+    if name == "cls_1.npy":
+        assert len(features(images, tmp_path).array("cls_2")) == 40
 
 
 def test_another_run_at_the_same_features_is_waited_for(images: Path, tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from micl_bench.config import load_recipe, override
 from micl_bench.data.folder import open_folder
 from micl_bench.data.pack import make_form, pack_tree
-from micl_bench.data.pixels import Pixels
-from micl_bench.data.stream import evaluation_batches, training_batches
+from micl_bench.data.pixels import IMAGENET_MEAN, Pixels
+from micl_bench.data.stream import evaluation_batches
+from micl_bench.engine.augment import AugmentConfig, augmented_batches
 from micl_bench.engine.pretrain import Pretrainer
 from micl_bench.engine.recipe import PretrainRecipe
 from micl_bench.errors import InputError
@@ -179,7 +180,9 @@ def test_every_image_is_evaluated_once_whatever_the_batch(few_digits: Path) -> N
 def test_an_epoch_holds_each_image_once(few_digits: Path) -> None:
     folder = open_folder(few_digits / "train")
     pixels = Pixels(img_size=32, crop_pct=1.0)
-    batches = training_batches(folder, pixels, batch_size=20, seed=1, steps=range(8))
+    plain = AugmentConfig(rand_augment="", erase_probability=0.0)
+    options = {"mean": IMAGENET_MEAN, "batch_size": 20, "seed": 1, "steps": range(8)}
+    batches = augmented_batches(folder, pixels, plain, **options)
     images = [image.numpy().tobytes() for batch in batches for image in batch.images]
     assert len(images) == 160
     assert set(images[:80]) == set(images[80:])

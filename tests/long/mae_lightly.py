@@ -26,8 +26,9 @@ from torch import Tensor, nn
 
 from micl_bench.backbone import named_arch
 from micl_bench.data.folder import open_folder
-from micl_bench.data.pixels import Pixels, normalise
-from micl_bench.data.stream import steps_per_epoch, training_batches
+from micl_bench.data.pixels import IMAGENET_MEAN, Pixels, normalise
+from micl_bench.data.stream import steps_per_epoch
+from micl_bench.engine.augment import AugmentConfig, augmented_batches
 
 EPOCHS, BATCH, WARMUP_EPOCHS, PEAK = 28, 64, 3, 2e-3 * 64 / 256
 MASK_RATIO, PATCH = 0.75, 4
@@ -74,8 +75,9 @@ def train(data: Path, out: Path) -> float:
     model, total, warmup = MAE(), EPOCHS * per_epoch, WARMUP_EPOCHS * per_epoch
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=0.05)
     losses = []
-    steps = training_batches(folder, pixels, batch_size=BATCH, seed=42, steps=range(total))
-    for step, batch in enumerate(steps):
+    plain = AugmentConfig(rand_augment="", erase_probability=0.0)
+    options = {"mean": IMAGENET_MEAN, "batch_size": BATCH, "seed": 42, "steps": range(total)}
+    for step, batch in enumerate(augmented_batches(folder, pixels, plain, **options)):
         half_cosine = 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
         rate = PEAK * ((step + 1) / warmup if step < warmup else half_cosine)
         optimizer.param_groups[0]["lr"] = rate

@@ -1,16 +1,19 @@
 import dataclasses
+import itertools
 import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from page_reader import Page
 from synthetic_results import SCORES, SHIFTED, result
 
 from micl_bench.errors import InputError
 from micl_bench.record import Result, read_results, write_result
 from micl_bench.report import build_report, summary_table
+from micl_bench.report.plots import score_bars
 
 
 def _report(folder: Path, *results: Result) -> Page:
@@ -107,6 +110,59 @@ def test_formulas_and_control_characters_in_names_do_no_harm(tmp_path: Path) -> 
     table = summary_table([dataclasses.replace(odd, method="a\x1b[2Jb\nc")])
     assert "a?[2Jb?c" in table
     assert "\x1b" not in table
+
+
+def test_control_characters_reach_neither_page(tmp_path: Path) -> None:
+    attack = "a\x1b[2Jb\x07\x9b"
+    odd = result(
+        method=attack,
+        arch=attack,
+        protocol=attack,
+        command=attack,
+        data={"name": attack, "split": attack, "stands_for": attack},
+        settings={attack: attack},
+        environment={attack: attack},
+    )
+    _report(tmp_path, odd, dataclasses.replace(odd, method="MiCL", task=attack))
+    for name in ("report.md", "report.html"):
+        text = (tmp_path / "report" / name).read_text(encoding="utf-8")
+        assert not set("\x1b\x07\x9b") & set(text), name
+        assert "b??" in text
+
+
+def test_a_head_chosen_on_the_evaluated_images_is_in_the_notes(tmp_path: Path) -> None:
+    chosen = {"selection": "best of grid on the evaluated images"}
+    _report(tmp_path, result(task="linear", settings=chosen, details={"grid": [{}, {}]}))
+    text = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
+    assert "best of 2 heads" in text
+    assert "Best of N heads: chosen on these images; the interval ignores the choice." in text
+
+
+def test_bars_stand_centred_and_groups_in_order(tmp_path: Path) -> None:
+    made = [result(protocol=words, method=m) for words in "cab" for m in ("MiCL", "x")]
+    made.append(result(protocol="d", method="alone"))
+    axes = score_bars(made).axes[0]
+    names = [label.get_text().splitlines()[-1] for label in axes.get_xticklabels()]
+    assert names == ["[a]", "[b]", "[c]", "[d]"]
+    middles = sorted(bar.get_x() + bar.get_width() / 2 for bar in axes.patches)
+    pairs = [middles[0:2], middles[2:4], middles[4:6]]
+    assert [sum(pair) / 2 for pair in pairs] == pytest.approx([0, 1, 2])
+    assert middles[6] == pytest.approx(3)
+
+
+@pytest.mark.parametrize("groups", [2, 9, 24])
+def test_names_below_bars_neither_collide_nor_leave_the_picture(groups: int) -> None:
+    made = [result(data={"name": f"a-rather-long-name-{i:02d}"}) for i in range(groups)]
+    figure = score_bars(made)
+    FigureCanvasAgg(figure).draw()
+    axes = figure.axes[0]
+    texts = axes.get_xticklabels()
+    if texts[0].get_rotation() == 0:
+        boxes = [text.get_window_extent() for text in texts]
+        assert all(one.x1 < other.x0 for one, other in itertools.pairwise(boxes))
+        assert boxes[-1].x1 <= figure.bbox.x1
+    else:
+        assert groups == 24
 
 
 def test_two_builds_are_equal(demo_results: Path, demo_report: Path, tmp_path: Path) -> None:
@@ -214,7 +270,7 @@ def test_the_summary_marks_numbers_of_different_fingerprints() -> None:
             result(settings={"k": 20}, task="linear", intervals={}),
         ]
     ).splitlines()
-    assert lines[2].split() == ["knn", "embedded", "top-1", "[%]", "80.0*", "[1]", "80.0*", "[2]"]
+    assert lines[2].split() == ["knn", "embedded", "top-1", "[%]", "80.0", "[1]", "80.0", "[2]"]
     assert lines[3].split() == ["linear", "embedded", "top-1", "[%]", "80.0"]
     words = "k-NN, k = 20, cosine, temperature 0.07, 64 px"
     assert lines[5:] == [f"[1] {words}; k: 10", f"[2] {words}; k: 20"]

@@ -14,11 +14,14 @@ from support import Run
 from synthetic_results import result
 
 from micl_bench.errors import InputError
+from micl_bench.files import digest_file
 from micl_bench.predictions import Predictions, write_predictions
-from micl_bench.record import Result, write_result
+from micl_bench.record import DataSet, Result, write_result
+from micl_bench.report import build_report
 from micl_bench.report.compare import Comparison, compare_all
 from micl_bench.report.compare_output import as_text
 from micl_bench.report.contenders import read_contenders
+from micl_bench.report.evidence import read_evidence
 from micl_bench.statistics import holm, paired_difference_interval, t_interval, wilson
 
 M = 400
@@ -162,6 +165,57 @@ def test_a_repeated_measurement_is_no_further_run(tmp_path: Path) -> None:
     assert found.ours.values == [72.0]
 
 
+def test_a_seed_that_moves_nothing_is_no_further_run(tmp_path: Path) -> None:
+    for seed in range(3):
+        write_result(result(seed=seed, metrics={"top1": 94.72}), tmp_path / "a")
+    for seed in range(2):
+        write_result(result(seed=seed, method="b", metrics={"top1": 90.0 + seed}), tmp_path / "b")
+    (found,) = compared(tmp_path / "a", tmp_path / "b").differences
+    assert found.ours.values == [94.72]
+    assert found.verdict == "not tested: A has a single run"
+    # Equal accuracies of other predictions are another run.
+    other = result(seed=3, metrics={"top1": 94.72}, digests={"predictions": "e" * 64})
+    write_result(other, tmp_path / "a")
+    (found,) = compared(tmp_path / "a", tmp_path / "b").differences
+    assert len(found.ours.values) == 2
+
+
+def test_the_output_says_of_how_many_checkpoints_the_runs_are(tmp_path: Path) -> None:
+    for seed in range(3):
+        weights = {"digest": str(seed) * 60}
+        write_result(
+            result(seed=seed, metrics={"top1": 80.0 + seed}, checkpoint=weights), tmp_path / "a"
+        )
+        write_result(result(seed=seed, method="b", metrics={"top1": 70.0 + seed}), tmp_path / "b")
+    contenders = read_contenders([tmp_path / "a", tmp_path / "b"])
+    text = as_text(compare_all(contenders), contenders)
+    assert "(3 runs of 3 checkpoints)" in text
+    assert "(3 runs of 1 checkpoint)" in text
+
+
+def test_other_training_images_are_never_compared(tmp_path: Path) -> None:
+    train = DataSet(name="train", split="train", images=1800, digest="t" * 64)
+    few = dataclasses.replace(train, images=180, digest="f" * 64)
+    write(tmp_path / "a", {"top1": right(0.8, 0)}, train=train)
+    write(tmp_path / "b", {"top1": right(0.6, 1)}, method="x", train=few)
+    with pytest.raises(InputError) as caught:
+        compared(tmp_path / "a", tmp_path / "b")
+    assert str(caught.value) == (
+        "nothing to compare: knn on embedded, A and B: other training images: trained on 1,800 images "
+        "of train, split train, digest tttttttttttt / trained on 180 images of train, split train, "
+        "digest ffffffffffff"
+    )
+
+
+def test_two_networks_of_one_file_are_no_runs_of_one_method(tmp_path: Path) -> None:
+    for day, branch in enumerate(("student", "teacher"), 1):
+        made = result(checkpoint={"branch": branch}, start=f"2025-05-0{day}T10:00:00+00:00")
+        write_result(made, tmp_path / "a")
+    write_result(result(method="b"), tmp_path / "b")
+    with pytest.raises(InputError, match=r"methods: MiCL, student, vit_\w+; MiCL, teacher, vit_"):
+        compared(tmp_path / "a", tmp_path / "b")
+
+
 def test_different_fingerprints_are_never_compared(tmp_path: Path) -> None:
     settings = {"k": 20, "pixels": {"size": 64}}
     write(tmp_path / "a", {"top1": right(0.8, 0)}, settings=settings)
@@ -297,6 +351,74 @@ def test_predictions_that_are_not_the_records_are_refused(
     write_predictions(tmp_path / "a" / "predictions-knn.npz", wrong)
     with pytest.raises(InputError, match=words):
         compared(tmp_path / "a", tmp_path / "b")
+
+
+def test_predictions_of_another_digest_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "b", {"top1": right(0.6, 1)}, method="x")
+    made = write(tmp_path / "a", {"top1": right(0.8, 0)})
+    path = tmp_path / "a" / "predictions-knn.npz"
+    (tmp_path / "a" / f"{made.id}.json").unlink()
+    write_result(
+        dataclasses.replace(made, digests={"predictions": digest_file(path)}), tmp_path / "a"
+    )
+    assert len(compared(tmp_path / "a", tmp_path / "b").differences) == 1
+    none = np.full(M, -1)
+    permuted = {"top1": right(0.8, 0)[::-1].copy()}
+    write_predictions(
+        path,
+        Predictions(files=FILES, classes=(), labels_M=none, predicted={}, correct=permuted),
+    )
+    with pytest.raises(InputError, match="its SHA-256 differs"):
+        compared(tmp_path / "a", tmp_path / "b")
+
+
+@pytest.mark.parametrize("metric", ["top1", "top1_k20", "clean_top1"])
+def test_what_is_right_must_be_what_was_predicted_as_labelled(tmp_path: Path, metric: str) -> None:
+    labels_M = np.random.default_rng(0).integers(0, 5, M)
+    correct_M = right(0.8, 0)
+    made = write(tmp_path / "a", {metric: correct_M})
+    path = tmp_path / "a" / "predictions-knn.npz"
+    said_M = np.where(correct_M == 1, labels_M, (labels_M + 1) % 5)
+
+    def read(correct: np.ndarray) -> None:
+        wrong = Predictions(
+            files=FILES,
+            classes=(),
+            labels_M=labels_M,
+            predicted={metric: said_M},
+            correct={metric: correct},
+        )
+        write_predictions(path, wrong)
+        read_evidence(tmp_path / "a" / f"{made.id}.json", made)
+
+    read(correct_M)
+    # As many right as before, on other images.
+    with pytest.raises(InputError, match=f"correct.{metric} is not whether predicted.{metric}"):
+        read(np.roll(correct_M, 1))
+
+
+def test_the_report_takes_the_paired_test_of_the_compared_pair(tmp_path: Path) -> None:
+    # Intervals overlap, yet on the same images one is better.
+    a = right(0.7, 0)
+    b = a.copy()
+    b[np.flatnonzero(a)[:12]] = 0
+    write(tmp_path / "results" / "a", {"top1": a})
+    write(tmp_path / "results" / "b", {"top1": b}, method="x")
+    write(tmp_path / "results" / "c", {"top1": right(0.2, 3)}, method="low")
+    # No rival of the best: it is never opened.
+    (tmp_path / "results" / "c" / "predictions-knn.npz").write_bytes(b"damaged")
+    build_report(tmp_path / "results", tmp_path / "report")
+    text = (tmp_path / "report" / "report.md").read_text("utf-8")
+    p = scipy.stats.binomtest(12, 12).pvalue
+    assert f"significant, p = {p:.4f}." in text
+    # What another evaluation wrote over it says nothing of this record.
+    write_predictions(
+        tmp_path / "results" / "b" / "predictions-knn.npz",
+        Predictions(files=FILES, classes=(), labels_M=a, predicted={}, correct={"top1": a}),
+    )
+    build_report(tmp_path / "results", tmp_path / "report")
+    text = (tmp_path / "report" / "report.md").read_text("utf-8")
+    assert "not tested: a file of predictions is not its record's" in text
 
 
 def test_predictions_outside_the_records_folder_or_damaged_are_refused(tmp_path: Path) -> None:

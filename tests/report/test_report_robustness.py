@@ -14,7 +14,7 @@ from synthetic_results import result
 
 from micl_bench.record import Result, write_result
 from micl_bench.report import build_report
-from micl_bench.report.robustness import Panel, caption, panels, table_rows
+from micl_bench.report.robustness import Panel, caption, panels, protocol_lines, table_rows
 from micl_bench.report.robustness_plot import robustness_scatter
 from micl_bench.statistics import wilson
 
@@ -69,6 +69,9 @@ def test_points_on_one_line_in_logits_have_no_effective_robustness() -> None:
         [*four()[:2], shifted("MiCL", 90.0, 50.0, recipe_digest="f" * 60)],
         # All of one clean accuracy: no slope.
         [shifted(name, 80.0, top1) for name, top1 in (("a", 10.0), ("b", 20.0), ("c", 30.0))],
+        # Of two clean accuracies: any line between them fits.
+        [shifted(name, 80.0, top1) for name, top1 in (("a", 10.0), ("b", 20.0), ("c", 30.0))]
+        + [shifted("d", 90.0, 40.0)],
     ],
 )
 def test_too_few_checkpoints_give_no_line_and_the_caption_says_so(records: list[Result]) -> None:
@@ -87,8 +90,14 @@ def test_different_fingerprints_never_share_a_panel() -> None:
     ]
     drawn = panels([*four(), *half[:2]])
     assert [(len(panel.points), panel.line is None) for panel in drawn] == [(2, True), (4, False)]
-    assert drawn[0].title.endswith("precision: bfloat16")
-    assert drawn[1].title.endswith("precision: float32")
+    assert [panel.title for panel in drawn] == ["set-A [a]", "set-A [b]"]
+    lines = protocol_lines(drawn)
+    assert lines[0].startswith("[a] ")
+    assert lines[0].endswith("precision: bfloat16")
+    assert lines[1].endswith("precision: float32")
+    below = robustness_scatter(drawn).get_supxlabel()
+    assert "[b] k-NN, k = 20" in below
+    assert protocol_lines(panels(four())) == [four()[0].protocol]
     assert {len(panel.points) for panel in panels(four())} == {4}
 
 
@@ -177,3 +186,25 @@ def test_the_command_draws_and_prints(micl_bench: Run, tmp_path: Path) -> None:
     done = micl_bench("show", "robustness", "--results", "results", "--out", "x.jpg")
     assert done.returncode == 2
     assert not (tmp_path / "x.png").exists()
+
+
+def test_the_caption_says_through_how_many_points_a_line_runs() -> None:
+    assert "of the panel themselves, 4 on set-A;" in caption(panels(four()))
+
+
+def test_equal_points_are_both_seen() -> None:
+    (panel,) = panels([*four(), shifted("twin", *SCORES["MiCL"])])
+    drawn = {container.get_label(): container[0] for container in _axes(panel).containers}
+    ring, point = drawn["MiCL"], drawn["twin"]
+    assert ring.get_markersize() > 1.5 * point.get_markersize()
+    assert ring.get_markerfacecolor() == "none"
+    assert point.get_markerfacecolor() == point.get_color()
+
+
+def test_checkpoints_of_one_method_are_named_by_their_weights_in_all_panels() -> None:
+    old = shifted("MiCL", 88.0, 40.0, checkpoint={"digest": "0ld" * 20})
+    elsewhere = shifted("MiCL", *SCORES["MiCL"], data={"name": "set-R"})
+    drawn = panels([*four(), old, elsewhere])
+    names = [{point.method for point in panel.points if point.family == "MiCL"} for panel in drawn]
+    assert names == [{"MiCL, weights MiCLMiC", "MiCL, weights 0ld0ld0"}, {"MiCL, weights MiCLMiC"}]
+    assert "Weights: the first digits of a checkpoint's SHA-256." in caption(drawn)

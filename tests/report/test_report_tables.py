@@ -1,10 +1,12 @@
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
+import pytest
 from synthetic_results import result
 
-from micl_bench.record import Result
+from micl_bench.record import DataSet, Result
 from micl_bench.report.selection import select
 from micl_bench.report.tables import Table, build_table
 
@@ -89,7 +91,7 @@ def test_protocols_that_differ_get_rows_and_footnotes() -> None:
             result(protocol="a: at 64 px", method="other", metrics={"top1": 70.0}),
         ]
     )
-    assert _texts(table) == {"MiCLa": ["80.0"], "MiCLb": ["85.0*"], "othera": ["70.0"]}
+    assert _texts(table) == {"MiCLa": ["80.0*"], "MiCLb": ["85.0"], "othera": ["70.0"]}
     assert table.footnotes == {"a": "a: at 64 px", "b": "b: at 96 px"}
 
 
@@ -106,8 +108,8 @@ def test_equal_words_with_different_fingerprints_never_share_a_column_unmarked()
         ]
     )
     assert _texts(table) == {
-        "MiCLa": ["85.0*", ""],
-        "MiCLb": ["80.0", ""],
+        "MiCLa": ["85.0", ""],
+        "MiCLb": ["80.0*", ""],
         "otherb": ["70.0", "60.0"],
     }
     words = "k-NN, k = 20, cosine, temperature 0.07, 64 px"
@@ -182,3 +184,77 @@ def test_the_same_record_twice_counts_once() -> None:
     selection = select([(Path("a.json"), record), (Path("copy/a.json"), record)])
     assert selection.current == [record]
     assert selection.replaced_by == {}
+
+
+TRAIN = DataSet(name="train", split="train", images=1800, digest="t" * 64)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"checkpoint": {"branch": "teacher"}},
+        {"checkpoint": {"positions": "fixed sin-cos"}},
+        {"checkpoint": {"normalisation": "0.5 0.5 0.5 / 0.5 0.5 0.5"}},
+        {"checkpoint": {"network": "12 heads"}},
+        {"train": TRAIN},
+    ],
+)
+def test_another_network_or_other_training_images_are_another_measurement(
+    change: dict[str, Any],
+) -> None:
+    old, new = _on(1, metrics={"top1": 70.0}), _on(2, metrics={"top1": 75.0}, **change)
+    records = [(Path("r.json"), record) for record in (old, new)]
+    selection = select(records)
+    assert selection.current == [old, new]
+    labels = [row.label + row.footnote for row in build_table(selection.of_task("knn")).rows]
+    assert len(set(labels)) == 2
+    moved = dataclasses.replace(
+        new, checkpoint=dataclasses.replace(new.checkpoint, source="elsewhere.pt")
+    )
+    again = dataclasses.replace(moved, start="2025-05-03T10:00:00+00:00")
+    assert select([*records, (Path("again.json"), again)]).current == [old, again]
+
+
+def test_other_training_images_are_said_in_the_footnotes() -> None:
+    few = dataclasses.replace(TRAIN, images=180, digest="f" * 64)
+    table = build_table([result(train=TRAIN), result(train=few, method="x")])
+    words = "k-NN, k = 20, cosine, temperature 0.07, 64 px; trained on"
+    assert list(table.footnotes.values()) == [
+        f"{words} 1,800 images of train, split train, digest tttttttttttt",
+        f"{words} 180 images of train, split train, digest ffffffffffff",
+    ]
+    assert not any(cell.best for row in table.rows for cell in row.cells if cell)
+    assert build_table([result(train=TRAIN), result(train=TRAIN, method="x")]).footnotes == {}
+
+
+def test_rows_of_one_method_say_what_differs() -> None:
+    def rows(*changes: dict[str, Any]) -> list[str]:
+        return [row.label for row in build_table([result(**change) for change in changes]).rows]
+
+    one, other = {"digest": "a" * 60}, {"digest": "b" * 60}
+    assert rows({"checkpoint": one}, {"checkpoint": other}) == [
+        "MiCL, weights aaaaaaa",
+        "MiCL, weights bbbbbbb",
+    ]
+    assert rows({"checkpoint": {"branch": "teacher"}}, {"checkpoint": {"branch": "student"}}) == [
+        "MiCL, student",
+        "MiCL, teacher",
+    ]
+    probe, tuned = {"classifier": "linear probe"}, {"classifier": "fine-tuned, avg"}
+    assert rows(
+        {"settings": probe, "checkpoint": one}, {"settings": tuned, "checkpoint": other}
+    ) == [
+        "MiCL, fine-tuned, avg",
+        "MiCL, linear probe",
+    ]
+    assert rows({}, {"method": "x", "checkpoint": other}) == ["MiCL", "x"]
+
+
+def test_a_head_chosen_on_the_evaluated_images_is_said() -> None:
+    chosen = {"selection": "best of grid on the evaluated images"}
+    held = {"selection": "best of grid on 10% of each class's training images, held out"}
+    for settings, words in ((chosen, ["best of 3 heads"]), (held, [])):
+        made = result(settings=settings, details={"grid": [{}, {}, {}]}, intervals={})
+        (cell,) = build_table([made]).rows[0].cells
+        assert cell is not None
+        assert cell.details == words

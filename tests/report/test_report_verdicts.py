@@ -5,13 +5,14 @@ from typing import Any
 import pytest
 from synthetic_results import result
 
-from micl_bench.record import Result
+from micl_bench.record import DataSet, Result
 from micl_bench.report.tables import build_table
-from micl_bench.report.verdicts import verdict
+from micl_bench.report.verdicts import compare, verdict
 
 
 def _verdict(*results: Result) -> str:
-    return verdict(build_table(list(results)))
+    table = build_table(list(results))
+    return verdict(table, compare(table))
 
 
 def _pair(ours: float, theirs: float, **changes: Any) -> str:
@@ -23,32 +24,33 @@ def _pair(ours: float, theirs: float, **changes: Any) -> str:
 
 def test_a_clear_lead() -> None:
     assert _pair(80.0, 60.5) == (
-        "MiCL leads on embedded by 19.5 points of top-1 over other (80.0 against 60.5)."
+        "MiCL leads on embedded by 19.5 points of top-1 over other (80.0 against 60.5), "
+        "intervals do not overlap."
     )
 
 
-def test_a_lead_within_the_sampling_error() -> None:
+def test_a_lead_with_intervals_that_overlap() -> None:
     assert _pair(80.0, 79.0) == (
         "MiCL leads on embedded by 1.0 points of top-1 over other (80.0 against 79.0), "
-        "within the sampling error."
+        "intervals overlap."
     )
 
 
 def test_more_images_settle_the_same_lead() -> None:
-    assert "sampling error" not in _pair(80.0, 79.0, data={"images": 50_000})
+    assert "intervals do not overlap" in _pair(80.0, 79.0, data={"images": 50_000})
 
 
 def test_no_win_is_said_plainly() -> None:
     assert _pair(60.0, 80.0) == (
         "MiCL does not lead here: on embedded other is ahead by 20.0 points of top-1 "
-        "(60.0 against 80.0)."
+        "(60.0 against 80.0), intervals do not overlap."
     )
 
 
 def test_a_tie_is_no_lead() -> None:
     assert _pair(80.0, 80.0) == (
         "MiCL does not lead here: on embedded it ties with other in top-1 at 80.0, "
-        "within the sampling error."
+        "intervals overlap."
     )
 
 
@@ -73,7 +75,7 @@ def test_the_best_rival_counts_and_both_directions_are_told() -> None:
     )
 
 
-def test_a_rival_is_compared_under_our_protocol_first() -> None:
+def test_a_rival_is_compared_under_our_protocol_only() -> None:
     text = _verdict(
         result(protocol="short", metrics={"top1": 60.0}),
         result(protocol="short", method="other", metrics={"top1": 40.0}),
@@ -84,8 +86,9 @@ def test_a_rival_is_compared_under_our_protocol_first() -> None:
         result(protocol="short", metrics={"top1": 60.0}),
         result(protocol="long", method="other", metrics={"top1": 90.0}),
     )
-    assert text.startswith("MiCL does not lead here")
-    assert text.endswith(", under another protocol.")
+    assert text == (
+        "No rival under the same protocol: on embedded other under another protocol, not compared."
+    )
 
 
 def test_equal_words_with_another_fingerprint_are_another_protocol() -> None:
@@ -99,7 +102,7 @@ def test_equal_words_with_another_fingerprint_are_another_protocol() -> None:
         result(settings={"k": 10}, metrics={"top1": 60.0}),
         result(settings={"k": 20}, method="other", metrics={"top1": 90.0}),
     )
-    assert text.endswith(", under another protocol.")
+    assert text.endswith("on embedded other under another protocol, not compared.")
 
 
 def test_a_lower_error_leads() -> None:
@@ -144,3 +147,24 @@ def test_our_newest_record_speaks_for_us() -> None:
     new = dataclasses.replace(result(metrics={"top1": 70.0}), start="2026-01-01T00:00:00+00:00")
     text = _verdict(new, old, result(method="other", metrics={"top1": 60.0}))
     assert "(70.0 against 60.0)" in text
+
+
+def test_other_training_images_are_another_protocol() -> None:
+    train = DataSet(name="train", split="train", images=1800, digest="t" * 64)
+    text = _verdict(result(train=train), result(method="other", metrics={"top1": 60.0}))
+    assert text.startswith("No rival under the same protocol")
+
+
+def test_a_paired_test_speaks_before_the_intervals() -> None:
+    table = build_table(
+        [result(metrics={"top1": 80.0}), result(method="other", metrics={"top1": 79.0})]
+    )
+    asked = []
+
+    def test(ours: Result, rival: Result, metric: str) -> str:
+        asked.append((ours.method, rival.method, metric))
+        return "significant, p = 0.0100"
+
+    text = verdict(table, compare(table, test))
+    assert text.endswith("(80.0 against 79.0), significant, p = 0.0100.")
+    assert asked == [("MiCL", "other", "top1")]

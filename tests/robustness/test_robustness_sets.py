@@ -127,6 +127,36 @@ def test_more_images_than_released_are_wrong_not_missing(tmp_path: Path) -> None
     assert "holds 3 of 2 images" in findings.wrong[0]
 
 
+@pytest.mark.parametrize(
+    ("name", "per_class", "counts", "told"),
+    [
+        ("imagenet_v2_topimages", 4, (1, 7, 4), "0 has 1 of 4, 1 has 7 of 4"),
+        # Fewer in all do not excuse too many of one.
+        ("imagenet_v2_topimages", 4, (0, 7, 4), "0 has 0 of 4, 1 has 7 of 4"),
+        ("imagenet_a", None, (0, 8, 4), "{} has none"),
+    ],
+)
+def test_images_in_the_folder_of_another_class_are_wrong_though_the_total_is_right(
+    tmp_path: Path, name: str, per_class: int | None, counts: tuple[int, ...], told: str
+) -> None:
+    one = small(name, 3, images=12, per_class=per_class)
+    folders = ("0", "1", "2") if per_class else one.classes
+    fill(tmp_path / one.folder, dict(zip(folders, counts, strict=True)))
+    fill(tmp_path / one.clean.folder, dict.fromkeys(one.classes, 2))
+    (line,) = inspect_set(one, tmp_path).wrong
+    where = told.format(one.classes[0])
+    assert f"holds {sum(counts)} of 12 images, {where}; unpack" in line
+    assert check(one, tmp_path) == [line]
+
+
+def test_clean_images_in_the_folder_of_another_class_are_wrong(tmp_path: Path) -> None:
+    one = small("imagenet_a", 3, images=3)
+    fill(tmp_path / one.folder, dict.fromkeys(one.classes, 1))
+    fill(tmp_path / one.clean.folder, dict(zip(one.classes, (3, 1, 2), strict=True)))
+    (line,) = inspect_set(one, tmp_path).wrong
+    assert f"{one.classes[0]} has 3 of 2, {one.classes[1]} has 1 of 2" in line
+
+
 @pytest.mark.parametrize("place", ["folder", "clean"])
 def test_folders_named_by_numbers_are_refused_where_the_set_does_not_declare_them(
     tmp_path: Path, place: str

@@ -48,7 +48,9 @@ def nearest(rgb: tuple[int, int, int], among: Sequence[int]) -> int:
     return among[int(np.argmin(distances))]
 
 
-def save_classifier(path: Path, *, order: Sequence[int], names: Sequence[str] = ()) -> None:
+def save_classifier(
+    path: Path, *, order: Sequence[int], names: Sequence[str] = (), **provenance: object
+) -> None:
     """Write it: output i answers with class `order[i]`. Without names, as timm would.
 
     Its block adds nothing, and the head's logits are |x|² less the squared distances to the colours,
@@ -69,8 +71,8 @@ def save_classifier(path: Path, *, order: Sequence[int], names: Sequence[str] = 
         model.head.weight[:, :3] = 2 * seen_C3
         model.head.weight[:, 6] = -seen_C3.square().sum(dim=1) / _CONSTANT
     if names:
-        provenance = {"classes": list(names)}
-        save_checkpoint(path, model, arch, method="colours", provenance=provenance)
+        told = {"classes": list(names), **provenance}
+        save_checkpoint(path, model, arch, method="colours", provenance=told)
     else:
         torch.save(model.state_dict(), path)
 

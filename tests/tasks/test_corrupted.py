@@ -1,5 +1,6 @@
 """ImageNet-C: mCE against closed forms, and a whole run with known answers."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -84,5 +85,7 @@ def test_a_run_over_all_corruptions_has_the_known_answers(micl_bench: Run, tmp_p
     assert record["intervals"]["mCE"] == pytest.approx([0, 2 * metrics["mCE"]])
     kept = read_predictions(tmp_path / "out" / record["artifacts"]["predictions"])
     assert len(kept.correct) == 75
+    evidence = (tmp_path / "out" / record["artifacts"]["predictions"]).read_bytes()
+    assert record["digests"] == {"predictions": hashlib.sha256(evidence).hexdigest()}
     assert kept.accuracy("top1_contrast_3") == 50
     assert record["settings"]["set_crop_pct"] == 1

@@ -16,8 +16,10 @@ from micl_bench.config import load_recipe
 from micl_bench.data.folder import open_folder
 from micl_bench.data.pixels import Pixels
 from micl_bench.data.stream import evaluation_batches
+from micl_bench.engine.mixing import MixConfig, Mixing
 from micl_bench.engine.resume import States
 from micl_bench.engine.supervised_recipe import FinetuneRecipe
+from micl_bench.errors import InputError
 from micl_bench.log import read_metrics
 from micl_bench.predictions import read_predictions
 
@@ -165,7 +167,11 @@ def test_the_record_tells_what_moved_the_number(whole: Path, few_digits: Path) -
     assert (settings["drop_path"], settings["training"]["optim"]["layer_decay"]) == (0.1, 0.65)
     assert settings["training"]["min_lr"] == 1e-6
     assert not {"seed", "num_workers", "micro_batch", "compile"} & settings.keys()
-    assert (details["steps"], details["training_data"]["images"]) == (STEPS, 80)
+    assert (details["steps"], record["train"]["images"]) == (STEPS, 80)
+    assert record["train"]["split"] == "train"
+    assert "training_data" not in details
+    assert settings["head_norm"] == "fresh"
+    assert settings["head"].endswith("on a norm at weight 1, bias 0")
     assert details["peak_learning_rate"] == pytest.approx(5e-4 * 16 / 256)
     assert details["images_per_second"] > 0
     rows = read_metrics(whole / "metrics.jsonl")
@@ -248,6 +254,7 @@ def test_imagenet_recipe_has_the_values_of_its_sources(
     assert (training.epochs, training.optim.warmup_epochs) == (epochs, warmup)
     assert (training.optim.base_lr, training.optim.layer_decay) == (base_lr, layer_decay)
     assert (recipe.drop_path, recipe.mix.group) == (drop_path, group)
+    assert (recipe.pool, recipe.head_norm) == ("avg", "fresh")
     # The linear rule at the published batch: 2e-3 (S, B), 4e-3 (L, H).
     assert training.optim.base_lr * training.batch_size / 256 == pytest.approx(4 * base_lr)
     assert (training.label_smoothing, training.min_lr) == (0.1, 1e-6)
@@ -277,7 +284,74 @@ def test_the_pool_is_an_axis_of_the_fingerprint(
     finish(words(few_digits, out, "pool=token", "training.epochs=1", "training.batch_size=80"))
     ours, theirs = record_in(out)["settings"], record_in(whole)["settings"]
     changed = {key for key in theirs if ours[key] != theirs[key]}
-    assert changed == {"pool", "training"}
+    assert changed == {"pool", "training", "head_norm", "head"}
+    assert ours["head_norm"] == "pretrained"
     assert record_in(out)["fingerprint"] != record_in(whole)["fingerprint"]
     assert "norm.weight" in weights(out)
     assert "fc_norm.weight" in weights(whole)
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_the_norm_under_the_head_starts_fresh_or_pre_trained(fresh: bool) -> None:
+    start = load_checkpoint(RANDOM)
+    generator = torch.Generator().manual_seed(0)
+    for part in ("weight", "bias"):
+        start.content.state[f"norm.{part}"] = torch.randn(128, generator=generator)
+    options: dict[str, Any] = {"num_classes": 3, "img_size": 32, "drop_path": 0.0, "seed": 0}
+    model = start.with_new_head(**options, pool="avg", fresh_norm=fresh)
+    images_NCHW = torch.randn(2, 3, 32, 32, generator=generator)
+    with torch.no_grad():
+        backbone = start.backbone()
+        backbone.norm = torch.nn.Identity()
+        tokens_NTD = backbone.forward_features(images_NCHW)
+        norm = [start.content.state[f"norm.{part}"] for part in ("weight", "bias")]
+        weight_D, bias_D = (torch.ones(128), torch.zeros(128)) if fresh else norm
+        pooled_ND = torch.nn.functional.layer_norm(
+            tokens_NTD[:, 1:].mean(1), (128,), weight_D, bias_D, eps=start.arch.norm_eps
+        )
+        found_ND = model.forward_head(model.forward_features(images_NCHW), pre_logits=True)
+    torch.testing.assert_close(found_ND, pooled_ND, rtol=1e-5, atol=1e-5)
+    # [CLS] keeps the norm that it was pre-trained with.
+    kept = start.with_new_head(**options, pool="token", fresh_norm=fresh)
+    assert torch.equal(kept.norm.weight, start.content.state["norm.weight"])
+
+
+def test_what_moves_nothing_is_no_axis_of_the_fingerprint() -> None:
+    equal: list[list[dict[str, Any]]] = [
+        [{"mixup": 0.0, "cutmix": 1.0, "switch_probability": share} for share in (0.1, 0.9)],
+        [{"mixup": 0.8, "cutmix": 0.0, "switch_probability": share} for share in (0.1, 0.9)],
+        [{"probability": 0.0, "group": 4}, {"mixup": 0.0, "cutmix": 0.0, "group": 8}],
+    ]
+    computed = []
+    for first, second in equal:
+        one, other = (
+            FinetuneRecipe(mix=MixConfig(**mix)).what_is_computed() for mix in (first, second)
+        )
+        assert one == other
+        computed.append(one["mix"])
+    assert computed[0] != computed[1] != computed[2]
+    both = [FinetuneRecipe(mix=MixConfig(switch_probability=share)) for share in (0.1, 0.9)]
+    assert both[0].what_is_computed() != both[1].what_is_computed()
+    # The norm is an axis where the head reads the mean.
+    for pool, axis in (("token", False), ("avg", True)):
+        found = [
+            FinetuneRecipe(pool=pool, head_norm=norm).what_is_computed()
+            for norm in ("fresh", "pretrained")
+        ]
+        assert (found[0] != found[1]) is axis
+    with pytest.raises(InputError, match="head_norm is 'new'; allowed: fresh, pretrained"):
+        FinetuneRecipe(head_norm="new")
+
+
+@pytest.mark.parametrize(
+    "mix", [{"mixup": 0.0, "cutmix": 1.0}, {"mixup": 0.8, "cutmix": 0.0}], ids=str
+)
+def test_the_switch_moves_nothing_where_there_is_one_way_to_mix(mix: dict[str, float]) -> None:
+    found = []
+    for share in (0.1, 0.9):
+        config = MixConfig(**mix, switch_probability=share, group=4)
+        images_NCHW = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+        mixing = Mixing(config, num_classes=3, label_smoothing=0.1, seed=0)
+        targets_NC = mixing(images_NCHW, torch.arange(8) % 3, epoch=0, first=0)
+        found.append((images_NCHW, targets_NC))
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))

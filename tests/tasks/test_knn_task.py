@@ -68,7 +68,7 @@ def test_the_record_holds_every_k_and_each_prediction(
     assert (settings["pool"], settings["k"], settings["temperature"]) == ("[CLS]", 7, 0.07)
     assert (settings["precision"], settings["norm"]) == ("fp32", "the backbone's final norm")
     assert not {"memory_mib", "batch_size", "num_workers", "seed"} & settings.keys()
-    train = content["details"]["train"]
+    train = content["train"]
     assert (train["split"], train["images"]) == ("train", 80)
     assert train["digest"] != content["data"]["digest"]
     assert len(predictions.files) == content["data"]["images"] == 40

@@ -14,7 +14,9 @@ from support import REPOSITORY, Command, Run, torchrun
 from micl_bench.checkpoints import load_checkpoint
 from micl_bench.config import load_recipe
 from micl_bench.data.folder import open_folder
+from micl_bench.data.pack import pack_tree
 from micl_bench.data.pixels import Pixels
+from micl_bench.data.store import Form
 from micl_bench.data.stream import evaluation_batches
 from micl_bench.engine.features import SLICE_IMAGES, run_over_folder
 from micl_bench.engine.probe_batches import AugmentedImages, StoredFeatures
@@ -90,7 +92,11 @@ def test_the_record_says_what_moved_the_number(whole: Path, few_digits: Path) ->
     assert settings["schedule"] == "cosine to 0, 20 of 24 steps of warm-up"
     assert settings["selection"] == "one head"
     assert (settings["precision"], settings["labels"]) == ("fp32", "all")
-    assert details["train"]["images"] == 80
+    assert (record["train"]["split"], record["train"]["images"]) == ("train", 80)
+    assert "train" not in details
+    # The backbone ran on each crop: only the evaluated images have stored features.
+    assert details["features"].keys() == {"val"}
+    assert details["features"]["val"].keys() == {"key", "read", "seconds", "computed_with"}
     assert details["grid"] == [details["chosen"]]
     predictions = read_predictions(whole / record["artifacts"]["predictions"])
     assert len(predictions.files) == 40
@@ -220,6 +226,7 @@ def test_the_grid_is_kept_whole_and_says_how_it_was_chosen(
     best = max(row["top1_held_out"] for row in record["details"]["grid"])
     assert record["details"]["chosen"]["top1_held_out"] == best
     assert record["metrics"]["top1"] == record["details"]["chosen"]["top1"]
+    assert record["details"]["features"].keys() == {"train", "val"}
     assert record["details"]["classifier"].startswith("none: timm's ViTs put no head on")
     assert "classifier" not in record["artifacts"]
 
@@ -235,12 +242,26 @@ def test_few_labels_are_drawn_or_listed(micl_bench: Run, few_digits: Path, tmp_p
         assert done.returncode == 0, done.stderr
         assert "2 to 2 images a class" in done.stderr
         found[name] = record_in(out)
-        assert found[name]["details"]["train"]["images"] == 20
+        assert found[name]["train"]["images"] == 20
+        assert found[name]["details"]["features"].keys() == {"train", "val"}
         assert set(found[name]["details"]["labels"]["by class"].values()) == {2}
     assert found["draw"]["settings"]["labels"] == {"drawn by seed, share of each class": 0.25}
     assert set(found["list"]["settings"]["labels"]) == {"list", "images"}
     assert found["list"]["fingerprint"] != found["draw"]["fingerprint"]
+    assert found["list"]["train"]["digest"] != found["draw"]["train"]["digest"]
     both = words("embedded_linear", few_digits, tmp_path / "c", "labels=list.txt", "fraction=0.25")
     done = micl_bench(*both)
     assert done.returncode == 2
     assert "give one of the two" in done.stderr
+
+
+@pytest.mark.parametrize("task", ["linear", "logistic", "finetune"])
+def test_a_packed_store_is_refused_by_its_name(
+    micl_bench: Run, few_digits: Path, tmp_path: Path, task: str
+) -> None:
+    pack_tree(few_digits, tmp_path / "stores", Form(layout="patch", size=32, patch_size=4))
+    places = ("--data", tmp_path / "stores", "--out", tmp_path / "out")
+    done = micl_bench("eval", task, "--checkpoint", RANDOM, *places)
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert "train is a packed store; this task reads folders of images only" in line

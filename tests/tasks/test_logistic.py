@@ -60,7 +60,8 @@ def test_msns_regression_of_listed_labels_is_scikit_learns(
     record = record_in(tmp_path / "out")
     assert "30 labels of the list list.txt: 3 to 3 images a class" in done.stderr
     assert record["details"]["labels"]["by class"] == dict.fromkeys(train.classes, 3)
-    assert record["details"]["train"]["images"] == 30
+    assert record["train"]["images"] == 30
+    assert record["train"]["digest"] != train.digest
     assert (record["details"]["grid"], record["details"]["c"]) == ([], 4000.0)
 
     chosen = [train.names.index(name) for name in listed]
@@ -99,8 +100,13 @@ def test_c_is_chosen_on_held_out_labels_by_any_number_of_processes(
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     other = record_in(tmp_path / "two")
-    for part in ("metrics", "details", "settings", "fingerprint"):
+    for part in ("metrics", "settings", "fingerprint", "train"):
         assert other[part] == record[part]
+    stored, read = (content["details"].pop("features") for content in (record, other))
+    assert other["details"] == record["details"]
+    assert [found["read"] for found in read.values()] == [True, True]
+    for name, found in read.items():
+        assert found == stored[name] | {"read": True}
     files = [
         read_predictions(tmp_path / n / "predictions-logistic-digits.npz") for n in ("one", "two")
     ]

@@ -11,6 +11,7 @@ import pytest
 from colours import IDS, SMALL, colour, nearest, paint, save_classifier
 from support import REPOSITORY, Run, torchrun
 
+from micl_bench.checkpoints import export, load_checkpoint
 from micl_bench.data.folder import open_folder
 from micl_bench.data.pixels import Pixels
 from micl_bench.data.stream import evaluation_batches
@@ -114,11 +115,12 @@ def test_both_readings_of_a_and_of_its_clean_classes_are_the_known_ones(
     half = 196 * sum(share * (1 - share) / 200 for share in shares) ** 0.5
     assert (low, high) == pytest.approx((expected["drop"] - half, expected["drop"] + half), abs=1.5)
     assert record["settings"]["reading"] == "own classes"
-    assert record["settings"]["classes"] == "named by the checkpoint"
+    assert record["details"]["classes"] == "named by the checkpoint"
     assert record["settings"]["precision"] == "fp32"
     assert record["settings"]["images"] == "200 of 7500"
     assert record["settings"]["clean_images"] == "200 of 10000"
-    assert "only 200 of 7500 images" in record["protocol"]
+    assert "only 200 of 7500 images; only 200 of 10000 clean images" in record["protocol"]
+    assert record["protocol"].startswith("classifier: unknown; ")
 
 
 def test_predictions_are_kept_image_by_image(
@@ -163,8 +165,9 @@ def test_processes_and_batches_change_no_bit_and_names_are_assumed_where_none_ar
     for name in two:
         for part in ("metrics", "intervals", "data"):
             assert two[name][part] == one[name][part]
-        assert one[name]["settings"]["classes"] == "assumed in order of WordNet ids"
-        assert one[name]["fingerprint"] != two[name]["fingerprint"]
+        # How the classes are known moves no number.
+        assert one[name]["details"]["classes"] == "assumed in order of WordNet ids"
+        assert one[name]["fingerprint"] == two[name]["fingerprint"]
     # Each record has its own seconds, not all the call's.
     assert len({record["seconds"] for record in one.values()}) == 3
     progress = done.stderr.count("robustness, imagenet/val")
@@ -314,21 +317,46 @@ def check_objectnet(record: dict[str, Any]) -> None:
     assert record["settings"]["border"] == 2
 
 
-def test_a_fine_tuned_classifier_meets_the_three_sets(
-    micl_bench: Run, embedded: Path, few_digits: Path, tmp_path: Path
-) -> None:
-    words = ("--set", "training.epochs=1", "--set", "training.batch_size=40")
-    recipe = DOWNSTREAM / "embedded_finetune.py"
-    places = ("--data", few_digits, "--out", tmp_path / "tuned", "--recipe", recipe)
-    done = micl_bench("eval", "finetune", "--checkpoint", RANDOM, *places, *words)
+def made_and_measured(
+    run: Run, task: str, options: tuple[str, ...], data: Path, embedded: Path, out: Path
+) -> dict[str, dict[str, Any]]:
+    """The robustness of a classifier that a task leaves."""
+    words = [word for option in options for word in ("--set", option)]
+    recipe = DOWNSTREAM / f"embedded_{task}.py"
+    places = ("--data", data, "--out", out / task, "--recipe", recipe)
+    done = run("eval", task, "--checkpoint", RANDOM, *places, *words)
     assert done.returncode == 0, done.stderr
     recipe = DOWNSTREAM / "embedded_robustness.py"
-    places = ("--data", embedded, "--out", tmp_path / "out", "--recipe", recipe)
-    done = micl_bench(
-        "eval", "robustness", "--checkpoint", tmp_path / "tuned" / "classifier.pt", *places
-    )
+    places = ("--data", embedded, "--out", out / "found", "--recipe", recipe)
+    done = run("eval", "robustness", "--checkpoint", out / task / "classifier.pt", *places)
     assert done.returncode == 0, done.stderr
-    found = records(tmp_path / "out").values()
+    return records(out / "found")
+
+
+def test_a_fine_tuned_classifier_meets_the_three_sets_and_a_linear_one_is_told_from_it(
+    micl_bench: Run, embedded: Path, few_digits: Path, tmp_path: Path
+) -> None:
+    short = ("training.epochs=1", "training.batch_size=40")
+    tuned = made_and_measured(
+        micl_bench, "finetune", short, few_digits, embedded, tmp_path / "tuned"
+    )
+    few = (
+        "probe.epochs=1",
+        "probe.warmup_epochs=0",
+        "probe.batch_size=20",
+        "fraction=0.5",
+        "seed=3",
+    )
+    linear = made_and_measured(micl_bench, "linear", few, few_digits, embedded, tmp_path / "linear")
+    for measured, words in (
+        (tuned, "fine-tuned end to end, 1 epochs, head on [CLS], 32 px"),
+        (linear, "linear probe on [CLS], 0.5 of each class's labels"),
+    ):
+        for record in measured.values():
+            assert record["settings"]["classifier"] == words
+            assert record["protocol"].startswith(f"classifier: {words}; ")
+    assert all(tuned[name]["fingerprint"] != linear[name]["fingerprint"] for name in tuned)
+    found = tuned.values()
     data = {(r["data"]["name"], r["data"]["stands_for"], r["data"]["images"]) for r in found}
     assert data == {
         ("embedded-A", "ImageNet-A", 80),
@@ -339,6 +367,20 @@ def test_a_fine_tuned_classifier_meets_the_three_sets(
         metrics = record["metrics"]
         assert metrics["drop"] == pytest.approx(metrics["clean_top1"] - metrics["top1"])
         assert "images" not in record["settings"]
+
+
+def test_how_a_classifier_was_made_survives_other_layouts_and_must_be_a_line(
+    tmp_path: Path,
+) -> None:
+    own, words = tmp_path / "own.pt", "linear probe on [CLS]"
+    save_classifier(own, order=range(3), names=IDS[:3], classifier=words)
+    for layout, name in (("timm", "timm.pt"), ("safetensors", "timm.safetensors")):
+        export(load_checkpoint(own), layout, tmp_path / name)
+        assert load_checkpoint(tmp_path / name).maker == words
+    for strange in ("two\nlines", ["a list"], "x" * 201):
+        save_classifier(own, order=range(3), names=IDS[:3], classifier=strange)
+        with pytest.raises(InputError, match="description is damaged: classifier"):
+            load_checkpoint(own)
 
 
 def test_a_backbone_without_a_head_is_refused(micl_bench: Run, embedded: Path) -> None:
