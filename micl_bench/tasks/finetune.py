@@ -54,7 +54,8 @@ def run(request: Request) -> list[Result]:
         provenance = {
             "task": "finetune",
             "protocol": result.protocol,
-            "classifier": f"fine-tuned {result.protocol}",
+            # The kind alone: how long each method is fine-tuned is its own affair, and in its record.
+            "classifier": f"fine-tuned, head on {_head(recipe)}",
             "parent": session.checkpoint.info.digest,
             "command": request.command,
         }
@@ -89,9 +90,13 @@ def _start(checkpoint: Checkpoint, recipe: FinetuneRecipe, *, num_classes: int) 
 
 def _protocol(recipe: FinetuneRecipe) -> str:
     return (
-        f"end to end, {recipe.training.epochs} epochs, head on "
-        f"{'[CLS]' if recipe.pool == 'token' else 'patch mean'}, {recipe.pixels.img_size} px"
+        f"end to end, {recipe.training.epochs} epochs, head on {_head(recipe)}, "
+        f"{recipe.pixels.img_size} px"
     )
+
+
+def _head(recipe: FinetuneRecipe) -> str:
+    return "[CLS]" if recipe.pool == "token" else "patch mean"
 
 
 def _settings(recipe: FinetuneRecipe, precision_seen: str) -> dict[str, Any]:
