@@ -10,7 +10,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "micl_bench"
 ROWS = (
     ("cli", "commands", "cluster", "demo", "doctor", "listing", "__main__"),
     ("tasks", "report", "bench"),
-    ("engine", "openmmlab"),
+    ("openmmlab",),
+    ("engine",),
     ("objectives", "checkpoints"),
     ("backbone", "data", "robustness", "losses", "views"),
     (
