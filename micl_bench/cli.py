@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from micl_bench import __version__, plugins
-from micl_bench.commands import bench, checkpoint, compare, data, doctor, features, show, slurm
+from micl_bench.commands import (
+    bench,
+    checkpoint,
+    compare,
+    data,
+    doctor,
+    features,
+    show,
+    slurm,
+    suite,
+)
 from micl_bench.commands.options import Arch, Branch, Data, Layout, Out, Overrides
 from micl_bench.errors import InputError, Stopped
 from micl_bench.listing import KINDS, lines_of
@@ -31,6 +41,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(bench.app, name="bench")
 app.add_typer(show.app, name="show")
+app.add_typer(suite.app, name="suite")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,9 +140,9 @@ def evaluate(
 ) -> None:
     """Evaluate a checkpoint on a task; writes one JSON record a result into <out>.
 
-    Started by torchrun, its processes share the work (not of ade20k and coco). What is only measured
-    is the same, bit for bit; what trains agrees up to rounding. The same command goes on with a
-    fine-tuning or linear probe that was cut.
+    Started by torchrun, its processes share the work. What is only measured is the same, bit for bit;
+    what trains agrees up to rounding. The same command goes on with a finetune, linear, ade20k or
+    coco that was cut.
     """
     module = plugins.find("tasks", task)
     if out.exists() and not out.is_dir():
@@ -252,9 +263,8 @@ def run(
         _leave(str(stop), 0)
     except (KeyboardInterrupt, typer.Abort):
         _leave(
-            "interrupted; called again, pretrain, data pack, demo, and eval finetune and linear go on "
-            "from what they saved, others "
-            "start over",
+            "interrupted; called again, pretrain, data pack, demo, suite run, and eval finetune, "
+            "linear, ade20k and coco go on from what they saved, others start over",
             _INTERRUPTED,
         )
     except (InputError, OSError) as error:

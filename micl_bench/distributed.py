@@ -89,6 +89,15 @@ def collect_rows(rows_nD: Tensor) -> Tensor:
     return torch.cat(gathered) if gathered else rows_nD[:0]
 
 
+def collect_objects(value: Any) -> list[Any]:
+    """Plain objects of all processes on the first one, in the order of ranks; elsewhere none."""
+    if world_size() == 1:
+        return [value]
+    boxes = [None] * world_size() if rank() == 0 else None
+    dist.gather_object(value, boxes, dst=0, group=_control)
+    return boxes or []
+
+
 def all_rows(rows_nD: Tensor) -> Tensor:
     """Rows of all processes on every process's CPU, in the order of ranks, without gradient.
 

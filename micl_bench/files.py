@@ -59,8 +59,10 @@ def cache_folder() -> Path:
 @contextmanager
 def alone(
     folder: Path, activity: str, *, on_wait: Callable[[], None] | None = None
-) -> Iterator[None]:
+) -> Iterator[int]:
     """Keep other processes from the same activity in a folder meanwhile.
+
+    Gives the lock's file descriptor: a process that inherits it holds the lock too.
 
     Args:
         on_wait: called before waiting for another process; without it, there is no waiting.
@@ -83,7 +85,7 @@ def alone(
             # Some network file systems know no locks; there the user has to take care.
             if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
                 raise
-        yield
+        yield handle
     finally:
         os.close(handle)
 

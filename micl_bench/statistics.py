@@ -44,7 +44,7 @@ def bootstrap(
     arrays of the same images belong into one array, as columns. The interval has the unit of the
     statistic. Where a sample is empty it is (nan, nan).
     """
-    return _middle(_resampled(statistic, samples, seed=seed, rounds=rounds))
+    return percentiles(_resampled(statistic, samples, seed=seed, rounds=rounds))
 
 
 def paired_bootstrap(
@@ -76,11 +76,26 @@ def paired_bootstrap(
         return left - right
 
     values = _resampled(difference, rows, seed=seed, rounds=rounds)
-    low, high = _middle(values)
-    if math.isnan(low):
-        return low, high, math.nan
-    rarer = min(int((values <= 0).sum()), int((values >= 0).sum()))
-    return low, high, min(1.0, 2 * (rarer + 1) / (rounds + 1))
+    return *percentiles(values), p_of_zero(values)
+
+
+def percentiles(values_R: NDArray[np.float64]) -> tuple[float, float]:
+    """The ends of the percentile interval of R resampled values; (nan, nan) of none."""
+    if not len(values_R):
+        return math.nan, math.nan
+    low, high = np.quantile(values_R, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def p_of_zero(values_R: NDArray[np.float64]) -> float:
+    """The two-sided p-value of 0, of R resampled differences; see `paired_bootstrap`.
+
+    It is nan where there are none, or one is nan.
+    """
+    if not len(values_R) or np.isnan(values_R).any():
+        return math.nan
+    rarer = min(int((values_R <= 0).sum()), int((values_R >= 0).sum()))
+    return min(1.0, 2 * (rarer + 1) / (len(values_R) + 1))
 
 
 def t_interval(values: Sequence[float]) -> tuple[float, float]:
@@ -190,13 +205,6 @@ def _resampled(
             for _ in range(rounds)
         ]
     )
-
-
-def _middle(values: NDArray[np.float64]) -> tuple[float, float]:
-    if not len(values):
-        return math.nan, math.nan
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
 
 
 def _squared_error(values: Sequence[float]) -> float:

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "micl_bench"
 
 ROWS = (
-    ("cli", "commands", "cluster", "demo", "doctor", "listing", "__main__"),
+    ("cli", "commands", "cluster", "demo", "doctor", "listing", "suite", "__main__"),
     ("tasks", "report", "bench"),
     ("openmmlab",),
     ("engine",),
@@ -16,11 +16,15 @@ ROWS = (
     ("backbone", "data", "robustness", "losses", "views"),
     (
         "config",
+        "confusions",
+        "detections",
         "plugins",
         "distributed",
         "draws",
         "patches",
+        "per_image",
         "log",
+        "machine",
         "predictions",
         "record",
         "statistics",

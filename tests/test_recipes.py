@@ -18,7 +18,7 @@ from micl_bench.views import patches_per_view
 PRETRAIN = sorted((REPOSITORY / "pretrain").rglob("*.py"))
 DOWNSTREAM = sorted((REPOSITORY / "downstream").rglob("*.py"))
 # The robustness recipe needs a classifier (tests/tasks/test_robustness.py runs it); the full-size
-# configs are run in tests/openmmlab/test_full_size.py.
+# configs are run in tests/openmmlab/test_ade20k_configs.py and test_coco_configs.py.
 HERE = [p for p in DOWNSTREAM if p.stem.startswith("embedded_") and "robust" not in p.stem]
 RANDOM = "random:vit_demo_patch4_32"
 
@@ -154,7 +154,8 @@ def test_every_recipe_is_run_somewhere() -> None:
         "tests/tasks/test_finetune.py",
         "tests/tasks/test_linear.py",
         "tests/tasks/test_logistic.py",
-        "tests/openmmlab/test_full_size.py",
+        "tests/openmmlab/test_ade20k_configs.py",
+        "tests/openmmlab/test_coco_configs.py",
     )
     text = "".join((REPOSITORY / path).read_text() for path in elsewhere)
     for path in set(DOWNSTREAM) - set(HERE):

@@ -240,7 +240,16 @@ def test_the_script_asks_the_cluster_for_what_the_options_say(
     )
 
 
-EVALUATED = ("--checkpoint", "x", "--data", "x", "--out", "x")
+def test_every_evaluation_may_have_several_processes(
+    micl_bench: Run, tmp_path: Path, cluster: Path
+) -> None:
+    for task in ("finetune", "ade20k", "coco"):
+        place = ("--checkpoint", "x", "--data", "x", "--out", "x")
+        done = micl_bench(
+            "slurm", "--gpus-per-node", 2, "--logs", "logs", "--", "eval", task, *place
+        )
+        assert done.returncode == 0, done.stderr
+        assert "#SBATCH --ntasks-per-node=2" in cluster.read_text()
 
 
 @pytest.mark.parametrize(
@@ -256,10 +265,6 @@ EVALUATED = ("--checkpoint", "x", "--data", "x", "--out", "x")
         (["--minutes", "2", "--", *NOTHING], "leaves nothing of 2 min"),
         (["--gpus-per-node", "8", "--tasks-per-node", "4", "--", *NOTHING], "does not fit 8 GPUs"),
         (["--gpus-per-node", "2", "--", "list", "tasks"], "list runs as one process, not as 2"),
-        (
-            ["--gpus-per-node", "2", "--", "eval", "coco", *EVALUATED],
-            "eval coco runs as one process, not as 2",
-        ),
         (["--sbatch", "qos", "--", *NOTHING], "is not KEY=VALUE"),
         (["--sbatch", "signal=KILL", "--", *NOTHING], "cannot set signal"),
         (["--sbatch", "qos=high\nrm", "--", *NOTHING], "long options"),

@@ -12,6 +12,7 @@ from micl_bench.statistics import (
     bootstrap,
     holm,
     mcnemar,
+    p_of_zero,
     paired_bootstrap,
     paired_difference_interval,
     t_interval,
@@ -117,6 +118,13 @@ def test_the_paired_bootstrap_knows_that_the_images_are_the_same() -> None:
     assert all(map(math.isnan, empty))
     with pytest.raises(ValueError, match="the same images"):
         paired_bootstrap(np.mean, [ours], [theirs[1:]], seed=0)
+
+
+def test_a_difference_that_is_no_number_has_no_p_value() -> None:
+    assert p_of_zero(np.array([-1.0, 2.0, 3.0])) == 1.0
+    assert p_of_zero(np.ones(99)) == 0.02
+    assert math.isnan(p_of_zero(np.array([1.0, math.nan])))
+    assert math.isnan(p_of_zero(np.array([])))
 
 
 def test_the_paired_bootstraps_p_value_is_the_t_tests_for_many_images() -> None:

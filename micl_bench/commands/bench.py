@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from micl_bench.commands import bench_dense
 from micl_bench.commands.options import Json
 
 app = typer.Typer(
@@ -12,6 +13,10 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+
+
+app.command()(bench_dense.dense)
+app.command()(bench_dense.coco_eval)
 
 
 @app.callback()

@@ -1,4 +1,4 @@
-"""`micl-bench show`: pictures of what a model sees, and of how robust models are."""
+"""`micl-bench show`: what a model sees, how robust models are, how fast each layer learns."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from micl_bench.engine.recipe import PretrainRecipe
 
 app = typer.Typer(
-    help="Draw what a model sees, and how robust models are.",
+    help="Show what a model sees, how robust models are, how fast each layer learns.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -107,6 +107,22 @@ def robustness(
     rows = [[printable(cell) for cell in row] for row in (TABLE_HEADER, *table_rows(drawn))]
     print("\n".join(aligned(rows, left=range(2))))
     print(f"\n{printable(caption(drawn))}\n\nrobustness: {out}")
+
+
+@app.command()
+def layers(
+    config: Annotated[Path, typer.Argument(help="mmengine config with a MiCLViT.")],
+    assignments: Overrides = None,
+) -> None:
+    """List each parameter of a dense task's model with its learning rate and weight decay.
+
+    A row for each one that MiCLViTConstructor hands to the optimiser. The model is built with the
+    config's checkpoint; data is not needed. Rates are those at the top of the schedule.
+    """
+    from micl_bench.openmmlab.layers import HEADER, layer_rows
+    from micl_bench.report.summary import aligned
+
+    print("\n".join(aligned([HEADER, *layer_rows(config, assignments or [])], left={0})))
 
 
 def _check_picture(out: Path) -> None:

@@ -9,7 +9,6 @@ from micl_bench.errors import InputError
 
 # Their processes share the work; several processes of another would each do all of it.
 _SHARED = ("pretrain", "eval")
-_ALONE = ("ade20k", "coco")
 _SHOWN_LOGS = 4
 
 
@@ -63,20 +62,20 @@ def slurm(
 ) -> None:
     """Run another command as a job on a Slurm cluster; prints where its logs are and returns.
 
-    Warned of its time limit or of a preemption, pretrain saves the step that it is in; the job goes
-    back to the queue and goes on from there. Other commands start over. SIGUSR1 (scancel
-    --signal=USR1 JOB) makes pretrain save and end for good.
+    Warned of its time limit or of a preemption, pretrain saves the step that it is in, and so do the
+    evaluations that train (finetune, linear, ade20k, coco); the job goes back to the queue and goes on
+    from there. Other commands start over. SIGUSR1 (scancel --signal=USR1 JOB) makes these save and end
+    for good.
 
     A local job is the same as a job of one machine; it starts at most 6 times.
     """
     words = list(command or [])
     name = _parsed(context, words)
     tasks = _tasks_per_node(gpus_per_node, tasks_per_node)
-    alone = [word for word in words if name == "eval" and word in _ALONE]
-    if nodes * tasks > 1 and (alone or name not in _SHARED):
+    if nodes * tasks > 1 and name not in _SHARED:
         raise InputError(
-            f"{' '.join([name, *alone])} runs as one process, not as {nodes * tasks}; only "
-            f"{' and '.join(_SHARED)} (but not of {' and '.join(_ALONE)}) share their work"
+            f"{name} runs as one process, not as {nodes * tasks}; only {' and '.join(_SHARED)} share "
+            "their work"
         )
     if local and (nodes > 1 or cpus or partition or account or sbatch):
         raise InputError(

@@ -1,6 +1,8 @@
-"""Data folders: what lies there, and whether it is whole. Names are read, no image."""
+"""Data folders: what lies there, and whether it is whole.
 
-from collections.abc import Iterator
+Of ImageNet and its like, names are read, no image; of ADE20K and COCO, what a run would fail by.
+"""
+
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,8 @@ from micl_bench.doctor._imagenet import (
 )
 from micl_bench.doctor._names import count_images, subfolders
 
-_ADE20K = {"training": 20_210, "validation": 2_000}
-_COCO = {"train2017": 118_287, "val2017": 5_000}
+_ADE20K = ("training", "validation")
+_COCO = ("train2017", "val2017")
 
 
 def check_data(folder: Path) -> list[Finding]:
@@ -54,10 +56,8 @@ def _recognise(folder: Path) -> list[Finding]:
         return [_embedded(folder, list(PARTS))]
     if (folder / "store.json").is_file() or (folder / "journal.jsonl").is_file():
         return [check_store(folder)]
-    if any((folder / "images" / split).is_dir() for split in _ADE20K):
-        return list(_ade20k(folder))
-    if any((folder / split).is_dir() for split in _COCO):
-        return list(_coco(folder))
+    if dense := _dense(folder):
+        return dense
     splits = [split for split in ("train", "val") if (folder / split).is_dir()]
     if splits:
         return list(check_splits(folder, splits))
@@ -74,37 +74,28 @@ def _embedded(folder: Path, parts: list[str]) -> Finding:
     return ok(str(folder), f"the embedded set: {', '.join(parts)}")
 
 
-def _ade20k(folder: Path) -> Iterator[Finding]:
-    for split, expected in _ADE20K.items():
-        images = count_images(folder / "images" / split)
-        masks = count_images(folder / "annotations" / split)
-        yield _counted(f"{folder} ({split})", "ADE20K", images, expected, masks)
+def _dense(folder: Path, embedded_classes: int = 0) -> list[Finding]:
+    """Where the folder is laid out as ADE20K or COCO; empty elsewhere."""
+    segmentation = any((folder / "images" / split).is_dir() for split in (*_ADE20K, "ADE"))
+    detection = any((folder / split).is_dir() for split in _COCO)
+    try:
+        if segmentation:
+            from micl_bench.doctor._ade20k import check_ade20k
 
+            return list(check_ade20k(folder, embedded_classes=embedded_classes))
+        if detection:
+            from micl_bench.doctor._coco import check_coco
 
-def _coco(folder: Path) -> Iterator[Finding]:
-    for split, expected in _COCO.items():
-        finding = _counted(
-            f"{folder} ({split})", "COCO", count_images(folder / split), expected, None
-        )
-        file = folder / "annotations" / f"instances_{split}.json"
-        if not file.is_file():
-            mend = "unpack annotations_trainval2017.zip there"
-            yield problem(f"{folder} ({split})", f"there is no {file}", mend)
-        else:
-            yield finding
-
-
-def _counted(subject: str, name: str, images: int, expected: int, masks: int | None) -> Finding:
-    found = f"{name}: {images:,} images" + ("" if masks is None else f", {masks:,} annotations")
-    if images == expected and masks in (None, expected):
-        return ok(subject, found)
-    mend = "unpack the release again; numbers on a part compare with nothing published"
-    return problem(subject, f"{found}; {expected:,} expected", mend)
+            return list(check_coco(folder, embedded=bool(embedded_classes)))
+    except ImportError as error:  # told elsewhere too
+        found = f"not checked: {reason(error)}"
+        return [warning(str(folder), found, "mend NumPy and Pillow")]
+    return []
 
 
 def _embedded_part(folder: Path) -> list[Finding]:
     """Where the folder is a part of the embedded set, or in one; empty elsewhere."""
-    from micl_bench.data.embedded.parts import embedded_name
+    from micl_bench.data.embedded.parts import CLASSES, embedded_name
 
     named = embedded_name(folder)
     if named is None:
@@ -114,7 +105,7 @@ def _embedded_part(folder: Path) -> list[Finding]:
         return [problem(str(folder), f"{named[0]} of the embedded set, without an image", mend)]
     splits = [split for split in ("train", "val") if (folder / split).is_dir()]
     found = ok(str(folder), f"{named[0]} of the embedded set, which stands in for {named[1]}")
-    return [found, *check_splits(folder, splits)]
+    return [found, *check_splits(folder, splits), *_dense(folder, len(CLASSES))]
 
 
 def _declared_sets(folder: Path) -> tuple[list[Any], list[Finding]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from micl_bench.doctor._finding import Finding, ok, problem, reason, warning
 from micl_bench.files import cache_folder
+from micl_bench.machine import free_memory
 
 _GIB = 1 << 30
 _LITTLE_MEMORY = 4 * _GIB
@@ -73,42 +74,15 @@ def _no_gpu(torch: object) -> Finding:
 
 
 def _memory() -> Finding:
-    available, limit = _available_memory(), _memory_limit()
-    usable = min([amount for amount in (available, limit) if amount], default=0)
+    usable = free_memory()
     if not usable:
         return ok("memory", "unknown on this system")
-    found = f"{usable / _GIB:.1f} GiB available" + (" (control group)" if usable == limit else "")
+    found = f"{usable / _GIB:.1f} GiB available"
     if usable < _LITTLE_MEMORY:
         return warning(
             "memory", found, "use smaller batches and --set num_workers=0, or a larger job"
         )
     return ok("memory", found)
-
-
-def _available_memory() -> int:
-    for line in _read(Path("/proc/meminfo")).splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return 0
-
-
-def _memory_limit() -> int:
-    """What the control group leaves, of version 2 or 1; 0 for no limit."""
-    groups = [line.split(":", 2) for line in _read(Path("/proc/self/cgroup")).splitlines()]
-    for _, controllers, path in (group for group in groups if len(group) == 3):
-        if controllers == "":
-            names = ("memory.max", "memory.current")
-            places = [_CGROUPS / path.lstrip("/"), _CGROUPS]
-        elif "memory" in controllers.split(","):
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
-            places = [_CGROUPS / "memory" / path.lstrip("/"), _CGROUPS / "memory"]
-        else:
-            continue
-        for place in places:
-            limit, used = (_read(place / name).strip() for name in names)
-            if limit.isdigit() and used.isdigit() and int(limit) < 1 << 60:
-                return max(int(limit) - int(used), 1)
-    return 0
 
 
 def _cores() -> Finding:

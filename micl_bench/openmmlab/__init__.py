@@ -15,13 +15,15 @@ except ImportError as error:
         "pip install 'micl-bench[openmmlab]'"
     ) from error
 
-from micl_bench.openmmlab import operators
+from micl_bench.openmmlab import operators, packages
 
 # Before anything imports mmcv.ops or mmdet.
 operators.install()
+packages.find_configs()
 
-from micl_bench.openmmlab import optim  # noqa: E402, F401  (registers it)
-from micl_bench.openmmlab.runner import Outcome, run  # noqa: E402
+from micl_bench.openmmlab import agreement, norm, optim, precision  # noqa: E402, F401  (registers them)
+from micl_bench.openmmlab.outcome import Outcome  # noqa: E402
+from micl_bench.openmmlab.runner import run  # noqa: E402
 from micl_bench.openmmlab.vit import MiCLViT  # noqa: E402
 
 __all__ = ["MiCLViT", "Outcome", "run"]

@@ -14,35 +14,125 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
+from micl_bench.checkpoints import Checkpoint
 from micl_bench.errors import InputError
 from micl_bench.record import visible_path
 
 _PACKAGES = {"mmseg": "onedl-mmsegmentation", "mmdet": "onedl-mmdetection"}
 
 
+# Half a grey level of 255: what rounding in a config may take away.
+_PIXEL_TOLERANCE = 0.5
+
+
 def resolve(
-    path: Path, *, checkpoint: str, data: Path, seed: int | None, overrides: Sequence[str]
+    path: Path,
+    *,
+    checkpoint: str,
+    data: Path,
+    seed: int | None,
+    overrides: Sequence[str],
+    arch: str | None = None,
+    layout: str | None = None,
+    branch: str | None = None,
 ) -> Config:
     """Read a config, apply `a.b=value` overrides, put checkpoint, data and seed in, check the paths.
+
+    Args:
+        arch, layout, branch: of the checkpoint, where the file does not tell; they go to
+            `model.backbone`.
 
     Raises:
         InputError: unreadable config, unknown key, missing data, or a config that would unpickle.
     """
-    config = _read(path)
-    for override in overrides:
-        _apply(config, override)
+    config = read(path, overrides)
     _check_model(config, path)
     if seed is None:
         seed = int(config.get("randomness", {}).get("seed") or 0)
-    config.model.backbone.update(checkpoint=_visible(checkpoint), seed=seed)
+    asked = {"arch": arch, "layout": layout, "branch": branch}
+    config.model.backbone.update(
+        checkpoint=_visible(checkpoint),
+        seed=seed,
+        **{name: value for name, value in asked.items() if value is not None},
+    )
     config = _with_data(config, path, data)
     # CUDA has no deterministic kernel for some of the operators; on CPU all of them have.
     config.randomness = {"seed": seed, "deterministic": not torch.cuda.is_available()}
     _refuse_pickles(config, path)
+    _check_moved(config, path)
     for name in ("train_dataloader", "val_dataloader"):
         for problem in _missing_paths(config[name].dataset):
             raise InputError(f"{problem}; {path.name} needs it below {data}")
     return config
+
+
+def read(path: Path, overrides: Sequence[str]) -> Config:
+    """A config with `a.b=value` overrides applied, nothing else changed.
+
+    Raises:
+        InputError: unreadable config, or unknown key.
+    """
+    config = _read(path)
+    for override in overrides:
+        _apply(config, override)
+    return config
+
+
+def fit_to(config: Config, checkpoint: Checkpoint, overrides: Sequence[str]) -> None:
+    """Fill in the width of the ViT where maps of it go in, and see that it gets its own pixels.
+
+    Every map of a `MiCLViT` has the ViT's width, so a neck or head on it can have no other
+    `in_channels`: a config that was written for ViT-B serves any ViT.
+
+    Raises:
+        InputError: `data_preprocessor` has not the mean and deviation of the pixels that the
+            checkpoint was trained on, unless an override says so.
+    """
+    for part in parts_on_maps(config.model):
+        if (channels := part.get("in_channels")) is not None:
+            one = not isinstance(channels, list | tuple)
+            width = checkpoint.arch.width
+            part["in_channels"] = width if one else [width] * len(channels)
+    _check_pixels(config, checkpoint, {override.partition("=")[0] for override in overrides})
+
+
+def parts_on_maps(model: Any) -> list[Any]:
+    """The parts of a model's config that the backbone's maps go into: its neck, else its heads."""
+    names = ("neck",) if model.get("neck") else ("decode_head", "auxiliary_head")
+    found = [model.get(name) for name in names]
+    flat = [part for parts in found for part in (parts if isinstance(parts, list) else [parts])]
+    return [part for part in flat if isinstance(part, dict)]
+
+
+def _check_pixels(config: Config, checkpoint: Checkpoint, overridden: set[str]) -> None:
+    place = "data_preprocessor" if config.get("data_preprocessor") else "model.data_preprocessor"
+    given = config.get("data_preprocessor") or config.model.get("data_preprocessor") or {}
+    source = checkpoint.info.source
+    for name, values in (("mean", checkpoint.content.mean), ("std", checkpoint.content.std)):
+        wanted = [round(255 * value, 3) for value in values]
+        if overridden & {place, f"{place}.{name}"} or _close(given.get(name), wanted):
+            continue
+        text = f"{place}.{name}={str(wanted).replace(' ', '')}"
+        found = list(given[name]) if given.get(name) else "not set"
+        raise InputError(
+            f"{place}.{name} is {found}, but {source} was trained on pixels of another {name}: "
+            + (
+                f"--set {text} (or others, on purpose)"
+                if name in given
+                else f"write {text} into it"
+            )
+        )
+    if not given.get("bgr_to_rgb") and not overridden & {place, f"{place}.bgr_to_rgb"}:
+        raise InputError(
+            f"{place}.bgr_to_rgb is not true: images are read blue first, {source} was trained red "
+            "first; set it (or --set it to False, on purpose)"
+        )
+
+
+def _close(found: Any, wanted: list[float]) -> bool:
+    if not isinstance(found, list | tuple) or len(found) != len(wanted):
+        return False
+    return all(abs(a - b) <= _PIXEL_TOLERANCE for a, b in zip(found, wanted, strict=True))
 
 
 def as_json(config: Config) -> dict[str, Any]:
@@ -66,6 +156,8 @@ def _apply(config: Config, override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals:
         raise InputError(f"override {override!r} is not of the form a.b=value")
+    if key == "data_root":
+        raise InputError(f"{override}: the data folder is what --data says; leave the override out")
     node: Any = config
     for number, part in enumerate(parts := key.split(".")):
         known = _children(node)
@@ -124,10 +216,23 @@ def _replaced(node: Any, old: str, new: str) -> Any:
     return node
 
 
+def _check_moved(config: Config, path: Path) -> None:
+    """A base config joins paths with its own `data_root`, which a later one no longer reaches."""
+    places = {"train_dataloader": "data_root", "val_dataloader": "data_root"}
+    for name, key in (places | {"val_evaluator": "ann_file"}).items():
+        for node in dicts(config.get(name)):
+            place = node.get(key)
+            if place and not Path(place).is_relative_to(config.data_root):
+                raise InputError(
+                    f"{path.name}: {name} has {key} {place!r}, which does not begin with the config's "
+                    "data_root, so the data folder cannot take its place; write data_root there too"
+                )
+
+
 def _refuse_pickles(config: Config, path: Path) -> None:
     """mmengine's own loading would run code from a file; weights come by `checkpoint` alone."""
     asked = [key for key in ("load_from", "resume") if config.get(key)]
-    asked += [f"type={node['type']}" for node in _dicts(config) if node.get("type") == "Pretrained"]
+    asked += [f"type={node['type']}" for node in dicts(config) if node.get("type") == "Pretrained"]
     if asked:
         raise InputError(
             f"{path} asks mmengine to load weights ({', '.join(asked)}), which would unpickle them; "
@@ -140,13 +245,14 @@ def _visible(checkpoint: str) -> str:
     return visible_path(checkpoint) if Path(checkpoint).is_file() else checkpoint
 
 
-def _dicts(node: Any) -> Iterator[Any]:
+def dicts(node: Any) -> Iterator[Any]:
+    """Every dictionary in a config, itself included."""
     if isinstance(node, dict | Config):
         yield node
         node = list(node.values())
     if isinstance(node, list | tuple):
         for value in node:
-            yield from _dicts(value)
+            yield from dicts(value)
 
 
 def _missing_paths(dataset: Any) -> Iterator[str]:

@@ -82,10 +82,11 @@ def roi_align_forward(
         MissingOperatorError: max pooling, which torchvision has not.
     """
     _refuse_max(pool_mode)
+    kind = _computed_in(features_NCHW)
     output_RChw.copy_(
         torch.ops.torchvision.roi_align(
-            features_NCHW,
-            rois_R5,
+            features_NCHW.to(kind),
+            rois_R5.to(kind),
             spatial_scale,
             aligned_height,
             aligned_width,
@@ -115,10 +116,11 @@ def roi_align_backward(
         MissingOperatorError: max pooling, which torchvision has not.
     """
     _refuse_max(pool_mode)
+    kind = _computed_in(grad_output_RChw)
     grad_features_NCHW.add_(
         torch.ops.torchvision._roi_align_backward(
-            grad_output_RChw,
-            rois_R5,
+            grad_output_RChw.to(kind),
+            rois_R5.to(kind),
             spatial_scale,
             aligned_height,
             aligned_width,
@@ -127,6 +129,11 @@ def roi_align_backward(
             aligned,
         )
     )
+
+
+def _computed_in(tensor: Tensor) -> torch.dtype:
+    """At least float32: torchvision has no kernel for bfloat16, and on CPU none for float16."""
+    return torch.promote_types(tensor.dtype, torch.float32)
 
 
 def _refuse_max(pool_mode: int) -> None:

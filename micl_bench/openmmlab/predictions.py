@@ -81,6 +81,9 @@ def _objects(
 
 
 def _masks(objects: Any) -> NDArray[np.uint8]:
+    if "masks" not in objects:
+        # A detector of boxes alone: every mask is empty.
+        return np.zeros((len(objects), 1, 1), dtype=np.uint8)
     masks = objects.masks
     array = masks.to_ndarray() if hasattr(masks, "to_ndarray") else _numpy(masks)
     return array.astype(np.uint8)

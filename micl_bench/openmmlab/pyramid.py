@@ -1,18 +1,31 @@
 """Feature maps of a plain ViT, brought from its one patch size to a pyramid of strides.
 
-As BEiT (Bao et al. 2022, semantic segmentation) and MAE (He et al. 2022) do: transposed convolutions
-for finer maps, max-pooling for coarser ones. A map of stride s has ceil(H / s) rows.
+`Rescale` is what BEiT and MAE do to the maps of four blocks, `SimpleFeaturePyramid` what ViTDet does to
+the last one. A map of stride s has ceil(H / s) rows. Shapes: N images, D width, h x w patches, C
+channels of the pyramid.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch.nn.functional as F
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
+from micl_bench.errors import InputError
+
 
 class Rescale(nn.Module):
-    """One map from stride `patch_size` to `stride`; shapes (N, D, h, w) in and out."""
+    """One map from stride `patch_size` to `stride`; shapes (N, D, h, w) in and out.
+
+    Transposed convolutions for finer maps, max-pooling for coarser ones, as in BEiT's and MAE's
+    code for UperNet. Between two transposed convolutions theirs has synchronised batch norm, this
+    one a layer norm over channels, as ViTDet's pyramid: it does not depend on the other images of a
+    batch, nor on the number of processes. Where the two strides are no power of 2 apart (patch 14),
+    the map is interpolated instead.
+    """
 
     def __init__(self, width: int, *, patch_size: int, stride: int) -> None:
         super().__init__()
@@ -30,22 +43,107 @@ class Rescale(nn.Module):
         return F.interpolate(map_NDhw, size=size, mode="bilinear")
 
 
+@MODELS.register_module()
+class SimpleFeaturePyramid(BaseModule):
+    """The neck of ViTDet (Li et al. 2022, section 3): every level from the last map alone.
+
+    A level twice as fine is a transposed convolution of stride 2, one four times as fine two of
+    them with layer norm and GELU between, the map's own stride is the map, coarser ones are
+    max-pooled; then a 1 x 1 and a 3 x 3 convolution to C channels, each followed by layer norm over
+    channels and without a bias. Each transposed convolution halves the channels, as in ViTDet's
+    released code. Levels beyond `strides` take every second pixel of the last one, as there.
+    Registered in mmengine's root registry.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int = 256,
+        patch_size: int = 16,
+        strides: Sequence[int] = (4, 8, 16, 32),
+        num_outs: int = 5,
+    ) -> None:
+        """Build a level for each stride.
+
+        Args:
+            in_channels: D, the ViT's width.
+            out_channels: C.
+            patch_size: stride of the map that comes in, the only one of the backbone's `strides`.
+            strides: pixels between neighbours of each level, finest first.
+            num_outs: levels that come out, those beyond `strides` included.
+
+        Raises:
+            InputError: a stride that is no power of 2 from `patch_size`, or fewer levels than
+                strides.
+        """
+        super().__init__()
+        refused = [stride for stride in strides if not _is_power_of_two(patch_size, stride)]
+        if refused:
+            raise InputError(
+                f"no whole number of doublings leads from stride {patch_size} to {refused[0]}; give "
+                "the backbone strides=(16,), which interpolates its map, and the neck patch_size=16"
+            )
+        if num_outs < len(strides):
+            raise InputError(f"num_outs is {num_outs}, but there are {len(strides)} strides")
+        self.num_further = num_outs - len(strides)
+        self.levels = nn.ModuleList(
+            _level(in_channels, out_channels, patch_size, stride) for stride in strides
+        )
+
+    def forward(self, maps: tuple[Tensor]) -> tuple[Tensor, ...]:
+        """From the backbone's one map (N, D, h, w), the levels (N, C, ..., ...), finest first.
+
+        Raises:
+            InputError: the backbone gives several maps, of which all but one would be for nothing.
+        """
+        if len(maps) != 1:
+            raise InputError(
+                f"the simple pyramid reads one map, and the backbone gives {len(maps)}; give it "
+                "strides=(16,)"
+            )
+        levels = [level(maps[0]) for level in self.levels]
+        for _ in range(self.num_further):
+            levels.append(F.max_pool2d(levels[-1], kernel_size=1, stride=2))
+        return tuple(levels)
+
+
+def _level(width: int, channels: int, patch_size: int, stride: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    if stride > patch_size:
+        layers.append(_pooled(stride // patch_size))
+    for doubling in range(_doublings(patch_size, stride)):
+        layers += [LayerNorm2d(width), nn.GELU()] if doubling else []
+        layers.append(nn.ConvTranspose2d(width, width // 2, kernel_size=2, stride=2))
+        width //= 2
+    return nn.Sequential(
+        *layers,
+        nn.Conv2d(width, channels, kernel_size=1, bias=False),
+        LayerNorm2d(channels),
+        nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False),
+        LayerNorm2d(channels),
+    )
+
+
 def _is_power_of_two(patch_size: int, stride: int) -> bool:
     return math.log2(patch_size / stride).is_integer()
+
+
+def _doublings(patch_size: int, stride: int) -> int:
+    return max(0, round(math.log2(patch_size / stride)))
 
 
 def _layers(width: int, patch_size: int, stride: int) -> nn.Module:
     if not _is_power_of_two(patch_size, stride) or patch_size == stride:
         return nn.Identity()
     if stride > patch_size:
-        factor = stride // patch_size
-        return nn.MaxPool2d(factor, ceil_mode=True)
-    doublings = int(math.log2(patch_size / stride))
+        return _pooled(stride // patch_size)
     layers: list[nn.Module] = []
-    for _ in range(doublings - 1):
-        layers += [_double(width), LayerNorm2d(width), nn.GELU()]
-    return nn.Sequential(*layers, _double(width))
+    for doubling in range(_doublings(patch_size, stride)):
+        layers += [LayerNorm2d(width), nn.GELU()] if doubling else []
+        layers.append(nn.ConvTranspose2d(width, width, kernel_size=2, stride=2))
+    return nn.Sequential(*layers)
 
 
-def _double(width: int) -> nn.Module:
-    return nn.ConvTranspose2d(width, width, kernel_size=2, stride=2)
+def _pooled(factor: int) -> nn.Module:
+    # Pixels at the lower and right edge are not lost where the size is no multiple.
+    return nn.MaxPool2d(factor, ceil_mode=True)

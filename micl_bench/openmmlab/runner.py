@@ -1,68 +1,61 @@
 """Train and evaluate one mmsegmentation or mmdetection config with a checkpoint's ViT.
 
 The libraries' own runner, data sets, heads and metrics do the work. What is added: checks before
-anything starts, a quiet terminal with one progress bar, the same result for the same seed, and no
-trace in the process afterwards, so that runs of both libraries can follow one another.
+anything starts, a quiet terminal with one progress bar, the same result for the same seed on any
+number of processes, going on where a run was cut, and no trace in the process afterwards, so that
+runs of both libraries can follow one another.
+
+It leaves in its folder:
+
+openmmlab.log    everything the libraries printed
+metrics.jsonl    a line a step: loss (the mean over processes), learning rate
+recipe.json      what is trained, compared before a run goes on
+states/          the newest two states, while the run is not finished
+model.pt         the trained model, where the config asks for checkpoints
 """
 
 import dataclasses
 import io
-import itertools
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
 import torch
 from mmengine.config import Config
-from mmengine.logging import MessageHub, MMLogger
-from mmengine.registry import DefaultScope
-from mmengine.runner import Runner
-from mmengine.visualization import Visualizer
+from mmengine.device import get_device
 
-from micl_bench.backbone import Arch
-from micl_bench.checkpoints import load_checkpoint
-from micl_bench.errors import InputError
-from micl_bench.log import Progress
-from micl_bench.openmmlab.configs import as_json, resolve
+from micl_bench.checkpoints import Checkpoint, load_checkpoint
+from micl_bench.distributed import rank
+from micl_bench.log import MetricLog, Progress, say
+from micl_bench.openmmlab.agreement import MiCLSameWeights
+from micl_bench.openmmlab.batch import Batch, shared
+from micl_bench.openmmlab.build import (
+    DenseRunner,
+    blaming,
+    built,
+    check_norms,
+    checkpoint_hook,
+    normalised_together,
+    nothing_left_of_a_failure,
+)
+from micl_bench.openmmlab.configs import as_json, fit_to, resolve
+from micl_bench.openmmlab.evidence import Evidence
+from micl_bench.openmmlab.locate import unwrapped
+from micl_bench.openmmlab.memory import check_memory
+from micl_bench.openmmlab.outcome import Outcome
+from micl_bench.openmmlab.precision import MiCLPrecision
 from micl_bench.openmmlab.predictions import write_predictions
+from micl_bench.openmmlab.resume import Identity, Keeper, alone_in
+from micl_bench.openmmlab.settings import what_counts
+from micl_bench.openmmlab.traces import no_trace, quiet
 from micl_bench.openmmlab.watch import Watch
-from micl_bench.record import CheckpointInfo
+from micl_bench.provenance import Measurement
+from micl_bench.record import CheckpointInfo, visible_path
 
 _NUM_SAMPLES = 6
-# mmsegmentation's metrics keep their names; COCO's are fractions, and -1 where nothing is measured.
-_PERCENTAGES = ("mIoU", "mAcc", "aAcc")
-_FRACTIONS = {
-    f"coco/{kind}_mAP{library}": f"{name}_AP{ours}"
-    for kind, name in (("bbox", "box"), ("segm", "mask"))
-    for library, ours in (("", ""), ("_50", "50"), ("_75", "75"))
-}
-_runs = itertools.count()
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What one run measured, and what it needs to be traced."""
-
-    metrics: dict[str, float]
-    """Percentages: `mIoU`, `mAcc`, `aAcc`, or `box_AP`, `mask_AP` and both at IoU 0.5 and 0.75."""
-    arch: str
-    method: str
-    checkpoint: CheckpointInfo
-    config: dict[str, Any]
-    """The config as it ran, overrides applied, as plain values; the same for every `work_dir`."""
-    images: int
-    """Evaluated images."""
-    classes: tuple[str, ...]
-    seed: int
-    summary: str
-    """How long it trained, for a table's caption: `240 steps of 8 images`."""
-    predictions: Path
-    """`.npz` of the first images with truth and predictions."""
-    log: Path
-    """Everything the libraries printed."""
 
 
 def run(
@@ -74,126 +67,177 @@ def run(
     seed: int | None = None,
     overrides: Sequence[str] = (),
     label: str | None = None,
+    arch: str | None = None,
+    layout: str | None = None,
+    branch: str | None = None,
+    measurement: Measurement | None = None,
+    digests: dict[str, str] | None = None,
 ) -> Outcome:
     """Train on the config's training split, evaluate on its validation split.
+
+    Within `distributed.process_group` all processes together. Cut anywhere, the same call goes on
+    from the last state, bit for bit as if it had not been cut.
 
     Args:
         config: mmengine config file with `default_scope` mmseg or mmdet.
         checkpoint: a file of any supported layout, `timm:NAME` or `random:ARCH`.
         data: folder that takes the place of the config's `data_root`.
-        work_dir: for log and predictions; made if missing.
+        work_dir: for what a run leaves; made if missing.
         seed: of weights that are drawn and of the order of images; None for the config's own.
         overrides: `a.b=value`; the key must be there already.
         label: in front of the progress bar; the config's name if None.
+        arch, layout, branch: of the checkpoint, where the file does not tell.
+        measurement: whose start is set back to that of a run that goes on.
+        digests: of the data; a run goes on with the same only.
 
     Raises:
-        InputError: bad config, override, checkpoint or data, before training starts; or a loss that
-            is no number.
+        InputError: bad config, override, checkpoint or data; a loss that is no number; `work_dir`
+            holds another run, or one is at work in it.
+        Stopped: a signal asked for it; the state is saved.
     """
     # Everything a user can get wrong is looked at before the first file is written.
-    with _quiet(io.StringIO()):
-        resolved = resolve(config, checkpoint=checkpoint, data=data, seed=seed, overrides=overrides)
+    with quiet(io.StringIO()), blaming(config.name, "cannot be used"):
+        resolved = resolve(
+            config,
+            checkpoint=checkpoint,
+            data=data,
+            seed=seed,
+            overrides=overrides,
+            arch=arch,
+            layout=layout,
+            branch=branch,
+        )
         seed = int(resolved.randomness.seed)
-        loaded = load_checkpoint(checkpoint, seed=seed)
-        _check_width(resolved, loaded.arch)
-    work_dir.mkdir(parents=True, exist_ok=True)
-    log_path, terminal = work_dir / "openmmlab.log", sys.stderr
-    with log_path.open("w", encoding="utf-8") as log, _no_trace():
-        with _quiet(log):
-            runner = _build(resolved, work_dir)
-            total = runner.train_loop.max_iters + len(runner.val_loop.dataloader)
-        with Progress(label or config.stem, total=total) as progress, _quiet(log):
-            watch = Watch(progress, terminal, num_samples=_NUM_SAMPLES)
-            runner.register_hook(watch)
-            runner.train()
-        dataset = runner.val_loop.dataloader.dataset
-        classes = tuple(dataset.metainfo["classes"])
-    predictions = work_dir / "predictions.npz"
-    write_predictions(predictions, watch.samples, classes)
-    return Outcome(
-        metrics=_our_metrics(watch.metrics, detects=resolved.default_scope == "mmdet"),
-        arch=loaded.arch.name,
-        method=loaded.method,
-        checkpoint=loaded.info,
-        config=as_json(resolved),
-        images=len(dataset),
-        classes=classes,
-        seed=seed,
-        summary=f"{runner.max_iters} steps of {resolved.train_dataloader.batch_size} images",
-        predictions=predictions,
-        log=log_path,
+        loaded = load_checkpoint(checkpoint, arch=arch, layout=layout, branch=branch, seed=seed)
+        fit_to(resolved, loaded, overrides)
+        batch = shared(resolved, overrides)
+        check_norms(resolved)
+        settings = _settings(resolved, batch, data)
+        with no_trace():
+            check_memory(resolved, device=torch.device(get_device()), processes=batch.processes)
+    keeper = Keeper(
+        work_dir,
+        Identity(settings, seed, batch.total),
+        passes=1 if batch.counted else batch.passes,
+        measurement=measurement or Measurement(command=""),
+        checkpoint_digest=loaded.info.digest,
+        **(digests or {}),
     )
-
-
-def _check_width(config: Config, arch: Arch) -> None:
-    """Necks and heads are built for one width; another would fail in the first step."""
-    for name in ("neck", "decode_head", "auxiliary_head"):
-        wanted = (config.model.get(name) or {}).get("in_channels", arch.width)
-        wanted = wanted if isinstance(wanted, list | tuple) else [wanted]
-        if any(channels != arch.width for channels in wanted):
-            raise InputError(
-                f"model.{name}.in_channels is {list(wanted)}, but {arch.name} has width {arch.width}; "
-                f"--set model.{name}.in_channels=... to it"
+    training = _Training(config.name, resolved, batch, keeper, work_dir, label or config.stem)
+    with nothing_left_of_a_failure(work_dir, keeper):
+        work_dir.mkdir(parents=True, exist_ok=True)
+        with alone_in(work_dir):
+            keeper.claim()
+            with no_trace():
+                measured = training.run()
+            return Outcome(
+                **measured,
+                arch=loaded.arch.name,
+                method=loaded.method,
+                checkpoint=_described(loaded, resolved),
+                config=as_json(resolved),
+                settings=settings | {name: measured[name] for name in ("steps", "precision")},
+                seed=seed,
+                summary=f"{measured['steps']} steps of {batch.total} images",
+                batch=batch.total,
+                processes=batch.processes,
+                spent=keeper.spent,
+                model=keeper.finish(),
             )
 
 
-def _build(config: Config, work_dir: Path) -> Runner:
-    config = config.copy()
-    config.work_dir = str(work_dir)
-    # mmengine keys its global state by this name, and its own has seconds as the finest part.
-    config.experiment_name = f"micl-bench-{os.getpid()}-{next(_runs)}"
+@dataclasses.dataclass(frozen=True)
+class _Training:
+    """A config that was checked, on its way through mmengine."""
+
+    name: str
+    config: Config
+    batch: Batch
+    keeper: Keeper
+    folder: Path
+    label: str
+
+    def run(self) -> dict[str, Any]:
+        """Build, train, evaluate, write what is left of it; the part of the outcome that it tells."""
+        precision, evidence = MiCLPrecision(), Evidence()
+        log_path, terminal, keeper = self.folder / "openmmlab.log", sys.stderr, self.keeper
+        with _log(log_path, goes_on=keeper.step > 0) as log:
+            with quiet(log), blaming(self.name, "cannot be built"):
+                runner = built(self.config, self.folder, keeper, self.batch)
+            if keeper.step:
+                say(f"going on from step {keeper.step} of {runner.max_iters}")
+            with self._progress(runner) as progress, _metrics(self.folder, keeper), quiet(log):
+                watch = Watch(progress, terminal, keeper, num_samples=_NUM_SAMPLES)
+                for hook in (precision, MiCLSameWeights(), evidence, watch):
+                    runner.register_hook(hook)
+                with blaming(self.name, "fails"), keeper.signals:
+                    runner.train()
+                measured = evidence.measured(watch.metrics or {})
+                samples = watch.samples
+        dataset = runner.val_loop.dataloader.dataset
+        classes = tuple(dataset.metainfo["classes"])
+        predictions, statistics = self.folder / "predictions.npz", self.folder / "evidence.npz"
+        if rank() == 0:
+            write_predictions(predictions, samples, classes)
+            measured.statistics.write(statistics)
+        if checkpoint_hook(self.config) is not None:
+            keeper.keep_model(unwrapped(runner.model), as_json(self.config))
+        return {
+            "metrics": measured.metrics,
+            "intervals": measured.intervals,
+            "steps": self.batch.steps(runner.iter),
+            "precision": precision.seen or keeper.precision,
+            "images": len(dataset),
+            "train_images": len(runner.train_loop.dataloader.dataset),
+            "classes": classes,
+            "predictions": predictions,
+            "evidence": statistics,
+            "log": log_path,
+        }
+
+    def _progress(self, runner: DenseRunner) -> Progress:
+        loop = runner.train_loop
+        looks = loop.evaluations_left * len(runner.val_loop.dataloader)
+        total, done = loop.max_iters + looks, self.keeper.step
+        return Progress(self.label, total=total, done=done, quiet=rank() > 0)
+
+
+def _settings(config: Config, batch: Batch, data: Path) -> dict[str, Any]:
+    """What moves the number and is known before anything runs."""
+    found = {"config": what_counts(as_json(config), visible_path(data)), "batch": batch.total}
+    together = normalised_together(config, batch)
+    # Where batch norm sees a whole step, how the step is shared moves nothing.
+    apart = {"normalised_together": together} if together not in (0, batch.total) else {}
+    return found | apart
+
+
+def _described(loaded: Checkpoint, config: Config) -> CheckpointInfo:
+    """What a record says of the checkpoint; positions at the one size, if the backbone has one."""
+    if size := config.model.backbone.get("img_size"):
+        return loaded.described_at(size)
+    side = loaded.arch.img_size // loaded.arch.patch_size
+    return dataclasses.replace(
+        loaded.described_at(loaded.arch.img_size),
+        positions=f"{side} x {side} to each image's grid, {loaded.position_rule}",
+    )
+
+
+@contextmanager
+def _log(path: Path, *, goes_on: bool) -> Iterator[TextIO]:
+    """The first process's log; what the others print is dropped."""
+    place = path if rank() == 0 else Path(os.devnull)
+    with place.open("a" if goes_on else "w", encoding="utf-8") as log:
+        yield log
+
+
+@contextmanager
+def _metrics(folder: Path, keeper: Keeper) -> Iterator[None]:
+    """Let the first process write its losses; those of steps that a kill undid go."""
+    if rank() > 0:
+        yield
+        return
+    keeper.log = MetricLog(folder / "metrics.jsonl", first_step=keeper.step + bool(keeper.step))
     try:
-        return Runner.from_cfg(config)
-    # A config is a program of the user's: whatever its parts refuse is about the config.
-    except Exception as error:
-        raise InputError(f"the config cannot be built: {' '.join(str(error).split())}") from error
-
-
-def _our_metrics(metrics: dict[str, float], *, detects: bool) -> dict[str, float]:
-    if detects and not metrics:
-        # CocoMetric says nothing where nothing was detected; precision without recall is 0.
-        return dict.fromkeys(_FRACTIONS.values(), 0.0)
-    # The metrics round to two digits of a percentage in fp32, to three of a fraction; rounding
-    # again drops the digits that conversion brings.
-    ours = {name: round(metrics[name], 2) for name in _PERCENTAGES if name in metrics}
-    for name, value in metrics.items():
-        if name in _FRACTIONS and value >= 0:
-            ours[_FRACTIONS[name]] = round(100 * value, 1)
-    if not ours:
-        raise InputError(
-            f"the config's evaluator gives {', '.join(metrics) or 'nothing'}; "
-            "IoUMetric or CocoMetric is needed"
-        )
-    return ours
-
-
-@contextmanager
-def _quiet(log: TextIO) -> Iterator[None]:
-    """Send all that the libraries print, log and warn to a file."""
-    with redirect_stdout(log), redirect_stderr(log):
         yield
-
-
-@contextmanager
-def _no_trace() -> Iterator[None]:
-    """Put back what mmengine changes for the whole process: its instances and torch's switches."""
-    with ExitStack() as stack:
-        for kind in (DefaultScope, MMLogger, MessageHub, Visualizer):
-            stack.callback(setattr, kind, "_instance_dict", kind._instance_dict.copy())
-        cudnn = torch.backends.cudnn
-        stack.callback(setattr, cudnn, "deterministic", cudnn.deterministic)
-        stack.callback(setattr, cudnn, "benchmark", cudnn.benchmark)
-        stack.callback(
-            torch.use_deterministic_algorithms,
-            torch.are_deterministic_algorithms_enabled(),
-            warn_only=torch.is_deterministic_algorithms_warn_only_enabled(),
-        )
-        stack.callback(_close_logs, set(MMLogger._instance_dict))
-        yield
-
-
-def _close_logs(kept: set[str]) -> None:
-    """Close the log files of the loggers that the run made."""
-    for name in MMLogger._instance_dict.keys() - kept:
-        for handler in MMLogger._instance_dict[name].handlers:
-            handler.close()
+    finally:
+        keeper.log.close()

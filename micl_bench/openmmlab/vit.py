@@ -1,31 +1,49 @@
 """`MiCLViT`: any checkpoint's ViT as a backbone of mmsegmentation and mmdetection.
 
-Shapes: N images, H x W pixels, h x w patches of p x p pixels, L = h * w, D width.
+Shapes: N images, H x W pixels, h x w patches of p x p pixels, L = h * w, T tokens, D width.
 """
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
-from timm.layers import resample_abs_pos_embed
-from timm.models import VisionTransformer
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as recomputed
 
+from micl_bench.backbone import Arch
+from micl_bench.backbone.positions import resample_relative
 from micl_bench.checkpoints import load_checkpoint
+from micl_bench.engine.optim import layers_above
 from micl_bench.errors import InputError
 from micl_bench.openmmlab.pyramid import Rescale
+from micl_bench.openmmlab.tokens import (
+    Positions,
+    embedded,
+    relative_table,
+    rotary,
+    without_own_bias,
+    without_prefix_tokens,
+)
+from micl_bench.openmmlab.windows import MapAttention, RelativeBias
+
+# As many as there are maps, of which BEiT, MAE and ViTDet all have four.
+_QUARTERS = 4
+_ABOVE_THE_STEM = ("blocks", "norm")
 
 
 @MODELS.register_module()
 class MiCLViT(BaseModule):
-    """Four maps of a ViT, at strides 4, 8, 16 and 32 unless told otherwise.
+    """Maps of a ViT's blocks, at strides 4, 8, 16 and 32 unless told otherwise.
 
-    Each map holds a block's patch tokens after the ViT's final norm, as timm's
-    `forward_intermediates(norm=True)` gives them; [CLS] takes part in attention and is dropped.
-    Registered in mmengine's root registry, where both libraries look.
+    Registered in mmengine's root registry, where both libraries look. Images of any size are padded
+    to whole patches on the right and below; positions come to their grid by the rule of the
+    checkpoint's method, with gradients. Padding of a batch's images by the library takes part in
+    attention, as everywhere.
     """
 
     def __init__(
@@ -33,67 +51,114 @@ class MiCLViT(BaseModule):
         checkpoint: str,
         *,
         arch: str | None = None,
+        layout: str | None = None,
+        branch: str | None = None,
         seed: int = 0,
         img_size: int | None = None,
         drop_path: float = 0.1,
         out_blocks: Sequence[int] | None = None,
         strides: Sequence[int] = (4, 8, 16, 32),
-        frozen: bool = False,
+        final_norm: bool = True,
+        prefix_tokens: bool = True,
+        window_size: int = 0,
+        global_blocks: Sequence[int] | None = None,
+        frozen_stages: int = -1,
+        activation_checkpointing: bool = False,
     ) -> None:
         """Load the ViT and fill every parameter of it.
 
         Args:
-            checkpoint: a file of any supported layout, `timm:NAME` or `random:ARCH`.
+            checkpoint: a file or folder of any supported layout, `timm:NAME`, `public:NAME` or
+                `random:ARCH`.
             arch: architecture where the file's shapes do not tell it.
+            layout: format where the file's keys fit several.
+            branch: which of several networks in the file.
             seed: of `random:ARCH`.
-            img_size: side for which positions are resampled, once and for all; other sizes
-                are resampled from these as they come.
+            img_size: side in pixels for which positions are resampled, once and for all; other
+                sizes are resampled from these as they come. None: as stored.
             drop_path: stochastic depth of the last block; it grows linearly from 0.
-            out_blocks: blocks (from 0) whose tokens are taken; None for a quarter, half, three
-                quarters and all of the depth, for four strides.
+            out_blocks: blocks (from 0) whose tokens are taken, one for each stride; None: evenly
+                spaced, the last one included (a quarter, half, three quarters, all of the depth).
+                Blocks above the last one taken are left out.
             strides: pixels between neighbours of each map.
-            frozen: no gradient for the ViT, and no stochastic depth.
+            final_norm: maps pass the ViT's final norm, as in timm's
+                `forward_intermediates(norm=True)`. False: a block's output as it is, as in BEiT's,
+                MAE's and ViTDet's code; the norm is left out.
+            prefix_tokens: [CLS] and registers take part in attention (never in maps). False: they
+                are left out of the network, as in ViTDet's code.
+            window_size: side of the windows of attention in patches; 0: every block attends to all.
+            global_blocks: blocks that attend to everything all the same; None: the last of each
+                quarter, as ViTDet.
+            frozen_stages: 0 freezes patch projection, prefix tokens and positions, k also the first
+                k blocks, all of them also the final norm; -1: nothing. Frozen parts have no
+                stochastic depth.
+            activation_checkpointing: keep only the tokens between blocks, and compute each block
+                twice.
 
         Raises:
-            InputError: as `load_checkpoint`, or blocks that do not fit depth or strides.
+            InputError: as `load_checkpoint`, or options that fit neither depth nor one another.
         """
         super().__init__()
-        loaded = load_checkpoint(checkpoint, arch=arch, seed=seed)
-        # Blocks differ only by their drop path, so 0 where nothing is trained.
-        vit = loaded.backbone(img_size=img_size, drop_path=0.0 if frozen else drop_path)
-        if not isinstance(vit, VisionTransformer):
+        loaded = load_checkpoint(checkpoint, arch=arch, layout=layout, branch=branch, seed=seed)
+        depth = loaded.arch.depth
+        self.arch: Arch = loaded.arch
+        self.patch_size, self.strides = loaded.arch.patch_size, tuple(strides)
+        self.out_blocks = _chosen_blocks(out_blocks, depth, len(self.strides))
+        self.window_size = window_size
+        self.global_blocks = _global_blocks(global_blocks, depth, window_size)
+        self.frozen_stages = frozen_stages
+        if not -1 <= frozen_stages <= depth:
             raise InputError(
-                f"{checkpoint} is timm's {type(vit).__name__}, whose attention is made for one input "
-                "size; maps of any size need absolute positions alone"
+                f"frozen_stages is {frozen_stages}; needed is -1 to {depth}, the depth"
             )
-        self.vit = vit
-        self.frozen, self.strides = frozen, tuple(strides)
-        self.patch_size = loaded.arch.patch_size
-        self.out_blocks = _chosen_blocks(out_blocks, loaded.arch.depth, len(strides))
+        self.activation_checkpointing = activation_checkpointing
+        self.vit: Any = loaded.backbone(img_size=img_size, drop_path=drop_path)
+        self._positions = Positions(loaded, prefix_tokens=prefix_tokens)
+        if not prefix_tokens:
+            without_prefix_tokens(self.vit)
+        self._leave_out_the_unused(final_norm=final_norm)
         self.rescale = nn.ModuleList(
             Rescale(loaded.arch.width, patch_size=self.patch_size, stride=stride)
-            for stride in strides
+            for stride in self.strides
         )
-        if frozen:
-            self.vit.requires_grad_(False)
+        self._freeze()
 
     def init_weights(self) -> None:
         """Do nothing: mmengine's own would call timm's `init_weights` and lose the checkpoint."""
 
     def train(self, mode: bool = True) -> "MiCLViT":
-        """Switch to training; a frozen ViT stays in evaluation mode."""
+        """Switch to training; what is frozen stays in evaluation mode."""
         super().train(mode)
-        if self.frozen:
-            self.vit.eval()
+        for module in self._frozen_modules():
+            module.eval()
         return self
+
+    def layers_above(self) -> dict[str, int]:
+        """Number of the ViT's layers above each parameter, by its name here: for layer decay.
+
+        The stem is a layer, and each block that is kept; final norm and rescaling are the top, 0.
+
+        Raises:
+            InputError: timm does not declare in which layer a parameter is.
+        """
+        above = {f"vit.{name}": count for name, count in layers_above(self.vit).items()}
+        return above | {f"rescale.{name}": 0 for name, _ in self.rescale.named_parameters()}
+
+    def no_weight_decay(self) -> set[str]:
+        """Parameters that timm declares free of weight decay, by their names here.
+
+        [CLS], registers, positions and tables of relative positions; norms and biases are vectors,
+        which an optimiser tells by themselves.
+        """
+        declared = self.vit.no_weight_decay()
+        return {f"vit.{name}" for name, _ in self.vit.named_parameters() if name in declared}
 
     def forward(self, images_NCHW: Tensor) -> tuple[Tensor, ...]:
         """One map (N, D, ceil(H / s), ceil(W / s)) for each stride s, for any H and W."""
         H, W = images_NCHW.shape[-2:]
         maps = []
-        maps_at_patch_size = self.patch_maps(images_NCHW)
         for stride, rescale, map_NDhw in zip(
-            self.strides, self.rescale, maps_at_patch_size, strict=True
+            self.strides, self.rescale, self.patch_maps(images_NCHW), strict=True
         ):
             rows, columns = math.ceil(H / stride), math.ceil(W / stride)
             maps.append(rescale(map_NDhw)[..., :rows, :columns].contiguous())
@@ -101,45 +166,83 @@ class MiCLViT(BaseModule):
 
     def patch_maps(self, images_NCHW: Tensor) -> list[Tensor]:
         """The chosen blocks' maps at the patch size; images are padded to whole patches."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            map_NDhw = self.vit.patch_embed.proj(self._pad(images_NCHW))
-            tokens_NTD, maps = self._tokens(map_NDhw), []
-            for number, block in enumerate(self.vit.blocks[: max(self.out_blocks) + 1]):
-                tokens_NTD = block(tokens_NTD)
-                if number in self.out_blocks:
-                    patches_NLD = self.vit.norm(tokens_NTD)[:, self.vit.num_prefix_tokens :]
-                    maps.append(patches_NLD.transpose(1, 2).reshape_as(map_NDhw))
+        map_NDhw = self.vit.patch_embed.proj(self._padded(images_NCHW))
+        tokens_NTD = embedded(self.vit, map_NDhw, self._positions)
+        grid = (map_NDhw.shape[2], map_NDhw.shape[3])
+        maps = []
+        for number, rope in enumerate(rotary(self.vit, grid)):
+            tokens_NTD = self._block_output(number, tokens_NTD, grid, rope)
+            if number in self.out_blocks:
+                patches_NLD = self.vit.norm(tokens_NTD)[:, self.vit.num_prefix_tokens :]
+                maps.append(patches_NLD.transpose(1, 2).unflatten(2, grid))
         return maps
 
-    def _tokens(self, map_NDhw: Tensor) -> Tensor:
-        """[CLS], registers and patches with positions resampled to the map's grid as timm does."""
-        vit, tokens_NTD = self.vit, map_NDhw.flatten(2).transpose(1, 2)
-        assert vit.pos_embed is not None
-        positions_1TD = resample_abs_pos_embed(
-            vit.pos_embed,
-            new_size=list(map_NDhw.shape[-2:]),
-            num_prefix_tokens=0 if vit.no_embed_class else vit.num_prefix_tokens,
-        )
-        if vit.no_embed_class:
-            tokens_NTD = tokens_NTD + positions_1TD
-        prefix = [
-            token_1PD.expand(len(tokens_NTD), -1, -1)
-            for token_1PD in (vit.cls_token, vit.reg_token)
-            if token_1PD is not None
-        ]
-        tokens_NTD = torch.cat([*prefix, tokens_NTD], dim=1)
-        if not vit.no_embed_class:
-            tokens_NTD = tokens_NTD + positions_1TD
-        return vit.norm_pre(vit.pos_drop(tokens_NTD))
+    def _block_output(
+        self, number: int, tokens_NTD: Tensor, grid: tuple[int, int], rope: Tensor | None
+    ) -> Tensor:
+        block = self.vit.blocks[number]
+        # Of timm's blocks only those of `Eva` know rotary positions.
+        block = block if rope is None else functools.partial(block, rope=rope)
+        run = functools.partial(self._attend, number, grid, block)
+        trained = torch.is_grad_enabled() and number >= self.frozen_stages
+        if not (self.activation_checkpointing and trained):
+            return run(tokens_NTD)
+        # What it runs enters the mode of attention, so that the second computation does too.
+        output_NTD: Tensor = recomputed(run, tokens_NTD, use_reentrant=False)
+        return output_NTD
 
-    def _pad(self, images_NCHW: Tensor) -> Tensor:
+    def _attend(
+        self,
+        number: int,
+        grid: tuple[int, int],
+        block: Callable[[Tensor], Tensor],
+        tokens_NTD: Tensor,
+    ) -> Tensor:
+        window_size = 0 if number in self.global_blocks else self.window_size
+        table_RH = relative_table(self.vit, number)
+        if not window_size and table_RH is None:
+            return block(tokens_NTD)
+        attention = MapAttention(
+            grid,
+            num_prefix_tokens=self.vit.num_prefix_tokens,
+            window_size=window_size,
+            bias=None
+            if table_RH is None
+            else RelativeBias(resample_relative(table_RH, grid=grid), grid),
+        )
+        return attention.run(block, tokens_NTD)
+
+    def _padded(self, images_NCHW: Tensor) -> Tensor:
         H, W = images_NCHW.shape[-2:]
         return F.pad(images_NCHW, (0, -W % self.patch_size, 0, -H % self.patch_size))
+
+    def _leave_out_the_unused(self, *, final_norm: bool) -> None:
+        """Parameters without a gradient would stop training on several processes."""
+        self.vit.blocks = self.vit.blocks[: self.out_blocks[-1] + 1]
+        if not final_norm:
+            self.vit.norm = nn.Identity()
+        without_own_bias(self.vit)
+
+    def _freeze(self) -> None:
+        if self._positions.fixed:
+            self.vit.pos_embed.requires_grad_(False)
+        if self.frozen_stages >= 0:
+            for parameter in self.vit.parameters(recurse=False):
+                parameter.requires_grad_(False)
+        for module in self._frozen_modules():
+            module.requires_grad_(False)
+
+    def _frozen_modules(self) -> list[nn.Module]:
+        if self.frozen_stages < 0:
+            return []
+        stem = [child for name, child in self.vit.named_children() if name not in _ABOVE_THE_STEM]
+        frozen = [*stem, *self.vit.blocks[: self.frozen_stages]]
+        return [*frozen, self.vit.norm] if self.frozen_stages >= len(self.vit.blocks) else frozen
 
 
 def _chosen_blocks(out_blocks: Sequence[int] | None, depth: int, num_maps: int) -> list[int]:
     if out_blocks is None:
-        out_blocks = [math.ceil(depth * part / num_maps) - 1 for part in range(1, num_maps + 1)]
+        out_blocks = _last_of_each_part(depth, num_maps)
     blocks = sorted(set(out_blocks))
     if len(blocks) != num_maps or not 0 <= blocks[0] <= blocks[-1] < depth:
         raise InputError(
@@ -147,3 +250,21 @@ def _chosen_blocks(out_blocks: Sequence[int] | None, depth: int, num_maps: int) 
             f"stride, of the {depth} (0 to {depth - 1}) there are"
         )
     return blocks
+
+
+def _global_blocks(chosen: Sequence[int] | None, depth: int, window_size: int) -> list[int]:
+    if window_size < 0:
+        raise InputError(f"window_size is {window_size}; 0 (no windows) or more patches are needed")
+    if window_size == 0 and chosen is not None:
+        raise InputError(
+            "global_blocks says nothing without windows; set window_size or leave it out"
+        )
+    if chosen is None:
+        chosen = _last_of_each_part(depth, _QUARTERS)
+    if not all(0 <= number < depth for number in chosen):
+        raise InputError(f"global_blocks {list(chosen)} are not all of the blocks 0 to {depth - 1}")
+    return sorted(set(chosen))
+
+
+def _last_of_each_part(depth: int, parts: int) -> list[int]:
+    return [math.ceil(depth * part / parts) - 1 for part in range(1, parts + 1)]

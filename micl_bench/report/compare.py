@@ -16,12 +16,12 @@ from micl_bench.report.contenders import Contender, Place, Run
 from micl_bench.report.evidence import (
     corrupted_scores,
     on_same_images,
-    read_evidence,
     same_order,
 )
 from micl_bench.report.identity import weights_of
 from micl_bench.report.metrics import direction, format_p, interval, metric_name
 from micl_bench.report.not_compared import places_apart
+from micl_bench.report.redrawn import Kept, Redrawn, paired_redrawn, read_kept
 from micl_bench.statistics import (
     holm,
     mcnemar,
@@ -34,7 +34,7 @@ from micl_bench.statistics import (
 SIGNIFICANT = 0.05
 
 Bounds = tuple[float, float] | None
-_Evidence = tuple[Result, Predictions | None]
+_Evidence = tuple[Result, Kept]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,7 +111,7 @@ def compare_all(contenders: list[Contender]) -> Comparison:
     """
     differences: list[Difference] = []
     not_compared: list[str] = []
-    read: dict[Path, Predictions | None] = {}
+    read: dict[Path, Kept] = {}
     for ours, theirs in itertools.combinations(contenders, 2):
         shared = [place for place in ours.runs if place in theirs.runs]
         for place in shared:
@@ -135,7 +135,7 @@ def paired_verdict(ours: Run, theirs: Run, metric: str) -> str:
         theirs=_side("B", [theirs], metric),
     )
     try:
-        read = [(result, read_evidence(path, result)) for path, result in (ours, theirs)]
+        read = [(result, read_kept(path, result)) for path, result in (ours, theirs)]
     except InputError:
         # Another evaluation into the same folder may have taken the file's place.
         return "not tested: a file of predictions is not its record's"
@@ -157,14 +157,14 @@ def _adjusted(differences: list[Difference]) -> list[Difference]:
 
 
 def _at(
-    place: Place, ours: Contender, theirs: Contender, read: dict[Path, Predictions | None]
+    place: Place, ours: Contender, theirs: Contender, read: dict[Path, Kept]
 ) -> list[Difference]:
     ours_runs, theirs_runs = ours.runs[place], theirs.runs[place]
     metrics = [m for m in ours_runs[0][1].metrics if m in theirs_runs[0][1].metrics]
     if max(len(ours_runs), len(theirs_runs)) == 1:
         for path, result in (*ours_runs, *theirs_runs):
             if path not in read:
-                read[path] = read_evidence(path, result)
+                read[path] = read_kept(path, result)
     pair = [(runs[0][1], read.get(runs[0][0])) for runs in (ours_runs, theirs_runs)]
     found: list[Difference] = []
     for metric in metrics:
@@ -193,8 +193,15 @@ def _is_same(earlier: Difference, bare: Difference, pair: list[_Evidence]) -> bo
     To test it again would only raise all p-values.
     """
     first, second = earlier.metric, bare.metric
+    redrawn = [kept.draws for _, kept in pair if isinstance(kept, Redrawn)]
+    if redrawn:
+        # These are not rounded as the sides' values are.
+        return all(
+            first in draws and second in draws and np.array_equal(draws[first], draws[second])
+            for draws in redrawn
+        )
     sides = [(one.ours.values, one.theirs.values) for one in (earlier, bare)]
-    evidence = [predictions.correct for _, predictions in pair if predictions is not None]
+    evidence = [kept.correct for _, kept in pair if isinstance(kept, Predictions)]
     return sides[0] == sides[1] and all(
         np.array_equal(correct[first], correct[second])
         for correct in evidence
@@ -230,6 +237,10 @@ def _on_images(bare: Difference, ours: _Evidence, theirs: _Evidence) -> Differen
         note = f"{' and '.join(missing)} without per-image predictions"
         return dataclasses.replace(bare, note=note)
     try:
+        if isinstance(one, Redrawn) and isinstance(other, Redrawn):
+            return _redrawn(bare, one, other)
+        if isinstance(one, Redrawn) or isinstance(other, Redrawn):
+            raise InputError("of one record other things are kept than of the other")
         if all(bare.metric in predictions.correct for predictions in (one, other)):
             return _mcnemar(bare, one, other)
         return _bootstrapped(bare, (ours[0], one), (theirs[0], other))
@@ -249,6 +260,19 @@ def _mcnemar(bare: Difference, ours: Predictions, theirs: Predictions) -> Differ
         p=mcnemar(only_ours, only_theirs),
         only_ours=only_ours,
         only_theirs=only_theirs,
+    )
+
+
+def _redrawn(bare: Difference, ours: Redrawn, theirs: Redrawn) -> Difference:
+    """mIoU and AP, as they were measured, not as the records round them."""
+    low, high, p = paired_redrawn(ours, theirs, bare.metric)
+    return dataclasses.replace(
+        bare,
+        ours=dataclasses.replace(bare.ours, values=[ours.metrics[bare.metric]]),
+        theirs=dataclasses.replace(bare.theirs, values=[theirs.metrics[bare.metric]]),
+        interval=(low, high),
+        test="bootstrap",
+        p=p,
     )
 
 

@@ -18,7 +18,7 @@ _TESTS = {
     "difference is Tango's (1998).",
     "Welch": "Welch: the t-test over runs; beside each mean its t-interval. Runs of one checkpoint "
     "vary in the evaluation alone, not in the training of the weights.",
-    "bootstrap": "Drops and means over corruptions: the paired bootstrap over images.",
+    "bootstrap": "Drops, means over corruptions, mIoU and AP: the paired bootstrap over images.",
 }
 
 

@@ -86,9 +86,7 @@ def _methods(results: list[Result]) -> list[str]:
 def _distinct(runs: list[Run]) -> list[Run]:
     """Runs without those in which another seed changed nothing; of equal ones the newest."""
     found = {
-        digest_json(
-            [str(weights_of(result)), result.metrics, result.digests.get("predictions", "")]
-        ): (path, result)
+        digest_json([str(weights_of(result)), result.metrics, result.digests]): (path, result)
         for path, result in runs
     }
     return list(found.values())

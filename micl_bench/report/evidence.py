@@ -27,11 +27,7 @@ def read_evidence(record: Path, result: Result) -> Predictions | None:
     path = artifact_path(record, result, "predictions")
     if path is None or not _is_per_image(path):
         return None
-    digest = result.digests.get("predictions")
-    if digest and digest_file(path) != digest:
-        raise InputError(
-            f"{path} is not the file that record {record.name} was written with: its SHA-256 differs"
-        )
+    check_digest(path, record, result, "predictions")
     predictions = read_predictions(path)
     M = len(predictions.files)
     if len(set(predictions.files)) != M:
@@ -49,6 +45,19 @@ def read_evidence(record: Path, result: Result) -> Predictions | None:
                 "they are not the predictions of this record"
             )
     return predictions
+
+
+def check_digest(path: Path, record: Path, result: Result, name: str) -> None:
+    """Check that an artefact is the one that the record was written with.
+
+    Raises:
+        InputError: it is another.
+    """
+    digest = result.digests.get(name)
+    if digest and digest_file(path) != digest:
+        raise InputError(
+            f"{path} is not the file that record {record.name} was written with: its SHA-256 differs"
+        )
 
 
 def _check_right(path: Path, predictions: Predictions, metric: str) -> None:

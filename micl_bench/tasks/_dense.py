@@ -4,35 +4,42 @@ from pathlib import Path
 from typing import Any
 
 from micl_bench.data.embedded.parts import embedded_name
-from micl_bench.distributed import world_size
+from micl_bench.distributed import rank
 from micl_bench.errors import InputError
-from micl_bench.files import digest_listing
+from micl_bench.files import digest_file, digest_listing
 from micl_bench.provenance import Measurement
-from micl_bench.record import DataSet, Result, visible_path
+from micl_bench.record import DataSet, Result
 from micl_bench.tasks._request import Request
+
+Patterns = tuple[str, ...]
 
 
 def run_config(
-    request: Request, *, task: str, label: str, protocol: str, split: str, files: tuple[str, ...]
+    request: Request,
+    *,
+    task: str,
+    label: str,
+    splits: tuple[str, str],
+    train_files: Patterns,
+    files: Patterns,
 ) -> list[Result]:
     """Train and evaluate the request's config.
 
     Args:
-        split: of the evaluated images, as the data set calls it.
-        files: patterns below the data folder that hold the evaluated images and their truth.
+        splits: of the images that are trained on and evaluated, as the data set calls them.
+        train_files: patterns below the data folder of the images that are trained on and their truth.
+        files: of the evaluated ones.
 
     Raises:
         InputError: no config, or a bad one, bad data or checkpoint; OpenMMLab not installed.
+        Stopped: a signal asked for it, and the state is saved; the same request goes on.
     """
     from micl_bench.openmmlab import run
 
-    if world_size() > 1:
-        raise InputError(
-            f"{task} runs as one process, not as {world_size()}; start it without torchrun"
-        )
     if request.recipe is None:
         raise InputError(f"{task} needs an mmengine config: --recipe downstream/<config>.py")
     measurement = Measurement(command=request.command)
+    train_digest, digest = (_digest(request.data, patterns) for patterns in (train_files, files))
     outcome = run(
         request.recipe,
         checkpoint=request.checkpoint,
@@ -40,52 +47,61 @@ def run_config(
         work_dir=request.out,
         overrides=request.overrides,
         label=label,
+        arch=request.arch,
+        layout=request.layout,
+        branch=request.branch,
+        measurement=measurement,
+        digests={"train_digest": train_digest, "held_out_digest": digest},
     )
     name, stands_for = embedded_name(request.data) or (request.data.resolve().name, "")
-    evaluated = [path for pattern in files for path in request.data.glob(pattern)]
+    head = _head(outcome.config["model"])
+    train, evaluated = (
+        DataSet(name=name, split=split, images=images, digest=value, stands_for=stands_for)
+        for split, images, value in zip(
+            splits, (outcome.train_images, outcome.images), (train_digest, digest), strict=True
+        )
+    )
+    kept = {"predictions": outcome.predictions, "statistics": outcome.evidence}
+    left = {**kept, "log": outcome.log, **({"model": outcome.model} if outcome.model else {})}
     result = measurement.result(
         task=task,
-        protocol=f"{protocol}, {outcome.summary}",
+        protocol=f"{head}, {outcome.summary}",
         method=request.method or outcome.method,
         arch=outcome.arch,
         metrics=outcome.metrics,
-        data=DataSet(
-            name=name,
-            split=split,
-            images=outcome.images,
-            digest=digest_listing(request.data, evaluated),
-            stands_for=stands_for,
-        ),
+        intervals=outcome.intervals,
+        data=evaluated,
+        train=train,
         checkpoint=outcome.checkpoint,
         recipe=outcome.config,
         seed=outcome.seed,
-        settings={
-            "task": task,
-            "head": protocol,
-            "config": what_counts(outcome.config, visible_path(request.data)),
-        },
-        artifacts={
-            "predictions": _relative(outcome.predictions, request.out),
-            "log": _relative(outcome.log, request.out),
-        },
+        settings={"task": task, "head": head, **outcome.settings},
+        details={"processes": outcome.processes},
+        artifacts={name: path.relative_to(request.out).as_posix() for name, path in left.items()},
+        # Of other processes no record is written.
+        digests={name: digest_file(path) for name, path in kept.items() if rank() == 0},
+        seconds=outcome.spent.seconds,
+        device_seconds=outcome.spent.device_seconds,
     )
     return [result]
 
 
-# Who trains, from which draw, where, and with how many helpers: not what is computed.
-_APART = {"checkpoint", "seed", "randomness", "work_dir", "num_workers", "persistent_workers"}
+_HEADS = {
+    "UPerHead": "UperNet",
+    "FCNHead": "FCN",
+    "MaskRCNN": "Mask R-CNN",
+    "CascadeRCNN": "Cascade R-CNN",
+    "FasterRCNN": "Faster R-CNN",
+}
 
 
-def what_counts(node: Any, data: str) -> Any:
-    """The part of a config that moves the number, with the data folder's own path taken out."""
-    if isinstance(node, dict):
-        return {key: what_counts(value, data) for key, value in node.items() if key not in _APART}
-    if isinstance(node, list):
-        return [what_counts(value, data) for value in node]
-    if isinstance(node, str) and (node == data or node.startswith(f"{data}/")):
-        return f"<data>{node[len(data) :]}"
-    return node
+def _head(model: dict[str, Any]) -> str:
+    """What stands on the backbone, and at how many scales it predicts, in words of papers."""
+    head = model.get("decode_head") or model
+    kind = str((head[-1] if isinstance(head, list) else head).get("type")).rpartition(".")[2]
+    scales = "several scales" if str(model.get("type")).startswith("MultiScale") else "single scale"
+    return f"{_HEADS.get(kind, kind)}, {scales}"
 
 
-def _relative(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix()
+def _digest(folder: Path, patterns: Patterns) -> str:
+    return digest_listing(folder, [path for pattern in patterns for path in folder.glob(pattern)])

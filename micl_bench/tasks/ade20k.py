@@ -10,12 +10,13 @@ def run(request: Request) -> list[Result]:
 
     Raises:
         InputError: bad config, checkpoint or data.
+        Stopped: a signal asked for it; the same request goes on.
     """
     return run_config(
         request,
         task="ade20k",
         label="segmentation",
-        protocol="UperNet, single scale",
-        split="validation",
+        splits=("training", "validation"),
+        train_files=("images/training/*", "annotations/training/*"),
         files=("images/validation/*", "annotations/validation/*"),
     )

@@ -10,12 +10,13 @@ def run(request: Request) -> list[Result]:
 
     Raises:
         InputError: bad config, checkpoint or data.
+        Stopped: a signal asked for it; the same request goes on.
     """
     return run_config(
         request,
         task="coco",
         label="detection",
-        protocol="Mask R-CNN, single scale",
-        split="val2017",
+        splits=("train2017", "val2017"),
+        train_files=("train2017/*", "annotations/instances_train2017.json"),
         files=("val2017/*", "annotations/instances_val2017.json"),
     )

@@ -11,7 +11,7 @@ import torch
 from support import Run
 
 from micl_bench.data.embedded.parts import PARTS
-from micl_bench.doctor import Finding, _folders, _imagenet, check_data
+from micl_bench.doctor import Finding, _imagenet, check_data
 
 
 def imagenet_classes(subset: str = "") -> list[str]:
@@ -42,16 +42,12 @@ def small_imagenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def few_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ImageNet, ADE20K and COCO of a size that can be made here."""
+    """ImageNet of a size that can be made here."""
     monkeypatch.setattr(_imagenet, "_IMAGES", {"train": 3000, "val": 2000})
-    monkeypatch.setattr(_folders, "_ADE20K", {"training": 4, "validation": 2})
-    monkeypatch.setattr(_folders, "_COCO", {"train2017": 4, "val2017": 2})
 
 
-def test_sizes_are_those_of_the_releases() -> None:
+def test_sizes_are_those_of_the_release() -> None:
     assert _imagenet._IMAGES == {"train": 1_281_167, "val": 50_000}
-    assert _folders._ADE20K == {"training": 20_210, "validation": 2_000}
-    assert _folders._COCO == {"train2017": 118_287, "val2017": 5_000}
 
 
 @pytest.mark.usefixtures("few_images")
@@ -138,25 +134,6 @@ def test_classes_that_training_lacks(tmp_path: Path) -> None:
     fill(tmp_path / "train", names[:3], 1)
     fill(tmp_path / "val", names[:4], 1)
     assert f"train lacks: {names[3]}" in only(check_data(tmp_path), "problem").found
-
-
-@pytest.mark.usefixtures("few_images")
-def test_ade20k_and_coco_are_counted(tmp_path: Path) -> None:
-    ade, coco = tmp_path / "ADEChallengeData2016", tmp_path / "coco"
-    for split, number in (("training", 4), ("validation", 2)):
-        fill(ade / "images", [split], number, ".jpg")
-        fill(ade / "annotations", [split], number, ".png")
-    fill(coco, ["train2017"], 4, ".jpg")
-    fill(coco, ["val2017"], 2, ".jpg")
-    (coco / "annotations").mkdir()
-    (coco / "annotations" / "instances_train2017.json").touch()
-    findings = check_data(tmp_path)
-    assert [finding.level for finding in findings] == ["ok", "ok", "ok", "problem"]
-    assert "there is no" in findings[-1].found
-    (coco / "annotations" / "instances_val2017.json").touch()
-    (ade / "annotations" / "validation" / "0.png").unlink()
-    one = only(check_data(tmp_path), "problem")
-    assert one.found == "ADE20K: 2 images, 1 annotations; 2 expected"
 
 
 def test_shifted_sets_are_checked_as_their_task_does(tmp_path: Path) -> None:

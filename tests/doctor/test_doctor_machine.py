@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from micl_bench import machine
 from micl_bench.doctor import Finding, _machine, check_machine
 
 GIB = 1 << 30
@@ -15,24 +16,21 @@ def found(subject: str) -> Finding:
     return one
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize(("left", "level"), [(2, "warning"), (40, "ok")])
 def test_the_control_groups_limit_counts_not_the_machines_memory(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: int
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, left: int, level: str
 ) -> None:
-    group = "4:memory:/jobs/7\n" if version == 1 else "0::/jobs/7\n"
-    names = ("limit_in_bytes", "usage_in_bytes") if version == 1 else ("max", "current")
-    folder = tmp_path / "memory" if version == 1 else tmp_path / "jobs" / "7"
-    folder.mkdir(parents=True)
-    for name, amount in zip(names, (3 * GIB, GIB), strict=True):
-        (folder / f"memory.{name}").write_text(f"{amount}\n", encoding="utf-8")
-    read = _machine._read
-    monkeypatch.setattr(_machine, "_CGROUPS", tmp_path)
-    monkeypatch.setattr(
-        _machine, "_read", lambda path: group if path == Path("/proc/self/cgroup") else read(path)
-    )
+    memory, own, group = tmp_path / "meminfo", tmp_path / "own", tmp_path / "jobs" / "7"
+    memory.write_text(f"MemAvailable: {50 * GIB // 1024} kB\n", encoding="utf-8")
+    own.write_text("0::/jobs/7\n", encoding="utf-8")
+    group.mkdir(parents=True)
+    (group / "memory.max").write_text(f"{(left + 1) * GIB}\n", encoding="utf-8")
+    (group / "memory.current").write_text(f"{GIB}\n", encoding="utf-8")
+    monkeypatch.setattr(machine, "_MEMORY", memory)
+    monkeypatch.setattr(machine, "_CGROUPS_OF_THIS", own)
+    monkeypatch.setattr(machine, "_CGROUPS", tmp_path)
     one = found("memory")
-    assert one.level == "warning"
-    assert one.found == "2.0 GiB available (control group)"
+    assert (one.level, one.found) == (level, f"{left}.0 GiB available")
 
 
 @pytest.mark.parametrize(

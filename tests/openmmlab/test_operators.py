@@ -99,6 +99,21 @@ def test_roi_align_gradient_is_the_numerical_one(aligned: bool, ratio: int) -> N
     assert torch.autograd.gradcheck(pooled, features.requires_grad_())
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_roi_align_under_autocast_has_the_gradient_of_fp32(dtype: torch.dtype) -> None:
+    # As mmdetection calls it: maps and boxes in the same precision.
+    features, rois = (value.to(dtype) for value in example())
+    found = []
+    for kind in (torch.float32, dtype):
+        maps = features.float().requires_grad_()
+        with torch.autocast("cpu", dtype, enabled=kind == dtype):
+            pooled = roi_align(maps.to(kind), rois.to(kind), (3, 2), 0.5, 2, "avg")
+        pooled.float().square().sum().backward()
+        found.append(maps.grad)
+    torch.testing.assert_close(found[1], found[0], rtol=0.02, atol=0.05)
+    assert found[0].abs().max() > 1
+
+
 def test_roi_align_module_agrees_with_torchvisions() -> None:
     features, rois = (value.float() for value in example())
     for options in ({"aligned": True}, {"aligned": False}):

@@ -22,8 +22,13 @@ from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
+from micl_bench.backbone import Arch
+from micl_bench.checkpoints import load_checkpoint, save_checkpoint
+from micl_bench.confusions import read_confusions
 from micl_bench.errors import InputError
 from micl_bench.openmmlab import Outcome, run
+from micl_bench.openmmlab.configs import fit_to, resolve
+from micl_bench.per_image import measured
 
 DOWNSTREAM = Path(__file__).parents[2] / "downstream"
 DEMO = "random:vit_demo_patch4_32"
@@ -78,9 +83,29 @@ def test_the_outcome_tells_what_ran(outcomes: dict[str, list[Outcome]], task: st
     assert outcome.config["train_cfg"]["max_iters"] == 2
     assert outcome.config["randomness"]["seed"] == 0
     assert "Iter(val)" in outcome.log.read_text()
+    assert (outcome.precision, outcome.batch, outcome.processes) == ("fp32", 2, 1)
+    assert outcome.summary == "2 steps of 2 images"
+    assert outcome.train_images == 8
+    # The configs keep no model.
+    assert outcome.model is None
+    assert outcome.settings["precision"] == "fp32"
+    assert outcome.intervals.keys() == outcome.metrics.keys()
+    for name, (low, high) in outcome.intervals.items():
+        # The metric is rounded.
+        assert low - 0.1 <= outcome.metrics[name] <= high + 0.1
+    assert outcome.checkpoint.positions == "8 x 8 to 16 x 16, bicubic, antialiased"
+    assert outcome.checkpoint.normalisation.startswith("mean 0.485")
     expected = {"segmentation": {"mIoU", "mAcc", "aAcc"}, "detection": {"box_AP", "mask_AP50"}}
     assert expected[task] <= outcome.metrics.keys()
     assert all(0 <= value <= 100 for value in outcome.metrics.values())
+
+
+def test_statistics_give_the_metrics_again(outcomes: dict[str, list[Outcome]]) -> None:
+    confusions = read_confusions(outcomes["segmentation"][0].evidence)
+    assert measured(confusions)["mIoU"] == pytest.approx(
+        outcomes["segmentation"][0].metrics["mIoU"], abs=0.01
+    )
+    assert len(confusions.files) == NUM_IMAGES
 
 
 def test_segmentation_predictions(outcomes: dict[str, list[Outcome]], embedded: Path) -> None:
@@ -238,6 +263,67 @@ def test_a_config_that_loads_weights_by_itself_is_refused(embedded: Path, tmp_pa
                 work_dir=tmp_path / "work",
                 seed=0,
             )
+
+
+def test_a_config_for_one_width_serves_another(embedded: Path, tmp_path: Path) -> None:
+    arch = Arch(name="narrow", img_size=32, patch_size=8, width=64, depth=4, num_heads=1)
+    path = tmp_path / "narrow.pt"
+    save_checkpoint(path, arch.build(), arch, method="MiCL", provenance={})
+    outcome = small_run("detection", embedded, tmp_path / "out", checkpoint=str(path))
+    assert outcome.config["model"]["neck"]["in_channels"] == [64] * 4
+    # Of the neck's maps.
+    assert outcome.config["model"]["rpn_head"]["in_channels"] == 32
+
+
+def test_other_pixels_than_the_checkpoints_are_refused_unless_asked_for(
+    embedded: Path, tmp_path: Path
+) -> None:
+    text = (DOWNSTREAM / "embedded_upernet.py").read_text()
+    for old, new, message in (
+        (
+            "mean=[123.675, 116.28, 103.53]",
+            "mean=[127.5] * 3",
+            r"mean is \[127.5, 127.5, 127.5\], but",
+        ),
+        ("std=[58.395, 57.12, 57.375]", "std=[1.0] * 3", "--set model.data_preprocessor.std="),
+        ("bgr_to_rgb=True", "bgr_to_rgb=False", "bgr_to_rgb is not true"),
+    ):
+        assert old in text
+        config = tmp_path / "config.py"
+        config.write_text(text.replace(old, new))
+        options = {"checkpoint": DEMO, "data": embedded / "embedded-ade20k"}
+        options |= {"work_dir": tmp_path / "work", "seed": 0}
+        with pytest.raises(InputError, match=message):
+            run(config, **options)
+        name, _, value = new.partition("=")
+        asked = (f"model.data_preprocessor.{name}={eval(value)}",)
+        resolved = resolve(config, checkpoint=DEMO, data=options["data"], seed=0, overrides=asked)
+        fit_to(resolved, load_checkpoint(DEMO), asked)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data_root=elsewhere", "the data folder is what --data says"),
+        ("train_cfg.max_iters=many", "max_iters|invalid literal"),
+        ("train_cfg.type=OwnLoop", "train_cfg.type is OwnLoop; known: IterBasedTrainLoop"),
+        ("train_dataloader.batch_size=0", "a whole number from 1 on"),
+        ("train_dataloader=5", "embedded_upernet.py cannot be used"),
+        ("optim_wrapper.optimizer.type=NoSuch", "embedded_upernet.py cannot be built: "),
+        ("model.decode_head.in_index=[0, 1, 2, 9]", "embedded_upernet.py (cannot be used|fails)"),
+        ("val_evaluator.type=NoSuch", "embedded_upernet.py cannot be (built|used): .*NoSuch"),
+        ("train_dataloader.dataset.pipeline.2.type=NoSuch", "embedded_upernet.py cannot be"),
+        ("val_dataloader.dataset.data_prefix.img_path=images", "seg|images|No|finds no image"),
+    ],
+)
+def test_an_odd_override_is_one_line_and_leaves_nothing(
+    embedded: Path, tmp_path: Path, override: str, message: str
+) -> None:
+    place = tmp_path / "out"
+    with pytest.raises((InputError, OSError), match=message) as caught:
+        small_run("segmentation", embedded, place, overrides=[override])
+    assert "\n" not in str(caught.value)
+    assert not place.exists()
 
 
 def test_another_seed_is_another_run(

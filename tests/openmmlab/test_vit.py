@@ -16,7 +16,6 @@ from micl_bench.checkpoints import load_backbone, save_checkpoint
 from micl_bench.errors import InputError
 from micl_bench.openmmlab import MiCLViT
 from micl_bench.openmmlab.optim import MiCLViTConstructor
-from micl_bench.openmmlab.pyramid import Rescale
 
 DEMO = "random:vit_demo_patch4_32"
 
@@ -86,19 +85,29 @@ def test_wrong_blocks_are_refused(blocks: list[int]) -> None:
         MiCLViT(DEMO, out_blocks=blocks)
 
 
-def test_frozen_trains_only_the_rescaling() -> None:
-    vit = MiCLViT("random:vit_small_patch16_224", frozen=True, drop_path=0.5).train()
-    assert not vit.vit.training
-    vit(pictures(1, 3, 32, 32))[0].sum().backward()
-    trained = {name for name, value in vit.named_parameters() if value.grad is not None}
-    assert trained
-    assert all(name.startswith("rescale.") for name in trained)
+def test_one_map_at_the_patch_size(tmp_path: Path) -> None:
+    path = saved(tmp_path / "tiny.pt", 16)
+    vit = MiCLViT(path, strides=(16,)).eval()
+    assert vit.out_blocks == [4]
+    images_NCHW = pictures(2, 3, 40, 64)
+    with torch.no_grad():
+        (map_NDhw,) = vit(images_NCHW)
+        (tokens_NDhw,) = vit.patch_maps(images_NCHW)
+    assert torch.equal(map_NDhw, tokens_NDhw)
+    assert not list(vit.rescale.parameters())
 
 
-def test_rescaling_by_pooling_takes_the_maximum() -> None:
-    map_NDhw = torch.arange(16.0).reshape(1, 1, 4, 4)
-    pooled = Rescale(1, patch_size=4, stride=8)(map_NDhw)
-    assert pooled.flatten().tolist() == [5, 7, 13, 15]
+def test_format_and_branch_reach_the_loading(tmp_path: Path) -> None:
+    arch = Arch(name="tiny", img_size=32, patch_size=8, width=64, depth=4, num_heads=1)
+    networks = {"model": arch.build().state_dict(), "model_ema": arch.build().state_dict()}
+    torch.save(networks, tmp_path / "both.pth")
+    for branch, key in (("base", "model"), ("ema", "model_ema")):
+        vit = MiCLViT(str(tmp_path / "both.pth"), layout="timm", branch=branch)
+        assert torch.equal(
+            vit.vit.patch_embed.proj.weight, networks[key]["patch_embed.proj.weight"]
+        )
+    with pytest.raises(InputError, match="branch"):
+        MiCLViT(str(tmp_path / "both.pth"), layout="timm", branch="student")
 
 
 def segmentor() -> dict[str, object]:
@@ -181,20 +190,3 @@ def test_any_prefix_tokens_take_part_as_in_timm(
     expected = model.eval().forward_intermediates(images_NCHW, norm=True, intermediates_only=True)
     for found_NDhw, expected_NDhw in zip(maps, expected, strict=True):
         torch.testing.assert_close(found_NDhw, expected_NDhw)
-
-
-def test_relative_positions_are_refused(tmp_path: Path) -> None:
-    arch = Arch(
-        name="beit",
-        img_size=32,
-        patch_size=8,
-        width=64,
-        depth=4,
-        num_heads=1,
-        relative_positions="block",
-        absolute_positions=False,
-    )
-    path = tmp_path / "beit.pt"
-    save_checkpoint(path, arch.build_any(), arch, method="BEiT", provenance={})
-    with pytest.raises(InputError, match="timm's Beit"):
-        MiCLViT(str(path))

@@ -1,19 +1,32 @@
-"""Semantic segmentation on ADE20K: UperNet on a plain ViT, 160k steps of 16 images at 512 x 512.
+"""Semantic segmentation on ADE20K as papers run it: UperNet on ViT-B/16, 160k steps of 16 images.
 
-    micl-bench eval ade20k --recipe downstream/ade20k_upernet_vit.py --checkpoint FILE --data FOLDER
+    micl-bench eval ade20k --recipe downstream/ade20k_upernet_vit_b16.py --checkpoint FILE \
+        --data ADEChallengeData2016 --out work/ade20k
 
-FOLDER is `ADEChallengeData2016` as released. The heads fit the width of ViT-B, 768; for ViT-S add
-    --set "model.decode_head.in_channels=[384,384,384,384]" --set model.auxiliary_head.in_channels=384
+Each value has its source beside it:
+BEiT       Bao et al. 2022, Appendix I, Table 14, and their released configs for ADE20K (the one for
+           weights without labels: upernet_beit_base_12_512_slide_160k_ade20k_pt)
+MAE        He et al. 2022, Appendix A.4: BEiT's code, 100 epochs of ADE20K (126k steps), batch 16, the
+           learning rate searched for each checkpoint; the grid and the best are not told
+MAE again  implus/mae_segmentation, which gets 48.15 with MAE's weights (paper: 48.1); mmsegmentation's
+           config mae-base_upernet_8xb2-amp-160k_ade20k-512x512
+iBOT       Zhou et al. 2022, Appendix C, and their released configs and commands for ADE20K
 
-Values: the released BEiT config for self-supervised ViT-B, but for two: the rate, 1e-4, is that of
-mmsegmentation's MAE ViT-B config (BEiT: 7e-4), and UPerHead is 512 wide, not 768. Both of them lower the
-rate by a factor of 0.65 a block towards the input. THIS CONFIG DOES NOT YET: all blocks have one rate,
-so its numbers are not comparable with theirs. Nor has it BEiT's relative positions or anybody's fp16,
-and its four maps come from blocks 3, 6, 9 and 12 of 12 (theirs: 4, 6, 8 and 12). Nothing was searched
-for any checkpoint, the config was never run at full length, and the mIoU to expect is not known.
+What differs from all of them: fp32 (theirs: fp16), and LayerNorm, not SyncBN, between the two
+transposed convolutions of the finest map. BEiT and MAE also add relative positions to the attention
+while they fine-tune (iBOT does not): here positions are those of the checkpoint.
 
-One process takes all 16 images. The validation images are used once, after the last step. The newest
-model is kept beside the result, but a run cannot be resumed from it.
+The learning rate decides much and papers search it: `downstream/suites/ade20k_learning_rates.yaml`.
+Other ways to run it, each a protocol of its own:
+    --set model.test_cfg.mode=whole                 the whole image at once, not windows of 512 x 512
+    --set model.backbone.final_norm=True            maps after the final norm: iBOT's numbers
+    --set optim_wrapper.type=Bf16OptimWrapper       trained in bfloat16
+    --set "model.backbone.out_blocks=[2, 5, 8, 11]" each quarter's last block
+    --recipe downstream/ade20k_upernet_vit_b16_ms.py                 six scales, mirrored or not
+More images than memory has room for: --set optim_wrapper.accumulative_counts=2 takes half at a time.
+
+Not run at full length here: the mIoU to expect is not known. The validation images are looked at once,
+after the last step.
 """
 
 custom_imports = dict(imports=["micl_bench.openmmlab"], allow_failed_imports=False)
@@ -22,7 +35,7 @@ default_scope = "mmseg"
 data_root = "data/ADEChallengeData2016"
 num_classes, width, side, steps = 150, 768, 512, 160_000
 
-# One process: the same as "BN". Several, under mmengine's own Runner: statistics of all images.
+# One process: the same as "BN". Several: statistics of all their images.
 norm_cfg = dict(type="SyncBN", requires_grad=True)
 model = dict(
     type="EncoderDecoder",
@@ -36,14 +49,21 @@ model = dict(
         size=(side, side),
     ),
     backbone=dict(
-        type="MiCLViT", checkpoint="random:vit_base_patch16_224", img_size=side, drop_path=0.1
+        type="MiCLViT",
+        checkpoint="random:vit_base_patch16_224",
+        img_size=side,
+        drop_path=0.1,  # BEiT, MAE again, iBOT (BEiT v2: 0.15)
+        # The 4th, 6th, 8th and 12th block: all four. MAE's detectors take each quarter's last.
+        out_blocks=[3, 5, 7, 11],
+        # As blocks leave them: BEiT, MAE again. iBOT reports maps after the norm.
+        final_norm=False,
     ),
     decode_head=dict(
         type="UPerHead",
         in_channels=[width] * 4,
         in_index=[0, 1, 2, 3],
         pool_scales=(1, 2, 3, 6),
-        channels=512,
+        channels=width,  # all four
         dropout_ratio=0.1,
         num_classes=num_classes,
         norm_cfg=norm_cfg,
@@ -64,6 +84,7 @@ model = dict(
         loss_decode=dict(type="CrossEntropyLoss", loss_weight=0.4),
     ),
     train_cfg=dict(),
+    # All four; mmsegmentation's config of today has strides of 256.
     test_cfg=dict(mode="slide", crop_size=(side, side), stride=(341, 341)),
 )
 
@@ -83,6 +104,9 @@ val_pipeline = [
     dict(type="LoadAnnotations"),
     dict(type="PackSegInputs"),
 ]
+# 16 in all, shared by the processes that `micl-bench eval` runs as. mmengine's own Runner takes
+# `batch_size` images a process.
+auto_scale_lr = dict(enable=False, base_batch_size=16)
 train_dataloader = dict(
     batch_size=16,
     num_workers=8,
@@ -117,10 +141,15 @@ val_evaluator = dict(type="IoUMetric", iou_metrics=["mIoU"])
 
 optim_wrapper = dict(
     type="OptimWrapper",
+    # The rate: MAE again. iBOT's command for ViT-B has 8e-5, BEiT's config 7e-4, its Table 14 1e-3.
     optimizer=dict(type="AdamW", lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05),
     # No decay of norms, biases, positions and [CLS].
     constructor="MiCLViTConstructor",
+    # All four; each block from the last to the first has 0.65 times the rate of the one above it.
+    paramwise_cfg=dict(layer_decay=0.65),
+    accumulative_counts=1,
 )
+# All four: 1500 steps of warm-up, then straight down to nothing.
 param_scheduler = [
     dict(type="LinearLR", start_factor=1e-6, by_epoch=False, begin=0, end=1500),
     dict(type="PolyLR", power=1.0, eta_min=0.0, by_epoch=False, begin=1500, end=steps),

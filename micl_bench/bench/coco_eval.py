@@ -1,0 +1,191 @@
+"""How long COCO's evaluation takes with pycocotools and with faster-coco-eval, and whether both agree.
+
+A made-up validation set and detections in it: objects in the sizes of val2017 (41 % small, 34 % medium,
+25 % large; about 7 an image of 640 x 480), each detected several times more or less well, and detections
+where nothing is. Reading the files is not timed. Boxes and masks are evaluated as training does it.
+"""
+
+import contextlib
+import dataclasses
+import io
+import json
+import statistics
+import time
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_masks
+from pycocotools.coco import COCO
+
+from micl_bench.errors import InputError
+from micl_bench.log import Progress
+from micl_bench.openmmlab.coco_backends import BACKENDS, evaluator
+
+_SEED = 0
+_HEIGHT, _WIDTH = 480, 640
+_OBJECTS = 7.4
+_CROWDS = 0.012
+_CORNERS = 12
+# Sides by COCO's bounds: an area of 32 x 32 is no longer small, one of 96 x 96 large.
+_SIDES = ((8, 32), (32, 96), (96, 400))
+_SHARES = (0.41, 0.34, 0.25)
+_KINDS = ("bbox", "segm")
+
+Entry = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CocoEvalSettings:
+    """Sizes; as val2017 if not given."""
+
+    images: int = 5000
+    detections: int = 50
+    """An image; at most 100 count."""
+    categories: int = 80
+    rounds: int = 1
+
+    def __post_init__(self) -> None:
+        if min(dataclasses.astuple(self)) < 1:
+            raise InputError(
+                f"images is {self.images}, detections {self.detections}, categories {self.categories}, "
+                f"rounds {self.rounds}; needed: 1 or more"
+            )
+
+
+def bench_coco_eval(settings: CocoEvalSettings) -> list[Entry]:
+    """One entry a kind (bbox, segm) and backend: medians of rounds.
+
+    `largest_difference` is that of any precision or recall from pycocotools'.
+
+    Raises:
+        InputError: faster-coco-eval is not installed.
+    """
+    evaluators = {backend: evaluator(backend) for backend in BACKENDS}
+    texts = [json.dumps(part) for part in made_up(settings)]
+    results = []
+    with Progress(
+        "bench coco-eval", total=len(_KINDS) * len(BACKENDS) * settings.rounds
+    ) as progress:
+        for kind in _KINDS:
+            found: dict[str, Any] = {}
+            for backend, kind_of_evaluator in evaluators.items():
+                times = []
+                for _ in range(settings.rounds):
+                    done, *seconds = _timed(kind_of_evaluator, kind, *texts)
+                    times.append(seconds)
+                    progress.step(f"{backend}, {kind}")
+                found[backend] = done
+                clock, processor = (
+                    statistics.median(values) for values in zip(*times, strict=True)
+                )
+                results.append(
+                    {
+                        "name": f"{kind}_{backend}",
+                        "version": version(backend),
+                        "seconds": round(clock, 3),
+                        "processor_seconds": round(processor, 3),
+                        "AP": float(done.stats[0]),
+                        "largest_difference": _difference(found[BACKENDS[0]], done),
+                    }
+                )
+    return results
+
+
+def made_up(settings: CocoEvalSettings) -> tuple[Entry, list[Entry]]:
+    """A COCO annotation file, and results with boxes and masks, as parsed JSON."""
+    random = np.random.default_rng(_SEED)
+    truth: list[Entry] = []
+    results: list[Entry] = []
+    for image in range(1, settings.images + 1):
+        objects = _objects(random, image, settings.categories)
+        for entry in objects:
+            truth.append({**entry, "id": len(truth) + 1})
+        results += _detections(random, image, objects, settings)
+    images = [
+        {"id": image, "file_name": f"{image}.jpg", "height": _HEIGHT, "width": _WIDTH}
+        for image in range(1, settings.images + 1)
+    ]
+    categories = [{"id": i, "name": f"category {i}"} for i in range(1, settings.categories + 1)]
+    return {"images": images, "annotations": truth, "categories": categories}, results
+
+
+def _objects(random: np.random.Generator, image: int, categories: int) -> list[Entry]:
+    objects = []
+    for _ in range(random.poisson(_OBJECTS)):
+        low, high = _SIDES[random.choice(len(_SIDES), p=_SHARES)]
+        size = np.exp(random.uniform(np.log(low), np.log(high), 2))
+        centre = random.uniform(0, 1, 2) * (_WIDTH, _HEIGHT)
+        crowd = bool(random.uniform() < _CROWDS)
+        shape = _shape(np.array([*centre, *size]), whole=crowd)
+        category = int(random.integers(1, categories + 1))
+        objects.append({**shape, "image_id": image, "category_id": category, "iscrowd": int(crowd)})
+    return objects
+
+
+def _detections(
+    random: np.random.Generator, image: int, objects: list[Entry], settings: CocoEvalSettings
+) -> list[Entry]:
+    """Objects seen less and less well, and one of five where nothing is."""
+    found = []
+    for _ in range(settings.detections):
+        error = random.uniform(0, 0.5)
+        category = int(random.integers(1, settings.categories + 1))
+        if objects and random.uniform() < 0.8:
+            seen = objects[random.integers(len(objects))]
+            x, y, w, h = seen["bbox"]
+            place = np.array([x + w / 2, y + h / 2, w, h])
+            place += random.normal(0, error, 4) * (w, h, w, h)
+            category = seen["category_id"] if random.uniform() < 0.9 else category
+        else:
+            place = random.uniform(0.05, 0.95, 4) * (_WIDTH, _HEIGHT, _WIDTH / 2, _HEIGHT / 2)
+        score = float(np.clip(random.normal(0.9 - 1.2 * error, 0.2), 0.05, 1.0))
+        shape = _shape(place, whole=True)
+        found.append({**shape, "image_id": image, "category_id": category, "score": score})
+    return found
+
+
+def _shape(place: NDArray[np.float64], *, whole: bool) -> Entry:
+    """An ellipse with a centre and sides, cut at the image's edge: a polygon, or `whole` as runs."""
+    angles = np.linspace(0, 2 * np.pi, _CORNERS, endpoint=False)
+    circle_C2 = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    corners_C2 = place[:2] + circle_C2 * np.maximum(np.abs(place[2:]), 2) / 2
+    corners_C2 = corners_C2.clip(0, (_WIDTH, _HEIGHT))
+    polygon = corners_C2.flatten().tolist()
+    (runs,) = coco_masks.frPyObjects([polygon], _HEIGHT, _WIDTH)
+    runs["counts"] = runs["counts"].decode()
+    (x, y), (right, bottom) = corners_C2.min(0).tolist(), corners_C2.max(0).tolist()
+    return {
+        "bbox": [x, y, right - x, bottom - y],
+        "area": float(coco_masks.area(runs)),
+        "segmentation": runs if whole else [polygon],
+    }
+
+
+def _timed(
+    kind_of_evaluator: type, kind: str, truth: str, results: str
+) -> tuple[Any, float, float]:
+    """Evaluate what was just read: both libraries leave notes in what they are given."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        annotations = COCO()
+        annotations.dataset = json.loads(truth)
+        annotations.createIndex()
+        found = json.loads(results)
+        if kind == "segm":
+            # Else pycocotools takes the boxes' area for the masks'.
+            for entry in found:
+                del entry["bbox"]
+        evaluation = kind_of_evaluator(annotations, annotations.loadRes(found), kind)
+        start = time.perf_counter(), time.process_time()
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+        return evaluation, time.perf_counter() - start[0], time.process_time() - start[1]
+
+
+def _difference(first: Any, second: Any) -> float:
+    return max(
+        float(np.abs(first.eval[name] - second.eval[name]).max())
+        for name in ("precision", "recall")
+    )

@@ -1,0 +1,225 @@
+"""How fast a ViT is on the large images of dense tasks, and how much memory that takes.
+
+The backbone alone, forward and backward: every block attending to all patches (`plain`), or all but the
+last of each quarter in windows of 14 x 14 (`windowed`, ViTDet's setting), each with and without
+recomputing blocks in the backward pass (`checkpointed`), in fp32 and bf16; on a GPU compiled too. The
+same weights and image in all cases, in turn, in one run; medians of rounds.
+
+On a CPU each case runs once more in a process of its own, for its peak of memory.
+"""
+
+import dataclasses
+import re
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from micl_bench.backbone import named_arch
+from micl_bench.bench.peak import Peak, in_own_process
+from micl_bench.bench.step import this_device
+from micl_bench.engine.meter import settle
+from micl_bench.errors import InputError
+from micl_bench.log import Progress
+from micl_bench.openmmlab import MiCLViT
+
+_SEED = 0
+_WINDOW = 14
+_MIB = 1 << 20
+_CASTS = {"fp32": None, "bf16": torch.bfloat16}
+
+Step = Callable[[], object]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DenseSettings:
+    """What the backbone is run on."""
+
+    arch: str = "vit_base_patch16_224"
+    size: int = 1024
+    """Side of the images in pixels."""
+    batch: int = 1
+    rounds: int = 3
+
+    def __post_init__(self) -> None:
+        if min(self.size, self.batch, self.rounds) < 1:
+            raise InputError(
+                f"size is {self.size}, batch {self.batch}, rounds {self.rounds}; needed: 1 or more"
+            )
+        named_arch(self.arch)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Case:
+    """One way to run the backbone."""
+
+    windowed: bool
+    checkpointed: bool
+    precision: str
+    compiled: bool = False
+
+    @property
+    def name(self) -> str:
+        """`windowed_checkpointed_bf16`."""
+        parts = ["windowed" if self.windowed else "plain"]
+        parts += ["checkpointed"] * self.checkpointed + [self.precision]
+        return "_".join([*parts, *["compiled"] * self.compiled])
+
+
+def cases(device: torch.device) -> list[Case]:
+    """All that run on the device."""
+    return [
+        Case(windowed=windowed, checkpointed=checkpointed, precision=precision, compiled=compiled)
+        for compiled in ((False, True) if device.type == "cuda" else (False,))
+        for precision in _CASTS
+        for checkpointed in (False, True)
+        for windowed in (False, True)
+    ]
+
+
+@dataclasses.dataclass
+class _Found:
+    """What the rounds told of one case."""
+
+    seconds: list[float] = dataclasses.field(default_factory=list)
+    kernel: str = ""
+    error: str = ""
+
+
+def bench_dense(settings: DenseSettings, device: torch.device) -> list[dict[str, Any]]:
+    """Images/s, peak memory and kernel of attention in each case; a compiled one that fails says why."""
+    model, compiled = _backbone(settings, device, compiled=False), None
+    if device.type == "cuda":
+        compiled = _backbone(settings, device, compiled=True)
+    steps = {
+        case: _step(compiled if case.compiled else model, case, settings) for case in cases(device)
+    }
+    weights_mib = round(sum(parameter.nbytes for parameter in model.parameters()) / _MIB)
+    results = []
+    for case, found in _in_turn(steps, settings.rounds, device).items():
+        result: dict[str, Any] = {"name": case.name, **dataclasses.asdict(case)}
+        if found.error:
+            result["error"] = found.error
+        else:
+            speed = settings.batch / statistics.median(found.seconds)
+            result["images_per_second"] = round(speed, 4)
+            result["peak_memory_mib"] = _peak(settings, case, steps[case], weights_mib)
+            result["attention"] = found.kernel
+        results.append(result)
+    return results
+
+
+def _in_turn(steps: dict[Case, Step], rounds: int, device: torch.device) -> dict[Case, _Found]:
+    """In each round every case once, so that a slow minute of the machine harms them all."""
+    found = {case: _Found() for case in steps}
+    with Progress("bench dense", total=(rounds + 1) * len(steps)) as progress:
+        for number in range(rounds + 1):
+            for case, step in steps.items():
+                progress.step(case.name)
+                # The first round allocates, compiles and fills caches. What a compiled program calls
+                # does not pass where kernels are noted.
+                if not number and not case.compiled:
+                    found[case].kernel = _attention(step)
+                    continue
+                try:
+                    took = [] if found[case].error else [_seconds(step, device)]
+                except Exception as error:
+                    # What the compiler cannot do yet is no reason to lose the other figures.
+                    if not case.compiled:
+                        raise
+                    found[case].error = " ".join(str(error).split())[:200]
+                else:
+                    found[case].seconds += took if number else []
+    return found
+
+
+def _backbone(settings: DenseSettings, device: torch.device, *, compiled: bool) -> MiCLViT:
+    """As ViTDet has it: one map, no [CLS], no final norm."""
+    model = MiCLViT(
+        f"random:{settings.arch}",
+        seed=_SEED,
+        img_size=settings.size,
+        strides=(named_arch(settings.arch).patch_size,),
+        final_norm=False,
+        prefix_tokens=False,
+        window_size=_WINDOW,
+    )
+    if compiled:
+        for block in model.vit.blocks:
+            block.compile()
+    return model.to(device).train()
+
+
+def _step(model: MiCLViT | None, case: Case, settings: DenseSettings) -> Step:
+    assert model is not None
+    device, cast = next(model.parameters()).device, _CASTS[case.precision]
+    generator = torch.Generator().manual_seed(_SEED)
+    shape = (settings.batch, 3, settings.size, settings.size)
+    images_NCHW = torch.randn(shape, generator=generator).to(device)
+
+    def step() -> None:
+        # Read when the model runs, so that all cases share one.
+        model.window_size = _WINDOW if case.windowed else 0
+        model.activation_checkpointing = case.checkpointed
+        with torch.autocast(device.type, cast, enabled=cast is not None):
+            (map_NDhw,) = model(images_NCHW)
+        map_NDhw.float().square().mean().backward()
+        model.zero_grad()
+
+    return step
+
+
+def _seconds(step: Step, device: torch.device) -> float:
+    settle(device)
+    start = time.perf_counter()
+    step()
+    settle(device)
+    return time.perf_counter() - start
+
+
+def _attention(step: Step) -> str:
+    """The kernel that ran, as torch's operator is called; `math` for plain matrix products."""
+    with _Seen() as seen:
+        step()
+    return ", ".join(sorted(seen.kernels)) or "math"
+
+
+class _Seen(TorchDispatchMode):
+    """Collects the kernels of attention that run inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernels: set[str] = set()
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Note the name, change nothing."""
+        name = re.fullmatch(
+            r"_scaled_dot_product_(\w+?)(_backward)?", function.__name__.split(".")[0]
+        )
+        if name and not name[2]:
+            self.kernels.add(name[1])
+        return function(*args, **(kwargs or {}))
+
+
+def _peak(settings: DenseSettings, case: Case, step: Step, weights_mib: int) -> int:
+    device = this_device()
+    if device.type == "cpu":
+        return in_own_process(_peak_of_case, settings, case)
+    peak = Peak(device)
+    step()
+    # The weights were there before; on a CPU they are made where the peak is watched.
+    return peak.mib() + weights_mib
+
+
+def _peak_of_case(settings: DenseSettings, case: Case) -> int:
+    """MiB of one case in this process, on its CPU, the model's weights included."""
+    device = torch.device("cpu")
+    peak = Peak(device)
+    step = _step(_backbone(settings, device, compiled=False), case, settings)
+    step()
+    return peak.mib()

@@ -1,0 +1,169 @@
+"""ADE20K's scene parsing benchmark (SceneParse150): pairs, sizes, and whether labels are the release's.
+
+All headers are read; pixels of all validation masks, and of some training masks evenly spaced.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+from micl_bench.data.dense_checks import (
+    MASK_MODES,
+    add_labels,
+    histogram,
+    label_fault,
+    nearest_offset,
+)
+from micl_bench.doctor._finding import Finding, ok, problem, warning
+from micl_bench.doctor._headers import Header, in_threads, read_headers, spread
+from micl_bench.doctor._names import first, subfolders
+
+IMAGES = {"training": 20_210, "validation": 2_000}
+CLASSES = 150
+ARCHIVE = "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip"
+_SAMPLE = {"training": 500}
+# Of fewer images somebody chose them; of more, some were lost.
+_NEARLY = 0.9
+_UNPACK = f"unpack {ARCHIVE} again"
+# Shares of pixels, wall first, in 1/10,000: column Ratio of objectInfo150.txt in the release.
+_RATIOS = (
+    "1576 1072 878 621 480 450 398 231 198 183 181 166 160 151 118 110 109 104 104 103 98 74 67 65 "
+    "61 60 53 52 46 44 44 44 33 31 30 27 26 24 24 23 23 22 22 20 19 19 18 18 18 18 18 18 18 17 17 "
+    "17 17 17 15 15 15 15 14 14 14 14 14 13 13 13 12 12 12 12 11 10 9 9 9 9 9 8 8 8 8 8 7 7 7 7 7 "
+    "7 7 6 6 6 6 6 6 6 6 6 6 6 5 5 5 5 5 5 5 5 5 5 5 5 5 5 5 5 5 4 4 4 4 4 4 4 4 4 4 4 4 4 3 3 3 3 "
+    "3 3 3 3 3 3 3 3 3 2 2 2"
+)
+_SHARES = tuple(int(ratio) / 10_000 for ratio in _RATIOS.split())
+# Half the sum of absolute differences of shares; classes in any other order differ by more.
+_OTHER_SHARES = 0.25
+
+
+def check_ade20k(folder: Path, *, embedded_classes: int = 0) -> Iterator[Finding]:
+    """Both splits; with `embedded_classes`, of a set in ADE20K's layout with so many classes."""
+    if full := _full_release(folder):
+        yield full
+        return
+    for split in IMAGES:
+        yield from _check_split(folder, split, embedded_classes)
+
+
+def _full_release(folder: Path) -> Finding | None:
+    """Where the folder is ADE20K as released for all its classes: images sorted by scene, colours."""
+    scenes = folder / "images" / "training"
+    if (folder / "images" / "ADE").is_dir() or (scenes.is_dir() and subfolders(scenes)):
+        return problem(
+            str(folder),
+            "the full release of ADE20K, with thousands of classes; the benchmark has 150",
+            f"unpack {ARCHIVE} and give ADEChallengeData2016",
+        )
+    return None
+
+
+def _check_split(folder: Path, split: str, embedded_classes: int) -> Iterator[Finding]:
+    subject = f"{folder} ({split})"
+    places = folder / "images" / split, folder / "annotations" / split
+    images, masks = _files(places[0], ".jpg"), _files(places[1], ".png")
+    for place, files in zip(places, (images, masks), strict=True):
+        if not files:
+            yield problem(subject, f"no file in {place}", _UNPACK)
+    if not images or not masks:
+        return
+    counted = _counted(subject, len(images), 0 if embedded_classes else IMAGES[split])
+    number = _SAMPLE.get(split, len(masks))
+    how = f"{number} masks, evenly spaced," if number < len(masks) else "all masks"
+    yield dataclasses.replace(counted, found=f"{counted.found}; labels of {how} were read")
+    for without, names in (
+        ("images without an annotation", sorted(images.keys() - masks.keys())),
+        ("annotations without an image", sorted(masks.keys() - images.keys())),
+    ):
+        if names:
+            yield problem(subject, f"{len(names):,} {without}: {first(names)}", _UNPACK)
+    stems = sorted(images.keys() & masks.keys())
+    headers = read_headers([files[stem] for files in (images, masks) for stem in stems])
+    pairs = list(zip(headers[: len(stems)], headers[len(stems) :], strict=True))
+    yield from _check_headers(subject, stems, pairs)
+    readable = [
+        masks[stem]
+        for stem, (_, mask) in zip(stems, pairs, strict=True)
+        if mask.mode in MASK_MODES and not mask.error
+    ]
+    if readable:
+        whole = not embedded_classes and len(images) == IMAGES[split]
+        yield from _check_labels(
+            subject, spread(readable, number), embedded_classes or CLASSES, whole
+        )
+
+
+def _files(folder: Path, suffix: str) -> dict[str, Path]:
+    """Files by stem, as mmsegmentation pairs them."""
+    if not folder.is_dir():
+        return {}
+    return {path.stem: path for path in folder.iterdir() if path.name.endswith(suffix)}
+
+
+def _counted(subject: str, images: int, expected: int) -> Finding:
+    found = f"ADE20K: {images:,} images"
+    if not expected or images == expected:
+        return ok(subject, found)
+    if _NEARLY * expected < images < expected:
+        return problem(subject, f"{found}, {expected - images:,} missing", _UNPACK)
+    if images > expected:
+        return problem(subject, f"{found}; the release has {expected:,}", _UNPACK)
+    mend = f"name the subset wherever its numbers are shown; whole, it has {expected:,} images"
+    return warning(subject, f"{found}: a part of ADE20K", mend)
+
+
+def _check_headers(
+    subject: str, stems: list[str], pairs: list[tuple[Header, Header]]
+) -> Iterator[Finding]:
+    broken, coloured, resized = [], [], []
+    for stem, (image, mask) in zip(stems, pairs, strict=True):
+        broken += [
+            f"{stem}{suffix} ({header.error})"
+            for suffix, header in ((".jpg", image), (".png", mask))
+            if header.error
+        ]
+        if not image.error and not mask.error:
+            if mask.mode not in MASK_MODES:
+                coloured.append(f"{stem}.png ({mask.mode})")
+            if (image.width, image.height) != (mask.width, mask.height):
+                resized.append(f"{stem}.png is {mask.size}, its image {image.size}")
+    if broken:
+        yield problem(subject, f"{len(broken):,} files cannot be read: {first(broken)}", _UNPACK)
+    if coloured:
+        yield problem(
+            subject,
+            f"{len(coloured):,} masks are no 8-bit images of one channel: {first(coloured)}; pictures "
+            "for display, or the full release",
+            _UNPACK,
+        )
+    if resized:
+        yield problem(
+            subject,
+            f"{len(resized):,} masks have another size than their image: {first(resized)}",
+            f"{_UNPACK}: mIoU on masks that were scaled is another number",
+        )
+
+
+def _check_labels(subject: str, masks: list[Path], classes: int, whole: bool) -> Iterator[Finding]:
+    try:
+        labels = add_labels(in_threads(histogram, masks))
+    except Exception as error:  # a mask whose header is well and whose pixels are not
+        yield problem(subject, f"masks cannot be decoded: {error}", _UNPACK)
+        return
+    fault = label_fault(labels, num_classes=classes, reduce_zero_label=True)
+    offset, distance = nearest_offset(labels, _SHARES) if whole else (0, 0.0)
+    if not fault and offset:
+        fault = f"labels fit ADE20K's classes when {-offset:+d} is added, not as they are"
+    if fault:
+        mend = (
+            f"{_UNPACK}: 0 is other, 1 wall, ..., 150 flag; loading subtracts 1 (reduce_zero_label)"
+        )
+        yield problem(subject, f"wrong label offset in {labels.masks:,} masks: {fault}", mend)
+    elif distance > _OTHER_SHARES:
+        yield problem(
+            subject,
+            f"classes in another order: their shares of pixels in {labels.masks:,} masks are not the "
+            f"release's ({distance:.0%} of the pixels would have to change class)",
+            _UNPACK,
+        )

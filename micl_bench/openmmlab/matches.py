@@ -1,0 +1,149 @@
+"""What is kept of an image that mmdetection evaluated: detections, and which of them found an object.
+
+Shapes: N images, K categories, T thresholds of the intersection over union, D detections.
+"""
+
+import collections
+import contextlib
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from mmengine.evaluator import BaseMetric
+
+from micl_bench.detections import KINDS, MOST, Detections, Found
+
+Kept = dict[int, dict[str, Any]]
+"""By number of the image, what `CocoMetric` keeps of it: boxes, scores, labels, masks as run lengths."""
+
+_ALL_AREAS = [0.0, 1e5**2]
+_SUFFIXES = {"": "", "50": "_50", "75": "_75"}
+
+
+class Matches:
+    """Of the detections that mmdetection's `CocoMetric` keeps, as COCO's evaluation matches them."""
+
+    def __init__(self, metric: BaseMetric, dataset: Any) -> None:
+        """Take the metric's settings; its annotations name the images, not the data set."""
+        self._metric: Any = metric
+
+    def kept(self, samples: Sequence[Any]) -> Kept:
+        """Of the samples of one step, which the metric has just put behind the others."""
+        newest = self._metric.results[len(self._metric.results) - len(samples) :]
+        return {found["img_id"]: found for _, found in newest}
+
+    def statistics(self, kept: Kept) -> Detections:
+        """Of all images of the metric's annotations, those without any detection too."""
+        coco = self._metric._coco_api
+        images, categories = _places(self._metric.img_ids), _places(self._metric.cat_ids)
+        objects = collections.Counter(
+            (images[truth["image_id"]], categories[truth["category_id"]])
+            for number in images
+            for truth in coco.imgToAnns[number]
+            if truth["category_id"] in categories and not truth.get("iscrowd")
+        )
+        places_E2 = np.array(list(objects), dtype=np.int64).reshape(-1, 2)
+        return Detections(
+            files=tuple(str(coco.imgs[number]["file_name"]) for number in images),
+            categories=tuple(str(coco.cats[number]["name"]) for number in categories),
+            iou_T=self._iou_T,
+            object_image_E=places_E2[:, 0],
+            object_category_E=places_E2[:, 1],
+            object_count_E=np.array(list(objects.values()), dtype=np.int64),
+            found={kind: self._found(kind, kept, images, categories) for kind in self._kinds},
+        )
+
+    def stated(self, kept: Kept, metrics: dict[str, float]) -> dict[str, float]:
+        """The library's metrics by our names, in percent: `box_AP`, `mask_AP50`, ...
+
+        `CocoMetric` says -1 where nothing is measured. Its AP50 and AP75 are over more than 100
+        detections of a category in an image, where there are more: then they are not taken.
+        """
+        prefix = f"{self._metric.prefix}/" if self._metric.prefix else ""
+        most = max((np.bincount(f["labels"], minlength=1).max() for f in kept.values()), default=0)
+        limit = sorted(self._metric.proposal_nums)[-1]
+        suffixes = _SUFFIXES if limit == MOST or most <= min(limit, MOST) else {"": ""}
+        names = {
+            KINDS[kind] + ours: f"{prefix}{kind}_mAP{theirs}"
+            for kind in self._kinds
+            for ours, theirs in suffixes.items()
+        }
+        if not any(len(found["labels"]) for found in kept.values()):
+            # It says nothing where nothing was detected; precision without recall is 0.
+            return dict.fromkeys(names, 0.0)
+        return {
+            ours: round(100 * float(metrics[name]), 1)
+            for ours, name in names.items()
+            if metrics.get(name, -1) >= 0
+        }
+
+    @property
+    def _kinds(self) -> list[str]:
+        return [kind for kind in KINDS if kind in self._metric.metrics]
+
+    @property
+    def _iou_T(self) -> np.ndarray:
+        return np.atleast_1d(np.asarray(self._metric.iou_thrs, dtype=np.float64))
+
+    def _found(
+        self, kind: str, kept: Kept, images: dict[int, int], categories: dict[int, int]
+    ) -> Found:
+        rows = [row for n in images if n in kept for row in self._rows(kind, kept[n])]
+        none = np.zeros((len(self._iou_T), 0), dtype=bool)
+        image, category, score, matched, ignored = [], [], [], [none], [none]
+        for result in self._evaluated(kind, rows, images, categories) if rows else ():
+            D = len(result["dtScores"])
+            image += [images[result["image_id"]]] * D
+            category += [categories[result["category_id"]]] * D
+            score += result["dtScores"]
+            matched.append(result["dtMatches"] != 0)
+            ignored.append(result["dtIgnore"].astype(bool))
+        return Found(
+            image_D=np.array(image, dtype=np.int64),
+            category_D=np.array(category, dtype=np.int64),
+            score_D=np.array(score, dtype=np.float64),
+            matched_TD=np.concatenate(matched, axis=1),
+            ignored_TD=np.concatenate(ignored, axis=1),
+        )
+
+    def _evaluated(
+        self,
+        kind: str,
+        rows: list[dict[str, Any]],
+        images: dict[int, int],
+        categories: dict[int, int],
+    ) -> Iterator[dict[str, Any]]:
+        """What pycocotools finds for each category and image with a detection, in this order."""
+        # A dependency of mmdetection, which segmentation does without.
+        from pycocotools.cocoeval import COCOeval
+
+        coco = self._metric._coco_api
+        with contextlib.redirect_stdout(io.StringIO()):
+            evaluation = COCOeval(coco, coco.loadRes(rows), kind)
+            evaluation.params.imgIds, evaluation.params.catIds = list(images), list(categories)
+            evaluation.params.iouThrs, evaluation.params.maxDets = self._iou_T, [MOST]
+            evaluation.params.areaRng, evaluation.params.areaRngLbl = [_ALL_AREAS], ["all"]
+            evaluation.evaluate()
+        return (result for result in evaluation.evalImgs if result and result["dtScores"])
+
+    def _rows(self, kind: str, found: dict[str, Any]) -> list[dict[str, Any]]:
+        """One image's detections in COCO's results format, as the metric itself writes them."""
+        if kind == "segm":
+            scores, shapes = found.get("mask_scores", found["scores"]), found["masks"]
+        else:
+            scores, shapes = found["scores"], map(self._metric.xyxy2xywh, found["bboxes"])
+        return [
+            {
+                "image_id": found["img_id"],
+                "category_id": self._metric.cat_ids[label],
+                "score": float(score),
+                "segmentation" if kind == "segm" else "bbox": shape,
+            }
+            for label, score, shape in zip(found["labels"], scores, shapes, strict=True)
+        ]
+
+
+def _places(numbers: Sequence[int]) -> dict[int, int]:
+    """COCO's numbers, ascending, with their places."""
+    return {number: place for place, number in enumerate(sorted(numbers))}

@@ -1,0 +1,247 @@
+"""Where a run is: kept every so often and when a signal asks it to stop, and gone on from.
+
+A state holds weights, optimiser (with the loss scaler), schedulers, what hooks such as EMA add to
+mmengine's checkpoints, the number of iterations and the time spent. Order of images and every draw are
+functions of seed and step (`loops`, `order`), so no generator is in it. It is read weights-only;
+mmengine's own checkpoints would be unpickled.
+"""
+
+import ctypes
+import dataclasses
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.util import register_after_fork
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.runner import Runner
+from torch import nn
+
+from micl_bench.distributed import any_process, from_first, rank, world_size
+from micl_bench.engine.claim import require_same_run, write_claim
+from micl_bench.engine.outcome import Spent
+from micl_bench.engine.resume import States
+from micl_bench.engine.stopping import StopSignals, stopped
+from micl_bench.errors import InputError
+from micl_bench.files import alone, atomic_path
+from micl_bench.log import MetricLog
+from micl_bench.openmmlab.locate import unwrapped
+from micl_bench.openmmlab.precision import MiCLPrecision
+from micl_bench.provenance import Measurement
+
+MODEL_FILE = "model.pt"
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """What is trained: the part of a config that counts, its seed, and the images of a step."""
+
+    settings: dict[str, Any]
+    seed: int
+    batch: int
+
+    @staticmethod
+    def computes(key: str) -> bool:
+        """The result depends on all of it."""
+        return True
+
+    def what_is_computed(self) -> dict[str, Any]:
+        """All of it."""
+        return dataclasses.asdict(self)
+
+
+class Keeper:
+    """Keeps the states of one run in `folder/states`.
+
+    Args:
+        passes: passes that are one update of the weights, where an iteration is one pass; there is
+            nothing to keep between them.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        identity: Identity,
+        *,
+        passes: int,
+        measurement: Measurement,
+        **digests: str,
+    ) -> None:
+        """Look for a state to go on from.
+
+        Raises:
+            InputError: the folder holds states of another run, or all of them are damaged.
+        """
+        self.states = States(folder / "states")
+        self._folder, self._identity, self._digests = folder, identity, digests
+        if self.states.exist():
+            require_same_run(folder, identity, **digests)
+        self._state = self.states.newest()
+        self.step = self._state["step"] if self._state else 0
+        self.kept = self.step
+        """The step that was saved last."""
+        self.precision: str = self._state["precision"] if self._state else ""
+        """That the steps before were trained in."""
+        self.measurement, self._before = measurement, Spent()
+        if self._state:
+            measurement.began(self._state["start"])
+            self._before = Spent(**self._state["spent"])
+        self._passes = passes
+        self.every, self.at_end = 0, False
+        """Iterations between saves, 0 for none; whether to save after the last one. A signal always
+        makes one."""
+        self.signals = StopSignals()
+        self.log: MetricLog | None = None
+        self._model: Path | None = None
+
+    def claim(self) -> None:
+        """Say whose folder it is."""
+        if rank() == 0:
+            write_claim(self._folder, self._identity, **self._digests)
+
+    @property
+    def spent(self) -> Spent:
+        """Time so far, of all parts of the run."""
+        seconds = self.measurement.elapsed
+        return self._before + Spent(seconds=seconds, device_seconds=seconds * world_size())
+
+    def restore(self, runner: Runner) -> None:
+        """Bring a runner whose parts are built to where the run was."""
+        state, self._state = self._state, None
+        if state is None:
+            return
+        try:
+            # Hooks look at it to tell a run that goes on from one that loads weights.
+            runner._resume = True
+            runner.call_hook("after_load_checkpoint", checkpoint=state)
+            unwrapped(runner.model).load_state_dict(state["state_dict"])
+            runner.optim_wrapper.load_state_dict(state["optimizer"])
+            for name, schedulers in _schedulers(runner).items():
+                for scheduler, values in zip(schedulers, state["schedulers"][name], strict=True):
+                    scheduler.load_state_dict(values)
+        except (KeyError, RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                f"the state in {self.states.folder} does not fit this run ({reason}); remove it to "
+                "start over"
+            ) from error
+
+    def after_step(self, runner: Runner) -> None:
+        """Save where it is due, or where a signal came.
+
+        Raises:
+            Stopped: a signal asked for it; the state is saved.
+            OSError: the disk is full; the states saved before are whole.
+        """
+        self.step, total = runner.iter, runner.max_iters
+        last = self.step == total
+        stop = any_process(bool(self.signals.signum)) and not last
+        if self.step % self._passes and not last:
+            return
+        due = self.at_end if last else self.every and self.step % self.every == 0
+        if stop or due:
+            self.save(runner)
+        if stop:
+            raise stopped(self.signals.signum, step=self.step, total=total)
+
+    def leave_if_asked(self, runner: Runner) -> None:
+        """End an evaluation at a signal, where the step before it is saved.
+
+        Raises:
+            Stopped: it is.
+        """
+        if self.kept == self.step and any_process(bool(self.signals.signum)):
+            raise stopped(self.signals.signum, step=self.step, total=runner.max_iters)
+
+    def save(self, runner: Runner) -> None:
+        """Write a state; the first process does, and all raise what it raises."""
+        problem = ""
+        if rank() == 0:
+            if self.log:
+                self.log.flush()
+            try:
+                self.states.save(self.step, self._content(runner))
+            except OSError as error:
+                problem = str(error)
+        if problem := from_first(problem):
+            raise OSError(problem)
+        self.kept = self.step
+
+    def keep_model(self, model: nn.Module, config: dict[str, Any]) -> None:
+        """Write a trained model, to be read weights-only, with its config."""
+        self._model = self._folder / MODEL_FILE
+        if rank() == 0:
+            with atomic_path(self._model) as temporary:
+                torch.save({"state_dict": dict(model.state_dict()), "config": config}, temporary)
+
+    def finish(self) -> Path | None:
+        """Remove the states of a run that came to its end; returns where its model is, if kept."""
+        if rank() == 0:
+            shutil.rmtree(self.states.folder, ignore_errors=True)
+        return self._model
+
+    def _content(self, runner: Runner) -> dict[str, Any]:
+        # Under mmengine's names, which its hooks read and add to.
+        state = {
+            "state_dict": dict(unwrapped(runner.model).state_dict()),
+            "optimizer": runner.optim_wrapper.state_dict(),
+            "schedulers": {
+                name: [scheduler.state_dict() for scheduler in schedulers]
+                for name, schedulers in _schedulers(runner).items()
+            },
+        }
+        runner.call_hook("before_save_checkpoint", checkpoint=state)
+        return {
+            **state,
+            "step": self.step,
+            "precision": _precision_seen(runner) or self.precision,
+            "start": self.measurement.start,
+            "spent": dataclasses.asdict(self.spent),
+        }
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other processes from training into a folder; the first of several does it for all.
+
+    Raises:
+        InputError: one is at it.
+    """
+    if rank() > 0:
+        yield
+        return
+    with alone(folder, "training into") as handle:
+        held = _Held(handle)
+        register_after_fork(held, _Held.in_child)
+        yield
+
+
+class _Held:
+    """A lock that this process holds, and its loader processes do not."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+
+    def in_child(self) -> None:
+        """Let go, and end with the parent: torch's loader processes can wait for ever for a parent
+        that was killed."""
+        os.close(self._handle)
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _precision_seen(runner: Runner) -> str:
+    hooks = (hook for hook in runner.hooks if isinstance(hook, MiCLPrecision))
+    return next((hook.seen for hook in hooks if hook.seen), "")
+
+
+def _schedulers(runner: Runner) -> dict[str, list[Any]]:
+    """By the name of their optimiser; of one alone by an empty one."""
+    found = runner.param_schedulers
+    return found if isinstance(found, dict) else {"": list(found or [])}

@@ -1,0 +1,96 @@
+"""The part of a config that moves the number: what fingerprints are made of, and what a run that goes
+on may not change.
+
+Who trains, from which draw, where, with how many helpers, processes and rests is not part of it, nor
+is what only says how a run is watched.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from micl_bench.openmmlab.configs import parts_on_maps
+
+# What mmengine's runner reads and a result can depend on; other names of a config are its author's.
+_READ = (
+    "default_scope",
+    "model",
+    "data_preprocessor",
+    "train_dataloader",
+    "val_dataloader",
+    "val_evaluator",
+    "optim_wrapper",
+    "param_scheduler",
+    "train_cfg",
+    "val_cfg",
+    "default_hooks",
+    "custom_hooks",
+    "model_wrapper_cfg",
+    "sync_bn",
+    "find_unused_parameters",
+    "efficient_conv_bn_eval",
+)
+_LOADING = ("num_workers", "persistent_workers", "prefetch_factor", "pin_memory", "timeout")
+_APART: dict[str, tuple[str, ...]] = {
+    "train_dataloader": ("batch_size", *_LOADING),
+    "val_dataloader": _LOADING,
+    # The number of images a step is a setting of its own.
+    "optim_wrapper": ("accumulative_counts",),
+    # Looks in between; the last step is always followed by one.
+    "train_cfg": ("val_interval", "val_begin", "dynamic_intervals", "fast_forward_on_resume"),
+    "default_hooks": ("logger", "checkpoint", "timer", "visualization", "runtime_info"),
+    "val_evaluator": ("collect_dir", "collect_device", "backend"),
+}
+_OF_THE_CHECKPOINT = ("checkpoint", "seed", "arch", "layout", "branch", "activation_checkpointing")
+_WATCHING = ("MiCLPrecision", "MiCLSameWeights", "Evidence")
+
+
+def what_counts(config: dict[str, Any], data: str) -> dict[str, Any]:
+    """The part of a config, given as plain values, that moves the number.
+
+    Args:
+        data: the data folder, whose own path is taken out.
+    """
+    kept = {name: config[name] for name in _READ if config.get(name) is not None}
+    for name, keys in _APART.items():
+        if isinstance(kept.get(name), dict):
+            kept[name] = _without(kept[name], keys)
+    if isinstance(model := kept.get("model"), dict):
+        kept["model"] = _model(model)
+    if hooks := kept.pop("custom_hooks", None):
+        kept["custom_hooks"] = [hook for hook in hooks if hook.get("type") not in _WATCHING]
+    shorter = {name: value for name, value in kept.items() if value not in ({}, [])}
+    return {name: _placed(value, data) for name, value in shorter.items()}
+
+
+def _model(model: dict[str, Any]) -> dict[str, Any]:
+    """Without what the checkpoint tells: itself, and the width of its maps."""
+    widths = {id(part) for part in parts_on_maps(model)}
+
+    def strip(part: Any) -> Any:
+        if isinstance(part, list):
+            return [strip(one) for one in part]
+        return _without(part, ("in_channels",)) if id(part) in widths else part
+
+    stripped = {name: strip(part) for name, part in model.items()}
+    return stripped | {"backbone": _without(model.get("backbone", {}), _OF_THE_CHECKPOINT)}
+
+
+def _without(part: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: value for name, value in part.items() if name not in names}
+
+
+def _placed(node: Any, data: str) -> Any:
+    """With `<data>` for the data folder wherever a path begins with it."""
+
+    def shown(text: str) -> str:
+        return f"<data>{text[len(data) :]}" if text == data or text.startswith(f"{data}/") else text
+
+    return _mapped(node, shown)
+
+
+def _mapped(node: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(node, dict):
+        return {key: _mapped(value, change) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_mapped(value, change) for value in node]
+    return change(node) if isinstance(node, str) else node

@@ -1,0 +1,50 @@
+"""What mmengine would leave in a process: text on the terminal, global instances, torch's switches."""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from typing import Any, TextIO
+
+import torch
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
+
+
+@contextmanager
+def quiet(log: TextIO) -> Iterator[None]:
+    """Send all that the libraries print, log and warn to a file."""
+    with redirect_stdout(log), redirect_stderr(log):
+        yield
+
+
+@contextmanager
+def no_trace() -> Iterator[None]:
+    """Put back what mmengine changes for the whole process: its instances and torch's switches."""
+    with ExitStack() as stack:
+        for kind in (DefaultScope, MMLogger, MessageHub, Visualizer):
+            stack.callback(setattr, kind, "_instance_dict", kind._instance_dict.copy())
+        cudnn = torch.backends.cudnn
+        stack.callback(setattr, cudnn, "deterministic", cudnn.deterministic)
+        stack.callback(setattr, cudnn, "benchmark", cudnn.benchmark)
+        stack.callback(
+            torch.use_deterministic_algorithms,
+            torch.are_deterministic_algorithms_enabled(),
+            warn_only=torch.is_deterministic_algorithms_warn_only_enabled(),
+        )
+        # What mmengine sets for several processes.
+        stack.callback(_restore, os.environ, dict(os.environ))
+        stack.callback(_close_logs, set(MMLogger._instance_dict))
+        yield
+
+
+def _close_logs(kept: set[str]) -> None:
+    """Close the log files of the loggers that the run made."""
+    for name in MMLogger._instance_dict.keys() - kept:
+        for handler in MMLogger._instance_dict[name].handlers:
+            handler.close()
+
+
+def _restore(environment: Any, before: dict[str, str]) -> None:
+    environment.clear()
+    environment.update(before)

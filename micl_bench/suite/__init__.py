@@ -1,0 +1,1 @@
+"""A declarative file of evaluations, each run as a `micl-bench eval` in a process of its own."""

@@ -1,0 +1,257 @@
+"""Statistics of images beside the libraries' own metrics: equal numbers, each image once, refusals."""
+
+import contextlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("mmseg")
+pytest.importorskip("mmdet")
+
+from openmmlab.perturbed import CLASSES, Perturbed, evaluation
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from sklearn.metrics import confusion_matrix
+from support import torchrun
+
+from micl_bench.confusions import Confusions, read_confusions
+from micl_bench.detections import Detections, read_detections
+from micl_bench.errors import InputError
+from micl_bench.openmmlab.evidence import Evidence, Measured
+from micl_bench.per_image import measured
+
+WORKER = Path(__file__).with_name("evidence_worker.py")
+SEVEN = {"val_dataloader.dataset.indices": 7}
+
+
+def found(
+    library: str, data: Path, work_dir: Path, **options: Any
+) -> tuple[dict[str, float], Evidence]:
+    """The library's metrics, and the hook that watched."""
+    runner, evidence = evaluation(library, data, work_dir, **options)
+    with contextlib.redirect_stdout(io.StringIO()):
+        return runner.val(), evidence
+
+
+@pytest.fixture(scope="module")
+def segmented(embedded: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Measured]:
+    metrics, evidence = found("mmseg", embedded, tmp_path_factory.mktemp("seg"))
+    return metrics, evidence.measured(metrics)
+
+
+@pytest.fixture(scope="module")
+def detected(embedded: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Path]:
+    folder = tmp_path_factory.mktemp("det")
+    written = {"val_evaluator.outfile_prefix": str(folder / "results")}
+    metrics, evidence = found("mmdet", embedded, folder, **written)
+    return metrics, evidence.measured(metrics), folder
+
+
+def test_miou_is_mmsegmentations(segmented: tuple[dict[str, float], Measured]) -> None:
+    metrics, ours = segmented
+    assert ours.metrics == {name: pytest.approx(metrics[name]) for name in ("mIoU", "mAcc", "aAcc")}
+    assert 20 < ours.metrics["mIoU"] < 90
+    for name, value in measured(ours.statistics).items():
+        assert value == pytest.approx(metrics[name], abs=0.0051), name
+    for name, (low, high) in ours.intervals.items():
+        assert low < ours.metrics[name] < high < low + 20
+
+
+def test_confusions_are_those_of_the_label_files(
+    segmented: tuple[dict[str, float], Measured], embedded: Path
+) -> None:
+    """Read again from the PNGs, where 0 is background and classes begin at 1."""
+    made = segmented[1].statistics
+    assert isinstance(made, Confusions)
+    folder = embedded / "embedded-ade20k/annotations/validation"
+    assert len(made.files) == len(list(folder.iterdir()))
+    assert made.classes == CLASSES
+    for number, name in enumerate(made.files):
+        labels = np.asarray(Image.open(folder / f"{Path(name).stem}.png"))
+        assert name.startswith("images/validation/")
+        here = made.image_E == number
+        matrix = np.zeros((10, 10), dtype=int)
+        matrix[made.truth_E[here], made.predicted_E[here]] = made.pixels_E[here]
+        counts = np.bincount(labels[labels > 0], minlength=11)[1:]
+        np.testing.assert_array_equal(matrix.sum(axis=1), counts)
+    # One image, pixel by pixel, against scikit-learn.
+    model, truth = Perturbed(), labels.astype(int) - 1
+    sample = _sample(f"x/{Path(made.files[-1]).name}", np.where(truth < 0, 255, truth))
+    said = model([], [sample])[0].pred_sem_seg.data.numpy()[0]
+    expected = confusion_matrix(truth[truth >= 0], said[truth >= 0], labels=range(10))
+    np.testing.assert_array_equal(matrix, expected)
+
+
+def _sample(path: str, labels: np.ndarray) -> Any:
+    import torch
+    from mmengine.structures import PixelData
+    from mmseg.structures import SegDataSample
+
+    sample = SegDataSample(metainfo={"img_path": path})
+    sample.gt_sem_seg = PixelData(data=torch.from_numpy(labels)[None])
+    return sample
+
+
+def test_ap_is_pycocotools_and_mmdetections(
+    detected: tuple[dict[str, float], Measured, Path], embedded: Path
+) -> None:
+    metrics, ours, folder = detected
+    made = ours.statistics
+    assert isinstance(made, Detections)
+    assert made.categories == CLASSES
+    assert len(made.files) == 60
+    truth = embedded / "embedded-coco/annotations/instances_val2017.json"
+    for kind, name in (("bbox", "box_AP"), ("segm", "mask_AP")):
+        with contextlib.redirect_stdout(io.StringIO()):
+            coco = COCO(str(truth))
+            rows = json.loads((folder / f"results.{kind}.json").read_text())
+            theirs = COCOeval(coco, coco.loadRes(rows), kind)
+            theirs.evaluate()
+            theirs.accumulate()
+            theirs.summarize()
+        values = [made.average_precision(kind, iou) for iou in (None, 0.5, 0.75)]
+        np.testing.assert_allclose(values, 100 * theirs.stats[:3], rtol=0, atol=1e-9)
+        assert 5 < values[0] < 95
+        assert ours.metrics[name] == pytest.approx(100 * metrics[f"coco/{kind}_mAP"])
+        assert ours.metrics[f"{name}75"] == pytest.approx(100 * metrics[f"coco/{kind}_mAP_75"])
+        low, high = ours.intervals[name]
+        assert low < values[0] < high < low + 40
+
+
+def test_both_are_read_back(
+    segmented: tuple[Any, Measured], detected: tuple[Any, Measured, Path], tmp_path: Path
+) -> None:
+    segmented[1].statistics.write(tmp_path / "c.npz")
+    detected[1].statistics.write(tmp_path / "d.npz")
+    assert measured(read_confusions(tmp_path / "c.npz")) == measured(segmented[1].statistics)
+    assert measured(read_detections(tmp_path / "d.npz")) == measured(detected[1].statistics)
+
+
+def test_nothing_detected_is_an_ap_of_zero(embedded: Path, tmp_path: Path) -> None:
+    metrics, evidence = found("mmdet", embedded, tmp_path, **{"model.share": 1})
+    ours = evidence.measured(metrics)
+    assert len(ours.metrics) == 6
+    assert set(ours.metrics.values()) == {0.0}
+    assert set(map(tuple, ours.intervals.values())) == {(0.0, 0.0)}
+    assert ours.statistics.object_count_E.sum() == 173  # type: ignore[union-attr]
+
+
+def test_one_kind_and_a_few_images_will_do(embedded: Path, tmp_path: Path) -> None:
+    """The metric is over all images of the annotations, also those that were not evaluated."""
+    changes = {**SEVEN, "val_evaluator.metric": "bbox"}
+    metrics, evidence = found("mmdet", embedded, tmp_path, **changes)
+    ours = evidence.measured(metrics)
+    assert list(ours.metrics) == ["box_AP", "box_AP50", "box_AP75"]
+    assert len(ours.statistics.files) == 60
+
+
+def test_more_detections_than_count_leave_out_what_is_over_more(
+    embedded: Path, tmp_path: Path
+) -> None:
+    """AP is over 100 of a category in an image, mmdetection's AP50 over all of up to 1000."""
+    metrics, evidence = found("mmdet", embedded, tmp_path, **{"model.junk": 100})
+    ours = evidence.measured(metrics)
+    assert list(ours.metrics) == list(ours.intervals) == ["box_AP", "mask_AP"]
+    apart = measured(ours.statistics)["box_AP50"] - 100 * metrics["coco/bbox_mAP_50"]
+    assert abs(apart) > 0.1, "mmdetection's AP50 is over 100 too, so that nothing need be left out"
+
+
+def test_several_metrics_with_prefixes(embedded: Path, tmp_path: Path) -> None:
+    several = [
+        {"type": "IoUMetric", "iou_metrics": ["mIoU", "mFscore"], "prefix": "scenes"},
+        {"type": "IoUMetric", "iou_metrics": ["mDice"], "prefix": "other"},
+    ]
+    metrics, evidence = found("mmseg", embedded, tmp_path, val_evaluator=several)
+    ours = evidence.measured(metrics)
+    assert ours.metrics["mIoU"] == pytest.approx(metrics["scenes/mIoU"])
+    assert list(ours.intervals) == ["mIoU", "mAcc", "aAcc"]
+
+
+def test_labels_of_no_class_count_as_in_mmsegmentation(embedded: Path, tmp_path: Path) -> None:
+    """With five classes named, digits 5 to 9 are nobody's truth; what they are taken for is wrong."""
+    few = {"val_dataloader.dataset.metainfo": {"classes": CLASSES, "palette": [[0, 0, 0]] * 10}}
+    runner, evidence = evaluation("mmseg", embedded, tmp_path, **few)
+    dataset = runner.val_dataloader.dataset
+    dataset._metainfo["classes"] = CLASSES[:5]
+    runner.val_evaluator.dataset_meta = dataset.metainfo
+    monkey = Perturbed._map
+
+    def within(self: Perturbed, sample: Any, rng: np.random.Generator) -> Any:
+        answer = monkey(self, sample, rng)
+        answer.data = answer.data % 5
+        return answer
+
+    Perturbed._map = within  # type: ignore[method-assign]
+    try:
+        metrics = runner.val()
+    finally:
+        Perturbed._map = monkey  # type: ignore[method-assign]
+    ours = evidence.measured(metrics)
+    assert (ours.statistics.truth_E == 5).any()  # type: ignore[union-attr]
+    assert ours.metrics["mIoU"] == pytest.approx(metrics["mIoU"])
+
+
+def test_a_second_evaluation_takes_the_place_of_the_first(embedded: Path, tmp_path: Path) -> None:
+    runner, evidence = evaluation("mmseg", embedded, tmp_path, **SEVEN)
+    first = runner.val()
+    runner.model.share = 0.6
+    second = runner.val()
+    assert first["mIoU"] > second["mIoU"]
+    assert evidence.measured(second).metrics["mIoU"] == pytest.approx(second["mIoU"])
+    with pytest.raises(InputError, match="what was kept of each image gives"):
+        evidence.measured(first)
+
+
+@pytest.mark.parametrize(("library", "name"), [("mmseg", "mAcc"), ("mmdet", "coco/segm_mAP_50")])
+def test_numbers_that_disagree_are_refused(
+    embedded: Path, tmp_path: Path, library: str, name: str
+) -> None:
+    metrics, evidence = found(library, embedded, tmp_path, **SEVEN)
+    step = 0.02 if library == "mmseg" else 0.001
+    with pytest.raises(InputError, match="by rounding they may differ") as caught:
+        evidence.measured({**metrics, name: metrics[name] + step})
+    assert "\n" not in str(caught.value)
+
+
+def test_images_that_were_not_evaluated_are_missed(embedded: Path, tmp_path: Path) -> None:
+    metrics, evidence = found("mmseg", embedded, tmp_path, **SEVEN)
+    evidence._kept.popitem()
+    with pytest.raises(InputError, match="6 different images were evaluated, the data set has 7"):
+        evidence.measured(metrics)
+
+
+@pytest.mark.parametrize(
+    ("evaluator", "message"),
+    [
+        ({"type": "DumpResults", "out_file_path": "never-written.pkl"}, "is DumpResults"),
+        ({"type": "IoUMetric", "nan_to_num": 0}, "nan_to_num=0"),
+    ],
+)
+def test_other_evaluators_are_refused_before_anything_runs(
+    embedded: Path, tmp_path: Path, evaluator: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        found("mmseg", embedded, tmp_path, val_evaluator=[evaluator])
+
+
+def test_two_processes_keep_each_image_once(embedded: Path, tmp_path: Path) -> None:
+    """Seven images on two processes: one of them evaluates an image again."""
+    done = torchrun(2, WORKER, embedded, tmp_path)
+    assert done.returncode == 0, done.stderr
+    for library in ("mmseg", "mmdet"):
+        metrics, evidence = found(library, embedded, tmp_path / library, **SEVEN)
+        alone = evidence.measured(metrics)
+        told = [json.loads((tmp_path / f"{library}{rank}.json").read_text()) for rank in (0, 1)]
+        assert told[0] == told[1]
+        assert told[0]["metrics"] == alone.metrics
+        assert told[0]["intervals"] == alone.intervals
+        assert told[0]["kept"] == 4
+        assert "may differ" in told[0]["refused"]
+        alone.statistics.write(tmp_path / "alone.npz")
+        written = (tmp_path / f"{library}1.npz").read_bytes()
+        assert written == (tmp_path / "alone.npz").read_bytes()

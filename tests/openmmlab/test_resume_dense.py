@@ -1,0 +1,149 @@
+"""Segmentation and detection, cut anywhere, end as if they had not been: real processes and signals."""
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("mmseg")
+pytest.importorskip("mmdet")
+
+from dense_runs import STEPS, Server, record_in, words, write_config
+from support import losses
+
+from micl_bench.checkpoints import read_safely
+
+TASKS = ("ade20k", "coco")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("commands"))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def whole(
+    server: Server, embedded: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[Path, Path]]:
+    """Config and folder of an uninterrupted run of each task."""
+    found = {}
+    for task in TASKS:
+        folder = tmp_path_factory.mktemp(task)
+        config, out = write_config(folder / "config.py", task), folder / "out"
+        done = server.run(words(task, config, embedded, out))
+        assert done.code == 0, done.errors
+        assert len(losses(out)) == STEPS
+        found[task] = config, out
+    return found
+
+
+def assert_equal_runs(out: Path, whole: Path) -> None:
+    assert losses(out) == losses(whole)
+    ours, theirs = record_in(out), record_in(whole)
+    for key in ("metrics", "intervals", "settings", "fingerprint"):
+        assert ours[key] == theirs[key]
+    arrays, expected = (np.load(folder / "evidence.npz") for folder in (out, whole))
+    for name in expected.files:
+        np.testing.assert_array_equal(arrays[name], expected[name])
+    weights, others = (read_safely(folder / "model.pt")["state_dict"] for folder in (out, whole))
+    assert all(torch.equal(weights[name], value) for name, value in others.items())
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_killed_and_stopped_with_other_numbers_of_workers(
+    server: Server, embedded: Path, tmp_path: Path, whole: dict[str, tuple[Path, Path]], task: str
+) -> None:
+    config, expected = whole[task]
+    out = tmp_path / "out"
+    plain = words(task, config, embedded, out)
+    helped = words(task, config, embedded, out, "train_dataloader.num_workers=2")
+    killed = server.start(helped)
+    killed.signal_at(out, 4, signal.SIGKILL)
+    assert killed.code == -signal.SIGKILL
+    assert len(losses(out)) < STEPS
+    stopped = server.start(plain)
+    stopped.signal_at(out, 7, signal.SIGTERM if task == "coco" else signal.SIGUSR1)
+    assert stopped.code == 0, stopped.errors
+    last = stopped.errors.splitlines()[-1]
+    step = len(losses(out))
+    assert 7 <= step < STEPS
+    assert f"after saving step {step} of {STEPS}; the same command goes on from there" in last
+    finished = server.run(helped)
+    assert finished.code == 0, finished.errors
+    assert f"going on from step {step} of {STEPS}" in finished.errors
+    assert_equal_runs(out, expected)
+    assert not (out / "states").exists()
+
+
+def test_killed_in_its_evaluation_it_evaluates(
+    server: Server, embedded: Path, tmp_path: Path, whole: dict[str, tuple[Path, Path]]
+) -> None:
+    config, expected = whole["ade20k"]
+    out = tmp_path / "out"
+    command = words("ade20k", config, embedded, out)
+    run = server.start(command)
+    run.signal_at(out, STEPS, signal.SIGKILL)
+    if not list(out.glob("ade20k-*.json")):
+        assert losses(out) == losses(expected)
+        state = max((out / "states").glob("step-*.pt"))
+        again = server.run(command)
+        assert again.code == 0, again.errors
+        assert f"going on from step {int(state.stem.split('-')[1])} of {STEPS}" in again.errors
+    assert_equal_runs(out, expected)
+
+
+def test_a_folder_of_another_run_is_refused_and_untouched(
+    server: Server, embedded: Path, tmp_path: Path, whole: dict[str, tuple[Path, Path]]
+) -> None:
+    config, _ = whole["ade20k"]
+    out = tmp_path / "out"
+    started = server.start(words("ade20k", config, embedded, out))
+    started.signal_at(out, 5, signal.SIGTERM)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    for other in (
+        "model.backbone.drop_path=0.1",
+        "auto_scale_lr.base_batch_size=2",
+        "randomness.seed=1",
+    ):
+        refused = server.run(words("ade20k", config, embedded, out, other))
+        assert refused.code == 2
+        assert "holds a run of another recipe or other data" in refused.errors.splitlines()[-1]
+        assert len(refused.errors.splitlines()) == 1
+    assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+def test_what_is_kept_is_read_weights_only(whole: dict[str, tuple[Path, Path]]) -> None:
+    for _, out in whole.values():
+        content = torch.load(out / "model.pt", weights_only=True)
+        assert any(name.startswith("backbone.vit.") for name in content["state_dict"])
+        assert record_in(out)["artifacts"]["model"] == "model.pt"
+        assert not list(out.rglob("*.pth"))
+
+
+def test_by_epochs_it_goes_on_too(server: Server, embedded: Path, tmp_path: Path) -> None:
+    # 22 images in batches of 4: six iterations an epoch, rates by epoch, saved in the middle of one.
+    epochs = """
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=3, val_interval=2)
+train_dataloader["sampler"] = dict(type="DefaultSampler", shuffle=True)
+param_scheduler = [dict(type="MultiStepLR", milestones=[1, 2], gamma=0.5, by_epoch=True)]
+default_hooks["checkpoint"] = dict(type="CheckpointHook", by_epoch=True, interval=1)
+"""
+    config = write_config(tmp_path / "config.py", "ade20k", epochs)
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    done = server.run(words("ade20k", config, embedded, whole))
+    assert done.code == 0, done.errors
+    assert len(losses(whole)) == 18
+    command = words("ade20k", config, embedded, out)
+    server.start(command).signal_at(out, 8, signal.SIGTERM)
+    server.start(command).signal_at(out, 13, signal.SIGKILL)
+    done = server.run(command)
+    assert done.code == 0, done.errors
+    assert_equal_runs(out, whole)
+    rates = [json.loads(line)["lr"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [rates[step] / rates[0] for step in (5, 6, 12)] == [1.0, 0.5, 0.25]
