@@ -117,7 +117,7 @@ def test_interrupted_it_says_how_to_go_on(few_digits: Path, tmp_path: Path) -> N
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "pretrain, data pack, demo, and eval finetune and linear go on" in stderr
+    assert "suite run, and eval finetune, linear, ade20k and coco go on" in stderr
     assert "Traceback" not in stderr
 
 
