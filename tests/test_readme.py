@@ -42,6 +42,7 @@ SHORT = {
 # The last value of an option counts.
 SHORT_OPTIONS = {
     "bench loader": "--images 8 --batch 4 --rounds 1 --seconds 0.05",
+    "bench dense": "--arch vit_demo_patch4_32 --size 32 --batch 1 --rounds 1",
     "bench step": "--arch vit_demo_patch4_32 --mask-ratio 0.5 --batch 4 --rounds 1 --steps 1",
 }
 # What the README's reader has and a test has not; and the sizes of a small ViT's packed store.
@@ -74,7 +75,7 @@ def test_the_commands_run_in_the_order_in_which_they_stand(
     assert len(commands) > 10
     for line in commands:
         if "/data/ADEChallengeData2016" in line or "/data/coco" in line:
-            continue  # tests/openmmlab/test_full_size.py builds these configs
+            continue  # test_ade20k_configs.py, test_coco_configs.py and test_own_config.py run these
         done = micl_bench(*shortened(line), cwd=tmp_path)
         assert done.returncode == 0, f"{line}\n{done.stderr}"
     assert (tmp_path / "work" / "report" / "report.html").exists()
