@@ -3,8 +3,15 @@
     micl-bench eval ade20k --checkpoint work/micl/backbone.pt \
         --recipe downstream/embedded_upernet.py --data work/data/embedded-ade20k --out work/ade20k
 
-Sized for under a minute on two CPU cores: enough to run the whole path and to see one start ahead of
-another, far too short for a good number. Any runner of mmengine takes this file as well:
+Sized for under a minute on two CPU cores: enough to run the whole path, far too short for a good
+number. Do not expect MiCL's weights to be ahead of random ones here: over 10 variants of this recipe
+(side, crops, windows, layer decay, final norm) its mIoU was 3.9 below to 2.3 above, after 800 steps
+both had 42, and with the ViT as good as frozen it was 9 against 16. Why, as far as measured: MiCL
+saw only digits that fill a plain picture. A linear probe of single frozen tokens of the last block
+names the digit they are part of in 89 % there (random weights: 56 %), in 54 % (25 %) where it is
+smaller and anywhere, in 38 % (21 %) over a photograph too, in 14 % (13 %) once that is 64 px wide.
+
+Any runner of mmengine takes this file as well:
 `Runner.from_cfg(Config.fromfile("downstream/embedded_upernet.py")).train()`.
 """
 
@@ -103,8 +110,11 @@ val_dataloader = dict(
 )
 val_evaluator = dict(type="IoUMetric", iou_metrics=["mIoU"])
 
+# Of all processes together; each takes its part.
+auto_scale_lr = dict(enable=False, base_batch_size=4)
 optim_wrapper = dict(
     type="OptimWrapper",
+    accumulative_counts=1,
     optimizer=dict(type="AdamW", lr=2e-3, betas=(0.9, 0.999), weight_decay=0.05),
     clip_grad=dict(max_norm=1.0),
     # No decay of norms, biases, positions and [CLS]; the heads start from nothing, the ViT does not.

@@ -29,7 +29,6 @@ from micl_bench.errors import InputError
 from micl_bench.per_image import (
     Arrays,
     check_numbers,
-    draws,
     intervals,
     names_of,
     read_arrays,
@@ -84,6 +83,26 @@ class Detections:
         """Half of the last digit that `CocoMetric` keeps."""
         return 0.05 + 1e-9
 
+    @property
+    def corrected(self) -> bool:
+        """Yes: of few objects, AP is too high by chance.
+
+        The envelope over precisions takes the best of them. A resample repeats that, so percentiles
+        as they are lie too high. In simulations, 200 to 900 data sets each, intervals held the true
+        value so often, before and after:
+
+        60 images, 10 categories, 12 objects of each    87 %   91 %
+        60 images, 10 categories, 3 objects of each     77 %   84 %
+        500 images, 10 categories, 10 objects of each   79 %   93 %
+        500 images, 10 categories, 100 objects of each  90 %   93 %
+        500 images, 10 unequal categories               86 %   82 %
+        500 images, 80 unequal categories                9 %   68 %
+        2000 images, 80 unequal categories              26 %   93 %
+
+        So with few objects, or categories that are in few images, they hold it too seldom still.
+        """
+        return True
+
     def average_precision(self, kind: str, iou: float | None = None) -> float:
         """COCO's AP in percent, over all thresholds or at one: the mean over categories with objects.
 
@@ -101,8 +120,8 @@ class Detections:
         return float(values[metric][0])
 
     def bootstrap(self, metric: str, *, seed: int = 0, rounds: int = 2000) -> tuple[float, float]:
-        """The percentile interval of `box_AP`, `mask_AP50`, ... over images drawn with replacement."""
-        return intervals(draws(self, seed=seed, rounds=rounds))[metric]
+        """The interval of `box_AP`, `mask_AP50`, ... over images drawn with replacement."""
+        return intervals(self, seed=seed, rounds=rounds)[metric]
 
     def resampled(self, weights_RN: NDArray[np.integer]) -> dict[str, NDArray[np.float64]]:
         """AP, AP50 and AP75 of R data sets that hold image n `weights_RN[:, n]` times.

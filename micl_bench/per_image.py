@@ -37,6 +37,10 @@ class PerImage(Protocol):
     def tolerance(self) -> float:
         """Percentage points by which a library's metric, rounded as it rounds, may be away."""
 
+    @property
+    def corrected(self) -> bool:
+        """Whether intervals are corrected for the bias that the bootstrap finds; see `intervals`."""
+
     def resampled(self, weights_RN: NDArray[np.integer]) -> dict[str, NDArray[np.float64]]:
         """Each metric, in percent, of R data sets that hold image n `weights_RN[:, n]` times."""
 
@@ -78,9 +82,23 @@ def draws(
     return {metric: np.concatenate([chunk[metric] for chunk in chunks]) for metric in chunks[0]}
 
 
-def intervals(values: dict[str, NDArray[np.float64]]) -> dict[str, tuple[float, float]]:
-    """The percentile interval of each metric of `draws`."""
-    return {metric: percentiles(_numbers(value_R)) for metric, value_R in values.items()}
+def intervals(
+    statistics: PerImage, *, seed: int = _SEED, rounds: int = 2000
+) -> dict[str, tuple[float, float]]:
+    """The interval of each metric, at 95 %, in percent; (nan, nan) where nothing is measured.
+
+    The percentiles of `draws` (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section
+    13.3). Where the statistics say so, they lie around the estimate corrected for bias (section
+    10.6), not around the mean of the draws, which has the bias twice: with x the metric of the
+    images as they are and m the mean of the draws, both ends move by 2 (x - m). The interval holds
+    x, and stays within 0 and 100.
+    """
+    points = measured(statistics)
+    values = draws(statistics, seed=seed, rounds=rounds)
+    return {
+        metric: _interval(_numbers(value_R), points[metric], corrected=statistics.corrected)
+        for metric, value_R in values.items()
+    }
 
 
 def paired(
@@ -154,6 +172,16 @@ def _weights(count: int, seed: int, rounds: int) -> Iterator[NDArray[np.int32]]:
             for _ in range(min(_CHUNK, rounds - start))
         ]
         yield np.array(drawn, dtype=np.int32)
+
+
+def _interval(
+    value_R: NDArray[np.float64], point: float, *, corrected: bool
+) -> tuple[float, float]:
+    low, high = percentiles(value_R)
+    if not corrected or not len(value_R):
+        return low, high
+    moved = 2 * (point - float(value_R.mean()))
+    return max(0.0, min(low + moved, point)), min(100.0, max(high + moved, point))
 
 
 def _numbers(values_R: NDArray[np.float64]) -> NDArray[np.float64]:

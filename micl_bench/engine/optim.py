@@ -13,6 +13,8 @@ from micl_bench.errors import InputError
 
 # Above the blocks in every ViT of timm, whatever it declares: these learn at the full rate, as in MAE.
 _ON_TOP = ("norm.", "fc_norm.", "head.", "attn_pool.")
+# Rotary frequencies that are learnt are positions, whatever timm declares.
+_AT_THE_BOTTOM = ("rope.",)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,7 +113,7 @@ def layers_above(model: nn.Module) -> dict[str, int]:
 
 
 def _layer(name: str, stem: re.Pattern[str], block: re.Pattern[str]) -> int | None:
-    if stem.match(name):
+    if stem.match(name) or name.startswith(_AT_THE_BOTTOM):
         return 0
     found = block.match(name)
     return int(found.group(1)) + 1 if found else None

@@ -164,8 +164,12 @@ def _apply(config: Config, override: str) -> None:
         if part not in known:
             place = ".".join(parts[:number]) or "the config"
             raise InputError(f"{place} has no {part!r} ({override}); it has {', '.join(known)}")
-        node = node[int(part)] if isinstance(node, list) else node[part]
-    config.merge_from_dict({key: _value(text)})
+        holder, node = node, node[int(part)] if isinstance(node, list) else node[part]
+    if node is None:
+        # mmengine merges a dict into a dict only.
+        holder[int(part) if isinstance(holder, list) else part] = _value(text)
+    else:
+        config.merge_from_dict({key: _value(text)})
 
 
 def _children(node: Any) -> list[str]:

@@ -19,7 +19,7 @@ from micl_bench.distributed import collect_objects, from_first, rank
 from micl_bench.errors import InputError
 from micl_bench.openmmlab.matches import Matches
 from micl_bench.openmmlab.pixel_counts import PixelCounts
-from micl_bench.per_image import check_agreement, draws, intervals
+from micl_bench.per_image import check_agreement, intervals
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Measured:
     """The library's, in percent and under our names: `mIoU`, `mAcc`, `aAcc`, or `box_AP`, `mask_AP`
     and both at IoU 0.5 and 0.75. Rounded as the library rounds."""
     intervals: dict[str, list[float]]
-    """Percentile bootstrap over images, of the metrics before they are rounded."""
+    """Bootstrap over images, of the metrics before they are rounded: `per_image.intervals`."""
     statistics: Confusions | Detections
 
 
@@ -105,7 +105,7 @@ class Evidence(Hook):
         if not stated:
             raise InputError(f"the evaluator gives no metric of ours: {', '.join(metrics)}")
         check_agreement(statistics, stated)
-        ends = intervals(draws(statistics))
+        ends = intervals(statistics)
         return Measured(
             metrics=stated,
             intervals={name: list(ends[name]) for name in stated},

@@ -13,6 +13,7 @@ import numpy as np
 from mmengine.evaluator import BaseMetric
 
 from micl_bench.detections import KINDS, MOST, Detections, Found
+from micl_bench.errors import InputError
 
 Kept = dict[int, dict[str, Any]]
 """By number of the image, what `CocoMetric` keeps of it: boxes, scores, labels, masks as run lengths."""
@@ -25,8 +26,19 @@ class Matches:
     """Of the detections that mmdetection's `CocoMetric` keeps, as COCO's evaluation matches them."""
 
     def __init__(self, metric: BaseMetric, dataset: Any) -> None:
-        """Take the metric's settings; its annotations name the images, not the data set."""
+        """Take the metric's settings, and have it evaluate the images of the data set alone.
+
+        By itself it takes all images of its annotations: those that a data set with `indices`
+        leaves out would count as if nothing were found in them.
+
+        Raises:
+            InputError: the metric reads no annotations beforehand, or they lack an image of the
+                data set, or an image is in the data set twice.
+        """
         self._metric: Any = metric
+        self._images = _image_numbers(metric, dataset)
+        # It asks its annotations only where this is None.
+        self._metric.img_ids = list(self._images)
 
     def kept(self, samples: Sequence[Any]) -> Kept:
         """Of the samples of one step, which the metric has just put behind the others."""
@@ -34,9 +46,9 @@ class Matches:
         return {found["img_id"]: found for _, found in newest}
 
     def statistics(self, kept: Kept) -> Detections:
-        """Of all images of the metric's annotations, those without any detection too."""
+        """Of all images of the data set, those without any detection too."""
         coco = self._metric._coco_api
-        images, categories = _places(self._metric.img_ids), _places(self._metric.cat_ids)
+        images, categories = _places(self._images), _places(self._metric.cat_ids)
         objects = collections.Counter(
             (images[truth["image_id"]], categories[truth["category_id"]])
             for number in images
@@ -142,6 +154,33 @@ class Matches:
             }
             for label, score, shape in zip(found["labels"], scores, shapes, strict=True)
         ]
+
+
+def _image_numbers(metric: Any, dataset: Any) -> list[int]:
+    """COCO's numbers of a data set's images, in its order."""
+    name, coco = type(metric).__name__, getattr(metric, "_coco_api", None)
+    if coco is None:
+        raise InputError(
+            f"{name} reads no annotations of COCO's format before it evaluates; use CocoMetric with "
+            "an ann_file"
+        )
+    try:
+        numbers = [dataset.get_data_info(index)["img_id"] for index in range(len(dataset))]
+    except (AttributeError, KeyError) as error:
+        raise InputError(
+            f"{type(dataset).__name__} does not tell which images {name} has to evaluate ({error})"
+        ) from error
+    if foreign := [number for number in numbers if number not in coco.imgs]:
+        raise InputError(
+            f"{name}: its ann_file lacks {len(foreign)} of the data set's {len(numbers)} images, "
+            f"such as number {foreign[0]}; both need the same ann_file"
+        )
+    if (different := len(set(numbers))) != len(numbers):
+        raise InputError(
+            f"the validation data set goes through {different} images {len(numbers)} times in all; "
+            "each may be there once"
+        )
+    return numbers
 
 
 def _places(numbers: Sequence[int]) -> dict[int, int]:

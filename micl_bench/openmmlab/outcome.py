@@ -37,6 +37,8 @@ class Outcome:
     """The ViT was trained in: `fp32`, `tf32`, `bf16`, `fp16`, several joined by `+`."""
     batch: int
     """Images of a step, over all processes and accumulated passes."""
+    images_a_pass: int
+    """Of one process, in one pass."""
     processes: int
     spent: Spent
     """Time, of all parts of a run that was cut."""

@@ -37,10 +37,14 @@ class Rescale(nn.Module):
         map_NDhw = self.layers(map_NDhw)
         if _is_power_of_two(self.patch_size, self.stride):
             return map_NDhw
-        # Patch 14: no whole number of doublings leads to 4, 8, 16 or 32.
+        # Patch 14: no whole number of doublings leads to 4, 8, 16 or 32. Pixels of the result are
+        # exactly a stride apart; the border is repeated, so that there are enough of them.
         factor = self.patch_size / self.stride
-        size = [math.ceil(side * factor) for side in map_NDhw.shape[-2:]]
-        return F.interpolate(map_NDhw, size=size, mode="bilinear")
+        rows, columns = (math.ceil(side * factor) for side in map_NDhw.shape[-2:])
+        beyond = math.ceil(1 / factor)
+        longer_NDhw = F.pad(map_NDhw, (0, beyond, 0, beyond), mode="replicate")
+        fine_NDhw = F.interpolate(longer_NDhw, scale_factor=factor, mode="bilinear")
+        return fine_NDhw[..., :rows, :columns]
 
 
 @MODELS.register_module()

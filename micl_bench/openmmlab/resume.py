@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 from mmengine.runner import Runner
-from torch import nn
 
 from micl_bench.distributed import any_process, from_first, rank, world_size
 from micl_bench.engine.claim import require_same_run, write_claim
@@ -173,12 +172,15 @@ class Keeper:
             raise OSError(problem)
         self.kept = self.step
 
-    def keep_model(self, model: nn.Module, config: dict[str, Any]) -> None:
-        """Write a trained model, to be read weights-only, with its config."""
+    def keep_model(self, runner: Runner, config: dict[str, Any]) -> None:
+        """Write the model that was evaluated (an average of weights, where a hook makes one), to be
+        read weights-only, with its config."""
         self._model = self._folder / MODEL_FILE
         if rank() == 0:
+            state = {"state_dict": dict(unwrapped(runner.model).state_dict())}
+            runner.call_hook("before_save_checkpoint", checkpoint=state)
             with atomic_path(self._model) as temporary:
-                torch.save({"state_dict": dict(model.state_dict()), "config": config}, temporary)
+                torch.save({"state_dict": dict(state["state_dict"]), "config": config}, temporary)
 
     def finish(self) -> Path | None:
         """Remove the states of a run that came to its end; returns where its model is, if kept."""

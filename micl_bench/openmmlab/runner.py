@@ -1,9 +1,10 @@
 """Train and evaluate one mmsegmentation or mmdetection config with a checkpoint's ViT.
 
 The libraries' own runner, data sets, heads and metrics do the work. What is added: checks before
-anything starts, a quiet terminal with one progress bar, the same result for the same seed on any
-number of processes, going on where a run was cut, and no trace in the process afterwards, so that
-runs of both libraries can follow one another.
+anything starts, a quiet terminal with one progress bar, the same result for the same seed, going on
+where a run was cut, and no trace in the process afterwards, so that runs of both libraries can follow
+one another. On other numbers of processes or passes a step has the same images; what the library's
+losses average within a process's pass (Mask R-CNN's samples, `avg_non_ignore`) differs slightly.
 
 It leaves in its folder:
 
@@ -43,7 +44,6 @@ from micl_bench.openmmlab.build import (
 )
 from micl_bench.openmmlab.configs import as_json, fit_to, resolve
 from micl_bench.openmmlab.evidence import Evidence
-from micl_bench.openmmlab.locate import unwrapped
 from micl_bench.openmmlab.memory import check_memory
 from micl_bench.openmmlab.outcome import Outcome
 from micl_bench.openmmlab.precision import MiCLPrecision
@@ -113,11 +113,14 @@ def run(
         batch = shared(resolved, overrides)
         check_norms(resolved)
         settings = _settings(resolved, batch, data)
+        warning = _unfinished_schedule(resolved)
         with no_trace():
             check_memory(resolved, device=torch.device(get_device()), processes=batch.processes)
+    if warning:
+        say(f"{config.name}: {warning}")
     keeper = Keeper(
         work_dir,
-        Identity(settings, seed, batch.total),
+        Identity(settings | _passes(batch), seed, batch.total),
         passes=1 if batch.counted else batch.passes,
         measurement=measurement or Measurement(command=""),
         checkpoint_digest=loaded.info.digest,
@@ -140,6 +143,7 @@ def run(
                 seed=seed,
                 summary=f"{measured['steps']} steps of {batch.total} images",
                 batch=batch.total,
+                images_a_pass=batch.size,
                 processes=batch.processes,
                 spent=keeper.spent,
                 model=keeper.finish(),
@@ -181,7 +185,7 @@ class _Training:
             write_predictions(predictions, samples, classes)
             measured.statistics.write(statistics)
         if checkpoint_hook(self.config) is not None:
-            keeper.keep_model(unwrapped(runner.model), as_json(self.config))
+            keeper.keep_model(runner, as_json(self.config))
         return {
             "metrics": measured.metrics,
             "intervals": measured.intervals,
@@ -206,9 +210,14 @@ def _settings(config: Config, batch: Batch, data: Path) -> dict[str, Any]:
     """What moves the number and is known before anything runs."""
     found = {"config": what_counts(as_json(config), visible_path(data)), "batch": batch.total}
     together = normalised_together(config, batch)
-    # Where batch norm sees a whole step, how the step is shared moves nothing.
+    # Losses that average within a pass differ in the noise; the record's details tell the parts.
     apart = {"normalised_together": together} if together not in (0, batch.total) else {}
     return found | apart
+
+
+def _passes(batch: Batch) -> dict[str, Any]:
+    """How a step is shared, where a run could not go on otherwise: its iterations are passes."""
+    return {} if batch.counted else {"passes": batch.passes, "pass": batch.size}
 
 
 def _described(loaded: Checkpoint, config: Config) -> CheckpointInfo:
@@ -219,6 +228,19 @@ def _described(loaded: Checkpoint, config: Config) -> CheckpointInfo:
     return dataclasses.replace(
         loaded.described_at(loaded.arch.img_size),
         positions=f"{side} x {side} to each image's grid, {loaded.position_rule}",
+    )
+
+
+def _unfinished_schedule(config: Config) -> str:
+    """What is odd where the learning rate's schedule and the run end at different steps."""
+    schedulers = config.get("param_scheduler") or []
+    last = schedulers[-1] if isinstance(schedulers, list) and schedulers else {}
+    end, steps = last.get("end"), config.train_cfg.get("max_iters")
+    if not end or not steps or last.get("by_epoch", True) or end == steps:
+        return ""
+    return (
+        f"train_cfg.max_iters is {steps}, but the last schedule of the learning rate ends at {end}; "
+        f"--set param_scheduler.{len(schedulers) - 1}.end={steps} ends them together"
     )
 
 

@@ -38,7 +38,14 @@ _APART: dict[str, tuple[str, ...]] = {
     # Looks in between; the last step is always followed by one.
     "train_cfg": ("val_interval", "val_begin", "dynamic_intervals", "fast_forward_on_resume"),
     "default_hooks": ("logger", "checkpoint", "timer", "visualization", "runtime_info"),
-    "val_evaluator": ("collect_dir", "collect_device", "backend"),
+    "val_evaluator": (
+        "collect_dir",
+        "collect_device",
+        "backend",
+        "outfile_prefix",
+        "output_dir",
+        "prefix",
+    ),
 }
 _OF_THE_CHECKPOINT = ("checkpoint", "seed", "arch", "layout", "branch", "activation_checkpointing")
 _WATCHING = ("MiCLPrecision", "MiCLSameWeights", "Evidence")
@@ -56,6 +63,9 @@ def what_counts(config: dict[str, Any], data: str) -> dict[str, Any]:
             kept[name] = _without(kept[name], keys)
     if isinstance(model := kept.get("model"), dict):
         kept["model"] = _model(model)
+    imports = (config.get("custom_imports") or {}).get("imports") or ()
+    if foreign := [name for name in imports if not name.startswith("micl_bench.")]:
+        kept["custom_imports"] = foreign
     if hooks := kept.pop("custom_hooks", None):
         kept["custom_hooks"] = [hook for hook in hooks if hook.get("type") not in _WATCHING]
     shorter = {name: value for name, value in kept.items() if value not in ({}, [])}

@@ -76,7 +76,7 @@ def run_config(
         recipe=outcome.config,
         seed=outcome.seed,
         settings={"task": task, "head": head, **outcome.settings},
-        details={"processes": outcome.processes},
+        details={"processes": outcome.processes, "images_a_pass": outcome.images_a_pass},
         artifacts={name: path.relative_to(request.out).as_posix() for name, path in left.items()},
         # Of other processes no record is written.
         digests={name: digest_file(path) for name, path in kept.items() if rank() == 0},

@@ -13,6 +13,8 @@ from PIL import Image
 pytest.importorskip("mmseg")
 pytest.importorskip("mmdet")
 
+from mmdet.evaluation.metrics import CocoMetric
+from mmdet.registry import METRICS
 from openmmlab.perturbed import CLASSES, Perturbed, evaluation
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -22,8 +24,19 @@ from support import torchrun
 from micl_bench.confusions import Confusions, read_confusions
 from micl_bench.detections import Detections, read_detections
 from micl_bench.errors import InputError
+from micl_bench.openmmlab import coco_metric  # noqa: F401  (registers MiCLCocoMetric)
 from micl_bench.openmmlab.evidence import Evidence, Measured
 from micl_bench.per_image import measured
+
+
+@METRICS.register_module()
+class Elsewhere(CocoMetric):
+    """Keeps its annotations where nobody knows, as `LVISMetric` does."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._elsewhere = self.__dict__.pop("_coco_api")
+
 
 WORKER = Path(__file__).with_name("evidence_worker.py")
 SEVEN = {"val_dataloader.dataset.indices": 7}
@@ -141,13 +154,81 @@ def test_nothing_detected_is_an_ap_of_zero(embedded: Path, tmp_path: Path) -> No
     assert ours.statistics.object_count_E.sum() == 173  # type: ignore[union-attr]
 
 
+def cut_to(annotations: Path, chosen: list[int], path: Path) -> list[str]:
+    """Write the annotations of the chosen images, by place, alone; their file names."""
+    content = json.loads(annotations.read_text())
+    content["images"] = [content["images"][place] for place in chosen]
+    numbers = {image["id"] for image in content["images"]}
+    content["annotations"] = [o for o in content["annotations"] if o["image_id"] in numbers]
+    path.write_text(json.dumps(content))
+    return [image["file_name"] for image in content["images"]]
+
+
+@pytest.mark.parametrize(
+    ("metric", "indices"),
+    [("CocoMetric", 16), ("MiCLCocoMetric", [40, 3, 17, 16, 59, 0, 22, 31])],
+)
+def test_a_part_of_the_images_is_a_smaller_data_set(
+    embedded: Path, tmp_path: Path, metric: str, indices: Any
+) -> None:
+    """As pycocotools, given annotations that were cut to these images."""
+    chosen = list(range(indices)) if isinstance(indices, int) else indices
+    changes = {
+        "val_dataloader.dataset.indices": indices,
+        "val_evaluator.type": metric,
+        "val_evaluator.outfile_prefix": str(tmp_path / "results"),
+    }
+    metrics, evidence = found("mmdet", embedded, tmp_path, **changes)
+    ours = evidence.measured(metrics)
+    cut = tmp_path / "cut.json"
+    files = cut_to(embedded / "embedded-coco/annotations/instances_val2017.json", chosen, cut)
+    assert ours.statistics.files == tuple(sorted(files))
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(str(cut))
+        for kind, name in (("bbox", "box_AP"), ("segm", "mask_AP")):
+            rows = json.loads((tmp_path / f"results.{kind}.json").read_text())
+            theirs = COCOeval(coco, coco.loadRes(rows), kind)
+            theirs.evaluate()
+            theirs.accumulate()
+            theirs.summarize()
+            stats = 100 * theirs.stats[:3]
+            values = [measured(ours.statistics)[name + end] for end in ("", "50", "75")]
+            np.testing.assert_allclose(values, stats, rtol=0, atol=1e-9)
+            assert 10 < stats[0] < 95
+            assert ours.metrics[name] == pytest.approx(stats[0], abs=0.0501)
+            assert metrics[f"coco/{kind}_mAP"] == pytest.approx(stats[0] / 100, abs=0.000501)
+            low, high = ours.intervals[name]
+            assert low <= stats[0] <= high
+
+
 def test_one_kind_and_a_few_images_will_do(embedded: Path, tmp_path: Path) -> None:
-    """The metric is over all images of the annotations, also those that were not evaluated."""
     changes = {**SEVEN, "val_evaluator.metric": "bbox"}
     metrics, evidence = found("mmdet", embedded, tmp_path, **changes)
     ours = evidence.measured(metrics)
     assert list(ours.metrics) == ["box_AP", "box_AP50", "box_AP75"]
-    assert len(ours.statistics.files) == 60
+    assert len(ours.statistics.files) == 7
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"val_evaluator.ann_file": None}, "use CocoMetric with an ann_file"),
+        ({"val_evaluator.ann_file": "CUT"}, "lacks 58 of the data set's 60 images"),
+        ({"val_dataloader.dataset.indices": [4, 2, 4]}, "through 2 images 3 times"),
+        ({"val_evaluator.type": "Elsewhere"}, "Elsewhere reads no annotations"),
+    ],
+)
+def test_a_metric_over_other_images_is_refused_before_anything_runs(
+    embedded: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    cut = tmp_path / "cut.json"
+    cut_to(embedded / "embedded-coco/annotations/instances_val2017.json", [0, 1], cut)
+    changes = {key: str(cut) if value == "CUT" else value for key, value in changes.items()}
+    runner, _ = evaluation("mmdet", embedded, tmp_path, **changes)
+    runner.model.forward = None  # Anything that ran would fail by this.
+    with pytest.raises(InputError, match=message) as caught:
+        runner.val()
+    assert "\n" not in str(caught.value)
 
 
 def test_more_detections_than_count_leave_out_what_is_over_more(

@@ -40,6 +40,20 @@ def test_rescaling_by_pooling_takes_the_maximum() -> None:
     assert pooled.flatten().tolist() == [5, 7, 13, 15]
 
 
+@pytest.mark.parametrize("stride", [4, 8, 16, 32])
+@pytest.mark.parametrize("patches", [23, 37, 58])
+def test_maps_of_patch_14_lie_exactly_a_stride_apart(stride: int, patches: int) -> None:
+    # Each patch holds the place of its middle, so each pixel of the map must hold its own.
+    middles = 14 * (torch.arange(float(patches)) + 0.5)
+    map_NDhw = middles.expand(1, 1, patches, patches)
+    columns = Rescale(1, patch_size=14, stride=stride)(map_NDhw)[0, 0, 0]
+    assert len(columns) == -(-14 * patches // stride)
+    expected = stride * (torch.arange(float(len(columns))) + 0.5)
+    # Beyond the outer patches' middles there is nothing to interpolate.
+    inside = (expected > middles[0]) & (expected < middles[-1])
+    torch.testing.assert_close(columns[inside], expected[inside], atol=1e-2, rtol=0)
+
+
 def test_rescaling_from_16_to_4_is_two_transposed_convolutions() -> None:
     rescale, map_NDhw = Rescale(6, patch_size=16, stride=4), pictures(2, 6, 3, 5)
     first, norm, _, second = rescale.layers

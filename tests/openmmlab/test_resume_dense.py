@@ -126,6 +126,36 @@ def test_what_is_kept_is_read_weights_only(whole: dict[str, tuple[Path, Path]]) 
         assert not list(out.rglob("*.pth"))
 
 
+def test_the_model_that_is_kept_is_the_average_that_was_evaluated(
+    server: Server, embedded: Path, tmp_path: Path, whole: dict[str, tuple[Path, Path]]
+) -> None:
+    # Averaging does not touch training, so without it losses are the same and the weights trained.
+    config = write_config(tmp_path / "config.py", "ade20k", "custom_hooks = []\n")
+    done = server.run(words("ade20k", config, embedded, tmp_path / "out"))
+    assert done.code == 0, done.errors
+    _, averaged = whole["ade20k"]
+    assert losses(tmp_path / "out") == losses(averaged)
+    trained, kept = (
+        read_safely(out / "model.pt")["state_dict"] for out in (tmp_path / "out", averaged)
+    )
+    weight = "decode_head.conv_seg.weight"
+    assert trained.keys() == kept.keys()
+    assert not torch.equal(trained[weight], kept[weight])
+    assert record_in(tmp_path / "out")["metrics"] != record_in(averaged)["metrics"]
+
+
+def test_where_iterations_are_passes_a_step_may_not_be_shared_anew(
+    server: Server, embedded: Path, tmp_path: Path
+) -> None:
+    more = 'del auto_scale_lr\ntrain_dataloader["batch_size"] = 4\n'
+    config, out = write_config(tmp_path / "config.py", "ade20k", more), tmp_path / "out"
+    server.start(words("ade20k", config, embedded, out)).signal_at(out, 4, signal.SIGTERM)
+    halves = ("optim_wrapper.accumulative_counts=2", "train_dataloader.batch_size=2")
+    refused = server.run(words("ade20k", config, embedded, out, *halves))
+    assert refused.code == 2
+    assert "holds a run of another recipe" in refused.errors
+
+
 def test_by_epochs_it_goes_on_too(server: Server, embedded: Path, tmp_path: Path) -> None:
     # 22 images in batches of 4: six iterations an epoch, rates by epoch, saved in the middle of one.
     epochs = """

@@ -38,7 +38,7 @@ CONFIGS = {
 }
 SMALL = (
     "train_cfg.max_iters=2",
-    "train_dataloader.batch_size=2",
+    "auto_scale_lr.base_batch_size=2",
     "train_dataloader.dataset.indices=8",
     "val_dataloader.batch_size=3",
     "val_dataloader.dataset.indices=7",
@@ -307,7 +307,7 @@ def test_other_pixels_than_the_checkpoints_are_refused_unless_asked_for(
         ("data_root=elsewhere", "the data folder is what --data says"),
         ("train_cfg.max_iters=many", "max_iters|invalid literal"),
         ("train_cfg.type=OwnLoop", "train_cfg.type is OwnLoop; known: IterBasedTrainLoop"),
-        ("train_dataloader.batch_size=0", "a whole number from 1 on"),
+        ("auto_scale_lr.base_batch_size=0", "a whole number from 1 on"),
         ("train_dataloader=5", "embedded_upernet.py cannot be used"),
         ("optim_wrapper.optimizer.type=NoSuch", "embedded_upernet.py cannot be built: "),
         ("model.decode_head.in_index=[0, 1, 2, 9]", "embedded_upernet.py (cannot be used|fails)"),

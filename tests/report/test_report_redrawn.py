@@ -79,7 +79,7 @@ def write(folder: Path, statistics: Confusions | Detections, **changes: Any) -> 
     statistics.write(folder / "evidence.npz")
     segments = isinstance(statistics, Confusions)
     found = {k: v for k, v in measured(statistics).items() if segments or k.endswith("AP")}
-    ends = intervals(draws(statistics))
+    ends = intervals(statistics)
     values: dict[str, Any] = {
         "task": "ade20k" if segments else "coco",
         "metrics": {name: round(value, 2 if segments else 1) for name, value in found.items()},

@@ -58,6 +58,9 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("optim_wrapper.accumulative_counts", 4),
         ("auto_scale_lr.base_batch_size", 8),
         ("val_dataloader.num_workers", 0),
+        ("val_evaluator.backend", "faster_coco_eval"),
+        ("val_evaluator.outfile_prefix", "work/coco"),
+        ("custom_imports.imports", ["micl_bench.openmmlab"]),
         ("train_cfg.val_interval", 10),
         ("default_hooks.logger", {"interval": 1}),
         ("default_hooks.checkpoint", None),
@@ -94,6 +97,7 @@ def test_nor_does_the_place_of_the_data() -> None:
         # Images of a batch are padded to the largest, which a ViT sees.
         ("val_dataloader.batch_size", 2),
         ("custom_hooks", [{"type": "EMAHook"}]),
+        ("custom_imports.imports", ["micl_bench.openmmlab", "my_losses"]),
         # Below a neck a head's width is a choice.
         ("model.neck", {"type": "FPN", "in_channels": [768], "out_channels": 256}),
     ],
