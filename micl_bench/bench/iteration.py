@@ -11,6 +11,7 @@ import torch
 from micl_bench.bench.peak import Peak, in_own_process
 from micl_bench.engine.meter import settle
 from micl_bench.errors import InputError
+from micl_bench.openmmlab.build import blaming
 from micl_bench.openmmlab.configs import read
 from micl_bench.openmmlab.iteration import import_library, training_iteration
 from micl_bench.openmmlab.memory import estimate
@@ -27,17 +28,18 @@ def bench_recipe(
         batch: images of a pass; 0 for the config's own.
 
     Raises:
-        InputError: a config that cannot be read or built.
+        InputError: a config that cannot be read or built, or whose training step fails.
     """
     if batch < 0 or rounds < 1:
         raise InputError(f"batch is {batch}, rounds {rounds}; needed: 0 or more, 1 or more")
     config = read(recipe, overrides)
     if batch:
         config.train_dataloader.batch_size = batch
-    expected = estimate(config, device=device)
     arguments = (recipe, list(overrides), batch, rounds, device)
     on_cpu = device.type == "cpu"
-    found = in_own_process(_run, *arguments) if on_cpu else _run(*arguments)
+    with blaming(str(recipe), "cannot be measured"):
+        expected = estimate(config, device=device)
+        found = in_own_process(_run, *arguments) if on_cpu else _run(*arguments)
     height, width = found["size"]
     return {
         "name": "iteration",

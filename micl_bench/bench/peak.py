@@ -5,6 +5,7 @@ what the process had before does not count.
 """
 
 import multiprocessing
+import signal
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -49,7 +50,8 @@ def in_own_process(function: Callable[..., T], *arguments: Any) -> T:
     """What the function returns, called in a fresh process; both must be picklable.
 
     Raises:
-        InputError: as the function, or the process ended without an answer.
+        InputError: the function raised anything, which is told in one line, or the process ended
+            without an answer.
     """
     receiver, sender = _CONTEXT.Pipe(duplex=False)
     process = _CONTEXT.Process(target=_answer, args=(sender, function, arguments))
@@ -59,10 +61,9 @@ def in_own_process(function: Callable[..., T], *arguments: Any) -> T:
         value, refused = receiver.recv()
     except EOFError:
         process.join()
-        raise InputError(
-            f"the process that is measured ended with exit code {process.exitcode}; -9 is often what "
-            "a system does that has no memory left"
-        ) from None
+        code = process.exitcode
+        why = "; so ends a system often what has no memory left" if code == -signal.SIGKILL else ""
+        raise InputError(f"the process that is measured ended with exit code {code}{why}") from None
     process.join()
     if refused:
         raise InputError(refused)
@@ -75,6 +76,9 @@ def _answer(sender: Connection, function: Callable[..., Any], arguments: tuple[A
         sender.send((function(*arguments), ""))
     except InputError as error:
         sender.send((None, str(error)))
+    # A recipe is a program of the user's: whatever it raises is told, and no stack beside it.
+    except Exception as error:
+        sender.send((None, " ".join(f"{type(error).__name__}: {error}".split())))
 
 
 def _resident(name: str) -> float:

@@ -24,6 +24,7 @@ def doctor(
     """
     from micl_bench.doctor import check_data, check_installation, check_machine
     from micl_bench.files import atomic_write
+    from micl_bench.log import printable
     from micl_bench.provenance import environment
 
     findings = [*check_installation(), *check_machine()]
@@ -31,13 +32,14 @@ def doctor(
         findings += check_data(folder)
     width = max(len(finding.subject) for finding in findings)
     for finding in findings:
-        print(f"{finding.level:7}  {finding.subject:{min(width, 32)}}  {finding.found}")
+        subject, found = printable(finding.subject), printable(finding.found)
+        print(f"{finding.level:7}  {subject:{min(width, 32)}}  {found}")
         if finding.mend:
-            print(f"{'':7}  mend: {finding.mend}")
+            print(f"{'':7}  mend: {printable(finding.mend)}")
     if json_file:
         rows = [dataclasses.asdict(finding) for finding in findings]
         content = {"findings": rows, "environment": environment()}
         atomic_write(json_file, (json.dumps(content, indent=2) + "\n").encode())
-    problems = [finding.subject for finding in findings if finding.level == "problem"]
+    problems = [printable(finding.subject) for finding in findings if finding.level == "problem"]
     if problems:
         raise InputError(f"{len(problems)} found that must be mended: {', '.join(problems)}")

@@ -16,7 +16,7 @@ from micl_bench.data.dense_checks import (
 )
 from micl_bench.doctor._finding import Finding, ok, problem, warning
 from micl_bench.doctor._headers import Header, in_threads, read_headers, spread
-from micl_bench.doctor._names import first, subfolders
+from micl_bench.doctor._names import files_and_others, first, subfolders
 
 IMAGES = {"training": 20_210, "validation": 2_000}
 CLASSES = 150
@@ -50,7 +50,9 @@ def check_ade20k(folder: Path, *, embedded_classes: int = 0) -> Iterator[Finding
 def _full_release(folder: Path) -> Finding | None:
     """Where the folder is ADE20K as released for all its classes: images sorted by scene, colours."""
     scenes = folder / "images" / "training"
-    if (folder / "images" / "ADE").is_dir() or (scenes.is_dir() and subfolders(scenes)):
+    inside = subfolders(scenes) if scenes.is_dir() else []
+    sorted_by_scene = any(child.suffix != ".jpg" for child in inside)
+    if (folder / "images" / "ADE").is_dir() or sorted_by_scene:
         return problem(
             str(folder),
             "the full release of ADE20K, with thousands of classes; the benchmark has 150",
@@ -62,8 +64,11 @@ def _full_release(folder: Path) -> Finding | None:
 def _check_split(folder: Path, split: str, embedded_classes: int) -> Iterator[Finding]:
     subject = f"{folder} ({split})"
     places = folder / "images" / split, folder / "annotations" / split
-    images, masks = _files(places[0], ".jpg"), _files(places[1], ".png")
-    for place, files in zip(places, (images, masks), strict=True):
+    (images, no_images), (masks, no_masks) = _files(places[0], ".jpg"), _files(places[1], ".png")
+    for place, files, others in zip(places, (images, masks), (no_images, no_masks), strict=True):
+        if others:
+            found = f"{len(others):,} entries of {place} are no files: {first(others)}"
+            yield problem(subject, found, f"remove them, and {_UNPACK}")
         if not files:
             yield problem(subject, f"no file in {place}", _UNPACK)
     if not images or not masks:
@@ -94,11 +99,11 @@ def _check_split(folder: Path, split: str, embedded_classes: int) -> Iterator[Fi
         )
 
 
-def _files(folder: Path, suffix: str) -> dict[str, Path]:
-    """Files by stem, as mmsegmentation pairs them."""
-    if not folder.is_dir():
-        return {}
-    return {path.stem: path for path in folder.iterdir() if path.name.endswith(suffix)}
+def _files(folder: Path, suffix: str) -> tuple[dict[str, Path], list[str]]:
+    """Files by stem, as mmsegmentation pairs them, and names of what is called so and is no file."""
+    files, others = files_and_others(folder)
+    paths = [folder / name for name in files if name.endswith(suffix)]
+    return {path.stem: path for path in paths}, sorted(n for n in others if n.endswith(suffix))
 
 
 def _counted(subject: str, images: int, expected: int) -> Finding:

@@ -11,7 +11,7 @@ from micl_bench.doctor._coco_categories import check_categories
 from micl_bench.doctor._coco_file import CocoFile, read_coco
 from micl_bench.doctor._finding import Finding, ok, problem, reason, warning
 from micl_bench.doctor._headers import read_headers, spread
-from micl_bench.doctor._names import first
+from micl_bench.doctor._names import files_and_others, first
 
 IMAGES = {"train2017": 118_287, "val2017": 5_000}
 # cocodataset/cocoapi issue 76 lists the other 1,021 of train, and mmdetection's YOLOF config has this
@@ -85,17 +85,20 @@ def _counted(subject: str, file: CocoFile, expected: int) -> Finding:
 
 
 def _check_images(folder: Path, subject: str, file: CocoFile) -> Iterator[Finding]:
-    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    files, others = files_and_others(folder)
     listed = {name: image for image, name in file.images.items()}
     archive = f"http://images.cocodataset.org/zips/{folder.name}.zip"
-    if missing := sorted(listed.keys() - there):
+    if missing := sorted(listed.keys() - files - others):
         found = f"{len(missing):,} images of the annotations are not in {folder}: {first(missing)}"
         yield problem(subject, found, f"unpack {archive} again")
-    if more := sorted(there - listed.keys()):
+    if unreadable := sorted(listed.keys() & others):
+        found = f"{len(unreadable):,} images in {folder} are no files: {first(unreadable)}"
+        yield problem(subject, found, f"remove them, and unpack {archive} again")
+    if more := sorted((files | others) - listed.keys()):
         found = f"{len(more):,} files in {folder} that the annotations do not name: {first(more)}"
         mend = "use images and annotations of one release; these are never read"
         yield warning(subject, found, mend)
-    names = spread(sorted(listed.keys() & there), _HEADERS)
+    names = spread(sorted(listed.keys() & files), _HEADERS)
     headers = dict(zip(names, read_headers([folder / name for name in names]), strict=True))
     if broken := [f"{name} ({one.error})" for name, one in headers.items() if one.error]:
         found = f"{len(broken):,} of {len(names):,} images cannot be read: {first(broken)}"

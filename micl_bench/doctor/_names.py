@@ -20,5 +20,21 @@ def count_images(folder: Path) -> int:
         return sum(entry.name.lower().endswith(_SUFFIXES) for entry in entries)
 
 
+def files_and_others(folder: Path) -> tuple[set[str], set[str]]:
+    """Names of files, and of all else: folders, links to nowhere, pipes that nobody would end.
+
+    Both empty where the folder is missing.
+    """
+    files: set[str] = set()
+    others: set[str] = set()
+    if folder.is_dir():
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                # Only links are looked up; one that leads round in a circle is no file.
+                is_file = entry.is_file(follow_symlinks=False) or Path(entry).is_file()
+                (files if is_file else others).add(entry.name)
+    return files, others
+
+
 def first(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (", ..." if names[_SHOWN:] else "")

@@ -50,6 +50,9 @@ def shared(config: Config, overrides: Sequence[str] = ()) -> Batch:
             `batch_size` that the total is about to replace.
     """
     loader, processes = config.train_dataloader, world_size()
+    for length in ("max_iters", "max_epochs"):
+        if config.train_cfg.get(length) is not None:
+            _whole(config.train_cfg[length], f"train_cfg.{length}")
     wrapper = config.get("optim_wrapper") or {}
     passes = _whole(wrapper.get("accumulative_counts", 1), "optim_wrapper.accumulative_counts")
     total = (config.get("auto_scale_lr") or {}).get("base_batch_size")

@@ -127,7 +127,7 @@ def blaming(name: str, doing: str) -> Iterator[None]:
         yield
     except (InputError, Stopped):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         gist = _gist(error)
         lost = world_size() > 1 and any(
             word in gist.lower()
@@ -222,7 +222,7 @@ def _norms(config: Config) -> set[str]:
 _BATCH_NORMS = {"BN", "BN1d", "BN2d", "SyncBN", "MMSyncBN", "BatchNorm2d", "SyncBatchNorm"}
 
 
-def _gist(error: Exception) -> str:
+def _gist(error: BaseException) -> str:
     """Kind and message on one line; of an error in a loader's process its last line."""
     lines = str(error).strip().splitlines()
     text = (

@@ -19,6 +19,13 @@ from micl_bench.errors import InputError
 from micl_bench.record import visible_path
 
 _PACKAGES = {"mmseg": "onedl-mmsegmentation", "mmdet": "onedl-mmdetection"}
+_UNPICKLING = ("Pretrained", "PretrainedInit")
+# What the command line says otherwise.
+_SAID = {
+    "data_root": "the data folder is what --data says",
+    "model.backbone.checkpoint": "the checkpoint is what --checkpoint says",
+    "model.backbone.seed": "the seed is randomness.seed",
+}
 
 
 # Half a grey level of 255: what rounding in a config may take away.
@@ -35,18 +42,20 @@ def resolve(
     arch: str | None = None,
     layout: str | None = None,
     branch: str | None = None,
+    library: str = "",
 ) -> Config:
     """Read a config, apply `a.b=value` overrides, put checkpoint, data and seed in, check the paths.
 
     Args:
         arch, layout, branch: of the checkpoint, where the file does not tell; they go to
             `model.backbone`.
+        library: `mmseg` or `mmdet`, whose config it must be; either if empty.
 
     Raises:
         InputError: unreadable config, unknown key, missing data, or a config that would unpickle.
     """
     config = read(path, overrides)
-    _check_model(config, path)
+    _check_model(config, path, library)
     if seed is None:
         seed = int(config.get("randomness", {}).get("seed") or 0)
     asked = {"arch": arch, "layout": layout, "branch": branch}
@@ -147,23 +156,25 @@ def _read(path: Path) -> Config:
         return Config.fromfile(path)
     except InputError:
         raise
-    # A config is a program: it can raise anything.
-    except Exception as error:
-        raise InputError(f"{path} is no config that mmengine can read: {error}") from error
+    # A config is a program: it can raise anything, and leave.
+    except (Exception, SystemExit) as error:
+        gist = f"{type(error).__name__}: {error}".rstrip(": ")
+        raise InputError(f"{path} is no config that mmengine can read: {gist}") from error
 
 
 def _apply(config: Config, override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals:
         raise InputError(f"override {override!r} is not of the form a.b=value")
-    if key == "data_root":
-        raise InputError(f"{override}: the data folder is what --data says; leave the override out")
+    if key in _SAID:
+        raise InputError(f"{override}: {_SAID[key]}; leave the override out")
     node: Any = config
     for number, part in enumerate(parts := key.split(".")):
         known = _children(node)
         if part not in known:
             place = ".".join(parts[:number]) or "the config"
-            raise InputError(f"{place} has no {part!r} ({override}); it has {', '.join(known)}")
+            there = f"; it has {', '.join(known)}" if known else ""
+            raise InputError(f"{place} has no {part!r} ({override}){there}")
         holder, node = node, node[int(part)] if isinstance(node, list) else node[part]
     if node is None:
         # mmengine merges a dict into a dict only.
@@ -185,24 +196,25 @@ def _value(text: str) -> Any:
         return text
 
 
-def _check_model(config: Config, path: Path) -> None:
-    scope = config.get("default_scope")
-    if scope not in _PACKAGES:
-        raise InputError(f"{path} has default_scope {scope!r}; known: {', '.join(_PACKAGES)}")
+def _check_model(config: Config, path: Path, library: str) -> None:
+    scope, known = config.get("default_scope"), [library] if library else list(_PACKAGES)
+    if scope not in known:
+        raise InputError(f"{path} has default_scope {scope!r}; needed is {' or '.join(known)}")
     if importlib.util.find_spec(scope) is None:
         raise InputError(
             f"{path} needs {_PACKAGES[scope]}, which is not installed: "
             "pip install 'micl-bench[openmmlab]'"
         )
-    backbone = config.get("model", {}).get("backbone", {})
-    if backbone.get("type") != "MiCLViT":
+    model = config.get("model")
+    backbone = model.get("backbone") if isinstance(model, dict) else None
+    if not isinstance(backbone, dict) or backbone.get("type") != "MiCLViT":
         raise InputError(f"{path} has no model.backbone of type MiCLViT to put the checkpoint in")
 
 
 def _with_data(config: Config, path: Path, data: Path) -> Config:
     """Replace the config's own `data_root` wherever a path begins with it."""
     old = config.get("data_root")
-    if not old:
+    if not isinstance(old, str) or not old:
         raise InputError(f"{path} has no data_root at its top to put the data folder in")
     if not data.is_dir():
         raise InputError(f"no data folder at {data}")
@@ -236,7 +248,9 @@ def _check_moved(config: Config, path: Path) -> None:
 def _refuse_pickles(config: Config, path: Path) -> None:
     """mmengine's own loading would run code from a file; weights come by `checkpoint` alone."""
     asked = [key for key in ("load_from", "resume") if config.get(key)]
-    asked += [f"type={node['type']}" for node in dicts(config) if node.get("type") == "Pretrained"]
+    kinds = [getattr(node.get("type"), "__name__", str(node.get("type"))) for node in dicts(config)]
+    # By any of the names that mmengine's registries take, scoped and dotted ones too.
+    asked += [f"type={kind}" for kind in kinds if kind.rpartition(".")[2] in _UNPICKLING]
     if asked:
         raise InputError(
             f"{path} asks mmengine to load weights ({', '.join(asked)}), which would unpickle them; "

@@ -6,11 +6,13 @@ and number that the config trains on.
 
 import dataclasses
 import importlib
+import io
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
@@ -19,6 +21,7 @@ from torch import nn
 from micl_bench.errors import InputError
 from micl_bench.openmmlab.input_size import Size, training_size
 from micl_bench.openmmlab.samples import detected, segmented
+from micl_bench.openmmlab.traces import no_trace, quiet
 
 _ENDLESS = 1 << 30
 
@@ -65,7 +68,10 @@ def training_iteration(config: Config, *, device: torch.device, images: int = 0)
     with DefaultScope.overwrite_default_scope(config.default_scope):
         try:
             model: Any = build_model(config).to(device).train()
-            wrapper = build_optim_wrapper(model, config.optim_wrapper)
+            # Constructors log every parameter, and a logger that is there keeps its terminal.
+            with no_trace(), quiet(io.StringIO()):
+                MMLogger.get_instance("iteration")
+                wrapper = build_optim_wrapper(model, config.optim_wrapper)
         except InputError:
             raise
         # A config is a program of the user's: whatever its parts refuse is about the config.

@@ -63,6 +63,9 @@ class MiCLViTConstructor(DefaultOptimWrapperConstructor):
                 raise InputError(
                     f"optim_wrapper.optimizer has no {name}; MiCLViTConstructor needs it"
                 )
+            value = self.optimizer_cfg[name]
+            if not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise InputError(f"optim_wrapper.optimizer.{name} is {value!r}; needed is a number")
 
     def rows(self, model: nn.Module) -> list[ParameterRow]:
         """The config's `parameter_table`.

@@ -9,11 +9,13 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
+from mmengine.dataset import InfiniteSampler
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from micl_bench.distributed import rank, world_size
 from micl_bench.draws import Stream
 from micl_bench.engine.seeded import seeded
+from micl_bench.errors import InputError
 
 
 class Placed(Dataset[Any]):
@@ -75,7 +77,8 @@ class Passes(Sampler[list[tuple[int, int]]]):
 
     def _epochs(self) -> Iterator[list[int]]:
         if not self._endless:
-            yield from self.batches
+            # Some samplers never end by themselves.
+            yield from itertools.islice(self.batches, len(self.batches))
             return
         for epoch in itertools.count():
             if hasattr(self.sampler, "set_epoch"):
@@ -105,6 +108,11 @@ def placed(loader: DataLoader[Any], *, seed: int, endless: bool) -> DataLoader[A
     Its `batch_sampler` is a `Passes`.
     """
     batches: Any = loader.batch_sampler
+    if not endless and isinstance(loader.sampler, InfiniteSampler):
+        raise InputError(
+            "train_cfg counts epochs, but InfiniteSampler has none: --set "
+            "train_dataloader.sampler.type=DefaultSampler"
+        )
     passes = Passes(batches, batch_size=batches.batch_size, endless=endless)
     return DataLoader(
         Placed(loader.dataset, seed=seed),

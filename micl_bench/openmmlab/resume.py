@@ -35,6 +35,7 @@ from micl_bench.provenance import Measurement
 
 MODEL_FILE = "model.pt"
 _PR_SET_PDEATHSIG = 1
+_IN_A_STATE = {"state_dict", "optimizer", "schedulers", "step", "precision", "start", "spent"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +83,10 @@ class Keeper:
         if self.states.exist():
             require_same_run(folder, identity, **digests)
         self._state = self.states.newest()
+        if self._state is not None and not self._state.keys() >= _IN_A_STATE:
+            raise InputError(
+                f"the state in {self.states.folder} is of another version; remove it to start over"
+            )
         self.step = self._state["step"] if self._state else 0
         self.kept = self.step
         """The step that was saved last."""

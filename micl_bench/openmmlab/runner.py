@@ -13,11 +13,15 @@ metrics.jsonl    a line a step: loss (the mean over processes), learning rate
 recipe.json      what is trained, compared before a run goes on
 states/          the newest two states, while the run is not finished
 model.pt         the trained model, where the config asks for checkpoints
+evidence.npz     what was measured of each evaluated image
+predictions.npz  the first images with truth and predictions
+<config>.py      the config as mmengine writes it
 """
 
 import dataclasses
 import io
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -70,6 +74,7 @@ def run(
     arch: str | None = None,
     layout: str | None = None,
     branch: str | None = None,
+    library: str = "",
     measurement: Measurement | None = None,
     digests: dict[str, str] | None = None,
 ) -> Outcome:
@@ -87,6 +92,7 @@ def run(
         overrides: `a.b=value`; the key must be there already.
         label: in front of the progress bar; the config's name if None.
         arch, layout, branch: of the checkpoint, where the file does not tell.
+        library: `mmseg` or `mmdet`, whose config it must be; either if empty.
         measurement: whose start is set back to that of a run that goes on.
         digests: of the data; a run goes on with the same only.
 
@@ -106,6 +112,7 @@ def run(
             arch=arch,
             layout=layout,
             branch=branch,
+            library=library,
         )
         seed = int(resolved.randomness.seed)
         loaded = load_checkpoint(checkpoint, arch=arch, layout=layout, branch=branch, seed=seed)
@@ -178,6 +185,9 @@ class _Training:
                     runner.train()
                 measured = evidence.measured(watch.metrics or {})
                 samples = watch.samples
+        if rank() == 0:
+            # mmengine's own folder: its log and scalars again.
+            shutil.rmtree(runner.log_dir, ignore_errors=True)
         dataset = runner.val_loop.dataloader.dataset
         classes = tuple(dataset.metainfo["classes"])
         predictions, statistics = self.folder / "predictions.npz", self.folder / "evidence.npz"

@@ -3,12 +3,15 @@
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 import torch
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
+from mmengine.runner import CheckpointLoader
 from mmengine.visualization import Visualizer
+
+from micl_bench.errors import InputError
 
 
 @contextmanager
@@ -20,8 +23,15 @@ def quiet(log: TextIO) -> Iterator[None]:
 
 @contextmanager
 def no_trace() -> Iterator[None]:
-    """Put back what mmengine changes for the whole process: its instances and torch's switches."""
+    """Put back what mmengine changes for the whole process: its instances and torch's switches.
+
+    Meanwhile its own reader of weights refuses: it would run code from a file.
+    """
     with ExitStack() as stack:
+        stack.callback(
+            setattr, CheckpointLoader, "load_checkpoint", CheckpointLoader.load_checkpoint
+        )
+        CheckpointLoader.load_checkpoint = staticmethod(_refuse_to_unpickle)
         for kind in (DefaultScope, MMLogger, MessageHub, Visualizer):
             stack.callback(setattr, kind, "_instance_dict", kind._instance_dict.copy())
         cudnn = torch.backends.cudnn
@@ -36,6 +46,13 @@ def no_trace() -> Iterator[None]:
         stack.callback(_restore, os.environ, dict(os.environ))
         stack.callback(_close_logs, set(MMLogger._instance_dict))
         yield
+
+
+def _refuse_to_unpickle(filename: Any, *_: Any, **__: Any) -> NoReturn:
+    raise InputError(
+        f"a part of the config asks mmengine to load {filename}, which would unpickle it; remove that "
+        "and give the file as the checkpoint"
+    )
 
 
 def _close_logs(kept: set[str]) -> None:

@@ -30,6 +30,7 @@ from micl_bench.errors import InputError
 _LONGEST_FILE = 1 << 20
 _LONGEST_NAME = 150
 _MOST_RUNS = 10_000
+_MOST_PROCESSES = 1024
 _SCALARS = (str, int, float, bool)
 
 
@@ -143,6 +144,11 @@ def _entry(raw: Any, shared: dict[str, Any], place: str) -> Entry:
     ]
     if missing:
         raise InputError(f"{place} has no {', '.join(missing)}, nor has the top of the file")
+    if isinstance(content.get("matrix"), dict):
+        # OmegaConf would refuse anything but lists in words of its own.
+        for key, tried in content["matrix"].items():
+            if not isinstance(tried, list):
+                raise InputError(_not_listed(place, key))
     try:
         merged = OmegaConf.merge(OmegaConf.structured(Entry), content)
         values: Any = OmegaConf.to_container(merged, resolve=False)
@@ -164,14 +170,17 @@ def _check(entry: Entry, place: str) -> None:
         raise InputError(f"{place} has task {entry.task!r}; known: {', '.join(tasks)}")
     if not entry.checkpoints:
         raise InputError(f"{place} has no checkpoint")
-    if entry.processes < 1:
-        raise InputError(f"{place} has {entry.processes} processes; give 1 or more")
+    if not 1 <= entry.processes <= _MOST_PROCESSES:
+        raise InputError(
+            f"{place} has {entry.processes} processes; give 1 to {_MOST_PROCESSES:,}, all on this "
+            "machine"
+        )
     for override in entry.overrides:
         if "=" not in override:
             raise InputError(f"{place}: override {override!r} is not of the form a.b=value")
     for key, values in entry.matrix.items():
         if not values or not all(_is_plain(value) for value in values):
-            raise InputError(f"{place}: matrix {key} must list words, numbers or lists of them")
+            raise InputError(_not_listed(place, key))
     words = [entry.name, entry.data, entry.recipe, *entry.overrides, *entry.matrix]
     words += itertools.chain.from_iterable(entry.checkpoints.items())
     words += [str(value) for values in entry.matrix.values() for value in values]
@@ -181,6 +190,10 @@ def _check(entry: Entry, place: str) -> None:
             raise InputError(f"{place}: {word!r} begins with a dash, as options do")
         if "${" in word or not word.isprintable():
             raise InputError(f"{place}: {word!r} refers to something else; write the value itself")
+
+
+def _not_listed(place: str, key: object) -> str:
+    return f"{place}: matrix {key} must list words, numbers or lists of them"
 
 
 def _is_plain(value: Any) -> bool:

@@ -19,6 +19,7 @@ def run_config(
     *,
     task: str,
     label: str,
+    library: str,
     splits: tuple[str, str],
     train_files: Patterns,
     files: Patterns,
@@ -26,6 +27,7 @@ def run_config(
     """Train and evaluate the request's config.
 
     Args:
+        library: `mmseg` or `mmdet`, whose configs the task runs.
         splits: of the images that are trained on and evaluated, as the data set calls them.
         train_files: patterns below the data folder of the images that are trained on and their truth.
         files: of the evaluated ones.
@@ -50,6 +52,7 @@ def run_config(
         arch=request.arch,
         layout=request.layout,
         branch=request.branch,
+        library=library,
         measurement=measurement,
         digests={"train_digest": train_digest, "held_out_digest": digest},
     )
@@ -104,4 +107,9 @@ def _head(model: dict[str, Any]) -> str:
 
 
 def _digest(folder: Path, patterns: Patterns) -> str:
-    return digest_listing(folder, [path for pattern in patterns for path in folder.glob(pattern)])
+    found = [path for pattern in patterns for path in folder.glob(pattern)]
+    if not found and folder.is_dir():
+        raise InputError(
+            f"no file below {folder} is one of {', '.join(patterns)}; give another --data"
+        )
+    return digest_listing(folder, found)

@@ -16,6 +16,7 @@ def run(request: Request) -> list[Result]:
         request,
         task="ade20k",
         label="segmentation",
+        library="mmseg",
         splits=("training", "validation"),
         train_files=("images/training/*", "annotations/training/*"),
         files=("images/validation/*", "annotations/validation/*"),

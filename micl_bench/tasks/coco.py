@@ -16,6 +16,7 @@ def run(request: Request) -> list[Result]:
         request,
         task="coco",
         label="detection",
+        library="mmdet",
         splits=("train2017", "val2017"),
         train_files=("train2017/*", "annotations/instances_train2017.json"),
         files=("val2017/*", "annotations/instances_val2017.json"),

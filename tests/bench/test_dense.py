@@ -1,6 +1,8 @@
 """`bench dense` runs what it says and writes what it measured; how fast is never asserted."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,7 @@ def test_a_recipe_on_the_command_line(micl_bench: Run, tmp_path: Path) -> None:
     assert content["settings"]["recipe"] == "embedded_mask_rcnn.py"
     assert content["settings"]["overrides"] == [checkpointed]
     assert "estimated:" in done.stdout
+    assert len(done.stdout.splitlines()) == 3
 
 
 def test_all_cases_compute_the_same_maps() -> None:
@@ -104,11 +107,44 @@ def _die() -> None:
     raise SystemExit(3)
 
 
-def test_a_process_that_fails_says_why() -> None:
+def _fail() -> None:
+    raise KeyError("no\nsuch part")
+
+
+def _be_killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_fails_says_why(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(InputError, match="not like this"):
         in_own_process(_refuse)
-    with pytest.raises(InputError, match="ended with exit code 3"):
+    with pytest.raises(InputError, match=r"^KeyError: 'no\\nsuch part'$"):
+        in_own_process(_fail)
+    with pytest.raises(InputError, match=r"ended with exit code 3$"):
         in_own_process(_die)
+    with pytest.raises(InputError, match=r"exit code -9; .* no memory left$"):
+        in_own_process(_be_killed)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        # UperNet's batch norm does not train on one image.
+        (("--batch", 1), "error: ValueError: Expected more than 1 value per channel"),
+        (("--set", "model.decode_head.type=NoSuchHead"), "NoSuchHead is not in"),
+    ],
+)
+def test_a_recipe_that_fails_says_so_in_one_line(
+    micl_bench: Run, words: tuple, message: str
+) -> None:
+    recipe = REPOSITORY / "downstream" / "embedded_upernet.py"
+    done = micl_bench("bench", "dense", "--recipe", recipe, "--rounds", 1, *words)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    # Nor are all parameters listed.
+    assert done.stdout == ""
 
 
 @pytest.mark.parametrize(

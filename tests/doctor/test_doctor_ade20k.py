@@ -1,5 +1,6 @@
 """ADE20K in its released layout, small: sound, and with each fault that people met."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -102,6 +103,20 @@ def test_pairs_are_by_name(data: Path) -> None:
     assert found == [
         "1 images without an annotation: ADE_val_00000002",
         "1 annotations without an image: ADE_val_00009999",
+    ]
+
+
+def test_what_is_called_like_an_image_and_is_no_file_is_not_read(data: Path) -> None:
+    """A pipe would be waited for without end; a folder and a lost link cannot be read either."""
+    images, masks = (data / kind for kind in ("images", "annotations"))
+    os.mkfifo(images / "validation" / "z.jpg")
+    (images / "training" / "x.jpg").mkdir()
+    (masks / "training" / "x.png").symlink_to("x.png")
+    os.mkfifo(masks / "validation" / "ignored.txt")
+    assert [one.found for one in problems(data)] == [
+        f"1 entries of {images / 'training'} are no files: x.jpg",
+        f"1 entries of {masks / 'training'} are no files: x.png",
+        f"1 entries of {images / 'validation'} are no files: z.jpg",
     ]
 
 

@@ -1,6 +1,7 @@
 """COCO 2017 in its released layout, small: sound, and with each fault that people met."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -153,6 +154,21 @@ def test_annotations_without_the_images_that_have_no_object(data: Path) -> None:
     write(data, "val2017", content)
     (one,) = problems(data)
     assert one.found == "1 images with objects; 2 expected"
+
+
+def test_what_is_called_like_an_image_and_is_no_file_is_not_read(data: Path) -> None:
+    """A pipe would be waited for without end."""
+    folder = data / "val2017"
+    for name in ("000000000100.jpg", "000000000101.jpg"):
+        (folder / name).unlink()
+    os.mkfifo(folder / "000000000100.jpg")
+    (folder / "000000000101.jpg").mkdir()
+    os.mkfifo(folder / "z.jpg")
+    found = [one.found for one in problems(data)]
+    assert found == [
+        f"2 images in {folder} are no files: 000000000100.jpg, 000000000101.jpg",
+        f"1 files in {folder} that the annotations do not name: z.jpg",
+    ]
 
 
 def test_images_and_annotations_of_different_releases(data: Path) -> None:

@@ -190,3 +190,13 @@ def test_the_command_prints_findings_and_mends_and_fails(micl_bench: Run, tmp_pa
     assert "1 validation images that are not sorted" in line
     assert "mend: put ILSVRC2012_devkit" in done.stdout
     assert (tmp_path / "found.json").is_file()
+
+
+def test_names_of_files_do_not_rewrite_the_terminal(micl_bench: Run, tmp_path: Path) -> None:
+    (tmp_path / "a\nproblem  b\x1b[2J" / "val").mkdir(parents=True)
+    done = micl_bench("doctor", "--data", tmp_path / "a\nproblem  b\x1b[2J")
+    assert done.returncode == 2
+    text = done.stdout + done.stderr
+    assert "\x1b" not in text
+    assert not any(line.startswith("problem  b") for line in text.splitlines())
+    assert "a?problem  b?[2J/val  no class folders" in text

@@ -21,6 +21,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
+from mmengine.runner.checkpoint import _load_checkpoint
 
 from micl_bench.backbone import Arch
 from micl_bench.checkpoints import load_checkpoint, save_checkpoint
@@ -28,6 +29,7 @@ from micl_bench.confusions import read_confusions
 from micl_bench.errors import InputError
 from micl_bench.openmmlab import Outcome, run
 from micl_bench.openmmlab.configs import fit_to, resolve
+from micl_bench.openmmlab.traces import no_trace
 from micl_bench.per_image import measured
 
 DOWNSTREAM = Path(__file__).parents[2] / "downstream"
@@ -172,7 +174,9 @@ def test_the_terminal_shows_progress_alone(
         small_run("detection", embedded, tmp_path, label="detection of digits")
     shown = capfd.readouterr()
     assert shown.out == ""
-    lines = shown.err.splitlines()
+    # Two steps of a schedule that is longer: that is told first.
+    odd, *lines = shown.err.splitlines()
+    assert "the last schedule of the learning rate ends at" in odd
     assert lines
     assert all(line.startswith("detection of digits ") for line in lines), shown.err
 
@@ -348,3 +352,82 @@ def test_bad_input_leaves_no_file(embedded: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError):
         small_run("detection", embedded, tmp_path / "out", checkpoint="no.pt")
     assert not (tmp_path / "out").exists()
+
+
+PRETRAINED = (
+    "dict(type='mmengine.Pretrained', checkpoint='w.pth')",
+    "dict(type='mmengine.model.weight_init.PretrainedInit', checkpoint='w.pth')",
+    "dict(type='mmengine.model.PretrainedInit', checkpoint='w.pth')",
+    "dict(type=__import__('mmengine.model').model.PretrainedInit, checkpoint='w.pth')",
+)
+
+
+class Harmful:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self._path,)
+
+
+@pytest.mark.parametrize("spelling", PRETRAINED)
+def test_weights_of_heads_are_never_unpickled(
+    embedded: Path, tmp_path: Path, spelling: str
+) -> None:
+    torch.save({"state_dict": Harmful(tmp_path / "harm")}, tmp_path / "w.pth")
+    text = (DOWNSTREAM / "embedded_upernet.py").read_text()
+    line = f"model['decode_head']['init_cfg'] = {spelling}"
+    config = tmp_path / "config.py"
+    config.write_text(f"{text}\n{line.replace('w.pth', str(tmp_path / 'w.pth'))}\n")
+    with pytest.raises(InputError, match="unpickle"):
+        run(
+            config,
+            checkpoint=DEMO,
+            data=embedded / "embedded-ade20k",
+            work_dir=tmp_path / "work",
+            overrides=SMALL,
+        )
+    assert not (tmp_path / "harm").exists()
+
+
+def test_mmengines_reader_of_weights_is_shut_while_a_config_runs(tmp_path: Path) -> None:
+    torch.save({"state_dict": Harmful(tmp_path / "harm")}, tmp_path / "w.pth")
+    with no_trace(), pytest.raises(InputError, match="unpickle"):
+        _load_checkpoint(str(tmp_path / "w.pth"))
+    assert not (tmp_path / "harm").exists()
+
+
+LEFT_OUT = {
+    "train_cfg.max_iters=0": "whole number from 1",
+    "model.backbone.checkpoint=x.pt": "--checkpoint says",
+    "model.backbone.seed=3": "randomness.seed",
+    "optim_wrapper.optimizer.lr=nan": "lr is 'nan'; needed is a number",
+    "model=3": "no model.backbone of type MiCLViT",
+    "model.backbone=3": "no model.backbone of type MiCLViT",
+}
+
+
+@pytest.mark.parametrize("override", LEFT_OUT)
+def test_what_cannot_be_set_is_told(embedded: Path, tmp_path: Path, override: str) -> None:
+    refused(LEFT_OUT[override], embedded, tmp_path, overrides=[override])
+
+
+def test_a_config_that_leaves_does_not_take_us_along(embedded: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config.py"
+    config.write_text("import sys\nsys.exit(3)\n")
+    with pytest.raises(InputError, match="SystemExit: 3"):
+        run(config, checkpoint=DEMO, data=embedded / "embedded-ade20k", work_dir=tmp_path / "out")
+
+
+def test_epochs_want_a_sampler_that_ends(embedded: Path, tmp_path: Path) -> None:
+    text = (DOWNSTREAM / "embedded_upernet.py").read_text()
+    config = tmp_path / "config.py"
+    config.write_text(text + "\ntrain_cfg = dict(type='EpochBasedTrainLoop', max_epochs=1)\n")
+    with pytest.raises(InputError, match="InfiniteSampler has none"):
+        run(config, checkpoint=DEMO, data=embedded / "embedded-ade20k", work_dir=tmp_path / "out")
+
+
+def test_a_task_takes_no_config_of_the_other_library(embedded: Path, tmp_path: Path) -> None:
+    refused("needed is mmdet", embedded, tmp_path, library="mmdet")
