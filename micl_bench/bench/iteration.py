@@ -1,5 +1,6 @@
 """Speed and memory of one training iteration of a dense recipe, with its images in memory."""
 
+import io
 import statistics
 import time
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from micl_bench.openmmlab.build import blaming
 from micl_bench.openmmlab.configs import read
 from micl_bench.openmmlab.iteration import import_library, training_iteration
 from micl_bench.openmmlab.memory import estimate
+from micl_bench.openmmlab.traces import quiet
 
 _MIB = 1 << 20
 
@@ -32,13 +34,15 @@ def bench_recipe(
     """
     if batch < 0 or rounds < 1:
         raise InputError(f"batch is {batch}, rounds {rounds}; needed: 0 or more, 1 or more")
-    config = read(recipe, overrides)
+    with quiet(io.StringIO()):
+        config = read(recipe, overrides)
     if batch:
         config.train_dataloader.batch_size = batch
     arguments = (recipe, list(overrides), batch, rounds, device)
     on_cpu = device.type == "cpu"
     with blaming(str(recipe), "cannot be measured"):
-        expected = estimate(config, device=device)
+        with quiet(io.StringIO()):
+            expected = estimate(config, device=device)
         found = in_own_process(_run, *arguments) if on_cpu else _run(*arguments)
     height, width = found["size"]
     return {
@@ -57,10 +61,11 @@ def _run(
     recipe: Path, overrides: list[str], batch: int, rounds: int, device: torch.device
 ) -> dict[str, Any]:
     """Seconds of every iteration but the first, which allocates and fills caches, and the peak."""
-    config = read(recipe, overrides)
-    import_library(config)
-    peak = Peak(device)
-    iteration = training_iteration(config, device=device, images=batch)
+    with quiet(io.StringIO()):
+        config = read(recipe, overrides)
+        import_library(config)
+        peak = Peak(device)
+        iteration = training_iteration(config, device=device, images=batch)
     seconds = []
     for number in range(rounds + 1):
         settle(device)
