@@ -54,6 +54,9 @@ def resolve(
     Raises:
         InputError: unreadable config, unknown key, missing data, or a config that would unpickle.
     """
+    for override in overrides:
+        if (key := override.partition("=")[0]) in _SAID:
+            raise InputError(f"{override}: {_SAID[key]}; leave the override out")
     config = read(path, overrides)
     _check_model(config, path, library)
     if seed is None:
@@ -166,8 +169,6 @@ def _apply(config: Config, override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals:
         raise InputError(f"override {override!r} is not of the form a.b=value")
-    if key in _SAID:
-        raise InputError(f"{override}: {_SAID[key]}; leave the override out")
     node: Any = config
     for number, part in enumerate(parts := key.split(".")):
         known = _children(node)
