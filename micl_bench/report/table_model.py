@@ -1,0 +1,72 @@
+"""A comparison table, ready to be printed in any form: Markdown, LaTeX, CSV, HTML.
+
+A cell's text is plain; each renderer escapes it and adds its own signs for best and tied.
+"""
+
+import dataclasses
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One number or word, what surrounds it, and the records that it comes from."""
+
+    text: str
+    """`83.6`, `83.6 ± 0.1`, `n/a`, or a word."""
+    value: float | None = None
+    """What sorting and CSV use, in full precision; None for `n/a` and words."""
+    kind: Literal["measured", "published", "missing", "words"]
+    details: tuple[str, ...] = ()
+    """Small print: the interval, `3 seeds`, what a drop is measured from."""
+    best: bool = False
+    """The best of its protocol in the column, where two or more compete."""
+    tied: bool = False
+    """Tested, and not significantly different from that best."""
+    delta: str = ""
+    """Difference from the baseline's cell, `+1.2`."""
+    records: tuple[str, ...] = ()
+    """Ids of the records, or of the one published reference, that it comes from."""
+    mark: str = ""
+    """Marks of its footnotes: its protocol, where protocols differ, and its tests."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Column:
+    """What stands below one header."""
+
+    key: str
+    group: str
+    """Header over several columns; empty for none."""
+    header: str
+    """With the unit where it is known."""
+    numeric: bool
+    higher_is_better: bool | None = None
+    """None where values are not ranked."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+    """One network, under one training and protocol, over all columns."""
+
+    label: str
+    kind: Literal["measured", "published"]
+    cells: tuple[Cell, ...]
+    """In the order of the columns."""
+    source: str = ""
+    """Of a published row: where its numbers stand."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Table:
+    """Columns, rows, and the notes below them."""
+
+    name: str
+    """Safe in a file name and an anchor."""
+    title: str
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    footnotes: tuple[tuple[str, str], ...]
+    """Mark and text."""
+    stands_for: tuple[tuple[str, str], ...] = ()
+    """Embedded set and the public set that it stands in for."""
