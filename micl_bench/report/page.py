@@ -15,7 +15,7 @@ from micl_bench.report.export import provenance_frame, slugs, task_frame
 from micl_bench.report.figures import Gallery, draw_all
 from micl_bench.report.metrics import classes_of, task_title
 from micl_bench.report.selection import Selection, select
-from micl_bench.report.tables import build_table, heads_tried
+from micl_bench.report.task_table import build_table, heads_tried
 from micl_bench.report.verdicts import compare, verdict
 
 _TEMPLATES = Path(__file__).parent / "templates"

@@ -20,7 +20,7 @@ from micl_bench.report.metrics import (
     task_rank,
 )
 from micl_bench.report.palette import FAINT, INK, PAGE_INCHES, method_colours
-from micl_bench.report.tables import build_table, data_label, data_order
+from micl_bench.report.task_table import build_table, data_label, data_order
 
 Rows = list[dict[str, Any]]
 _Group = tuple[str, DataSet, str, str]

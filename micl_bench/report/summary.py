@@ -14,7 +14,7 @@ from micl_bench.report.metrics import (
     task_rank,
 )
 from micl_bench.report.protocols import captions
-from micl_bench.report.tables import data_label, data_order
+from micl_bench.report.task_table import data_label, data_order
 
 
 def summary_table(results: list[Result]) -> str:

@@ -14,7 +14,7 @@ from micl_bench.report.metrics import (
     metric_name,
 )
 from micl_bench.report.protocols import Protocol, protocol_of
-from micl_bench.report.tables import Group, Table
+from micl_bench.report.task_table import Group, Table
 
 Tester = Callable[[Result, Result, str], str]
 """What a paired test says of two records' metric, in words; nothing where there is none."""

@@ -6,7 +6,7 @@ import pytest
 from synthetic_results import result
 
 from micl_bench.record import DataSet, Result
-from micl_bench.report.tables import build_table
+from micl_bench.report.task_table import build_table
 from micl_bench.report.verdicts import compare, verdict
 
 

@@ -8,7 +8,7 @@ from synthetic_results import result
 
 from micl_bench.record import DataSet, Result
 from micl_bench.report.selection import select
-from micl_bench.report.tables import Table, build_table
+from micl_bench.report.task_table import Table, build_table
 
 
 def _texts(table: Table) -> dict[str, list[str]]:
