@@ -1,0 +1,17 @@
+"""Health of the representation on the embedded digits, and pictures of what it holds.
+
+    micl-bench eval representation --checkpoint work/micl/backbone.pt \
+        --recipe downstream/embedded_representation.py --data work/data/embedded \
+        --out work/representation
+"""
+
+from micl_bench.data.pixels import Pixels
+from micl_bench.objectives.micl import MiCL
+from micl_bench.tasks.representation import RepresentationRecipe
+
+# Views as pretrain/embedded.py draws them.
+recipe = RepresentationRecipe(
+    pixels=Pixels(img_size=32, crop_pct=1.0),
+    objective=MiCL.Config(mask_ratio=0.5),
+    map_images=360,
+)

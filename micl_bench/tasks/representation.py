@@ -1,0 +1,186 @@
+"""Representation: how healthy frozen features are, without labels, and pictures of what they hold."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from micl_bench.data.pixels import Pixels
+from micl_bench.data.source import Source, open_source
+from micl_bench.distributed import rank
+from micl_bench.engine.attention import attention_arrays
+from micl_bench.engine.feature_map import FEWEST, images_of_classes, map_arrays
+from micl_bench.engine.health import alignment, rankme, uniformity
+from micl_bench.engine.patch_components import patch_arrays
+from micl_bench.engine.precision import require_precision
+from micl_bench.engine.shown import Arrays, chosen_images, spread
+from micl_bench.engine.view_similarity import (
+    Views,
+    encodes_views,
+    features_of_views,
+    similarity_arrays,
+)
+from micl_bench.errors import InputError
+from micl_bench.files import atomic_path
+from micl_bench.log import say
+from micl_bench.losses import view_cosines
+from micl_bench.objectives.micl import MiCL
+from micl_bench.record import Result
+from micl_bench.tasks._frozen import feature_details, stored_features
+from micl_bench.tasks._request import Request, Session
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RepresentationRecipe:
+    """Which images and views. Defaults: the views of MiCL's own defaults."""
+
+    pixels: Pixels = Pixels()
+    objective: MiCL.Config = MiCL.Config()
+    """Views of the same image are positives; `negatives` plays no part."""
+    images: int = 10_000
+    """At most so many, spread evenly over the set, for uniformity and RankMe."""
+    view_images: int = 2_000
+    """The same for what compares views."""
+    map_images: int = 1_000
+    """Of the map of features; at most `map_classes` classes, evenly many of each."""
+    map_classes: int = 10
+    perplexity: float = 30.0
+    """Of the map; a third of its images where that is less."""
+    pictures: int = 6
+    """Images whose attention and patches are kept."""
+    precision: str = "fp32"
+    """Of the backbone: fp32 or bf16; pictures of tokens are always fp32."""
+    batch_size: int = 128
+    """Images that are read at a time; moves no number."""
+    num_workers: int = 0
+    seed: int = 0
+    """Of views and of the map."""
+
+    def __post_init__(self) -> None:
+        least = min(self.images, self.view_images, self.map_images)
+        if least < FEWEST or min(self.map_classes, self.pictures, self.batch_size) < 1:
+            raise InputError(
+                f"images {self.images}, view_images {self.view_images}, map_images "
+                f"{self.map_images}, map_classes {self.map_classes}, pictures {self.pictures}, "
+                f"batch_size {self.batch_size}; needed: the first three >= {FEWEST}, the others >= 1"
+            )
+        if not self.perplexity >= 1:
+            raise InputError(f"perplexity is {self.perplexity}; it must be at least 1")
+        require_precision(self.precision)
+
+
+def run(request: Request) -> list[Result]:
+    """Alignment, uniformity, RankMe and mean cosines on `<data>/val`; pictures beside the record.
+
+    What compares masked views needs a network that MiCL trains; for others it is left out.
+
+    Raises:
+        InputError: bad recipe, checkpoint or data, or fewer than four images.
+    """
+    session = Session(request, RepresentationRecipe)
+    recipe: RepresentationRecipe = session.recipe
+    source = open_source(request.data / "val")
+    if len(source) < FEWEST:
+        raise InputError(f"{source.root} has {len(source)} images; {FEWEST} or more are needed")
+    stored = stored_features(session, source)
+    readout = "cls_1" if session.checkpoint.arch.class_token else "avg_1"
+    features_ND = stored.tensor(readout)
+    chosen_N = torch.from_numpy(spread(len(source), recipe.images))
+    metrics = {
+        "uniformity": uniformity(features_ND[chosen_N]).item(),
+        "rankme": rankme(features_ND[chosen_N]).item(),
+    }
+    pictures, on_views = _pictures(session, source, features_ND)
+    result = session.result(
+        task="representation",
+        protocol=_protocol(recipe, readout, on_views=bool(on_views)),
+        settings=_settings(recipe, readout, on_views=bool(on_views)) | stored.settings,
+        metrics=on_views | metrics,
+        data=source.describe(),
+        details=feature_details(val=stored)
+        | {"left_out": {} if on_views else {"views": "not a network that MiCL trains"}},
+        artifacts={name: f"{name}-{source.describe().name}.npz" for name in pictures},
+    )
+    if rank() == 0:
+        for name, arrays in pictures.items():
+            _save(request.out / result.artifacts[name], arrays)
+    return [result]
+
+
+def _pictures(
+    session: Session, source: Source, features_ND: Tensor
+) -> tuple[dict[str, Arrays], dict[str, float]]:
+    """The arrays of each picture by its name, and what was measured on views."""
+    recipe: RepresentationRecipe = session.recipe
+    checkpoint, device = session.checkpoint, session.device
+    images, _ = chosen_images(source, recipe.pixels, recipe.pictures)
+    mapped_N = images_of_classes(
+        source.labels_N, number=recipe.map_images, classes=recipe.map_classes
+    )
+    found = {
+        "attention": attention_arrays(checkpoint, images, device=device),
+        "patches": patch_arrays(checkpoint, images, device=device),
+    }
+    if len(mapped_N) >= FEWEST:
+        found["features"] = map_arrays(
+            features_ND[torch.from_numpy(mapped_N)].numpy(),
+            np.asarray(source.labels_N)[mapped_N],
+            source.classes,
+            perplexity=min(recipe.perplexity, len(mapped_N) / 3),
+            seed=recipe.seed,
+        )
+    if not encodes_views(checkpoint):
+        say(f"no views compared: {checkpoint.info.source} is no network that MiCL trains")
+        return found, {}
+    views_NVD = features_of_views(
+        checkpoint,
+        source,
+        Views(
+            objective=recipe.objective,
+            pixels=recipe.pixels,
+            precision=recipe.precision,
+            seed=recipe.seed,
+        ),
+        number=recipe.view_images,
+        device=device,
+    )
+    found["similarity"] = similarity_arrays(views_NVD, kappa=recipe.objective.kappa)
+    positive, negative = view_cosines(views_NVD)
+    return found, {
+        "positive_cosine": positive.item(),
+        "negative_cosine": negative.item(),
+        "alignment": alignment(views_NVD).item(),
+    }
+
+
+def _protocol(recipe: RepresentationRecipe, readout: str, *, on_views: bool) -> str:
+    name = "[CLS]" if readout == "cls_1" else "mean patch"
+    objective = recipe.objective
+    words = f"{name} of whole images, {recipe.pixels.img_size} px"
+    if not on_views:
+        return words
+    return f"{words}; {objective.num_views} views at mask ratio {objective.mask_ratio:g}"
+
+
+def _settings(recipe: RepresentationRecipe, readout: str, *, on_views: bool) -> dict[str, Any]:
+    views = {
+        "num_views": recipe.objective.num_views,
+        "mask_ratio": recipe.objective.mask_ratio,
+        "view_images": recipe.view_images,
+        "alignment": "exponent 2, unit features",
+    }
+    return {
+        "pool": "[CLS]" if readout == "cls_1" else "mean patch",
+        "images": recipe.images,
+        "uniformity": "t = 2, unit features",
+        **(views if on_views else {}),
+    }
+
+
+def _save(path: Path, arrays: Arrays) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
