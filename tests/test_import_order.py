@@ -18,6 +18,7 @@ ROWS = (
         "config",
         "confusions",
         "detections",
+        "plans",
         "plugins",
         "distributed",
         "draws",

@@ -1,0 +1,100 @@
+"""Plans of suites: written, read back, refused where damaged; which records are stale."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from micl_bench.errors import InputError
+from micl_bench.plans import Plan, PlannedRun, is_stale, plan_path, read_plans, write_plan
+
+
+def planned(folder: str, **more: str) -> PlannedRun:
+    values = {"name": "knn/MiCL", "task": "knn", "method": "MiCL", "data": "d", "state": "done"}
+    return PlannedRun(seed=0, folder=folder, **(values | more))  # type: ignore[arg-type]
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    plans = [
+        Plan(
+            suite="a", runs=(planned("knn/a"), planned("knn/b", state="failed", problem="ü\n<b>"))
+        ),
+        Plan(suite="b", runs=()),
+    ]
+    for plan in plans:
+        write_plan(tmp_path, plan)
+    assert read_plans(tmp_path) == plans
+    assert read_plans(tmp_path / "nothing") == []
+
+
+@pytest.mark.parametrize("name", ["../../x", "", "/etc/x", "a\0b", "x" * 1000, ".."])
+def test_no_suites_name_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
+    path = write_plan(tmp_path, Plan(suite=name, runs=()))
+    assert path.parent == tmp_path / "plans"
+    assert path == plan_path(tmp_path, name)
+    assert read_plans(tmp_path)[0].suite == name
+
+
+def test_a_record_is_stale_where_a_suite_made_its_folder_and_no_plan_names_it(
+    tmp_path: Path,
+) -> None:
+    current, old, foreign = (tmp_path / name for name in ("knn/a", "knn/old", "mine"))
+    for folder in (current, old, foreign):
+        folder.mkdir(parents=True)
+    for folder in (current, old):
+        (folder / "run.json").write_text("{}")
+    plans = [Plan(suite="a", runs=()), Plan(suite="b", runs=(planned("knn/a"),))]
+    stale = [is_stale(tmp_path, f / "r.json", plans) for f in (current, old, foreign)]
+    assert stale == [False, True, False]
+    assert not is_stale(tmp_path, old / "r.json", [])
+    assert not is_stale(tmp_path / "knn", foreign / "r.json", plans)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"schema": "other"}, "schema"),
+        ({"runs": {}}, "runs must be a list"),
+        ({"runs": [1]}, "not a mapping"),
+        ({"suite": 5}, "is not a text"),
+        ({"suite": "x" * 30_000}, "is not a text"),
+    ],
+)
+def test_a_damaged_plan_is_refused_in_one_line(
+    tmp_path: Path, change: dict[str, object], words: str
+) -> None:
+    path = write_plan(tmp_path, Plan(suite="a", runs=()))
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(InputError, match=words) as caught:
+        read_plans(tmp_path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"folder": "../out"},
+        {"folder": "/etc"},
+        {"folder": ""},
+        {"seed": "0"},
+        {"seed": True},
+        {"state": "fine"},
+        {"name": None},
+        {"unknown": "x"},
+    ],
+)
+def test_a_damaged_run_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    path = write_plan(tmp_path, Plan(suite="a", runs=(planned("knn/a"),)))
+    content = json.loads(path.read_text())
+    content["runs"][0] |= change
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="is no plan of a suite"):
+        read_plans(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[", "[]", "[" * 100_000, "\ud800", '{"schema": []}'])
+def test_what_is_no_plan_at_all_is_refused(tmp_path: Path, text: str) -> None:
+    path = write_plan(tmp_path, Plan(suite="a", runs=()))
+    path.write_bytes(text.encode(errors="surrogatepass"))
+    with pytest.raises(InputError, match="is no plan of a suite"):
+        read_plans(tmp_path)
