@@ -1,9 +1,12 @@
 """What a number was measured on: which weights, and how a table's rows of one method are told apart."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
+from micl_bench.files import digest_json
 from micl_bench.record import CheckpointInfo, Result
 
 
@@ -21,10 +24,17 @@ class Identity(NamedTuple):
     normalisation: str
     network: str
     format: str
+    training: str = ""
+    """Digest of the trainings behind the weights, without their seeds; empty where unknown."""
 
 
-_APART = ("classifier", "branch", "digest", "positions", "normalisation", "network", "format")
+_APART = (
+    *("classifier", "branch", "training", "digest", "positions", "normalisation", "network"),
+    "format",
+)
 """What tells rows of one method, architecture and seed apart, the most telling first."""
+_FIRST = ("initialise", "pretrain")
+"""Trainings that start from nothing; behind another one, weights of unknown making may stand."""
 
 
 def weights_of(result: Result) -> CheckpointInfo:
@@ -52,8 +62,40 @@ def identity_of(result: Result) -> Identity:
     )
 
 
-def labels(identities: Iterable[Identity]) -> dict[Identity, str]:
-    """The method of each, and no more than what tells it from the method's others."""
+def network_of(result: Result) -> Identity:
+    """What records that differ in seeds alone have in common.
+
+    The trainings behind the weights, where the file tells them from the first on; otherwise these
+    very weights: nobody knows whether others were made in the same way.
+    """
+    one = identity_of(result)._replace(seed=0)
+    stages = result.checkpoint.origin
+    if not stages or stages[0].task not in _FIRST:
+        return one
+    trainings = [(s.task, s.method, s.fingerprint, s.data_digest, s.epochs) for s in stages]
+    return one._replace(digest="", format="", training=_digest(tuple(trainings)))
+
+
+def seeds_of(result: Result) -> tuple[str | int, ...]:
+    """What tells records of one network apart: the seeds of its trainings, then the evaluation's."""
+    if result.checkpoint.origin:
+        return (*(stage.seed for stage in result.checkpoint.origin), result.seed)
+    return (result.checkpoint.digest, result.seed)
+
+
+@functools.lru_cache(maxsize=4096)
+def _digest(trainings: tuple[Any, ...]) -> str:
+    return digest_json(trainings)
+
+
+def labels(
+    identities: Iterable[Identity], trainings: Mapping[str, str] = MappingProxyType({})
+) -> dict[Identity, str]:
+    """The method of each, and no more than what tells it from the method's others.
+
+    Args:
+        trainings: what to call each `Identity.training`; without a name it is a digest.
+    """
     distinct = list(dict.fromkeys(identities))
     several_archs = len({one.arch for one in distinct}) > 1
     seeds: dict[str, set[int]] = {}
@@ -65,11 +107,14 @@ def labels(identities: Iterable[Identity]) -> dict[Identity, str]:
     for (method, arch, seed), alike in groups.items():
         words = [method, *([arch] if several_archs else [])]
         words += [f"seed {seed}"] if len(seeds[method]) > 1 else []
-        found |= {one: ", ".join([*words, *more]) for one, more in _apart(alike, _APART).items()}
+        apart = _apart(alike, _APART, trainings)
+        found |= {one: ", ".join([*words, *more]) for one, more in apart.items()}
     return found
 
 
-def _apart(alike: list[Identity], names: Sequence[str]) -> dict[Identity, list[str]]:
+def _apart(
+    alike: list[Identity], names: Sequence[str], trainings: Mapping[str, str]
+) -> dict[Identity, list[str]]:
     """The values of those fields that split the identities, and then what is left of them."""
     if len(alike) == 1 or not names:
         return {one: [] for one in alike}
@@ -78,7 +123,12 @@ def _apart(alike: list[Identity], names: Sequence[str]) -> dict[Identity, list[s
         parts.setdefault(getattr(one, names[0]), []).append(one)
     found: dict[Identity, list[str]] = {}
     for value, part in parts.items():
-        word = f"weights {value[:7]}" if names[0] == "digest" else value
+        word = value
+        if value and names[0] == "digest":
+            word = f"weights {value[:7]}"
+        elif value and names[0] == "training":
+            word = trainings.get(value) or f"recipe {value[:7]}"
         words = [word] if word and len(parts) > 1 else []
-        found |= {one: words + more for one, more in _apart(part, names[1:]).items()}
+        more = _apart(part, names[1:], trainings)
+        found |= {one: words + rest for one, rest in more.items()}
     return found

@@ -65,17 +65,21 @@ def captions(results: list[Result]) -> dict[str, str]:
     The records' own words; where records of one data set have different fingerprints, also the
     settings that tell these apart, and where they have different training images, also those.
     """
-    several_trains = False
-    names: dict[str, None] = {}
-    for data in dict.fromkeys(result.data for result in results):
-        same_images = [result for result in results if result.data == data]
-        if len({result.fingerprint for result in same_images}) > 1:
-            names |= dict.fromkeys(differing_settings(same_images))
-        several_trains |= len({result.train for result in same_images}) > 1
-    found = {}
+    by_data: dict[DataSet, list[Result]] = {}
     for result in results:
-        flat = flat_settings(result.settings)
-        values = [f"{name}: {flat.get(name, _ABSENT)}" for name in names]
-        trained = [training_words(result.train)] if several_trains else []
-        found[result.id] = "; ".join([result.protocol, *values, *trained])
-    return found
+        by_data.setdefault(result.data, []).append(result)
+    names: dict[str, None] = {}
+    for same_images in by_data.values():
+        # Equal fingerprints are equal settings: one of each is enough.
+        distinct = list({result.fingerprint: result for result in same_images}.values())
+        if len(distinct) > 1:
+            names |= dict.fromkeys(differing_settings(distinct))
+    several_trains = any(len({r.train for r in same}) > 1 for same in by_data.values())
+    words: dict[Protocol, str] = {}
+    for result in results:
+        if (protocol := protocol_of(result)) not in words:
+            flat = flat_settings(result.settings) if names else {}
+            values = [f"{name}: {flat.get(name, _ABSENT)}" for name in names]
+            trained = [training_words(result.train)] if several_trains else []
+            words[protocol] = "; ".join([result.protocol, *values, *trained])
+    return {result.id: words[protocol_of(result)] for result in results}
