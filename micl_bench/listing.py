@@ -40,12 +40,26 @@ def _checkpoints() -> dict[str, str]:
     }
 
 
+def _published() -> dict[str, str]:
+    """The ledger's methods: how many numbers, of which tasks and architectures."""
+    from micl_bench.reference import read_references
+
+    rows = read_references()
+    found = {}
+    for method in sorted({row.method for row in rows}, key=str.lower):
+        own = [row for row in rows if row.method == method]
+        tasks, archs = ({getattr(row, name): None for row in own} for name in ("task", "arch"))
+        found[method] = f"{len(own)} numbers; {', '.join(tasks)}; {', '.join(archs)}"
+    return found
+
+
 _KINDS: dict[str, Callable[[], dict[str, str]]] = {
     "tasks": lambda: plugins.names("tasks"),
     "robustness": lambda: plugins.names("robustness"),
     "objectives": lambda: plugins.names("objectives"),
     "formats": lambda: plugins.names("checkpoints"),
     "checkpoints": _checkpoints,
+    "published": _published,
     "architectures": _architectures,
 }
 KINDS = tuple(_KINDS)

@@ -19,6 +19,8 @@ ROWS = (
         "confusions",
         "detections",
         "plans",
+        "naming",
+        "reference",
         "plugins",
         "distributed",
         "draws",
