@@ -6,8 +6,9 @@ import math
 from typing import Any
 
 from micl_bench.log import printable
-from micl_bench.report.compare import SIGNIFICANT, Bounds, Comparison, Difference, Side
+from micl_bench.report.compare import Comparison
 from micl_bench.report.contenders import Contender
+from micl_bench.report.difference import SIGNIFICANT, Bounds, Difference, Side
 from micl_bench.report.metrics import format_p, is_percentage, metric_header, task_rank, task_title
 from micl_bench.report.summary import aligned
 
