@@ -2,10 +2,12 @@
 
 import errno
 import fcntl
+import functools
 import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,9 +33,61 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def atomic_write(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part."""
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
+    """Write a file so that a reader sees the old content or the new, never a part.
+
+    Of several processes that write one file, the last one's whole content stays.
+    """
+    with _written(path, content) as temporary:
+        temporary.replace(path)
+
+
+def write_once(path: Path, content: bytes) -> None:
+    """Write a file that is never changed afterwards.
+
+    Safe beside other writers: whoever comes first wins, the same content twice is no harm.
+
+    Raises:
+        InputError: the file is there with another content.
+    """
+    with _written(path, content) as temporary:
+        try:
+            # Unlike a rename, a link never takes the place of what is there.
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            if path.read_bytes() != content:
+                raise InputError(
+                    f"{path} exists with another content; it is left as it is"
+                ) from None
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK):
+                raise
+            # A file system without links.
+            temporary.replace(path)
+
+
+@contextmanager
+def _written(path: Path, content: bytes) -> Iterator[Path]:
+    """Content on the disk, under a name beside `path` that no other process writes to."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".tmp")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@functools.cache
+def _umask() -> int:
+    """What new files may not be; mkstemp's are for their owner alone."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def atomic_folder(path: Path, fill: Callable[[Path], None]) -> None:
@@ -70,7 +124,7 @@ def alone(
     Raises:
         InputError: one is at it, and there is no waiting.
     """
-    handle = os.open(folder, os.O_RDONLY)
+    handle = _lockable(folder)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -88,6 +142,19 @@ def alone(
         yield handle
     finally:
         os.close(handle)
+
+
+def _lockable(folder: Path) -> int:
+    """The folder itself, or a file in it: NFS locks only what is open for writing, no folder is."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_UN)
+    except OSError as error:
+        if error.errno == errno.EBADF:
+            os.close(handle)
+            return os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    return handle
 
 
 def digest_json(value: Any) -> str:

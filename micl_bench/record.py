@@ -1,8 +1,11 @@
 """Result records: what was measured, on what, with what, by which command.
 
-One JSON file a result, written to a temporary name and renamed, never edited afterwards.
-Everything a number needs to be traced is inside: data and checkpoint digests, the resolved recipe,
-seed, command, code version and environment.
+One JSON file a result, written to a temporary name and linked to its own, never edited afterwards.
+Everything a number needs to be traced is inside: data and checkpoint digests, the trainings behind
+the weights, the resolved recipe, seed, command, code version and environment.
+
+A folder of records, at any depth, is a store. Its files are immutable and named by their content,
+so any number of processes may write into one, on a shared disk too.
 """
 
 import dataclasses
@@ -14,13 +17,17 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from micl_bench import schema
 from micl_bench.errors import InputError
-from micl_bench.files import atomic_write, digest_json
+from micl_bench.files import digest_json, write_once
+from micl_bench.log import printable, say
 
 # Four of them make a file name, which may have 255 characters.
 _LONGEST_WORD = 50
 
-SCHEMA = "micl-bench/result/2"
+SCHEMA = "micl-bench/result/3"
+_LARGEST_BYTES = 1 << 26
+_BEGINNING = b'"schema": "micl-bench/result/'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,6 +42,27 @@ class DataSet:
     """SHA-256 over the sorted relative file names and sizes."""
     stands_for: str = ""
     """The public set an embedded one stands in for; empty for a real set. Tables must say it."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One training, or drawing, that weights went through, as their file says it.
+
+    What it cost is not in the file, so that the same training gives the same bytes: its own record
+    tells (`report.lineage` finds it).
+    """
+
+    task: str
+    """`initialise`, `pretrain`, `finetune` or `linear`."""
+    method: str
+    fingerprint: str
+    """SHA-256 of its settings: stages of one fingerprint differ by their seed alone."""
+    seed: int
+    epochs: float
+    data: str
+    """Name of the training images; empty for none."""
+    data_digest: str
+    settings: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,6 +82,9 @@ class CheckpointInfo:
     """How position embeddings reached the input's grid; empty where they are as stored."""
     normalisation: str = ""
     """Mean and standard deviation of the pixels that the network was trained on, and was given."""
+    origin: tuple[Stage, ...] = dataclasses.field(default=(), compare=False)
+    """What made the weights, oldest first; empty where the file does not tell. Not compared: the
+    digest says which weights they are."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,21 +125,35 @@ class Result:
     digests: dict[str, str] = dataclasses.field(default_factory=dict)
     """Name to SHA-256, of the artifacts that the metrics are computed from."""
 
+    def as_stage(self, *, epochs: float) -> Stage:
+        """The training that this record is of, for the file that it leaves behind."""
+        train = self.train or self.data
+        return Stage(
+            task=self.task,
+            method=self.method,
+            fingerprint=self.fingerprint,
+            seed=self.seed,
+            epochs=epochs,
+            data=train.name,
+            data_digest=train.digest,
+            settings=self.settings,
+        )
+
     @functools.cached_property
     def id(self) -> str:
         """`task-data-method-digest`: readable, unique to the record's content."""
-        words = (self.task, self.data.name, self.method, digest_json(_content(self))[:10])
-        return "-".join(
-            re.sub(r"[^a-z0-9]+", "_", word.lower()).strip("_")[:_LONGEST_WORD] for word in words
-        )
+        return _identity(self, digest_json(_content(self)))
 
 
 def write_result(result: Result, folder: Path) -> Path:
-    """Write `<folder>/<id>.json` atomically and return its path."""
+    """Write `<folder>/<id>.json` atomically and return its path; a record that is there stays as it is.
+
+    Safe beside other writers, of the same record too.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{result.id}.json"
     content = {"schema": SCHEMA, "id": result.id, **_content(result)}
-    atomic_write(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+    write_once(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
     return path
 
 
@@ -120,47 +165,95 @@ def read_result(path: Path) -> Result:
             its fingerprint.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if (schema := content.pop("schema")) != SCHEMA:
-            raise InputError(
-                f"{path} has schema {schema!r}, this version reads {SCHEMA!r}; measure again, or "
-                "read it with the version that wrote it"
-            )
-        identity = content.pop("id")
-        data, checkpoint = (
-            DataSet(**content.pop("data")),
-            CheckpointInfo(**content.pop("checkpoint")),
-        )
-        train = content.pop("train")
-        result = Result(
-            data=data,
-            checkpoint=checkpoint,
-            train=DataSet(**train) if train else None,
-            **content,
-        )
+        if path.stat().st_size > _LARGEST_BYTES:
+            raise ValueError(f"it is larger than {_LARGEST_BYTES:,} bytes")
+        return _parsed(path, path.read_bytes())
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is not a result record: {error}") from error
-    if result.id != identity:
-        raise InputError(f"{path} was changed after it was written: its content has id {result.id}")
+
+
+def _parsed(path: Path, text: bytes) -> Result:
+    content = json.loads(text.decode())
+    if (found := content.pop("schema")) != SCHEMA:
+        raise InputError(
+            f"{path} has schema {found!r}, this version reads {SCHEMA!r}; measure again, or "
+            "read it with the version that wrote it"
+        )
+    identity = content.pop("id")
+    result = schema.built(Result, content)
+    _check_values(result)
+    if identity != (own := _identity(result, digest_json(content))):
+        raise InputError(f"{path} was changed after it was written: its content has id {own}")
     if result.fingerprint != digest_json(result.settings):
         raise InputError(f"{path} has a fingerprint that is not the digest of its settings")
+    # Known already: a store of thousands would spend most of its time on computing it again.
+    result.__dict__["id"] = identity
     return result
 
 
-def read_results(folder: Path) -> list[tuple[Path, Result]]:
-    """All records below a folder, oldest first; other JSON files are passed over.
+def _check_values(result: Result) -> None:
+    """Raises ValueError for what has the right type and still makes no sense."""
+    datetime.fromisoformat(result.start)
+    if not result.metrics:
+        raise ValueError("metrics is empty")
+    if strange := [name for name, ends in result.intervals.items() if len(ends) != 2]:
+        raise ValueError(f"intervals.{strange[0]} must have two ends")
+    if min(result.seconds, result.device_hours, result.data.images) < 0:
+        raise ValueError("seconds, device_hours or data.images is negative")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Damaged:
+    """A file that claims to be a record and cannot be read as one."""
+
+    path: Path
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Store:
+    """What a folder of records holds."""
+
+    records: list[tuple[Path, Result]]
+    """Oldest first."""
+    damaged: list[Damaged]
+
+
+def read_store(folder: Path) -> Store:
+    """All records below a folder, and the files that would be; other JSON files are passed over.
 
     Raises:
-        InputError: the folder is missing or holds no record, or a record is damaged.
+        InputError: the folder is missing.
     """
     if not folder.is_dir():
         raise InputError(f"no results folder at {folder}")
-    paths = [path for path in sorted(folder.rglob("*.json")) if _claims_schema(path)]
-    if not paths:
-        raise InputError(f"no result record below {folder}; `micl-bench eval` writes them")
-    return sorted(((path, read_result(path)) for path in paths), key=lambda pair: pair[1].start)
+    records, damaged = [], []
+    for path in sorted(folder.rglob("*.json")):
+        try:
+            if _claims_schema(path):
+                records.append((path, read_result(path)))
+        except InputError as error:
+            damaged.append(Damaged(path=path, reason=str(error)))
+    # The id decides between equal times, so that the order does not depend on where files lie.
+    records.sort(key=lambda pair: (pair[1].start, pair[1].id))
+    return Store(records=records, damaged=damaged)
+
+
+def read_results(folder: Path) -> list[tuple[Path, Result]]:
+    """All records below a folder, oldest first; each damaged one is named on the terminal and skipped.
+
+    Raises:
+        InputError: the folder is missing or holds no readable record.
+    """
+    store = read_store(folder)
+    for damaged in store.damaged:
+        say(printable(f"skipped: {damaged.reason}"))
+    if not store.records:
+        skipped = f" ({len(store.damaged)} damaged)" if store.damaged else ""
+        raise InputError(f"no result record below {folder}{skipped}; `micl-bench eval` writes them")
+    return store.records
 
 
 def utc_now() -> str:
@@ -169,15 +262,24 @@ def utc_now() -> str:
 
 
 def _claims_schema(path: Path) -> bool:
-    try:
-        head = path.read_text(encoding="utf-8", errors="replace")[:200]
-    except OSError:
+    if not path.is_file():
         return False
-    return '"schema": "micl-bench/result/' in head
+    try:
+        with path.open("rb") as file:
+            return _BEGINNING in file.read(200)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
 
 
 def _content(result: Result) -> dict[str, Any]:
     return dataclasses.asdict(result)
+
+
+def _identity(result: Result, digest: str) -> str:
+    words = (result.task, result.data.name, result.method, digest[:10])
+    return "-".join(
+        re.sub(r"[^a-z0-9]+", "_", word.lower()).strip("_")[:_LONGEST_WORD] for word in words
+    )
 
 
 def visible_path(path: str | os.PathLike[str]) -> str:

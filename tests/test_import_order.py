@@ -30,6 +30,7 @@ ROWS = (
         "machine",
         "predictions",
         "record",
+        "schema",
         "statistics",
         "provenance",
         "files",

@@ -2,7 +2,12 @@
 
 import dataclasses
 import json
+import math
+import re
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +21,7 @@ from micl_bench.record import (
     Result,
     read_result,
     read_results,
+    read_store,
     write_result,
 )
 
@@ -56,10 +62,10 @@ def test_an_edited_record_is_refused(tmp_path: Path, result: Result) -> None:
     content["metrics"]["top1"] = 99.9
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match="was changed after it was written"):
-        read_results(tmp_path)
+        read_result(path)
 
 
-@pytest.mark.parametrize("schema", ["micl-bench/result/1", "micl-bench/result/3"])
+@pytest.mark.parametrize("schema", ["micl-bench/result/1", "micl-bench/result/4"])
 def test_a_record_of_another_schema_is_refused_by_name(
     tmp_path: Path, result: Result, schema: str
 ) -> None:
@@ -68,7 +74,7 @@ def test_a_record_of_another_schema_is_refused_by_name(
     del content["settings"], content["fingerprint"], content["intervals"], content["details"]
     path.write_text(json.dumps({**content, "schema": schema, "unknown": 1}))
     with pytest.raises(InputError) as caught:
-        read_results(tmp_path)
+        read_result(path)
     message = str(caught.value)
     assert f"{path.name} has schema {schema!r}, this version reads {SCHEMA!r}" in message
     assert "\n" not in message
@@ -118,3 +124,131 @@ def test_a_failed_folder_leaves_the_old_one(tmp_path: Path) -> None:
         atomic_folder(folder, fill)
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
     assert (folder / "a").read_text() == "old"
+
+
+def _broken(result: Result, change: dict[str, Any]) -> dict[str, Any]:
+    """A record's content with some fields changed, under the id that such content would have."""
+    content = json.loads(json.dumps({**dataclasses.asdict(result), **change}))
+    words = (content["task"], result.data.name, result.method, digest_json(content)[:10])
+    identity = "-".join(str(word).lower() for word in words)
+    return {"schema": SCHEMA, "id": identity, **content}
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"seed": "3"}, "seed is a text, needed is a whole number"),
+        ({"seed": True}, "seed is true or false, needed is a whole number"),
+        ({"seconds": -1.0}, "negative"),
+        ({"metrics": {}}, "metrics is empty"),
+        ({"metrics": {"top1": "91"}}, "metrics.top1 is a text, needed is a number"),
+        ({"metrics": {"top1": math.inf}}, "metrics.top1 is infinite"),
+        ({"intervals": {"top1": [1.0]}}, "intervals.top1 must have two ends"),
+        ({"start": "yesterday"}, "isoformat"),
+        ({"data": None}, "data is null, needed is an object"),
+        ({"data": {"name": "x"}}, "data: no split, images, digest, stands_for"),
+        ({"artifacts": ["a"]}, "artifacts is a list, needed is an object"),
+        ({"mood": "fine"}, "unknown mood"),
+    ],
+)
+def test_a_field_that_is_not_as_it_must_be_is_named(
+    tmp_path: Path, result: Result, change: dict[str, Any], complaint: str
+) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(_broken(result, change)))
+    with pytest.raises(InputError, match=re.escape(complaint)):
+        read_result(path)
+
+
+def test_what_could_not_be_measured_is_kept(tmp_path: Path, result: Result) -> None:
+    unknown = dataclasses.replace(result, metrics={"top1": math.nan})
+    assert math.isnan(read_result(write_result(unknown, tmp_path)).metrics["top1"])
+
+
+def test_damaged_records_are_named_and_skipped(
+    tmp_path: Path, result: Result, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_result(result, tmp_path / "good")
+    for name, text in (
+        ("cut", f'{{\n  "schema": "{SCHEMA}",\n  "id'),
+        ("edited", json.dumps(_broken(result, {}) | {"seed": 4})),
+        ("binary", f'{{"schema": "{SCHEMA}", "id": "\udcff"}}'),
+    ):
+        (tmp_path / f"{name}.json").write_bytes(text.encode(errors="surrogateescape"))
+    (tmp_path / "settings.json").write_text('{"no": "record"}')
+    (tmp_path / "folder.json").mkdir()
+    store = read_store(tmp_path)
+    assert [found for _, found in store.records] == [result]
+    assert [damaged.path.name for damaged in store.damaged] == [
+        "binary.json",
+        "cut.json",
+        "edited.json",
+    ]
+    assert read_results(tmp_path) == store.records
+    said = capsys.readouterr().err.splitlines()
+    assert [line.startswith("skipped: ") for line in said] == [True] * 3
+    assert "cut.json is not a result record" in said[1]
+
+
+def test_a_store_of_damaged_records_alone_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(json.dumps({"schema": SCHEMA}))
+    with pytest.raises(InputError, match=r"no result record .* \(1 damaged\)"):
+        read_results(tmp_path)
+
+
+def test_a_record_is_never_written_over(tmp_path: Path, result: Result) -> None:
+    path = write_result(result, tmp_path)
+    before = path.stat()
+    assert write_result(result, tmp_path) == path
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    path.write_text("damaged")
+    with pytest.raises(InputError, match="exists with another content"):
+        write_result(result, tmp_path)
+    assert path.read_text() == "damaged"
+
+
+_WRITER = """
+import dataclasses, sys
+from pathlib import Path
+from typing import Any
+from micl_bench.record import read_result, write_result
+first, folder, worker = read_result(Path(sys.argv[1])), Path(sys.argv[2]), int(sys.argv[3])
+sys.stdin.read()
+for number in range(60):
+    # Every third record is one that all workers write.
+    seed = number if number % 3 == 0 else 1000 * (worker + 1) + number
+    write_result(dataclasses.replace(first, seed=seed), folder)
+"""
+
+
+def test_many_writers_lose_and_double_nothing(tmp_path: Path, result: Result) -> None:
+    first, store, workers = write_result(result, tmp_path / "first"), tmp_path / "store", range(4)
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", _WRITER, str(first), str(store), str(worker)],
+            stdin=subprocess.PIPE,
+        )
+        for worker in workers
+    ]
+    for writer in writers:
+        # All of them have imported and wait: they start together.
+        assert writer.stdin
+        writer.stdin.close()
+    assert [writer.wait(timeout=120) for writer in writers] == [0] * 4
+    found = read_store(store)
+    assert not found.damaged
+    expected = set(range(0, 60, 3))
+    expected |= {1000 * (w + 1) + number for w in workers for number in range(60) if number % 3}
+    assert sorted(record.seed for _, record in found.records) == sorted(expected)
+    assert len(list(store.iterdir())) == len(expected)
+
+
+def test_the_order_of_a_store_does_not_depend_on_where_its_files_lie(
+    tmp_path: Path, result: Result
+) -> None:
+    records = [dataclasses.replace(result, seed=seed) for seed in range(6)]
+    for place, order in (("one", records), ("two", records[::-1])):
+        for number, record in enumerate(order):
+            write_result(record, tmp_path / place / str(number))
+    one, two = ([r.id for _, r in read_store(tmp_path / place).records] for place in ("one", "two"))
+    assert one == two

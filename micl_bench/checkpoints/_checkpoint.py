@@ -75,6 +75,7 @@ class Checkpoint:
         return dataclasses.replace(
             self.info,
             branch=self.content.branch,
+            origin=self.content.origin,
             network=f"width {arch.width}, depth {arch.depth}, {arch.num_heads} heads, patch "
             f"{arch.patch_size}, norm eps {arch.norm_eps:g}",
             positions="" if stored == wanted else resampled,

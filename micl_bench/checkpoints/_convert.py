@@ -9,6 +9,7 @@ from torch import Tensor
 
 from micl_bench.backbone import Arch, Pool
 from micl_bench.errors import InputError
+from micl_bench.record import Stage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +73,8 @@ class Converted:
     """0 where the file holds no head."""
     classes: tuple[str, ...] = ()
     """Names in the order of the head's outputs; empty where the file does not tell."""
+    origin: tuple[Stage, ...] = ()
+    """The trainings behind the weights, oldest first; empty where the file does not tell."""
     maker: str = ""
     """How the head came to be (`linear probe on [CLS]`); empty where the file does not tell."""
     fates: tuple[Fate, ...] = ()

@@ -21,9 +21,9 @@ from micl_bench.checkpoints._convert import Converted, Guess
 from micl_bench.checkpoints._infer import arch_of, fits, timm_vit, usual_heads
 from micl_bench.checkpoints._safe import read_safely
 from micl_bench.errors import InputError, UntoldError
-from micl_bench.files import digest_file, digest_files
+from micl_bench.files import digest_file, digest_files, digest_json
 from micl_bench.log import printable, say
-from micl_bench.record import CheckpointInfo, visible_path
+from micl_bench.record import CheckpointInfo, Stage, visible_path
 
 # Its names are what other formats are made of, so it is asked last: nothing else may claim the file.
 _PLAIN = "timm"
@@ -246,12 +246,24 @@ def _random(name: str, seed: int) -> Checkpoint:
     arch = named_arch(name)
     model = arch.build()
     init_mae_(model, generator=torch.Generator().manual_seed(seed))
+    settings = {"task": "initialise", "arch": name, "weights": "MAE's initialisation"}
+    drawn = Stage(
+        task="initialise",
+        method="random weights",
+        fingerprint=digest_json(settings),
+        seed=seed,
+        epochs=0,
+        data="",
+        data_digest="",
+        settings=settings,
+    )
     content = Converted(
         arch=arch,
         state=model.state_dict(),
         method="random weights",
         pool="token",
         num_classes=0,
+        origin=(drawn,),
         described=True,
     )
     return _in_memory(content, source=f"random:{name}", layout="random")

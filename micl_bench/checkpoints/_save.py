@@ -17,6 +17,7 @@ from micl_bench.checkpoints._convert import Converted
 from micl_bench.checkpoints.micl_bench import ABOUT
 from micl_bench.errors import InputError
 from micl_bench.files import atomic_path, digest_file
+from micl_bench.record import Stage
 
 # mmsegmentation's names of its own VisionTransformer and BEiT.
 _OPENMMLAB = (
@@ -41,6 +42,7 @@ def save_checkpoint(
     *,
     method: str,
     provenance: dict[str, Any],
+    stage: Stage | None = None,
     start: Checkpoint | None = None,
 ) -> str:
     """Write weights, architecture and provenance atomically; returns the file's SHA-256.
@@ -48,6 +50,8 @@ def save_checkpoint(
     Args:
         method: what made the weights, as tables print it.
         provenance: plain values: recipe, seed, steps, command, parent checkpoint, ...
+        stage: the training that the weights come from; those of `start` are kept before it. Without
+            it the file does not tell what made the weights.
         start: what training began with; its pixels' mean and std, and how its positions come to
             another grid, hold for the new file too.
     """
@@ -57,7 +61,7 @@ def save_checkpoint(
         "method": method,
         "pool": model.global_pool,
         "num_classes": model.num_classes,
-        "provenance": provenance,
+        "provenance": {**provenance, "origin": _origin(stage, start)},
         "model": {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()},
     }
     if start:
@@ -65,6 +69,14 @@ def save_checkpoint(
     with atomic_path(path) as temporary:
         torch.save(content, temporary)
     return digest_file(path)
+
+
+def _origin(stage: Stage | None, start: Checkpoint | None) -> list[dict[str, Any]]:
+    if stage is None:
+        return []
+    earlier = start.content.origin if start else ()
+    # As JSON gives it back: weights-only loading knows no tuples of ours.
+    return list(json.loads(json.dumps([dataclasses.asdict(one) for one in (*earlier, stage)])))
 
 
 def export(checkpoint: Checkpoint, layout: str, path: Path) -> str:
@@ -171,6 +183,7 @@ def _about(checkpoint: Checkpoint) -> dict[str, Any]:
             "source": checkpoint.info.source,
             "classes": list(content.classes),
             "classifier": content.maker,
+            "origin": [dataclasses.asdict(stage) for stage in content.origin],
         },
         **_reading(content),
     }

@@ -11,6 +11,8 @@ from micl_bench.checkpoints._convert import Converted, PositionRule
 from micl_bench.checkpoints._infer import timm_vit
 from micl_bench.checkpoints._plain import num_classes_of
 from micl_bench.errors import InputError
+from micl_bench.record import Stage
+from micl_bench.schema import built
 
 ABOUT = "micl_bench_about"
 """What `micl-bench convert` writes into files of other layouts: the rest of this one, as JSON."""
@@ -26,6 +28,7 @@ _SWITCHES = (
 )
 _LARGEST = 1 << 20
 _LONGEST_LINE = 200
+_MOST_STAGES = 16
 
 
 def recognise(content: dict[str, Any]) -> bool:
@@ -53,6 +56,7 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
             num_classes=int(content["num_classes"]),
             classes=tuple(map(str, content["provenance"].get("classes", ()))),
             maker=_line(content["provenance"].get("classifier", "")),
+            origin=_origin(content["provenance"].get("origin", [])),
             fates=fates,
             # Of the start, which later stages keep; what was pre-trained here is MiCL's, whose code
             # resamples as MAE's does.
@@ -98,8 +102,21 @@ def from_about(
 def _line(words: Any) -> str:
     """Raises ValueError for what tables could not print."""
     if not isinstance(words, str) or not words.isprintable() or len(words) > _LONGEST_LINE:
-        raise ValueError(f"classifier {str(words)[:50]!r}")
+        raise ValueError(f"{str(words)[:50]!r} is not one short line")
     return words
+
+
+def _origin(stages: Any) -> tuple[Stage, ...]:
+    """Raises TypeError or ValueError for what records could not hold."""
+    if not isinstance(stages, list) or len(stages) > _MOST_STAGES:
+        raise ValueError(f"origin is not a list of at most {_MOST_STAGES} stages")
+    if len(json.dumps(stages)) > _LARGEST:
+        raise ValueError(f"origin is longer than {_LARGEST:,} characters")
+    found = tuple(built(Stage, stage, place="origin") for stage in stages)
+    for stage in found:
+        for words in (stage.task, stage.method, stage.data):
+            _line(words)
+    return found
 
 
 def _arch(fields: dict[str, Any]) -> Arch:

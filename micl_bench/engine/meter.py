@@ -1,5 +1,6 @@
 """How fast a run is: images/s, time spent waiting for data, and the share of the machine in use."""
 
+import resource
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -84,6 +85,14 @@ def settle(device: torch.device) -> None:
     """Wait until the device has done all that it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def peak_memory(device: torch.device) -> tuple[float, str]:
+    """MiB that this process had at most, and of what: the device's, or all of it on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20, "allocated on one device"
+    # Linux counts in KiB.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10, "resident, of one process"
 
 
 class Meter:

@@ -12,7 +12,7 @@ from micl_bench.data.source import Source
 from micl_bench.engine.plan import Plan
 from micl_bench.files import digest_json
 from micl_bench.provenance import Measurement
-from micl_bench.record import CheckpointInfo, visible_path, write_result
+from micl_bench.record import CheckpointInfo, Stage, visible_path, write_result
 
 METHOD = "MiCL"
 BACKBONE_FILE = "backbone.pt"
@@ -52,6 +52,7 @@ def write_outcome(
     rows: list[dict[str, Any]],
     measurement: Measurement,
     spent: Spent,
+    memory: tuple[float, str],
 ) -> Path:
     """Write `backbone.pt` and the record, whose path is returned.
 
@@ -59,6 +60,7 @@ def write_outcome(
         weights: of the ViT.
         loss: of the last step.
         rows: all of the run's metrics.
+        memory: peak in MiB, and of what it is the peak.
     """
     recipe, arch = to_dict(plan.recipe), plan.recipe.sized_arch()
     vit = arch.build()
@@ -71,32 +73,45 @@ def write_outcome(
         "steps": plan.total_steps,
         "train_digest": train.digest,
     }
-    file_digest = save_checkpoint(path, vit, arch, method=METHOD, provenance=provenance)
-    data = train.describe()
+    data, settings = train.describe(), _settings(plan)
+    stage = Stage(
+        task="pretrain",
+        method=METHOD,
+        fingerprint=digest_json(settings),
+        seed=plan.recipe.seed,
+        epochs=plan.recipe.epochs,
+        data=data.name,
+        data_digest=data.digest,
+        settings=settings,
+    )
+    file_digest = save_checkpoint(
+        path, vit, arch, method=METHOD, provenance=provenance, stage=stage
+    )
     result = measurement.result(
         task="pretrain",
         protocol=f"{plan.recipe.epochs} epochs of {data.name}, mask ratio "
         f"{plan.recipe.objective.mask_ratio}, batch {plan.recipe.batch_size}",
         method=METHOD,
         arch=arch.name,
-        metrics=_metrics(loss, rows, plan, spent),
+        metrics=_metrics(loss, rows, plan, spent) | {"peak_memory_mib": round(memory[0], 1)},
         data=data,
         checkpoint=CheckpointInfo(
-            source=visible_path(path), format="micl_bench", digest=file_digest
+            source=visible_path(path), format="micl_bench", digest=file_digest, origin=(stage,)
         ),
         recipe=recipe,
         seed=plan.recipe.seed,
-        settings={
-            "task": "pretrain",
-            **{
-                key: value for key, value in plan.recipe.what_is_computed().items() if key != "seed"
-            },
-        },
+        settings=settings,
+        details={"peak_memory": memory[1]},
         artifacts={"metrics": "metrics.jsonl", "views": "views.npz"},
         seconds=spent.seconds,
         device_seconds=spent.device_seconds,
     )
     return write_result(result, out)
+
+
+def _settings(plan: Plan) -> dict[str, Any]:
+    computed = plan.recipe.what_is_computed()
+    return {"task": "pretrain", **{key: computed[key] for key in computed if key != "seed"}}
 
 
 def _metrics(loss: float, rows: list[dict[str, Any]], plan: Plan, spent: Spent) -> dict[str, float]:
@@ -105,6 +120,10 @@ def _metrics(loss: float, rows: list[dict[str, Any]], plan: Plan, spent: Spent) 
         "loss": loss,
         "images_per_second": images / spent.training,
     }
+    if speeds := [row for row in rows if row.get("images_per_second")]:
+        # What an image costs in shares of the machine's peak, as it was measured last.
+        share = speeds[-1]["mfu"] / speeds[-1]["images_per_second"]
+        measured["mfu"] = 100 * share * measured["images_per_second"]
     if checks := [row["knn_top1"] for row in rows if "knn_top1" in row]:
         measured["knn_top1"] = checks[-1]
     return measured

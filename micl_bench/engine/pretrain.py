@@ -29,7 +29,7 @@ from micl_bench.engine.encoder import ViewEncoder, has_bfloat16
 from micl_bench.engine.health import CollapseWatch
 from micl_bench.engine.journal import Journal
 from micl_bench.engine.lagging import Lagging
-from micl_bench.engine.meter import Meter, flop_per_image, matmul_peak
+from micl_bench.engine.meter import Meter, flop_per_image, matmul_peak, peak_memory
 from micl_bench.engine.optim import build_optimizer
 from micl_bench.engine.outcome import BACKBONE_FILE, Spent, finished_record, write_outcome
 from micl_bench.engine.parallel import (
@@ -144,6 +144,7 @@ class Pretrainer:
             rows=self.journal.rows(),
             measurement=self.measurement,
             spent=self._spent,
+            memory=peak_memory(self.device),
         )
 
     def _build(self) -> None:

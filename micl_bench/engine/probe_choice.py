@@ -11,6 +11,7 @@ from micl_bench.checkpoints import Checkpoint, save_checkpoint
 from micl_bench.distributed import rank
 from micl_bench.engine.knn import top1
 from micl_bench.engine.probe_heads import Head, Probe, Readouts
+from micl_bench.record import Stage
 
 FOLDABLE = "cls_1"
 """The readout that timm's ViTs can put a head on without another norm."""
@@ -75,11 +76,13 @@ def write_classifier(
     img_size: int,
     method: str,
     provenance: dict[str, Any],
+    stage: Stage | None = None,
 ) -> None:
     """Write the backbone with a head that gives the probe's logits; the batch norm is folded into it.
 
     Args:
         head: one that reads `FOLDABLE`.
+        provenance, stage: as `save_checkpoint` takes them.
     """
     weight_CD, bias_C = head.folded()
     model = checkpoint.with_new_head(
@@ -90,4 +93,12 @@ def write_classifier(
             model.get_parameter(name).copy_(value)
     if rank() == 0:
         arch = dataclasses.replace(checkpoint.arch, img_size=img_size)
-        save_checkpoint(path, model, arch, method=method, provenance=provenance, start=checkpoint)
+        save_checkpoint(
+            path,
+            model,
+            arch,
+            method=method,
+            provenance=provenance,
+            stage=stage,
+            start=checkpoint,
+        )

@@ -65,6 +65,7 @@ def run(request: Request) -> list[Result]:
             dataclasses.replace(session.checkpoint.arch, img_size=recipe.pixels.img_size),
             method=result.method,
             provenance={**provenance, "recipe": result.recipe, "classes": list(train.classes)},
+            stage=result.as_stage(epochs=recipe.training.epochs),
             start=session.checkpoint,
         )
     return [result]

@@ -184,12 +184,10 @@ class _Grid:
         details = {**images.details, **feature_details(**self.stored)}
         details |= {"grid": choice.rows, "chosen": choice.row}
         artifacts = {"classifier": CLASSIFIER_FILE}
-        if choice.head.readout == FOLDABLE:
-            self._write_classifier(choice.head)
-        else:
+        if choice.head.readout != FOLDABLE:
             artifacts = {}
             details["classifier"] = f"none: timm's ViTs put no head on {choice.head.readout}"
-        return session.result(
+        result = session.result(
             task="linear",
             protocol=self._protocol(),
             data=images.test.describe(),
@@ -205,8 +203,11 @@ class _Grid:
             details=details,
             artifacts=artifacts,
         )
+        if artifacts:
+            self._write_classifier(choice.head, result)
+        return result
 
-    def _write_classifier(self, head: Head) -> None:
+    def _write_classifier(self, head: Head, result: Result) -> None:
         request, checkpoint = self.session.request, self.session.checkpoint
         write_classifier(
             request.out / CLASSIFIER_FILE,
@@ -223,6 +224,9 @@ class _Grid:
                 "recipe": to_dict(self.recipe),
                 "classes": list(self.images.train.classes),
             },
+            stage=result.as_stage(
+                epochs=self.plan.total_steps * self.plan.batch_size / len(self.fitted)
+            ),
         )
 
     def _kind(self, head: Head) -> str:
