@@ -69,7 +69,7 @@ def normal_name(text: str) -> str:
 
 def is_called(name: str, public: str) -> bool:
     """Whether a name is one of a public set's; says nothing of the images."""
-    return normal_name(name) in _PUBLIC[public].names
+    return public in _PUBLIC and normal_name(name) in _PUBLIC[public].names
 
 
 _SAME_METHODS = {
