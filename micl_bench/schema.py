@@ -5,10 +5,13 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+_Check = Callable[[Any, str], Any]
+"""Takes a value and its dotted name; gives the value as the dataclass holds it."""
 
 
 def built(kind: type[T], content: Any, *, place: str = "") -> T:
@@ -21,46 +24,66 @@ def built(kind: type[T], content: Any, *, place: str = "") -> T:
         ValueError: a field is missing, unknown or not of its type; the message names it. Infinity is
             no number, NaN is one: what could not be measured.
     """
-    if not isinstance(content, dict):
-        raise ValueError(f"{place or 'it'} is {_kind_of(content)}, needed is an object")
-    hints: dict[str, Any] = _hints(typing.cast(Hashable, kind))
-    if missing := [name for name in hints if name not in content]:
-        raise ValueError(f"{place + ': ' if place else ''}no {', '.join(missing)}")
-    if unknown := [str(name) for name in content if name not in hints]:
-        raise ValueError(f"{place + ': ' if place else ''}unknown {', '.join(unknown)}")
-    prefix = f"{place}." if place else ""
-    return kind(
-        **{name: _value(hint, content[name], prefix + name) for name, hint in hints.items()}
-    )
+    made: T = _check_of(typing.cast(Hashable, kind))(content, place)
+    return made
 
 
+# A store has thousands of records of one kind: what its fields must be is worked out once.
 @functools.cache
-def _hints(kind: Any) -> dict[str, Any]:
-    hints = typing.get_type_hints(kind)
-    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
-
-
-def _value(hint: Any, value: Any, place: str) -> Any:
-    if hint is Any:
-        return value
+def _check_of(hint: Any) -> _Check:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return _anything
     if origin in (types.UnionType, typing.Union):
         (inner,) = (argument for argument in arguments if argument is not type(None))
-        return None if value is None else _value(inner, value, place)
+        return functools.partial(_optional, _check_of(inner))
     if origin is dict:
-        items = _required(dict, value, place).items()
-        return {name: _value(arguments[1], inner, f"{place}.{name}") for name, inner in items}
+        return functools.partial(_mapping, _check_of(arguments[1]))
     if origin in (list, tuple):
-        parts = enumerate(_required(list, value, place))
-        return origin(_value(arguments[0], inner, f"{place}[{index}]") for index, inner in parts)
+        return functools.partial(_sequence, origin, _check_of(arguments[0]))
     if dataclasses.is_dataclass(hint):
-        return built(typing.cast(type, hint), value, place=place)
-    if hint is float:
-        number = value if type(value) is int else _required(float, value, place)
-        if math.isinf(number):
-            raise ValueError(f"{place} is infinite")
+        hints = typing.get_type_hints(hint)
+        checks = {field.name: _check_of(hints[field.name]) for field in dataclasses.fields(hint)}
+        return functools.partial(_fields, typing.cast(type, hint), checks)
+    return _number if hint is float else functools.partial(_required, hint)
+
+
+def _anything(value: Any, place: str) -> Any:
+    return value
+
+
+def _optional(check: _Check, value: Any, place: str) -> Any:
+    return None if value is None else check(value, place)
+
+
+def _mapping(check: _Check, value: Any, place: str) -> Any:
+    _required(dict, value, place)
+    if check is _anything:
         return value
-    return _required(hint, value, place)
+    return {name: check(inner, f"{place}.{name}") for name, inner in value.items()}
+
+
+def _sequence(kind: type, check: _Check, value: Any, place: str) -> Any:
+    parts = enumerate(_required(list, value, place))
+    return kind(check(inner, f"{place}[{index}]") for index, inner in parts)
+
+
+def _fields(kind: type, checks: dict[str, _Check], value: Any, place: str) -> Any:
+    if type(value) is not dict:
+        raise ValueError(f"{place or 'it'} is {_kind_of(value)}, needed is an object")
+    if value.keys() != checks.keys():
+        missing = [name for name in checks if name not in value]
+        unknown = [str(name) for name in value if name not in checks]
+        wrong = f"no {', '.join(missing)}" if missing else f"unknown {', '.join(unknown)}"
+        raise ValueError(f"{place + ': ' if place else ''}{wrong}")
+    prefix = f"{place}." if place else ""
+    return kind(**{name: check(value[name], prefix + name) for name, check in checks.items()})
+
+
+def _number(value: Any, place: str) -> Any:
+    if type(value) is not int and math.isinf(_required(float, value, place)):
+        raise ValueError(f"{place} is infinite")
+    return value
 
 
 def _required(kind: type, value: Any, place: str) -> Any:
