@@ -1,4 +1,7 @@
-"""A plug-in is found by its file name: `micl_bench/<kind>/<name>.py`; there is no list to edit."""
+"""A plug-in is found by its file name: `micl_bench/<kind>/<name>.py`; there is no list to edit.
+
+A kind may lie deeper: `report.specs` is `micl_bench/report/specs/`.
+"""
 
 import ast
 import importlib
@@ -28,7 +31,8 @@ def find(kind: str, name: str) -> ModuleType:
 
 
 def _files(kind: str) -> list[Path]:
-    return sorted(path for path in (_PACKAGE / kind).glob("*.py") if path.stem[0] != "_")
+    folder = _PACKAGE.joinpath(*kind.split("."))
+    return sorted(path for path in folder.glob("*.py") if path.stem[0] != "_")
 
 
 def _summary(path: Path) -> str:

@@ -89,15 +89,19 @@ def _digest(trainings: tuple[Any, ...]) -> str:
 
 
 def labels(
-    identities: Iterable[Identity], trainings: Mapping[str, str] = MappingProxyType({})
+    identities: Iterable[Identity],
+    trainings: Mapping[str, str] = MappingProxyType({}),
+    *,
+    with_arch: bool = True,
 ) -> dict[Identity, str]:
     """The method of each, and no more than what tells it from the method's others.
 
     Args:
         trainings: what to call each `Identity.training`; without a name it is a digest.
+        with_arch: say the architecture where there are several.
     """
     distinct = list(dict.fromkeys(identities))
-    several_archs = len({one.arch for one in distinct}) > 1
+    several_archs = with_arch and len({one.arch for one in distinct}) > 1
     seeds: dict[str, set[int]] = {}
     groups: dict[tuple[str, str, int], list[Identity]] = {}
     for one in distinct:

@@ -38,6 +38,8 @@ _HIGHER_IS_BETTER = re.compile(
     r"(.*_)?(top\d+(_k\d+|_of_\d+)?|AP(\d+|s|m|l)?|mIoU|mAcc|aAcc|accuracy)"
 )
 _LOWER_IS_BETTER = ("mCE",)
+_NOT_RANKED = ("drop", "mfu")
+"""Percentages of which more, or less, is not better by itself."""
 
 
 def task_title(task: str) -> str:
@@ -58,7 +60,7 @@ def method_rank(method: str) -> tuple[bool, str]:
 
 def is_percentage(metric: str) -> bool:
     """Whether a metric is known to be a percentage."""
-    return metric == "drop" or direction(metric) != 0
+    return metric in _NOT_RANKED or direction(metric) != 0
 
 
 def direction(metric: str) -> int:

@@ -27,7 +27,13 @@ class Cell:
     records: tuple[str, ...] = ()
     """Ids of the records, or of the one published reference, that it comes from."""
     mark: str = ""
-    """Marks of its footnotes: its protocol, where protocols differ, and its tests."""
+    """Marks of its footnotes, with commas: its protocol, where protocols differ, and its tests."""
+    deviation: float | None = None
+    """Standard deviation over `runs` values; None for a single one."""
+    interval: tuple[float, float] | None = None
+    """At 95 %, in full precision: over images for one run, Student's t over several."""
+    runs: int = 0
+    """How many values a measured number is the mean of."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

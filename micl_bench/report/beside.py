@@ -1,0 +1,55 @@
+"""What stands beside a measured number about the published ones of the same method and metric."""
+
+from collections.abc import Iterable
+
+from micl_bench.record import Result
+from micl_bench.reference import Reference, measures
+from micl_bench.report.against_published import Verdict, verdicts
+from micl_bench.report.layout import Entry
+
+_WORDS = {"consistent": "consistent with", "below": "below", "above": "above"}
+
+
+class Beside:
+    """The verdicts of all records against all published numbers."""
+
+    def __init__(self, results: list[Result], references: list[Reference]) -> None:
+        self._found: dict[tuple[str, str], list[Verdict]] = {}
+        for verdict in verdicts(results, references):
+            metric = measures(verdict.reference)[2]
+            for result in verdict.results:
+                # Published numbers say nothing of what only stands in for their images.
+                if not result.data.stands_for:
+                    self._found.setdefault((result.id, metric), []).append(verdict)
+
+    def words(self, entry: Entry) -> tuple[tuple[str, ...], list[str]]:
+        """The small print of a number, and the texts of its footnotes."""
+        found = self._found.get((entry.first.id, entry.metric), [])
+        told = [verdict for verdict in found if verdict.word != "not comparable"]
+        details = dict.fromkeys(f"{_WORDS[v.word]} published {_text(v)}" for v in told)
+        return tuple(details), [*(_known(verdict) for verdict in told), *_apart(found)]
+
+
+def _known(verdict: Verdict) -> str:
+    caveats = f": {'; '.join(verdict.caveats)}" if verdict.caveats else ""
+    return f"against published {_number(verdict)}{caveats}"
+
+
+def _apart(found: Iterable[Verdict]) -> list[str]:
+    """A line for each list of reasons why published numbers are not comparable."""
+    by_reasons: dict[tuple[str, ...], list[Verdict]] = {}
+    for verdict in found:
+        if verdict.word == "not comparable":
+            by_reasons.setdefault(verdict.reasons, []).append(verdict)
+    return [
+        f"not comparable with published {', '.join(map(_number, alike))}: {'; '.join(reasons)}"
+        for reasons, alike in by_reasons.items()
+    ]
+
+
+def _number(verdict: Verdict) -> str:
+    return f"{_text(verdict)} ({verdict.reference.source})"
+
+
+def _text(verdict: Verdict) -> str:
+    return verdict.reference.text or f"{verdict.reference.value:g}"

@@ -1,0 +1,98 @@
+"""One measured number as a cell: its text, its small print, its footnotes."""
+
+import math
+
+from micl_bench.record import Result
+from micl_bench.report.layout import Entry
+from micl_bench.report.metrics import (
+    classes_of,
+    direction,
+    format_interval,
+    format_p,
+    format_value,
+    is_percentage,
+    metric_name,
+)
+from micl_bench.report.ranking import Standing
+from micl_bench.report.table_model import Cell
+
+_CHOSEN_ON_THESE = "best of grid on the evaluated images"
+
+
+class Notes:
+    """Footnotes in the order in which they are first needed."""
+
+    def __init__(self) -> None:
+        self._marks: dict[str, str] = {}
+
+    def mark(self, text: str) -> str:
+        """The mark of a text, a new one where it has none yet."""
+        return self._marks.setdefault(text, mark_of(len(self._marks)))
+
+    @property
+    def footnotes(self) -> tuple[tuple[str, str], ...]:
+        """Mark and text of each."""
+        return tuple((mark, text) for text, mark in self._marks.items())
+
+
+def mark_of(index: int) -> str:
+    """The letters a, b, ..., z, then aa, ab, and so on."""
+    first, last = divmod(index, 26)
+    return (mark_of(first - 1) if first else "") + chr(ord("a") + last)
+
+
+def measured_cell(entry: Entry, standing: Standing, words: list[str], notes: Notes) -> Cell:
+    """A cell of one or several runs.
+
+    Args:
+        words: texts of its footnotes: its protocol, where protocols differ.
+    """
+    texts = [*words, *([standing.test] if standing.test else [])]
+    return Cell(
+        text=_text(entry),
+        value=entry.mean if math.isfinite(entry.mean) else None,
+        kind="measured",
+        details=_details(entry, standing),
+        best=standing.best,
+        tied=standing.tied,
+        delta=standing.delta,
+        records=tuple(result.id for _, result in entry.runs),
+        mark=",".join(notes.mark(text) for text in texts),
+        deviation=entry.deviation,
+        interval=entry.interval,
+        runs=len(entry.values),
+    )
+
+
+def heads_tried(result: Result) -> int:
+    """How many heads the best was chosen from by the very images it is measured on, or 0."""
+    if not str(result.settings.get("selection", "")).startswith(_CHOSEN_ON_THESE):
+        return 0
+    grid = result.details.get("grid")
+    return len(grid) if isinstance(grid, list) else 0
+
+
+def _text(entry: Entry) -> str:
+    text = format_value(entry.metric, entry.mean)
+    if entry.deviation is None or not math.isfinite(entry.deviation):
+        return text
+    spread = entry.deviation
+    return f"{text} ± {f'{spread:.1f}' if is_percentage(entry.metric) else f'{spread:.2g}'}"
+
+
+def _details(entry: Entry, standing: Standing) -> tuple[str, ...]:
+    result, metric = entry.first, entry.metric
+    lines = [format_interval(metric, entry.interval)] if entry.interval else []
+    if entry.seeds:
+        lines.append(entry.seeds)
+    if direction(metric) and (heads := heads_tried(result)):
+        lines.append(f"best of {heads} heads")
+    if standing.p is not None:
+        lines.append(f"p = {format_p(standing.p)}")
+    if len(entry.runs) == 1:
+        lines += [
+            f"{metric_name(name)}: {format_value(name, value)}"
+            for name, value in result.metrics.items()
+            if classes_of(name) and name.rpartition("_of_")[0] == metric
+        ]
+    return tuple(lines)

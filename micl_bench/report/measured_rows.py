@@ -1,0 +1,213 @@
+"""Records as the rows of a spec's table, in one world of data sets."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+from micl_bench.record import Result
+from micl_bench.reference import Reference
+from micl_bench.report.beside import Beside
+from micl_bench.report.cells import Notes, measured_cell
+from micl_bench.report.facts import MISSING, measured_fact
+from micl_bench.report.layout import Columns, Entry, Layout, Line, entry_of, lay_out
+from micl_bench.report.lineage import Lineage
+from micl_bench.report.metrics import method_rank
+from micl_bench.report.ranking import Shelf, Standing, standings
+from micl_bench.report.row_names import name_rows
+from micl_bench.report.selection import Selection
+from micl_bench.report.specs._spec import FactColumn, ScoreColumn, TableSpec
+from micl_bench.report.table_model import Cell, Row
+from micl_bench.report.worlds import place_of
+
+# SimCLR's lists of 1 % and 10 % are of these images.
+_IMAGENET_TRAIN = 1_281_167
+_OLDER = "an older recipe of the same protocol"
+
+Wanted = Callable[[Result], bool]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A table's measured rows, and what its caption must say."""
+
+    rows: tuple[Row, ...]
+    results: tuple[Result, ...]
+    """Of each row any record."""
+    archs: tuple[str, ...]
+    protocols: tuple[str, ...]
+    """Sentences on protocols that need no mark."""
+    baseline: str
+    stands_for: tuple[tuple[str, str], ...]
+    notes: Notes
+
+
+class MeasuredRows:
+    """The records of a report by where they belong."""
+
+    def __init__(self, selection: Selection, references: list[Reference]) -> None:
+        self._paths = selection.paths
+        self._lineage = Lineage(result for _, result in selection.records)
+        self._beside = Beside(selection.current, references)
+        self._shelf = Shelf()
+        self._records: dict[tuple[str, str, str], list[Result]] = {}
+        for result in reversed(selection.current):
+            place = place_of(result)
+            key = (result.task, place.world, place.public_set)
+            self._records.setdefault(key, []).append(result)
+
+    @property
+    def worlds(self) -> list[str]:
+        """In the order of the report: that of the public sets, then the others by name."""
+        return sorted({world for _, world, _ in self._records})
+
+    def of_column(self, column: ScoreColumn, world: str) -> list[Result]:
+        """The records of one column, newest first."""
+        return [
+            result
+            for task in column.tasks
+            for result in self._records.get((task, world, column.data), ())
+            if column.metric in result.metrics and _has_share(result, column.labels)
+        ]
+
+    def rows(
+        self,
+        spec: TableSpec,
+        world: str,
+        notes: Notes,
+        *,
+        wanted: Wanted = lambda result: True,
+        baseline: Wanted | None = None,
+        study: Callable[[Result], str] = lambda result: "",
+    ) -> Measured | None:
+        """The rows of a table, or None where it has no record.
+
+        Args:
+            wanted: which records belong into it.
+            baseline: the rows that differences are from; the spec's methods if None.
+            study: only rows of the same are held against each other.
+        """
+        columns = {
+            number: ((column.tasks, column.labels), found)
+            for number, column in enumerate(spec.columns)
+            if isinstance(column, ScoreColumn)
+            and (found := [r for r in self.of_column(column, world) if wanted(r)])
+        }
+        if not columns:
+            return None
+        layout = lay_out(columns, self._paths)
+        lines = sorted(layout.lines, key=_order)
+        any_of = [next(iter(line.columns.values()))[0][1] for line in lines]
+        names = name_rows(
+            (line.network, result) for line, result in zip(lines, any_of, strict=True)
+        )
+        bases, words = _baselines(spec, any_of, baseline)
+        cells = self._cells(spec, lines, layout, (list(map(study, any_of)), bases), notes)
+        used = [result for _, found in columns.values() for result in found]
+        return Measured(
+            rows=tuple(
+                Row(label=names[line.network], kind="measured", cells=row)
+                for line, row in zip(lines, cells, strict=True)
+            ),
+            results=tuple(any_of),
+            archs=tuple(dict.fromkeys(result.arch for result in any_of)),
+            protocols=_protocols(columns, layout),
+            baseline=words,
+            stands_for=_stand_ins(used),
+            notes=notes,
+        )
+
+    def _cells(
+        self,
+        spec: TableSpec,
+        lines: list[Line],
+        layout: Layout,
+        rivals: tuple[list[str], list[list[int]]],
+        notes: Notes,
+    ) -> list[tuple[Cell, ...]]:
+        """The cells of each line; `rivals` are the lines' studies, and the baselines."""
+        found: list[list[Cell]] = [[] for _ in lines]
+        for number, column in enumerate(spec.columns):
+            if isinstance(column, FactColumn):
+                for line, cells in zip(lines, found, strict=True):
+                    cells.append(measured_fact(column.fact, _results(line), self._lineage))
+                continue
+            entries = {
+                row: entry_of(column.metric, line.columns[number])
+                for row, line in enumerate(lines)
+                if number in line.columns
+            }
+            standing = standings(entries, *rivals, self._shelf)
+            for row, (line, cells) in enumerate(zip(lines, found, strict=True)):
+                cells.append(
+                    self._cell(spec, number, line, layout, entries[row], standing[row], notes)
+                    if row in entries
+                    else MISSING
+                )
+        return [tuple(cells) for cells in found]
+
+    def _cell(
+        self,
+        spec: TableSpec,
+        number: int,
+        line: Line,
+        layout: Layout,
+        entry: Entry,
+        standing: Standing,
+        notes: Notes,
+    ) -> Cell:
+        words = [layout.captions[entry.first.id]] if number in layout.mixed else []
+        words += [_OLDER] if number in line.older else []
+        # An ablation is about differences between its own rows.
+        details, more = ((), []) if spec.axes else self._beside.words(entry)
+        cell = measured_cell(entry, standing, [*words, *more], notes)
+        return dataclasses.replace(cell, details=(*cell.details, *details))
+
+
+def _order(line: Line) -> tuple[object, ...]:
+    return (method_rank(line.network.method), line.network)
+
+
+def _results(line: Line) -> list[Result]:
+    unique = {result.id: result for runs in line.columns.values() for _, result in runs}
+    return list(unique.values())
+
+
+def _has_share(result: Result, share: float | None) -> bool:
+    """Whether a record is of that share of the training labels."""
+    if share is None:
+        return True
+    labels = result.settings.get("labels")
+    if not isinstance(labels, dict):
+        return share == 1
+    drawn, listed = labels.get("drawn by seed, share of each class"), labels.get("images")
+    if isinstance(listed, int):
+        return math.isclose(listed / _IMAGENET_TRAIN, share, rel_tol=0.001)
+    return isinstance(drawn, float) and drawn == share
+
+
+def _baselines(
+    spec: TableSpec, any_of: Sequence[Result], baseline: Wanted | None
+) -> tuple[list[list[int]], str]:
+    """Rows that differences are from, the first choice first, and what to call them."""
+    if baseline is not None:
+        return [[row for row, result in enumerate(any_of) if baseline(result)]], "the baseline"
+    groups = [
+        [row for row, result in enumerate(any_of) if result.method == method]
+        for method in spec.baselines
+    ]
+    words = [method for method, rows in zip(spec.baselines, groups, strict=True) if rows]
+    return groups, ", where that is missing from ".join(words)
+
+
+def _protocols(columns: Columns, layout: Layout) -> tuple[str, ...]:
+    told = {
+        layout.captions[result.id]: None
+        for number, (_, results) in columns.items()
+        if number not in layout.mixed
+        for result in results
+    }
+    return tuple(f"{words[0].upper()}{words[1:].rstrip('.')}." for words in told if words)
+
+
+def _stand_ins(results: Iterable[Result]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted({(r.data.name, r.data.stands_for) for r in results if r.data.stands_for}))

@@ -1,0 +1,108 @@
+"""The tables that readers of papers expect, from records and from the published ledger.
+
+Each file in `specs/` says what its table holds. Records of public sets stand beside published
+numbers; what only stands in for them, and anybody's own sets, have tables of their own.
+"""
+
+import dataclasses
+from collections.abc import Iterable
+
+from micl_bench import plugins
+from micl_bench.naming import arch_label
+from micl_bench.reference import Reference
+from micl_bench.report.ablations import ablation_tables
+from micl_bench.report.cells import Notes
+from micl_bench.report.measured_rows import Measured, MeasuredRows
+from micl_bench.report.published_rows import published_rows
+from micl_bench.report.selection import Selection
+from micl_bench.report.specs._spec import TableSpec
+from micl_bench.report.table_captions import caption_of, slug
+from micl_bench.report.table_columns import column_of, without_empty_columns
+from micl_bench.report.table_model import Row, Table
+from micl_bench.report.worlds import PUBLIC
+
+_SPECS = "report.specs"
+_ALONE = (
+    "Numbers as published, under the protocols of the notes; those of different protocols are not "
+    "comparable. n/a: not known."
+)
+
+
+def all_specs() -> dict[str, TableSpec]:
+    """Every table's spec by its name, in the order of the report."""
+    found = {name: plugins.find(_SPECS, name).SPEC for name in plugins.names(_SPECS)}
+    return dict(sorted(found.items(), key=lambda item: item[1].rank))
+
+
+def build_tables(selection: Selection, references: list[Reference]) -> list[Table]:
+    """All tables that have a row: of each spec those with records, then that of published numbers.
+
+    The same records and references give the same tables.
+    """
+    measured = MeasuredRows(selection, references)
+    tables = []
+    for name, spec in all_specs().items():
+        if spec.axes:
+            tables += ablation_tables(name, spec, measured)
+            continue
+        for world in measured.worlds:
+            if found := measured.rows(spec, world, Notes()):
+                tables.append(_measured_table(name, spec, world, found, references))
+        tables.append(_published_table(name, spec, references))
+    return _distinct(table for table in tables if table.rows)
+
+
+def published_tables(references: list[Reference]) -> list[Table]:
+    """The tables of published numbers alone."""
+    specs = all_specs().items()
+    tables = [_published_table(name, spec, references) for name, spec in specs if not spec.axes]
+    return [table for table in tables if table.rows]
+
+
+def _published_table(name: str, spec: TableSpec, references: list[Reference]) -> Table:
+    """It has no row where nothing was published."""
+    notes = Notes()
+    rows = tuple(published_rows(spec.columns, references, notes))
+    told = any(cell.kind == "published" for row in rows for cell in row.cells)
+    return without_empty_columns(
+        Table(
+            name=f"{name}-published",
+            title=f"{spec.title}: published numbers",
+            caption=f"{spec.caption} {_ALONE}",
+            columns=tuple(map(column_of, spec.columns)),
+            rows=rows if told else (),
+            footnotes=notes.footnotes,
+        )
+    )
+
+
+def _measured_table(
+    name: str, spec: TableSpec, world: str, found: Measured, references: list[Reference]
+) -> Table:
+    rows: tuple[Row, ...] = found.rows
+    if world == PUBLIC:
+        archs = frozenset(arch_label(arch) for arch in found.archs)
+        rows += tuple(published_rows(spec.columns, references, found.notes, archs=archs))
+    return without_empty_columns(
+        Table(
+            name=f"{name}-{slug(world)}" if world else name,
+            title=f"{spec.title}: {world}" if world else spec.title,
+            caption=caption_of(spec, found, rows),
+            columns=tuple(map(column_of, spec.columns)),
+            rows=rows,
+            footnotes=found.notes.footnotes,
+            stands_for=found.stands_for,
+        )
+    )
+
+
+def _distinct(tables: Iterable[Table]) -> list[Table]:
+    """Tables with names of their own, where sets of other names have one slug."""
+    found: dict[str, Table] = {}
+    for table in tables:
+        name, turn = table.name, 1
+        while name in found:
+            turn += 1
+            name = f"{table.name}-{turn}"
+        found[name] = dataclasses.replace(table, name=name)
+    return list(found.values())
