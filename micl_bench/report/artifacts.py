@@ -34,6 +34,14 @@ def artifact_path(record: Path, result: Result, name: str) -> Path | None:
     return path if path.is_file() else None
 
 
+def gone(result: Result, name: str) -> str:
+    """Why a picture of an artefact is left out, in words."""
+    file = result.artifacts.get(name)
+    if file is None:
+        return f"record {result.id} names no such file"
+    return f"{file}, which record {result.id} names, is gone or empty"
+
+
 def load_arrays(path: Path, names: list[str]) -> Arrays:
     """Named arrays of an `.npz` file, with the shapes that the ends of their names promise.
 

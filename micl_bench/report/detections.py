@@ -3,14 +3,13 @@
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from micl_bench.report.artifacts import Arrays, check_range, load_arrays
-from micl_bench.report.mosaic import Image, mosaic
-from micl_bench.report.palette import INK, class_colours, is_light
+from micl_bench.report.mosaic import Cell, Image, mosaic
+from micl_bench.report.palette import INK, SMALL, class_colours, is_light
 
 LEAST_SCORE = 0.3
 """Detections below it are not drawn."""
@@ -49,12 +48,11 @@ def detected_scenes(scenes: dict[str, Arrays]) -> Figure:
         ]
         for n in shown
     ]
-    figure = mosaic(rows, titles=[title for title, _, _ in columns], largest_cell_inches=3.3)
-    for index, axes in enumerate(figure.axes):
-        n, column = divmod(index, len(columns))
-        _, arrays, side = columns[column]
-        _draw_boxes(axes, arrays, side, chosen[n][column], colours)
-    return figure
+    drawn = mosaic(rows, titles=[title for title, _, _ in columns], largest_cell_inches=2.3)
+    for cells, found in zip(drawn.cells, chosen, strict=True):
+        for cell, (_, arrays, side), objects in zip(cells, columns, found, strict=True):
+            _draw_boxes(cell, arrays, side, objects, colours)
+    return drawn.figure
 
 
 def _chosen(arrays: Arrays, image: int, side: int) -> NDArray[np.intp]:
@@ -77,35 +75,45 @@ def _tinted(
 
 
 def _draw_boxes(
-    axes: Axes, arrays: Arrays, side: int, chosen: NDArray[np.intp], colours: Image
+    cell: Cell, arrays: Arrays, side: int, chosen: NDArray[np.intp], colours: Image
 ) -> None:
     for index in chosen:
-        left, top, right, bottom = arrays[_NAMES["box"][side]][index]
+        left, top, right, bottom = (float(x) for x in arrays[_NAMES["box"][side]][index])
         label = int(arrays[_NAMES["label"][side]][index])
         score = f" {arrays['score_D'][index]:.2f}" if side else ""
-        # A pixel's centre has whole coordinates in a drawing, its corner in a box.
-        place = (float(left) - 0.5, float(top) - 0.5)
-        size = (float(right - left), float(bottom - top))
         colour = colours[label] / 255
-        axes.add_patch(Rectangle(place, *size, fill=False, edgecolor=colour, linewidth=1.6))
-        inside = (max(place[0], -0.5), max(place[1], -0.5))
-        axes.text(
-            *inside,
+        box = Rectangle(
+            (left, top),
+            right - left,
+            bottom - top,
+            fill=False,
+            edgecolor=colour,
+            linewidth=1.2,
+            transform=cell.transform,
+        )
+        cell.axes.add_artist(box)
+        name = cell.axes.text(
+            max(left, 0),
+            max(top, 0),
             f"{arrays['classes'][label]}{score}",
-            fontsize=7,
+            fontsize=SMALL,
             va="top",
             color=INK if is_light(colours[label]) else "white",
             bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.0},
+            transform=cell.transform,
             clip_on=True,
         )
+        cell.clip(box)
+        cell.clip(name)
     if side and not len(chosen):
-        axes.text(
-            0.5,
-            0.04,
+        height, width = cell.image.shape[:2]
+        cell.axes.text(
+            width / 2,
+            0.96 * height,
             f"nothing with a score of {LEAST_SCORE} or more",
-            transform=axes.transAxes,
+            transform=cell.transform,
             ha="center",
-            fontsize=7.5,
+            fontsize=SMALL,
             color=INK,
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 2.0},
         )

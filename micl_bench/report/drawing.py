@@ -1,12 +1,14 @@
-"""A picture in a file of its own, in the format that the file's name ends in."""
+"""Pictures as files: what is drawn for whom, and its bytes as PNG, PDF or SVG."""
 
+import dataclasses
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from PIL import Image
 
 from micl_bench.files import atomic_write
 from micl_bench.report.palette import STYLE
@@ -17,15 +19,67 @@ _METADATA: dict[str, dict[str, None]] = {
     "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
     "svg": {"Creator": None, "Date": None},
 }
-_REPEATABLE: dict[Any, Any] = {"svg.hashsalt": "micl-bench"}
+_SAVED: dict[Any, Any] = {"svg.hashsalt": "micl-bench", "image.composite_image": False}
+_PAD_INCHES = 0.06
+_MOST_COLOURS = 1024
+"""A chart has a few flat colours and their blends; a picture of more has photographs in it."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """One figure of a report or a command, not drawn yet."""
+
+    name: str
+    title: str
+    caption: str
+    draw: Callable[[], Figure]
+    table: list[list[str]] = dataclasses.field(default_factory=list)
+    """Shown under it, the header first; empty where the picture says all."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class Found:
+    """What records allow to draw, and a sentence on each thing that they do not."""
+
+    drawings: list[Drawing] = dataclasses.field(default_factory=list)
+    left_out: list[str] = dataclasses.field(default_factory=list)
+
+
+def rendered(draw: Callable[[], Figure], kinds: Sequence[str]) -> list[bytes]:
+    """Draw once under the report's style: the bytes of each of `kinds`, of png, pdf and svg.
+
+    Raises:
+        ValueError: another kind.
+    """
+    with matplotlib.rc_context({**STYLE, **_SAVED}):
+        figure = draw()
+        if layout := figure.get_layout_engine():
+            # Found once, not again for each kind and for the edge of the page.
+            layout.execute(figure)
+            figure.set_layout_engine("none")
+        page = figure.get_tightbbox().padded(_PAD_INCHES)
+        return [_bytes(figure, page, kind) for kind in kinds]
 
 
 def save_picture(path: Path, draw: Callable[[], Figure]) -> None:
     """Draw under the report's style and save; `path` ends in .png, .pdf or .svg."""
-    kind = path.suffix.lower().removeprefix(".")
+    (content,) = rendered(draw, [path.suffix.lower().removeprefix(".")])
+    atomic_write(path, content)
+
+
+def _bytes(figure: Figure, page: Any, kind: str) -> bytes:
     buffer = io.BytesIO()
-    with matplotlib.rc_context({**STYLE, **_REPEATABLE}):
-        draw().savefig(
-            buffer, format=kind, bbox_inches="tight", pad_inches=0.06, metadata=_METADATA[kind]
-        )
-    atomic_write(path, buffer.getvalue())
+    figure.savefig(buffer, format=kind, bbox_inches=page, metadata=_METADATA[kind])
+    return _smaller(buffer) if kind == "png" else buffer.getvalue()
+
+
+def _smaller(png: io.BytesIO) -> bytes:
+    """A chart in 256 colours, which is half the bytes and looks the same; a photograph as it is."""
+    with Image.open(png) as image:
+        colours = image.convert("RGB")
+    if colours.getcolors(_MOST_COLOURS) is None:
+        return png.getvalue()
+    buffer = io.BytesIO()
+    dpi = float(STYLE["figure.dpi"])
+    colours.quantize(256, method=Image.Quantize.MEDIANCUT).save(buffer, "png", dpi=(dpi, dpi))
+    return buffer.getvalue()

@@ -11,14 +11,21 @@ from numpy.typing import NDArray
 
 from micl_bench.report.metrics import OURS, method_rank
 
-PAGE_INCHES = 10.0
-_PIXELS_PER_INCH = 160
+PAGE_INCHES = 7.0
+"""Width of a page's text in print: figures are printed as large as they are drawn."""
+SMALL = 7.0
+"""Points of the smallest letters; smaller ones are hard to read in print."""
+_PIXELS_PER_INCH = 200
 INK, FAINT = "#222222", "#8a8a8a"
 HIDDEN_GREY = 205
 """Grey level of hidden patches and ignored pixels."""
 
 _METHODS = {OURS: "#0072B2", "from scratch": "#E69F00", "random weights": "#A6A6A6"}
 _MORE_METHODS = ("#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#6B4C9A", "#B8A600")
+MARKERS = "os^DvPX*<>"
+LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1.5, 1.5, 1.5)))
+HATCHES = ("", "////", "....", "xxxx", "----", "++++", "oooo", "||||")
+"""Of what stands in this order: shapes tell apart where colours do not."""
 _CLASSES = (
     *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#6B4C9A"),
     *("#8C564B", "#117733", "#AA4499", "#88CCEE", "#332288", "#999933", "#882255", "#44AA99"),
@@ -26,12 +33,12 @@ _CLASSES = (
 
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
-    "font.size": 9.0,
+    "font.size": 8.0,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": "#999999",
     "axes.labelcolor": INK,
-    "axes.titlesize": 10.0,
+    "axes.titlesize": 8.5,
     "axes.titlelocation": "left",
     "axes.grid": True,
     "axes.axisbelow": True,
@@ -39,11 +46,16 @@ STYLE: dict[Any, Any] = {
     "grid.linewidth": 0.8,
     "xtick.color": "#555555",
     "ytick.color": "#555555",
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
     "legend.frameon": False,
+    "legend.fontsize": 7.5,
     # A `$` in a name is a `$`, not the start of a formula.
     "text.parse_math": False,
     "figure.dpi": _PIXELS_PER_INCH,
     "figure.facecolor": "white",
+    # Letters in a PDF stay letters, which journals ask for.
+    "pdf.fonttype": 42,
 }
 """Matplotlib settings that every figure is drawn and saved under."""
 

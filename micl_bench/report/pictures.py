@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from micl_bench.errors import InputError
 from micl_bench.report.artifacts import Arrays, check_range, load_arrays
-from micl_bench.report.mosaic import Image, mosaic
-from micl_bench.report.palette import HIDDEN_GREY, INK, class_colours
+from micl_bench.report.mosaic import Cell, Image, mosaic
+from micl_bench.report.palette import HIDDEN_GREY, INK, SMALL, class_colours
 
 _IMAGES, _COLUMNS, _SCENES = 6, 11, 4
 _LARGE, _LARGE_COLUMNS = 100, 6
@@ -64,35 +64,45 @@ def views_of(
     notes = [
         list(chain.from_iterable(words[i : i + abreast])) for i in range(0, len(words), abreast)
     ]
-    figure = mosaic(rows, titles=titles, notes=notes or None, group=V + 1)
+    drawn = mosaic(rows, titles=titles, notes=notes or None, group=V + 1)
     # On a small image, of which views see a good part, frames would hide what it shows.
-    _frame(figure, keep_NVK, patch=patch, across=width // patch, in_image=width >= _LARGE)
+    cells = list(chain.from_iterable(drawn.cells))
+    _frame(cells, keep_NVK, patch=patch, across=width // patch, in_image=width >= _LARGE)
     if heading:
         # Above the page, which grows when it is saved to hold what it has.
-        figure.text(0, 1, heading, va="bottom", fontsize=9, color=INK)
-    return figure
+        drawn.figure.text(0, 1, heading, va="bottom", fontsize=8, color=INK)
+    return drawn.figure
 
 
 def _frame(
-    figure: Figure, keep_NVK: NDArray[np.integer], *, patch: int, across: int, in_image: bool
+    cells: list[Cell],
+    keep_NVK: NDArray[np.integer],
+    *,
+    patch: int,
+    across: int,
+    in_image: bool,
 ) -> None:
     """Frame each view's patches in its colour, in the view and, if wanted, in the image."""
     colours = class_colours(keep_NVK.shape[1]) / 255
-    axes = iter(figure.axes)
+    places = iter(cells)
     for keep_VK in keep_NVK:
-        image_axes = next(axes)
+        image_cell = next(places)
         for keep_K, colour in zip(keep_VK, colours, strict=True):
-            # A pixel's place is its centre.
-            corners = [(k % across * patch - 0.5, k // across * patch - 0.5) for k in keep_K]
+            corners = [(k % across * patch, k // across * patch) for k in keep_K]
             boxes = [Rectangle(corner, patch, patch) for corner in corners]
-            lines = [(next(axes), colour, 0.8)]
+            lines = [(next(places), colour, 0.8)]
             if in_image:
                 # The light line below keeps a frame apart from an image of its own colour.
-                lines += [(image_axes, "white", 1.9), (image_axes, colour, 0.8)]
-            for target, edge, width in lines:
-                target.add_collection(
-                    PatchCollection(boxes, facecolor="none", edgecolor=edge, linewidth=width)
+                lines += [(image_cell, "white", 1.9), (image_cell, colour, 0.8)]
+            for cell, edge, width in lines:
+                frames = PatchCollection(
+                    boxes,
+                    facecolor="none",
+                    edgecolor=edge,
+                    linewidth=width,
+                    transform=cell.transform,
                 )
+                cell.axes.add_collection(frames, autolim=False)
 
 
 def _only(image: Image, keep_K: NDArray[np.generic], patch: int) -> Image:
@@ -131,7 +141,7 @@ def segmented_scenes(scenes: dict[str, Arrays]) -> Figure:
         labels = [truth[n], *predictions]
         rows.append([images[n], *(_tinted(images[n], label, colours) for label in labels)])
         notes.append(["", "", *(_agreement(truth[n], labels) for labels in predictions)])
-    figure = mosaic(rows, titles=["image", "truth", *scenes], notes=notes)
+    figure = mosaic(rows, titles=["image", "truth", *scenes], notes=notes).figure
     maps = [truth[shown]]
     for arrays in scenes.values():
         maps.append(arrays["predicted_NHW"][shown][truth[shown] != _IGNORED])
@@ -164,8 +174,8 @@ def add_legend(figure: Figure, handles: list[Patch]) -> None:
         loc="upper left",
         bbox_to_anchor=(0, 0),
         borderaxespad=0.6,
-        ncols=8,
-        fontsize=8,
+        ncols=6,
+        fontsize=SMALL,
         handlelength=1.0,
         handleheight=1.0,
         columnspacing=1.2,

@@ -7,11 +7,21 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from micl_bench.report.drawing import Drawing, Found
 from micl_bench.report.metrics import method_rank
-from micl_bench.report.palette import FAINT, INK, PAGE_INCHES, method_colours
-from micl_bench.report.robustness import Bounds, Panel, Point, protocol_lines
+from micl_bench.report.palette import FAINT, INK, MARKERS, PAGE_INCHES, SMALL, method_colours
+from micl_bench.report.robustness import (
+    TABLE_HEADER,
+    Bounds,
+    Panel,
+    Point,
+    caption,
+    panels,
+    protocol_lines,
+    table_rows,
+)
+from micl_bench.report.selection import Selection
 
-_MARKERS = "os^DvPX*<>"
 _STEPS = (10.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.1)
 _EXTREME_TICKS = (0.01, 0.1, 0.5, 1, 2, 5, 95, 98, 99, 99.5, 99.9, 99.99)
 _FEWEST_TICKS, _MOST_TICKS = 4, 10
@@ -21,21 +31,41 @@ _NEAR = 0.02
 """Logits within which two points lie on each other."""
 _LETTERS_PER_INCH, _LETTERS_OF_A_HANDLE = 17, 9
 _COLUMNS = 3
-_PANEL_INCHES = 3.6
+_PANEL_INCHES = 2.6
+_MOST_PANELS = 9
+
+
+def found_robustness(selection: Selection) -> Found:
+    """Effective robustness on the first sets, as many as can be read, with the distances in a table."""
+    every = panels(selection.of_task("robustness"))
+    drawn = every[:_MOST_PANELS]
+    if not drawn:
+        return Found()
+    words = caption(drawn)
+    if len(drawn) < len(every):
+        words += f" Drawn are {len(drawn)} of {len(every)} sets and protocols; the tables have all."
+    drawing = Drawing(
+        name="effective-robustness",
+        title="Effective robustness",
+        caption=words,
+        draw=lambda: robustness_scatter(drawn),
+        table=[TABLE_HEADER, *table_rows(drawn)],
+    )
+    return Found(drawings=[drawing])
 
 
 def robustness_scatter(panels: list[Panel]) -> Figure:
     """Points with their intervals, y = x, and the fitted line where there is one."""
     columns = min(_COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
-    width = max(PAGE_INCHES * columns / _COLUMNS, 4.4)
+    width = max(PAGE_INCHES * columns / _COLUMNS, 3.4)
     below = [
         part
         for line in protocol_lines(panels)
         for part in textwrap.wrap(line, int(_LETTERS_PER_INCH * width), subsequent_indent="    ")
     ]
     figure = Figure(
-        figsize=(width, _PANEL_INCHES * rows + 0.5 + 0.16 * len(below)),
+        figsize=(width, _PANEL_INCHES * rows + 0.45 + 0.13 * len(below)),
         layout="constrained",
     )
     styles = _styles(panels)
@@ -53,7 +83,7 @@ def robustness_scatter(panels: list[Panel]) -> Figure:
     figure.legend(
         list(handles.values()), list(handles), loc="outside upper left", ncols=max(1, room)
     )
-    figure.supxlabel("\n".join(below), fontsize=7.5, color=INK, x=0.01, ha="left")
+    figure.supxlabel("\n".join(below), fontsize=SMALL, color=INK, x=0.01, ha="left")
     return figure
 
 
@@ -62,7 +92,7 @@ def _styles(panels: list[Panel]) -> dict[str, tuple[str, str]]:
     family_of = {p.method: p.family for panel in panels for p in panel.points}
     colours = method_colours(set(family_of.values()))
     return {
-        method: (colours[family_of[method]], _MARKERS[i % len(_MARKERS)])
+        method: (colours[family_of[method]], MARKERS[i % len(MARKERS)])
         for i, method in enumerate(sorted(family_of, key=method_rank))
     }
 
@@ -84,7 +114,7 @@ def _draw(axes: Axes, panel: Panel, styles: dict[str, tuple[str, str]]) -> None:
         beneath = sum(_is_near(panel, point, later) for later in panel.points[turn + 1 :])
         _draw_point(axes, panel, point, *styles[point.method], beneath=beneath)
     axes.set(xlim=x_range, ylim=y_range, xlabel="clean top-1 [%]", ylabel="shifted top-1 [%]")
-    axes.set_title("\n".join(textwrap.wrap(panel.title, 36)))
+    axes.set_title("\n".join(textwrap.wrap(panel.title, 32)))
     for axis, limits in ((axes.xaxis, x_range), (axes.yaxis, y_range)):
         shown = _ticks(*limits)
         axis.set_ticks([_of(tick) for tick in shown], [f"{tick:g}" for tick in shown])

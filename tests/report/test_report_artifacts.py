@@ -82,7 +82,7 @@ def test_indices_that_point_nowhere_are_refused(tmp_path: Path) -> None:
 def test_a_view_shows_its_patches_and_hides_the_rest(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 200, (1, 16, 16, 3), dtype=np.uint8)
     path = _save(tmp_path / "v.npz", images_NHWC=images, patch_size=8, keep_NVK=np.array([[[1]]]))
-    original, view = (np.asarray(axes.images[0].get_array()) for axes in masked_views(path).axes)
+    original, view = (np.asarray(image.get_array()) for image in masked_views(path).axes[0].images)
     assert (original == images[0]).all()
     assert (view[:8, 8:] == images[0, :8, 8:]).all()
     assert (view[8:] == 205).all()

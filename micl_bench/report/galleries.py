@@ -1,0 +1,194 @@
+"""Pictures with images in them, from the artefacts beside records: ours, and the best rival's."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from micl_bench.record import Result
+from micl_bench.report.artifacts import Arrays, artifact_path, gone
+from micl_bench.report.detections import LEAST_SCORE, detected_scenes, load_detections
+from micl_bench.report.drawing import Drawing, Found
+from micl_bench.report.feature_plots import (
+    feature_maps,
+    load_map,
+    load_similarities,
+    map_caption,
+    similarity_caption,
+    similarity_histograms,
+)
+from micl_bench.report.metrics import OURS, headline_metrics, method_rank
+from micl_bench.report.pictures import load_scenes, masked_views, segmented_scenes
+from micl_bench.report.selection import Selection
+from micl_bench.report.token_maps import (
+    attention_caption,
+    attention_maps,
+    load_attention,
+    load_patches,
+    patch_caption,
+    patch_colours,
+)
+
+_FIRST_ONES = "Shown are the first of those that the run saved."
+_ABREAST = 2
+_MOST_DATA_SETS = 2
+"""Of one task, in a report: a page must stay small."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Kind:
+    """How one artefact of a task is loaded and drawn."""
+
+    task: str
+    artifact: str
+    title: str
+    load: Callable[[Path], Arrays]
+    draw: Callable[[dict[str, Arrays]], Figure]
+    caption: Callable[[dict[str, Arrays]], str]
+    shared: tuple[str, ...] = ()
+    """Arrays that methods must have in common to stand side by side."""
+
+
+_SEGMENTED = "Left to right: the image, the true classes, and what each method predicts."
+_DETECTED = (
+    "Left to right: the true objects, and what each method detects with a score of "
+    f"{LEAST_SCORE} or more. Boxes carry class and score, masks tint the image."
+)
+KINDS = {
+    "segmentation": _Kind(
+        task="ade20k",
+        artifact="predictions",
+        title="Segmented scenes",
+        load=load_scenes,
+        draw=segmented_scenes,
+        caption=lambda _: f"{_SEGMENTED} {_FIRST_ONES}",
+        shared=("images_NHWC", "classes"),
+    ),
+    "detection": _Kind(
+        task="coco",
+        artifact="predictions",
+        title="Detected objects",
+        load=load_detections,
+        draw=detected_scenes,
+        caption=lambda _: f"{_DETECTED} {_FIRST_ONES}",
+        shared=("images_NHWC", "classes"),
+    ),
+    "attention": _Kind(
+        task="representation",
+        artifact="attention",
+        title="Attention of the last block",
+        load=load_attention,
+        draw=attention_maps,
+        caption=attention_caption,
+        shared=("images_NHWC",),
+    ),
+    "patches": _Kind(
+        task="representation",
+        artifact="patches",
+        title="Principal components of patches",
+        load=load_patches,
+        draw=patch_colours,
+        caption=patch_caption,
+        shared=("images_NHWC",),
+    ),
+    "features": _Kind(
+        task="representation",
+        artifact="features",
+        title="Features on a plane",
+        load=load_map,
+        draw=feature_maps,
+        caption=map_caption,
+        shared=("classes",),
+    ),
+    "similarity": _Kind(
+        task="representation",
+        artifact="similarity",
+        title="Similarity of views",
+        load=load_similarities,
+        draw=similarity_histograms,
+        caption=similarity_caption,
+        shared=("views", "kappa"),
+    ),
+}
+
+
+def found_views(selection: Selection) -> Found:
+    """What the views of one pre-training run show, ours first."""
+    runs = sorted(selection.of_task("pretrain"), key=lambda result: method_rank(result.method))
+    for run in runs:
+        if path := artifact_path(selection.path_of(run), run, "views"):
+            caption = (
+                f"Images as {run.method} sees them: each view keeps only its own patches, the "
+                f"rest is hidden (grey). {_FIRST_ONES}"
+            )
+            drawing = Drawing(
+                name="views",
+                title="What each view shows",
+                caption=caption,
+                draw=lambda: masked_views(path),
+            )
+            return Found(drawings=[drawing])
+    words = [f"The masked views are left out: {gone(runs[0], 'views')}."] if runs else []
+    return Found(left_out=words)
+
+
+def found_gallery(name: str, selection: Selection) -> Found:
+    """One picture of a kind for each data set: our method and the best rival on the same images."""
+    kind, found = KINDS[name], Found()
+    results = selection.of_task(kind.task)
+    datas = list(dict.fromkeys(result.data for result in results))
+    for turn, data in enumerate(datas[:_MOST_DATA_SETS]):
+        own = [result for result in results if result.data == data]
+        loaded = _loaded(kind, selection, own, found)
+        if loaded:
+            drawing = Drawing(
+                name="-".join([name, *([str(turn + 1)] if turn else [])]),
+                title=kind.title,
+                caption=f"{data.name}. {kind.caption(loaded)}",
+                draw=lambda loaded=loaded: kind.draw(loaded),  # type: ignore[misc]
+            )
+            found.drawings.append(drawing)
+    if more := [data.name for data in datas[_MOST_DATA_SETS:]]:
+        found.left_out.append(f"{kind.title} are left out of: {', '.join(sorted(set(more)))}.")
+    return found
+
+
+def _loaded(
+    kind: _Kind, selection: Selection, results: list[Result], found: Found
+) -> dict[str, Arrays]:
+    """Of at most two methods; `found` is told of files that are gone, and of other images."""
+    loaded: dict[str, Arrays] = {}
+    for result in _ours_then_best(results):
+        if len(loaded) == _ABREAST:
+            break
+        if result.method in loaded:
+            continue
+        path = artifact_path(selection.path_of(result), result, kind.artifact)
+        if path is None:
+            sentence = f"{kind.title} of {result.method} are left out"
+            found.left_out.append(f"{sentence}: {gone(result, kind.artifact)}.")
+            continue
+        arrays = kind.load(path)
+        if all(_fits(kind, arrays, other) for other in loaded.values()):
+            loaded[result.method] = arrays
+        else:
+            found.left_out.append(
+                f"{kind.title} of {result.method} are left out: they are not of the same images or "
+                f"settings as those of {next(iter(loaded))}."
+            )
+    return loaded
+
+
+def _ours_then_best(results: list[Result]) -> list[Result]:
+    def rank(result: Result) -> tuple[bool, float]:
+        headlines = headline_metrics(list(result.metrics))
+        score = result.metrics[headlines[0]] if headlines else 0.0
+        return (result.method != OURS, -score if np.isfinite(score) else 0.0)
+
+    return sorted(results, key=rank)
+
+
+def _fits(kind: _Kind, one: Arrays, other: Arrays) -> bool:
+    return all(np.array_equal(one[name], other[name]) for name in kind.shared)

@@ -1,0 +1,161 @@
+"""Curves of pre-training runs: loss and k-NN accuracy as they go on."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
+
+from micl_bench.log import read_metrics
+from micl_bench.report.artifacts import artifact_path, gone
+from micl_bench.report.drawing import Drawing, Found
+from micl_bench.report.identity import identity_of, labels
+from micl_bench.report.metrics import method_rank
+from micl_bench.report.palette import FAINT, INK, LINES, PAGE_INCHES, SMALL, method_colours
+from micl_bench.report.selection import Selection
+
+Rows = list[dict[str, Any]]
+_MOST_RUNS = 8
+_SMOOTH_FROM = 60
+"""Losses of more steps are drawn faintly, with their running mean above."""
+
+
+def found_training(selection: Selection) -> Found:
+    """The curves of all pre-training runs, as many as can be read, ours first."""
+    runs = sorted(selection.of_task("pretrain"), key=lambda result: method_rank(result.method))
+    names = labels(identity_of(run) for run in runs)
+    curves: dict[str, tuple[str, Rows]] = {}
+    found = Found()
+    for run in runs:
+        if len(curves) == _MOST_RUNS:
+            break
+        path = artifact_path(selection.path_of(run), run, "metrics")
+        rows = _numbers(read_metrics(path)) if path else []
+        if rows:
+            curves[_distinct(names[identity_of(run)], curves)] = (run.method, rows)
+        else:
+            sentence = f"Pre-training curves of {run.method} are left out"
+            found.left_out.append(f"{sentence}: {gone(run, 'metrics')}.")
+    if curves:
+        more = len(runs) - len(curves) - len(found.left_out)
+        words = ["The dotted line is k-NN on the features of the weights at step 0."]
+        words += [f"Drawn are the newest {len(curves)} runs; {more} are not."] if more else []
+        drawing = Drawing(
+            name="training",
+            title="The pre-training run" if len(runs) == 1 else "Pre-training runs",
+            caption=" ".join(words),
+            draw=lambda: training_curves(curves),
+        )
+        found.drawings.append(drawing)
+    return found
+
+
+def training_curves(runs: dict[str, tuple[str, Rows]]) -> Figure:
+    """Loss and k-NN accuracy over steps; `runs` maps a run's label to its method and metric log.
+
+    Runs of one method have its colour and differ in their lines.
+    """
+    figure = Figure(figsize=(PAGE_INCHES, 2.7), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    looks = _looks(runs)
+    for label, (_, rows) in runs.items():
+        _draw_loss(left, label, rows, *looks[label])
+        _draw_knn(right, label, rows, *looks[label], alone=len(runs) == 1)
+    left.set(title="Pre-training loss", xlabel="step", ylabel="loss")
+    right.set(title="k-NN on held-out images, as it trains", xlabel="step", ylabel="top-1 [%]")
+    for axes in (left, right):
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    handles, words = left.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, words, loc="outside upper left", ncols=1 if len(runs) < 3 else 2)
+    return figure
+
+
+def _looks(runs: dict[str, tuple[str, Rows]]) -> dict[str, tuple[str, Any]]:
+    """Colour and line of each run: several runs of one method get colours of their own."""
+    methods = [method for method, _ in runs.values()]
+    apart = len(set(methods)) == len(methods)
+    colours = method_colours(set(methods) if apart else set(runs))
+    return {
+        label: (colours[method if apart else label], LINES[turn % len(LINES)])
+        for turn, (label, (method, _)) in enumerate(runs.items())
+    }
+
+
+def _numbers(rows: Rows) -> Rows:
+    """Rows in which what is drawn are numbers; a log may hold anything."""
+    return [
+        row
+        for row in rows
+        if all(
+            isinstance(row[key], int | float) and not isinstance(row[key], bool)
+            for key in ("step", "loss", "knn_top1")
+            if key in row
+        )
+        and "step" in row
+    ]
+
+
+def _distinct(label: str, taken: dict[str, Any]) -> str:
+    turn = 1 + sum(other == label or other.startswith(f"{label} (") for other in taken)
+    return f"{label} ({turn})" if turn > 1 else label
+
+
+def _series(rows: Rows, key: str) -> tuple[np.ndarray, np.ndarray]:
+    pairs = [(row["step"], row[key]) for row in rows if key in row]
+    steps, values = np.array(pairs, dtype=float).reshape(-1, 2).T
+    return steps, values
+
+
+def _draw_loss(axes: Axes, label: str, rows: Rows, colour: str, line: Any) -> None:
+    steps, losses = _series(rows, "loss")
+    if len(losses) < _SMOOTH_FROM:
+        axes.plot(steps, losses, color=colour, linestyle=line, label=label)
+        return
+    window = len(losses) // 20
+    axes.plot(steps, losses, color=colour, alpha=0.25, linewidth=0.6)
+    mean = running_mean(losses, window)
+    axes.plot(steps, mean, color=colour, linestyle=line, label=f"{label}, mean of {window} rows")
+
+
+def running_mean(values: np.ndarray, window: int) -> np.ndarray:
+    """The mean of the `window` values round each, of fewer at both ends; what is NaN is left out."""
+    known = np.isfinite(values)
+    sums, counts = (
+        np.concatenate([[0.0], np.cumsum(part)])
+        for part in (np.where(known, values, 0.0), known.astype(float))
+    )
+    place = np.arange(len(values))
+    first = np.maximum(place - window // 2, 0)
+    end = np.minimum(place - window // 2 + window, len(values))
+    number = counts[end] - counts[first]
+    return np.where(number > 0, (sums[end] - sums[first]) / np.maximum(number, 1), np.nan)
+
+
+def _draw_knn(axes: Axes, label: str, rows: Rows, colour: str, line: Any, *, alone: bool) -> None:
+    steps, scores = _series(rows, "knn_top1")
+    if not len(scores):
+        return
+    axes.plot(
+        steps, scores, "o", linestyle=line, color=colour, markersize=3, linewidth=1.2, label=label
+    )
+    axes.margins(y=0.12)
+    if not alone:
+        return
+    _annotate(axes, f"{scores[-1]:.1f}", (steps[-1], scores[-1]), (0, 5))
+    if steps[0] == 0:
+        axes.axhline(scores[0], color=FAINT, linestyle=":", linewidth=1)
+        _annotate(axes, f"at the start {scores[0]:.1f}", (steps[-1], scores[0]), (0, 3))
+
+
+def _annotate(axes: Axes, text: str, place: tuple[float, float], offset: tuple[int, int]) -> None:
+    axes.annotate(
+        text,
+        place,
+        xytext=offset,
+        textcoords="offset points",
+        ha="right",
+        color=INK,
+        fontsize=SMALL,
+    )
