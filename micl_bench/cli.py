@@ -17,7 +17,9 @@ from micl_bench.commands import (
     compare,
     data,
     doctor,
+    explain,
     features,
+    reproduce,
     show,
     slurm,
     suite,
@@ -76,15 +78,17 @@ def _options(
 
 @app.command()
 def demo(
+    context: typer.Context,
     workdir: Annotated[Path, typer.Option(help="Everything is made in here.")] = Path("work/demo"),
 ) -> None:
     """Do everything once on small embedded data: pre-train, evaluate, report. Some minutes on a CPU.
 
-    What is done is skipped; interrupted, the same command goes on where it was.
+    It runs the suite `embedded` and makes its report. What is done is skipped; interrupted, the same
+    command goes on where it was.
     """
     from micl_bench.demo import run_demo
 
-    run_demo(workdir, invoke=invoke)
+    run_demo(workdir, command=context.obj.command)
 
 
 @app.command()
@@ -214,7 +218,9 @@ app.command("doctor")(doctor.doctor)
 app.command("inspect")(checkpoint.inspect)
 app.command("convert")(checkpoint.convert)
 app.command("compare")(compare.compare)
+app.command("explain")(explain.explain)
 app.command("features")(features.features)
+app.command("reproduce")(reproduce.reproduce)
 # Options end where the submitted command begins, with or without a `--`.
 app.command("slurm", context_settings={"allow_interspersed_args": False})(slurm.slurm)
 
@@ -231,7 +237,7 @@ def invoke(arguments: list[str]) -> None:
     command = shlex.join(["micl-bench", *arguments])
     code = app(arguments, prog_name="micl-bench", standalone_mode=False, obj=_Call(command))
     if code == _INTERRUPTED:
-        # Typer turns an interrupt into a return value; a demo must not take it for success.
+        # Typer turns an interrupt into a return value; a caller must not take it for success.
         raise KeyboardInterrupt
 
 

@@ -1,9 +1,14 @@
 """What `micl-bench list` prints: one line an entry."""
 
+import itertools
 from collections.abc import Callable
+from pathlib import Path
 
 from micl_bench import plugins
 from micl_bench.errors import InputError
+from micl_bench.record import visible_path
+
+_SUITES = Path(__file__).resolve().parents[1] / "downstream" / "suites"
 
 
 def lines_of(kind: str) -> list[str]:
@@ -53,6 +58,24 @@ def _published() -> dict[str, str]:
     return found
 
 
+def _suites() -> dict[str, str]:
+    found = sorted(_SUITES.glob("*.yaml"))
+    if not found:
+        raise InputError("the suites are in a checkout (pip install -e .), in downstream/suites/")
+    return {visible_path(path): _first_comment(path) for path in found}
+
+
+def _first_comment(path: Path) -> str:
+    """Up to the first colon or full stop at a line's end."""
+    lines = itertools.takewhile(lambda line: line[:1] == "#", path.read_text("utf-8").splitlines())
+    words = []
+    for line in lines:
+        words.append(line[1:].strip())
+        if line.endswith((".", ":")):
+            break
+    return " ".join(words).rstrip(".:")
+
+
 _KINDS: dict[str, Callable[[], dict[str, str]]] = {
     "tasks": lambda: plugins.names("tasks"),
     "robustness": lambda: plugins.names("robustness"),
@@ -61,5 +84,6 @@ _KINDS: dict[str, Callable[[], dict[str, str]]] = {
     "checkpoints": _checkpoints,
     "published": _published,
     "architectures": _architectures,
+    "suites": _suites,
 }
 KINDS = tuple(_KINDS)

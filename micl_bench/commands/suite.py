@@ -1,14 +1,12 @@
-"""`micl-bench suite`: many evaluations from one file."""
+"""`micl-bench suite`: many pre-trainings and evaluations from one file."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from micl_bench.commands.options import Out
-
 app = typer.Typer(
-    help="Run many evaluations from one declarative file.",
+    help="Run many pre-trainings and evaluations from one declarative file.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -21,10 +19,17 @@ def _group() -> None:
 
 @app.command()
 def run(
+    context: typer.Context,
     file: Annotated[
-        Path, typer.Argument(help="Suite file, such as downstream/suites/*.yaml.", metavar="FILE")
+        Path,
+        typer.Argument(
+            help="Suite file, such as those that `micl-bench list suites` shows.", metavar="FILE"
+        ),
     ],
-    out: Out,
+    out: Annotated[
+        Path,
+        typer.Option(help="The store: a folder for each run. Suites may share one, also at once."),
+    ],
     assignments: Annotated[
         list[str] | None,
         typer.Option(
@@ -34,29 +39,31 @@ def run(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the commands that are left to do; run none.")
+        bool,
+        typer.Option("--dry-run", help="Show what is done, what is left and why; run nothing."),
     ] = False,
 ) -> None:
-    """Run every evaluation of a suite file, each in a process of its own, and print their table.
+    """Run what is missing of a suite file, each run in a process of its own, and print a table.
 
-    A run whose record is there already is skipped, so that the same command goes on after anything
-    cut it; one that fails does not stop the others, and the exit code is 1 in the end.
+    Runs go in order of what they need, and each is made once: where its command, its recipe's
+    content (comments aside) or what it builds on changed, it is made anew beside the old one. The same
+    command goes on after anything cut it. What fails stops only what needs it; then the exit code is 1.
     """
-    import shlex
-
     from micl_bench.errors import InputError
-    from micl_bench.suite.plan import read_suite
-    from micl_bench.suite.runs import records_of, run_all
+    from micl_bench.suite.expand import expand
+    from micl_bench.suite.file import read_file
+    from micl_bench.suite.runs import Runner
+    from micl_bench.suite.shown import failures, shown_plan
     from micl_bench.suite.table import table
 
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; give a folder")
-    runs = read_suite(file, out, assignments or [])
+    runs = expand(read_file(file, assignments or []))
     if dry_run:
-        left = [run for run in runs if not records_of(run)]
-        print("\n".join(shlex.join(["micl-bench", *run.arguments]) for run in left))
+        print(shown_plan(file.stem, runs, out))
         return
-    outcomes = run_all(runs, out)
+    outcomes = Runner(file.stem, runs, out).run()
     print(table(outcomes))
     if any(outcome.problem for outcome in outcomes):
+        print(f"\n{failures(outcomes, context.obj.command)}")
         raise SystemExit(1)

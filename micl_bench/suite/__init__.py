@@ -1,1 +1,1 @@
-"""A declarative file of evaluations, each run as a `micl-bench eval` in a process of its own."""
+"""A declarative file of pre-trainings and evaluations: planned, run once each, in order of need."""

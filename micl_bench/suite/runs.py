@@ -1,25 +1,29 @@
-"""Runs of a suite, one after another: what is done is skipped, what fails does not stop the others."""
+"""Runs of a suite, in order of what they need: what is done is skipped, what fails stops no other.
+
+Several suites may be at one store: each run is claimed by a lock, which its process holds too. Runs
+that another suite has claimed are waited for last.
+
+    <store>/.claims/<key>/.lock      held while a run is made
+"""
 
 import contextlib
 import dataclasses
-import shlex
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from micl_bench.errors import InputError, Stopped
 from micl_bench.files import alone
-from micl_bench.log import clock, printable, say
-from micl_bench.record import Result, read_result
-from micl_bench.suite.plan import Run
+from micl_bench.log import clock
+from micl_bench.plans import Plan, PlannedRun, write_plan
+from micl_bench.record import Result
+from micl_bench.suite.display import Display
+from micl_bench.suite.estimate import Estimate
+from micl_bench.suite.execute import execute, preload, start
+from micl_bench.suite.run import Run
+from micl_bench.suite.state import LOG_FILE, State, States
 
-_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-_SECONDS_TO_END = 10.0
+_POLL_SECONDS = 0.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,123 +33,178 @@ class Outcome:
     run: Run
     results: tuple[Result, ...] = ()
     problem: str = ""
+    left_out: bool = False
+    """It was not tried, because what it needs failed."""
 
 
-def command_of(run: Run) -> list[str]:
-    """The process that does a run: the command itself, or under torchrun."""
-    start = [sys.executable]
-    if run.processes > 1:
-        start += ["-m", "torch.distributed.run", "--standalone"]
-        start += [f"--nproc-per-node={run.processes}"]
-    return [*start, "-m", "micl_bench", *run.arguments]
+class Runner:
+    """Carries out a plan in a store.
 
-
-def records_of(run: Run) -> tuple[Result, ...]:
-    """The run's records in its folder; none where it is still to do.
-
-    Raises:
-        InputError: records there are damaged, or another command wrote them.
+    Args:
+        suite: name of the plan that is kept in the store.
+        runs: the whole plan, each run after what it needs.
+        chosen: those to carry out; all where None. What they need must be done, or being made.
     """
-    results = tuple(read_result(path) for path in sorted(run.folder.glob(f"{run.task}-*.json")))
-    wanted = shlex.join(["micl-bench", *run.arguments])
-    if others := [result.command for result in results if result.command != wanted]:
-        raise InputError(
-            f"{run.folder} holds the result of another command ({others[0]}); give another --out, or "
-            "remove it"
-        )
-    return results
 
+    def __init__(
+        self, suite: str, runs: list[Run], store: Path, *, chosen: list[Run] | None = None
+    ) -> None:
+        self.suite, self.runs, self.store = suite, runs, store
+        self.states = States(store, runs)
+        self._pending = list(runs if chosen is None else chosen)
+        self._chosen = {run.key for run in self._pending}
+        self._outcomes: dict[str, Outcome] = {}
+        self._estimate = Estimate()
+        self._preloaded = False
 
-def run_all(runs: list[Run], out: Path) -> list[Outcome]:
-    """Do what is not done yet.
+    def run(self) -> list[Outcome]:
+        """Do what is not done yet; gives what became of each run, in the plan's order.
 
-    Raises:
-        InputError: another process is at this suite, or at a run that one left behind.
-        Stopped: a signal came; the run that got it had its time to save.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    with alone(out, "running a suite in") as lock:
-        return [_outcome(run, f"[{n}/{len(runs)}]", lock) for n, run in enumerate(runs, start=1)]
+        Raises:
+            Stopped: a signal came; the run that got it had its time to save.
+        """
+        self._began = time.time()
+        self.store.mkdir(parents=True, exist_ok=True)
+        with Display(self._pending, self._estimate) as self._display:
+            self._skip_done()
+            self._write_plan()
+            while self._pending:
+                if not self._step():
+                    self._display.waiting(self._pending)
+                    time.sleep(_POLL_SECONDS)
+        return [self._outcomes[run.key] for run in self.runs if run.key in self._outcomes]
 
+    def _skip_done(self) -> None:
+        found = []
+        for run in self.runs:
+            state = self.states.of(run)
+            if state.word == "done":
+                self._estimate.note(run, state.seconds)
+                if run.key in self._chosen:
+                    found.append(run)
+                    self._outcomes[run.key] = Outcome(run=run, results=state.results)
+        self._pending = [run for run in self._pending if run.key not in self._outcomes]
+        self._display.found(found)
 
-def _outcome(run: Run, place: str, lock: int) -> Outcome:
-    label = f"{place} {run.task} {printable(run.name)}"
-    try:
-        if results := records_of(run):
-            say(f"{label}: done already")
-            return Outcome(run=run, results=results)
-        say(f"{label}\n  {printable(shlex.join(['micl-bench', *run.arguments]))}")
-        start = time.monotonic()
-        code, last_line = execute(command_of(run), lock)
-        results = records_of(run)
-    except InputError as error:
-        say(f"{label}: {error}")
-        return Outcome(run=run, problem=str(error))
-    took = clock(time.monotonic() - start)
-    if code:
-        say(f"{label}: failed after {took}")
-        reason = last_line.removeprefix("error: ") or "it said nothing"
-        return Outcome(run=run, problem=f"{reason} (exit code {code})")
-    if not results:
-        # A signal to that process alone: it saved and left.
-        raise Stopped(f"{run.name} was stopped; the same command goes on", signum=0)
-    say(f"{label}: took {took}")
-    return Outcome(run=run, results=results)
+    def _step(self) -> bool:
+        """Try each run in turn until one has an outcome."""
+        for run in self._pending:
+            if outcome := self._try(run):
+                self._outcomes[run.key] = outcome
+                self._pending.remove(run)
+                self._write_plan()
+                return True
+        return False
 
+    def _try(self, run: Run) -> Outcome | None:
+        """What becomes of a run, now; None where it must wait for another one or another suite."""
+        for need in run.needs:
+            if problem := self._problem_of(need):
+                self._display.ended(run, f"left out: {problem}", failed=True)
+                return Outcome(run=run, problem=problem, left_out=True)
+            if not self._is_done(need):
+                return None
+        if any(first.key in self._chosen - set(self._outcomes) for first in run.after):
+            return None
+        with self._claimed(run) as lock:
+            return None if lock is None else self._claim(run, lock)
 
-def execute(command: list[str], lock: int) -> tuple[int, str]:
-    """Exit code and last line of a process, whose output is passed on.
+    def _problem_of(self, need: Run) -> str:
+        """Why a run that is needed will not be there; empty where it is, or may yet be."""
+        if need.key in self._outcomes:
+            return f"it needs {need.name}, which failed" if self._outcomes[need.key].problem else ""
+        if need.key in self._chosen or self._is_done(need):
+            return ""
+        with self._claimed(need) as lock:
+            if lock is None or self._is_done(need):
+                return ""
+        return f"it needs {need.name}, which is not done"
 
-    The process holds the suite's lock too: were this one killed, it would still be at work.
-    """
-    with (
-        subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            pass_fds=[lock],
-            text=True,
-            errors="replace",
-        ) as process,
-        _forwarding(process) as received,
-    ):
-        assert process.stdout is not None
-        last_line = ""
+    def _is_done(self, run: Run) -> bool:
+        if run.key in self._outcomes:
+            return True
+        return run.key not in self._chosen and self.states.of(run).word == "done"
+
+    @contextlib.contextmanager
+    def _claimed(self, run: Run) -> Iterator[int | None]:
+        """The descriptor of a run's lock; None where another process has it."""
+        folder = self.store / ".claims" / run.key[:16]
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            try:
+                lock = stack.enter_context(alone(folder, "making what belongs to"))
+            except InputError:
+                yield None
+                return
+            yield lock
+
+    def _claim(self, run: Run, lock: int) -> Outcome:
+        state = self.states.of(run)
+        if state.word == "done":
+            self._display.ended(run, "made by another suite")
+            return Outcome(run=run, results=state.results)
+        if state.word == "failed" and state.noted >= self._began:
+            self._display.ended(run, f"in another suite: {state.problem}", failed=True)
+            return Outcome(run=run, problem=state.problem)
+        if self.states.left_whole(run):
+            # Killed between its last word and ours.
+            return self._finished(run, self.states.finish(run, 0.0), "was done already")
+        return self._carry_out(run, lock)
+
+    def _carry_out(self, run: Run, lock: int) -> Outcome:
+        if not self._preloaded:
+            preload({due.task for due in self._pending if due.processes == 1})
+            self._preloaded = True
+        self.states.begin(run)
+        self._display.began(run, run.command(self.store))
+        log, began = self.states.folder(run) / LOG_FILE, time.monotonic()
+        child = start(run.arguments(self.store), log, lock, processes=run.processes)
+        code, words = execute(child, log, self._display.lines)
+        took = time.monotonic() - began
+        if code:
+            reason = words.removeprefix("error: ") or "it said nothing"
+            end = f"exit code {code}" if code > 0 else f"killed by signal {-code}"
+            return self._failed(run, f"{reason} ({end}; all it said: {log})", took)
         try:
-            for line in process.stdout:
-                sys.stderr.write(line)
-                last_line = printable(line.strip()) or last_line
-            code = process.wait()
-        except KeyboardInterrupt:
-            # From a terminal the process got it too.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(_SECONDS_TO_END)
-            process.terminate()
-            raise
-    if received:
-        name = signal.Signals(received[0]).name
-        raise Stopped(f"stopped by {name}; the same command goes on", signum=received[0])
-    return code, last_line
+            state = self.states.finish(run, took)
+        except InputError as error:
+            if not any(self.states.folder(run).glob(f"{run.task}-*.json")):
+                # A signal to that process alone: it saved and left.
+                message = f"{run.name} was stopped; the same command goes on"
+                raise Stopped(message, signum=0) from error
+            return self._failed(run, str(error), took)
+        self._estimate.note(run, took)
+        return self._finished(run, state, f"took {clock(took)}")
 
+    def _finished(self, run: Run, state: State, words: str) -> Outcome:
+        if state.word != "done":
+            return self._failed(run, state.problem, state.seconds)
+        self._display.ended(run, words)
+        return Outcome(run=run, results=state.results)
 
-@contextlib.contextmanager
-def _forwarding(process: subprocess.Popen[str]) -> Iterator[list[int]]:
-    """Pass on the signals that ask a run to save and leave; gives those that came."""
-    received: list[int] = []
+    def _failed(self, run: Run, problem: str, seconds: float) -> Outcome:
+        self.states.fail(run, problem, seconds)
+        self._display.ended(run, problem, failed=True)
+        return Outcome(run=run, problem=problem)
 
-    def forward(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        process.send_signal(number)
+    def _write_plan(self) -> None:
+        if len(self._chosen) == len(self.runs):
+            runs = tuple(self._planned(run) for run in self.runs)
+            write_plan(self.store, Plan(suite=self.suite, runs=runs))
 
-    before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
-    for number in _SIGNALS:
-        # submitit ignores SIGTERM on purpose, because its own signal follows.
-        if number is signal.SIGTERM and signal.getsignal(number) is not signal.SIG_DFL:
-            continue
-        before[number] = signal.signal(number, forward)
-    try:
-        yield received
-    finally:
-        for noted, handler in before.items():
-            signal.signal(noted, handler)
+    def _planned(self, run: Run) -> PlannedRun:
+        outcome = self._outcomes.get(run.key)
+        problem = outcome.problem if outcome else ""
+        failed = bool(problem) and not (outcome and outcome.left_out)
+        done = bool(outcome) and not problem
+        return PlannedRun(
+            name=run.name,
+            task=run.task,
+            method=run.method,
+            seed=-1 if run.seed is None else run.seed,
+            data=run.data,
+            folder=run.folder.as_posix(),
+            state="failed" if failed else "done" if done else "to do",
+            problem=problem[:2000],
+            command=run.command(self.store),
+        )

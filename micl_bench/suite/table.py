@@ -12,29 +12,29 @@ from micl_bench.report.metrics import (
 from micl_bench.report.summary import aligned
 from micl_bench.suite.runs import Outcome
 
-_HEADER = ("entry", "method", "values", "data", "metric", "value", "95 % interval")
-_LEFT = range(5)
+_HEADER = ("entry", "method", "values", "seed", "data", "metric", "value", "95 % interval")
+_LEFT = (0, 1, 2, 4, 5)
 
 
 def table(outcomes: list[Outcome]) -> str:
     """One row a run and headline metric; a footnote says what the best of several is worth."""
     best = _best(outcomes)
     rows: list[tuple[str, ...]] = [_HEADER]
-    problems = []
     for outcome in outcomes:
         run = outcome.run
         values = " ".join(f"{key}={value}" for key, value in run.values)
+        seed = "" if run.seed is None else str(run.seed)
         for result in outcome.results:
             for metric in headline_metrics(list(result.metrics)):
-                mark = best.get((run.name, result.id, metric), "")
+                mark = best.get((*_combination(outcome, result), metric), "")
                 number = format_value(metric, result.metrics[metric]) + mark
-                row = (run.entry, run.method, values, result.data.name, metric, number)
+                row = (run.entry, run.method, values, seed, result.data.name, metric, number)
                 rows.append((*row, _ends(result, metric)))
         if outcome.problem:
-            rows.append((run.entry, run.method, values, "", "", "failed", ""))
-            problems.append(f"{run.name}: {outcome.problem}")
+            word = "left out" if outcome.left_out else "failed"
+            rows.append((run.entry, run.method, values, seed, "", "", word, ""))
     lines = aligned([[printable(cell) for cell in row] for row in rows], left=_LEFT)
-    return "\n".join([*lines, *_notes(best), *([""] if problems else []), *problems])
+    return "\n".join([*lines, *_notes(best)])
 
 
 def _ends(result: Result, metric: str) -> str:
@@ -42,26 +42,37 @@ def _ends(result: Result, metric: str) -> str:
     return format_interval(metric, bounds) if bounds else ""
 
 
-def _best(outcomes: list[Outcome]) -> dict[tuple[str, str, str], str]:
-    """Marks by run, record and metric; only where one entry measured a method more than once."""
-    rivals: dict[tuple[str, str, str, str], list[tuple[float, str, str]]] = {}
+def _combination(outcome: Outcome, result: Result) -> tuple[str, str, str, str]:
+    """What all seeds of one combination of values share."""
+    run = outcome.run
+    return run.entry, run.method, result.data.name, str(run.values)
+
+
+def _best(outcomes: list[Outcome]) -> dict[tuple[str, str, str, str, str], str]:
+    """Marks by combination and metric; only where one entry measured a method with several.
+
+    With several seeds the mean over them counts: choosing for each seed would choose more often.
+    """
+    found: dict[tuple[str, str, str, str, str], list[float]] = {}
     for outcome in outcomes:
         for result in outcome.results:
             for metric in headline_metrics(list(result.metrics)):
                 value = result.metrics[metric] * direction(metric)
-                group = (outcome.run.entry, outcome.run.method, result.data.name, metric)
-                if value == value:
-                    rivals.setdefault(group, []).append((value, outcome.run.name, result.id))
-    marks: dict[tuple[str, str, str], str] = {}
-    for (_, _, _, metric), found in rivals.items():
-        highest = max(value for value, _, _ in found)
-        for value, name, identity in found:
-            if len(found) > 1 and value == highest:
-                marks[name, identity, metric] = f" best of {len(found)}"
-    return marks
+                found.setdefault((*_combination(outcome, result), metric), []).append(value)
+    rivals: dict[tuple[str, str, str, str], dict[str, float]] = {}
+    for (entry, method, data, values, metric), seen in found.items():
+        mean = sum(seen) / len(seen)
+        if mean == mean:
+            rivals.setdefault((entry, method, data, metric), {})[values] = mean
+    return {
+        (entry, method, data, values, metric): f" best of {len(means)}"
+        for (entry, method, data, metric), means in rivals.items()
+        for values, mean in means.items()
+        if len(means) > 1 and mean == max(means.values())
+    }
 
 
-def _notes(best: dict[tuple[str, str, str], str]) -> list[str]:
+def _notes(best: dict[tuple[str, str, str, str, str], str]) -> list[str]:
     if not best:
         return []
     return [

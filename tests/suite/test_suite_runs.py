@@ -1,4 +1,4 @@
-"""Suites as real processes: killed and called again, with an entry that fails, stopped by a signal."""
+"""Suites as real processes: killed and called again, two at once, with a run that fails, by signals."""
 
 import os
 import shlex
@@ -13,37 +13,68 @@ import pytest
 from support import REPOSITORY, Run
 
 from micl_bench.cli import invoke
-from micl_bench.errors import InputError, Stopped
-from micl_bench.files import alone
-from micl_bench.record import read_result, read_results
-from micl_bench.suite import plan
-from micl_bench.suite.runs import command_of, run_all
+from micl_bench.errors import Stopped
+from micl_bench.plans import is_stale, read_plans
+from micl_bench.record import read_results
+from micl_bench.suite import keys
+from micl_bench.suite.execute import torchrun
+from micl_bench.suite.expand import expand
+from micl_bench.suite.file import read_file
+from micl_bench.suite.runs import Runner
+from micl_bench.suite.state import States, read_note
 
+# A pre-training of a few steps, all that hangs on it, and an entry that must fail.
 SUITE = """
-task: ade20k
-recipe: {recipe}
 data: {data}
-checkpoints: {{random: "random:vit_demo_patch4_32"}}
-overrides: [train_cfg.max_iters=2, train_cfg.val_interval=2, val_dataloader.dataset.indices=6]
+checkpoints:
+  MiCL:
+    recipe: {work}/pretrain.py
+    data: {data}
+    overrides: [epochs={epochs}, batch_size=40, knn_every_epochs=0, save_every_steps=1,
+                optim.warmup_epochs=0]
+  random weights: random:vit_demo_patch4_32
 entries:
-  - {{name: missing, task: knn, recipe: "", overrides: [], data: nowhere}}
-  - name: rates
-    matrix: {{optim_wrapper.optimizer.lr: [0.001, 0.002]}}
+  - {{name: knn, task: knn, recipe: {work}/knn.py, overrides: ['ks=[5]'], matrix: {{k: [5, 10]}}}}
+  - {{name: missing, task: finetune, recipe: {work}/finetune.py, data: {missing}, methods: [MiCL]}}
+  - {{name: hurt, task: robustness, recipe: {work}/robustness.py, of: [missing]}}
 """
+NAMES = {
+    "pretrain/MiCL",
+    *(f"knn/{method}/k={k}" for method in ("MiCL", "random weights") for k in (5, 10)),
+    "missing/MiCL",
+    "hurt/MiCL",
+}
+
+
+@pytest.fixture
+def suite(few_digits: Path, tmp_path: Path) -> Path:
+    """A suite file with recipes of its own beside it."""
+    keys.recipe_digest.cache_clear()
+    (tmp_path / "pretrain.py").write_text((REPOSITORY / "pretrain" / "embedded.py").read_text())
+    for task in ("knn", "finetune", "robustness"):
+        source = REPOSITORY / "downstream" / f"embedded_{task}.py"
+        (tmp_path / f"{task}.py").write_text(source.read_text())
+    return write(tmp_path, few_digits)
+
+
+def write(work: Path, data: Path, epochs: int = 3, name: str = "suite") -> Path:
+    path = work / f"{name}.yaml"
+    path.write_text(SUITE.format(work=work, data=data, missing=work / "none", epochs=epochs))
+    return path
 
 
 def wait_for(happened: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + 120
+    end = time.monotonic() + 240
     while not happened():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end
-        time.sleep(0.05)
+        time.sleep(0.02)
 
 
 def started(*arguments: object) -> subprocess.Popen[str]:
     """A process with its children in a group of their own, that one kill ends all."""
     return subprocess.Popen(
-        [sys.executable, *map(str, arguments)],
+        [sys.executable, "-m", "micl_bench", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -51,147 +82,263 @@ def started(*arguments: object) -> subprocess.Popen[str]:
     )
 
 
-def test_killed_and_called_again_it_goes_on_past_what_is_done_and_what_fails(
-    micl_bench: Run, embedded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def states(suite: Path, store: Path) -> dict[str, str]:
+    runs = expand(read_file(suite))
+    return {run.name: States(store, runs).of(run).word for run in runs}
+
+
+def written(store: Path) -> dict[Path, int]:
+    """Every record, and when it was written."""
+    return {path: path.stat().st_mtime_ns for path, _ in read_results(store)}
+
+
+def test_failures_stop_only_what_needs_them_and_a_second_time_does_nothing_more(
+    micl_bench: Run, suite: Path, few_digits: Path, tmp_path: Path
 ) -> None:
-    pytest.importorskip("mmseg")
-    suite, out = tmp_path / "suite.yaml", tmp_path / "out"
-    recipe = REPOSITORY / "downstream" / "embedded_upernet.py"
-    suite.write_text(SUITE.format(recipe=recipe, data=embedded / "embedded-ade20k"))
-    command = ("suite", "run", suite, "--out", out)
-    first, second = (out / "rates" / "random" / f"lr={rate}" for rate in ("0.001", "0.002"))
-
-    process = started("-m", "micl_bench", *command)
-    wait_for(lambda: any(first.glob("ade20k-*.json")), process)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert not any(second.glob("ade20k-*.json"))
-    (record,) = first.glob("ade20k-*.json")
-    before = record.stat().st_mtime_ns
-
-    done = micl_bench(*command)
-    assert done.returncode == 1
-    assert record.stat().st_mtime_ns == before
-    assert "[2/3] ade20k rates/random/lr=0.001: done already" in done.stderr
-    assert len(read_results(out)) == 2
-    results = [read_result(path) for folder in (first, second) for path in folder.glob("ade*.json")]
-    assert len({result.fingerprint for result in results}) == 2
-    for result in results:
-        assert shlex.split(result.command)[:3] == ["micl-bench", "eval", "ade20k"]
-
-    lines = done.stdout.splitlines()
-    assert lines[0].split() == [
-        "entry",
-        "method",
-        "values",
-        "data",
-        "metric",
-        "value",
-        "95",
-        "%",
-        "interval",
-    ]
-    assert [line.split()[0] for line in lines[2:5]] == ["missing", "rates", "rates"]
-    assert "failed" in lines[2]
-    best = max(result.metrics["mIoU"] for result in results)
-    for line, result in zip(lines[3:5], results, strict=True):
-        assert f"{result.metrics['mIoU']:.1f}" in line
-        assert ("best of 2" in line) == (result.metrics["mIoU"] == best)
-    assert "on the evaluated images themselves" in done.stdout
-    assert "missing/random: no image folder" in lines[-1]
-    assert lines[-1].endswith("(exit code 2)")
-
-    words = [str(word) for word in command]
-    capsys.readouterr()
-    invoke([*words, "--dry-run"])
-    (left,) = capsys.readouterr().out.splitlines()
-    assert left.split()[:3] == ["micl-bench", "eval", "knn"]
-    with pytest.raises(InputError, match="holds the result of another command"):
-        invoke([*words, "--set", "data=elsewhere", "--dry-run"])
-
-
-def run_of(tmp_path: Path, *arguments: str, processes: int = 1) -> plan.Run:
-    return plan.Run(
-        name="a/b",
-        entry="a",
-        task="knn",
-        method="b",
-        values=(),
-        arguments=arguments,
-        folder=tmp_path / "a" / "b",
-        processes=processes,
+    store = tmp_path / "store"
+    command = ("suite", "run", suite, "--out", store)
+    first = micl_bench(*command)
+    assert first.returncode == 1, first.stderr
+    found = states(suite, store)
+    assert set(found) == NAMES
+    assert found.pop("missing/MiCL") == "failed"
+    assert found.pop("hurt/MiCL") == "new"
+    assert set(found.values()) == {"done"}
+    lines = first.stdout.splitlines()
+    assert lines[0].split()[:5] == ["entry", "method", "values", "seed", "data"]
+    assert sum("best of 2" in line for line in lines) >= 2
+    assert "on the evaluated images themselves" in first.stdout
+    (failed,) = [line for line in lines if line.startswith("failed: ")]
+    assert "missing/MiCL: no image folder" in failed
+    assert "exit code 2; all it said: " in failed
+    log = Path(failed.rpartition("all it said: ")[2].rstrip(")"))
+    assert "no image folder" in log.read_text()
+    assert any(
+        line.startswith("left out, because what they need is not there: 1") for line in lines
     )
+    assert lines[-1].endswith(shlex.join(["micl-bench", *map(str, command)]))
+
+    before = written(store)
+    assert len(before) == 5
+    for path, result in read_results(store):
+        assert read_note(path.parent / "run.json")["records"] == [result.id]
+        assert f"--out {path.parent}" in result.command
+    (tmp_path / "none").symlink_to(few_digits)  # mended
+    mended = micl_bench(*command)
+    # The same robustness still lacks its sets: one failure less.
+    assert "failed: hurt/MiCL" in mended.stdout
+    assert "failed: missing" not in mended.stdout
+    after = written(store)
+    assert {path: after[path] for path in before} == before
+    assert len(after) == 6
+
+    plan = read_plans(store)[0]
+    assert {run.name: run.state for run in plan.runs} == {
+        name: "failed" if name == "hurt/MiCL" else "done" for name in NAMES
+    }
+    assert not any(is_stale(store, path, [plan]) for path in after)
 
 
-def test_a_run_that_ends_well_without_a_result_was_stopped(tmp_path: Path) -> None:
-    with pytest.raises(Stopped, match="a/b was stopped; the same command goes on"):
-        run_all([run_of(tmp_path, "--version")], tmp_path)
+def test_nothing_to_do_is_said_without_torch(
+    micl_bench: Run, suite: Path, few_digits: Path, tmp_path: Path
+) -> None:
+    text = suite.read_text()
+    suite.write_text(text[: text.index("  - {name: missing")])
+    command = ["suite", "run", str(suite), "--out", str(tmp_path / "store")]
+    assert micl_bench(*command).returncode == 0
+    before = written(tmp_path / "store")
+    code = "import sys; from micl_bench.cli import invoke; invoke(sys.argv[1:]); "
+    code += "print('torch' in sys.modules)"
+    again = subprocess.run(
+        [sys.executable, "-c", code, *command], capture_output=True, text=True, check=True
+    )
+    assert again.stdout.splitlines()[-1] == "False"
+    assert "micl-bench eval" not in again.stderr
+    assert written(tmp_path / "store") == before
 
 
-def test_several_processes_are_torchruns(tmp_path: Path) -> None:
-    words = command_of(run_of(tmp_path, "eval", "knn", processes=2))
+def test_a_changed_recipe_makes_only_what_depends_on_it_and_the_old_is_stale(
+    suite: Path, few_digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = suite.read_text()
+    suite.write_text(text[: text.index("  - {name: missing")])
+    store = tmp_path / "store"
+    command = ["suite", "run", str(suite), "--out", str(store)]
+    invoke(command)
+    before = written(store)
+    recipe = tmp_path / "knn.py"
+    recipe.write_text("# A comment.\n" + recipe.read_text())
+    keys.recipe_digest.cache_clear()
+    capsys.readouterr()
+    invoke([*command, "--dry-run"])
+    shown = capsys.readouterr().out
+    assert "5 of 5 done; nothing to do" in shown
+
+    recipe.write_text(recipe.read_text().replace("k=10", "k=9, temperature=0.1"))
+    keys.recipe_digest.cache_clear()
+    invoke([*command, "--dry-run"])
+    shown = capsys.readouterr().out
+    assert shown.count("its recipe changed; the old result stays in knn/") == 4
+    assert "1 of 5 done; 4 to do" in shown
+    assert len([line for line in shown.splitlines() if line.startswith("micl-bench eval knn")]) == 4
+    assert written(store) == before
+
+    invoke(command)
+    after = written(store)
+    assert {path: after[path] for path in before} == before
+    assert len(after) == len(before) + 4
+    plans = read_plans(store)
+    stale = {path for path in after if is_stale(store, path, plans)}
+    assert stale == {path for path in before if "knn" in path.parts}
+    assert {result.settings["temperature"] for path, result in read_results(store)
+            if result.task == "knn" and path not in stale} == {0.1}  # fmt: skip
+
+
+def test_killed_at_any_moment_it_goes_on_and_doubles_nothing(
+    suite: Path, few_digits: Path, tmp_path: Path
+) -> None:
+    write(tmp_path, few_digits, epochs=40)
+    store = tmp_path / "store"
+    command = ("suite", "run", suite, "--out", store)
+    kept: dict[Path, int] = {}
+
+    def killed_once(happened: Callable[[], object]) -> None:
+        process = started(*command)
+        wait_for(happened, process)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        for path, when in kept.items():
+            assert path.stat().st_mtime_ns == when
+        kept.update({path: path.stat().st_mtime_ns for path in store.rglob("knn-*.json")})
+
+    saved = "pretrain/pretrain/*/states/*.pt"
+    killed_once(lambda: len(list(store.glob(saved))) >= 2)
+    assert not list(store.rglob("pretrain-*.json"))
+    killed_once(lambda: list(store.rglob("pretrain-*.json")))
+    killed_once(lambda: list(store.rglob("knn-*.json")))
+    killed_once(lambda: len(list(store.rglob("knn-*.json"))) > len(kept) + 1)
+    last = started(*command)
+    _, said = last.communicate(timeout=300)
+    assert last.returncode == 1, said  # one entry fails on purpose
+    logs = [path.read_text() for path in store.glob("pretrain/pretrain/*/log.txt")]
+    assert "going on from step" in logs[0]
+    assert sum(word == "done" for word in states(suite, store).values()) == 5
+    assert len(list(store.rglob("*-*.json"))) == 5
+    assert kept
+    for path, when in kept.items():
+        assert path.stat().st_mtime_ns == when
+
+
+def test_two_suites_at_one_store_share_the_work_and_lose_nothing(
+    suite: Path, few_digits: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    other = write(tmp_path, few_digits, name="other")
+    processes = [started("suite", "run", path, "--out", store) for path in (suite, other)]
+    said = [process.communicate(timeout=300) for process in processes]
+    for process, (out, err) in zip(processes, said, strict=True):
+        assert process.returncode == 1, err
+        assert out.count("failed: ") == 1
+    for path in (suite, other):
+        assert sum(word == "done" for word in states(path, store).values()) == 5
+    assert len(list(store.rglob("*-*.json"))) == len(read_results(store)) == 5
+    # Each run's command was started once, by whichever came first.
+    commands = [line for _, err in said for line in err.splitlines() if "  micl-bench " in line]
+    made = [line for line in commands if "none" not in line]
+    assert len(made) == len(set(made)) == 5
+    assert {plan.suite for plan in read_plans(store)} == {"suite", "other"}
+
+
+def test_a_run_left_behind_is_waited_for_and_not_doubled(
+    suite: Path, few_digits: Path, tmp_path: Path
+) -> None:
+    """The suite's process alone is killed: the run goes on, and holds its claim."""
+    write(tmp_path, few_digits, epochs=60)
+    store = tmp_path / "store"
+    process = started("suite", "run", suite, "--out", store)
+    wait_for(lambda: list(store.glob("pretrain/pretrain/*/states/*.pt")), process)
+    process.kill()
+    process.wait()
+    again = started("suite", "run", suite, "--out", store)
+    _, said = again.communicate(timeout=300)
+    assert "waiting for what another suite is making" in said
+    assert "pretrain/MiCL  was done already" in said
+    (log,) = store.glob("pretrain/pretrain/*/log.txt")
+    assert "going on from" not in log.read_text()
+    assert sum(word == "done" for word in states(suite, store).values()) == 5
+
+
+def test_a_signal_reaches_the_run_which_saves(
+    suite: Path, few_digits: Path, tmp_path: Path
+) -> None:
+    write(tmp_path, few_digits, epochs=200)
+    store = tmp_path / "store"
+    process = started("suite", "run", suite, "--out", store)
+    wait_for(lambda: list(store.glob("pretrain/pretrain/*/states/*.pt")), process)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "stopped by SIGTERM; the same command goes on" in err
+    (log,) = store.glob("pretrain/pretrain/*/log.txt")
+    assert "stopped by SIGTERM after saving step" in log.read_text()
+    assert states(suite, store)["pretrain/MiCL"] == "cut"
+
+
+def test_a_run_that_crashes_takes_nothing_along(
+    suite: Path, few_digits: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    recipe = tmp_path / "knn.py"
+    recipe.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
+    keys.recipe_digest.cache_clear()
+    outcomes = {outcome.run.name: outcome for outcome in
+                Runner("crash", expand(read_file(suite)), store).run()}  # fmt: skip
+    assert not outcomes["pretrain/MiCL"].problem
+    assert "killed by signal 11" in outcomes["knn/MiCL/k=5"].problem
+    assert outcomes["hurt/MiCL"].left_out
+
+
+def test_a_run_that_ends_well_without_a_result_was_stopped(
+    suite: Path, few_digits: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "pretrain.py"
+    recipe.write_text("import sys\nfrom micl_bench.errors import Stopped\nraise SystemExit(0)\n")
+    text = recipe.read_text().replace("raise SystemExit(0)", "import os\nos._exit(0)")
+    recipe.write_text(text)
+    keys.recipe_digest.cache_clear()
+    with pytest.raises(Stopped, match="pretrain/MiCL was stopped; the same command goes on"):
+        Runner("stopped", expand(read_file(suite)), tmp_path / "store").run()
+
+
+def test_what_is_gone_is_made_again(suite: Path, few_digits: Path, tmp_path: Path) -> None:
+    text = suite.read_text()
+    suite.write_text(text[: text.index("  - {name: missing")])
+    store, runs = tmp_path / "store", expand(read_file(suite))
+    Runner("gone", runs, store).run()
+    before = written(store)
+    record = next(path for path in before if "knn" in path.parts)
+    record.write_text(record.read_text().replace("top1", "top9"))
+    weights = next(store.rglob("backbone.pt"))
+    weights.unlink()
+    kept = [outcome.run.name for outcome in Runner("gone", runs, store).run() if outcome.problem]
+    assert kept == []
+    assert weights.is_file()
+    assert len(written(store)) == len(before)
+
+
+def test_several_processes_are_torchruns() -> None:
+    words = torchrun(["eval", "knn"], 2)
     assert words[1:3] == ["-m", "torch.distributed.run"]
     assert words[-5:] == ["--nproc-per-node=2", "-m", "micl_bench", "eval", "knn"]
 
 
-CHILD = """
-import signal, sys, time
-def leave(number, frame):
-    print("error: saved", flush=True)
-    sys.exit(0)
-signal.signal(signal.SIGTERM, leave)
-open({ready!r}, "w").close()
-time.sleep(60)
-"""
-PARENT = """
-import sys
-from pathlib import Path
-from micl_bench.errors import Stopped
-from micl_bench.files import alone
-from micl_bench.suite.runs import execute
-with alone(Path({out!r}), "running a suite in") as lock:
-    try:
-        execute([sys.executable, "-c", {child!r}], lock)
-    except Stopped as stop:
-        print(stop, stop.signum)
-"""
-
-
-@pytest.fixture
-def parent(tmp_path: Path) -> subprocess.Popen[str]:
-    """A suite at work, in the middle of a run."""
-    ready = tmp_path / "ready"
-    child = CHILD.format(ready=str(ready))
-    process = started("-c", PARENT.format(out=str(tmp_path), child=child))
-    wait_for(ready.exists, process)
-    return process
-
-
-def test_a_signal_reaches_the_run_which_saves(parent: subprocess.Popen[str]) -> None:
-    parent.send_signal(signal.SIGTERM)
-    stdout, stderr = parent.communicate(timeout=30)
-    assert stdout.split()[:3] == ["stopped", "by", "SIGTERM;"]
-    assert stdout.split()[-1] == str(int(signal.SIGTERM))
-    assert stderr.strip() == "error: saved"
-
-
-def test_a_run_left_behind_keeps_the_suite_locked(
-    parent: subprocess.Popen[str], tmp_path: Path
-) -> None:
-    parent.kill()
-    parent.wait()
-    with (
-        pytest.raises(InputError, match="another process is running a suite"),
-        alone(tmp_path, "running a suite in"),
-    ):
-        pass
-    os.killpg(parent.pid, signal.SIGKILL)
-    parent.communicate()
-    end = time.monotonic() + 10
-    while time.monotonic() < end:
-        try:
-            with alone(tmp_path, "running a suite in"):
-                return
-        except InputError:
-            time.sleep(0.05)
-    pytest.fail("the lock outlived the run")
+def test_it_runs_under_torchrun_too(few_digits: Path, tmp_path: Path) -> None:
+    path = tmp_path / "two.yaml"
+    recipe = REPOSITORY / "downstream" / "embedded_knn.py"
+    path.write_text(
+        f"{{task: knn, data: {few_digits}, recipe: {recipe}, processes: 2, overrides: ['ks=[5]', k=5], "
+        "checkpoints: {m: random:vit_demo_patch4_32}, entries: [{name: n}]}"
+    )
+    (outcome,) = Runner("two", expand(read_file(path)), tmp_path / "store").run()
+    assert outcome.problem == ""
+    assert len(outcome.results) == 1

@@ -1,0 +1,134 @@
+"""What a suite file must not say: a hostile or mistaken one is refused in one line."""
+
+import itertools
+import shlex
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from micl_bench import plugins
+from micl_bench.errors import InputError
+
+if TYPE_CHECKING:
+    from micl_bench.suite.file import Entry, Made
+
+MADE = "made:"
+_COMMANDS = (["data", "embedded"], ["data", "pack"])
+_MOST_PROCESSES = 1024
+_SCALARS = (str, int, float, bool)
+_LONGEST_METHOD = 100
+
+
+def check_entry(entry: "Entry", place: str) -> None:
+    """Raise an InputError unless an entry can be carried out."""
+    tasks = plugins.names("tasks")
+    if entry.task not in tasks:
+        raise InputError(f"{place} has task {entry.task!r}; known: {', '.join(tasks)}")
+    if entry.of and (entry.checkpoints or entry.methods or entry.seeds):
+        raise InputError(f"{place} has both `of` and checkpoints, methods or seeds; give one")
+    if not entry.of and not entry.checkpoints:
+        raise InputError(f"{place} has no checkpoint")
+    if unknown := set(entry.methods) - set(entry.checkpoints):
+        known = ", ".join(entry.checkpoints)
+        raise InputError(f"{place} has method {min(unknown)!r}; checkpoints: {known}")
+    for method in entry.checkpoints:
+        if not method or len(method) > _LONGEST_METHOD:
+            raise InputError(f"{place}: a method's name has 1 to {_LONGEST_METHOD} letters")
+    if len(set(entry.seeds)) < len(entry.seeds) or min(entry.seeds, default=0) < 0:
+        raise InputError(f"{place} has seeds {entry.seeds}; give each once, 0 or more")
+    _check_processes(entry.processes, place)
+    _check_overrides(entry.overrides, place)
+    _check_values("matrix", entry.matrix, place)
+    plain = [c for c in entry.checkpoints.values() if not isinstance(c, dict)]
+    if not all(isinstance(checkpoint, str) for checkpoint in plain):
+        raise InputError(f"{place}: a checkpoint is a word, or a mapping with recipe and data")
+    _check_words([entry.name, entry.data, entry.recipe, *entry.checkpoints, *plain], place)
+    _check_words([*entry.overrides, *entry.of, *_words_of(entry.matrix)], place)
+
+
+def check_made(made: "Made", place: str) -> None:
+    """Raise an InputError unless a checkpoint's pre-training can be carried out."""
+    _check_processes(made.processes, place)
+    _check_overrides(made.overrides, place)
+    _check_values("one_at_a_time", made.one_at_a_time, place)
+    _check_words([made.recipe, made.data, *made.overrides], place)
+    _check_words(_words_of(made.one_at_a_time), place)
+
+
+def check_prepared(prepare: Any, place: str) -> dict[str, list[str]]:
+    """Steps that make data, by name, as words; raises an InputError for any other command."""
+    if not isinstance(prepare, dict):
+        raise InputError(f"{place}: prepare must be a mapping of names to commands")
+    found: dict[str, list[str]] = {}
+    for name, command in prepare.items():
+        where = f"{place}, prepare {str(name)!r}"
+        if not isinstance(command, str) or not isinstance(name, str) or "/" in name:
+            raise InputError(f"{where}: give a name without '/', and a command as one text")
+        try:
+            words = shlex.split(command)
+        except ValueError as error:
+            raise InputError(f"{where}: {error}") from error
+        if words[:2] not in _COMMANDS:
+            known = " or ".join(" ".join(known) for known in _COMMANDS)
+            raise InputError(f"{where} is {command!r}; it must begin with {known}")
+        if any(word.partition("=")[0] == "--out" for word in words):
+            raise InputError(f"{where}: leave --out away, the suite chooses the folder")
+        # Options begin with a dash here.
+        _check_words([name, *(word.lstrip("-") for word in words)], where)
+        found[name] = words
+    return found
+
+
+def split_made(word: str, place: str) -> tuple[str, str]:
+    """`made:STEP/FOLDER` as step and folder below it; raises an InputError where it leads out."""
+    step, _, below = word.removeprefix(MADE).partition("/")
+    parts = PurePosixPath(below).parts
+    if not step or ".." in parts or below.startswith("/"):
+        raise InputError(f"{place}: {word!r} is not of the form made:STEP or made:STEP/FOLDER")
+    return step, below
+
+
+def _check_processes(processes: int, place: str) -> None:
+    if not 1 <= processes <= _MOST_PROCESSES:
+        raise InputError(
+            f"{place} has {processes} processes; give 1 to {_MOST_PROCESSES:,}, all on one machine"
+        )
+
+
+def _check_overrides(overrides: list[str], place: str) -> None:
+    for override in overrides:
+        if "=" not in override:
+            raise InputError(f"{place}: override {override!r} is not of the form a.b=value")
+
+
+def _check_values(name: str, mapping: dict[str, list[Any]], place: str) -> None:
+    for key, values in mapping.items():
+        if not values or not all(_is_plain(value) for value in values):
+            raise InputError(f"{place}: {name} {key} must list words or numbers")
+
+
+def _words_of(mapping: dict[str, list[Any]]) -> Iterable[str]:
+    return itertools.chain(mapping, (str(v) for values in mapping.values() for v in values))
+
+
+def _check_words(words: Iterable[str], place: str) -> None:
+    for word in words:
+        # A leading dash would be taken for an option; ${...} would read the environment.
+        if word.startswith("-") and not _is_number(word):
+            raise InputError(f"{place}: {word!r} begins with a dash, as options do")
+        if "${" in word or not word.isprintable():
+            raise InputError(f"{place}: {word!r} refers to something else; write the value itself")
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, _SCALARS) or (
+        isinstance(value, list) and all(isinstance(element, _SCALARS) for element in value)
+    )
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,203 @@
+"""A suite file as it stands: which evaluations, of which checkpoints, on which data, with which values.
+
+YAML. What stands at the top holds for every entry that does not say otherwise:
+
+    seeds: [0, 1]
+    prepare:                                  # data that the suite makes first
+      digits: data embedded
+      store: data pack --images made:digits/embedded --layout patch --size 32 --patch-size 4
+    checkpoints:
+      MAE: timm:vit_base_patch16_224.mae      # a file, timm:NAME, public:NAME, random:ARCH,
+      MiCL:                                   # or one that the suite pre-trains
+        recipe: pretrain/embedded.py
+        data: made:store
+        overrides: [epochs=2]
+        one_at_a_time: {objective.mask_ratio: [0.25, 0.75]}
+    entries:
+      - {name: knn, task: knn, recipe: downstream/embedded_knn.py, data: made:digits/embedded}
+      - name: rates
+        task: finetune
+        data: made:digits/embedded
+        matrix: {training.optim.base_lr: [1e-3, 4e-3]}
+      - {name: robustness, task: robustness, data: made:digits, of: [rates]}
+
+An entry gives one run for each checkpoint, seed and combination of the matrix's values; with `of`,
+one for each classifier that those entries' runs make. `one_at_a_time` gives a checkpoint for each
+value, beside the one without. A seed is that of the pre-training and of the evaluation; without
+`seeds`, each recipe's own hold.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from micl_bench.errors import InputError
+from micl_bench.suite.checks import check_entry, check_made, check_prepared
+
+_LONGEST_FILE = 1 << 20
+_WHOLE_FILE = ("prepare", "entries")
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(kw_only=True)
+class Made:
+    """A checkpoint that the suite pre-trains."""
+
+    recipe: str
+    data: str
+    overrides: list[str] = dataclasses.field(default_factory=list)
+    one_at_a_time: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
+    """Key of the recipe to the values that replace its own, each in a pre-training of its own."""
+    processes: int = 1
+
+
+@dataclasses.dataclass(kw_only=True)
+class Entry:
+    """Evaluations that share a task."""
+
+    name: str
+    """In the table, and how `of` names it."""
+    task: str
+    data: str
+    """A folder, or `made:STEP/FOLDER` for what a step of `prepare` made."""
+    checkpoints: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """What tables call a method, to its checkpoint: a word, or the keys of `Made`."""
+    methods: list[str] = dataclasses.field(default_factory=list)
+    """Which of the checkpoints; all if empty."""
+    of: list[str] = dataclasses.field(default_factory=list)
+    """Names of earlier entries whose runs' classifiers take the place of checkpoints."""
+    recipe: str = ""
+    overrides: list[str] = dataclasses.field(default_factory=list)
+    """`a.b=value` for each run, as `--set` takes them."""
+    matrix: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
+    """Key to the values that are tried."""
+    seeds: list[int] = dataclasses.field(default_factory=list)
+    processes: int = 1
+    """Started by torchrun where they are more than one."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SuiteFile:
+    """A suite file, checked as far as that can be without looking at anything it names."""
+
+    path: Path
+    prepare: dict[str, list[str]]
+    """Name of a step to the words of its command, less `--out`."""
+    entries: list[Entry]
+
+
+def read_file(path: Path, assignments: Sequence[str] = ()) -> SuiteFile:
+    """Read a suite file.
+
+    Args:
+        assignments: `key=value`, for what stands at the file's top.
+
+    Raises:
+        InputError: no such file, or one that is not as described above.
+    """
+    content = _read(path, assignments)
+    shared = {field.name for field in dataclasses.fields(Entry)} - {"name", "of"}
+    _require_keys(content, shared | set(_WHOLE_FILE), f"{path}")
+    entries, prepare = (content.pop(key, None) for key in reversed(_WHOLE_FILE))
+    if not isinstance(entries, list) or not entries:
+        raise InputError(f"{path} must have `entries`, a list with one or more of them")
+    return SuiteFile(
+        path=path,
+        prepare=check_prepared(prepare or {}, f"{path}"),
+        entries=[
+            _entry(raw, content, f"{path}, entry {number}")
+            for number, raw in enumerate(entries, start=1)
+        ],
+    )
+
+
+def _read(path: Path, assignments: Sequence[str]) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"no suite file at {path}; `micl-bench list suites` shows ready ones")
+    for assignment in assignments:
+        if "=" not in assignment:
+            raise InputError(f"--set {assignment!r} has no '='; write --set key=value")
+    try:
+        if path.stat().st_size > _LONGEST_FILE:
+            raise InputError(f"{path} is larger than {_LONGEST_FILE:,} bytes: no suite file")
+        text = path.read_text(encoding="utf-8")
+        # A few lines of aliases of aliases would unfold to more than any memory.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise InputError(f"{path} has a YAML alias (*name); write the value itself")
+        config = OmegaConf.create(text)
+        if not isinstance(config, DictConfig):
+            raise InputError(f"{path} is no suite file: it must be a mapping with `entries`")
+        changed = OmegaConf.merge(config, OmegaConf.from_dotlist(list(assignments)))
+        content: Any = OmegaConf.to_container(changed, resolve=False)
+    except InputError:
+        raise
+    except (
+        OmegaConfBaseException,
+        yaml.YAMLError,
+        ValueError,
+        TypeError,
+        AssertionError,
+        RecursionError,
+    ) as error:
+        raise InputError(f"{path} is no suite file: {_first_line(error)}") from error
+    return {str(key): value for key, value in content.items()}
+
+
+def _entry(raw: Any, shared: dict[str, Any], place: str) -> Entry:
+    if not isinstance(raw, dict):
+        raise InputError(f"{place} is not a mapping of keys to values")
+    if "of" in raw:
+        # Its checkpoints, and their seeds, are those of the entries that it names.
+        shared = {k: v for k, v in shared.items() if k not in ("checkpoints", "methods", "seeds")}
+    entry = _typed(Entry, raw, shared, place)
+    check_entry(entry, place)
+    for method, checkpoint in entry.checkpoints.items():
+        if isinstance(checkpoint, dict):
+            made = _typed(Made, checkpoint, {}, f"{place}, checkpoint {method!r}")
+            check_made(made, f"{place}, checkpoint {method!r}")
+            entry.checkpoints[method] = made
+    return entry
+
+
+def _typed(kind: type[T], raw: dict[Any, Any], shared: dict[str, Any], place: str) -> T:
+    """One of the dataclasses above from a mapping, its types checked."""
+    fields: Any = dataclasses.fields(kind)  # type: ignore[arg-type]
+    _require_keys(raw, {field.name for field in fields}, place)
+    content = {**shared, **raw}
+    missing = [
+        field.name
+        for field in fields
+        if field.name not in content
+        and field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        top = ", nor has the top of the file" if kind is Entry else ""
+        raise InputError(f"{place} has no {', '.join(missing)}{top}")
+    for mapping in ("matrix", "one_at_a_time"):
+        if isinstance(content.get(mapping), dict):
+            # OmegaConf would refuse anything but lists in words of its own.
+            for key, tried in content[mapping].items():
+                if not isinstance(tried, list):
+                    raise InputError(f"{place}: {mapping} {key} must list words or numbers")
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(kind), content)
+        values: Any = OmegaConf.to_container(merged, resolve=False)
+    except (OmegaConfBaseException, ValueError, TypeError) as error:
+        raise InputError(f"{place}: {_first_line(error)}") from error
+    return kind(**values)
+
+
+def _require_keys(content: dict[Any, Any], known: set[str], place: str) -> None:
+    if unknown := [str(key) for key in content if key not in known]:
+        raise InputError(f"{place} has {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
