@@ -27,12 +27,13 @@ class Beside:
         found = self._found.get((entry.first.id, entry.metric), [])
         told = [verdict for verdict in found if verdict.word != "not comparable"]
         details = dict.fromkeys(f"{_WORDS[v.word]} published {_text(v)}" for v in told)
-        return tuple(details), [*(_known(verdict) for verdict in told), *_apart(found)]
+        lines = [*map(_known, told), *_apart(found)]
+        return tuple(details), [f"against published numbers: {'; '.join(lines)}"] if lines else []
 
 
 def _known(verdict: Verdict) -> str:
-    caveats = f": {'; '.join(verdict.caveats)}" if verdict.caveats else ""
-    return f"against published {_number(verdict)}{caveats}"
+    caveats = f", but {', '.join(verdict.caveats)}" if verdict.caveats else ""
+    return f"{_number(verdict)} is of the same protocol{caveats}"
 
 
 def _apart(found: Iterable[Verdict]) -> list[str]:
@@ -42,7 +43,7 @@ def _apart(found: Iterable[Verdict]) -> list[str]:
         if verdict.word == "not comparable":
             by_reasons.setdefault(verdict.reasons, []).append(verdict)
     return [
-        f"not comparable with published {', '.join(map(_number, alike))}: {'; '.join(reasons)}"
+        f"{', '.join(map(_number, alike))} not comparable ({', '.join(reasons)})"
         for reasons, alike in by_reasons.items()
     ]
 

@@ -1,97 +1,134 @@
-"""Records as CSV: a tidy file for each task, in full precision, and one of all provenance."""
+"""Tables and records as files: Markdown, LaTeX and CSV."""
 
+import csv
+import io
 import re
-
-import pandas as pd
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from micl_bench.record import Result
-from micl_bench.report.metrics import interval, method_rank
+from micl_bench.report.latex import to_document, to_latex
+from micl_bench.report.markdown import to_markdown
+from micl_bench.report.metrics import interval
 from micl_bench.report.selection import Selection
+from micl_bench.report.table_model import Cell, Column, Row, Table
 
-_TASK_COLUMNS = [
-    *("data", "stands_for", "split", "images", "train", "train_images", "train_digest", "method"),
-    *("arch", "branch", "weights", "seed", "protocol", "fingerprint"),
+DOCUMENT = "tables.tex"
+_FORMULA = "=@+-\t\r"
+_CELL_COLUMNS = (
+    *("table", "row", "kind", "source", "group", "column", "key", "text", "value", "deviation"),
+    *("low_95", "high_95", "runs", "best", "tied", "difference", "marks", "details", "records"),
+)
+_MEASUREMENT_COLUMNS = (
+    *("task", "data", "stands_for", "split", "images", "data_digest", "train", "train_images"),
+    *("train_digest", "method", "arch", "branch", "weights", "seed", "protocol", "fingerprint"),
     *("metric", "value", "low_95", "high_95", "record"),
-]
+)
+_PROVENANCE_COLUMNS = (
+    *("record", "task", "data", "data_digest", "method", "checkpoint_source", "checkpoint_digest"),
+    *("checkpoint_branch", "train_digest", "recipe_digest", "fingerprint", "seed", "command"),
+    *("code_version", "start", "seconds", "device_hours", "superseded_by"),
+)
 
 
-def slugs(tasks: list[str]) -> dict[str, str]:
-    """A distinct name for each task that is safe in a file name and an anchor."""
-    names: dict[str, str] = {}
-    for task in tasks:
-        base = re.sub(r"[^a-z0-9]+", "-", task.lower()).strip("-") or "task"
-        name, turn = base, 1
-        while name in {*names.values(), "provenance"}:
-            turn += 1
-            name = f"{base}-{turn}"
-        names[task] = name
-    return names
+def write_tables(folder: Path, tables: Sequence[Table], selection: Selection | None = None) -> None:
+    """Write each table as Markdown, LaTeX and CSV, and a document of all that LaTeX compiles.
+
+    Args:
+        selection: the records, for `measurements.csv` with every metric of those that are shown,
+            and `provenance.csv` with every record; None for neither.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for table in tables:
+        for suffix, render in (("md", to_markdown), ("tex", to_latex), ("csv", to_csv)):
+            (folder / f"{table.name}.{suffix}").write_text(render(table), encoding="utf-8")
+    if tables:
+        document = to_document(table.name for table in tables)
+        (folder / DOCUMENT).write_text(document, encoding="utf-8")
+    if selection is not None:
+        for name, text in (
+            ("measurements.csv", measurements_csv(selection)),
+            ("provenance.csv", provenance_csv(selection)),
+        ):
+            (folder / name).write_text(text, encoding="utf-8")
 
 
-def task_frame(selection: Selection, task: str) -> pd.DataFrame:
-    """One row for each shown record of a task and metric."""
-    results = sorted(
-        selection.of_task(task),
-        key=lambda r: (
-            r.data.name,
-            method_rank(r.method),
-            r.protocol,
-            r.fingerprint,
-            r.seed,
-            r.start,
-            r.id,
+def to_csv(table: Table) -> str:
+    """One line a cell, in full precision; cells without anything are left out."""
+    return _csv(
+        _CELL_COLUMNS,
+        (
+            _cell_row(table, row, column, cell)
+            for row in table.rows
+            for column, cell in zip(table.columns, row.cells, strict=True)
+            if cell.kind != "missing"
         ),
     )
-    rows = [_metric_row(result, metric) for result in results for metric in result.metrics]
-    return pd.DataFrame(rows, columns=_TASK_COLUMNS)
 
 
-def _metric_row(result: Result, metric: str) -> list[object]:
-    data, train, bounds = result.data, result.train, interval(result, metric)
-    return [
-        data.name,
-        data.stands_for,
-        data.split,
-        data.images,
+def measurements_csv(selection: Selection) -> str:
+    """One line a metric of each shown record, those that no table has too."""
+    return _csv(
+        _MEASUREMENT_COLUMNS,
+        (
+            _measurement(result, metric)
+            for task in selection.tasks
+            for result in selection.of_task(task)
+            for metric in result.metrics
+        ),
+    )
+
+
+def provenance_csv(selection: Selection) -> str:
+    """One line a record, superseded ones too."""
+    return _csv(_PROVENANCE_COLUMNS, (_provenance(r, selection) for _, r in selection.records))
+
+
+def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_harmless(value) for value in row] for row in rows)
+    return text.getvalue()
+
+
+def _harmless(value: object) -> object:
+    """Text that a spreadsheet would run as a formula is marked as text."""
+    is_number = isinstance(value, str) and re.fullmatch(r"[+-][0-9.,]+", value)
+    if isinstance(value, str) and value[:1] in _FORMULA and value[:1] and not is_number:
+        return f"'{value}"
+    return value
+
+
+def _cell_row(table: Table, row: Row, column: Column, cell: Cell) -> Sequence[object]:
+    low, high = cell.interval or (None, None)
+    return (
+        *(table.name, row.label, cell.kind, row.source, column.group, column.header, column.key),
+        *(cell.text, cell.value, cell.deviation, low, high, cell.runs or None),
+        *(int(cell.best), int(cell.tied), cell.delta, cell.mark, "; ".join(cell.details)),
+        " ".join(cell.records),
+    )
+
+
+def _measurement(result: Result, metric: str) -> Sequence[object]:
+    data, train = result.data, result.train
+    low, high = interval(result, metric) or (None, None)
+    return (
+        *(result.task, data.name, data.stands_for, data.split, data.images, data.digest),
         *((train.name, train.images, train.digest) if train else (None, None, None)),
-        result.method,
-        result.arch,
-        result.checkpoint.branch,
-        result.checkpoint.digest,
-        result.seed,
-        result.protocol,
-        result.fingerprint,
-        metric,
-        result.metrics[metric],
-        *(bounds or (None, None)),
-        result.id,
-    ]
+        *(result.method, result.arch, result.checkpoint.branch, result.checkpoint.digest),
+        *(result.seed, result.protocol, result.fingerprint, metric, result.metrics[metric]),
+        *(low, high, result.id),
+    )
 
 
-def provenance_frame(selection: Selection) -> pd.DataFrame:
-    """One row for each record, superseded ones too."""
-    return pd.DataFrame([_provenance_row(result, selection) for _, result in selection.records])
-
-
-def _provenance_row(result: Result, selection: Selection) -> dict[str, object]:
+def _provenance(result: Result, selection: Selection) -> Sequence[object]:
     newer = selection.replaced_by.get(result.id)
-    return {
-        "record": result.id,
-        "task": result.task,
-        "data": result.data.name,
-        "data_digest": result.data.digest,
-        "method": result.method,
-        "checkpoint_source": result.checkpoint.source,
-        "checkpoint_digest": result.checkpoint.digest,
-        "checkpoint_branch": result.checkpoint.branch,
-        "train_digest": result.train.digest if result.train else "",
-        "recipe_digest": result.recipe_digest,
-        "fingerprint": result.fingerprint,
-        "seed": result.seed,
-        "command": result.command,
-        "code_version": result.code_version,
-        "start": result.start,
-        "seconds": result.seconds,
-        "device_hours": result.device_hours,
-        "superseded_by": newer.id if newer else "",
-    }
+    weights = result.checkpoint
+    return (
+        *(result.id, result.task, result.data.name, result.data.digest, result.method),
+        *(weights.source, weights.digest, weights.branch),
+        *(result.train.digest if result.train else "", result.recipe_digest, result.fingerprint),
+        *(result.seed, result.command, result.code_version, result.start, result.seconds),
+        *(result.device_hours, newer.id if newer else ""),
+    )

@@ -7,9 +7,7 @@ from micl_bench.report.measured_rows import Measured
 from micl_bench.report.specs._spec import TableSpec
 from micl_bench.report.table_model import Row
 
-_BEST = (
-    "Bold is the best of its protocol and network, underlined what a test does not tell from it."
-)
+_BEST = "Bold is the best of its protocol and network; ≈ marks what a test does not tell from it."
 _SEEDS = "± is the standard deviation over seeds, n - 1."
 _INTERVALS = "Ranges are 95 % intervals: over images for one run, Student's t over seeds."
 _P = "p is against the best, adjusted by Holm's method over the column."
