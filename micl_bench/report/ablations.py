@@ -38,8 +38,8 @@ def ablation_tables(name: str, spec: TableSpec, measured: MeasuredRows) -> list[
             if isinstance(column, ScoreColumn)
             for result in measured.of_column(column, world)
         ]
-        trainings = _trainings(results)
-        studies = {axis.path: _studies(axis, trainings) for axis in spec.axes}
+        trainings = trainings_of(results)
+        studies = {axis.path: studies_along(axis, trainings) for axis in spec.axes}
         seats = Counter(f for found in studies.values() for s in found for f in s.members)
         for axis in spec.axes:
             if found := studies[axis.path]:
@@ -48,21 +48,21 @@ def ablation_tables(name: str, spec: TableSpec, measured: MeasuredRows) -> list[
     return tables
 
 
-def _trainings(results: list[Result]) -> dict[str, Stage]:
-    """The pre-trainings behind some records, by `_key`."""
+def trainings_of(results: list[Result]) -> dict[str, Stage]:
+    """The pre-trainings behind some records, by `training_key`."""
     found = {}
     for result in results:
         if stage := pretraining_stage(result):
-            found[_key(stage)] = stage
+            found[training_key(stage)] = stage
     return dict(sorted(found.items()))
 
 
-def _key(stage: Stage) -> str:
+def training_key(stage: Stage) -> str:
     """Equal for pre-trainings that differ in their seeds alone."""
     return f"{stage.method} {stage.fingerprint} {stage.data_digest}"
 
 
-def _studies(axis: Axis, trainings: dict[str, Stage]) -> list[Study]:
+def studies_along(axis: Axis, trainings: dict[str, Stage]) -> list[Study]:
     """Groups of trainings that differ along the axis alone."""
     groups: dict[str, list[str]] = {}
     for key, stage in trainings.items():
@@ -72,7 +72,7 @@ def _studies(axis: Axis, trainings: dict[str, Stage]) -> list[Study]:
     return [Study(rest, tuple(keys)) for rest, keys in sorted(groups.items()) if len(keys) > 1]
 
 
-def _value(axis: Axis, stage: Stage) -> Any:
+def value_along(axis: Axis, stage: Stage) -> Any:
     """The setting of a training; None where it has none."""
     value: Any = stage.settings
     for name in axis.path.split("."):
@@ -88,7 +88,7 @@ def _baseline(
     shared = [key for key in study.members if seats[key] == most]
     if len(shared) == 1:
         return shared[0]
-    default = [k for k in study.members if _value(axis, trainings[k]) == axis.default]
+    default = [k for k in study.members if value_along(axis, trainings[k]) == axis.default]
     return default[0] if axis.default is not None and default else None
 
 
@@ -111,7 +111,7 @@ def _table(
         study=lambda result: study_of[_of(result)],
     )
     assert found
-    values = [_value(axis, stage) for r in found.results if (stage := pretraining_stage(r))]
+    values = [value_along(axis, stage) for r in found.results if (stage := pretraining_stage(r))]
     places = [
         (method_rank(result.method), result.arch, study_of[_of(result)], _order(value))
         for result, value in zip(found.results, values, strict=True)
@@ -142,7 +142,7 @@ def _table(
 
 def _of(result: Result) -> str:
     stage = pretraining_stage(result)
-    return _key(stage) if stage else ""
+    return training_key(stage) if stage else ""
 
 
 def _order(value: Any) -> tuple[bool, float, str]:
