@@ -8,16 +8,15 @@ import numpy as np
 
 from micl_bench.errors import InputError
 from micl_bench.predictions import Predictions
-from micl_bench.report.contenders import Contender, Place, Run
+from micl_bench.report.contenders import Contender, Place
 from micl_bench.report.difference import (
-    SIGNIFICANT,
     Difference,
     Evidence,
     on_images,
     over_runs,
     side_of,
 )
-from micl_bench.report.metrics import format_p, metric_name
+from micl_bench.report.metrics import metric_name
 from micl_bench.report.not_compared import places_apart
 from micl_bench.report.redrawn import Kept, Redrawn, read_kept
 from micl_bench.statistics import holm
@@ -49,28 +48,6 @@ def compare_all(contenders: list[Contender]) -> Comparison:
         reasons = "; ".join(not_compared) or "no task and data set is in both"
         raise InputError(f"nothing to compare: {reasons}")
     return Comparison(differences=_adjusted(differences), not_compared=not_compared)
-
-
-def paired_verdict(ours: Run, theirs: Run, metric: str) -> str:
-    """What the paired test on per-image predictions says of two records, or "" without these."""
-    place = Difference(
-        task=ours[1].task,
-        data=ours[1].data,
-        protocol=ours[1].protocol,
-        fingerprint=ours[1].fingerprint,
-        metric=metric,
-        ours=side_of("A", [ours], metric),
-        theirs=side_of("B", [theirs], metric),
-    )
-    try:
-        read = [(result, read_kept(path, result)) for path, result in (ours, theirs)]
-    except InputError:
-        # Another evaluation into the same folder may have taken the file's place.
-        return "not tested: a file of predictions is not its record's"
-    if (p := on_images(place, *read).p) is None:
-        return ""
-    word = "significant" if p <= SIGNIFICANT else "not significantly different"
-    return f"{word}, p = {format_p(p)}"
 
 
 def _adjusted(differences: list[Difference]) -> list[Difference]:

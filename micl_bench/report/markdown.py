@@ -18,6 +18,7 @@ def to_markdown(table: Table) -> str:
     lines = [f"# {_escaped(table.title)}", "", _escaped(table.caption), ""]
     lines += [_line(header), _line(rule)]
     lines += [_line(_row(row, with_source=with_source)) for row in table.rows]
+    lines += ["", _escaped(table.verdict)] if table.verdict else []
     lines += [f"\n<sup>{mark}</sup> {_escaped(text)}" for mark, text in table.footnotes]
     lines += [
         f"\n{_escaped(name)} stands in for {_escaped(public)}: no benchmark numbers."

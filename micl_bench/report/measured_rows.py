@@ -17,6 +17,7 @@ from micl_bench.report.row_names import name_rows
 from micl_bench.report.selection import Selection
 from micl_bench.report.specs._spec import FactColumn, ScoreColumn, TableSpec
 from micl_bench.report.table_model import Cell, Row
+from micl_bench.report.verdicts import Comparison, compare, verdict
 from micl_bench.report.worlds import place_of
 
 # SimCLR's lists of 1 % and 10 % are of these images.
@@ -37,6 +38,7 @@ class Measured:
     protocols: tuple[str, ...]
     """Sentences on protocols that need no mark."""
     baseline: str
+    verdict: str
     stands_for: tuple[tuple[str, str], ...]
     notes: Notes
 
@@ -101,7 +103,8 @@ class MeasuredRows:
             (line.network, result) for line, result in zip(lines, any_of, strict=True)
         )
         bases, words = _baselines(spec, any_of, baseline)
-        cells = self._cells(spec, lines, layout, (list(map(study, any_of)), bases), notes)
+        rivals = (list(map(study, any_of)), bases)
+        cells, comparisons = self._cells(spec, lines, layout, rivals, notes)
         used = [result for _, found in columns.values() for result in found]
         return Measured(
             rows=tuple(
@@ -112,6 +115,7 @@ class MeasuredRows:
             archs=tuple(dict.fromkeys(result.arch for result in any_of)),
             protocols=_protocols(columns, layout),
             baseline=words,
+            verdict="" if spec.axes else verdict(comparisons),
             stands_for=_stand_ins(used),
             notes=notes,
         )
@@ -123,9 +127,10 @@ class MeasuredRows:
         layout: Layout,
         rivals: tuple[list[str], list[list[int]]],
         notes: Notes,
-    ) -> list[tuple[Cell, ...]]:
+    ) -> tuple[list[tuple[Cell, ...]], list[Comparison]]:
         """The cells of each line; `rivals` are the lines' studies, and the baselines."""
         found: list[list[Cell]] = [[] for _ in lines]
+        comparisons: list[Comparison] = []
         for number, column in enumerate(spec.columns):
             if isinstance(column, FactColumn):
                 for line, cells in zip(lines, found, strict=True):
@@ -137,13 +142,14 @@ class MeasuredRows:
                 if number in line.columns
             }
             standing = standings(entries, *rivals, self._shelf)
+            comparisons += compare(_where(column), entries, standing)
             for row, (line, cells) in enumerate(zip(lines, found, strict=True)):
                 cells.append(
                     self._cell(spec, number, line, layout, entries[row], standing[row], notes)
                     if row in entries
                     else MISSING
                 )
-        return [tuple(cells) for cells in found]
+        return [tuple(cells) for cells in found], comparisons
 
     def _cell(
         self,
@@ -161,6 +167,12 @@ class MeasuredRows:
         details, more = ((), []) if spec.axes else self._beside.words(entry)
         cell = measured_cell(entry, standing, [*words, *more], notes)
         return dataclasses.replace(cell, details=(*cell.details, *details))
+
+
+def _where(column: ScoreColumn) -> str:
+    """`ImageNet-A: top-1`, without units."""
+    words = (column.group, column.header)
+    return ": ".join(word.partition(" [")[0] for word in words if word)
 
 
 def _order(line: Line) -> tuple[object, ...]:

@@ -11,10 +11,11 @@ import math
 import numpy as np
 
 from micl_bench.record import CheckpointInfo, DataSet, Result
+from micl_bench.report.cells import mark_of
+from micl_bench.report.data_sets import data_label, data_order
 from micl_bench.report.identity import identity_of, labels, weights_of
 from micl_bench.report.metrics import format_interval, interval, method_rank
 from micl_bench.report.protocols import captions
-from micl_bench.report.task_table import data_label, data_order, mark_of
 
 FEWEST_FOR_A_LINE = 3
 _SAME = 1e-9

@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 
 from micl_bench.naming import arch_label
 from micl_bench.record import DataSet, Result
+from micl_bench.report.cells import mark_of
+from micl_bench.report.data_sets import data_label, data_order
 from micl_bench.report.drawing import Drawing, Found
 from micl_bench.report.identity import Identity, network_of
 from micl_bench.report.layout import Entry, entry_of
@@ -32,7 +34,6 @@ from micl_bench.report.palette import (
 )
 from micl_bench.report.protocols import captions
 from micl_bench.report.selection import Selection
-from micl_bench.report.task_table import data_label, data_order, mark_of
 
 _MOST_SERIES, _MOST_GROUPS = 8, 24
 _MOST_NUMBERS = 30

@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 
 from micl_bench.log import printable
 from micl_bench.record import DataSet, Result
+from micl_bench.report.data_sets import data_label, data_order
 from micl_bench.report.metrics import (
     direction,
     format_interval,
@@ -14,7 +15,6 @@ from micl_bench.report.metrics import (
     task_rank,
 )
 from micl_bench.report.protocols import captions
-from micl_bench.report.task_table import data_label, data_order
 
 
 def summary_table(results: list[Result]) -> str:

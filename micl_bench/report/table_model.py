@@ -74,5 +74,7 @@ class Table:
     rows: tuple[Row, ...]
     footnotes: tuple[tuple[str, str], ...]
     """Mark and text."""
+    verdict: str = ""
+    """Where our method leads and where it does not, in sentences; empty where nothing says so."""
     stands_for: tuple[tuple[str, str], ...] = ()
     """Embedded set and the public set that it stands in for."""

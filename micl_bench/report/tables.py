@@ -91,6 +91,7 @@ def _measured_table(
             columns=tuple(map(column_of, spec.columns)),
             rows=rows,
             footnotes=found.notes.footnotes,
+            verdict=found.verdict,
             stands_for=found.stands_for,
         )
     )
