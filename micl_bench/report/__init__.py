@@ -27,6 +27,8 @@ def build_report(results: Path, out: Path, *, title: str = DEFAULT_TITLE) -> Pat
     try:
         from micl_bench.report.page import build
     except ModuleNotFoundError as error:
+        if str(error.name).startswith("micl_bench"):
+            raise
         raise InputError(
             f"a report needs {error.name}: pip install 'micl-bench[report]'"
         ) from error

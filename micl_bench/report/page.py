@@ -1,37 +1,48 @@
-"""The report itself: what the templates show, and the folder that holds it."""
+"""The report itself: what is in it, and the folder that holds it."""
 
-import base64
 from pathlib import Path
-from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from micl_bench.errors import InputError
 from micl_bench.files import atomic_folder
-from micl_bench.log import printable
-from micl_bench.record import Result, read_results
-from micl_bench.report.compare import paired_verdict
-from micl_bench.report.export import provenance_frame, slugs, task_frame
-from micl_bench.report.figures import Gallery, draw_all
-from micl_bench.report.metrics import classes_of, task_title
-from micl_bench.report.selection import Selection, select
-from micl_bench.report.task_table import build_table, heads_tried
-from micl_bench.report.verdicts import compare, verdict
+from micl_bench.log import printable, say
+from micl_bench.reference import read_references
+from micl_bench.report.export import write_tables
+from micl_bench.report.figures import draw_all
+from micl_bench.report.inventory import describe, take_inventory
+from micl_bench.report.markdown import to_markdown
+from micl_bench.report.page_content import Content, page_context
+from micl_bench.report.published_table import published_table
+from micl_bench.report.tables import build_tables
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _MARKDOWN_SPECIAL = str.maketrans(
-    {character: f"\\{character}" for character in "\\`*_[]|"}
-    | {"<": "&lt;", ">": "&gt;", "&": "&amp;", "\n": " ", "\r": " "}
+    {character: f"\\{character}" for character in "\\`*_[]|~#"}
+    | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 )
 
 
 def build(results: Path, out: Path, *, title: str) -> Path:
     """Build the report; `micl_bench.report.build_report` says what it promises."""
     _check_out(results, out)
-    selection = select(read_results(results))
-    gallery = draw_all(selection)
-    context = _context(selection, gallery, title)
-    atomic_folder(out, lambda folder: _write(folder, selection, gallery, context))
+    inventory = take_inventory(results)
+    for line in describe(inventory):
+        say(line)
+    references = read_references()
+    beside = published_table(inventory.selection.current, references)
+    content = Content(
+        title=title,
+        inventory=inventory,
+        tables=[
+            *([beside] if beside.rows else []),
+            *build_tables(inventory.selection, references),
+        ],
+        gallery=draw_all(inventory.selection, references),
+        references=references,
+    )
+    atomic_folder(out, lambda folder: _write(folder, content))
     return out / "report.html"
 
 
@@ -45,91 +56,18 @@ def _check_out(results: Path, out: Path) -> None:
         raise InputError(f"{out} holds something other than a report; name a new or empty folder")
 
 
-def _context(selection: Selection, gallery: Gallery, title: str) -> dict[str, Any]:
-    sections = [
-        _section(selection, task, anchor) for task, anchor in slugs(selection.tasks).items()
-    ]
-    comparisons = [c for section in sections for c in section["comparisons"]]
-    stand_ins = {result.data for result in selection.current if result.data.stands_for}
-    pictures = [
-        {
-            "name": picture.name,
-            "title": picture.title,
-            "caption": picture.caption,
-            "table": picture.table,
-            "base64": base64.b64encode(picture.png).decode(),
-        }
-        for picture in gallery.pictures
-    ]
-    return {
-        "title": title,
-        "num_records": len(selection.records),
-        "methods": sorted({result.method for result in selection.current}),
-        "num_wins": sum(comparison.wins for comparison in comparisons),
-        "num_comparisons": len(comparisons),
-        "stand_ins": sorted({(data.name, data.stands_for) for data in stand_ins}),
-        "sections": sections,
-        "pictures": pictures,
-        "left_out": gallery.left_out,
-        "records": [_provenance(result, selection) for _, result in selection.records],
-        "environments": _environments(selection),
-    }
-
-
-def _section(selection: Selection, task: str, anchor: str) -> dict[str, Any]:
-    results = selection.of_task(task)
-    table = build_table(results)
-
-    def test(ours: Result, rival: Result, metric: str) -> str:
-        pair = (selection.path_of(ours), ours), (selection.path_of(rival), rival)
-        return paired_verdict(*pair, metric)
-
-    comparisons = compare(table, test)
-    archs = sorted({result.arch for result in results})
-    metrics = {metric for result in results for metric in result.metrics}
-    return {
-        "anchor": anchor,
-        "title": task_title(task),
-        "table": table,
-        "comparisons": comparisons,
-        "verdict": verdict(table, comparisons),
-        "archs": archs,
-        "num_superseded": sum(r.task == task for r in selection.replaced_by.values()),
-        "has_intervals": any(result.intervals for result in results),
-        "has_p": any(comparison.tested for comparison in comparisons),
-        "has_chosen_head": any(map(heads_tried, results)),
-        "has_drop": "drop" in metrics,
-        "has_both_readings": any(map(classes_of, metrics)),
-    }
-
-
-def _provenance(result: Result, selection: Selection) -> dict[str, Any]:
-    newer = selection.replaced_by.get(result.id)
-    return {"result": result, "replaced_by": newer.id if newer else ""}
-
-
-def _environments(selection: Selection) -> list[dict[str, Any]]:
-    """The distinct environments, each with the number of records that were made in it."""
-    found: list[dict[str, Any]] = []
-    for _, result in selection.records:
-        same = [entry for entry in found if entry["values"] == result.environment]
-        if same:
-            same[0]["num_records"] += 1
-        else:
-            found.append({"values": result.environment, "num_records": 1})
-    return found
-
-
-def _write(folder: Path, selection: Selection, gallery: Gallery, context: dict[str, Any]) -> None:
+def _write(folder: Path, content: Content) -> None:
     """Fill the report folder."""
     (folder / "figures").mkdir()
-    for picture in gallery.pictures:
+    for picture in content.gallery.pictures:
         (folder / "figures" / f"{picture.name}.png").write_bytes(picture.png)
-    (folder / "tables").mkdir()
-    for task, name in slugs(selection.tasks).items():
-        task_frame(selection, task).to_csv(folder / "tables" / f"{name}.csv", index=False)
-    provenance_frame(selection).to_csv(folder / "tables" / "provenance.csv", index=False)
+        (folder / "figures" / f"{picture.name}.pdf").write_bytes(picture.pdf)
+    write_tables(folder / "tables", content.tables, content.inventory.selection)
     templates = _templates()
+    style, script = (
+        (_TEMPLATES / name).read_text(encoding="utf-8") for name in ("style.css", "report.js")
+    )
+    context = page_context(content, style=style, script=script)
     for name in ("report.html", "report.md"):
         page = templates.get_template(f"{name}.jinja").render(context)
         (folder / name).write_text(page, encoding="utf-8")
@@ -140,10 +78,13 @@ def _templates() -> jinja2.Environment:
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=jinja2.select_autoescape(enabled_extensions=("html.jinja",)),
         undefined=jinja2.StrictUndefined,
-        finalize=lambda value: printable(value) if isinstance(value, str) else value,
+        # Markup is ours and stays as it is; any other text may be a record's.
+        finalize=lambda value: printable(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    templates.filters["md"] = lambda text: str(text).translate(_MARKDOWN_SPECIAL)
+    templates.filters["md"] = lambda text: printable(text).translate(_MARKDOWN_SPECIAL)
+    # Its titles are headings of the first order; here they lie below the page's own.
+    templates.filters["table"] = lambda table: Markup("#" + to_markdown(table))
     return templates

@@ -1,0 +1,160 @@
+"""The evidence of every number, for the page's cards: compact, each repeated part stored once.
+
+A pool holds every list, object and long text once; a part is a plain value, or `[index]` of a pool
+entry. A list is `[0, part, ...]`, an object `[index of its names, part, ...]` with index > 0, names are
+`[0, name, ...]` and always plain texts. Records that share a recipe, or a part of one, share its entry.
+"""
+
+import json
+import marshal
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from micl_bench.log import printable
+from micl_bench.record import Result
+from micl_bench.report.inventory import Inventory
+from micl_bench.report.metrics import (
+    format_interval,
+    format_value,
+    headline_metrics,
+    interval,
+    metric_header,
+    task_title,
+)
+
+_SHORT = 10
+_EXACT = 2**53
+"""JavaScript's numbers hold whole numbers up to this one."""
+
+Part = str | int | float | bool | None | tuple[int]
+
+
+class Pool:
+    """Values, each stored once."""
+
+    def __init__(self) -> None:
+        # Entry 0 keeps the index of an object's names above 0.
+        self._entries: list[str] = ['""']
+        self._places: dict[str, tuple[int]] = {}
+        self._known: dict[bytes, Part] = {}
+
+    def add(self, value: Any) -> Part:
+        """A value of JSON's types; texts lose their control characters."""
+        if not isinstance(value, (dict, list, tuple)):
+            return _plain(value, self)
+        # Recipes, and parts of them, come again and again: looking one up is faster than a walk.
+        whole = _key(value)
+        if whole not in self._known:
+            self._known[whole] = self._container(value)
+        return self._known[whole]
+
+    def add_once(self, values: dict[str, Any]) -> Part:
+        """An object that is unlike all others, though its values may come again."""
+        (names,) = self.place(_dumped([0, *values]))
+        return self.place(_dumped([names, *map(self.add, values.values())]))
+
+    def place(self, entry: str) -> tuple[int]:
+        """Store an entry, given as JSON, once."""
+        if entry not in self._places:
+            self._places[entry] = (len(self._entries),)
+            self._entries.append(entry)
+        return self._places[entry]
+
+    def as_json(self) -> str:
+        """All entries, in order."""
+        return f"[{','.join(self._entries)}]"
+
+    def _container(self, value: Any) -> Part:
+        if isinstance(value, dict):
+            (names,) = self.place(_dumped([0, *(_clean(str(name)) for name in value)]))
+            return self.place(_dumped([names, *map(self.add, value.values())]))
+        return self.place(_dumped([0, *map(self.add, value)]))
+
+
+def card_data(inventory: Inventory, published: Iterable[dict[str, Any]] = ()) -> str:
+    """JSON of a pool, with a part for each record, in the inventory's order, and published number."""
+    pool = Pool()
+    records = [pool.add_once(_evidence(inventory, result)) for _, result in inventory.records]
+    references = [pool.add_once(each) for each in published]
+    parts = {"records": records, "published": references}
+    return f'{{"pool":{pool.as_json()},{_dumped(parts)[1:]}'
+
+
+def _evidence(inventory: Inventory, result: Result) -> dict[str, Any]:
+    newer = inventory.selection.replaced_by.get(result.id)
+    headline = headline_of(result)
+    return {
+        "id": result.id,
+        "file": inventory.files[result.id],
+        "status": inventory.status(result.id),
+        "superseded by": newer.id if newer else "",
+        "task": result.task,
+        "task title": task_title(result.task),
+        "protocol": result.protocol,
+        "method": result.method,
+        "architecture": result.arch,
+        "headline": headline,
+        "metrics": [_measured(result, metric) for metric in result.metrics],
+        "data": vars(result.data),
+        "training images": vars(result.train) if result.train else None,
+        "checkpoint": _filled(vars(result.checkpoint), leave_out="origin"),
+        "origin": [vars(stage) for stage in result.checkpoint.origin],
+        "settings": result.settings,
+        "fingerprint": result.fingerprint,
+        "recipe": result.recipe,
+        "recipe digest": result.recipe_digest,
+        "seed": result.seed,
+        "command": result.command,
+        "code": result.code_version,
+        "environment": result.environment,
+        "start": result.start,
+        "seconds": result.seconds,
+        "device-hours": result.device_hours,
+        "artefacts": [[n, path, result.digests.get(n, "")] for n, path in result.artifacts.items()],
+    }
+
+
+def _measured(result: Result, metric: str) -> list[Any]:
+    """Header, number, interval, number and ends to sort by."""
+    value, bounds = result.metrics[metric], interval(result, metric)
+    text = format_interval(metric, bounds) if bounds else ""
+    return [metric_header(metric), format_value(metric, value), text, shortened(value), metric]
+
+
+def headline_of(result: Result) -> str:
+    """The metric that stands for a record: the one that people quote, or else its first."""
+    return (headline_metrics(list(result.metrics)) or list(result.metrics))[0]
+
+
+def shortened(value: float) -> float | None:
+    """Eight digits, which no metric's precision exceeds; None where there is no number."""
+    return float(f"{value:.8g}") if math.isfinite(value) else None
+
+
+def _filled(values: dict[str, Any], *, leave_out: str) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value and name != leave_out}
+
+
+def _plain(value: Any, pool: Pool) -> Part:
+    if isinstance(value, str):
+        text = _clean(value)
+        return text if len(text) <= _SHORT else pool.place(_dumped(text))
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, int) and abs(value) > _EXACT:
+        return str(value)
+    return value
+
+
+def _clean(text: str) -> str:
+    return text if text.isprintable() else printable(text)
+
+
+# Made once: `json.dumps` would make an encoder for each call.
+_dumped = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+
+def _key(value: Any) -> bytes:
+    """Equal only for equal values of equal types; version 2 writes no references between objects."""
+    return marshal.dumps(value, 2)

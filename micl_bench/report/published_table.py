@@ -1,0 +1,72 @@
+"""Measured numbers beside published ones of the same method, network, task and metric, as a table."""
+
+from collections.abc import Sequence
+
+from micl_bench.record import Result
+from micl_bench.reference import Reference, measures
+from micl_bench.report.against_published import Verdict, verdicts
+from micl_bench.report.metrics import metric_header, task_title
+from micl_bench.report.table_model import Cell, Column, Row, Table
+
+
+def published_table(results: list[Result], references: Sequence[Reference]) -> Table:
+    """Each measured number beside the published one of its method, network, task and metric."""
+    found = verdicts(results, list(references))
+    found.sort(key=lambda each: each.word == "not comparable")
+    return Table(
+        name="against-published",
+        title="Measured against published",
+        caption="Where both exist for one method, network, task and metric. Consistent: the measured "
+        "95 % interval reaches what the printed number stands for; below, above: all of it lies "
+        "there; not comparable: the protocols differ, and in what.",
+        columns=(
+            _words("verdict"),
+            _words("task"),
+            _words("metric"),
+            _numbers("measured"),
+            _numbers("published"),
+            _words("what differs, or is not known"),
+        ),
+        rows=tuple(map(_row, found)),
+        footnotes=(),
+    )
+
+
+def _row(found: Verdict) -> Row:
+    reference = found.reference
+    task, data, metric = measures(reference)
+    low_high = found.interval
+    details = [f"{low_high[0]:.2f} to {low_high[1]:.2f}"] if low_high else []
+    details += [f"{len(found.results)} runs"] if len(found.results) > 1 else []
+    return Row(
+        label=f"{reference.method}, {reference.arch}",
+        kind="measured",
+        cells=(
+            Cell(text=found.word, kind="words"),
+            Cell(text=f"{task_title(task)}, {data}", kind="words"),
+            Cell(text=metric_header(metric), kind="words"),
+            Cell(
+                text=f"{found.value:.2f}",
+                value=found.value,
+                kind="measured",
+                details=tuple(details),
+                records=tuple(result.id for result in found.results),
+            ),
+            Cell(
+                text=reference.text or f"{reference.value:g}",
+                value=reference.value,
+                kind="published",
+                details=(reference.source,),
+                records=(reference.id,),
+            ),
+            Cell(text="; ".join((*found.reasons, *found.caveats)), kind="words"),
+        ),
+    )
+
+
+def _words(header: str) -> Column:
+    return Column(key=header, group="", header=header, numeric=False)
+
+
+def _numbers(header: str) -> Column:
+    return Column(key=header, group="", header=header, numeric=True)
