@@ -1,0 +1,83 @@
+"""`micl-bench explain`: the whole evidence of one number."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from micl_bench.report.explain import Run
+
+STORE = Path("work/results")
+"""Where records are looked for, without --results."""
+
+Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="RESULT",
+        help="A record file, or the id of a record; the beginning of one, or of its last ten letters, "
+        "is enough.",
+        show_default=False,
+    ),
+]
+Results = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of records in which ids are looked up; work/results without it.",
+        show_default=False,
+    ),
+]
+
+
+def explain(
+    target: Target,
+    results: Results = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write everything as JSON too.")
+    ] = None,
+) -> None:
+    """Show all that stands behind one number, checked again.
+
+    Metrics with intervals, and made again from the predictions for each image; images, checkpoint and
+    the trainings it went through, recipe and settings with their digests; code, environment, time;
+    the files beside the record, and whether each is the one it was written with; published numbers
+    with a verdict; the command that makes it again. RESULT may be the id of a published number too
+    (published-...).
+    """
+    import json
+
+    from micl_bench.errors import InputError
+    from micl_bench.files import atomic_write
+    from micl_bench.reference import read_references
+    from micl_bench.report.explain import explain as evidence
+    from micl_bench.report.explain import explain_reference, find_reference
+    from micl_bench.report.explain_output import as_text
+
+    if json_file and json_file.is_dir():
+        raise InputError(f"--json {json_file} is a folder; give a file")
+    references = read_references()
+    if target.startswith("published-"):
+        found = explain_reference(find_reference(target, references))
+    else:
+        found = evidence(*look_up(target, results), references)
+    if json_file:
+        content = json.dumps(found, indent=2, ensure_ascii=False)
+        atomic_write(json_file, (content + "\n").encode())
+    print(as_text(found))
+
+
+def look_up(target: str, results: Path | None) -> "tuple[Run, list[Run]]":
+    """The record that is meant, and all records of its store.
+
+    Raises:
+        InputError: no such record, or several, or a damaged one.
+    """
+    from micl_bench.record import read_result, read_results
+    from micl_bench.report.explain import find_record
+
+    file = Path(target)
+    if file.is_file():
+        run = (file, read_result(file))
+        return run, read_results(results or file.parent)
+    records = read_results(results or STORE)
+    return find_record(target, records), records
