@@ -4,13 +4,21 @@ Shapes: N images, D width.
 """
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from micl_bench.checkpoints import Checkpoint
+from micl_bench.data.pixels import Pixels
+from micl_bench.data.source import Source
+from micl_bench.data.stream import evaluation_batches
+from micl_bench.engine.precision import at_precision
+from micl_bench.engine.readouts import read_out
 from micl_bench.engine.shown import Arrays, spread
 from micl_bench.errors import InputError
 
 FEWEST = 4
 """Images that a map takes."""
+_BATCH = 64
 
 
 def images_of_classes(
@@ -65,3 +73,34 @@ def map_arrays(
         "classes": np.array([classes[label] for label in present]),
         "perplexity": np.array(float(perplexity)),
     }
+
+
+@torch.inference_mode()
+def mapped_images(
+    checkpoint: Checkpoint,
+    source: Source,
+    pixels: Pixels,
+    *,
+    number: int,
+    classes: int,
+    perplexity: float,
+    seed: int,
+    device: torch.device,
+) -> Arrays:
+    """`map_arrays` of at most `number` images: [CLS] after the final norm, else the mean patch.
+
+    Raises:
+        InputError: too few images, an unreadable one, or a perplexity that they do not allow.
+    """
+    index_N = images_of_classes(source.labels_N, number=number, classes=classes)
+    vit = checkpoint.backbone(img_size=pixels.img_size).to(device)
+    features = []
+    with at_precision("fp32", vit, device):
+        for batch in evaluation_batches(source, pixels, batch_size=_BATCH, index_N=index_N):
+            # The first readout is that of [CLS], or of the mean patch where there is none.
+            read_NRD = read_out(vit, checkpoint.normalise(batch.images.to(device)))
+            features.append(read_NRD[:, 0].cpu())
+    labels_N = np.asarray(source.labels_N)[index_N]
+    return map_arrays(
+        torch.cat(features).numpy(), labels_N, source.classes, perplexity=perplexity, seed=seed
+    )

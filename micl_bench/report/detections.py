@@ -13,7 +13,7 @@ from micl_bench.report.palette import INK, SMALL, class_colours, is_light
 
 LEAST_SCORE = 0.3
 """Detections below it are not drawn."""
-_SCENES = 4
+_SCENES = 3
 _TINT = 0.45
 _NAMES = {
     "image": ("truth_image_T", "image_D"),

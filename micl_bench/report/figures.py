@@ -4,6 +4,9 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from micl_bench.reference import Reference
+from micl_bench.report.ablation_plot import found_ablations
+from micl_bench.report.cost import AXES
+from micl_bench.report.cost_plot import found_cost
 from micl_bench.report.drawing import Found, rendered
 from micl_bench.report.galleries import KINDS, found_gallery, found_views
 from micl_bench.report.robustness_plot import found_robustness
@@ -56,9 +59,11 @@ def draw_all(selection: Selection, references: Sequence[Reference] = ()) -> Gall
 def _all_found(selection: Selection, references: Sequence[Reference]) -> list[Found]:
     makers: list[Callable[[], Found]] = [
         lambda: found_scores(selection),
+        *(lambda axis=axis: found_cost(selection, references, axis) for axis in AXES),
         lambda: found_robustness(selection),
+        lambda: found_ablations(selection),
         lambda: found_views(selection),
         lambda: found_training(selection),
-        *(lambda name=name: found_gallery(name, selection) for name in KINDS),  # type: ignore[misc]
+        *(lambda name=name: found_gallery(name, selection) for name in KINDS),
     ]
     return [make() for make in makers]

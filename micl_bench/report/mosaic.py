@@ -101,15 +101,15 @@ def _lefts(num_columns: int, *, gap: float, wide: float, group: int) -> list[flo
 
 
 def _draw(cell: Cell) -> None:
+    limits = (cell.axes.get_xlim(), cell.axes.get_ylim())
     cell.axes.imshow(
         cell.image,
         extent=(cell.box.x0, cell.box.x1, cell.box.y0, cell.box.y1),
         aspect="auto",
         interpolation="nearest" if len(cell.image) < _CRISP else "antialiased",
     )
-    # An image moves the limits to its own edges.
-    width, height = cell.axes.figure.get_size_inches()
-    cell.axes.set(xlim=(0, width), ylim=(0, height))
+    # An image moves them to its own edges.
+    cell.axes.set(xlim=limits[0], ylim=limits[1])
 
 
 def _write(cell: Cell, text: str, *, below: bool) -> None:

@@ -15,7 +15,7 @@ from micl_bench.report.artifacts import Arrays, check_range, load_arrays
 from micl_bench.report.mosaic import Cell, Image, mosaic
 from micl_bench.report.palette import HIDDEN_GREY, INK, SMALL, class_colours
 
-_IMAGES, _COLUMNS, _SCENES = 6, 11, 4
+_IMAGES, _COLUMNS, _SCENES = 6, 11, 3
 _LARGE, _LARGE_COLUMNS = 100, 6
 """Images of so many pixels are drawn larger, fewer to a row: their patches are small parts of them."""
 _IGNORED = 255

@@ -36,8 +36,8 @@ from micl_bench.report.protocols import captions
 from micl_bench.report.selection import Selection
 
 _MOST_SERIES, _MOST_GROUPS = 8, 24
-_MOST_NUMBERS = 30
-"""Bars above whose number there is no room to write the scores on them."""
+_UPRIGHT_INCHES, _LYING_INCHES = 0.3, 0.12
+"""Widths of a bar from which its score has room above it, written upright or on its side."""
 _LETTERS, _FEWEST_LETTERS, _LONGEST_SLANTED = 105, 8, 60
 """Letters that fit below the axis; those that a group must have for upright names; of slanted ones."""
 _TASK_WORDS = {
@@ -118,16 +118,26 @@ def _bars(scores: _Scores) -> Figure:
         places = [i for i, found in enumerate(scores.values()) if name in found]
         cells = [found[name] for found in scores.values() if name in found]
         left = [_left(list(scores.values()), place, name, width) for place in places]
-        look = {"color": colours[family[name]], "hatch": HATCHES[turn % len(HATCHES)]}
-        tops = _draw_bars(axes, left, cells, width=width, label=name, look=look)
-        if len(scores) * len(names) <= _MOST_NUMBERS:
-            _write_values(axes, left, [cell.mean for cell in cells], tops)
+        axes.bar(
+            left,
+            [cell.mean for cell in cells],
+            width * 0.94,
+            label=name,
+            color=colours[family[name]],
+            hatch=HATCHES[turn % len(HATCHES)],
+            edgecolor="#ffffffb0",
+            linewidth=0,
+        )
+        tops = _draw_whiskers(axes, left, cells)
+        inches = width * 0.9 * PAGE_INCHES / len(scores)
+        if inches >= _LYING_INCHES:
+            _write_values(axes, left, cells, tops, upright=inches >= _UPRIGHT_INCHES)
     _name_groups(axes, list(scores))
     axes.set_ylabel("score [%]")
     axes.grid(visible=False, axis="x")
     axes.tick_params(axis="x", length=0)
     axes.set_xlim(-0.6, len(scores) - 0.4)
-    axes.set_ylim(0, min(112, max(axes.get_ylim()[1] * 1.08, 10)))
+    axes.set_ylim(0, min(116, max(axes.get_ylim()[1] * 1.12, 10)))
     figure.legend(loc="outside upper left", ncols=4)
     return figure
 
@@ -243,20 +253,10 @@ def _name_groups(axes: Axes, groups: list[_Group]) -> None:
             text.set(rotation=50, ha="right", rotation_mode="anchor")
 
 
-def _draw_bars(
-    axes: Axes,
-    left: list[float],
-    cells: list[Entry],
-    *,
-    width: float,
-    label: str,
-    look: dict[str, str],
-) -> list[float]:
-    """Draw one series' bars; returns the height up to which each reaches with its whisker."""
+def _draw_whiskers(axes: Axes, left: list[float], cells: list[Entry]) -> list[float]:
+    """Draw one series' intervals; returns the height up to which each bar reaches with its whisker."""
     values = np.array([cell.mean for cell in cells])
-    ends = [cell.interval or (cell.mean, cell.mean) for cell in cells]
-    low, high = np.array(ends).T
-    axes.bar(left, values, width * 0.94, label=label, edgecolor="#ffffffb0", linewidth=0, **look)
+    low, high = np.array([cell.interval or (cell.mean, cell.mean) for cell in cells]).T
     measured = [cell.interval is not None for cell in cells]
     axes.errorbar(
         np.array(left)[measured],
@@ -270,14 +270,17 @@ def _draw_bars(
     return [float(top) for top in high]
 
 
-def _write_values(axes: Axes, left: list[float], values: list[float], tops: list[float]) -> None:
-    for place, value, top in zip(left, values, tops, strict=True):
+def _write_values(
+    axes: Axes, left: list[float], cells: list[Entry], tops: list[float], *, upright: bool
+) -> None:
+    for place, cell, top in zip(left, cells, tops, strict=True):
         axes.annotate(
-            f"{value:.1f}",
+            f"{cell.mean:.1f}",
             (place, top),
             xytext=(0, 2),
             textcoords="offset points",
             ha="center",
+            rotation=0 if upright else 90,
             fontsize=SMALL,
             color=INK,
         )

@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from micl_bench.data.pixels import Pixels
 from micl_bench.data.source import Source, open_source
 from micl_bench.distributed import rank
 from micl_bench.engine.attention import attention_arrays
-from micl_bench.engine.feature_map import FEWEST, images_of_classes, map_arrays
+from micl_bench.engine.feature_map import FEWEST, images_of_classes, mapped_images
 from micl_bench.engine.health import alignment, rankme, uniformity
 from micl_bench.engine.patch_components import patch_arrays
 from micl_bench.engine.precision import require_precision
@@ -93,7 +92,7 @@ def run(request: Request) -> list[Result]:
         "uniformity": uniformity(features_ND[chosen_N]).item(),
         "rankme": rankme(features_ND[chosen_N]).item(),
     }
-    pictures, on_views = _pictures(session, source, features_ND)
+    pictures, on_views = _pictures(session, source)
     result = session.result(
         task="representation",
         protocol=_protocol(recipe, readout, on_views=bool(on_views)),
@@ -110,27 +109,28 @@ def run(request: Request) -> list[Result]:
     return [result]
 
 
-def _pictures(
-    session: Session, source: Source, features_ND: Tensor
-) -> tuple[dict[str, Arrays], dict[str, float]]:
+def _pictures(session: Session, source: Source) -> tuple[dict[str, Arrays], dict[str, float]]:
     """The arrays of each picture by its name, and what was measured on views."""
     recipe: RepresentationRecipe = session.recipe
     checkpoint, device = session.checkpoint, session.device
     images, _ = chosen_images(source, recipe.pixels, recipe.pictures)
-    mapped_N = images_of_classes(
-        source.labels_N, number=recipe.map_images, classes=recipe.map_classes
-    )
     found = {
         "attention": attention_arrays(checkpoint, images, device=device),
         "patches": patch_arrays(checkpoint, images, device=device),
     }
-    if len(mapped_N) >= FEWEST:
-        found["features"] = map_arrays(
-            features_ND[torch.from_numpy(mapped_N)].numpy(),
-            np.asarray(source.labels_N)[mapped_N],
-            source.classes,
-            perplexity=min(recipe.perplexity, len(mapped_N) / 3),
+    mapped = images_of_classes(
+        source.labels_N, number=recipe.map_images, classes=recipe.map_classes
+    )
+    if len(mapped) >= FEWEST:
+        found["features"] = mapped_images(
+            checkpoint,
+            source,
+            recipe.pixels,
+            number=recipe.map_images,
+            classes=recipe.map_classes,
+            perplexity=min(recipe.perplexity, len(mapped) / 3),
             seed=recipe.seed,
+            device=device,
         )
     if not encodes_views(checkpoint):
         say(f"no views compared: {checkpoint.info.source} is no network that MiCL trains")

@@ -1,0 +1,277 @@
+"""Ablation curves: scores of pre-trainings that differ in one setting, along that setting."""
+
+import dataclasses
+import math
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, NullLocator
+
+from micl_bench.record import DataSet, Result, Stage
+from micl_bench.report.ablations import (
+    studies_along,
+    training_key,
+    trainings_of,
+    value_along,
+)
+from micl_bench.report.drawing import Drawing, Found
+from micl_bench.report.identity import Identity, network_of
+from micl_bench.report.layout import Entry, entry_of
+from micl_bench.report.lineage import pretraining_stage
+from micl_bench.report.metrics import metric_header, task_rank
+from micl_bench.report.palette import INK, LINES, MARKERS, PAGE_INCHES, class_colours
+from micl_bench.report.protocols import captions, flat_settings
+from micl_bench.report.selection import Selection
+from micl_bench.report.specs._spec import Axis, ScoreColumn
+from micl_bench.report.specs.ablations import SPEC
+
+_MOST_CURVES, _MOST_PANELS, _COLUMNS, _PANEL_INCHES = 6, 6, 3, 2.3
+_MOST_AXES = 4
+"""In a report."""
+_WIDE_RANGE = 8.0
+_MOST_WORDS = 3
+_TASK_WORDS = {
+    "knn": "k-NN",
+    "linear": "linear probe",
+    "logistic": "logistic regression",
+    "finetune": "fine-tuning",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Pre-trainings that differ along the axis alone, measured under one protocol."""
+
+    label: str
+    """The settings in which the curves of a picture differ; empty for a single curve."""
+    points: list[tuple[Any, Entry]]
+    """Setting and score, in the order of the axis."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Panel:
+    """Curves of one task, data set, metric and protocol."""
+
+    task: str
+    data: DataSet
+    metric: str
+    protocol: str
+    curves: list[Curve]
+
+
+def axes_by_name() -> dict[str, Axis]:
+    """What `show ablation --axis` takes."""
+    return {axis.header.replace(" ", "-"): axis for axis in SPEC.axes}
+
+
+def found_ablations(selection: Selection) -> Found:
+    """A picture for each axis along which something was varied, those with most points first."""
+    found = Found()
+    panels = {name: ablation_panels(selection, axis) for name, axis in axes_by_name().items()}
+    sizes = {
+        name: sum(len(c.points) for p in own for c in p.curves) for name, own in panels.items()
+    }
+    ranked = sorted((name for name in panels if sizes[name]), key=lambda name: -sizes[name])
+    for name in (name for name in panels if name in ranked[:_MOST_AXES]):
+        found.drawings.append(ablation_drawing(name, panels[name]))
+    if more := ranked[_MOST_AXES:]:
+        found.left_out.append(
+            f"Ablations of {', '.join(more)} are left out; `micl-bench show ablation` draws them."
+        )
+    return found
+
+
+def ablation_panels(selection: Selection, axis: Axis) -> list[Panel]:
+    """The panels of one axis: of each record the newest of its protocol, means over seeds."""
+    own = [r for task in _tasks() for r in selection.of_task(task) if "top1" in r.metrics]
+    own = [result for result in own if math.isfinite(result.metrics["top1"])]
+    trainings = trainings_of(own)
+    studies = studies_along(axis, trainings)
+    study_of = {key: study.rest for study in studies for key in study.members}
+    labels = _labels(axis, {study.rest: trainings[study.members[0]] for study in studies})
+    panels = []
+    for task in _tasks():
+        results = [result for result in own if result.task == task]
+        caption_of = captions(results)
+        groups: dict[tuple[DataSet, str], dict[str, dict[str, list[Result]]]] = {}
+        for result in results:
+            stage = pretraining_stage(result)
+            if stage and (rest := study_of.get(training_key(stage))) is not None:
+                curves = groups.setdefault((result.data, caption_of[result.id]), {})
+                curves.setdefault(rest, {}).setdefault(training_key(stage), []).append(result)
+        for (data, words), curves in groups.items():
+            drawn = [
+                Curve(label=labels[rest], points=points)
+                for rest, members in sorted(curves.items())
+                if len(points := _points(axis, members, trainings, selection)) > 1
+            ]
+            if drawn:
+                panels.append(
+                    Panel(task=task, data=data, metric="top1", protocol=words, curves=drawn)
+                )
+    return sorted(panels, key=lambda p: (task_rank(p.task), p.data.name, p.protocol))
+
+
+def ablation_drawing(name: str, every: list[Panel]) -> Drawing:
+    """One drawing of an axis' first panels."""
+    axis, drawn = axes_by_name()[name], every[:_MOST_PANELS]
+    return Drawing(
+        name=f"ablation-{name}",
+        title=f"Ablation: {axis.header}",
+        caption=_caption(axis, drawn, len(every)),
+        draw=lambda: ablation_curves(axis, drawn),
+    )
+
+
+def ablation_curves(axis: Axis, panels: Sequence[Panel]) -> Figure:
+    """A panel for each task and protocol; numbers are joined by lines, words are not."""
+    columns = min(_COLUMNS, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    width = PAGE_INCHES * {1: 0.5, 2: 0.8}.get(columns, 1.0)
+    figure = Figure(figsize=(width, _PANEL_INCHES * rows + 0.3), layout="constrained")
+    names = list(dict.fromkeys(curve.label for panel in panels for curve in panel.curves))
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes, panel in zip(grid, panels, strict=False):
+        _draw(axes, axis, panel, names)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    handles = {
+        label: handle
+        for axes in figure.axes
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        if label
+    }
+    if len(handles) > 1:
+        figure.legend(list(handles.values()), list(handles), loc="outside upper left", ncols=2)
+    return figure
+
+
+def _tasks() -> list[str]:
+    """Those whose scores the tables of ablations have."""
+    columns = [column for column in SPEC.columns if isinstance(column, ScoreColumn)]
+    return [task for column in columns for task in column.tasks]
+
+
+def _points(
+    axis: Axis,
+    members: dict[str, list[Result]],
+    trainings: dict[str, Stage],
+    selection: Selection,
+) -> list[tuple[Any, Entry]]:
+    points = []
+    for key, results in members.items():
+        networks: dict[Identity, list[Result]] = {}
+        for result in results:
+            networks.setdefault(network_of(result), []).append(result)
+        newest = next(iter(networks.values()))
+        entry = entry_of("top1", [(selection.path_of(result), result) for result in newest])
+        points.append((value_along(axis, trainings[key]), entry))
+    return sorted(points, key=lambda point: _order(point[0]))
+
+
+def _order(value: Any) -> tuple[bool, float, str]:
+    return (not _is_number(value), float(value) if _is_number(value) else 0.0, str(value))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _labels(axis: Axis, stages: dict[str, Stage]) -> dict[str, str]:
+    """What tells the studies apart, in few words."""
+    flat = {
+        rest: {k: v for k, v in flat_settings(stage.settings).items() if k != axis.path}
+        | {"method": stage.method, "data": f"{stage.data} {stage.data_digest[:7]}"}
+        for rest, stage in stages.items()
+    }
+    keys = dict.fromkeys(key for settings in flat.values() for key in settings)
+    differ = [key for key in keys if len({s.get(key, "") for s in flat.values()}) > 1]
+    found = {}
+    for rest, settings in flat.items():
+        words = [
+            f"{key.rpartition('.')[2].replace('_', ' ')} {settings.get(key, 'not set')}"
+            for key in differ[:_MOST_WORDS]
+        ]
+        more = [f"recipe {rest[:7]}"] if len(differ) > _MOST_WORDS else []
+        found[rest] = ", ".join(words + more)
+    return found
+
+
+def _draw(axes: Axes, axis: Axis, panel: Panel, names: list[str]) -> None:
+    curves = panel.curves[:_MOST_CURVES]
+    values = sorted({value for c in curves for value, _ in c.points}, key=_order)
+    numeric = all(map(_is_number, values))
+    colours = class_colours(len(names)) / 255
+    for curve in curves:
+        turn = names.index(curve.label)
+        places = [value if numeric else values.index(value) for value, _ in curve.points]
+        means = [entry.mean for _, entry in curve.points]
+        ends = [entry.interval or (entry.mean, entry.mean) for _, entry in curve.points]
+        axes.errorbar(
+            places,
+            means,
+            yerr=[
+                [max(0.0, mean - low) for mean, (low, _) in zip(means, ends, strict=True)],
+                [max(0.0, high - mean) for mean, (_, high) in zip(means, ends, strict=True)],
+            ],
+            fmt=MARKERS[turn % len(MARKERS)],
+            linestyle=LINES[turn % len(LINES)] if numeric else "none",
+            color=colours[turn],
+            linewidth=1.2,
+            elinewidth=0.9,
+            capsize=2.5,
+            markersize=5,
+            label=curve.label,
+        )
+    axes.set_title(
+        "\n".join(
+            textwrap.wrap(f"{_TASK_WORDS.get(panel.task, panel.task)}, {panel.data.name}", 30)
+        )
+    )
+    axes.set(xlabel=axis.header, ylabel=metric_header(panel.metric))
+    axes.margins(x=0.12, y=0.15)
+    _tick(axes, values, numeric=numeric)
+
+
+def _tick(axes: Axes, values: list[Any], *, numeric: bool) -> None:
+    """A tick at each value that was measured."""
+    if numeric and min(values) > 0 and max(values) > _WIDE_RANGE * min(values):
+        axes.set_xscale("log")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    if numeric:
+        axes.set_xticks(values, [f"{value:.4g}" for value in values])
+    else:
+        words = ["not set" if value is None else str(value) for value in values]
+        axes.set_xticks(range(len(values)), words)
+        axes.set_xlim(-0.5, len(values) - 0.5)
+    if sum(len(label.get_text()) for label in axes.get_xticklabels()) > 24:
+        axes.tick_params(axis="x", rotation=40)
+    axes.xaxis.label.set_color(INK)
+
+
+def _caption(axis: Axis, panels: list[Panel], number: int) -> str:
+    entries = [entry for p in panels for c in p.curves for _, entry in c.points]
+    seeds = sorted({entry.seeds for entry in entries if entry.seeds})
+    words = [
+        f"Pre-trainings of one curve differ in {axis.header} alone; everything else, the evaluation's "
+        "protocol included, is equal."
+    ]
+    if seeds:
+        words.append(f"Means over {' or '.join(seeds)}, whiskers Student's t at 95 %.")
+    if any(not entry.seeds for entry in entries):
+        words.append(
+            "Points of a single run have the 95 % interval over the test images, which says nothing of "
+            "another seed."
+        )
+    protocols = dict.fromkeys(f"{_TASK_WORDS.get(p.task, p.task)}: {p.protocol}" for p in panels)
+    words.append(f"{'; '.join(protocols)}.")
+    most = max(len(p.curves) for p in panels)
+    if most > _MOST_CURVES:
+        words.append(f"Drawn are {_MOST_CURVES} of {most} curves.")
+    if number > len(panels):
+        words.append(f"Drawn are {len(panels)} of {number} panels.")
+    return " ".join(words)
