@@ -1,8 +1,7 @@
-"""The demo: every stage through the public commands, skipped when done, resumed when cut."""
+"""The demo: the suite `embedded` and its report, skipped when done, resumed when cut."""
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -10,62 +9,64 @@ import time
 from pathlib import Path
 
 import pytest
-from support import REPOSITORY
+import yaml
+from support import REPOSITORY, Command
 
-from micl_bench.cli import invoke
-from micl_bench.demo import demo_stages, run_demo
+from micl_bench.demo import SUITE, run_demo
 from micl_bench.errors import InputError
-from micl_bench.record import SCHEMA, read_results
+from micl_bench.record import read_results
+from micl_bench.suite.expand import expand
+from micl_bench.suite.file import read_file
 
-# Lengths only: every stage runs for real, on the real embedded data.
+# Lengths only: every run is real, on the real embedded data.
 SHORT = {
-    "pretrain": ("epochs=1", "knn_every_epochs=1"),
-    "linear": ("probe.epochs=2",),
-    "finetune": ("training.epochs=1",),
-    "ade20k": ("train_cfg.max_iters=2",),
-    "coco": ("train_cfg.max_iters=2",),
+    "linear": ["probe.epochs=2"],
+    "finetune": ["training.epochs=1"],
+    "scratch": ["training.epochs=1"],
+    "representation": ["map_images=100"],
+    "ade20k": ["train_cfg.max_iters=2"],
+    "coco": ["train_cfg.max_iters=2"],
 }
+DATA = "data: made:digits/embedded"
 
 
-def shorten(arguments: list[str]) -> list[str]:
-    kind = arguments[1] if arguments[0] == "eval" else arguments[0]
-    return [*arguments, *(word for value in SHORT.get(kind, ()) for word in ("--set", value))]
+def shortened(folder: Path) -> Path:
+    """The shipped suite with every training cut short."""
+    content = yaml.safe_load(SUITE.read_text())
+    content["checkpoints"]["MiCL"]["overrides"] = ["epochs=1", "knn_every_epochs=1"]
+    for entry in content["entries"]:
+        if entry["name"] in SHORT:
+            entry["overrides"] = SHORT[entry["name"]]
+    for named in (content["checkpoints"]["MiCL"], *content["entries"]):
+        named["recipe"] = str(REPOSITORY / named["recipe"])
+    path = folder / "embedded.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """A demo interrupted once in the middle of a stage, then completed; and the stages it ran."""
-    workdir = tmp_path_factory.mktemp("demo") / "work"
-    ran: list[str] = []
-
-    def interrupt_first_linear(arguments: list[str]) -> None:
-        ran.append(" ".join(arguments[:2]))
-        if arguments[:2] == ["eval", "linear"] and ran.count("eval linear") == 1:
-            leftover = Path(arguments[arguments.index("--out") + 1])
-            leftover.mkdir(parents=True)
-            (leftover / "half.json").write_text(f'{{"schema": "{SCHEMA}"}}')
-            raise KeyboardInterrupt
-        invoke(shorten(arguments))
-
-    with pytest.raises(KeyboardInterrupt):
-        run_demo(workdir, invoke=interrupt_first_linear)
-    run_demo(workdir, invoke=interrupt_first_linear)
-    return workdir, ran
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a demo that has run once."""
+    folder = tmp_path_factory.mktemp("demo")
+    run_demo(folder / "work", command="again", suite=shortened(folder))
+    return folder
 
 
-def test_every_stage_ran_once_and_the_cut_one_again(finished: tuple[Path, list[str]]) -> None:
-    workdir, ran = finished
-    stages = demo_stages(workdir, REPOSITORY)
-    assert len(ran) == len(stages) + 1
-    assert ran.count("pretrain " + str(REPOSITORY / "pretrain" / "embedded.py")) == 1
+def made(folder: Path) -> dict[Path, int]:
+    """Every record and the report, and when they were written."""
+    paths = [path for path, _ in read_results(folder / "work" / "results")]
+    return {
+        path: path.stat().st_mtime_ns
+        for path in [*paths, folder / "work" / "report" / "report.html"]
+    }
 
 
-def test_results_hold_every_task_and_start(finished: tuple[Path, list[str]]) -> None:
-    workdir, _ = finished
-    found = {(r.task, r.data.name, r.method) for _, r in read_results(workdir / "results")}
+def test_results_hold_every_task_and_start(finished: Path) -> None:
+    found = {(r.task, r.data.name, r.method) for _, r in read_results(finished / "work/results")}
     both = ("MiCL", "random weights")
     expected = {("pretrain", "embedded", "MiCL"), ("finetune", "embedded", "from scratch")}
-    expected |= {(task, "embedded", m) for task in ("knn", "linear", "finetune") for m in both}
+    for task in ("knn", "linear", "representation", "finetune"):
+        expected |= {(task, "embedded", method) for method in both}
     for name in ("embedded-A", "embedded-R", "embedded-Sketch"):
         expected |= {("robustness", name, m) for m in (*both, "from scratch")}
     expected |= {("ade20k", "embedded-ADE20K", m) for m in both}
@@ -73,89 +74,113 @@ def test_results_hold_every_task_and_start(finished: tuple[Path, list[str]]) -> 
     assert found == expected
 
 
-def test_the_report_has_its_tables_and_pictures(finished: tuple[Path, list[str]]) -> None:
-    workdir, _ = finished
-    page = (workdir / "report" / "report.html").read_text()
+def test_features_are_computed_once_for_all_that_read_them(finished: Path) -> None:
+    read = {
+        (result.task, result.method): result.details["features"]["val"]["read"]
+        for _, result in read_results(finished / "work" / "results")
+        if result.task in ("knn", "linear")
+    }
+    # k-NN comes first; the tests share one cache, so that random weights may have been read before.
+    assert read["linear", "MiCL"]
+    assert read["linear", "random weights"]
+
+
+def test_the_report_has_its_tables_and_pictures(finished: Path) -> None:
+    page = (finished / "work" / "report" / "report.html").read_text()
     assert "stands in for ImageNet-A" in page
-    assert len(list((workdir / "report" / "figures").glob("*.png"))) >= 5
+    assert len(list((finished / "work" / "report" / "figures").glob("*.png"))) >= 5
 
 
-def test_run_again_it_does_nothing(finished: tuple[Path, list[str]], capsys) -> None:  # type: ignore[no-untyped-def]
-    workdir, _ = finished
-    run_demo(workdir, invoke=lambda arguments: pytest.fail(f"ran {arguments}"))
+def test_run_again_it_does_nothing(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = made(finished)
+    run_demo(finished / "work", command="again", suite=shortened(finished))
     printed = capsys.readouterr().out
+    assert made(finished) == before
     assert "random weights" in printed
-    assert str(workdir / "report" / "report.html") in printed
+    assert str(finished / "work" / "report" / "report.html") in printed
 
 
-def test_a_removed_result_is_made_again_and_the_report_too(
-    finished: tuple[Path, list[str]],
-) -> None:
-    workdir, _ = finished
-    shutil.rmtree(workdir / "results" / "knn-random")
-    ran = []
-
-    def record(arguments: list[str]) -> None:
-        ran.append(arguments[0:2])
-        invoke(shorten(arguments))
-
-    run_demo(workdir, invoke=record)
-    assert ran == [["eval", "knn"], ["report", "--results"]]
+def test_a_removed_result_is_made_again_and_the_report_too(finished: Path) -> None:
+    before = made(finished)
+    (record,) = (finished / "work" / "results" / "knn" / "random_weights").rglob("knn-*.json")
+    record.unlink()
+    run_demo(finished / "work", command="again", suite=shortened(finished))
+    after = made(finished)
+    page = finished / "work" / "report" / "report.html"
+    (new,) = set(after) - set(before)
+    assert new.parent == record.parent
+    assert {path for path in before if after.get(path) != before[path]} == {record, page}
 
 
-def test_what_builds_on_a_renewed_stage_is_due_even_after_a_kill(tmp_path: Path) -> None:
-    def touch(arguments: list[str]) -> None:
-        Path(arguments[arguments.index("--out") + 1]).mkdir(parents=True, exist_ok=True)
-
-    def run(cut_at: int | None) -> list[str]:
-        ran: list[str] = []
-
-        def invoke_or_cut(arguments: list[str]) -> None:
-            if len(ran) == cut_at:
-                raise KeyboardInterrupt
-            ran.append(arguments[arguments.index("--out") + 1].rpartition("/")[2])
-            touch(arguments)
-
-        with contextlib.suppress(KeyboardInterrupt, InputError):
-            run_demo(tmp_path / "work", invoke=invoke_or_cut)  # ends without any record to show
-        return ran
-
-    assert len(run(None)) == 18
-    shutil.rmtree(tmp_path / "work" / "results" / "pretrain")
-    assert run(2) == ["pretrain", "knn-micl"]
-    rest = run(None)
-    assert "finetune-micl" in rest
-    assert "robustness-micl" in rest
-    assert "finetune-random" not in rest
-    assert run(None) == []
-
-
-def test_a_folder_that_is_not_the_demos_is_left_alone(tmp_path: Path) -> None:
+def test_a_report_that_is_not_the_demos_is_left_alone(tmp_path: Path) -> None:
     thesis = tmp_path / "report" / "thesis.tex"
     thesis.parent.mkdir()
     thesis.write_text("mine")
     with pytest.raises(InputError, match="is not the demo's"):
-        run_demo(tmp_path, invoke=lambda arguments: None)
+        run_demo(tmp_path, command="again")
     assert thesis.read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+def test_a_failure_is_told_and_the_rest_is_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite = tmp_path / "bad.yaml"
+    recipe = REPOSITORY / "downstream" / "embedded_knn.py"
+    suite.write_text(
+        f"{{task: knn, recipe: {recipe}, checkpoints: {{r: random:vit_demo_patch4_32, b: no.pt}}, "
+        "prepare: {digits: data embedded}, data: made:digits/embedded, entries: [{name: n}]}"
+    )
+    with pytest.raises(SystemExit) as caught:
+        run_demo(tmp_path / "work", command="micl-bench demo", suite=suite)
+    assert caught.value.code == 1
+    printed = capsys.readouterr().out
+    assert "failed: n/b: " in printed
+    assert printed.rstrip().endswith("micl-bench demo")
+    assert [r.method for _, r in read_results(tmp_path / "work" / "results")] == ["r"]
 
 
 def test_killed_in_pretraining_it_goes_on_from_the_saved_step(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "micl_bench", "demo", "--workdir", str(tmp_path / "work")]
-    states = tmp_path / "work" / "results" / "pretrain" / "states"
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not list(states.glob("*.pt")):
-        assert process.poll() is None
-        time.sleep(0.1)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    again = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    assert again.stderr is not None
-    lines = []
-    for line in again.stderr:
-        lines.append(line)
-        if "going on from step" in line:
-            break
-    again.send_signal(signal.SIGKILL)
-    again.wait()
-    assert "2 of 18 stages are done already" in lines[0]
-    assert "going on from step" in lines[-1]
+    out = tmp_path / "work" / "results" / "pretrain" / "embedded"
+
+    def started() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+
+    def kill(process: subprocess.Popen[bytes]) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    process = started()
+    try:
+        while not list(out.glob("*/states/*.pt")):
+            assert process.poll() is None
+            time.sleep(0.1)
+        kill(process)
+        process = started()
+        (log,) = out.glob("*/log.txt")
+        while "going on from step" not in log.read_text():
+            assert process.poll() is None
+            time.sleep(0.1)
+    finally:
+        kill(process)
+    notes = (tmp_path / "work" / "results" / "data").glob("*/run.json")
+    assert all('"state": "done"' in note.read_text() for note in notes)
+
+
+def test_the_commands_are_those_of_the_suite_and_make_demo_runs_it() -> None:
+    assert "micl-bench demo --workdir work/demo" in (REPOSITORY / "Makefile").read_text()
+    runs = expand(read_file(SUITE))
+    assert len(runs) == 19
+    # Nothing but the recipes' own values: what the README shows one step at a time.
+    assert not any("--set" in run.words for run in runs)
+
+
+def test_without_a_checkout_it_says_so(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="run it from a checkout"):
+        run_demo(tmp_path, command="again", suite=tmp_path / "none.yaml")
+    done = Command("demo", "--workdir", tmp_path / "report", "--bad", cwd=tmp_path).wait()
+    assert done.returncode == 2

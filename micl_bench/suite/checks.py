@@ -10,7 +10,7 @@ from micl_bench import plugins
 from micl_bench.errors import InputError
 
 if TYPE_CHECKING:
-    from micl_bench.suite.file import Entry, Made
+    from micl_bench.suite.file import Entry, Given, Made
 
 MADE = "made:"
 _COMMANDS = (["data", "embedded"], ["data", "pack"])
@@ -31,27 +31,42 @@ def check_entry(entry: "Entry", place: str) -> None:
     if unknown := set(entry.methods) - set(entry.checkpoints):
         known = ", ".join(entry.checkpoints)
         raise InputError(f"{place} has method {min(unknown)!r}; checkpoints: {known}")
-    for method in entry.checkpoints:
-        if not method or len(method) > _LONGEST_METHOD:
-            raise InputError(f"{place}: a method's name has 1 to {_LONGEST_METHOD} letters")
+    for name in entry.checkpoints:
+        _check_method(name, place)
     if len(set(entry.seeds)) < len(entry.seeds) or min(entry.seeds, default=0) < 0:
         raise InputError(f"{place} has seeds {entry.seeds}; give each once, 0 or more")
     _check_processes(entry.processes, place)
     _check_overrides(entry.overrides, place)
     _check_values("matrix", entry.matrix, place)
-    plain = [c for c in entry.checkpoints.values() if not isinstance(c, dict)]
-    if not all(isinstance(checkpoint, str) for checkpoint in plain):
+    if not all(isinstance(checkpoint, str | dict) for checkpoint in entry.checkpoints.values()):
         raise InputError(f"{place}: a checkpoint is a word, or a mapping with recipe and data")
-    _check_words([entry.name, entry.data, entry.recipe, *entry.checkpoints, *plain], place)
+    _check_words([entry.name, entry.data, entry.recipe, *entry.checkpoints], place)
     _check_words([*entry.overrides, *entry.of, *_words_of(entry.matrix)], place)
+
+
+def check_given(given: "Given", place: str) -> None:
+    """Raise an InputError where a checkpoint's name could be anything else."""
+    _check_method(given.method or "-", place)
+    if not given.checkpoint:
+        raise InputError(f"{place} is empty")
+    _check_words([given.checkpoint, given.method], place)
+
+
+def check_root(data_root: Any, place: str) -> str:
+    """The folder that relative data folders lie in."""
+    if not isinstance(data_root, str):
+        raise InputError(f"{place}: data_root must be a folder's name")
+    _check_words([data_root], place)
+    return data_root
 
 
 def check_made(made: "Made", place: str) -> None:
     """Raise an InputError unless a checkpoint's pre-training can be carried out."""
+    _check_method(made.method or "-", place)
     _check_processes(made.processes, place)
     _check_overrides(made.overrides, place)
     _check_values("one_at_a_time", made.one_at_a_time, place)
-    _check_words([made.recipe, made.data, *made.overrides], place)
+    _check_words([made.recipe, made.data, made.method, *made.overrides], place)
     _check_words(_words_of(made.one_at_a_time), place)
 
 
@@ -86,6 +101,11 @@ def split_made(word: str, place: str) -> tuple[str, str]:
     if not step or ".." in parts or below.startswith("/"):
         raise InputError(f"{place}: {word!r} is not of the form made:STEP or made:STEP/FOLDER")
     return step, below
+
+
+def _check_method(method: str, place: str) -> None:
+    if not method or len(method) > _LONGEST_METHOD:
+        raise InputError(f"{place}: a method's name has 1 to {_LONGEST_METHOD} letters")
 
 
 def _check_processes(processes: int, place: str) -> None:

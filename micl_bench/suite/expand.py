@@ -8,7 +8,7 @@ from pathlib import Path
 from micl_bench.errors import InputError
 from micl_bench.suite.checks import MADE, split_made
 from micl_bench.suite.file import Entry, Made, SuiteFile
-from micl_bench.suite.run import Given, Product, Recipe, Run, Word
+from micl_bench.suite.run import Product, Recipe, Run, Weights, Word
 
 _MOST_RUNS = 10_000
 _CLASSIFIES = ("finetune", "linear")
@@ -33,7 +33,10 @@ def expand(file: SuiteFile) -> list[Run]:
 class _Start:
     """What an evaluation starts from."""
 
+    name: str
+    """In the suite file."""
     method: str
+    """In tables."""
     checkpoint: Word
     values: tuple[tuple[str, str], ...] = ()
 
@@ -49,7 +52,10 @@ class _Expansion:
     def runs(self) -> list[Run]:
         for name, words in self._file.prepare.items():
             place = f"{self._file.path}, prepare {name!r}"
-            resolved = tuple(self._word(word, place) for word in words)
+            resolved = tuple(
+                self._data(word, place) if option == "--images" else word
+                for option, word in zip(["", *words], words, strict=False)
+            )
             run = Run(
                 name=f"prepare/{name}",
                 entry="prepare",
@@ -86,15 +92,16 @@ class _Expansion:
             return
         chosen = entry.methods or list(entry.checkpoints)
         seeds: list[int | None] = [*entry.seeds] or [None]
-        for method, seed in itertools.product(chosen, seeds):
-            checkpoint = entry.checkpoints[method]
+        for name, seed in itertools.product(chosen, seeds):
+            checkpoint = entry.checkpoints[name]
             if isinstance(checkpoint, Made):
-                for start in self._made(method, checkpoint, seed, f"{place}, {method!r}"):
+                for start in self._made(name, checkpoint, seed, f"{place}, {name!r}"):
                     yield seed, start
                 continue
-            drawn = checkpoint.startswith("random:") or entry.task not in _DRAW_NOTHING
+            word = checkpoint.checkpoint
+            drawn = word.startswith("random:") or entry.task not in _DRAW_NOTHING
             if drawn or seed == seeds[0]:
-                yield seed, _Start(method, _given(checkpoint))
+                yield seed, _Start(name, checkpoint.method or name, _given(word))
 
     def _classifiers(self, entry: Entry, place: str) -> Iterator[tuple[int | None, _Start]]:
         for name in entry.of:
@@ -105,9 +112,10 @@ class _Expansion:
                 if run.task not in _CLASSIFIES:
                     known = " or ".join(_CLASSIFIES)
                     raise InputError(f"{place}: `of` names {name!r}, which is no {known}")
-                yield run.seed, _Start(run.method, Product(run, _CLASSIFIER), run.values)
+                classifier = Product(run, _CLASSIFIER)
+                yield run.seed, _Start(run.start, run.method, classifier, run.values)
 
-    def _made(self, method: str, made: Made, seed: int | None, place: str) -> Iterator[_Start]:
+    def _made(self, name: str, made: Made, seed: int | None, place: str) -> Iterator[_Start]:
         changes: list[tuple[str, str] | None] = [None]
         changes += [
             (key, str(value)) for key, values in made.one_at_a_time.items() for value in values
@@ -118,27 +126,28 @@ class _Expansion:
             sets = [*made.overrides, *([f"{change[0]}={change[1]}"] if change else [])]
             sets += [f"seed={seed}"] if seed is not None else []
             values = ((short[change[0]], change[1]),) if change else ()
-            words: list[Word] = ["pretrain", recipe, "--data", self._word(made.data, place)]
+            words: list[Word] = ["pretrain", recipe, "--data", self._data(made.data, place)]
             words += [word for text in sets for word in ("--set", text)]
-            name = f"{method} ({values[0][0]}={values[0][1]})" if values else method
+            more = f" ({values[0][0]}={values[0][1]})" if values else ""
+            method, named = (made.method or name) + more, name + more
             run = Run(
-                name="/".join(["pretrain", name, *([f"seed={seed}"] if seed is not None else [])]),
+                name="/".join(["pretrain", named, *([f"seed={seed}"] if seed is not None else [])]),
                 entry="pretrain",
                 task="pretrain",
-                method=name,
+                method=method,
                 words=tuple(words),
                 data=made.data,
                 seed=seed,
                 processes=made.processes,
             )
-            yield _Start(name, Product(self._add(run), _BACKBONE), values)
+            yield _Start(named, method, Product(self._add(run), _BACKBONE), values)
 
     def _evaluations(
         self, entry: Entry, seed: int | None, start: _Start, place: str
     ) -> Iterator[Run]:
         short = short_keys(list(entry.matrix))
         fixed: list[Word] = ["eval", entry.task, "--checkpoint", start.checkpoint]
-        data = self._word(entry.data, place)
+        data = self._data(entry.data, place)
         fixed += ["--data", data]
         fixed += ["--recipe", self._recipe(entry.recipe, place)] if entry.recipe else []
         for combination in itertools.product(*entry.matrix.values()):
@@ -149,11 +158,12 @@ class _Expansion:
             # What a pre-training changed stands in the method's name.
             told = values if entry.of else values[len(start.values) :]
             label = ",".join(f"{key}={value}" for key, value in told)
-            named = [entry.name, start.method, label, "" if seed is None else f"seed={seed}"]
+            named = [entry.name, start.name, label, "" if seed is None else f"seed={seed}"]
             run = Run(
                 name="/".join(filter(None, named)),
                 entry=entry.name,
                 task=entry.task,
+                start=start.name,
                 method=start.method,
                 words=(
                     *fixed,
@@ -175,9 +185,10 @@ class _Expansion:
         first = self._first_reader.get(_features_of(checkpoint, data))
         return (self._by_key.get(first.key, first),) if first and task in _SHARE_FEATURES else ()
 
-    def _word(self, word: str, place: str) -> Word:
+    def _data(self, word: str, place: str) -> Word:
+        """A data folder: made by a step, or below `data_root` unless it is absolute."""
         if not word.startswith(MADE):
-            return word
+            return str(Path(self._file.data_root, word))
         step, below = split_made(word, place)
         if step not in self._steps:
             known = ", ".join(self._steps) or "none"
@@ -196,7 +207,7 @@ class _Expansion:
 
 def _given(checkpoint: str) -> Word:
     """`timm:NAME` and its like as they are; anything else is a file."""
-    return checkpoint if ":" in checkpoint.partition("/")[0] else Given(Path(checkpoint))
+    return checkpoint if ":" in checkpoint.partition("/")[0] else Weights(Path(checkpoint))
 
 
 def short_keys(keys: list[str]) -> dict[str, str]:

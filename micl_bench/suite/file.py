@@ -2,12 +2,14 @@
 
 YAML. What stands at the top holds for every entry that does not say otherwise:
 
+    data_root: /data                          # where relative data folders lie; the current if left out
     seeds: [0, 1]
     prepare:                                  # data that the suite makes first
       digits: data embedded
       store: data pack --images made:digits/embedded --layout patch --size 32 --patch-size 4
     checkpoints:
       MAE: timm:vit_base_patch16_224.mae      # a file, timm:NAME, public:NAME, random:ARCH,
+      MAE-L: {checkpoint: public:mae_vit_large, method: MAE}  # the same with another name in tables,
       MiCL:                                   # or one that the suite pre-trains
         recipe: pretrain/embedded.py
         data: made:store
@@ -37,12 +39,28 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from micl_bench.errors import InputError
-from micl_bench.suite.checks import check_entry, check_made, check_prepared
+from micl_bench.suite.checks import (
+    check_entry,
+    check_given,
+    check_made,
+    check_prepared,
+    check_root,
+)
 
 _LONGEST_FILE = 1 << 20
-_WHOLE_FILE = ("prepare", "entries")
+_WHOLE_FILE = ("prepare", "data_root", "entries")
 
 T = TypeVar("T")
+
+
+@dataclasses.dataclass(kw_only=True)
+class Given:
+    """A checkpoint that is there."""
+
+    checkpoint: str
+    """A file, `timm:NAME`, `public:NAME` or `random:ARCH`."""
+    method: str = ""
+    """What tables call it; its name in the suite file if empty."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -51,10 +69,12 @@ class Made:
 
     recipe: str
     data: str
+    method: str = ""
     overrides: list[str] = dataclasses.field(default_factory=list)
     one_at_a_time: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
     """Key of the recipe to the values that replace its own, each in a pre-training of its own."""
     processes: int = 1
+    """As many as its entry's if left out."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -67,7 +87,7 @@ class Entry:
     data: str
     """A folder, or `made:STEP/FOLDER` for what a step of `prepare` made."""
     checkpoints: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """What tables call a method, to its checkpoint: a word, or the keys of `Made`."""
+    """Name to checkpoint: a word, or the keys of `Given` or `Made`, which it then is."""
     methods: list[str] = dataclasses.field(default_factory=list)
     """Which of the checkpoints; all if empty."""
     of: list[str] = dataclasses.field(default_factory=list)
@@ -89,6 +109,7 @@ class SuiteFile:
     path: Path
     prepare: dict[str, list[str]]
     """Name of a step to the words of its command, less `--out`."""
+    data_root: str
     entries: list[Entry]
 
 
@@ -104,12 +125,13 @@ def read_file(path: Path, assignments: Sequence[str] = ()) -> SuiteFile:
     content = _read(path, assignments)
     shared = {field.name for field in dataclasses.fields(Entry)} - {"name", "of"}
     _require_keys(content, shared | set(_WHOLE_FILE), f"{path}")
-    entries, prepare = (content.pop(key, None) for key in reversed(_WHOLE_FILE))
+    prepare, data_root, entries = (content.pop(key, None) for key in _WHOLE_FILE)
     if not isinstance(entries, list) or not entries:
         raise InputError(f"{path} must have `entries`, a list with one or more of them")
     return SuiteFile(
         path=path,
         prepare=check_prepared(prepare or {}, f"{path}"),
+        data_root=check_root(data_root or "", f"{path}"),
         entries=[
             _entry(raw, content, f"{path}, entry {number}")
             for number, raw in enumerate(entries, start=1)
@@ -157,12 +179,20 @@ def _entry(raw: Any, shared: dict[str, Any], place: str) -> Entry:
         shared = {k: v for k, v in shared.items() if k not in ("checkpoints", "methods", "seeds")}
     entry = _typed(Entry, raw, shared, place)
     check_entry(entry, place)
-    for method, checkpoint in entry.checkpoints.items():
-        if isinstance(checkpoint, dict):
-            made = _typed(Made, checkpoint, {}, f"{place}, checkpoint {method!r}")
-            check_made(made, f"{place}, checkpoint {method!r}")
-            entry.checkpoints[method] = made
+    for name, checkpoint in entry.checkpoints.items():
+        where = f"{place}, checkpoint {name!r}"
+        entry.checkpoints[name] = _checkpoint(checkpoint, entry.processes, where)
     return entry
+
+
+def _checkpoint(raw: Any, processes: int, place: str) -> Given | Made:
+    if isinstance(raw, dict) and "checkpoint" not in raw:
+        made = _typed(Made, raw, {"processes": processes}, place)
+        check_made(made, place)
+        return made
+    given = _typed(Given, raw if isinstance(raw, dict) else {"checkpoint": raw}, {}, place)
+    check_given(given, place)
+    return given
 
 
 def _typed(kind: type[T], raw: dict[Any, Any], shared: dict[str, Any], place: str) -> T:

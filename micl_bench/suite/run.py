@@ -52,7 +52,7 @@ class Recipe:
 
 
 @dataclasses.dataclass(frozen=True)
-class Given:
+class Weights:
     """A word of a command: a checkpoint of the user's, a file or a folder."""
 
     path: Path
@@ -66,7 +66,7 @@ class Given:
         return {"content": content_digest(self.path)}
 
 
-Word = str | Product | Recipe | Given
+Word = str | Product | Recipe | Weights
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -79,10 +79,13 @@ class Run:
     task: str
     """`pretrain`, a task of `micl-bench eval`, or `data` for a step that makes data."""
     method: str
+    """As tables call it."""
     words: tuple[Word, ...]
     """After `micl-bench`, less `--out`."""
     data: str
     """As the suite file names it."""
+    start: str = ""
+    """Name of its checkpoint in the suite file."""
     seed: int | None = None
     """None where the recipe's own holds."""
     values: tuple[tuple[str, str], ...] = ()
@@ -106,7 +109,7 @@ class Run:
     def parts(self) -> dict[str, Any]:
         """What the key is the digest of, in parts, for telling what changed."""
         recipe = [word.identity() for word in self.words if isinstance(word, Recipe)]
-        given = [word.identity() for word in self.words if isinstance(word, Given)]
+        given = [word.identity() for word in self.words if isinstance(word, Weights)]
         needs = [word.identity() for word in self.words if isinstance(word, Product)]
         words = [word if isinstance(word, str) else None for word in self.words]
         return {"command": words, "recipe": recipe, "checkpoint": given, "needs": needs}

@@ -121,7 +121,8 @@ class States:
         if read_note(self.folder(run) / RUN_FILE).get("key") != run.key:
             return False
         try:
-            return bool(records_in(self.folder(run), run.task))
+            ids = [result.id for result in records_in(self.folder(run), run.task)]
+            return bool(self._results(run, {"records": ids}))
         except InputError:
             return False
 

@@ -182,7 +182,7 @@ BOMB = "a: &a [x, x]\n" + "".join(
         ("entries: []", "must have `entries`"),
         ("entries: {a: 1}", "must have `entries`"),
         ("entries: [word]", "entry 1 is not a mapping"),
-        (ENTRY.replace("data", "dta"), "has dta; known: checkpoints, data, entries, matrix"),
+        (ENTRY.replace("data", "dta"), "has dta; known: checkpoints, data, data_root, entries"),
         (ENTRY + "    matrx: {k: [1]}\n", "entry 1 has matrx; known:"),
         (ENTRY.replace("data: d\n", ""), "entry 1 has no data, nor has the top"),
         (ENTRY.replace("knn", "knnn"), "has task 'knnn'; known: ade20k"),
