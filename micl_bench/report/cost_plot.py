@@ -4,6 +4,7 @@ import itertools
 import math
 import textwrap
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,6 +22,8 @@ TABLE_HEADER = ["panel", "point", "cost", "score", "where from"]
 _MOST_PANELS, _COLUMNS, _PANEL_INCHES = 4, 2, 2.5
 _MOST_POINTS = 14
 """Of one kind in a panel; above it only the front and its neighbours are drawn."""
+_MOST_NAMES = 8
+"""Networks that a legend names."""
 _WIDE_RANGE = 8.0
 """Costs further apart are drawn on a logarithmic axis."""
 _LETTERS_PER_INCH = 17
@@ -98,13 +101,26 @@ def cost_scatter(panels: list[Panel]) -> Figure:
     return figure
 
 
-def _looks(panels: list[Panel]) -> dict[str, tuple[str, str]]:
-    """Colour and marker of each measured network; colours are those of the methods."""
-    points = {p.label: p.method for panel in panels for p in panel.measured}
-    colours = method_colours(set(points.values()))
+class _Look(NamedTuple):
+    """How a measured network is drawn, and what the legend calls it."""
+
+    colour: str
+    marker: str
+    label: str
+
+
+def _looks(panels: list[Panel]) -> dict[str, _Look]:
+    """Colours are those of the methods; many networks are told apart by method alone."""
+    method_of = {p.label: p.method for panel in panels for p in shown_points(panel.measured)}
+    colours = method_colours(set(method_of.values()))
+    each = len(method_of) <= _MOST_NAMES
+    names = sorted(set(method_of) if each else set(method_of.values()), key=method_rank)
+    marker_of = {name: MARKERS[turn % len(MARKERS)] for turn, name in enumerate(names)}
     return {
-        label: (colours[points[label]], MARKERS[turn % len(MARKERS)])
-        for turn, label in enumerate(sorted(points, key=method_rank))
+        label: _Look(
+            colours[method], marker_of[label if each else method], label if each else method
+        )
+        for label, method in method_of.items()
     }
 
 
@@ -134,7 +150,7 @@ def _key_lines(panels: list[Panel], letters: int) -> list[str]:
 def _draw(
     axes: Axes,
     panel: Panel,
-    looks: dict[str, tuple[str, str]],
+    looks: dict[str, _Look],
     numbers: dict[str, int],
 ) -> None:
     published, measured = shown_points(panel.published), shown_points(panel.measured)
@@ -154,21 +170,21 @@ def _draw(
             label="published, by number",
         )
     for point in measured:
-        colour, marker = looks[point.label]
+        look = looks[point.label]
         low, high = point.interval or (point.value, point.value)
         axes.errorbar(
             [point.cost],
             [point.value],
             yerr=[[max(0.0, point.value - low)], [max(0.0, high - point.value)]],
-            fmt=marker,
-            color=colour,
-            ecolor=colour,
+            fmt=look.marker,
+            color=look.colour,
+            ecolor=look.colour,
             elinewidth=1.0,
             capsize=2.5,
             markersize=6,
             markeredgecolor="white",
             markeredgewidth=0.6,
-            label=point.label,
+            label=look.label,
         )
     _draw_front(axes, published, FAINT, ":", "front of published")
     _draw_front(axes, measured, INK, "--", "front of measured")

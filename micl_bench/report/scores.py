@@ -277,7 +277,7 @@ def _write_values(
         axes.annotate(
             f"{cell.mean:.1f}",
             (place, top),
-            xytext=(0, 2),
+            xytext=(0, 2 if upright else 4),
             textcoords="offset points",
             ha="center",
             rotation=0 if upright else 90,
