@@ -1,6 +1,7 @@
 """The evidence of one number as text for a terminal."""
 
 import itertools
+import json
 import math
 import textwrap
 from collections.abc import Iterable, Iterator
@@ -8,10 +9,11 @@ from typing import Any
 
 from micl_bench.log import clock, printable
 from micl_bench.report.metrics import is_percentage
-from micl_bench.report.protocols import flat_settings
 
 _MOST_LINES = 120
 """Of one section; a recipe of a stranger could be as long as a book."""
+_LONGEST = 1000
+"""Of one value."""
 _WIDTH = 100
 
 Pairs = Iterable[tuple[str, str]]
@@ -42,10 +44,10 @@ def _measured(found: dict[str, Any]) -> Iterator[str]:
     yield from _section("Made by", [_stage(number, one) for number, one in enumerate(origin, 1)])
     if not origin:
         yield "  The checkpoint's file does not tell which trainings it went through."
-    yield from _section("Settings that move the number", flat_settings(found["settings"]).items())
+    yield from _section("Settings that move the number", _flat(found["settings"]))
     yield f"  fingerprint {found['fingerprint']}"
     fits = "" if found["recipe_digest_fits"] else "  PROBLEM: not the digest of the recipe"
-    yield from _section("Recipe", flat_settings(found["recipe"]).items())
+    yield from _section("Recipe", _flat(found["recipe"]))
     yield f"  digest {found['recipe_digest']}{fits}"
     yield from _section("Run", _run(found))
     yield from _section("Environment", found["environment"].items())
@@ -117,6 +119,16 @@ def _stage(number: int, one: dict[str, Any]) -> tuple[str, str]:
     )
 
 
+def _flat(values: dict[str, Any], start: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted names and values in full."""
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{start}{name}.")
+            continue
+        text = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
+        yield f"{start}{name}", text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
 def _run(found: dict[str, Any]) -> Pairs:
     return [
         ("seed", str(found["seed"])),
@@ -154,7 +166,7 @@ def _published(found: dict[str, Any]) -> Iterator[str]:
     )
     yield from _section(
         "What the protocol's words state, as records call it",
-        flat_settings(found["settings"]).items(),
+        _flat(found["settings"]),
     )
     if not found["settings"]:
         yield "  nothing that a record holds"

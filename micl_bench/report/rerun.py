@@ -65,11 +65,11 @@ def rerun_arguments(
                 f"--set {value!r} puts more than numbers into a config, which could name code",
             )
     named = positional if command == "pretrain" else dict(options).get("--recipe")
-    chosen = str(recipe.resolve()) if recipe else named
-    if named is not None and recipe is None:
-        _require_ours(place / named, ours)
     if named is None and recipe is not None:
         raise InputError(f"record {result.id} was made without a recipe; leave --recipe out")
+    chosen = str(recipe.resolve()) if recipe else named
+    if named is not None and recipe is None:
+        chosen = _of_ours(named, place, tuple(ours))
     changed = [(name, chosen if name == "--recipe" else value) for name, value in options]
     ends = {_WRITES: str(out)}
     first = chosen if command == "pretrain" else positional
@@ -120,13 +120,22 @@ def _parsed(
     return positional[0], options
 
 
-def _require_ours(path: Path, ours: Iterable[Path]) -> None:
-    resolved = path.resolve()
-    if not any(resolved.is_relative_to(folder.resolve()) for folder in ours):
-        raise InputError(
-            f"the record's command runs the recipe {printable(str(path))}, which is code and none of "
-            "this installation's own; look at it, then name it: --recipe FILE"
-        )
+def _of_ours(named: str, place: Path, ours: tuple[Path, ...]) -> str:
+    """The recipe as the command names it where it is one of ours; ours where it is another
+    checkout's of the same name, `downstream/x.py`, and nothing but ours is run."""
+    path = place / named
+    for folder in ours:
+        if path.resolve().is_relative_to(folder.resolve()):
+            return named
+    for folder in ours:
+        own = folder / path.name
+        stays = path.parent.name == folder.name and own.resolve().is_relative_to(folder.resolve())
+        if stays and own.is_file():
+            return str(own)
+    raise InputError(
+        f"the record's command runs the recipe {printable(str(path))}, which is code and none of "
+        "this installation's own; look at it, then name it: --recipe FILE"
+    )
 
 
 def _refusal(result: Result, why: str) -> InputError:

@@ -108,3 +108,15 @@ def test_a_link_out_of_our_folder_is_not_ours(tmp_path: Path) -> None:
     (tmp_path / "downstream" / "knn.py").symlink_to(tmp_path / "evil.py")
     with pytest.raises(InputError, match="none of this installation's own"):
         rerun(f"{KNN} --recipe downstream/knn.py", tmp_path)
+
+
+def test_a_recipe_of_another_checkout_is_run_as_ours(tmp_path: Path) -> None:
+    own = tmp_path / "downstream" / "knn.py"
+    own.parent.mkdir()
+    own.write_text("ours")
+    other = tmp_path / "clone" / "downstream" / "knn.py"
+    other.parent.mkdir(parents=True)
+    other.write_text("theirs")
+    assert rerun(f"{KNN} --recipe {other}", tmp_path)[-1] == str(own)
+    with pytest.raises(InputError, match="none of this installation's own"):
+        rerun(f"{KNN} --recipe {other.parent}/other.py", tmp_path)

@@ -1,0 +1,153 @@
+"""The evidence of one number: what is checked again, what is said to be wrong, and hostile records."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthetic_results import result
+
+from micl_bench.errors import InputError
+from micl_bench.files import digest_json
+from micl_bench.record import DataSet, Result, read_results, write_result
+from micl_bench.reference import read_references
+from micl_bench.report.explain import explain, explain_reference, find_record, find_reference
+from micl_bench.report.explain_output import as_text
+
+HOSTILE = "\x1b[2J\x1b]0;owned\x07<script>alert(1)</script>"
+
+
+def found_in(folder: Path, *records: Result) -> tuple[dict[str, Any], str]:
+    """The evidence of the first, as data and as text."""
+    paths = [(write_result(one, folder), one) for one in records]
+    found = explain(paths[0], paths, read_references())
+    # Numbers that are none would be no JSON.
+    json.dumps(found, allow_nan=False)
+    return found, as_text(found)
+
+
+def mae(top1: float, **changes: Any) -> Result:
+    values: dict[str, Any] = {
+        "task": "finetune",
+        "method": "MAE",
+        "arch": "vit_base_patch16_224",
+        "metrics": {"top1": top1},
+        "data": {"name": "imagenet", "split": "val", "images": 50_000},
+        "train": DataSet(name="imagenet", split="train", images=1_281_167, digest="7" * 64),
+        "settings": {"img_size": 224, "training": {"epochs": 100}},
+    }
+    return result(**values | changes)
+
+
+def test_published_numbers_stand_beside_it_with_verdict_and_source(tmp_path: Path) -> None:
+    found, text = found_in(tmp_path, mae(83.7))
+    (paper,) = [
+        one
+        for one in found["published"]
+        if one["published"]["source"] == "arXiv:2111.06377 Table 3"
+        and one["published"]["resolution"] == 224
+    ]
+    assert paper["verdict"] == "consistent"
+    assert paper["records"] == [found["id"]]
+    assert paper["published"]["id"] in text
+    assert "consistent: measured 83.70 [83.3" in text
+    assert "not known: the checkpoint does not tell what it was pre-trained on" in text
+
+
+def test_the_other_seeds_of_the_store_are_runs_of_the_same_number(tmp_path: Path) -> None:
+    found, text = found_in(tmp_path, *(mae(83.4 + seed / 10, seed=seed) for seed in range(3)))
+    assert {len(one["records"]) for one in found["published"]} == {3}
+    assert "mean of 3 runs" in text
+
+
+def test_what_a_newer_record_replaces(tmp_path: Path) -> None:
+    old, new = mae(83.4), mae(83.5, start="2025-06-01T10:00:00+00:00")
+    found, text = found_in(tmp_path, old, new)
+    assert (found["superseded_by"], found["supersedes"]) == (new.id, [])
+    assert new.id in text
+    # Its own verdicts are about its own number.
+    assert {one["value"] for one in found["published"]} == {83.4}
+    found, _ = found_in(tmp_path, new, old)
+    assert (found["superseded_by"], found["supersedes"]) == (None, [old.id])
+
+
+def test_a_recipe_that_is_not_the_digests(tmp_path: Path) -> None:
+    found, text = found_in(tmp_path, mae(83.4))
+    assert not found["recipe_digest_fits"]
+    assert "PROBLEM: not the digest of the recipe" in text
+    fitting = mae(83.4, recipe={"k": 3}, recipe_digest=digest_json({"k": 3}))
+    found, text = found_in(tmp_path / "fitting", fitting)
+    assert found["recipe_digest_fits"]
+    assert "PROBLEM" not in text
+
+
+def test_a_hostile_record_writes_no_control_character_and_reaches_no_other_file(
+    tmp_path: Path,
+) -> None:
+    secret = tmp_path / "secret.npz"
+    secret.write_bytes(b"secret")
+    one = mae(
+        83.4,
+        method=HOSTILE,
+        protocol=HOSTILE,
+        command=f"micl-bench {HOSTILE}",
+        settings={HOSTILE: {HOSTILE: HOSTILE}, "long": "x" * 100_000},
+        recipe={f"{HOSTILE}{number}": number for number in range(1000)},
+        environment={HOSTILE: HOSTILE},
+        artifacts={"predictions": "../secret.npz", HOSTILE: "/etc/passwd"},
+        digests={"predictions": "0" * 64},
+        checkpoint={"source": HOSTILE, "format": HOSTILE},
+    )
+    found, text = found_in(tmp_path / "store", one)
+    assert all(line.isprintable() for line in text.splitlines())
+    assert "... and more: --json has all" in text
+    assert len(text) < 40_000
+    states = [artifact["state"] for artifact in found["artifacts"]]
+    assert all(state.startswith("refused: ") for state in states)
+    assert found["problems"]
+
+
+def test_not_a_number_is_said_so(tmp_path: Path) -> None:
+    one = mae(83.4, metrics={"top1": float("nan")}, intervals={"top1": [float("nan")] * 2})
+    found, text = found_in(tmp_path, one)
+    assert found["metrics"][0]["value"] is None
+    assert "not a number" in text
+
+
+def test_every_record_of_a_demo_is_explained(demo_results: Path) -> None:
+    records = read_results(demo_results)
+    for run in records:
+        found = explain(run, records, read_references())
+        assert found["id"] in as_text(found)
+        assert {artifact["state"].partition(";")[0] for artifact in found["artifacts"]} <= {"there"}
+
+
+def test_a_record_by_the_beginning_of_its_id_or_of_its_digest(tmp_path: Path) -> None:
+    runs = [(tmp_path / "a", mae(83.4)), (tmp_path / "b", mae(83.5, method="MoCo v3"))]
+    first = runs[0][1].id
+    assert find_record(first, runs) == runs[0]
+    assert find_record("finetune-imagenet-mae", runs) == runs[0]
+    assert find_record(first[-10:-3], runs) == runs[0]
+    # The same record, found in two places, is one.
+    assert find_record(first, [*runs, (tmp_path / "c", runs[0][1])])[1].id == first
+    with pytest.raises(InputError, match="2 records have an id that begins with 'finetune'"):
+        find_record("finetune", runs)
+    with pytest.raises(InputError, match="no record has the id 'nothing'"):
+        find_record("nothing", runs)
+
+
+def test_a_published_row_with_its_source(tmp_path: Path) -> None:
+    references = read_references()
+    (own,) = [one for one in references if (one.method, one.metric) == ("OCL", "wall_hours")]
+    assert find_reference(own.id[:-2], references) == own
+    found = explain_reference(own)
+    assert found["measures"] == {"task": "pretrain", "data": "imagenet", "metric": "wall_hours"}
+    assert found["stands_for"] == [132.5, 133.5]
+    text = as_text(found)
+    for words in ("133 hours", "from 132.5 to 133.5", "not stated in the text read", "4 x A100"):
+        assert words in text
+    with pytest.raises(InputError, match="581 published numbers"):
+        find_reference("published-", references)
+    hostile = dataclasses.replace(own, source=HOSTILE, protocol=HOSTILE)
+    assert all(line.isprintable() for line in as_text(explain_reference(hostile)).splitlines())
