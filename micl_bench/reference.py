@@ -17,14 +17,12 @@ import yaml
 from micl_bench.errors import InputError
 from micl_bench.files import digest_json
 from micl_bench.log import printable
-from micl_bench.naming import PUBLIC_SETS, arch_label, family, is_called, same_method
+from micl_bench.naming import arch_label, family, same_method
 
 __all__ = [
-    "PUBLIC_SETS",
     "Reference",
     "arch_label",
     "family",
-    "is_called",
     "measures",
     "read_references",
     "same_method",
