@@ -197,12 +197,23 @@ def _numbers(result: "Result") -> str:
 
 @app.command()
 def report(
-    results: Annotated[Path, typer.Option(help="Folder with result records, at any depth.")],
     out: Out,
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with result records, at any depth. Without it, only the tables of published "
+            "numbers are written, as Markdown.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Turn records into tables, figures, report.md and report.html."""
-    from micl_bench.report import build_report
+    """Turn records into tables, figures and report.html."""
+    from micl_bench.report import build_report, write_published
 
+    if results is None:
+        for path in write_published(out):
+            print(path)
+        return
     print(f"report: {build_report(results, out)}")
 
 

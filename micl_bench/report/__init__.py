@@ -9,7 +9,7 @@ from pathlib import Path
 from micl_bench.errors import InputError
 from micl_bench.report.summary import summary_table
 
-__all__ = ["DEFAULT_TITLE", "build_report", "summary_table"]
+__all__ = ["DEFAULT_TITLE", "build_report", "summary_table", "write_published"]
 
 DEFAULT_TITLE = "MiCL-Bench report"
 
@@ -33,3 +33,24 @@ def build_report(results: Path, out: Path, *, title: str = DEFAULT_TITLE) -> Pat
             f"a report needs {error.name}: pip install 'micl-bench[report]'"
         ) from error
     return build(results, out, title=title)
+
+
+def write_published(out: Path) -> list[Path]:
+    """Write the tables of published numbers alone as Markdown into the folder `out`; returns the files.
+
+    Raises:
+        InputError: `out` is a file, or the ledger is damaged.
+    """
+    from micl_bench.files import atomic_write
+    from micl_bench.reference import read_references
+    from micl_bench.report.markdown import to_markdown
+    from micl_bench.report.tables import published_tables
+
+    if out.exists() and not out.is_dir():
+        raise InputError(f"the tables need a folder, {out} is a file")
+    written = []
+    for table in published_tables(read_references()):
+        path = out / f"{table.name.removesuffix('-published')}.md"
+        atomic_write(path, to_markdown(table).encode())
+        written.append(path)
+    return written

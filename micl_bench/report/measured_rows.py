@@ -170,9 +170,9 @@ class MeasuredRows:
 
 
 def _where(column: ScoreColumn) -> str:
-    """`ImageNet-A: top-1`, without units."""
-    words = (column.group, column.header)
-    return ": ".join(word.partition(" [")[0] for word in words if word)
+    """`ImageNet-A top-1`: without units, and without a group that only has one."""
+    words = (column.group if "[" not in column.group else "", column.header)
+    return " ".join(word.partition(" [")[0] for word in words if word)
 
 
 def _order(line: Line) -> tuple[object, ...]:

@@ -31,7 +31,8 @@ _ALONE = (
 def all_specs() -> dict[str, TableSpec]:
     """Every table's spec by its name, in the order of the report."""
     found = {name: plugins.find(_SPECS, name).SPEC for name in plugins.names(_SPECS)}
-    return dict(sorted(found.items(), key=lambda item: item[1].rank))
+    ranked = sorted(found.items(), key=lambda item: item[1].rank)
+    return {name.replace("_", "-"): spec for name, spec in ranked}
 
 
 def build_tables(selection: Selection, references: list[Reference]) -> list[Table]:
