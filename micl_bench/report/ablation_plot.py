@@ -17,6 +17,7 @@ from micl_bench.report.ablations import (
     trainings_of,
     value_along,
 )
+from micl_bench.report.cells import mark_of
 from micl_bench.report.drawing import Drawing, Found
 from micl_bench.report.identity import Identity, network_of
 from micl_bench.report.layout import Entry, entry_of
@@ -33,6 +34,7 @@ _MOST_AXES = 4
 """In a report."""
 _WIDE_RANGE = 8.0
 _MOST_WORDS = 3
+_METHOD, _DATA = "the method", "the images"
 _TASK_WORDS = {
     "knn": "k-NN",
     "linear": "linear probe",
@@ -134,7 +136,8 @@ def ablation_curves(axis: Axis, panels: Sequence[Panel]) -> Figure:
     figure = Figure(figsize=(width, _PANEL_INCHES * rows + 0.3), layout="constrained")
     names = list(dict.fromkeys(curve.label for panel in panels for curve in panel.curves))
     grid = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axes, panel in zip(grid, panels, strict=False):
+    for axes, panel, title in zip(grid, panels, _titles(panels), strict=False):
+        axes.set_title("\n".join(textwrap.wrap(title, 30)))
         _draw(axes, axis, panel, names)
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
@@ -147,6 +150,15 @@ def ablation_curves(axis: Axis, panels: Sequence[Panel]) -> Figure:
     if len(handles) > 1:
         figure.legend(list(handles.values()), list(handles), loc="outside upper left", ncols=2)
     return figure
+
+
+def _titles(panels: Sequence[Panel]) -> list[str]:
+    """Task and data set of each, and a mark where several panels share them."""
+    plain = [f"{_TASK_WORDS.get(p.task, p.task)}, {p.data.name}" for p in panels]
+    return [
+        f"{title} [{mark_of(plain[:turn].count(title))}]" if plain.count(title) > 1 else title
+        for turn, title in enumerate(plain)
+    ]
 
 
 def _tasks() -> list[str]:
@@ -184,7 +196,7 @@ def _labels(axis: Axis, stages: dict[str, Stage]) -> dict[str, str]:
     """What tells the studies apart, in few words."""
     flat = {
         rest: {k: v for k, v in flat_settings(stage.settings).items() if k != axis.path}
-        | {"method": stage.method, "data": f"{stage.data} {stage.data_digest[:7]}"}
+        | {_METHOD: stage.method, _DATA: f"{stage.data} {stage.data_digest[:7]}"}
         for rest, stage in stages.items()
     }
     keys = dict.fromkeys(key for settings in flat.values() for key in settings)
@@ -192,7 +204,9 @@ def _labels(axis: Axis, stages: dict[str, Stage]) -> dict[str, str]:
     found = {}
     for rest, settings in flat.items():
         words = [
-            f"{key.rpartition('.')[2].replace('_', ' ')} {settings.get(key, 'not set')}"
+            settings[key]
+            if key in (_METHOD, _DATA)
+            else f"{key.rpartition('.')[2].replace('_', ' ')} {settings.get(key, 'not set')}"
             for key in differ[:_MOST_WORDS]
         ]
         more = [f"recipe {rest[:7]}"] if len(differ) > _MOST_WORDS else []
@@ -226,11 +240,6 @@ def _draw(axes: Axes, axis: Axis, panel: Panel, names: list[str]) -> None:
             markersize=5,
             label=curve.label,
         )
-    axes.set_title(
-        "\n".join(
-            textwrap.wrap(f"{_TASK_WORDS.get(panel.task, panel.task)}, {panel.data.name}", 30)
-        )
-    )
     axes.set(xlabel=axis.header, ylabel=metric_header(panel.metric))
     axes.margins(x=0.12, y=0.15)
     _tick(axes, values, numeric=numeric)
@@ -267,7 +276,7 @@ def _caption(axis: Axis, panels: list[Panel], number: int) -> str:
             "Points of a single run have the 95 % interval over the test images, which says nothing of "
             "another seed."
         )
-    protocols = dict.fromkeys(f"{_TASK_WORDS.get(p.task, p.task)}: {p.protocol}" for p in panels)
+    protocols = [f"{title}: {p.protocol}" for title, p in zip(_titles(panels), panels, strict=True)]
     words.append(f"{'; '.join(protocols)}.")
     most = max(len(p.curves) for p in panels)
     if most > _MOST_CURVES:

@@ -21,6 +21,7 @@ _METADATA: dict[str, dict[str, None]] = {
 }
 _SAVED: dict[Any, Any] = {"svg.hashsalt": "micl-bench", "image.composite_image": False}
 _PAD_INCHES = 0.06
+_MOST_SENTENCES = 3
 _MOST_COLOURS = 1024
 """A chart has a few flat colours and their blends; a picture of more has photographs in it."""
 
@@ -43,6 +44,14 @@ class Found:
 
     drawings: list[Drawing] = dataclasses.field(default_factory=list)
     left_out: list[str] = dataclasses.field(default_factory=list)
+
+    def briefly(self) -> "Found":
+        """The same with the first few sentences alone, and the number of the others."""
+        more = len(self.left_out) - _MOST_SENTENCES
+        if more <= 0:
+            return self
+        told = [*self.left_out[:_MOST_SENTENCES], f"So are {more} more, for like reasons."]
+        return Found(drawings=self.drawings, left_out=told)
 
 
 def rendered(draw: Callable[[], Figure], kinds: Sequence[str]) -> list[bytes]:

@@ -151,8 +151,8 @@ def found_gallery(name: str, selection: Selection) -> Found:
             )
             found.drawings.append(drawing)
     if more := [data.name for data in datas[_MOST_DATA_SETS:]]:
-        found.left_out.append(f"{kind.title} are left out of: {', '.join(sorted(set(more)))}.")
-    return found
+        found.left_out.append(f"{kind.title} are left out of {len(more)} more data sets.")
+    return found.briefly()
 
 
 def _loaded(

@@ -48,7 +48,7 @@ def found_training(selection: Selection) -> Found:
             draw=lambda: training_curves(curves),
         )
         found.drawings.append(drawing)
-    return found
+    return found.briefly()
 
 
 def training_curves(runs: dict[str, tuple[str, Rows]]) -> Figure:
