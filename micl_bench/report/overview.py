@@ -153,7 +153,7 @@ def _column(place: _Place) -> Column:
     header = f"{data} {metric_header(metric)}" if metric else "no record yet"
     return Column(
         key="/".join(place),
-        group=task_title(task),
+        group=task_title(task).partition(":")[0],
         header=header,
         numeric=True,
         higher_is_better=better,

@@ -90,7 +90,6 @@ def _shown(table: Table, places: Mapping[str, int], *, is_file: bool = False) ->
         "name": table.name,
         "title": table.title,
         "caption": table.caption,
-        "verdict": table.verdict,
         "stands_for": table.stands_for if is_file else (),
         "footnotes": table.footnotes,
         "legend": _legend(table),

@@ -363,11 +363,23 @@ function startScheme() {
   button.addEventListener("click", () => { root.dataset.scheme = isDark() ? "light" : "dark"; label(); });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", label);
   label();
-  $("#tools").append(button);
+  $("header").append(button);
+}
+
+// Paper has nothing to open: what is folded on the screen is printed in full.
+function startPrinting() {
+  let folds = [];
+  addEventListener("beforeprint", () => {
+    folds = all("main details:not([open])");
+    folds.forEach((fold) => { fold.open = true; });
+  });
+  addEventListener("afterprint", () => folds.forEach((fold) => { fold.open = false; }));
 }
 
 all("main table[data-table]").forEach(staticGrid);
 all(".scripted").forEach((hidden) => { hidden.hidden = false; });
+$("#unscripted").remove();
 showRecords();
 startScheme();
+startPrinting();
 startCards();
