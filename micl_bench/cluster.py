@@ -10,6 +10,7 @@ import functools
 import io
 import os
 import signal
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from submitit import JobEnvironment, LocalExecutor, SlurmExecutor
@@ -31,6 +32,7 @@ _LOCAL_STARTS = 6  # submitit's local controller starts a job no more often
 _FIXED = {
     *("nodes", "ntasks-per-node", "gpus-per-node", "cpus-per-task", "partition", "account", "time"),
     *("signal", "output", "error", "open-mode", "requeue", "no-requeue", "job-name", "array"),
+    "dependency",
 }
 
 
@@ -82,11 +84,14 @@ class ClusterTask:
     """One `micl-bench` command, as each task of a job runs it; submitit keeps it in a file."""
 
     arguments: list[str]
+    starts_processes: bool = False
+    """The job has one task, and its command starts the processes that share the work."""
 
     def __call__(self) -> None:
         """Run the command beside the job's other tasks, and leave with its exit code."""
-        # Every GPU of the node stays visible: LOCAL_RANK chooses.
-        TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+        if not self.starts_processes:
+            # Every GPU of the node stays visible: LOCAL_RANK chooses.
+            TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
         # Slurm signals workers of a data loader too; only a task itself may requeue.
         os.register_at_fork(
             after_in_child=functools.partial(signal.signal, _warning(), signal.SIG_IGN)
@@ -118,17 +123,51 @@ def submit(
         if local
         else _slurm_executor(resources, logs, requeues)
     )
+    with _submitting():
+        job = executor.submit(task)
+    tasks = range(resources.nodes * resources.tasks_per_node)
+    return Submitted(job_id=job.job_id, logs=[job.task(number).paths.stdout for number in tasks])
+
+
+def submit_array(
+    tasks: list[ClusterTask],
+    resources: Resources,
+    *,
+    logs: Path,
+    requeues: int,
+    after: Sequence[str] = (),
+) -> list[Submitted]:
+    """Queue an array of jobs, one a command, that starts when all jobs of `after` have ended.
+
+    Raises:
+        InputError: there is no Slurm here, or it refuses the jobs.
+    """
+    executor = _slurm_executor(resources, logs, requeues)
+    if after:
+        # However they ended: what needs a failed one says so by itself.
+        dependency = {"dependency": "afterany:" + ":".join(after)}
+        more = executor.parameters.get("additional_parameters", {}) | dependency
+        executor.update_parameters(additional_parameters=more)
+    with _submitting(), executor.batch():
+        jobs = [executor.submit(task) for task in tasks]
+    return [Submitted(job_id=job.job_id, logs=[job.paths.stdout]) for job in jobs]
+
+
+@contextlib.contextmanager
+def _submitting() -> Iterator[None]:
+    """Submit within this: what sbatch says against it becomes an InputError."""
     # The signal that sbatch is told is the one that tasks must expect.
-    expected = environment_variables(SUBMITIT_PREEMPT_SIGNAL=JobEnvironment.USR_SIG)
+    needed = {"SUBMITIT_PREEMPT_SIGNAL": JobEnvironment.USR_SIG}
+    # Which cluster it is, not which job.
+    needed |= {name: value for name, value in os.environ.items() if name == "SLURM_CONF"}
+    expected = environment_variables(**needed)
     try:
         # Of a job that this shell may itself run in, nothing must reach the new one. What sbatch
         # says is in the error.
         with contextlib.redirect_stderr(io.StringIO()), clean_env(), expected:
-            job = executor.submit(task)
+            yield
     except (FailedJobError, FailedSubmissionError) as error:
         raise InputError(f"sbatch refuses the job: {error}") from error
-    tasks = range(resources.nodes * resources.tasks_per_node)
-    return Submitted(job_id=job.job_id, logs=[job.task(number).paths.stdout for number in tasks])
 
 
 def _local_executor(resources: Resources, logs: Path, requeues: int) -> LocalExecutor:

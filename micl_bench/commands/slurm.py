@@ -1,10 +1,22 @@
 """`micl-bench slurm`: any other command as a job on a cluster."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from micl_bench.commands.cluster_options import (
+    DEFAULT_LOGS,
+    Account,
+    Cpus,
+    Gpus,
+    Logs,
+    Minutes,
+    Partition,
+    Requeues,
+    Sbatch,
+    WarnSeconds,
+    sbatch_pairs,
+)
 from micl_bench.errors import InputError
 
 # Their processes share the work; several processes of another would each do all of it.
@@ -22,40 +34,20 @@ def slurm(
             show_default=False,
         ),
     ] = None,
-    logs: Annotated[Path, typer.Option(help="Folder for logs; every node must see it.")] = Path(
-        "work/slurm"
-    ),
-    minutes: Annotated[
-        int, typer.Option(min=1, help="Time limit, after which the job goes back to the queue.")
-    ] = 60,
+    logs: Logs = DEFAULT_LOGS,
+    minutes: Minutes = 60,
     nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
-    gpus_per_node: Annotated[
-        int, typer.Option(min=0, help="GPUs of each machine; one process runs on each.")
-    ] = 0,
+    gpus_per_node: Gpus = 0,
     tasks_per_node: Annotated[
         int | None,
         typer.Option(min=1, help="Processes a machine where it has no GPUs; 1 if not given."),
     ] = None,
-    cpus: Annotated[
-        int | None,
-        typer.Option(
-            "--cpus-per-gpu", "--cpus-per-task", min=1, help="Processor cores of each process."
-        ),
-    ] = None,
-    partition: Annotated[str | None, typer.Option(help="Slurm's partition.")] = None,
-    account: Annotated[str | None, typer.Option(help="Slurm's account.")] = None,
-    sbatch: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="Another option of sbatch; repeatable."),
-    ] = None,
-    requeues: Annotated[
-        int,
-        typer.Option(min=0, help="Time limits after which it goes on; preemptions do not count."),
-    ] = 10,
-    warn_seconds: Annotated[
-        int,
-        typer.Option(min=1, help="Seconds before the time limit, to end a step and to save it."),
-    ] = 120,
+    cpus: Cpus = None,
+    partition: Partition = None,
+    account: Account = None,
+    sbatch: Sbatch = None,
+    requeues: Requeues = 10,
+    warn_seconds: WarnSeconds = 120,
     local: Annotated[
         bool, typer.Option("--local", help="Start the job on this machine instead, without Slurm.")
     ] = False,
@@ -94,7 +86,7 @@ def slurm(
         warn_seconds=warn_seconds,
         partition=partition,
         account=account,
-        sbatch=_pairs(sbatch or []),
+        sbatch=sbatch_pairs(sbatch or []),
     )
     job = submit(ClusterTask(words), resources, logs=logs, requeues=requeues, local=local)
     print(f"job: {job.job_id}  (to stop it: {'kill -INT' if local else 'scancel'} {job.job_id})")
@@ -131,10 +123,3 @@ def _tasks_per_node(gpus: int, tasks: int | None) -> int:
             f"--tasks-per-node {tasks} does not fit {gpus} GPUs: one process runs on each; leave it out"
         )
     return gpus or tasks or 1
-
-
-def _pairs(assignments: list[str]) -> dict[str, str]:
-    for assignment in assignments:
-        if "=" not in assignment:
-            raise InputError(f"--sbatch {assignment!r} is not KEY=VALUE, such as qos=high")
-    return dict(assignment.split("=", 1) for assignment in assignments)

@@ -67,7 +67,7 @@ class Runner:
         self.store.mkdir(parents=True, exist_ok=True)
         with Display(self._pending, self._estimate) as self._display:
             self._skip_done()
-            self._write_plan()
+            self.write_plan()
             while self._pending:
                 if not self._step():
                     self._display.waiting(self._pending)
@@ -92,7 +92,8 @@ class Runner:
             if outcome := self._try(run):
                 self._outcomes[run.key] = outcome
                 self._pending.remove(run)
-                self._write_plan()
+                # Looking at ten thousand folders after each run would take longer than a run.
+                self.write_plan(look=len(self._chosen) < len(self.runs))
                 return True
         return False
 
@@ -187,16 +188,23 @@ class Runner:
         self._display.ended(run, problem, failed=True)
         return Outcome(run=run, problem=problem)
 
-    def _write_plan(self) -> None:
-        if len(self._chosen) == len(self.runs):
-            runs = tuple(self._planned(run) for run in self.runs)
-            write_plan(self.store, Plan(suite=self.suite, runs=runs))
+    def write_plan(self, *, look: bool = True) -> None:
+        """Keep the plan in the store, where reports find it.
 
-    def _planned(self, run: Run) -> PlannedRun:
+        Args:
+            look: at the folders of runs that this process has not tried; else they count as to do.
+        """
+        runs = tuple(self._planned(run, look) for run in self.runs)
+        write_plan(self.store, Plan(suite=self.suite, runs=runs))
+
+    def _planned(self, run: Run, look: bool) -> PlannedRun:
         outcome = self._outcomes.get(run.key)
-        problem = outcome.problem if outcome else ""
-        failed = bool(problem) and not (outcome and outcome.left_out)
-        done = bool(outcome) and not problem
+        if outcome:
+            problem = outcome.problem
+            word = "new" if outcome.left_out else "failed" if problem else "done"
+        else:
+            state = self.states.of(run) if look else State(word="new")
+            word, problem = state.word, state.problem if state.word == "failed" else ""
         return PlannedRun(
             name=run.name,
             task=run.task,
@@ -204,7 +212,7 @@ class Runner:
             seed=-1 if run.seed is None else run.seed,
             data=run.data,
             folder=run.folder.as_posix(),
-            state="failed" if failed else "done" if done else "to do",
+            state="failed" if word == "failed" else "done" if word == "done" else "to do",
             problem=problem[:2000],
             command=run.command(self.store),
         )
