@@ -8,8 +8,6 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,6 @@ from rich.progress import Progress as Bars
 from micl_bench.files import atomic_write
 
 _LINE_EVERY_SECONDS = 10.0
-
-_outer: Callable[[], str] | None = None
 
 
 def say(message: str) -> None:
@@ -39,17 +35,6 @@ def printable(text: str) -> str:
 def process_number() -> int:
     """Number of this process among those started together, from 0."""
     return int(os.environ.get("RANK", "0"))
-
-
-@contextmanager
-def inside(describe: Callable[[], str]) -> Iterator[None]:
-    """Add an outer activity's own state ("demo: 4:10 left") to every progress line meanwhile."""
-    global _outer
-    previous, _outer = _outer, describe
-    try:
-        yield
-    finally:
-        _outer = previous
 
 
 def clock(seconds: float) -> str:
@@ -125,8 +110,7 @@ class Progress:
         elapsed = time.monotonic() - self._start
         time_word = f"took {clock(elapsed)}" if finished else f"{clock(self.seconds_left)} left"
         share = f"{self.done / self.total if self.total else 1.0:4.0%}"
-        parts = [share, time_word, self._note, "" if finished or not _outer else _outer()]
-        return "  ".join(part for part in parts if part)
+        return "  ".join(part for part in (share, time_word, self._note) if part)
 
 
 class MetricLog:
