@@ -1,0 +1,253 @@
+"""The readers' tables: expectations by hand, and what must never share a cell, a row or a mark."""
+
+import dataclasses
+import math
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+import scipy.stats
+from synthetic_results import result
+from test_report_compare import right, write
+
+from micl_bench.files import digest_json
+from micl_bench.record import DataSet, Result, Stage, read_results
+from micl_bench.reference import Reference
+from micl_bench.report.selection import select
+from micl_bench.report.table_model import Cell, Table
+from micl_bench.report.tables import build_tables
+from micl_bench.statistics import holm, mcnemar
+
+IMAGENET = {"name": "imagenet", "split": "val", "images": 50_000}
+KNN = "linear-knn-few-embedded"
+
+
+def built(*results: Result, references: list[Reference] | None = None) -> dict[str, Table]:
+    """All tables of some records, by name; later ones are newer."""
+    dated = [
+        dataclasses.replace(one, start=f"2025-05-01T{i // 60:02d}:{i % 60:02d}:00+00:00")
+        for i, one in enumerate(results)
+    ]
+    selection = select([(Path("none") / f"{one.id}.json", one) for one in dated])
+    return {table.name: table for table in build_tables(selection, references or [])}
+
+
+def column(table: Table, header: str) -> dict[str, Cell]:
+    """The cells below a header by the rows' labels."""
+    (number,) = [i for i, one in enumerate(table.columns) if one.header == header]
+    return {row.label: row.cells[number] for row in table.rows}
+
+
+def trained(seed: int, *, epochs: int = 10, task: str = "pretrain", **settings: Any) -> Stage:
+    told = {"epochs": epochs, **settings}
+    return Stage(
+        task=task,
+        method="MiCL",
+        fingerprint=digest_json(told),
+        seed=seed,
+        epochs=epochs,
+        data="embedded",
+        data_digest="e" * 64,
+        settings=told,
+    )
+
+
+def of(seed: int, top1: float, *stages: Stage, **changes: Any) -> Result:
+    """A record of weights of their own."""
+    weights = {"digest": f"{seed:02d}" * 32, "origin": stages or (trained(seed),)}
+    return result(
+        metrics={"top1": top1},
+        **{"seed": seed, **changes, "checkpoint": {**weights, **changes.get("checkpoint", {})}},
+    )
+
+
+# Statistics
+
+
+def test_seeds_give_mean_deviation_and_students_interval() -> None:
+    values = [80.0, 81.5, 83.0]
+    table = built(*(of(seed, value) for seed, value in enumerate(values)))[KNN]
+    (cell,) = column(table, "k-NN").values()
+    assert cell.text == "81.5 ± 1.5"
+    assert cell.value == 81.5
+    assert cell.deviation == statistics.stdev(values)
+    half = scipy.stats.t.ppf(0.975, 2) * 1.5 / math.sqrt(3)
+    assert cell.interval == pytest.approx((81.5 - half, 81.5 + half))
+    assert cell.runs == 3
+    assert len(cell.records) == 3
+    assert "3 seeds" in cell.details
+
+
+def test_one_run_has_the_interval_over_its_images() -> None:
+    record = result()
+    (cell,) = column(built(record)[KNN], "k-NN").values()
+    assert (cell.text, cell.deviation, cell.runs) == ("80.0", None, 1)
+    assert cell.interval == tuple(record.intervals["top1"])
+
+
+def test_runs_of_one_checkpoint_count_once_among_several_checkpoints() -> None:
+    """Nested seeds: the values are the checkpoints' means."""
+    nested = [
+        of(0, 80.0, trained(0)),
+        dataclasses.replace(of(0, 82.0, trained(0)), seed=5),
+        of(1, 85.0, trained(1)),
+    ]
+    (cell,) = column(built(*nested)[KNN], "k-NN").values()
+    assert (cell.value, cell.runs) == (83.0, 2)
+    assert cell.deviation == pytest.approx(statistics.stdev([81.0, 85.0]))
+    assert len(cell.records) == 3
+
+
+def test_evaluation_seeds_of_a_checkpoint_of_unknown_origin_are_averaged() -> None:
+    records = [result(seed=seed, metrics={"top1": 80.0 + seed}) for seed in (0, 1)]
+    (cell,) = column(built(*records)[KNN], "k-NN").values()
+    assert cell.text == "80.5 ± 0.7"
+    assert "2 seeds of one checkpoint" in cell.details
+
+
+def test_a_seed_that_changes_nothing_is_no_run() -> None:
+    (cell,) = column(built(result(seed=0), result(seed=1))[KNN], "k-NN").values()
+    assert (cell.text, cell.runs, len(cell.records)) == ("80.0", 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ((), ()),  # Nobody knows how either was made.
+        ((trained(0, task="finetune"),), (trained(1, task="finetune"),)),  # Nor the weights before.
+        ((trained(0),), (trained(1, epochs=20),)),
+        ((trained(0),), (dataclasses.replace(trained(1), data_digest="f" * 64),)),
+    ],
+)
+def test_checkpoints_that_may_be_made_differently_are_never_averaged(
+    one: tuple[Stage, ...], other: tuple[Stage, ...]
+) -> None:
+    records = [
+        of(seed, 80.0 + seed, checkpoint={"origin": origin})
+        for seed, origin in enumerate((one, other))
+    ]
+    cells = column(built(*records)[KNN], "k-NN")
+    assert len(cells) == 2
+    assert sorted(cell.text for cell in cells.values()) == ["80.0", "81.0"]
+    assert all(cell.deviation is None for cell in cells.values())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": {"precision": "bfloat16"}},
+        {"protocol": "other words"},
+        {"train": DataSet(name="t", split="train", images=5, digest="t" * 64)},
+        {"data": {"digest": "f" * 64}},
+    ],
+)
+def test_other_protocols_and_images_share_no_cell_and_no_contest(change: dict[str, Any]) -> None:
+    table = built(of(0, 80.0), of(1, 81.0, **change), of(2, 85.0, method="x", **change))[KNN]
+    (number,) = [i for i, one in enumerate(table.columns) if one.header == "k-NN"]
+    cells = [row.cells[number] for row in table.rows]
+    assert sorted(cell.text for cell in cells) == ["80.0", "81.0", "85.0"]
+    notes = dict(table.footnotes)
+    by_text = {cell.text: cell for cell in cells}
+    marks = {text: cell.mark.split(",")[0] for text, cell in by_text.items()}
+    assert marks["80.0"] != marks["81.0"] == marks["85.0"]
+    assert notes[marks["80.0"]] != notes[marks["81.0"]]
+    assert [text for text, cell in by_text.items() if cell.best] == ["85.0"]
+
+
+# Best, tied, differences
+
+
+def test_the_best_of_a_network_and_protocol_is_marked_and_untested_rivals_are_said_to_be() -> None:
+    records = [
+        result(metrics={"top1": 80.0}),
+        result(metrics={"top1": 79.9}, method="x"),
+        result(metrics={"top1": 99.0}, method="big", arch="vit_large_patch16_224"),
+    ]
+    table = built(*records)[KNN]
+    cells = column(table, "k-NN")
+    assert [label for label, cell in cells.items() if cell.best] == ["MiCL"]
+    assert not any(cell.tied for cell in cells.values())
+    assert cells["big"].mark == ""
+    assert dict(table.footnotes)[cells["x"].mark].startswith("not tested against the best: ")
+
+
+def test_equal_best_values_are_both_marked() -> None:
+    cells = column(
+        built(result(), result(method="x"), result(method="y", metrics={"top1": 1.0}))[KNN], "k-NN"
+    )
+    assert [label for label, cell in cells.items() if cell.best] == ["MiCL", "x"]
+
+
+def test_not_a_number_is_a_dash_and_never_best() -> None:
+    cells = column(
+        built(
+            result(metrics={"top1": math.nan}),
+            result(method="a"),
+            result(method="b", metrics={"top1": 1.0}),
+        )[KNN],
+        "k-NN",
+    )
+    assert (cells["MiCL"].text, cells["MiCL"].value, cells["MiCL"].best) == ("–", None, False)
+    assert cells["a"].best
+
+
+def test_of_an_error_the_lowest_is_best() -> None:
+    data = {"name": "ImageNet-C", "split": "all", "images": 75 * 50_000}
+    records = [
+        result(task="robustness", metrics={"mCE": mce}, method=method, data=data)
+        for method, mce in (("MiCL", 50.0), ("x", 60.0))
+    ]
+    cells = column(built(*records)["robustness"], "mCE [%]")
+    assert [label for label, cell in cells.items() if cell.best] == ["MiCL"]
+
+
+def test_paired_tests_with_holms_method_decide_what_is_tied(tmp_path: Path) -> None:
+    shares = {"MiCL": right(0.80, 0), "near": right(0.79, 1), "far": right(0.5, 2)}
+    for method, correct in shares.items():
+        write(tmp_path / method, {"top1": correct}, method=method)
+    tables = build_tables(select(read_results(tmp_path)), [])
+    (table,) = [one for one in tables if one.name == KNN]
+    cells = column(table, "k-NN")
+    best = max(shares, key=lambda name: int(shares[name].sum()))
+    others = [name for name in shares if name != best]
+    p_values = [
+        mcnemar(int((shares[best] > shares[n]).sum()), int((shares[best] < shares[n]).sum()))
+        for n in others
+    ]
+    expected = dict(zip(others, holm(p_values), strict=True))
+    assert expected["far"] < 0.05 < expected[next(n for n in others if n != "far")]
+    assert cells[best].best
+    for name, p in expected.items():
+        assert cells[name].tied == (p > 0.05)
+        shown = next(line for line in cells[name].details if line.startswith("p = "))
+        assert float(shown[4:]) == pytest.approx(p, rel=0.06, abs=6e-5)
+    (tied,) = [name for name in others if cells[name].tied]
+    note = dict(table.footnotes)[cells[tied].mark]
+    assert note == "not significantly different from the best: McNemar, Holm's method over 2 tests"
+
+
+def test_welchs_test_over_seeds_agrees_with_scipy() -> None:
+    ours, theirs = [80.0, 81.0, 82.0], [79.0, 80.5, 81.0]
+    records = [of(seed, value) for seed, value in enumerate(ours)]
+    records += [of(10 + seed, value, method="x") for seed, value in enumerate(theirs)]
+    cells = column(built(*records)[KNN], "k-NN")
+    p = scipy.stats.ttest_ind(ours, theirs, equal_var=False).pvalue
+    assert cells["x"].tied
+    assert f"p = {p:.4f}" in cells["x"].details
+
+
+def test_differences_are_from_the_declared_baseline_of_the_same_protocol() -> None:
+    records = [
+        result(metrics={"top1": 80.0}),
+        result(metrics={"top1": 30.5}, method="random weights"),
+        result(metrics={"top1": 70.0}, method="x", settings={"precision": "other"}),
+    ]
+    table = built(*records)[KNN]
+    cells = column(table, "k-NN")
+    assert {label: cell.delta for label, cell in cells.items()} == {
+        "MiCL": "+49.5",
+        "random weights": "",
+        "x": "",
+    }
+    assert "difference from random weights" in table.caption
