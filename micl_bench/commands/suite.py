@@ -129,7 +129,8 @@ def run(
     outcomes = Runner(file.stem, runs, out, chosen=chosen or None).run()
     print(table(outcomes))
     if any(outcome.problem for outcome in outcomes):
-        print(f"\n{failures(outcomes, context.obj.command)}")
+        again, _, _ = context.obj.command.partition(" --only ")
+        print(f"\n{failures(outcomes, again)}")
         raise SystemExit(1)
 
 
