@@ -1,6 +1,7 @@
 """The readers' tables: expectations by hand, and what must never share a cell, a row or a mark."""
 
 import dataclasses
+import json
 import math
 import statistics
 from pathlib import Path
@@ -55,11 +56,14 @@ def trained(seed: int, *, epochs: int = 10, task: str = "pretrain", **settings: 
 
 def of(seed: int, top1: float, *stages: Stage, **changes: Any) -> Result:
     """A record of weights of their own."""
-    weights = {"digest": f"{seed:02d}" * 32, "origin": stages or (trained(seed),)}
-    return result(
-        metrics={"top1": top1},
-        **{"seed": seed, **changes, "checkpoint": {**weights, **changes.get("checkpoint", {})}},
-    )
+    told = json.dumps([seed, *map(dataclasses.asdict, stages)])
+    weights = {"digest": digest_json(told), "origin": stages or (trained(seed),)}
+    weights |= changes.pop("checkpoint", {})
+    return result(metrics={"top1": top1}, seed=seed, checkpoint=weights, **changes)
+
+
+def top1(value: float, **changes: Any) -> Result:
+    return result(metrics={"top1": value}, **changes)
 
 
 # Statistics
