@@ -13,13 +13,18 @@ from micl_bench.record import Result
 from micl_bench.report.evidence import same_order
 from micl_bench.report.identity import weights_of
 from micl_bench.report.metrics import interval, metric_header
-from micl_bench.report.protocols import settings_apart
+from micl_bench.report.protocols import flat_settings, settings_apart
 from micl_bench.report.redrawn import Redrawn, read_kept
 
 Word = Literal["identical", "consistent", "different", "not comparable"]
 Run = tuple[Path, Result]
 _SPEEDS = ("images_per_second",)
 """Metrics of the machine: they never repeat, and say nothing of the weights."""
+_SHOWN = 5
+_UNTOLD = (
+    "not in a record: how many threads computed it (OMP_NUM_THREADS), which moves bits, and with them "
+    "what trains"
+)
 _EVIDENCE = ("predictions", "statistics")
 
 
@@ -80,6 +85,7 @@ class Reproduction:
             f"as it was: {', '.join(self.kept) or 'nothing'}",
             *(f"not as it was, and moves the number: {line}" for line in self.moved),
             *(f"not as it was: {line}" for line in self.noted),
+            *([_UNTOLD] if self.word in ("consistent", "different") else []),
             f"verdict: {self.word}, {_MEANING[self.word]}",
         ]
 
@@ -175,7 +181,7 @@ def _noted(old: Result, new: Result) -> list[str]:
             f"code: {old.code_version} had changes, then and now; nobody knows if the same"
         )
     if old.recipe_digest != new.recipe_digest:
-        found.append("recipe: values that move no number, such as batch sizes of reading")
+        found.append(f"recipe: {_recipes_apart(old, new)}")
     for name in dict.fromkeys((*old.environment, *new.environment)):
         values = [one.environment.get(name, "none") for one in (old, new)]
         if values[0] != values[1]:
@@ -186,6 +192,18 @@ def _noted(old: Result, new: Result) -> list[str]:
     if old.task == "pretrain" and old.checkpoint.digest != new.checkpoint.digest:
         found.append("the file of weights: its SHA-256 is another")
     return found
+
+
+def _recipes_apart(old: Result, new: Result) -> str:
+    """The values in which two recipes differ; those that move the number are settings too."""
+    flat = [flat_settings(one.recipe) for one in (old, new)]
+    names = [n for n in dict.fromkeys((*flat[0], *flat[1])) if flat[0].get(n) != flat[1].get(n)]
+    shown = [
+        f"{name}: then {flat[0].get(name, 'not set')}, now {flat[1].get(name, 'not set')}"
+        for name in names[:_SHOWN]
+    ]
+    more = f"; and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return "; ".join(shown) + more
 
 
 def _is_changed(result: Result) -> bool:

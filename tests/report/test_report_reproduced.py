@@ -1,0 +1,135 @@
+"""A record and its repetition: the verdict, and what is named as not being as it was."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from synthetic_results import result
+
+from micl_bench.files import digest_file
+from micl_bench.predictions import Predictions, write_predictions
+from micl_bench.record import Result
+from micl_bench.report.reproduced import Reproduction, compare_runs
+
+
+def kept(folder: Path, right: int, **changes: Any) -> tuple[Path, Result]:
+    """A record of 100 images with its predictions, of which the first `right` are right."""
+    folder.mkdir(exist_ok=True)
+    labels, correct = np.zeros(100, dtype=np.int64), np.arange(100) < right
+    predictions = Predictions(
+        files=tuple(f"zero/{number}.png" for number in range(100)),
+        classes=("zero", "one"),
+        labels_M=labels,
+        predicted={"top1": np.where(correct, 0, 1)},
+        correct={"top1": correct.astype(np.int8)},
+    )
+    write_predictions(folder / "p.npz", predictions)
+    values: dict[str, Any] = {
+        "metrics": {"top1": float(right), "images_per_second": 10.0 * right},
+        "artifacts": {"predictions": "p.npz"},
+        "digests": {"predictions": digest_file(folder / "p.npz")},
+        "data": {"images": 100},
+    }
+    return folder / "record.json", result(**values | changes)
+
+
+def compared(folder: Path, then: int, now: int, **changes: Any) -> Reproduction:
+    return compare_runs(kept(folder / "then", then), kept(folder / "now", now, **changes))
+
+
+@pytest.mark.parametrize(
+    ("now", "word", "images"),
+    [
+        (80, "identical", "predictions are the same, byte for byte"),
+        (83, "consistent", "3 of 100 have another prediction (top1)"),
+        (95, "different", "15 of 100 have another prediction (top1)"),
+    ],
+)
+def test_the_word_and_the_images(tmp_path: Path, now: int, word: str, images: str) -> None:
+    found = compared(tmp_path, 80, now)
+    assert (found.word, found.images) == (word, images)
+    assert found.is_reproduced == (word != "different")
+    # Speed never repeats, and is no part of it.
+    assert [metric.name for metric in found.metrics] == ["top1"]
+    assert any("OMP_NUM_THREADS" in line for line in found.describe()) == (word != "identical")
+
+
+def test_equal_numbers_of_other_images_are_not_identical(tmp_path: Path) -> None:
+    then, now = kept(tmp_path / "then", 80), kept(tmp_path / "now", 80)
+    arrays = dict(np.load(tmp_path / "now" / "p.npz"))
+    for name in ("correct.top1", "predicted.top1"):
+        arrays[name] = arrays[name][::-1]
+    np.savez(tmp_path / "now" / "p.npz", **arrays)
+    digests = {"predictions": digest_file(tmp_path / "now" / "p.npz")}
+    found = compare_runs(then, (now[0], dataclasses.replace(now[1], digests=digests)))
+    assert (found.word, found.images) == (
+        "consistent",
+        "40 of 100 have another prediction (top1)",
+    )
+    (tmp_path / "then" / "p.npz").unlink()
+    found = compare_runs(then, (now[0], dataclasses.replace(now[1], digests=digests)))
+    assert found.word == "consistent"
+    assert found.images == "cannot be compared: what was kept of them then is gone"
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"settings": {"precision": "bf16"}}, "settings (then / now): precision: float32 / bf16"),
+        ({"seed": 1}, "seed: then 0, now 1"),
+        ({"arch": "vit_base"}, "architecture: then vit_tiny_patch8, now vit_base"),
+        ({"data": {"images": 99}}, "images: then embedded, split test, 100 images"),
+        ({"checkpoint": {"digest": "b" * 64}}, f"checkpoint's digest: then {'c0ffee' * 10}, now b"),
+        ({"checkpoint": {"branch": "teacher"}}, "checkpoint's branch: then none, now teacher"),
+    ],
+)
+def test_what_moves_the_number_is_named(tmp_path: Path, changes: dict[str, Any], line: str) -> None:
+    found = compared(tmp_path, 80, 80, **changes)
+    assert found.word == "not comparable"
+    assert not found.is_reproduced
+    assert len(found.moved) == 1
+    assert found.moved[0].startswith(line)
+
+
+def test_what_should_move_bits_at_most_is_named_and_compared(tmp_path: Path) -> None:
+    found = compared(
+        tmp_path,
+        80,
+        80,
+        code_version="0.2.0",
+        environment={"torch": "9.0"},
+        recipe={"k": 20, "batch_size": 8},
+        recipe_digest="0" * 64,
+        details={"processes": 2},
+        checkpoint={"source": "elsewhere.pt"},
+    )
+    assert (found.word, found.moved) == ("identical", ())
+    noted = "\n".join(found.noted)
+    for words in (
+        "code: then 0.1.0+g1234abc, now 0.2.0",
+        "recipe: batch_size: then not set, now 8",
+        "torch: then 2.8.0, now 9.0",
+        "cores: then 2, now none",
+        "processes: then None, now 2",
+    ):
+        assert words in noted
+
+
+def test_uncommitted_changes_are_not_the_same_code(tmp_path: Path) -> None:
+    version = {"code_version": "0.1.0 (abc+changes)"}
+    found = compare_runs(kept(tmp_path / "a", 80, **version), kept(tmp_path / "b", 80, **version))
+    assert "code" not in found.kept
+    assert any("nobody knows if the same" in line for line in found.noted)
+
+
+def test_a_metric_without_interval_must_be_the_same(tmp_path: Path) -> None:
+    def pretrained(loss: float) -> tuple[Path, Result]:
+        return tmp_path / "x.json", result(task="pretrain", metrics={"loss": loss})
+
+    assert compare_runs(pretrained(1.5), pretrained(1.5)).word == "identical"
+    assert compare_runs(pretrained(1.5), pretrained(1.5000001)).word == "different"
+    nan = float("nan")
+    assert compare_runs(pretrained(nan), pretrained(nan)).word == "identical"
+    assert compare_runs(pretrained(1.5), pretrained(nan)).word == "different"
