@@ -54,13 +54,20 @@ class Found:
         return Found(drawings=self.drawings, left_out=told)
 
 
-def rendered(draw: Callable[[], Figure], kinds: Sequence[str]) -> list[bytes]:
+def rendered(
+    draw: Callable[[], Figure], kinds: Sequence[str], *, true_type: bool = False
+) -> list[bytes]:
     """Draw once under the report's style: the bytes of each of `kinds`, of png, pdf and svg.
+
+    Args:
+        true_type: fonts of a PDF, which journals ask for; without, they are Type 3, which takes 0.3
+            seconds less.
 
     Raises:
         ValueError: another kind.
     """
-    with matplotlib.rc_context({**STYLE, **_SAVED}):
+    fonts: dict[Any, Any] = {"pdf.fonttype": 42 if true_type else 3}
+    with matplotlib.rc_context({**STYLE, **_SAVED, **fonts}):
         figure = draw()
         if layout := figure.get_layout_engine():
             # Found once, not again for each kind and for the edge of the page.
@@ -72,7 +79,7 @@ def rendered(draw: Callable[[], Figure], kinds: Sequence[str]) -> list[bytes]:
 
 def save_picture(path: Path, draw: Callable[[], Figure]) -> None:
     """Draw under the report's style and save; `path` ends in .png, .pdf or .svg."""
-    (content,) = rendered(draw, [path.suffix.lower().removeprefix(".")])
+    (content,) = rendered(draw, [path.suffix.lower().removeprefix(".")], true_type=True)
     atomic_write(path, content)
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 
 from micl_bench.reference import Reference
 from micl_bench.report.ablation_plot import found_ablations
-from micl_bench.report.cost import AXES
 from micl_bench.report.cost_plot import found_cost
 from micl_bench.report.drawing import Found, rendered
 from micl_bench.report.galleries import KINDS, found_gallery, found_views
@@ -59,7 +58,7 @@ def draw_all(selection: Selection, references: Sequence[Reference] = ()) -> Gall
 def _all_found(selection: Selection, references: Sequence[Reference]) -> list[Found]:
     makers: list[Callable[[], Found]] = [
         lambda: found_scores(selection),
-        *(lambda axis=axis: found_cost(selection, references, axis) for axis in AXES),
+        lambda: _costs(selection, references),
         lambda: found_robustness(selection),
         lambda: found_ablations(selection),
         lambda: found_views(selection),
@@ -67,3 +66,13 @@ def _all_found(selection: Selection, references: Sequence[Reference]) -> list[Fo
         *(lambda name=name: found_gallery(name, selection) for name in KINDS),
     ]
     return [make() for make in makers]
+
+
+def _costs(selection: Selection, references: Sequence[Reference]) -> Found:
+    """Accuracy against device-hours; against epochs where there is none, or published points meet."""
+    hours = found_cost(selection, references, "device-hours")
+    epochs = found_cost(selection, references, "epochs")
+    if hours.drawings and not any("Hollow" in drawing.caption for drawing in epochs.drawings):
+        return hours
+    left_out = [] if epochs.drawings else hours.left_out
+    return Found(drawings=[*hours.drawings, *epochs.drawings], left_out=left_out)

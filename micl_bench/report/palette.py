@@ -54,8 +54,6 @@ STYLE: dict[Any, Any] = {
     "text.parse_math": False,
     "figure.dpi": _PIXELS_PER_INCH,
     "figure.facecolor": "white",
-    # Letters in a PDF stay letters, which journals ask for.
-    "pdf.fonttype": 42,
 }
 """Matplotlib settings that every figure is drawn and saved under."""
 
