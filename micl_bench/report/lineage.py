@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from micl_bench.record import Result, Stage
 
-_Key = tuple[str, str, int, str]
+_Key = tuple[str, str, str, int, str]
 
 
 class Lineage:
@@ -15,6 +15,7 @@ class Lineage:
         self._trainings: dict[_Key, Result] = {
             (
                 result.task,
+                _method(result.task, result.method),
                 result.fingerprint,
                 result.seed,
                 (result.train or result.data).digest,
@@ -24,7 +25,9 @@ class Lineage:
 
     def record_of(self, stage: Stage) -> Result | None:
         """The record of a stage, or None where the store does not hold it."""
-        return self._trainings.get((stage.task, stage.fingerprint, stage.seed, stage.data_digest))
+        method = _method(stage.task, stage.method)
+        key = (stage.task, method, stage.fingerprint, stage.seed, stage.data_digest)
+        return self._trainings.get(key)
 
     def pretraining(self, result: Result) -> Result | None:
         """The pre-training record behind a result's weights: hours, hardware, images per second."""
@@ -32,6 +35,11 @@ class Lineage:
             return result
         stage = pretraining_stage(result)
         return self.record_of(stage) if stage else None
+
+
+def _method(task: str, method: str) -> str:
+    """Two methods may have equal settings; what evaluates may be called anything."""
+    return method if task == "pretrain" else ""
 
 
 def pretraining_stage(result: Result) -> Stage | None:
