@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -278,18 +279,19 @@ def test_what_is_unknown_stays_visible() -> None:
 
 @pytest.mark.long
 def test_a_wheel_holds_both_files(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
-    done = subprocess.run(
-        [*command, "-q", "-w", str(tmp_path), str(REPOSITORY)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    source = tmp_path / "source"
+    for name in ("micl_bench", "results"):
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(REPOSITORY / name, source / name, symlinks=True, ignore=ignore)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, source)
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path)]
+    done = subprocess.run([*command, str(source)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as file:
-        for name, source in (
+        for name, original in (
             ("published_results.csv", "published_results.csv"),
             ("published_protocols.yaml", "protocols.yaml"),
         ):
-            assert file.read(f"micl_bench/{name}") == (PUBLISHED / source).read_bytes()
+            assert file.read(f"micl_bench/{name}") == (PUBLISHED / original).read_bytes()
