@@ -1,0 +1,137 @@
+"""The task `representation`: its numbers against their definitions, its pictures' files."""
+
+import dataclasses
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support import REPOSITORY, Run
+
+from micl_bench.checkpoints import load_checkpoint, save_checkpoint
+from micl_bench.config import load_recipe
+from micl_bench.data.folder import open_folder
+from micl_bench.data.stream import evaluation_batches
+from micl_bench.engine.view_similarity import Views, features_of_views
+from micl_bench.errors import InputError
+from micl_bench.record import Result, write_result
+from micl_bench.report.figures import draw_all
+from micl_bench.report.selection import select
+from micl_bench.tasks import representation
+from micl_bench.tasks._request import Request
+from micl_bench.tasks.representation import RepresentationRecipe
+
+RECIPE = REPOSITORY / "downstream" / "embedded_representation.py"
+CPU = torch.device("cpu")
+
+
+def request(data: Path, out: Path, *overrides: str, checkpoint: str = "") -> Request:
+    return Request(
+        checkpoint=checkpoint or "random:vit_demo_patch4_32",
+        data=data,
+        out=out,
+        recipe=RECIPE,
+        overrides=overrides,
+        method="",
+        command="test",
+    )
+
+
+@pytest.fixture(scope="module")
+def measured(few_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Path]:
+    out = tmp_path_factory.mktemp("representation")
+    (result,) = representation.run(request(few_digits, out))
+    return result, write_result(result, out)
+
+
+def test_numbers_are_their_definitions(measured: tuple[Result, Path], few_digits: Path) -> None:
+    result, _ = measured
+    source, checkpoint = open_folder(few_digits / "val"), load_checkpoint(result.checkpoint.source)
+    recipe = load_recipe(RECIPE, RepresentationRecipe)
+    (batch,) = evaluation_batches(source, recipe.pixels, batch_size=len(source))
+    with torch.no_grad():
+        whole = checkpoint.backbone().forward_features(checkpoint.normalise(batch.images))[:, 0]
+    unit = torch.nn.functional.normalize(whole.double(), dim=-1).numpy()
+    pairs = [
+        np.exp(-2 * np.sum((unit[i] - unit[j]) ** 2))
+        for i, j in product(range(len(unit)), repeat=2)
+        if i != j
+    ]
+    assert result.metrics["uniformity"] == pytest.approx(np.log(np.mean(pairs)), abs=1e-4)
+    singular = np.linalg.svd(whole.double().numpy(), compute_uv=False)
+    share = singular / singular.sum()
+    entropy = -np.sum(share * np.log(share + 1e-12))
+    assert result.metrics["rankme"] == pytest.approx(np.exp(entropy), rel=1e-3)
+    views = Views(
+        objective=recipe.objective, pixels=recipe.pixels, precision="fp32", seed=recipe.seed
+    )
+    features = features_of_views(checkpoint, source, views, number=10**6, device=CPU)
+    unit_views = torch.nn.functional.normalize(features.double(), dim=-1).numpy()
+    positive = [float(image[0] @ image[1]) for image in unit_views]
+    negative = [
+        float(unit_views[i, 0] @ unit_views[j, 1])
+        for i, j in product(range(len(unit_views)), repeat=2)
+        if i != j
+    ]
+    assert result.metrics["positive_cosine"] == pytest.approx(np.mean(positive), abs=1e-5)
+    assert result.metrics["negative_cosine"] == pytest.approx(np.mean(negative), abs=1e-5)
+    assert result.metrics["alignment"] == pytest.approx(2 - 2 * np.mean(positive), abs=1e-5)
+
+
+def test_a_report_draws_its_files_and_they_are_small(measured: tuple[Result, Path]) -> None:
+    result, path = measured
+    files = [path.parent / name for name in result.artifacts.values()]
+    assert len(files) == 4
+    assert sum(file.stat().st_size for file in files) < 100_000
+    gallery = draw_all(select([(path, result)]))
+    names = [picture.name for picture in gallery.pictures]
+    assert names == ["attention", "patches", "features", "similarity"]
+    assert all(p.png.startswith(b"\x89PNG") and p.pdf.startswith(b"%PDF") for p in gallery.pictures)
+    again = draw_all(select([(path, result)]))
+    assert [(p.png, p.pdf) for p in gallery.pictures] == [(p.png, p.pdf) for p in again.pictures]
+
+
+def test_the_same_command_gives_the_same_files(
+    measured: tuple[Result, Path], few_digits: Path, tmp_path: Path
+) -> None:
+    first, path = measured
+    (second,) = representation.run(request(few_digits, tmp_path))
+    assert second.metrics == first.metrics
+    assert second.fingerprint == first.fingerprint
+    for name in first.artifacts.values():
+        assert (tmp_path / name).read_bytes() == (path.parent / name).read_bytes()
+
+
+def test_without_cls_no_views_are_compared(few_digits: Path, tmp_path: Path) -> None:
+    plain = load_checkpoint("random:vit_demo_patch4_32")
+    arch = dataclasses.replace(plain.arch, class_token=False)
+    torch.manual_seed(0)
+    path = tmp_path / "other.pt"
+    save_checkpoint(path, arch.build_any().eval(), arch, method="other", provenance={})
+    (result,) = representation.run(request(few_digits, tmp_path / "out", checkpoint=str(path)))
+    assert set(result.metrics) == {"uniformity", "rankme"}
+    assert set(result.artifacts) == {"attention", "patches", "features"}
+    with np.load(tmp_path / "out" / result.artifacts["attention"]) as arrays:
+        assert str(arrays["query"]) == "the mean patch"
+    assert "mask_ratio" not in result.settings
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [("pictures=0", "needed"), ("perplexity=0.5", "at least 1"), ("images=3", "needed")],
+)
+def test_a_wrong_recipe_is_named(
+    few_digits: Path, tmp_path: Path, override: str, words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        representation.run(request(few_digits, tmp_path, override))
+
+
+def test_the_command(few_digits: Path, micl_bench: Run) -> None:
+    done = micl_bench(
+        *("eval", "representation", "--checkpoint", "random:vit_demo_patch4_32"),
+        *("--recipe", RECIPE, "--data", few_digits, "--out", "out"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "rankme" in done.stdout
