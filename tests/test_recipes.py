@@ -58,6 +58,7 @@ TASK_OF = {
     "scratch": ("finetune", ("training.epochs=1", "training.batch_size=40")),
     "upernet": ("ade20k", ("train_cfg.max_iters=2",)),
     "mask_rcnn": ("coco", ("train_cfg.max_iters=2",)),
+    "representation": ("representation", ("map_images=20",)),
 }
 
 
