@@ -29,6 +29,8 @@ def say(message: str) -> None:
 
 def printable(text: str) -> str:
     """Text without control characters, which could rewrite the terminal."""
+    if text.isprintable():
+        return text
     return "".join(character if character.isprintable() else "?" for character in text)
 
 

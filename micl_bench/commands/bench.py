@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from micl_bench.commands import bench_dense
+from micl_bench.commands import bench_dense, bench_report
 from micl_bench.commands.options import Json
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app = typer.Typer(
 
 app.command()(bench_dense.dense)
 app.command()(bench_dense.coco_eval)
+app.command()(bench_report.report)
 
 
 @app.callback()

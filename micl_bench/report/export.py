@@ -94,9 +94,8 @@ def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def _harmless(value: object) -> object:
     """Text that a spreadsheet would run as a formula is marked as text."""
-    is_number = isinstance(value, str) and re.fullmatch(r"[+-][0-9.,]+", value)
-    if isinstance(value, str) and value[:1] in _FORMULA and value[:1] and not is_number:
-        return f"'{value}"
+    if isinstance(value, str) and value and value[0] in _FORMULA:
+        return value if re.fullmatch(r"[+-][0-9.,]+", value) else f"'{value}"
     return value
 
 

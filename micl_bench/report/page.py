@@ -13,6 +13,7 @@ from micl_bench.report.export import write_tables
 from micl_bench.report.figures import draw_all
 from micl_bench.report.inventory import describe, take_inventory
 from micl_bench.report.markdown import to_markdown
+from micl_bench.report.other_process import in_other_process
 from micl_bench.report.page_content import Content, page_context
 from micl_bench.report.published_table import published_table
 from micl_bench.report.tables import build_tables
@@ -31,6 +32,8 @@ def build(results: Path, out: Path, *, title: str) -> Path:
     for line in describe(inventory):
         say(line)
     references = read_references()
+    # Half of the time goes into the figures: they are drawn on another core.
+    gallery = in_other_process(lambda: draw_all(inventory.selection, references))
     beside = published_table(inventory.selection.current, references)
     content = Content(
         title=title,
@@ -39,7 +42,7 @@ def build(results: Path, out: Path, *, title: str) -> Path:
             *([beside] if beside.rows else []),
             *build_tables(inventory.selection, references),
         ],
-        gallery=draw_all(inventory.selection, references),
+        gallery=gallery(),
         references=references,
     )
     atomic_folder(out, lambda folder: _write(folder, content))
