@@ -42,7 +42,13 @@ def weights_of(result: Result) -> CheckpointInfo:
 
     One file may hold several networks, and one network may be read with other position embeddings.
     """
-    return dataclasses.replace(result.checkpoint, source="")
+    return _without_source(result.checkpoint)
+
+
+# A report asks for each record's many times.
+@functools.lru_cache(maxsize=1 << 16)
+def _without_source(checkpoint: CheckpointInfo) -> CheckpointInfo:
+    return dataclasses.replace(checkpoint, source="")
 
 
 def identity_of(result: Result) -> Identity:

@@ -1,6 +1,7 @@
 """Records as rows: which of them are runs of one number, and which numbers stand in one row."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -35,7 +36,7 @@ class Entry:
         """The newest record."""
         return self.runs[0][1]
 
-    @property
+    @functools.cached_property
     def mean(self) -> float:
         """Over the values."""
         return math.fsum(self.values) / len(self.values)
@@ -45,7 +46,8 @@ class Entry:
         """Of the values, with n - 1; None for one value."""
         if len(self.values) < 2:
             return None
-        total = math.fsum((value - self.mean) ** 2 for value in self.values)
+        mean = self.mean
+        total = math.fsum((value - mean) ** 2 for value in self.values)
         return math.sqrt(total / (len(self.values) - 1))
 
     @property
@@ -128,7 +130,9 @@ def lay_out(columns: Columns, paths: dict[str, Path]) -> Layout:
         own, several = _captions([columns[number][1] for number in numbers])
         words |= own
         mixed |= set(numbers) if several else set()
-        stacks = {number: _stacks(columns[number][1], own, paths) for number in numbers}
+        unique = {result.id: result for number in numbers for result in columns[number][1]}
+        places = {key: (network_of(one), seeds_of(one)) for key, one in unique.items()}
+        stacks = {n: _stacks(columns[n][1], own, places, paths) for n in numbers}
         for network in dict.fromkeys(one for stack in stacks.values() for one in stack):
             found = {n: stack[network] for n, stack in stacks.items() if network in stack}
             _place(rows.setdefault(network, {}), network, found)
@@ -172,14 +176,22 @@ def _data_words(data: DataSet) -> str:
 
 
 def _stacks(
-    results: list[Result], words: dict[str, str], paths: dict[str, Path]
+    results: list[Result],
+    words: dict[str, str],
+    places: dict[str, tuple[Identity, Seeds]],
+    paths: dict[str, Path],
 ) -> dict[Identity, _Stacks]:
-    """The runs of one column by network and caption; `results` come newest first."""
+    """The runs of one column by network and caption; `results` come newest first.
+
+    Args:
+        words: the caption of each record's protocol, by its id; `places`: its network and seeds.
+    """
     groups: dict[tuple[Identity, str, object], dict[Seeds, list[Run]]] = {}
     for result in results:
-        key = (network_of(result), words[result.id], (result.data, protocol_of(result)))
-        seeds = groups.setdefault(key, {}).setdefault(seeds_of(result), [])
-        seeds.append((paths[result.id], result))
+        network, seeds = places[result.id]
+        key = (network, words[result.id], (result.data, protocol_of(result)))
+        runs = groups.setdefault(key, {}).setdefault(seeds, [])
+        runs.append((paths[result.id], result))
     found: dict[Identity, _Stacks] = {}
     for (network, caption, _), by_seeds in groups.items():
         turns = found.setdefault(network, {}).setdefault(caption, [])

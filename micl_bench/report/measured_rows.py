@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from micl_bench.record import Result
 from micl_bench.reference import Reference
@@ -40,6 +40,8 @@ class Measured:
     baseline: str
     verdict: str
     stands_for: tuple[tuple[str, str], ...]
+    sets: dict[int, str]
+    """By column, the set that heads it instead of the public one."""
     notes: Notes
 
 
@@ -88,11 +90,11 @@ class MeasuredRows:
             baseline: the rows that differences are from; the spec's methods if None.
             study: only rows of the same are held against each other.
         """
+        scores = {n: one for n, one in enumerate(spec.columns) if isinstance(one, ScoreColumn)}
         columns = {
             number: ((column.tasks, column.labels), found)
-            for number, column in enumerate(spec.columns)
-            if isinstance(column, ScoreColumn)
-            and (found := [r for r in self.of_column(column, world) if wanted(r)])
+            for number, column in scores.items()
+            if (found := [r for r in self.of_column(column, world) if wanted(r)])
         }
         if not columns:
             return None
@@ -117,6 +119,7 @@ class MeasuredRows:
             baseline=words,
             verdict="" if spec.axes else verdict(comparisons),
             stands_for=_stand_ins(used),
+            sets={n: _shifted_set(scores[n], found[1]) for n, found in columns.items()},
             notes=notes,
         )
 
@@ -142,7 +145,7 @@ class MeasuredRows:
                 if number in line.columns
             }
             standing = standings(entries, *rivals, self._shelf)
-            comparisons += compare(_where(column), entries, standing)
+            comparisons += compare(_where(column, entries), entries, standing)
             for row, (line, cells) in enumerate(zip(lines, found, strict=True)):
                 cells.append(
                     self._cell(spec, number, line, layout, entries[row], standing[row], notes)
@@ -169,9 +172,16 @@ class MeasuredRows:
         return dataclasses.replace(cell, details=(*cell.details, *details))
 
 
-def _where(column: ScoreColumn) -> str:
+def _shifted_set(column: ScoreColumn, results: Iterable[Result]) -> str:
+    """The set of a robustness column where it is not the public one, which heads the column."""
+    names = {result.data.name for result in results if place_of(result).world}
+    return " / ".join(sorted(names)) if column.tasks == ("robustness",) else ""
+
+
+def _where(column: ScoreColumn, entries: Mapping[int, Entry]) -> str:
     """`ImageNet-A top-1`: without units, and without a group that only has one."""
-    words = (column.group if "[" not in column.group else "", column.header)
+    group = _shifted_set(column, (entry.first for entry in entries.values())) or column.group
+    words = (group if "[" not in group else "", column.header)
     return " ".join(word.partition(" [")[0] for word in words if word)
 
 
@@ -207,7 +217,7 @@ def _baselines(
         [row for row, result in enumerate(any_of) if result.method == method]
         for method in spec.baselines
     ]
-    words = [method for method, rows in zip(spec.baselines, groups, strict=True) if rows]
+    words = [f'"{one}"' for one, rows in zip(spec.baselines, groups, strict=True) if rows]
     return groups, ", where that is missing from ".join(words)
 
 

@@ -80,6 +80,11 @@ def headline_metrics(metrics: list[str]) -> list[str]:
     return quoted or [metric for metric in metrics if direction(metric)][:1]
 
 
+def is_headline(metric: str) -> bool:
+    """Whether people quote it."""
+    return metric in _HEADLINES
+
+
 def metric_name(metric: str) -> str:
     """A metric as headers and sentences print it, without its unit."""
     if found := _NEIGHBOURS.fullmatch(metric):

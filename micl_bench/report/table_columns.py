@@ -8,8 +8,12 @@ from micl_bench.report.specs._spec import FactColumn, ScoreColumn
 from micl_bench.report.table_model import Column, Table
 
 
-def column_of(column: FactColumn | ScoreColumn) -> Column:
-    """As tables show it."""
+def column_of(column: FactColumn | ScoreColumn, group: str = "") -> Column:
+    """As tables show it.
+
+    Args:
+        group: what stands above it instead of the spec's words.
+    """
     if isinstance(column, FactColumn):
         return Column(
             key=column.fact,
@@ -22,7 +26,7 @@ def column_of(column: FactColumn | ScoreColumn) -> Column:
     share = "" if column.labels in (None, 1.0) else f" {column.labels:g}"
     return Column(
         key=f"{tasks} {column.data} {column.metric}{share}",
-        group=column.group,
+        group=group or column.group,
         header=column.header,
         numeric=True,
         higher_is_better=way > 0 if way else None,

@@ -87,15 +87,24 @@ def _measured_table(
     return without_empty_columns(
         Table(
             name=f"{name}-{slug(world)}" if world else name,
-            title=f"{spec.title}: {world}" if world else spec.title,
+            title=_title(spec, world, found),
             caption=caption_of(spec, found, rows),
-            columns=tuple(map(column_of, spec.columns)),
+            columns=tuple(
+                column_of(column, found.sets.get(number, ""))
+                for number, column in enumerate(spec.columns)
+            ),
             rows=rows,
             footnotes=found.notes.footnotes,
             verdict=found.verdict,
             stands_for=found.stands_for,
         )
     )
+
+
+def _title(spec: TableSpec, world: str, found: Measured) -> str:
+    if not world:
+        return spec.title
+    return f"{spec.title}: {world}{', a stand-in' if found.stands_for else ''}"
 
 
 def _distinct(tables: Iterable[Table]) -> list[Table]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from micl_bench.naming import arch_label
 from micl_bench.report.difference import SIGNIFICANT
 from micl_bench.report.layout import Entry
-from micl_bench.report.metrics import OURS, direction, format_p, format_value, headline_metrics
+from micl_bench.report.metrics import OURS, direction, format_p, format_value, is_headline
 from micl_bench.report.ranking import Standing
 
 _SAME = 1e-9
@@ -42,7 +42,7 @@ def compare(
     """
     contests: dict[object, list[int]] = {}
     for row, entry in entries.items():
-        if headline_metrics([entry.metric]) == [entry.metric] and math.isfinite(entry.mean):
+        if is_headline(entry.metric) and math.isfinite(entry.mean):
             contests.setdefault(entry.contest, []).append(row)
     several = len({entries[rows[0]].first.arch for rows in contests.values()}) > 1
     comparisons = []

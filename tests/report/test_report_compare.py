@@ -397,7 +397,7 @@ def test_what_is_right_must_be_what_was_predicted_as_labelled(tmp_path: Path, me
         read(np.roll(correct_M, 1))
 
 
-def test_the_report_takes_the_paired_test_of_the_compared_pair(tmp_path: Path) -> None:
+def test_the_report_takes_the_paired_tests_that_evidence_allows(tmp_path: Path) -> None:
     # Intervals overlap, yet on the same images one is better.
     a = right(0.7, 0)
     b = a.copy()
@@ -405,20 +405,22 @@ def test_the_report_takes_the_paired_test_of_the_compared_pair(tmp_path: Path) -
     write(tmp_path / "results" / "a", {"top1": a})
     write(tmp_path / "results" / "b", {"top1": b}, method="x")
     write(tmp_path / "results" / "c", {"top1": right(0.2, 3)}, method="low")
-    # No rival of the best: it is never opened.
     (tmp_path / "results" / "c" / "predictions-knn.npz").write_bytes(b"damaged")
     build_report(tmp_path / "results", tmp_path / "report")
-    text = (tmp_path / "report" / "report.md").read_text("utf-8")
+    file = tmp_path / "report" / "tables" / "linear-knn-few-embedded.md"
     p = scipy.stats.binomtest(12, 12).pvalue
-    assert f"significant, p = {p:.4f}." in text
+    # The damaged one is no test, so there is nothing to adjust for.
+    scores = f"over x ({100 * a.mean():.1f} against {100 * b.mean():.1f})"
+    assert f"{scores}, significant, p = {p:.4f}." in file.read_text("utf-8")
     # What another evaluation wrote over it says nothing of this record.
     write_predictions(
         tmp_path / "results" / "b" / "predictions-knn.npz",
         Predictions(files=FILES, classes=(), labels_M=a, predicted={}, correct={"top1": a}),
     )
     build_report(tmp_path / "results", tmp_path / "report")
-    text = (tmp_path / "report" / "report.md").read_text("utf-8")
-    assert "not tested: a file of predictions is not its record's" in text
+    text = file.read_text("utf-8")
+    assert f"{scores}, not tested." in text
+    assert "not tested against the best: a file of predictions is not its record's" in text
 
 
 def test_predictions_outside_the_records_folder_or_damaged_are_refused(tmp_path: Path) -> None:

@@ -118,6 +118,7 @@ def test_stand_ins_never_stand_beside_published_numbers() -> None:
     table = tables["finetune-embedded"]
     assert rows(table, "published") == []
     assert table.stands_for == (("embedded", "ImageNet"),)
+    assert table.title.endswith(": embedded, a stand-in")
     assert not any(
         "ublished" in line for row in table.rows for c in row.cells for line in c.details
     )
@@ -171,11 +172,12 @@ def test_shifted_sets_of_one_network_share_its_row() -> None:
     table = built(*records)["robustness-embedded"]
     assert [row.label for row in table.rows] == ["MiCL", "from scratch", "random weights"]
     groups = [one.group for one in table.columns if one.header == "drop [points]"]
-    assert groups == ["ImageNet-A", "ImageNet-R", "ImageNet-Sketch"]
+    # Under their own names: they only stand in for the public ones.
+    assert groups == ["embedded-A", "embedded-R", "embedded-Sketch"]
     (drop,) = [
         i
         for i, c in enumerate(table.columns)
-        if (c.group, c.header) == ("ImageNet-R", "drop [points]")
+        if (c.group, c.header) == ("embedded-R", "drop [points]")
     ]
     assert table.rows[0].cells[drop].text == "32.4"
     # A model at chance has nothing to lose: drops are not ranked.

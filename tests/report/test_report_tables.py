@@ -254,4 +254,4 @@ def test_differences_are_from_the_declared_baseline_of_the_same_protocol() -> No
         "random weights": "",
         "x": "",
     }
-    assert "difference from random weights" in table.caption
+    assert 'difference from "random weights"' in table.caption
