@@ -68,7 +68,11 @@ def _panels(columns: Sequence[Column]) -> list[_Panel]:
 
 
 def _float(table: Table, panels: list[tuple[_Panel, list[str]]]) -> str:
-    lines = ["\\begin{table}[htbp]", "\\centering\\footnotesize", f"\\caption{{{_caption(table)}}}"]
+    lines = [
+        "\\begin{table}[htbp]",
+        "\\centering\\footnotesize",
+        f"\\caption{{{_caption(table)}}}\\par\\medskip",
+    ]
     for panel, body in panels:
         lines += [
             f"\\begin{{tabular}}{{{_alignment(table, panel)}}}",
