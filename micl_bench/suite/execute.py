@@ -95,10 +95,26 @@ def preload(tasks: Iterable[str]) -> None:
         modules += ["micl_bench.openmmlab", "mmengine.runner"]
         modules += ["mmseg.models"] if "ade20k" in wanted else []
         modules += ["mmdet.models"] if "coco" in wanted else []
-    for module in modules:
-        # The run itself will say what is not installed.
-        with contextlib.suppress(ImportError, InputError):
-            importlib.import_module(module)
+    with _without_touching_cuda():
+        for module in modules:
+            # The run itself will say what is not installed.
+            with contextlib.suppress(ImportError, InputError):
+                importlib.import_module(module)
+
+
+@contextlib.contextmanager
+def _without_touching_cuda() -> Iterator[None]:
+    """Let mmengine ask whether there is CUDA without starting it, which no fork would survive."""
+    name = "PYTORCH_NVML_BASED_CUDA_CHECK"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 _OWN = {"data", "pretrain"}
