@@ -281,7 +281,8 @@ def run(
     except (KeyboardInterrupt, typer.Abort):
         _leave(
             "interrupted; called again, pretrain, data pack, demo, suite run, and eval finetune, "
-            "linear, ade20k and coco go on from what they saved, others start over",
+            "linear, ade20k and coco go on from what they saved, and so does their reproduce; others "
+            "start over",
             _INTERRUPTED,
         )
     except (InputError, OSError) as error:

@@ -4,6 +4,7 @@ import functools
 import os
 import platform
 import subprocess
+import sys
 import time
 from importlib import metadata
 from pathlib import Path
@@ -108,6 +109,9 @@ def environment() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     found |= {"processor": _processor(), "cores": str(os.cpu_count())}
+    if torch := sys.modules.get("torch"):
+        # Sums of parts differ in their last bits by how many parts there are.
+        found["threads"] = str(torch.get_num_threads())
     if gpus := _gpus():
         found["gpus"] = gpus
     return found

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from micl_bench.errors import InputError
 from micl_bench.files import atomic_folder, atomic_path, digest_json
@@ -51,6 +52,7 @@ def test_a_record_comes_back_as_it_was_written(tmp_path: Path, result: Result) -
 
 def test_a_record_says_where_its_number_comes_from(result: Result) -> None:
     assert result.environment["torch"]
+    assert result.environment["threads"] == str(torch.get_num_threads())
     assert result.code_version.startswith("0.1.0")
     assert len(result.recipe_digest) == 64
     assert result.device_hours == pytest.approx(result.seconds / 3600, abs=1e-6)

@@ -255,3 +255,14 @@ def test_explain_of_a_published_number(micl_bench: Run) -> None:
     assert "83.6 %" in done.stdout
     assert "arXiv:2111.06377 Table 3" in done.stdout
     assert micl_bench("explain", "published-").returncode == 2
+
+
+def test_it_gets_as_many_threads_as_then(place: Path, micl_bench: Run) -> None:
+    _, result = the_record(place)
+    other = str(1 + int(result.environment["threads"]))
+    path = another(place, environment={**result.environment, "threads": other})
+    done = micl_bench("reproduce", path, "--out", "again")
+    assert done.returncode == 0, done.stderr
+    (new,) = (place / "again").glob("knn-*.json")
+    assert read_result(new).environment["threads"] == other
+    assert "threads" not in done.stdout + done.stderr

@@ -53,8 +53,8 @@ def reproduce(
     is not as it was, and is named. Exit code 0 for the first two, else 1.
 
     The command is as the record has it, but for --out. Its relative paths mean what they meant in the
-    folder it was started in: start there, or give that folder as --from. What a command line does not
-    tell is not repeated: torchrun's processes (--processes), and variables such as OMP_NUM_THREADS.
+    folder it was started in: start there, or give that folder as --from. It gets as many threads as
+    then. What neither command line nor record tells is not repeated: torchrun's processes (--processes).
     Stored features are not used: they are computed anew. Cut, the same command goes on where the run
     itself does.
     """
@@ -76,7 +76,7 @@ def reproduce(
     _tell_before(then[1], place, processes)
     say(f"{printable(then[1].id)}\n  {printable(shlex.join(['micl-bench', *arguments]))}")
     with _own_cache(target_folder) as cache:
-        code = _execute(_command(arguments, processes), place, cache)
+        code = _execute(_command(arguments, processes), place, _environment(then[1], cache))
     if code:
         raise InputError(f"the command failed with exit code {code}; its own message stands above")
     found = compare_runs(then, _repetition(target_folder, then))
@@ -103,7 +103,8 @@ def _tell_before(old: "Result", place: Path, processes: int) -> None:
     from micl_bench.provenance import code_version, environment
 
     then, now = {"code": old.code_version, **old.environment}, {"code": code_version()}
-    now |= environment()
+    # The threads will be as many as then.
+    now |= environment() | {"threads": then.get("threads", "none")}
     lines = [
         f"{name}: then {then.get(name, 'none')}, now {now.get(name, 'none')}"
         for name in dict.fromkeys((*then, *now))
@@ -149,7 +150,14 @@ def _own_cache(out: Path) -> Iterator[Path]:
         shutil.rmtree(cache, ignore_errors=True)
 
 
-def _execute(command: list[str], place: Path, cache: Path) -> int:
+def _environment(then: "Result", cache: Path) -> dict[str, str]:
+    """Of the process: as many threads as then, and no module of a working folder that is a stranger's."""
+    threads = then.environment.get("threads", "")
+    same = {"OMP_NUM_THREADS": threads} if threads.isdigit() and len(threads) < 5 else {}
+    return {**os.environ, "PYTHONSAFEPATH": "1", "MICL_BENCH_CACHE": str(cache), **same}
+
+
+def _execute(command: list[str], place: Path, environment: dict[str, str]) -> int:
     """Exit code of a process that has this terminal, so that its progress is seen as it goes.
 
     Raises:
@@ -157,8 +165,6 @@ def _execute(command: list[str], place: Path, cache: Path) -> int:
     """
     from micl_bench.errors import Stopped
 
-    # No module is looked for in the working folder, which may be a stranger's.
-    environment = {**os.environ, "PYTHONSAFEPATH": "1", "MICL_BENCH_CACHE": str(cache)}
     with (
         subprocess.Popen(command, cwd=place, env=environment, stdin=subprocess.DEVNULL) as process,
         _forwarding(process) as received,

@@ -21,10 +21,6 @@ Run = tuple[Path, Result]
 _SPEEDS = ("images_per_second",)
 """Metrics of the machine: they never repeat, and say nothing of the weights."""
 _SHOWN = 5
-_UNTOLD = (
-    "not in a record: how many threads computed it (OMP_NUM_THREADS), which moves bits, and with them "
-    "what trains"
-)
 _EVIDENCE = ("predictions", "statistics")
 
 
@@ -85,7 +81,6 @@ class Reproduction:
             f"as it was: {', '.join(self.kept) or 'nothing'}",
             *(f"not as it was, and moves the number: {line}" for line in self.moved),
             *(f"not as it was: {line}" for line in self.noted),
-            *([_UNTOLD] if self.word in ("consistent", "different") else []),
             f"verdict: {self.word}, {_MEANING[self.word]}",
         ]
 
