@@ -46,7 +46,9 @@ def found_robustness(selection: Selection) -> Found:
     words, drawn = [caption(whole)], _thinned(whole)
     number, shown = (len({p.method for panel in of for p in panel.points}) for of in (whole, drawn))
     if shown < number:
-        words.append(f"Drawn are {shown} of {number} checkpoints: ours, then the highest.")
+        words.append(
+            f"Drawn are {shown} of {number} checkpoints: of each method the best, ours first."
+        )
     if len(whole) < len(every):
         words.append(f"Drawn are {len(whole)} of {len(every)} sets and protocols.")
     drawing = Drawing(
@@ -60,13 +62,18 @@ def found_robustness(selection: Selection) -> Found:
 
 
 def _thinned(whole: list[Panel]) -> list[Panel]:
-    """Only as many checkpoints as can be read: ours, then those with the highest shifted top-1."""
-    best: dict[str, tuple[bool, float]] = {}
+    """As many checkpoints as can be read: the best of each method, ours first, then the second best."""
+    best: dict[str, dict[str, float]] = {}
     for panel in whole:
         for point in panel.points:
-            rank = (method_rank(point.family)[0], -point.shifted)
-            best[point.method] = min(best.get(point.method, rank), rank)
-    kept = set(sorted(best, key=lambda method: (best[method], method))[:_MOST_POINTS])
+            own = best.setdefault(point.family, {})
+            own[point.method] = max(own.get(point.method, 0.0), point.shifted)
+    turns = [
+        (turn, method_rank(family)[0], -own[method], method)
+        for family, own in best.items()
+        for turn, method in enumerate(sorted(own, key=lambda m, own=own: (-own[m], m)))  # type: ignore[misc]
+    ]
+    kept = {method for *_, method in sorted(turns)[:_MOST_POINTS]}
     found = [
         dataclasses.replace(
             panel, points=[p for p in panel.points if p.method in kept][:_MOST_POINTS]

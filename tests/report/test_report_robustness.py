@@ -1,5 +1,6 @@
 """Effective robustness: the line against SciPy's, its distance by hand, the picture's own pixels."""
 
+import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from synthetic_results import result
 from micl_bench.record import Result, write_result
 from micl_bench.report import build_report
 from micl_bench.report.robustness import Panel, caption, panels, protocol_lines, table_rows
-from micl_bench.report.robustness_plot import robustness_scatter
+from micl_bench.report.robustness_plot import found_robustness, robustness_scatter
+from micl_bench.report.selection import select
 from micl_bench.statistics import wilson
 
 SCORES = {"MiCL": (90.0, 50.0), "far": (80.0, 20.0), "mid": (86.0, 45.0), "near": (70.0, 15.0)}
@@ -208,3 +210,24 @@ def test_checkpoints_of_one_method_are_named_by_their_weights_in_all_panels() ->
     names = [{point.method for point in panel.points if point.family == "MiCL"} for panel in drawn]
     assert names == [{"MiCL, weights MiCLMiC", "MiCL, weights 0ld0ld0"}, {"MiCL, weights MiCLMiC"}]
     assert "Weights: the first digits of a checkpoint's SHA-256." in caption(drawn)
+
+
+def test_of_many_checkpoints_the_best_of_each_method_are_drawn_and_the_line_is_through_all(
+    tmp_path: Path,
+) -> None:
+    pairs = []
+    for turn in range(40):
+        method = "MiCL" if turn < 20 else f"method {turn % 10}"
+        made = result(
+            task="robustness",
+            method=method,
+            metrics={"clean_top1": 60.0 + turn / 2, "top1": 20.0 + turn / 2, "drop": 40.0},
+            checkpoint={"digest": hashlib.sha256(bytes([turn])).hexdigest()},
+        )
+        pairs.append((tmp_path / f"{made.id}.json", made))
+    (drawing,) = found_robustness(select(pairs)).drawings
+    assert len(drawing.table) == 1 + 16
+    families = [row[1].partition(",")[0] for row in drawing.table[1:]]
+    assert set(families) == {"MiCL", *(f"method {i}" for i in range(10))}
+    assert "Drawn are 16 of 40 checkpoints" in drawing.caption
+    assert "40 on embedded" in drawing.caption
