@@ -236,6 +236,5 @@ def test_the_report_shows_intervals_and_the_test(tmp_path: Path) -> None:
     text = (tmp_path / "report" / "report.md").read_text("utf-8")
     low, high = ours.intervals["mIoU"]
     assert f"{low:.1f}–{high:.1f}" in text
-    verdict = next(line for line in text.splitlines() if "points of mIoU" in line)
-    assert "MiCL leads on" in verdict
-    assert "significant, p = 0.0010" in verdict
+    verdict = next(line for line in text.splitlines() if "MiCL leads in mIoU" in line)
+    assert ", significant, p = 0.0010" in verdict
