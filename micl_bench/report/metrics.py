@@ -20,6 +20,7 @@ TASK_TITLES = {
     "robustness": "Robustness to shifted test sets",
     "ade20k": "Semantic segmentation: UperNet",
     "coco": "Detection and instance segmentation: Mask R-CNN",
+    "representation": "Health of the representation",
 }
 """In the order of the report; tasks that are not named here follow by name."""
 
