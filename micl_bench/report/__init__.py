@@ -17,11 +17,12 @@ DEFAULT_TITLE = "MiCL-Bench report"
 def build_report(results: Path, out: Path, *, title: str = DEFAULT_TITLE) -> Path:
     """Build the report of all records below `results` in the folder `out`, replacing an older one.
 
-    Writes `report.html` (one file, nothing else needed to read it), `report.md`, `figures/*.png`
-    and `tables/*.csv`; the folder appears complete or not at all. Returns the HTML file's path.
+    Writes `report.html` (one file, nothing else needed to read it), `report.md`, `figures/*.png` and
+    `.pdf`, `tables/*.md`, `.tex` and `.csv`; the folder appears complete or not at all. Damaged records
+    are named on the terminal and on the page. Returns the path of the HTML file.
 
     Raises:
-        InputError: no or damaged records or artefacts, an `out` that holds something other than
+        InputError: no readable record, a damaged artefact, an `out` that holds something other than
             a report, or the `report` extra is not installed.
     """
     try:
