@@ -151,7 +151,7 @@ def _own_cache(out: Path) -> Iterator[Path]:
 
 
 def _environment(then: "Result", cache: Path) -> dict[str, str]:
-    """Of the process: as many threads as then, and no module of a working folder that is a stranger's."""
+    """As many threads as then, and no module of a working folder that is a stranger's."""
     threads = then.environment.get("threads", "")
     same = {"OMP_NUM_THREADS": threads} if threads.isdigit() and len(threads) < 5 else {}
     return {**os.environ, "PYTHONSAFEPATH": "1", "MICL_BENCH_CACHE": str(cache), **same}

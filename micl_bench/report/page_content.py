@@ -50,6 +50,7 @@ def page_context(content: Content, *, style: str, script: str) -> dict[str, Any]
     identities = [result.id for _, result in inventory.records]
     identities += [each["id"] for each in published]
     places = {identity: place for place, identity in enumerate(identities)}
+    tables = [_shown(table, places, is_file=True) for table in content.tables]
     return {
         "title": content.title,
         "policy": security_policy(style=style, script=script),
@@ -61,7 +62,8 @@ def page_context(content: Content, *, style: str, script: str) -> dict[str, Any]
         "findings": [
             (table.name, table.title, table.verdict) for table in content.tables if table.verdict
         ],
-        "tables": [_shown(table, places, is_file=True) for table in content.tables],
+        "tables": [shown for shown in tables if not shown["is_published"]],
+        "published": [shown for shown in tables if shown["is_published"]],
         "pictures": [_embedded(picture) for picture in content.gallery.pictures],
         "left_out": content.gallery.left_out,
         "cards": embedded_json(card_data(inventory, published)),
@@ -93,6 +95,8 @@ def _shown(table: Table, places: Mapping[str, int], *, is_file: bool = False) ->
         "stands_for": table.stands_for if is_file else (),
         "footnotes": table.footnotes,
         "legend": _legend(table),
+        "num_rows": len(table.rows),
+        "is_published": all(row.kind == "published" for row in table.rows),
         "is_tall": len(table.rows) >= _TALL,
         "files": [f"{table.name}.{kind}" for kind in ("csv", "md", "tex")] if is_file else [],
         "html": table_html(table, places, label=_ROW_NAMES.get(table.name, "method")),

@@ -1,6 +1,7 @@
 """Measured against published: the word, why a pair is not comparable, and what is not known."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from micl_bench.engine.supervised_recipe import FinetuneRecipe
 from micl_bench.record import DataSet, Result, Stage
 from micl_bench.reference import Reference, read_references
 from micl_bench.report.against_published import Verdict, verdicts
+from micl_bench.report.layout import entry_of
 from micl_bench.statistics import t_interval, wilson
 from micl_bench.tasks.finetune import _settings
 
@@ -230,6 +232,32 @@ def test_runs_are_of_one_network_and_protocol() -> None:
     # Other settings: other numbers.
     apart = [finetuned(83.0, seed=0), finetuned(83.6, seed=1, settings={"drop_path": 0.2})]
     assert len(verdicts(apart, [published()])) == 2
+
+
+def test_fine_tunings_of_one_checkpoint_are_no_pretrainings_of_their_own() -> None:
+    def of(top1: float, pretraining: int, seed: int) -> Result:
+        stage = Stage(
+            task="pretrain",
+            method="MAE",
+            fingerprint="f" * 64,
+            seed=pretraining,
+            epochs=1600,
+            data="imagenet",
+            data_digest=TRAIN.digest,
+            settings={"epochs": 1600},
+        )
+        digest = str(pretraining) * 64
+        return finetuned(
+            top1, seed=seed, checkpoint={**MAE, "digest": digest, "origin": (stage,)}
+        )
+
+    runs = [of(83.0, 0, 0), of(83.1, 0, 1), of(83.2, 0, 2), of(83.3, 0, 3), of(84.0, 1, 0)]
+    found = verdict(runs, published())
+    # As in the cell of a table: two pre-trainings, the first with the mean of its fine-tunings.
+    entry = entry_of("top1", [(Path(), one) for one in reversed(runs)])
+    assert found.value == entry.mean == pytest.approx((83.15 + 84.0) / 2)
+    assert found.interval == entry.interval == pytest.approx(t_interval((83.15, 84.0)))
+    assert "mean of 2 checkpoints over 5 runs; published" in found.describe()
 
 
 def shifted(name: str, images: int, **changes: Any) -> Result:

@@ -366,11 +366,11 @@ function startScheme() {
   $("header").append(button);
 }
 
-// Paper has nothing to open: what is folded on the screen is printed in full.
+// Paper has nothing to open: what is folded on the screen is printed in full, but for published tables.
 function startPrinting() {
   let folds = [];
   addEventListener("beforeprint", () => {
-    folds = all("main details:not([open])");
+    folds = all("main details:not([open]):not(.ledger)");
     folds.forEach((fold) => { fold.open = true; });
   });
   addEventListener("afterprint", () => folds.forEach((fold) => { fold.open = false; }));
