@@ -21,7 +21,7 @@ SPEC = TableSpec(
         _measured("mfu", "MFU [%]"),
         FactColumn(fact="wall_hours", header="hours"),
         FactColumn(fact="device_hours", header="device-hours"),
-        _measured("peak_memory_gib", "memory [GiB]"),
+        _measured("peak_memory_mib", "memory [MiB]"),
         FactColumn(fact="other_cost", header="as published"),
     ),
 )
