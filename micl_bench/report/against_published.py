@@ -14,6 +14,7 @@ from micl_bench.naming import PUBLIC_SETS, family, is_called
 from micl_bench.record import Result
 from micl_bench.reference import Reference, arch_label, measures, same_method
 from micl_bench.report.identity import network_of, seeds_of
+from micl_bench.report.layout import found_by, values_of
 from micl_bench.report.metrics import interval
 from micl_bench.report.stated import VAGUE_SET, held_against
 from micl_bench.statistics import t_interval
@@ -34,10 +35,15 @@ class Verdict:
     reference: Reference
     results: tuple[Result, ...]
     """The runs that differ in their seeds alone; one where there is one."""
-    value: float
-    """Their mean, in the published number's unit."""
+    values: tuple[float, ...]
+    """In the published number's unit: one of each run, or, of several checkpoints, one of each."""
     interval: tuple[float, float] | None
-    """At 95 %: over images for one run, Student's t over the runs for several."""
+    """At 95 %: over images for one value, Student's t over the values for several."""
+
+    @property
+    def value(self) -> float:
+        """The mean."""
+        return math.fsum(self.values) / len(self.values)
 
     def describe(self) -> str:
         """In a line: the word, both numbers, and how sure each is."""
@@ -48,7 +54,10 @@ class Verdict:
             if self.interval
             else " without an interval"
         )
-        over = f", mean of {len(self.results)} runs" if len(self.results) > 1 else ""
+        number, of = len(self.values), "runs"
+        if number < len(self.results):
+            of = f"checkpoints over {len(self.results)} runs"
+        over = f", mean of {number} {of}" if number > 1 else ""
         text = reference.text or f"{reference.value:g}"
         stands_for = f" (from {low:.15g} to {high:.15g})"
         return (
@@ -114,11 +123,7 @@ def _runs(results: Iterable[Result]) -> list[list[Result]]:
 
 def _distinct(runs: list[Result]) -> list[Result]:
     """Without those in which another seed changed nothing: the same number twice is not two runs."""
-    newest = {
-        (one.checkpoint.digest, tuple(sorted(one.metrics.items())), tuple(one.digests.items())): one
-        for one in runs
-    }
-    return list(newest.values())
+    return list({found_by(one): one for one in runs}.values())
 
 
 def _may_be(result: Result, public: str) -> bool:
@@ -134,7 +139,9 @@ def _may_be(result: Result, public: str) -> bool:
 
 def _verdict(runs: list[Result], reference: Reference, metric: str) -> Verdict:
     found = held_against(runs[-1], reference)
-    values = [value for one in runs if (value := measured(one, metric)) is not None]
+    told = {one.id: value for one in runs if (value := measured(one, metric)) is not None}
+    runs = [one for one in runs if one.id in told]
+    values = values_of(runs, lambda one: told[one.id])
     bounds = _bounds(runs, values, metric)
     word: Word = "not comparable"
     if bounds is None:
@@ -148,12 +155,14 @@ def _verdict(runs: list[Result], reference: Reference, metric: str) -> Verdict:
         caveats=tuple(found.caveats),
         reference=reference,
         results=tuple(runs),
-        value=math.fsum(values) / len(values),
+        values=values,
         interval=bounds,
     )
 
 
-def _bounds(runs: list[Result], values: list[float], metric: str) -> tuple[float, float] | None:
+def _bounds(
+    runs: list[Result], values: tuple[float, ...], metric: str
+) -> tuple[float, float] | None:
     if len(values) > 1:
         return t_interval(values) if all(map(math.isfinite, values)) else None
     if metric == "1-mCE":

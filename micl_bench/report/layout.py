@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from micl_bench.record import DataSet, Result
@@ -58,22 +58,13 @@ class Entry:
 
 def entry_of(metric: str, runs: Iterable[Run]) -> Entry:
     """The number that runs give; those in which another seed changed nothing count once."""
-    distinct = {
-        (weights_of(run[1]), tuple(run[1].metrics.items()), tuple(run[1].digests.items())): run
-        for run in reversed(list(runs))
-    }
+    distinct = {found_by(run[1]): run for run in reversed(list(runs))}
     kept = tuple(reversed(distinct.values()))
-    by_weights: dict[object, list[float]] = {}
-    for _, result in kept:
-        by_weights.setdefault(weights_of(result), []).append(result.metrics[metric])
-    several = len(by_weights) > 1
-    if several:
-        # Runs of one checkpoint are no independent trainings of it.
-        values = tuple(math.fsum(found) / len(found) for found in by_weights.values())
-    else:
-        values = tuple(next(iter(by_weights.values())))
+    results = [result for _, result in kept]
+    values = values_of(results, lambda result: result.metrics[metric])
     words = ""
     if len(values) > 1:
+        several = len({weights_of(result) for result in results}) > 1
         words = f"{len(values)} seeds" + ("" if several else " of one checkpoint")
     return Entry(
         metric=metric,
@@ -82,6 +73,24 @@ def entry_of(metric: str, runs: Iterable[Run]) -> Entry:
         interval=_interval(metric, kept[0][1], values),
         seeds=words,
     )
+
+
+def found_by(result: Result) -> tuple[object, ...]:
+    """Equal for runs of one network in which another seed changed nothing."""
+    return (weights_of(result), tuple(result.metrics.items()), tuple(result.digests.items()))
+
+
+def values_of(results: Iterable[Result], number: Callable[[Result], float]) -> tuple[float, ...]:
+    """What a number is the mean of: one value of each run, or, of several checkpoints, one of each.
+
+    Runs of one checkpoint are no independent trainings of it: of several, each counts with its mean.
+    """
+    by_weights: dict[object, list[float]] = {}
+    for result in results:
+        by_weights.setdefault(weights_of(result), []).append(number(result))
+    if len(by_weights) > 1:
+        return tuple(math.fsum(found) / len(found) for found in by_weights.values())
+    return tuple(next(iter(by_weights.values())))
 
 
 def _interval(metric: str, newest: Result, values: tuple[float, ...]) -> tuple[float, float] | None:
