@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from PIL import Image
 
 from micl_bench.files import atomic_write
@@ -21,6 +22,8 @@ _METADATA: dict[str, dict[str, None]] = {
 }
 _SAVED: dict[Any, Any] = {"svg.hashsalt": "micl-bench", "image.composite_image": False}
 _PAD_INCHES = 0.06
+_LONGEST_LEGEND = 60
+"""Letters of a name in a legend: one of thousands would make a picture that nobody can open."""
 _MOST_SENTENCES = 3
 _MOST_COLOURS = 1024
 """A chart has a few flat colours and their blends; a picture of more has photographs in it."""
@@ -69,10 +72,12 @@ def rendered(
     fonts: dict[Any, Any] = {"pdf.fonttype": 42 if true_type else 3}
     with matplotlib.rc_context({**STYLE, **_SAVED, **fonts}):
         figure = draw()
+        _shorten_legends(figure)
         if layout := figure.get_layout_engine():
-            # Found once, not again for each kind and for the edge of the page.
+            # Found once, not again for each kind and for the edge of the page. Without any engine a
+            # figure is drawn once for each kind, with an idle one (`"none"`) twice.
             layout.execute(figure)
-            figure.set_layout_engine("none")
+            figure.set_layout_engine(None)
         page = figure.get_tightbbox().padded(_PAD_INCHES)
         return [_bytes(figure, page, kind) for kind in kinds]
 
@@ -83,19 +88,28 @@ def save_picture(path: Path, draw: Callable[[], Figure]) -> None:
     atomic_write(path, content)
 
 
+def _shorten_legends(figure: Figure) -> None:
+    for legend in figure.findobj(Legend):
+        for text in legend.get_texts():
+            if len(words := text.get_text()) > _LONGEST_LEGEND:
+                text.set_text(f"{words[: _LONGEST_LEGEND - 3]}...")
+
+
 def _bytes(figure: Figure, page: Any, kind: str) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, bbox_inches=page, metadata=_METADATA[kind])
+    # Of a PNG, only what `_smaller` makes of it is kept: it need not be small yet.
+    quick: dict[str, Any] = {"pil_kwargs": {"compress_level": 0}} if kind == "png" else {}
+    figure.savefig(buffer, format=kind, bbox_inches=page, metadata=_METADATA[kind], **quick)
     return _smaller(buffer) if kind == "png" else buffer.getvalue()
 
 
 def _smaller(png: io.BytesIO) -> bytes:
-    """A chart in 256 colours, which is half the bytes and looks the same; a photograph as it is."""
+    """A chart in 256 colours, which is half the bytes and looks the same; a photograph in all of its."""
     with Image.open(png) as image:
         colours = image.convert("RGB")
-    if colours.getcolors(_MOST_COLOURS) is None:
-        return png.getvalue()
+    if colours.getcolors(_MOST_COLOURS) is not None:
+        colours = colours.quantize(256, method=Image.Quantize.MEDIANCUT)
     buffer = io.BytesIO()
     dpi = float(STYLE["figure.dpi"])
-    colours.quantize(256, method=Image.Quantize.MEDIANCUT).save(buffer, "png", dpi=(dpi, dpi))
+    colours.save(buffer, "png", dpi=(dpi, dpi))
     return buffer.getvalue()

@@ -1,4 +1,5 @@
 import dataclasses
+import io
 import itertools
 import subprocess
 import sys
@@ -7,11 +8,13 @@ from pathlib import Path
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from page_reader import Page
+from PIL import Image
 from synthetic_results import result
 
 from micl_bench.errors import InputError
 from micl_bench.record import Result, write_result
 from micl_bench.report import build_report, summary_table
+from micl_bench.report.drawing import rendered
 from micl_bench.report.scores import score_bars
 
 
@@ -33,6 +36,15 @@ def test_formulas_and_control_characters_in_names_do_no_harm(tmp_path: Path) -> 
     table = summary_table([dataclasses.replace(odd, method="a\x1b[2Jb\nc")])
     assert "a?[2Jb?c" in table
     assert "\x1b" not in table
+
+
+def test_a_name_of_any_length_leaves_pictures_as_wide_as_they_are() -> None:
+    def width(name: str) -> int:
+        (png,) = rendered(lambda: score_bars([result(), result(method=name)]), ["png"])
+        with Image.open(io.BytesIO(png)) as image:
+            return image.width
+
+    assert width("x" * 10_000) < 1.2 * width("x" * 20)
 
 
 def test_control_characters_reach_neither_page(tmp_path: Path) -> None:
