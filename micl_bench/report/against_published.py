@@ -45,6 +45,14 @@ class Verdict:
         """The mean."""
         return math.fsum(self.values) / len(self.values)
 
+    @property
+    def over(self) -> str:
+        """What it is the mean of, in words; empty for one run."""
+        number, runs = len(self.values), f"{len(self.results)} runs"
+        if number < 2:
+            return ""
+        return runs if number == len(self.results) else f"{number} checkpoints over {runs}"
+
     def describe(self) -> str:
         """In a line: the word, both numbers, and how sure each is."""
         reference = self.reference
@@ -54,10 +62,7 @@ class Verdict:
             if self.interval
             else " without an interval"
         )
-        number, of = len(self.values), "runs"
-        if number < len(self.results):
-            of = f"checkpoints over {len(self.results)} runs"
-        over = f", mean of {number} {of}" if number > 1 else ""
+        over = f", mean of {self.over}" if self.over else ""
         text = reference.text or f"{reference.value:g}"
         stands_for = f" (from {low:.15g} to {high:.15g})"
         return (

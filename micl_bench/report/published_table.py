@@ -1,5 +1,6 @@
 """Measured numbers beside published ones of the same method, network, task and metric, as a table."""
 
+import math
 from collections.abc import Sequence
 
 from micl_bench.record import Result
@@ -37,7 +38,7 @@ def _row(found: Verdict) -> Row:
     task, data, metric = measures(reference)
     low_high = found.interval
     details = [f"{low_high[0]:.2f} to {low_high[1]:.2f}"] if low_high else []
-    details += [f"{len(found.results)} runs"] if len(found.results) > 1 else []
+    details += [found.over] if found.over else []
     return Row(
         label=f"{reference.method}, {reference.arch}",
         kind="measured",
@@ -46,11 +47,13 @@ def _row(found: Verdict) -> Row:
             Cell(text=f"{task_title(task)}, {data}", kind="words"),
             Cell(text=metric_header(metric), kind="words"),
             Cell(
-                text=f"{found.value:.2f}",
-                value=found.value,
+                text=f"{found.value:.2f}" if math.isfinite(found.value) else "–",
+                value=found.value if math.isfinite(found.value) else None,
                 kind="measured",
                 details=tuple(details),
                 records=tuple(result.id for result in found.results),
+                interval=low_high,
+                runs=len(found.values),
             ),
             Cell(
                 text=reference.text or f"{reference.value:g}",

@@ -1,6 +1,7 @@
 """Measured against published: the word, why a pair is not comparable, and what is not known."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from micl_bench.record import DataSet, Result, Stage
 from micl_bench.reference import Reference, read_references
 from micl_bench.report.against_published import Verdict, verdicts
 from micl_bench.report.layout import entry_of
+from micl_bench.report.published_table import published_table
 from micl_bench.statistics import t_interval, wilson
 from micl_bench.tasks.finetune import _settings
 
@@ -247,9 +249,7 @@ def test_fine_tunings_of_one_checkpoint_are_no_pretrainings_of_their_own() -> No
             settings={"epochs": 1600},
         )
         digest = str(pretraining) * 64
-        return finetuned(
-            top1, seed=seed, checkpoint={**MAE, "digest": digest, "origin": (stage,)}
-        )
+        return finetuned(top1, seed=seed, checkpoint={**MAE, "digest": digest, "origin": (stage,)})
 
     runs = [of(83.0, 0, 0), of(83.1, 0, 1), of(83.2, 0, 2), of(83.3, 0, 3), of(84.0, 1, 0)]
     found = verdict(runs, published())
@@ -258,6 +258,17 @@ def test_fine_tunings_of_one_checkpoint_are_no_pretrainings_of_their_own() -> No
     assert found.value == entry.mean == pytest.approx((83.15 + 84.0) / 2)
     assert found.interval == entry.interval == pytest.approx(t_interval((83.15, 84.0)))
     assert "mean of 2 checkpoints over 5 runs; published" in found.describe()
+    cell = published_table(runs, [published()]).rows[0].cells[3]
+    assert (cell.interval, cell.runs) == (found.interval, 2)
+    assert cell.details[1] == "2 checkpoints over 5 runs"
+    assert set(cell.records) == {one.id for one in runs}
+
+
+def test_what_is_no_number_has_no_verdict_and_no_value() -> None:
+    one = finetuned(math.nan)
+    assert verdict([one], published()).word == "not comparable"
+    cell = published_table([one], [published()]).rows[0].cells[3]
+    assert (cell.text, cell.value, cell.interval) == ("–", None, None)
 
 
 def shifted(name: str, images: int, **changes: Any) -> Result:
