@@ -14,7 +14,7 @@ from micl_bench.report.selection import Selection
 from micl_bench.report.table_model import Cell, Column, Row, Table
 
 DOCUMENT = "tables.tex"
-_FORMULA = "=@+-\t\r"
+_FORMULA = ("=", "@", "+", "-", "\t", "\r")
 _CELL_COLUMNS = (
     *("table", "row", "kind", "source", "group", "column", "key", "text", "value", "deviation"),
     *("low_95", "high_95", "runs", "best", "tied", "difference", "marks", "details", "records"),
@@ -88,15 +88,19 @@ def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([_harmless(value) for value in row] for row in rows)
+    writer.writerows(
+        [
+            _harmless(value) if isinstance(value, str) and value.startswith(_FORMULA) else value
+            for value in row
+        ]
+        for row in rows
+    )
     return text.getvalue()
 
 
-def _harmless(value: object) -> object:
-    """Text that a spreadsheet would run as a formula is marked as text."""
-    if isinstance(value, str) and value and value[0] in _FORMULA:
-        return value if re.fullmatch(r"[+-][0-9.,]+", value) else f"'{value}"
-    return value
+def _harmless(value: str) -> str:
+    """Text that a spreadsheet would run as a formula, marked as text."""
+    return value if re.fullmatch(r"[+-][0-9.,]+", value) else f"'{value}"
 
 
 def _cell_row(table: Table, row: Row, column: Column, cell: Cell) -> Sequence[object]:

@@ -68,7 +68,18 @@ def escaped(text: str) -> str:
     text = unicodedata.normalize("NFC", printable(text))
     # Two hyphens are no dash, and a line may break within an address.
     parts = re.split(r"(-(?=-)|(?<=[A-Za-z])/(?=[A-Za-z]))", text)
-    return "".join(_BETWEEN.get(part) or "".join(map(_sign, part)) for part in parts)
+    return "".join(_BETWEEN.get(part) or part.translate(_SIGNS) for part in parts)
+
+
+class _Signs(dict[int, str]):
+    """LaTeX of each code point, found when it is first met: a large table has millions of signs."""
+
+    def __missing__(self, code: int) -> str:
+        self[code] = _sign(chr(code))
+        return self[code]
+
+
+_SIGNS = _Signs()
 
 
 def _sign(character: str) -> str:

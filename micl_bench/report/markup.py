@@ -16,9 +16,7 @@ from micl_bench.report.table_model import Cell, Column, Row, Table
 _ESCAPES = str.maketrans(
     {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&#34;", "'": "&#39;"},
 )
-_IN_SCRIPT = str.maketrans(
-    {character: f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"},
-)
+_IN_SCRIPT = {character: f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 
 
 def escaped(text: str) -> str:
@@ -28,7 +26,10 @@ def escaped(text: str) -> str:
 
 def embedded_json(text: str) -> Markup:
     """JSON that no script element's end or comment can be hidden in; it stays the same JSON."""
-    return Markup(text.translate(_IN_SCRIPT))
+    # Of megabytes, `translate` would take a hundred times as long.
+    for character, escape in _IN_SCRIPT.items():
+        text = text.replace(character, escape)
+    return Markup(text)
 
 
 def security_policy(*, style: str, script: str) -> str:
