@@ -27,7 +27,12 @@ _LONGEST_WORD = 50
 
 SCHEMA = "micl-bench/result/3"
 _LARGEST_BYTES = 1 << 26
-_BEGINNING = b'"schema": "micl-bench/result/'
+_BEGINNING = re.compile(rb'"schema"\s*:\s*"micl-bench/result/')
+# One that is empty or cut, or whose keys were sorted, still bears the name that it was given.
+_FILE_NAME = re.compile(r".*-[0-9a-f]{10}\.json")
+_DEEPEST = 64
+_LARGEST_WHOLE = 1 << 63
+_LONG_NUMBER = re.compile(rb"\d{19}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -149,11 +154,18 @@ def write_result(result: Result, folder: Path) -> Path:
     """Write `<folder>/<id>.json` atomically and return its path; a record that is there stays as it is.
 
     Safe beside other writers, of the same record too.
+
+    Raises:
+        ValueError: what no reader would take for a record, such as an infinite metric.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{result.id}.json"
     content = {"schema": SCHEMA, "id": result.id, **_content(result)}
-    write_once(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+    text = (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+    try:
+        _parsed(path, text)
+    except ValueError as error:
+        raise ValueError(f"no record can be made of this: {error}") from error
+    write_once(path, text)
     return path
 
 
@@ -175,7 +187,9 @@ def read_result(path: Path) -> Result:
 
 
 def _parsed(path: Path, text: bytes) -> Result:
-    content = json.loads(text.decode())
+    # Looked for first: a store has thousands of records, and each a call for every number.
+    content = json.loads(text.decode(), parse_int=_whole if _LONG_NUMBER.search(text) else None)
+    _check_depth(content)
     if (found := content.pop("schema")) != SCHEMA:
         raise InputError(
             f"{path} has schema {found!r}, this version reads {SCHEMA!r}; measure again, or "
@@ -191,6 +205,28 @@ def _parsed(path: Path, text: bytes) -> Result:
     # Known already: a store of thousands would spend most of its time on computing it again.
     result.__dict__["id"] = identity
     return result
+
+
+def _whole(text: str) -> int:
+    """A whole number as JSON has it; raises ValueError of one that no float and no array can hold."""
+    if abs(number := int(text)) >= _LARGEST_WHOLE:
+        raise ValueError("it has a whole number of more than 64 bits")
+    return number
+
+
+def _check_depth(content: Any) -> None:
+    """Raises ValueError where whoever walks through it would run out of stack."""
+    level = [content]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if type(outer) is dict else outer)
+            if type(inner) in (dict, list)
+        ]
+        if not level:
+            return
+    raise ValueError(f"it is nested more than {_DEEPEST} levels deep")
 
 
 def _check_values(result: Result) -> None:
@@ -264,9 +300,11 @@ def utc_now() -> str:
 def _claims_schema(path: Path) -> bool:
     if not path.is_file():
         return False
+    if _FILE_NAME.fullmatch(path.name):
+        return True
     try:
         with path.open("rb") as file:
-            return _BEGINNING in file.read(200)
+            return _BEGINNING.search(file.read(200)) is not None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error}") from error
 

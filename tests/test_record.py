@@ -86,9 +86,10 @@ def test_a_fingerprint_that_is_not_of_the_settings_is_refused(
     tmp_path: Path, result: Result
 ) -> None:
     assert result.fingerprint == digest_json({"k": 20})
-    other = dataclasses.replace(result, settings={"k": 10})
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(_broken(result, {"settings": {"k": 10}})))
     with pytest.raises(InputError, match="not the digest of its settings"):
-        read_result(write_result(other, tmp_path))
+        read_result(path)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", json.dumps({"schema": SCHEMA})])
@@ -136,6 +137,13 @@ def _broken(result: Result, change: dict[str, Any]) -> dict[str, Any]:
     return {"schema": SCHEMA, "id": identity, **content}
 
 
+def _nested(levels: int) -> dict[str, Any]:
+    inner: dict[str, Any] = {}
+    for _ in range(levels):
+        inner = {"a": inner}
+    return inner
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
@@ -151,6 +159,9 @@ def _broken(result: Result, change: dict[str, Any]) -> dict[str, Any]:
         ({"data": {"name": "x"}}, "data: no split, images, digest, stands_for"),
         ({"artifacts": ["a"]}, "artifacts is a list, needed is an object"),
         ({"mood": "fine"}, "unknown mood"),
+        ({"metrics": {"top1": 10**400}}, "a whole number of more than 64 bits"),
+        ({"details": {"grid": [[-(2**63)]]}}, "a whole number of more than 64 bits"),
+        ({"recipe": _nested(100)}, "nested more than 64 levels deep"),
     ],
 )
 def test_a_field_that_is_not_as_it_must_be_is_named(
@@ -165,6 +176,28 @@ def test_a_field_that_is_not_as_it_must_be_is_named(
 def test_what_could_not_be_measured_is_kept(tmp_path: Path, result: Result) -> None:
     unknown = dataclasses.replace(result, metrics={"top1": math.nan})
     assert math.isnan(read_result(write_result(unknown, tmp_path)).metrics["top1"])
+
+
+def test_what_no_reader_would_take_is_not_written(tmp_path: Path, result: Result) -> None:
+    for change in ({"metrics": {"top1": math.inf}}, {"details": {"k": {10: 1.0, 2: 1.0}}}):
+        with pytest.raises(ValueError, match="no record can be made of this"):
+            write_result(dataclasses.replace(result, **change), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("damage", ["", "\0" * 500, "sorted", "compact"])
+def test_a_record_without_its_beginning_is_not_skipped_silently(
+    tmp_path: Path, result: Result, damage: str
+) -> None:
+    path = write_result(result, tmp_path)
+    content = json.loads(path.read_text())
+    if damage == "sorted":
+        damage = json.dumps(content | {"seed": 9}, sort_keys=True, indent=1)
+    elif damage == "compact":
+        damage = json.dumps(content | {"seed": 9}, separators=(",", ":"))
+        path = path.rename(tmp_path / "renamed.json")
+    path.write_text(damage)
+    assert [damaged.path for damaged in read_store(tmp_path).damaged] == [path]
 
 
 def test_damaged_records_are_named_and_skipped(
