@@ -18,10 +18,11 @@ from micl_bench.report.redrawn import Redrawn, read_kept
 
 Word = Literal["identical", "consistent", "different", "not comparable"]
 Run = tuple[Path, Result]
-_SPEEDS = ("images_per_second",)
+_OF_MACHINES = ("images_per_second", "mfu", "peak_memory_mib")
 """Metrics of the machine: they never repeat, and say nothing of the weights."""
 _SHOWN = 5
 _EVIDENCE = ("predictions", "statistics")
+_NOTHING_KEPT = "nothing is kept of each"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,8 +82,13 @@ class Reproduction:
             f"as it was: {', '.join(self.kept) or 'nothing'}",
             *(f"not as it was, and moves the number: {line}" for line in self.moved),
             *(f"not as it was: {line}" for line in self.noted),
-            f"verdict: {self.word}, {_MEANING[self.word]}",
+            f"verdict: {self.word}, {self._meaning()}",
         ]
+
+    def _meaning(self) -> str:
+        if self.word == "identical" and self.images == _NOTHING_KEPT:
+            return "every metric to the last bit"
+        return _MEANING[self.word]
 
 
 _MEANING: dict[Word, str] = {
@@ -105,7 +111,7 @@ def compare_runs(then: Run, now: Run) -> Reproduction:
             interval=interval(old, name),
         )
         for name in old.metrics
-        if name not in _SPEEDS
+        if name not in _OF_MACHINES
     ]
     same_images, images = _images(then, now)
     word: Word = "different"
@@ -185,7 +191,9 @@ def _noted(old: Result, new: Result) -> list[str]:
     if processes[0] != processes[1]:
         found.append(f"processes: then {processes[0]}, now {processes[1]}")
     if old.task == "pretrain" and old.checkpoint.digest != new.checkpoint.digest:
-        found.append("the file of weights: its SHA-256 is another")
+        found.append(
+            "the file of weights: its SHA-256 is another; it holds the command, with --out"
+        )
     return found
 
 
@@ -211,7 +219,7 @@ def _images(then: Run, now: Run) -> tuple[bool, str]:
     old, new = then[1], now[1]
     kept = [name for name in _EVIDENCE if name in old.digests]
     if not kept:
-        return True, "nothing is kept of each"
+        return True, _NOTHING_KEPT
     if all(old.digests[name] == new.digests.get(name) for name in kept):
         return True, f"{' and '.join(kept)} are the same, byte for byte"
     try:

@@ -132,3 +132,15 @@ def test_a_metric_without_interval_must_be_the_same(tmp_path: Path) -> None:
     nan = float("nan")
     assert compare_runs(pretrained(nan), pretrained(nan)).word == "identical"
     assert compare_runs(pretrained(1.5), pretrained(nan)).word == "different"
+
+
+def test_what_only_the_machine_moves_is_not_held_against_a_training(tmp_path: Path) -> None:
+    def pretrained(speed: float) -> tuple[Path, Result]:
+        metrics = {"loss": 1.5, "mfu": speed, "images_per_second": speed, "peak_memory_mib": speed}
+        return tmp_path / "x.json", result(task="pretrain", metrics=metrics)
+
+    found = compare_runs(pretrained(40.0), pretrained(50.0))
+    assert found.word == "identical"
+    assert [metric.name for metric in found.metrics] == ["loss"]
+    # Nothing is kept of each image, and none is claimed to be the same.
+    assert found.describe()[-1] == "verdict: identical, every metric to the last bit"
