@@ -19,6 +19,16 @@ _SCALARS = (str, int, float, bool)
 _LONGEST_METHOD = 100
 
 
+def check_stands_alone(content: Any, place: str) -> None:
+    """Raise an InputError where OmegaConf would look a value up, in the environment for instance."""
+    if isinstance(content, dict | list):
+        inside = [*content, *content.values()] if isinstance(content, dict) else content
+        for value in inside:
+            check_stands_alone(value, place)
+    elif isinstance(content, str) and "${" in content:
+        raise InputError(f"{place}: {content!r} refers to something else; write the value itself")
+
+
 def check_entry(entry: "Entry", place: str) -> None:
     """Raise an InputError unless an entry can be carried out."""
     tasks = plugins.names("tasks")
@@ -32,7 +42,7 @@ def check_entry(entry: "Entry", place: str) -> None:
         known = ", ".join(entry.checkpoints)
         raise InputError(f"{place} has method {min(unknown)!r}; checkpoints: {known}")
     for name in entry.checkpoints:
-        _check_method(name, place)
+        check_method(name, place)
     if len(set(entry.seeds)) < len(entry.seeds) or min(entry.seeds, default=0) < 0:
         raise InputError(f"{place} has seeds {entry.seeds}; give each once, 0 or more")
     _check_processes(entry.processes, place)
@@ -46,7 +56,7 @@ def check_entry(entry: "Entry", place: str) -> None:
 
 def check_given(given: "Given", place: str) -> None:
     """Raise an InputError where a checkpoint's name could be anything else."""
-    _check_method(given.method or "-", place)
+    check_method(given.method or "-", place)
     if not given.checkpoint:
         raise InputError(f"{place} is empty")
     _check_words([given.checkpoint, given.method], place)
@@ -62,7 +72,7 @@ def check_root(data_root: Any, place: str) -> str:
 
 def check_made(made: "Made", place: str) -> None:
     """Raise an InputError unless a checkpoint's pre-training can be carried out."""
-    _check_method(made.method or "-", place)
+    check_method(made.method or "-", place)
     _check_processes(made.processes, place)
     _check_overrides(made.overrides, place)
     _check_values("one_at_a_time", made.one_at_a_time, place)
@@ -88,6 +98,8 @@ def check_prepared(prepare: Any, place: str) -> dict[str, list[str]]:
             raise InputError(f"{where} is {command!r}; it must begin with {known}")
         if any(word.partition("=")[0] == "--out" for word in words):
             raise InputError(f"{where}: leave --out away, the suite chooses the folder")
+        if joined := [word for word in words if word.startswith("--") and "=" in word]:
+            raise InputError(f"{where}: write {joined[0].replace('=', ' ', 1)!r}, without '='")
         # Options begin with a dash here.
         _check_words([name, *(word.lstrip("-") for word in words)], where)
         found[name] = words
@@ -103,9 +115,12 @@ def split_made(word: str, place: str) -> tuple[str, str]:
     return step, below
 
 
-def _check_method(method: str, place: str) -> None:
+def check_method(method: str, place: str) -> None:
+    """Raise an InputError of a method's name that no command would take."""
     if not method or len(method) > _LONGEST_METHOD:
-        raise InputError(f"{place}: a method's name has 1 to {_LONGEST_METHOD} letters")
+        raise InputError(
+            f"{place}: a method's name has 1 to {_LONGEST_METHOD} letters, this one {len(method)}"
+        )
 
 
 def _check_processes(processes: int, place: str) -> None:
@@ -133,11 +148,11 @@ def _words_of(mapping: dict[str, list[Any]]) -> Iterable[str]:
 
 def _check_words(words: Iterable[str], place: str) -> None:
     for word in words:
-        # A leading dash would be taken for an option; ${...} would read the environment.
+        # A leading dash would be taken for an option.
         if word.startswith("-") and not _is_number(word):
             raise InputError(f"{place}: {word!r} begins with a dash, as options do")
-        if "${" in word or not word.isprintable():
-            raise InputError(f"{place}: {word!r} refers to something else; write the value itself")
+        if not word.isprintable():
+            raise InputError(f"{place}: {word!r} has a character that cannot be printed")
 
 
 def _is_plain(value: Any) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from micl_bench.errors import InputError
-from micl_bench.suite.checks import MADE, split_made
+from micl_bench.suite.checks import MADE, check_method, split_made
 from micl_bench.suite.file import Entry, Made, SuiteFile
 from micl_bench.suite.run import Product, Recipe, Run, Weights, Word
 
@@ -130,6 +130,7 @@ class _Expansion:
             words += [word for text in sets for word in ("--set", text)]
             more = f" ({values[0][0]}={values[0][1]})" if values else ""
             method, named = (made.method or name) + more, name + more
+            check_method(method, place)
             run = Run(
                 name="/".join(["pretrain", named, *([f"seed={seed}"] if seed is not None else [])]),
                 entry="pretrain",

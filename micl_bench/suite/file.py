@@ -45,9 +45,11 @@ from micl_bench.suite.checks import (
     check_made,
     check_prepared,
     check_root,
+    check_stands_alone,
 )
 
 _LONGEST_FILE = 1 << 20
+_LISTS = ("seeds", "methods", "of", "overrides")
 _WHOLE_FILE = ("prepare", "data_root", "entries")
 
 T = TypeVar("T")
@@ -168,6 +170,7 @@ def _read(path: Path, assignments: Sequence[str]) -> dict[str, Any]:
         RecursionError,
     ) as error:
         raise InputError(f"{path} is no suite file: {_first_line(error)}") from error
+    check_stands_alone(content, f"{path}")
     return {str(key): value for key, value in content.items()}
 
 
@@ -216,6 +219,10 @@ def _typed(kind: type[T], raw: dict[Any, Any], shared: dict[str, Any], place: st
             for key, tried in content[mapping].items():
                 if not isinstance(tried, list):
                     raise InputError(f"{place}: {mapping} {key} must list words or numbers")
+    for name in _LISTS:
+        listed = content.get(name)
+        if isinstance(listed, list) and any(isinstance(one, list | dict) for one in listed):
+            raise InputError(f"{place}: {name} must list words or numbers")
     try:
         merged = OmegaConf.merge(OmegaConf.structured(kind), content)
         values: Any = OmegaConf.to_container(merged, resolve=False)

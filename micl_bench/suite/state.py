@@ -84,6 +84,11 @@ class States:
         results = records_in(folder, run.task)
         if lost := {str(name) for name in listed} - {result.id for result in results}:
             raise InputError(f"the record {min(lost)} is gone")
+        for path in (
+            folder / result.artifacts.get(n, n) for result in results for n in result.digests
+        ):
+            if not path.exists():
+                raise InputError(f"{path}, the evidence of its number, is gone")
         return results
 
     def begin(self, run: Run) -> None:
@@ -154,7 +159,7 @@ def read_note(path: Path) -> dict[str, Any]:
 
 def _seconds(note: dict[str, Any]) -> float:
     seconds = note.get("seconds")
-    return float(seconds) if isinstance(seconds, int | float) and seconds >= 0 else 0.0
+    return float(seconds) if isinstance(seconds, int | float) and 0 <= seconds < 1e9 else 0.0
 
 
 def _written_at(path: Path) -> float:

@@ -143,7 +143,7 @@ def test_keys_that_end_alike_are_told_in_full(tmp_path: Path) -> None:
 def test_no_name_leads_out_of_the_folder(tmp_path: Path, method: str) -> None:
     text = WHOLE.replace("MAE:", f'"{method}":')
     if not method.isprintable():
-        with pytest.raises(InputError, match="write the value itself"):
+        with pytest.raises(InputError, match="cannot be printed"):
             read(tmp_path, text)
         return
     for run in read(tmp_path, text):
@@ -223,7 +223,17 @@ BOMB = "a: &a [x, x]\n" + "".join(
         (ENTRY.replace("c}", "'${oc.env:HOME}'}"), "write the value itself"),
         (ENTRY.replace("data: d", "data: '${oc.env:HOME}'"), "write the value itself"),
         (ENTRY + "    recipe: ${entries}\n", "write the value itself"),
-        (ENTRY + '    recipe: "a\\eb"\n', "write the value itself"),
+        (ENTRY + '    recipe: "a\\eb"\n', "cannot be printed"),
+        (ENTRY + "    processes: ${x}\n", "write the value itself"),
+        (ENTRY + "    seeds: ${x}\n", "write the value itself"),
+        (ENTRY + "    seeds: ['${x}']\n", "write the value itself"),
+        (ENTRY + "    matrix: ${x}\n", "write the value itself"),
+        (ENTRY + "    seeds: [[1]]\n", "seeds must list words or numbers"),
+        (ENTRY + "    methods: [[m]]\n", "methods must list words or numbers"),
+        (ENTRY + "    of: [{a: 1}]\n", "of must list words or numbers"),
+        (STEP.replace("data embedded", "data pack --images=made:s"), "write '--images made:s', without"),
+        (ENTRY.replace("m: c", f"{'m' * 95}: {PRE[:-1]}, one_at_a_time: {{epochs: [1]}}}}"),
+         "has 1 to 100 letters, this one 106"),
         (ENTRY.replace("m: c", f"{'m' * 101}: c"), "has 1 to 100 letters"),
         (ENTRY + "    matrix: {a: [" + ",".join(map(str, range(101))) + "], "
          "b: [" + ",".join(map(str, range(100))) + "]}\n", "more than 10,000 runs"),

@@ -21,6 +21,7 @@ from micl_bench.suite.execute import torchrun
 from micl_bench.suite.expand import expand
 from micl_bench.suite.file import read_file
 from micl_bench.suite.runs import Runner
+from micl_bench.suite.shown import shown_plan
 from micl_bench.suite.state import States, read_note
 
 # A pre-training of a few steps, all that hangs on it, and an entry that must fail.
@@ -321,14 +322,32 @@ def test_what_is_gone_is_made_again(suite: Path, few_digits: Path, tmp_path: Pat
     store, runs = tmp_path / "store", expand(read_file(suite))
     Runner("gone", runs, store).run()
     before = written(store)
-    record = next(path for path in before if "knn" in path.parts)
+    record, other, *_ = (path for path in before if "knn" in path.parts)
     record.write_text(record.read_text().replace("top1", "top9"))
     weights = next(store.rglob("backbone.pt"))
     weights.unlink()
+    (evidence,) = other.parent.glob("predictions-*")
+    evidence.unlink()
     kept = [outcome.run.name for outcome in Runner("gone", runs, store).run() if outcome.problem]
     assert kept == []
     assert weights.is_file()
+    assert evidence.is_file()
     assert len(written(store)) == len(before)
+
+
+@pytest.mark.parametrize("seconds", ["1" + "0" * 400, "NaN", "Infinity", "-1", '"x"', "[1]"])
+def test_a_time_that_is_none_does_not_stop_a_plan(tmp_path: Path, seconds: str) -> None:
+    path = tmp_path / "data.yaml"
+    path.write_text(
+        "{prepare: {s: data embedded}, task: knn, data: d, checkpoints: {m: c}, entries: [{name: n}]}"
+    )
+    runs = expand(read_file(path))
+    note = tmp_path / runs[0].folder / "run.json"
+    note.parent.mkdir(parents=True)
+    note.write_text(
+        f'{{"key": "{runs[0].key}", "state": "done", "records": [], "seconds": {seconds}}}'
+    )
+    assert "1 of 2 done; 1 to do:" in shown_plan("data", runs, tmp_path)
 
 
 def test_several_processes_are_torchruns() -> None:
