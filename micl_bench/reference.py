@@ -79,7 +79,8 @@ _TASKS: dict[str, tuple[str, str, dict[str, str]]] = {
     ),
 }
 _LABELS = {"imagenet_1pct": "1 %", "imagenet_10pct": "10 %"}
-_OUR_METRICS = {"AP_box": "box_AP", "AP_mask": "mask_AP", "mIoU_ms_flip": "mIoU"}
+_SEVERAL_SCALES = "mIoU_ms_flip"
+_OUR_METRICS = {"AP_box": "box_AP", "AP_mask": "mask_AP", _SEVERAL_SCALES: "mIoU"}
 # Worse than AlexNet is above 100; nobody publishes twice its errors.
 _LARGEST = {"%": 100.0, "AP": 100.0, "mCE": 200.0}
 _MOST_HOURS = 1e7
@@ -214,6 +215,8 @@ def _reference(
             settings[name] = value
         elif row["arch"] in value:
             settings[name] = value[row["arch"]]
+    if metric == _SEVERAL_SCALES:
+        settings["head"] = f"{settings.get('head', 'UperNet')}, several scales"
     return Reference(
         **{name: row[name] for name in _COLUMNS if name not in (*_MAY_BE_EMPTY, "value")},
         id=f"published-{digest_json(row)[:10]}",

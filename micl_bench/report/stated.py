@@ -57,6 +57,8 @@ def held_against(result: Result, reference: Reference) -> Findings:
         ours = _setting(result, name)
         if not _same(name, ours, stated):
             found.differ(name, "not set" if ours is _ABSENT else ours, stated)
+    if result.task == "ade20k" and "scale" not in str(reference.settings.get("head")):
+        found.caveats.append("the text read does not state whether one scale or several")
     untold = [name for name in _TOLD.get(result.task, ()) if name not in reference.settings]
     ours_of = {name: _setting(result, name) for name in untold}
     if words := [f"{name} (ours {_shown(v)})" for name, v in ours_of.items() if v is not _ABSENT]:
