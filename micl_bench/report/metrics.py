@@ -31,6 +31,8 @@ _METRIC_NAMES = {
     "real_top1": "ReaL top-1",
     "knn_top1": "k-NN top-1",
     "images_per_second": "images/s",
+    "mfu": "MFU",
+    "peak_memory_mib": "peak memory [MiB]",
 }
 _NEIGHBOURS = re.compile(r"top1_k(\d+)")
 _OF_ALL = re.compile(r"(clean_)?top1_of_(\d+)")

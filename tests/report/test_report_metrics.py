@@ -44,6 +44,8 @@ def test_direction_is_claimed_only_where_it_is_known() -> None:
         ("mCE", "mCE [%]"),
         ("drop", "drop [points]"),
         ("loss", "loss"),
+        ("mfu", "MFU [%]"),
+        ("peak_memory_mib", "peak memory [MiB]"),
     ],
 )
 def test_headers_name_the_unit_where_it_is_known(metric: str, header: str) -> None:
