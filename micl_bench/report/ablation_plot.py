@@ -18,6 +18,7 @@ from micl_bench.report.ablations import (
     value_along,
 )
 from micl_bench.report.cells import mark_of
+from micl_bench.report.contenders import Run
 from micl_bench.report.drawing import Drawing, Found
 from micl_bench.report.identity import Identity, network_of
 from micl_bench.report.layout import Entry, entry_of
@@ -72,7 +73,8 @@ def axes_by_name() -> dict[str, Axis]:
 def found_ablations(selection: Selection) -> Found:
     """A picture for each axis along which something was varied, those with most points first."""
     found = Found()
-    panels = {name: ablation_panels(selection, axis) for name, axis in axes_by_name().items()}
+    scored = _scored(selection)
+    panels = {name: _panels(scored, axis) for name, axis in axes_by_name().items()}
     sizes = {
         name: sum(len(c.points) for p in own for c in p.curves) for name, own in panels.items()
     }
@@ -88,27 +90,54 @@ def found_ablations(selection: Selection) -> Found:
 
 def ablation_panels(selection: Selection, axis: Axis) -> list[Panel]:
     """The panels of one axis: of each record the newest of its protocol, means over seeds."""
-    own = [r for task in _tasks() for r in selection.of_task(task) if "top1" in r.metrics]
-    own = [result for result in own if math.isfinite(result.metrics["top1"])]
-    trainings = trainings_of(own)
+    return _panels(_scored(selection), axis)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scored:
+    """What the panels of all axes are made of."""
+
+    runs: dict[str, list[tuple[str, str, Run]]]
+    """By task, newest first: the training's key, what to call the protocol, and the run."""
+    trainings: dict[str, Stage]
+
+
+def _scored(selection: Selection) -> _Scored:
+    runs: dict[str, list[tuple[str, str, Run]]] = {}
+    every: list[Result] = []
+    for task in _tasks():
+        results = [
+            result
+            for result in selection.of_task(task)
+            if math.isfinite(result.metrics.get("top1", math.nan))
+        ]
+        every += results
+        caption_of = captions(results)
+        runs[task] = [
+            (training_key(stage), caption_of[result.id], (selection.path_of(result), result))
+            for result in results
+            if (stage := pretraining_stage(result))
+        ]
+    return _Scored(runs, trainings_of(every))
+
+
+def _panels(scored: _Scored, axis: Axis) -> list[Panel]:
+    trainings = scored.trainings
     studies = studies_along(axis, trainings)
     study_of = {key: study.rest for study in studies for key in study.members}
     labels = _labels(axis, {study.rest: trainings[study.members[0]] for study in studies})
     panels = []
-    for task in _tasks():
-        results = [result for result in own if result.task == task]
-        caption_of = captions(results)
-        groups: dict[tuple[DataSet, str], dict[str, dict[str, list[Result]]]] = {}
-        for result in results:
-            stage = pretraining_stage(result)
-            if stage and (rest := study_of.get(training_key(stage))) is not None:
-                curves = groups.setdefault((result.data, caption_of[result.id]), {})
-                curves.setdefault(rest, {}).setdefault(training_key(stage), []).append(result)
+    for task, runs in scored.runs.items():
+        groups: dict[tuple[DataSet, str], dict[str, dict[str, list[Run]]]] = {}
+        for key, words, run in runs:
+            if (rest := study_of.get(key)) is not None:
+                curves = groups.setdefault((run[1].data, words), {})
+                curves.setdefault(rest, {}).setdefault(key, []).append(run)
         for (data, words), curves in groups.items():
             drawn = [
                 Curve(label=labels[rest], points=points)
                 for rest, members in sorted(curves.items())
-                if len(points := _points(axis, members, trainings, selection)) > 1
+                if len(points := _points(axis, members, trainings)) > 1
             ]
             if drawn:
                 panels.append(
@@ -168,18 +197,14 @@ def _tasks() -> list[str]:
 
 
 def _points(
-    axis: Axis,
-    members: dict[str, list[Result]],
-    trainings: dict[str, Stage],
-    selection: Selection,
+    axis: Axis, members: dict[str, list[Run]], trainings: dict[str, Stage]
 ) -> list[tuple[Any, Entry]]:
     points = []
-    for key, results in members.items():
-        networks: dict[Identity, list[Result]] = {}
-        for result in results:
-            networks.setdefault(network_of(result), []).append(result)
-        newest = next(iter(networks.values()))
-        entry = entry_of("top1", [(selection.path_of(result), result) for result in newest])
+    for key, runs in members.items():
+        networks: dict[Identity, list[Run]] = {}
+        for run in runs:
+            networks.setdefault(network_of(run[1]), []).append(run)
+        entry = entry_of("top1", next(iter(networks.values())))
         points.append((value_along(axis, trainings[key]), entry))
     return sorted(points, key=lambda point: _order(point[0]))
 

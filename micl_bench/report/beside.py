@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable
 
-from micl_bench.record import Result
-from micl_bench.reference import Reference, measures
-from micl_bench.report.against_published import Verdict, verdicts
+from micl_bench.reference import measures
+from micl_bench.report.against_published import Verdict
 from micl_bench.report.layout import Entry
 
 _WORDS = {"consistent": "consistent with", "below": "below", "above": "above"}
@@ -13,9 +12,9 @@ _WORDS = {"consistent": "consistent with", "below": "below", "above": "above"}
 class Beside:
     """The verdicts of all records against all published numbers."""
 
-    def __init__(self, results: list[Result], references: list[Reference]) -> None:
+    def __init__(self, found: Iterable[Verdict]) -> None:
         self._found: dict[tuple[str, str], list[Verdict]] = {}
-        for verdict in verdicts(results, references):
+        for verdict in found:
             metric = measures(verdict.reference)[2]
             for result in verdict.results:
                 # Published numbers say nothing of what only stands in for their images.

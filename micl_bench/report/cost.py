@@ -10,7 +10,7 @@ from micl_bench.naming import arch_label, family, same_method
 from micl_bench.record import DataSet, Result
 from micl_bench.reference import Reference, measures
 from micl_bench.report.identity import Identity, network_of
-from micl_bench.report.layout import entry_of
+from micl_bench.report.layout import entry_of, values_of
 from micl_bench.report.lineage import Lineage, hardware_of
 from micl_bench.report.metrics import direction, headline_metrics, method_rank, task_rank
 from micl_bench.report.protocols import captions
@@ -89,11 +89,9 @@ def cost_panels(selection: Selection, references: Sequence[Reference], axis: Axi
     costs: dict[str, float] = {}
     for task in _TASKS:
         own = selection.of_task(task)
-        caption_of = captions(own)
-        for result in own:
-            if (found := _cost(result, lineage, axis)) is None:
-                continue
-            costs[result.id], hardware = found
+        known = [(one, found) for one in own if (found := _cost(one, lineage, axis))]
+        caption_of = captions(own) if known else {}
+        for result, (costs[result.id], hardware) in known:
             for metric in headline_metrics(list(result.metrics)):
                 if direction(metric) > 0 and math.isfinite(result.metrics[metric]):
                     key = (task, result.data, metric, caption_of[result.id], hardware)
@@ -198,7 +196,7 @@ def _measured(
     points = []
     for network, results in networks.items():
         entry = entry_of(metric, [(selection.path_of(result), result) for result in results])
-        spent = [costs[result.id] for _, result in entry.runs]
+        spent = values_of((result for _, result in entry.runs), lambda result: costs[result.id])
         arch = f", {arch_label(network.arch)}" if several_archs else ""
         points.append(
             Point(

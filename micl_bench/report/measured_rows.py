@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from micl_bench.record import Result
-from micl_bench.reference import Reference
+from micl_bench.report.against_published import Verdict
 from micl_bench.report.beside import Beside
 from micl_bench.report.cells import Notes, measured_cell
 from micl_bench.report.facts import MISSING, measured_fact
@@ -48,10 +48,11 @@ class Measured:
 class MeasuredRows:
     """The records of a report by where they belong."""
 
-    def __init__(self, selection: Selection, references: list[Reference]) -> None:
+    def __init__(self, selection: Selection, found: Iterable[Verdict]) -> None:
+        """Take the records, and the verdicts on them against published numbers."""
         self._paths = selection.paths
         self._lineage = Lineage(result for _, result in selection.records)
-        self._beside = Beside(selection.current, references)
+        self._beside = Beside(found)
         self._shelf = Shelf()
         self._records: dict[tuple[str, str, str], list[Result]] = {}
         for result in reversed(selection.current):

@@ -18,7 +18,6 @@ from micl_bench.report.inventory import describe, take_inventory
 from micl_bench.report.markdown import to_markdown
 from micl_bench.report.other_process import in_other_process
 from micl_bench.report.page_content import Content, page_context
-from micl_bench.report.published_table import published_table
 from micl_bench.report.tables import build_tables
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -56,14 +55,10 @@ def _content(results: Path, title: str) -> Content:
     references = read_references()
     # Half of the time goes into the figures: they are drawn on another core.
     gallery = in_other_process(lambda: draw_all(inventory.selection, references))
-    beside = published_table(inventory.selection.current, references)
     return Content(
         title=title,
         inventory=inventory,
-        tables=[
-            *([beside] if beside.rows else []),
-            *build_tables(inventory.selection, references),
-        ],
+        tables=build_tables(inventory.selection, references),
         gallery=gallery(),
         references=references,
     )

@@ -1,19 +1,17 @@
 """Measured numbers beside published ones of the same method, network, task and metric, as a table."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 
-from micl_bench.record import Result
-from micl_bench.reference import Reference, measures
-from micl_bench.report.against_published import Verdict, verdicts
+from micl_bench.reference import measures
+from micl_bench.report.against_published import Verdict
 from micl_bench.report.metrics import metric_header, task_title
 from micl_bench.report.table_model import Cell, Column, Row, Table
 
 
-def published_table(results: list[Result], references: Sequence[Reference]) -> Table:
+def published_table(found: Iterable[Verdict]) -> Table:
     """Each measured number beside the published one of its method, network, task and metric."""
-    found = verdicts(results, list(references))
-    found.sort(key=lambda each: each.word == "not comparable")
+    ordered = sorted(found, key=lambda each: each.word == "not comparable")
     return Table(
         name="against-published",
         title="Measured against published",
@@ -28,7 +26,7 @@ def published_table(results: list[Result], references: Sequence[Reference]) -> T
             _numbers("published"),
             _words("what differs, or is not known"),
         ),
-        rows=tuple(map(_row, found)),
+        rows=tuple(map(_row, ordered)),
         footnotes=(),
     )
 

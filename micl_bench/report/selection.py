@@ -1,6 +1,7 @@
 """Which records a report shows: the newest of each measurement, and what it takes the place of."""
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,14 @@ class Selection:
 
     def of_task(self, task: str) -> list[Result]:
         """The shown records of one task, newest first."""
-        return [result for result in reversed(self.current) if result.task == task]
+        return list(self._by_task.get(task, ()))
+
+    @functools.cached_property
+    def _by_task(self) -> dict[str, list[Result]]:
+        found: dict[str, list[Result]] = {}
+        for result in reversed(self.current):
+            found.setdefault(result.task, []).append(result)
+        return found
 
     def path_of(self, result: Result) -> Path:
         """The file of a record."""

@@ -11,9 +11,11 @@ from micl_bench import plugins
 from micl_bench.naming import arch_label
 from micl_bench.reference import Reference
 from micl_bench.report.ablations import ablation_tables
+from micl_bench.report.against_published import verdicts
 from micl_bench.report.cells import Notes
 from micl_bench.report.measured_rows import Measured, MeasuredRows
 from micl_bench.report.published_rows import published_rows
+from micl_bench.report.published_table import published_table
 from micl_bench.report.selection import Selection
 from micl_bench.report.specs._spec import TableSpec
 from micl_bench.report.table_captions import caption_of, slug
@@ -36,19 +38,21 @@ def all_specs() -> dict[str, TableSpec]:
 
 
 def build_tables(selection: Selection, references: list[Reference]) -> list[Table]:
-    """All tables that have a row: of each spec those with records, then that of published numbers.
+    """All tables that have a row: measured against published, then of each spec those with records,
+    and that of published numbers.
 
     The same records and references give the same tables.
     """
-    measured = MeasuredRows(selection, references)
-    tables = []
+    found = verdicts(selection.current, references)
+    measured = MeasuredRows(selection, found)
+    tables = [published_table(found)]
     for name, spec in all_specs().items():
         if spec.axes:
             tables += ablation_tables(name, spec, measured)
             continue
         for world in measured.worlds:
-            if found := measured.rows(spec, world, Notes()):
-                tables.append(_measured_table(name, spec, world, found, references))
+            if rows := measured.rows(spec, world, Notes()):
+                tables.append(_measured_table(name, spec, world, rows, references))
         tables.append(_published_table(name, spec, references))
     return _distinct(table for table in tables if table.rows)
 

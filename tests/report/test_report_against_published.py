@@ -258,7 +258,7 @@ def test_fine_tunings_of_one_checkpoint_are_no_pretrainings_of_their_own() -> No
     assert found.value == entry.mean == pytest.approx((83.15 + 84.0) / 2)
     assert found.interval == entry.interval == pytest.approx(t_interval((83.15, 84.0)))
     assert "mean of 2 checkpoints over 5 runs; published" in found.describe()
-    cell = published_table(runs, [published()]).rows[0].cells[3]
+    cell = published_table(verdicts(runs, [published()])).rows[0].cells[3]
     assert (cell.interval, cell.runs) == (found.interval, 2)
     assert cell.details[1] == "2 checkpoints over 5 runs"
     assert set(cell.records) == {one.id for one in runs}
@@ -267,7 +267,7 @@ def test_fine_tunings_of_one_checkpoint_are_no_pretrainings_of_their_own() -> No
 def test_what_is_no_number_has_no_verdict_and_no_value() -> None:
     one = finetuned(math.nan)
     assert verdict([one], published()).word == "not comparable"
-    cell = published_table([one], [published()]).rows[0].cells[3]
+    cell = published_table(verdicts([one], [published()])).rows[0].cells[3]
     assert (cell.text, cell.value, cell.interval) == ("–", None, None)
 
 
@@ -432,10 +432,38 @@ def test_segmentation() -> None:
         return verdict([record], row)
 
     assert (of().word, of().reasons) == ("consistent", ())
+    assert "the text read does not state whether one scale or several" in of().caveats
     assert of(steps=80_000).reasons == ("steps: ours 80000, published 160000",)
     assert of(head="FCN, single scale").reasons == (
         "head: ours FCN, single scale, published UperNet",
     )
+
+
+def test_segmentation_at_several_scales_is_another_number() -> None:
+    (row,) = [
+        one
+        for one in read_references()
+        if (one.method, one.arch, one.metric) == ("BEiT", "ViT-B/16", "mIoU_ms_flip")
+    ]
+
+    def of(head: str) -> Verdict:
+        record = result(
+            task="ade20k",
+            method="BEiT",
+            arch="beit_base_patch16_224",
+            metrics={"mIoU": row.value},
+            data={**VAL, "name": "ADEChallengeData2016", "split": "validation", "images": 2_000},
+            settings={
+                "head": head,
+                "config": {"model": {"data_preprocessor": {"size": [640, 640]}}},
+                "steps": 160_000,
+            },
+        )
+        return verdict([record], row)
+
+    (reason,) = [one for one in of("UperNet, single scale").reasons if one.startswith("head")]
+    assert reason == "head: ours UperNet, single scale, published UperNet, several scales"
+    assert not [one for one in of("UperNet, several scales").reasons if one.startswith("head")]
 
 
 def test_the_cost_of_pretraining() -> None:
