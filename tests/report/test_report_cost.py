@@ -1,5 +1,6 @@
 """Accuracy against cost: the Pareto front against its definition, points against their records."""
 
+import dataclasses
 import random
 
 import pytest
@@ -62,6 +63,18 @@ def test_a_point_is_a_mean_over_seeds_at_the_mean_cost() -> None:
     assert (other.cost, other.value, other.seeds) == (4.0, 70.0, "")
     assert other.interval == pytest.approx(wilson(70.0, 900))
     assert panel.hardware == "2 cores of a processor"
+
+
+def test_a_training_costs_once_however_often_it_was_evaluated() -> None:
+    made = Trainings()
+    made.add(80.0, seed=0, hours=10.0)
+    made.add(84.0, seed=1, hours=20.0)
+    again = next(one for one in made.records if one.task == "knn")
+    for seed in (1, 2, 3):
+        made.records.append(dataclasses.replace(again, seed=seed, metrics={"top1": 80.0 + seed}))
+    panel = next(p for p in cost_panels(made.selection, [], "device-hours") if p.task == "knn")
+    (point,) = panel.measured
+    assert (point.cost, point.value) == (15.0, (81.5 + 84.0) / 2)
 
 
 def test_hours_of_two_kinds_of_hardware_share_no_panel_but_epochs_do() -> None:
