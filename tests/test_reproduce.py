@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 import shutil
 import signal
 import time
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from support import REPOSITORY, Command, Run, losses
 
+from micl_bench.plans import Plan, write_plan
 from micl_bench.record import Result, read_result, write_result
 from micl_bench.tasks._request import Request
 from micl_bench.tasks.knn import run
@@ -54,6 +56,9 @@ def another(place: Path, **changes: Any) -> Path:
 def test_a_knn_is_identical_when_run_again(place: Path, micl_bench: Run) -> None:
     path, result = the_record(place)
     before = {file: file.read_bytes() for file in path.parent.iterdir()}
+    mine = place / "again" / "cache" / "thesis.tex"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
     done = micl_bench("reproduce", result.id[-10:-4], "--results", "results", "--out", "again")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
@@ -68,7 +73,8 @@ def test_a_knn_is_identical_when_run_again(place: Path, micl_bench: Run) -> None
     features = [one.details["features"]["val"] for one in (result, read_result(new))]
     assert features[0]["key"] == features[1]["key"]
     assert features[0]["seconds"] != features[1]["seconds"]
-    assert not (place / "again" / "cache").exists()
+    assert mine.read_text() == "mine"
+    assert [file.name for file in (place / "again").iterdir() if file.name.startswith(".")] == []
     again = micl_bench("reproduce", path, "--out", "again")
     assert again.returncode == 2
     assert "holds a knn result already; give another folder" in again.stderr
@@ -266,3 +272,20 @@ def test_it_gets_as_many_threads_as_then(place: Path, micl_bench: Run) -> None:
     (new,) = (place / "again").glob("knn-*.json")
     assert read_result(new).environment["threads"] == other
     assert "threads: " not in done.stdout + done.stderr
+
+
+def test_explain_ends_with_a_command_that_works_wherever_the_store_is(
+    place: Path, micl_bench: Run
+) -> None:
+    path, result = the_record(place)
+    newer = dataclasses.replace(result, start="2999-01-01T00:00:00+00:00")
+    write_result(newer, place / "results" / "newer")
+    by_id = micl_bench("explain", result.id, "--results", "results")
+    words = shlex.split(by_id.stdout.splitlines()[-1].partition("verdict: micl-bench ")[2])
+    assert micl_bench(*[word.replace("NEW_FOLDER", "again") for word in words]).returncode == 0
+    # A suite's store is found from a file in it; what lies beside it counts.
+    line = f"takes its place in reports: {newer.id}"
+    assert line in by_id.stdout
+    assert line not in micl_bench("explain", path).stdout
+    write_plan(place / "results", Plan(suite="x", runs=()))
+    assert line in micl_bench("explain", path).stdout

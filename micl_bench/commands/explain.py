@@ -23,7 +23,8 @@ Target = Annotated[
 Results = Annotated[
     Path | None,
     typer.Option(
-        help="Folder of records in which ids are looked up; work/results without it.",
+        help="The store: where ids are looked up, and what belongs to a record. Without it, the store "
+        "that a record file lies in, or work/results.",
         show_default=False,
     ),
 ]
@@ -78,6 +79,17 @@ def look_up(target: str, results: Path | None) -> "tuple[Run, list[Run]]":
     file = Path(target)
     if file.is_file():
         run = (file, read_result(file))
-        return run, read_results(results or file.parent)
+        return run, read_results(results or _store_of(file))
     records = read_results(results or STORE)
     return find_record(target, records), records
+
+
+def _store_of(file: Path) -> Path:
+    """The usual store, or one that a suite made, where the record lies in it; else its own folder."""
+    from micl_bench.plans import PLANS_FOLDER
+
+    if file.resolve().is_relative_to(STORE.resolve()):
+        return STORE
+    # A suite's runs lie three folders deep; further up, anything could be called so.
+    above = file.resolve().parents[1:4]
+    return next((one for one in above if any((one / PLANS_FOLDER).glob("*.json"))), file.parent)

@@ -24,6 +24,8 @@ _ROOT = Path(__file__).resolve().parents[2]
 _RECIPES = (_ROOT / "downstream", _ROOT / "pretrain")
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 _SECONDS_TO_END = 10.0
+_CACHE = ".reproduce-cache"
+"""It is removed in the end, so no folder of the user's may be called so."""
 
 
 def reproduce(
@@ -137,7 +139,7 @@ def _own_cache(out: Path) -> Iterator[Path]:
 
     from micl_bench.files import cache_folder
 
-    cache, downloads = out / "cache", cache_folder().resolve() / "checkpoints"
+    cache, downloads = out / _CACHE, cache_folder().resolve() / "checkpoints"
     cache.mkdir(parents=True, exist_ok=True)
     downloads.mkdir(parents=True, exist_ok=True)
     link = cache / "checkpoints"

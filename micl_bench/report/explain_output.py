@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import shlex
 import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -53,7 +54,8 @@ def _measured(found: dict[str, Any]) -> Iterator[str]:
     yield from _section("Environment", found["environment"].items())
     yield from _section("Files", _files(found["artifacts"]))
     yield from ("", "Made again by", f"  {found['command']}")
-    yield f"or, with a verdict: micl-bench reproduce {found['id']} --out NEW_FOLDER"
+    again = shlex.join(["micl-bench", "reproduce", found["record"], "--out", "NEW_FOLDER"])
+    yield f"or, with a verdict: {again}"
 
 
 def _section(title: str, pairs: Pairs) -> Iterator[str]:
