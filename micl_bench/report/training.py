@@ -39,8 +39,13 @@ def found_training(selection: Selection) -> Found:
             found.left_out.append(f"{sentence}: {gone(run, 'metrics')}.")
     if curves:
         more = len(runs) - len(curves) - len(found.left_out)
-        words = ["The dotted line is k-NN on the features of the weights at step 0."]
-        words += [f"Drawn are the newest {len(curves)} runs; {more} are not."] if more else []
+        words = ["Loss of each step, and accuracy of k-NN on features of held-out images."]
+        if _starts_at(next(iter(curves.values()))[1]) is not None and len(curves) == 1:
+            words.append("The dotted line is k-NN on the features of the weights at step 0.")
+        if more:
+            words.append(
+                f"Drawn are {len(curves)} runs, ours first and of a method the newest; {more} are not."
+            )
         drawing = Drawing(
             name="training",
             title="The pre-training run" if len(runs) == 1 else "Pre-training runs",
@@ -144,9 +149,15 @@ def _draw_knn(axes: Axes, label: str, rows: Rows, colour: str, line: Any, *, alo
     if not alone:
         return
     _annotate(axes, f"{scores[-1]:.1f}", (steps[-1], scores[-1]), (0, 5))
-    if steps[0] == 0:
-        axes.axhline(scores[0], color=FAINT, linestyle=":", linewidth=1)
-        _annotate(axes, f"at the start {scores[0]:.1f}", (steps[-1], scores[0]), (0, 3))
+    if (start := _starts_at(rows)) is not None:
+        axes.axhline(start, color=FAINT, linestyle=":", linewidth=1)
+        _annotate(axes, f"at the start {start:.1f}", (steps[-1], start), (0, 3))
+
+
+def _starts_at(rows: Rows) -> float | None:
+    """The k-NN accuracy at step 0, or None where it was not measured."""
+    steps, scores = _series(rows, "knn_top1")
+    return float(scores[0]) if len(steps) and steps[0] == 0 else None
 
 
 def _annotate(axes: Axes, text: str, place: tuple[float, float], offset: tuple[int, int]) -> None:
