@@ -38,11 +38,16 @@ class Pool:
         self._entries: list[str] = ['""']
         self._places: dict[str, tuple[int]] = {}
         self._known: dict[bytes, Part] = {}
+        self._texts: dict[str, Part] = {}
 
     def add(self, value: Any) -> Part:
         """A value of JSON's types; texts lose their control characters."""
+        if isinstance(value, str):
+            if value not in self._texts:
+                self._texts[value] = self._text(value)
+            return self._texts[value]
         if not isinstance(value, (dict, list, tuple)):
-            return _plain(value, self)
+            return _plain(value)
         # Recipes, and parts of them, come again and again: looking one up is faster than a walk.
         whole = _key(value)
         if whole not in self._known:
@@ -64,6 +69,10 @@ class Pool:
     def as_json(self) -> str:
         """All entries, in order."""
         return f"[{','.join(self._entries)}]"
+
+    def _text(self, value: str) -> Part:
+        text = _clean(value)
+        return text if len(text) <= _SHORT else self.place(_dumped(text))
 
     def _container(self, value: Any) -> Part:
         if isinstance(value, dict):
@@ -136,10 +145,7 @@ def _filled(values: dict[str, Any], *, leave_out: str) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value and name != leave_out}
 
 
-def _plain(value: Any, pool: Pool) -> Part:
-    if isinstance(value, str):
-        text = _clean(value)
-        return text if len(text) <= _SHORT else pool.place(_dumped(text))
+def _plain(value: Any) -> Part:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, int) and abs(value) > _EXACT:

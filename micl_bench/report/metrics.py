@@ -3,6 +3,7 @@
 A task or metric that is not listed still gets a generic name and number, but no verdict.
 """
 
+import functools
 import math
 import re
 
@@ -66,6 +67,8 @@ def is_percentage(metric: str) -> bool:
     return metric in _NOT_RANKED or direction(metric) != 0
 
 
+# A report of thousands of records asks for few metrics, each many times.
+@functools.lru_cache(maxsize=1 << 10)
 def direction(metric: str) -> int:
     """1 where a higher value is known to be better, -1 where a lower one is, else 0: not ranked.
 
@@ -103,6 +106,7 @@ def classes_of(metric: str) -> int:
     return int(found[2]) if found else 0
 
 
+@functools.lru_cache(maxsize=1 << 10)
 def metric_header(metric: str) -> str:
     """A metric with its unit where the unit is known."""
     unit = " [points]" if metric == "drop" else " [%]" if is_percentage(metric) else ""

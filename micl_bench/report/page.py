@@ -53,13 +53,12 @@ def _content(results: Path, title: str) -> Content:
     for line in describe(inventory):
         say(line)
     references = read_references()
-    # Half of the time goes into the figures: they are drawn on another core.
-    gallery = in_other_process(lambda: draw_all(inventory.selection, references))
     return Content(
         title=title,
         inventory=inventory,
+        # Half of the time goes into the figures: they are drawn on another core.
+        drawn=in_other_process(lambda: draw_all(inventory.selection, references)),
         tables=build_tables(inventory.selection, references),
-        gallery=gallery(),
         references=references,
     )
 
@@ -76,19 +75,22 @@ def _check_out(results: Path, out: Path) -> None:
 
 def _write(folder: Path, content: Content) -> None:
     """Fill the report folder."""
-    (folder / "figures").mkdir()
-    for picture in content.gallery.pictures:
-        (folder / "figures" / f"{picture.name}.png").write_bytes(picture.png)
-        (folder / "figures" / f"{picture.name}.pdf").write_bytes(picture.pdf)
-    write_tables(folder / "tables", content.tables, content.inventory.selection)
+    tables_written = in_other_process(
+        lambda: write_tables(folder / "tables", content.tables, content.inventory.selection)
+    )
     templates = _templates()
     style, script = (
         (_TEMPLATES / name).read_text(encoding="utf-8") for name in ("style.css", "report.js")
     )
     context = page_context(content, style=style, script=script)
+    (folder / "figures").mkdir()
+    for picture in content.gallery.pictures:
+        (folder / "figures" / f"{picture.name}.png").write_bytes(picture.png)
+        (folder / "figures" / f"{picture.name}.pdf").write_bytes(picture.pdf)
     for name in ("report.html", "report.md"):
         page = templates.get_template(f"{name}.jinja").render(context)
         (folder / name).write_text(page, encoding="utf-8")
+    tables_written()
 
 
 def _templates() -> jinja2.Environment:

@@ -2,8 +2,9 @@
 
 import base64
 import dataclasses
+import functools
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from markupsafe import Markup
@@ -28,8 +29,14 @@ class Content:
     title: str
     inventory: Inventory
     tables: list[Table]
-    gallery: Gallery
+    drawn: Callable[[], Gallery]
+    """Waits for the pictures: what does not need them is done before."""
     references: list[Reference]
+
+    @functools.cached_property
+    def gallery(self) -> Gallery:
+        """The pictures."""
+        return self.drawn()
 
 
 def page_context(content: Content, *, style: str, script: str) -> dict[str, Any]:
@@ -51,6 +58,7 @@ def page_context(content: Content, *, style: str, script: str) -> dict[str, Any]
     identities += [each["id"] for each in published]
     places = {identity: place for place, identity in enumerate(identities)}
     tables = [_shown(table, places, is_file=True) for table in content.tables]
+    cards = embedded_json(card_data(inventory, published))
     return {
         "title": content.title,
         "policy": security_policy(style=style, script=script),
@@ -66,7 +74,7 @@ def page_context(content: Content, *, style: str, script: str) -> dict[str, Any]
         "published": [shown for shown in tables if shown["is_published"]],
         "pictures": [_embedded(picture) for picture in content.gallery.pictures],
         "left_out": content.gallery.left_out,
-        "cards": embedded_json(card_data(inventory, published)),
+        "cards": cards,
     }
 
 
