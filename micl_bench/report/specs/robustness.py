@@ -42,7 +42,9 @@ SPEC = TableSpec(
         *_shifted("imagenet-a", "ImageNet-A", "imagenet_a"),
         *_shifted("imagenet-r", "ImageNet-R", "imagenet_r"),
         *_shifted("imagenet-sketch", "ImageNet-Sketch", "imagenet_sketch"),
-        *_shifted("imagenet-v2-matched-frequency", "ImageNet-V2", "imagenet_v2"),
+        # Sources do not say which of the three sets their numbers are of.
+        _one("imagenet-v2", "ImageNet-V2, set not stated", "top1", "top-1 [%]", "imagenet_v2"),
+        *_shifted("imagenet-v2-matched-frequency", "ImageNet-V2, matched frequency"),
         *_shifted("imagenet-v2-threshold-0.7", "ImageNet-V2, threshold 0.7"),
         *_shifted("imagenet-v2-top-images", "ImageNet-V2, top images"),
         *_shifted("objectnet", "ObjectNet"),
