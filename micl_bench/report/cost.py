@@ -12,6 +12,7 @@ from micl_bench.reference import Reference, measures
 from micl_bench.report.identity import Identity, network_of
 from micl_bench.report.layout import entry_of, values_of
 from micl_bench.report.lineage import Lineage, hardware_of
+from micl_bench.report.measured_rows import has_share
 from micl_bench.report.metrics import direction, headline_metrics, method_rank, task_rank
 from micl_bench.report.protocols import captions
 from micl_bench.report.row_names import name_rows
@@ -25,6 +26,8 @@ _DEVICE_ALONE = re.compile(r"^[A-Z]+\d+\w*$", re.ASCII)
 _PRETRAIN_DATA = "ImageNet-1K"
 """Of published points: other images, or labels, would be another cost."""
 _FEWEST_PUBLISHED = 3
+_LABELS = {None: 1.0, "1 %": 0.01, "10 %": 0.1}
+"""Shares of the training labels, as published numbers tell them; None for all."""
 _UNITS = {"wall_hours": 1.0, "wall_days": 24.0}
 _Spent = tuple[Reference, float]
 """A published cost, and the device-hours that it states."""
@@ -123,24 +126,26 @@ def cost_panels(selection: Selection, references: Sequence[Reference], axis: Axi
 
 
 def published_panels(references: Sequence[Reference], axis: Axis) -> list[Panel]:
-    """Published points alone: a panel for each task, architecture, input and device.
+    """Published points alone: a panel for each task, share of labels, architecture, input and device.
 
     Those with fewer than three points are left out.
     """
     spent = _device_costs(references) if axis == "device-hours" else {"": []}
-    groups: dict[tuple[tuple[str, str, str], str, int | None], list[Reference]] = {}
+    groups: dict[tuple[tuple[str, str, str], str, int | None, object], list[Reference]] = {}
     for reference in references:
         where = measures(reference)
         if where[0] in _TASKS and direction(where[2]) > 0:
             arch = "" if axis == "device-hours" else reference.arch
-            groups.setdefault((where, arch, reference.resolution), []).append(reference)
+            key = (where, arch, reference.resolution, reference.settings.get("labels", ""))
+            groups.setdefault(key, []).append(reference)
     panels = []
-    for (where, arch, size), alike in groups.items():
+    for (where, arch, size, labels), alike in groups.items():
         for device, costs in spent.items():
             points = _published(alike, where, axis, costs)
             if len(points) < _FEWEST_PUBLISHED:
                 continue
             words = [arch, f"{size} px" if size else "input size not stated"]
+            words += [f"{labels} of the labels"] if labels else []
             panels.append(
                 Panel(
                     task=where[0],
@@ -160,13 +165,16 @@ def published_panels(references: Sequence[Reference], axis: Axis) -> list[Panel]
 
 
 def _alike(references: Sequence[Reference], results: list[Result]) -> list[Reference]:
-    """Published numbers of the results' architectures and input sizes."""
+    """Published numbers of the results' architectures, input sizes and share of labels."""
+    shares = {words for words, share in _LABELS.items() if has_share(results[0], share)}
     archs = {arch_label(result.arch) for result in results}
     sizes = {result.settings.get("img_size") for result in results}
     return [
         reference
         for reference in references
-        if arch_label(reference.arch) in archs and reference.resolution in sizes
+        if arch_label(reference.arch) in archs
+        and reference.resolution in sizes
+        and reference.settings.get("labels") in shares
     ]
 
 

@@ -71,7 +71,7 @@ class MeasuredRows:
             result
             for task in column.tasks
             for result in self._records.get((task, world, column.data), ())
-            if column.metric in result.metrics and _has_share(result, column.labels)
+            if column.metric in result.metrics and has_share(result, column.labels)
         ]
 
     def rows(
@@ -195,7 +195,7 @@ def _results(line: Line) -> list[Result]:
     return list(unique.values())
 
 
-def _has_share(result: Result, share: float | None) -> bool:
+def has_share(result: Result, share: float | None) -> bool:
     """Whether a record is of that share of the training labels."""
     if share is None:
         return True

@@ -123,6 +123,29 @@ def test_published_points_stand_beside_the_same_set_network_and_input_only() -> 
     assert all(not p.published for p in cost_panels(elsewhere.selection, published, "epochs"))
 
 
+@pytest.mark.parametrize("share", [0.01, 0.1, 1.0])
+def test_published_points_are_of_the_same_share_of_labels(share: float) -> None:
+    made = Trainings()
+    public = {"name": "imagenet", "split": "val", "images": 50_000, "digest": "a" * 64}
+    made.add(60.0, data=public, arch="vit_small_patch16_224")
+    settings: dict[str, object] = {"img_size": 224}
+    if share < 1:
+        settings["labels"] = {"drawn by seed, share of each class": share}
+    made.records = [
+        dataclasses.replace(one, task="logistic", settings=settings)
+        for one in made.records
+        if one.task == "linear"
+    ]
+    few = [("imagenet_1pct", 64.5, "1 %"), ("imagenet_10pct", 72.2, "10 %")]
+    references = [
+        reference(task=task, arch="ViT-S/16", value=value, settings={"labels": words})
+        for task, value, words in few
+    ]
+    (panel,) = cost_panels(made.selection, references, "epochs")
+    expected = {0.01: [64.5], 0.1: [72.2], 1.0: []}[share]
+    assert [point.value for point in panel.published] == expected
+
+
 def test_published_hours_are_devices_times_hours_of_the_same_device() -> None:
     made = Trainings()
     made.add(66.0, data=IMAGENET, arch="vit_base_patch16_224", environment=A100, hours=90.0)
