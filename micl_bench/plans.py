@@ -21,6 +21,7 @@ SCHEMA = "micl-bench/plan/1"
 State = Literal["done", "failed", "to do"]
 
 _LONGEST_FILE = 64 << 20
+_LONGEST_NOTE = 1 << 20
 _MOST_RUNS = 20_000
 _LONGEST_TEXT = 20_000
 
@@ -57,6 +58,11 @@ class Plan:
         """Of all runs."""
         return frozenset(run.folder for run in self.runs)
 
+    @functools.cached_property
+    def names(self) -> frozenset[str]:
+        """Of all runs."""
+        return frozenset(run.name for run in self.runs)
+
 
 def read_plans(store: Path) -> list[Plan]:
     """The latest plan of each suite of a store, by name; none where no suite was run.
@@ -86,15 +92,30 @@ def plan_path(store: Path, suite: str) -> Path:
 
 
 def is_stale(store: Path, record: Path, plans: list[Plan]) -> bool:
-    """Whether a suite made the record's folder and none of the plans names it any more.
+    """Whether a suite made the record's folder, and now plans the run of that name in another one.
 
-    Without a plan nothing is stale.
+    A run that no plan names at all, such as another seed's or another suite's, is as good as ever.
     """
     folder = record.parent
     if not plans or not folder.is_relative_to(store) or not (folder / RUN_FILE).is_file():
         return False
-    name = folder.relative_to(store).as_posix()
-    return not any(name in plan.folders for plan in plans)
+    place = folder.relative_to(store).as_posix()
+    if any(place in plan.folders for plan in plans):
+        return False
+    name = _name_of(folder / RUN_FILE)
+    return any(name in plan.names for plan in plans)
+
+
+def _name_of(note: Path) -> str | None:
+    """The run's name in a run.json; None in one that is not to be read."""
+    try:
+        if note.stat().st_size > _LONGEST_NOTE:
+            return None
+        content = json.loads(note.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    name = content.get("name") if isinstance(content, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def _read(path: Path) -> Plan:

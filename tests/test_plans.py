@@ -35,19 +35,20 @@ def test_no_suites_name_leads_out_of_the_folder(tmp_path: Path, name: str) -> No
     assert read_plans(tmp_path)[0].suite == name
 
 
-def test_a_record_is_stale_where_a_suite_made_its_folder_and_no_plan_names_it(
-    tmp_path: Path,
-) -> None:
-    current, old, foreign = (tmp_path / name for name in ("knn/a", "knn/old", "mine"))
-    for folder in (current, old, foreign):
-        folder.mkdir(parents=True)
-    for folder in (current, old):
-        (folder / "run.json").write_text("{}")
-    plans = [Plan(suite="a", runs=()), Plan(suite="b", runs=(planned("knn/a"),))]
-    stale = [is_stale(tmp_path, f / "r.json", plans) for f in (current, old, foreign)]
-    assert stale == [False, True, False]
-    assert not is_stale(tmp_path, old / "r.json", [])
-    assert not is_stale(tmp_path / "knn", foreign / "r.json", plans)
+def test_a_record_is_stale_where_its_run_is_planned_in_another_folder(tmp_path: Path) -> None:
+    made = {"knn/a": "n", "knn/old": "n", "knn/other_seed": "n/seed=1", "knn/cut": None}
+    for place, name in made.items():
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "run.json").write_text(f'{{"name": "{name}"}}' if name else '{"na')
+    (tmp_path / "mine").mkdir()
+    plans = [Plan(suite="a", runs=()), Plan(suite="b", runs=(planned("knn/a", name="n"),))]
+    places = {place: tmp_path / place / "r.json" for place in (*made, "mine")}
+    assert {p for p, path in places.items() if is_stale(tmp_path, path, plans)} == {"knn/old"}
+    assert not is_stale(tmp_path, places["knn/old"], [])
+    assert not is_stale(tmp_path / "knn", places["mine"], plans)
+    # Another suite that has a run of that name there keeps it.
+    plans.append(Plan(suite="c", runs=(planned("knn/old", name="n"),)))
+    assert not any(is_stale(tmp_path, path, plans) for path in places.values())
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def sentences(inventory: Inventory) -> list[str]:
         lines.append(f"{count:,} older {what} superseded by the newest and in no table.")
     if count := len(inventory.stale):
         what = "record is" if count == 1 else "records are"
-        lines.append(f"{count:,} {what} stale: of a run that no suite plans any more; in no table.")
+        lines.append(f"{count:,} {what} stale: of a run that changed since; in no table.")
     for plan in inventory.plans:
         states = [run.state for run in plan.runs]
         counts = [f"{states.count(s)} {s}" for s in ("done", "failed", "to do") if s in states]

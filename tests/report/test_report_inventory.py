@@ -18,14 +18,14 @@ RUN = PlannedRun(
 )
 
 
-def test_records_of_runs_that_no_suite_plans_are_stale_and_do_not_count(tmp_path: Path) -> None:
+def test_records_of_runs_that_are_planned_anew_are_stale_and_do_not_count(tmp_path: Path) -> None:
     old = result(metrics={"top1": 1.0})
     new = result(metrics={"top1": 2.0}, settings={"k": 10})
     own = result(metrics={"top1": 3.0}, method="by hand")
     for folder, record in (("old", old), ("new", new), ("own", own)):
         write_result(record, tmp_path / folder)
     for folder in ("old", "new"):
-        (tmp_path / folder / RUN_FILE).write_text("{}")
+        (tmp_path / folder / RUN_FILE).write_text(f'{{"name": "{RUN.name}"}}')
     assert not take_inventory(tmp_path).stale
     write_plan(tmp_path, Plan(suite="s", runs=(RUN,)))
     inventory = take_inventory(tmp_path)
