@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from micl_bench.reference import measures
 from micl_bench.report.against_published import Verdict
 from micl_bench.report.layout import Entry
+from micl_bench.report.stated import UNTOLD
 
 _WORDS = {"consistent": "consistent with", "below": "below", "above": "above"}
 
@@ -25,9 +26,15 @@ class Beside:
         """The small print of a number, and the texts of its footnotes."""
         found = self._found.get((entry.first.id, entry.metric), [])
         told = [verdict for verdict in found if verdict.word != "not comparable"]
-        details = dict.fromkeys(f"{_WORDS[v.word]} published {_text(v)}" for v in told)
+        details = dict.fromkeys(map(_brief, told))
         lines = [*map(_known, told), *_apart(found)]
         return tuple(details), [f"against published numbers: {'; '.join(lines)}"] if lines else []
+
+
+def _brief(verdict: Verdict) -> str:
+    is_open = any(caveat.startswith(UNTOLD) for caveat in verdict.caveats)
+    words = f"{_WORDS[verdict.word]} published {_text(verdict)}"
+    return f"{words}, if of its pre-training" if is_open else words
 
 
 def _known(verdict: Verdict) -> str:

@@ -12,6 +12,8 @@ from micl_bench.report.lineage import hardware_of, pretraining_stage
 
 VAGUE_SET = "imagenet-v2"
 """ImageNetV2 is three sets, ten points of accuracy apart; a source that does not say which is vague."""
+UNTOLD = "the checkpoint does not tell what it was pre-trained on"
+"""How the caveat begins that leaves open whether two numbers are of one pre-training."""
 _ABSENT = object()
 _PRETRAIN = "pretrain."
 _TRAIN_IMAGES = {"imagenet": 1_281_167, "ade20k": 20_210}
@@ -106,8 +108,7 @@ def _pretraining(found: Findings, result: Result, reference: Reference) -> None:
     elif settings is None and not from_nothing:
         of = "" if published is None else f", {published:g} epochs"
         found.caveats.append(
-            "the checkpoint does not tell what it was pre-trained on, or for how long (published: "
-            f"{reference.pretrain_data}{of})"
+            f"{UNTOLD}, or for how long (published: {reference.pretrain_data}{of})"
         )
     if settings is not None:
         if published is None:
