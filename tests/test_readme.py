@@ -36,6 +36,7 @@ SHORT = {
         *("precision=fp32", "compile=false", "num_workers=0"),
     ),
     "eval robustness downstream/embedded_robustness.py": (),
+    "eval representation downstream/embedded_representation.py": (),
     "eval ade20k downstream/embedded_upernet.py": ("train_cfg.max_iters=2",),
     "eval coco downstream/embedded_mask_rcnn.py": ("train_cfg.max_iters=2",),
 }

@@ -143,15 +143,15 @@ def blaming(name: str, doing: str) -> Iterator[None]:
 @contextmanager
 def nothing_left_of_a_failure(folder: Path, keeper: Keeper) -> Iterator[None]:
     """Remove what a run wrote that failed in its first step or before."""
-    existed = folder.exists()
-    before = set(folder.iterdir()) if existed else set()
+    before = set(folder.iterdir()) if folder.exists() else set()
     try:
         yield
     except Exception:
         if rank() == 0 and keeper.step == 0 and not keeper.states.exist() and folder.exists():
             for path in set(folder.iterdir()) - before:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-            if not existed:
+            # Another process of this run may have made it before this one looked.
+            if not before:
                 folder.rmdir()
         raise
 
