@@ -29,6 +29,7 @@ ROWS = (
         "log",
         "machine",
         "predictions",
+        "other_process",
         "record",
         "schema",
         "statistics",

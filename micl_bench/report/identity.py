@@ -2,12 +2,14 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from micl_bench.files import digest_json
 from micl_bench.record import CheckpointInfo, Result
+
+T = TypeVar("T")
 
 
 class Identity(NamedTuple):
@@ -37,20 +39,31 @@ _FIRST = ("initialise", "pretrain")
 """Trainings that start from nothing; behind another one, weights of unknown making may stand."""
 
 
+def _once(work: Callable[[Result], T]) -> Callable[[Result], T]:
+    """Remember the answer in the record itself, which never changes: a report asks many times."""
+    name = f"_{work.__name__}"
+
+    @functools.wraps(work)
+    def remembered(result: Result) -> T:
+        known = vars(result)
+        if name not in known:
+            known[name] = work(result)
+        answer: T = known[name]
+        return answer
+
+    return remembered
+
+
+@_once
 def weights_of(result: Result) -> CheckpointInfo:
     """The network that was measured, whatever its file was called.
 
     One file may hold several networks, and one network may be read with other position embeddings.
     """
-    return _without_source(result.checkpoint)
+    return dataclasses.replace(result.checkpoint, source="")
 
 
-# A report asks for each record's many times.
-@functools.lru_cache(maxsize=1 << 16)
-def _without_source(checkpoint: CheckpointInfo) -> CheckpointInfo:
-    return dataclasses.replace(checkpoint, source="")
-
-
+@_once
 def identity_of(result: Result) -> Identity:
     """Of one record."""
     weights = weights_of(result)
@@ -68,6 +81,7 @@ def identity_of(result: Result) -> Identity:
     )
 
 
+@_once
 def network_of(result: Result) -> Identity:
     """What records that differ in seeds alone have in common.
 

@@ -11,12 +11,12 @@ from markupsafe import Markup
 from micl_bench.errors import InputError
 from micl_bench.files import atomic_folder
 from micl_bench.log import printable, say
+from micl_bench.other_process import in_other_process
 from micl_bench.reference import read_references
 from micl_bench.report.export import write_tables
 from micl_bench.report.figures import draw_all
 from micl_bench.report.inventory import describe, take_inventory
 from micl_bench.report.markdown import to_markdown
-from micl_bench.report.other_process import in_other_process
 from micl_bench.report.page_content import Content, page_context
 from micl_bench.report.tables import build_tables
 

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from micl_bench.errors import InputError
-from micl_bench.report.other_process import in_other_process
+from micl_bench.other_process import in_other_process
 
 
 def _fail() -> None:
