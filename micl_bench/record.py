@@ -10,17 +10,22 @@ so any number of processes may write into one, on a shared disk too.
 
 import dataclasses
 import functools
+import itertools
 import json
 import marshal
+import operator
 import os
 import re
+import typing
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from micl_bench import schema
 from micl_bench.errors import InputError
-from micl_bench.files import digest_json, write_once
+from micl_bench.files import canonical_json, digest_json, digest_text, write_once
+from micl_bench.garbage import without_garbage_collection
 from micl_bench.log import printable, say
 from micl_bench.other_process import in_other_process
 
@@ -30,7 +35,7 @@ _LONGEST_WORD = 50
 SCHEMA = "micl-bench/result/3"
 _LARGEST_BYTES = 1 << 26
 _MANY = 2000
-"""Files from which on it pays to read half of them in another process."""
+"""Files from which on it pays to read some of them in another process."""
 _BEGINNING = re.compile(rb'"schema"\s*:\s*"micl-bench/result/')
 # One that is empty or cut, or whose keys were sorted, still bears the name that it was given.
 _FILE_NAME = re.compile(r".*-[0-9a-f]{10}\.json")
@@ -38,6 +43,8 @@ _DEEPEST = 64
 _LARGEST_WHOLE = 1 << 63
 _ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 _CONTAINERS = frozenset((dict, list))
+_OFTEN_EQUAL = frozenset(("data", "train", "checkpoint", "environment", "settings", "recipe"))
+"""Fields in which the records of a store repeat each other: each content is looked through once."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -155,6 +162,9 @@ class Result:
         return _identity(self, digest_json(_content(self)))
 
 
+_HINTS = typing.get_type_hints(Result)
+
+
 def write_result(result: Result, folder: Path) -> Path:
     """Write `<folder>/<id>.json` atomically and return its path; a record that is there stays as it is.
 
@@ -195,28 +205,62 @@ def _parsed(path: Path, text: bytes) -> Result:
     # Looked for first: a store has thousands of records, and each a call for every number.
     has_long_number = b"0" * 19 in text.translate(_ZEROS)
     content = json.loads(text.decode(), parse_int=_whole if has_long_number else None)
-    _check_depth(content)
     if (found := content.pop("schema")) != SCHEMA:
         raise InputError(
             f"{path} has schema {found!r}, this version reads {SCHEMA!r}; measure again, or "
             "read it with the version that wrote it"
         )
     identity = content.pop("id")
-    result = schema.built(Result, content)
+    often = {
+        name: _part(name, marshal.dumps(content[name], 2)) for name in _OFTEN_EQUAL & content.keys()
+    }
+    result = schema.built(Result, content | {name: part.value for name, part in often.items()})
     _check_values(result)
-    if identity != (own := _identity(result, digest_json(content))):
+    if identity != (own := _identity(result, digest_text(_canonical(content, often)))):
         raise InputError(f"{path} was changed after it was written: its content has id {own}")
-    if result.fingerprint != _fingerprint(marshal.dumps(result.settings, 2)):
+    if result.fingerprint != often["settings"].digest:
         raise InputError(f"{path} has a fingerprint that is not the digest of its settings")
     # Known already: a store of thousands would spend most of its time on computing it again.
     result.__dict__["id"] = identity
     return result
 
 
-# Thousands of records of a store share few settings.
-@functools.lru_cache(maxsize=1 << 10)
-def _fingerprint(settings: bytes) -> str:
-    return digest_json(marshal.loads(settings))
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    value: Any
+    """As `Result` holds it: one object for all records."""
+    text: str
+    """Canonical JSON."""
+
+    @functools.cached_property
+    def digest(self) -> str:
+        return digest_text(self.text)
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _part(name: str, dumped: bytes) -> _Part:
+    """A field that many records have in common, checked once.
+
+    Args:
+        dumped: the field as JSON gave it, in `marshal`'s second version: equal only for equal values of
+            equal types.
+    """
+    content = marshal.loads(dumped)
+    _check_depth({name: content})
+    return _Part(schema.built(_HINTS[name], content, place=name), canonical_json(content))
+
+
+def _canonical(content: dict[str, Any], often: dict[str, _Part]) -> str:
+    """Canonical JSON of a record's content, of which some is known already."""
+    texts = []
+    for is_known, names in itertools.groupby(sorted(content), often.__contains__):
+        if is_known:
+            texts += [f'"{name}":{often[name].text}' for name in names]
+        else:
+            own = {name: content[name] for name in names}
+            _check_depth(own)
+            texts.append(canonical_json(own)[1:-1])
+    return f"{{{','.join(texts)}}}"
 
 
 def _whole(text: str) -> int:
@@ -275,26 +319,54 @@ def read_store(folder: Path) -> Store:
     Raises:
         InputError: the folder is missing.
     """
+    return begin_reading(folder)()
+
+
+def begin_reading(folder: Path) -> Callable[[], Store]:
+    """Begin what `read_store` does; the call of what is returned reads the rest, and has it all.
+
+    More than half of a large store is read by another process meanwhile.
+
+    Raises:
+        InputError: the folder is missing.
+    """
     if not folder.is_dir():
         raise InputError(f"no results folder at {folder}")
     paths = sorted(folder.rglob("*.json"))
-    half = len(paths) // 2 if len(paths) >= _MANY else 0
-    later = in_other_process(lambda: _read_all(paths[:half])) if half else lambda: ([], [])
-    records, damaged = _read_all(paths[half:])
-    more_records, more_damaged = later()
-    # The id decides between equal times, so that the order does not depend on where files lie.
-    records = sorted([*more_records, *records], key=lambda pair: (pair[1].start, pair[1].id))
-    return Store(records=records, damaged=[*more_damaged, *damaged])
+    there, here = _shared_out(paths)
+    others = in_other_process(lambda: _read_all(there)) if there else lambda: ([], [])
+
+    def rest() -> Store:
+        records, damaged = map(operator.add, _read_all(here), others())
+        # The id decides between equal times, so that the order does not depend on where files lie.
+        return Store(
+            records=sorted(records, key=lambda pair: (pair[1].start, pair[1].id)),
+            damaged=sorted(damaged, key=lambda each: each.path),
+        )
+
+    return rest
+
+
+def _shared_out(paths: list[Path]) -> tuple[list[Path], list[Path]]:
+    """Files for another process, which begins earlier, and for this one."""
+    if len(paths) < _MANY:
+        return [], paths
+    # Those of one task lie together and are of one length: three of each five, not the first three.
+    return (
+        [path for place, path in enumerate(paths) if place % 5 < 3],
+        [path for place, path in enumerate(paths) if place % 5 >= 3],
+    )
 
 
 def _read_all(paths: list[Path]) -> tuple[list[tuple[Path, Result]], list[Damaged]]:
     records, damaged = [], []
-    for path in paths:
-        try:
-            if _claims_schema(path):
-                records.append((path, read_result(path)))
-        except InputError as error:
-            damaged.append(Damaged(path=path, reason=str(error)))
+    with without_garbage_collection():
+        for path in paths:
+            try:
+                if _claims_schema(path):
+                    records.append((path, read_result(path)))
+            except InputError as error:
+                damaged.append(Damaged(path=path, reason=str(error)))
     return records, damaged
 
 

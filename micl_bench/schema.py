@@ -17,6 +17,8 @@ _Check = Callable[[Any, str], Any]
 def built(kind: type[T], content: Any, *, place: str = "") -> T:
     """A dataclass from what JSON gave, checked field by field; `list` becomes `tuple` where it says so.
 
+    A field that holds its dataclass already stays as it is.
+
     Args:
         place: dotted name of `content` itself, for messages.
 
@@ -69,6 +71,8 @@ def _sequence(kind: type, check: _Check, value: Any, place: str) -> Any:
 
 
 def _fields(kind: type, checks: dict[str, _Check], value: Any, place: str) -> Any:
+    if type(value) is kind:
+        return value
     if type(value) is not dict:
         raise ValueError(f"{place or 'it'} is {_kind_of(value)}, needed is an object")
     if value.keys() != checks.keys():

@@ -29,6 +29,7 @@ ROWS = (
         "log",
         "machine",
         "predictions",
+        "garbage",
         "other_process",
         "record",
         "schema",

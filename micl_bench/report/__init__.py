@@ -7,6 +7,7 @@ summary for the terminal works in a bare install.
 from pathlib import Path
 
 from micl_bench.errors import InputError
+from micl_bench.record import begin_reading
 from micl_bench.report.summary import summary_table
 
 __all__ = ["DEFAULT_TITLE", "build_report", "summary_table", "write_published"]
@@ -25,6 +26,8 @@ def build_report(results: Path, out: Path, *, title: str = DEFAULT_TITLE) -> Pat
         InputError: no readable record, a damaged artefact, an `out` that holds something other than
             a report, or the `report` extra is not installed.
     """
+    # Before the imports, which take half a second.
+    read = begin_reading(results)
     try:
         from micl_bench.report.page import build
     except ModuleNotFoundError as error:
@@ -33,7 +36,7 @@ def build_report(results: Path, out: Path, *, title: str = DEFAULT_TITLE) -> Pat
         raise InputError(
             f"a report needs {error.name}: pip install 'micl-bench[report]'"
         ) from error
-    return build(results, out, title=title)
+    return build(results, out, title=title, read=read)
 
 
 def write_published(out: Path) -> list[Path]:

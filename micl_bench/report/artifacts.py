@@ -22,16 +22,19 @@ def artifact_path(record: Path, result: Result, name: str) -> Path | None:
     relative = result.artifacts.get(name)
     if relative is None:
         return None
-    folder = record.parent.resolve()
-    path = (folder / relative).resolve()
-    absolute = PurePosixPath(relative).is_absolute() or PureWindowsPath(relative).anchor
-    upward = ".." in PureWindowsPath(relative).parts
-    if absolute or upward or not path.is_relative_to(folder):
+    there = PureWindowsPath(relative)
+    leads_out = PurePosixPath(relative).is_absolute() or there.anchor or ".." in there.parts
+    path = record.parent / relative
+    if not leads_out:
+        if not path.is_file():
+            return None
+        path = path.resolve()
+    if leads_out or not path.is_relative_to(record.parent.resolve()):
         raise InputError(
             f"{record}: artefact {name!r} is {relative!r}, which leads out of the record's folder; "
             "it must be a relative path without '..'"
         )
-    return path if path.is_file() else None
+    return path
 
 
 def gone(result: Result, name: str) -> str:

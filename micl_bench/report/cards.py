@@ -5,6 +5,7 @@ entry. A list is `[0, part, ...]`, an object `[index of its names, part, ...]` w
 `[0, name, ...]` and always plain texts. Records that share a recipe, or a part of one, share its entry.
 """
 
+import dataclasses
 import json
 import marshal
 import math
@@ -12,7 +13,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from micl_bench.log import printable
-from micl_bench.record import Result
+from micl_bench.record import CheckpointInfo, Result
 from micl_bench.report.inventory import Inventory
 from micl_bench.report.metrics import (
     format_interval,
@@ -23,20 +24,22 @@ from micl_bench.report.metrics import (
     task_title,
 )
 
+_ABOUT_WEIGHTS = [f.name for f in dataclasses.fields(CheckpointInfo) if f.name != "origin"]
 _SHORT = 10
 _EXACT = 2**53
 """JavaScript's numbers hold whole numbers up to this one."""
 
-Part = str | int | float | bool | None | tuple[int]
+Part = str
+"""JSON of a plain value, or of a place in the pool."""
 
 
 class Pool:
-    """Values, each stored once."""
+    """Values, each stored once, as JSON."""
 
     def __init__(self) -> None:
         # Entry 0 keeps the index of an object's names above 0.
         self._entries: list[str] = ['""']
-        self._places: dict[str, tuple[int]] = {}
+        self._places: dict[str, Part] = {}
         self._known: dict[bytes, Part] = {}
         self._texts: dict[str, Part] = {}
 
@@ -51,43 +54,38 @@ class Pool:
         # Recipes, and parts of them, come again and again: looking one up is faster than a walk.
         whole = _key(value)
         if whole not in self._known:
-            self._known[whole] = self._container(value)
+            self._known[whole] = self.add_once(value)
         return self._known[whole]
 
-    def add_once(self, values: dict[str, Any]) -> Part:
-        """An object that is unlike all others, though its values may come again."""
-        (names,) = self.place(_dumped([0, *values]))
-        return self.place(_dumped([names, *map(self.add, values.values())]))
-
-    def place(self, entry: str) -> tuple[int]:
-        """Store an entry, given as JSON, once."""
-        if entry not in self._places:
-            self._places[entry] = (len(self._entries),)
-            self._entries.append(entry)
-        return self._places[entry]
+    def add_once(self, value: dict[str, Any] | list[Any] | tuple[Any, ...]) -> Part:
+        """One that is unlike all others, though its values may come again."""
+        if isinstance(value, dict):
+            names = [_dumped(_clean(str(name))) for name in value]
+            kind = self._place(f"[{','.join(['0', *names])}]")[1:-1]
+            return self._place(f"[{','.join([kind, *map(self.add, value.values())])}]")
+        return self._place(f"[{','.join(['0', *map(self.add, value)])}]")
 
     def as_json(self) -> str:
         """All entries, in order."""
         return f"[{','.join(self._entries)}]"
 
+    def _place(self, entry: str) -> Part:
+        if entry not in self._places:
+            self._places[entry] = f"[{len(self._entries)}]"
+            self._entries.append(entry)
+        return self._places[entry]
+
     def _text(self, value: str) -> Part:
         text = _clean(value)
-        return text if len(text) <= _SHORT else self.place(_dumped(text))
-
-    def _container(self, value: Any) -> Part:
-        if isinstance(value, dict):
-            (names,) = self.place(_dumped([0, *(_clean(str(name)) for name in value)]))
-            return self.place(_dumped([names, *map(self.add, value.values())]))
-        return self.place(_dumped([0, *map(self.add, value)]))
+        return _dumped(text) if len(text) <= _SHORT else self._place(_dumped(text))
 
 
 def card_data(inventory: Inventory, published: Iterable[dict[str, Any]] = ()) -> str:
     """JSON of a pool, with a part for each record, in the inventory's order, and published number."""
     pool = Pool()
-    records = [pool.add_once(_evidence(inventory, result)) for _, result in inventory.records]
-    references = [pool.add_once(each) for each in published]
-    parts = {"records": records, "published": references}
-    return f'{{"pool":{pool.as_json()},{_dumped(parts)[1:]}'
+    records = ",".join(pool.add_once(_evidence(inventory, r)) for _, r in inventory.records)
+    references = ",".join(map(pool.add_once, published))
+    return f'{{"pool":{pool.as_json()},"records":[{records}],"published":[{references}]}}'
 
 
 def _evidence(inventory: Inventory, result: Result) -> dict[str, Any]:
@@ -107,7 +105,7 @@ def _evidence(inventory: Inventory, result: Result) -> dict[str, Any]:
         "metrics": [_measured(result, metric) for metric in result.metrics],
         "data": vars(result.data),
         "training images": vars(result.train) if result.train else None,
-        "checkpoint": _filled(vars(result.checkpoint), leave_out="origin"),
+        "checkpoint": _weights(result.checkpoint),
         "origin": [vars(stage) for stage in result.checkpoint.origin],
         "settings": result.settings,
         "fingerprint": result.fingerprint,
@@ -141,16 +139,18 @@ def shortened(value: float) -> float | None:
     return float(f"{value:.8g}") if math.isfinite(value) else None
 
 
-def _filled(values: dict[str, Any], *, leave_out: str) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value and name != leave_out}
+def _weights(checkpoint: CheckpointInfo) -> dict[str, Any]:
+    """What is known, without the trainings behind them."""
+    words = {name: getattr(checkpoint, name) for name in _ABOUT_WEIGHTS}
+    return {name: word for name, word in words.items() if word}
 
 
 def _plain(value: Any) -> Part:
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, int) and abs(value) > _EXACT:
-        return str(value)
-    return value
+    if isinstance(value, float):
+        return repr(value) if math.isfinite(value) else f'"{value}"'
+    if isinstance(value, bool) or value is None:
+        return _dumped(value)
+    return str(value) if abs(value) <= _EXACT else f'"{value}"'
 
 
 def _clean(text: str) -> str:

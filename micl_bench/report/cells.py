@@ -41,18 +41,26 @@ def mark_of(index: int) -> str:
     return (mark_of(first - 1) if first else "") + chr(ord("a") + last)
 
 
-def measured_cell(entry: Entry, standing: Standing, words: list[str], notes: Notes) -> Cell:
+def measured_cell(
+    entry: Entry,
+    standing: Standing,
+    words: list[str],
+    notes: Notes,
+    *,
+    details: tuple[str, ...] = (),
+) -> Cell:
     """A cell of one or several runs.
 
     Args:
         words: texts of its footnotes: its protocol, where protocols differ.
+        details: more small print.
     """
     texts = [*words, *([standing.test] if standing.test else [])]
     return Cell(
         text=_text(entry),
         value=entry.mean if math.isfinite(entry.mean) else None,
         kind="measured",
-        details=_details(entry, standing),
+        details=(*_details(entry, standing), *details),
         best=standing.best,
         tied=standing.tied,
         delta=standing.delta,

@@ -14,7 +14,7 @@ from micl_bench.report.selection import Selection
 from micl_bench.report.table_model import Cell, Column, Row, Table
 
 DOCUMENT = "tables.tex"
-_FORMULA = ("=", "@", "+", "-", "\t", "\r")
+_FORMULA = frozenset("=@+-\t\r")
 _CELL_COLUMNS = (
     *("table", "row", "kind", "source", "group", "column", "key", "text", "value", "deviation"),
     *("low_95", "high_95", "runs", "best", "tied", "difference", "marks", "details", "records"),
@@ -90,7 +90,7 @@ def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     writer.writerow(columns)
     writer.writerows(
         [
-            _harmless(value) if isinstance(value, str) and value.startswith(_FORMULA) else value
+            _harmless(value) if type(value) is str and value[:1] in _FORMULA else value
             for value in row
         ]
         for row in rows

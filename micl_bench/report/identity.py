@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 from micl_bench.files import digest_json
 from micl_bench.record import CheckpointInfo, Result
 
+R = TypeVar("R", Result, CheckpointInfo)
 T = TypeVar("T")
 
 
@@ -39,31 +40,35 @@ _FIRST = ("initialise", "pretrain")
 """Trainings that start from nothing; behind another one, weights of unknown making may stand."""
 
 
-def _once(work: Callable[[Result], T]) -> Callable[[Result], T]:
+def once(work: Callable[[R], T]) -> Callable[[R], T]:
     """Remember the answer in the record itself, which never changes: a report asks many times."""
     name = f"_{work.__name__}"
 
     @functools.wraps(work)
-    def remembered(result: Result) -> T:
-        known = vars(result)
+    def remembered(record: R) -> T:
+        known = vars(record)
         if name not in known:
-            known[name] = work(result)
+            known[name] = work(record)
         answer: T = known[name]
         return answer
 
     return remembered
 
 
-@_once
 def weights_of(result: Result) -> CheckpointInfo:
     """The network that was measured, whatever its file was called.
 
     One file may hold several networks, and one network may be read with other position embeddings.
     """
-    return dataclasses.replace(result.checkpoint, source="")
+    return _nameless(result.checkpoint)
 
 
-@_once
+@once
+def _nameless(checkpoint: CheckpointInfo) -> CheckpointInfo:
+    return dataclasses.replace(checkpoint, source="")
+
+
+@once
 def identity_of(result: Result) -> Identity:
     """Of one record."""
     weights = weights_of(result)
@@ -81,7 +86,7 @@ def identity_of(result: Result) -> Identity:
     )
 
 
-@_once
+@once
 def network_of(result: Result) -> Identity:
     """What records that differ in seeds alone have in common.
 

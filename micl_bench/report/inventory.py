@@ -2,13 +2,14 @@
 
 import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 from micl_bench.errors import InputError
 from micl_bench.log import printable
 from micl_bench.plans import Plan, PlannedRun, is_stale, read_plans
-from micl_bench.record import Result, read_store
+from micl_bench.record import Result, Store, read_store
 from micl_bench.report.selection import Selection, select
 
 Status = Literal["current", "superseded", "stale"]
@@ -50,13 +51,16 @@ class Inventory:
         return sorted({(data.name, data.stands_for) for data in sets if data.stands_for})
 
 
-def take_inventory(store: Path) -> Inventory:
+def take_inventory(store: Path, read: Callable[[], Store] | None = None) -> Inventory:
     """Read a store.
+
+    Args:
+        read: gives what is in it, where reading has begun already.
 
     Raises:
         InputError: the folder is missing or holds no readable record.
     """
-    found = read_store(store)
+    found = read() if read else read_store(store)
     damaged = [_relative(store, each.path, each.reason) for each in found.damaged]
     if not found.records:
         names = "".join(f"; {name}: {reason}" for name, reason in damaged[:3])

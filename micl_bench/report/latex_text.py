@@ -1,5 +1,6 @@
 """Any text as LaTeX that prints it, whatever it holds, with the fonts that every installation has."""
 
+import functools
 import re
 import unicodedata
 
@@ -63,6 +64,8 @@ _GREEK = (
 )
 
 
+# Most cells of a large table say what another one says.
+@functools.lru_cache(maxsize=1 << 14)
 def escaped(text: str) -> str:
     """Plain text, without its control characters; a sign that has no LaTeX is its code point."""
     text = unicodedata.normalize("NFC", printable(text))

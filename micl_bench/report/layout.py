@@ -8,7 +8,7 @@ from pathlib import Path
 
 from micl_bench.record import DataSet, Result
 from micl_bench.report.contenders import Run
-from micl_bench.report.identity import Identity, network_of, seeds_of, weights_of
+from micl_bench.report.identity import Identity, network_of, once, seeds_of, weights_of
 from micl_bench.report.protocols import Protocol, captions, protocol_of
 from micl_bench.statistics import t_interval
 
@@ -41,7 +41,7 @@ class Entry:
         """Over the values."""
         return math.fsum(self.values) / len(self.values)
 
-    @property
+    @functools.cached_property
     def deviation(self) -> float | None:
         """Of the values, with n - 1; None for one value."""
         if len(self.values) < 2:
@@ -75,6 +75,7 @@ def entry_of(metric: str, runs: Iterable[Run]) -> Entry:
     )
 
 
+@once
 def found_by(result: Result) -> tuple[object, ...]:
     """Equal for runs of one network in which another seed changed nothing."""
     return (weights_of(result), tuple(result.metrics.items()), tuple(result.digests.items()))

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from micl_bench.record import Result, Stage
+from micl_bench.report.identity import once
 
 _Key = tuple[str, str, str, int, str]
 
@@ -42,6 +43,7 @@ def _method(task: str, method: str) -> str:
     return method if task == "pretrain" else ""
 
 
+@once
 def pretraining_stage(result: Result) -> Stage | None:
     """The pre-training that a result's weights went through, or None where their file does not tell."""
     stages = [stage for stage in result.checkpoint.origin if stage.task == "pretrain"]

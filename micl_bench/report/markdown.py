@@ -1,5 +1,7 @@
 """A table as Markdown."""
 
+import functools
+
 from micl_bench.log import printable
 from micl_bench.report.table_model import Cell, Column, Row, Table
 
@@ -48,5 +50,7 @@ def _line(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+# Most cells of a large table say what another one says.
+@functools.lru_cache(maxsize=1 << 14)
 def _escaped(text: str) -> str:
     return printable(text).translate(_SPECIAL)

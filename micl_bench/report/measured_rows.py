@@ -134,11 +134,12 @@ class MeasuredRows:
     ) -> tuple[list[tuple[Cell, ...]], list[Comparison]]:
         """The cells of each line; `rivals` are the lines' studies, and the baselines."""
         found: list[list[Cell]] = [[] for _ in lines]
+        results = [_results(line) for line in lines]
         comparisons: list[Comparison] = []
         for number, column in enumerate(spec.columns):
             if isinstance(column, FactColumn):
-                for line, cells in zip(lines, found, strict=True):
-                    cells.append(measured_fact(column.fact, _results(line), self._lineage))
+                for own, cells in zip(results, found, strict=True):
+                    cells.append(measured_fact(column.fact, own, self._lineage))
                 continue
             entries = {
                 row: entry_of(column.metric, line.columns[number])
@@ -169,8 +170,7 @@ class MeasuredRows:
         words += [_OLDER] if number in line.older else []
         # An ablation is about differences between its own rows.
         details, more = ((), []) if spec.axes else self._beside.words(entry)
-        cell = measured_cell(entry, standing, [*words, *more], notes)
-        return dataclasses.replace(cell, details=(*cell.details, *details))
+        return measured_cell(entry, standing, [*words, *more], notes, details=details)
 
 
 def _shifted_set(column: ScoreColumn, results: Iterable[Result]) -> str:

@@ -1,8 +1,6 @@
 """The report itself: what is in it, and the folder that holds it."""
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import jinja2
@@ -10,12 +8,14 @@ from markupsafe import Markup
 
 from micl_bench.errors import InputError
 from micl_bench.files import atomic_folder
+from micl_bench.garbage import without_garbage_collection
 from micl_bench.log import printable, say
 from micl_bench.other_process import in_other_process
+from micl_bench.record import Store
 from micl_bench.reference import read_references
 from micl_bench.report.export import write_tables
-from micl_bench.report.figures import draw_all
-from micl_bench.report.inventory import describe, take_inventory
+from micl_bench.report.figures import begin_drawing
+from micl_bench.report.inventory import Inventory, describe, take_inventory
 from micl_bench.report.markdown import to_markdown
 from micl_bench.report.page_content import Content, page_context
 from micl_bench.report.tables import build_tables
@@ -27,37 +27,23 @@ _MARKDOWN_SPECIAL = str.maketrans(
 )
 
 
-def build(results: Path, out: Path, *, title: str) -> Path:
+def build(results: Path, out: Path, *, title: str, read: Callable[[], Store]) -> Path:
     """Build the report; `micl_bench.report.build_report` says what it promises."""
     _check_out(results, out)
-    with _without_garbage_collection():
-        content = _content(results, title)
+    with without_garbage_collection():
+        content = _content(take_inventory(results, read), title)
         atomic_folder(out, lambda folder: _write(folder, content))
     return out / "report.html"
 
 
-@contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """Records stay until the end: looking through them again and again takes a quarter of the time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-def _content(results: Path, title: str) -> Content:
-    inventory = take_inventory(results)
+def _content(inventory: Inventory, title: str) -> Content:
     for line in describe(inventory):
         say(line)
     references = read_references()
     return Content(
         title=title,
         inventory=inventory,
-        # Half of the time goes into the figures: they are drawn on another core.
-        drawn=in_other_process(lambda: draw_all(inventory.selection, references)),
+        drawn=begin_drawing(inventory.selection, references),
         tables=build_tables(inventory.selection, references),
         references=references,
     )
@@ -87,9 +73,14 @@ def _write(folder: Path, content: Content) -> None:
     for picture in content.gallery.pictures:
         (folder / "figures" / f"{picture.name}.png").write_bytes(picture.png)
         (folder / "figures" / f"{picture.name}.pdf").write_bytes(picture.pdf)
-    for name in ("report.html", "report.md"):
+
+    def write(name: str) -> None:
         page = templates.get_template(f"{name}.jinja").render(context)
         (folder / name).write_text(page, encoding="utf-8")
+
+    summary_written = in_other_process(lambda: write("report.md"))
+    write("report.html")
+    summary_written()
     tables_written()
 
 

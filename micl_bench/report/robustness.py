@@ -80,15 +80,15 @@ def panels(results: list[Result]) -> list[Panel]:
     """
     usable = [result for result in results if _has_both(result)]
     caption_of = captions(usable)
-    places = dict.fromkeys((result.data, caption_of[result.id]) for result in usable)
+    places: dict[tuple[DataSet, str], dict[CheckpointInfo, Result]] = {}
+    for result in usable:
+        newest = places.setdefault((result.data, caption_of[result.id]), {})
+        newest.setdefault(weights_of(result), result)
     datas = list(dict.fromkeys(data for data, _ in places))
     names, found = _names(usable), []
     protocols = sorted({words for _, words in places})
-    for data, words in sorted(places, key=lambda place: (data_order(place[0]), place[1])):
-        newest: dict[CheckpointInfo, Result] = {}
-        for result in usable:
-            if (result.data, caption_of[result.id]) == (data, words):
-                newest.setdefault(weights_of(result), result)
+    for place in sorted(places, key=lambda place: (data_order(place[0]), place[1])):
+        (data, words), newest = place, places[place]
         mark = mark_of(protocols.index(words)) if len(protocols) > 1 else ""
         ordered = sorted(newest.values(), key=lambda r: (method_rank(r.method), r.id))
         points = [_point(result, names[weights_of(result)]) for result in ordered]

@@ -139,6 +139,7 @@ def _draw(axes: Axes, panel: Panel, styles: dict[str, tuple[str, str]]) -> None:
             linewidth=1,
             label="fitted line",
         )
+    _draw_whiskers(axes, panel, styles)
     for turn, point in enumerate(panel.points):
         beneath = sum(_is_near(panel, point, later) for later in panel.points[turn + 1 :])
         _draw_point(axes, panel, point, *styles[point.method], beneath=beneath)
@@ -162,17 +163,12 @@ def _draw_point(
     axes: Axes, panel: Panel, point: Point, colour: str, marker: str, *, beneath: int
 ) -> None:
     """A filled marker, or one larger and hollow round each that is drawn over it."""
-    x, y = panel.logit(point.clean), panel.logit(point.shifted)
-    axes.errorbar(
-        [x],
-        [y],
-        xerr=_whiskers(panel, x, point.clean_interval),
-        yerr=_whiskers(panel, y, point.shifted_interval),
-        fmt=marker,
+    axes.plot(
+        panel.logit(point.clean),
+        panel.logit(point.shifted),
+        linestyle="none",
+        marker=marker,
         color=colour,
-        ecolor=colour,
-        elinewidth=1.1,
-        capsize=2.5,
         markersize=6.5 + 5.5 * beneath,
         markerfacecolor="none" if beneath else colour,
         markeredgecolor=colour if beneath else "white",
@@ -181,11 +177,24 @@ def _draw_point(
     )
 
 
-def _whiskers(panel: Panel, value: float, bounds: Bounds | None) -> list[list[float]] | None:
-    if bounds is None:
-        return None
-    low, high = (panel.logit(end) for end in bounds)
-    return [[max(0.0, value - low)], [max(0.0, high - value)]]
+def _draw_whiskers(axes: Axes, panel: Panel, styles: dict[str, tuple[str, str]]) -> None:
+    """The intervals of all points at once, which takes a third of the time of one after another."""
+    axes.errorbar(
+        [panel.logit(point.clean) for point in panel.points],
+        [panel.logit(point.shifted) for point in panel.points],
+        xerr=np.transpose([_whiskers(panel, p.clean, p.clean_interval) for p in panel.points]),
+        yerr=np.transpose([_whiskers(panel, p.shifted, p.shifted_interval) for p in panel.points]),
+        fmt="none",
+        ecolor=[styles[point.method][0] for point in panel.points],  # type: ignore[arg-type]
+        elinewidth=1.1,
+    )
+
+
+def _whiskers(panel: Panel, value: float, bounds: Bounds | None) -> tuple[float, float]:
+    """Their lengths, none where there is no interval."""
+    low, high = (panel.logit(end) for end in bounds or (value, value))
+    middle = panel.logit(value)
+    return max(0.0, middle - low), max(0.0, high - middle)
 
 
 def _ranges(panel: Panel) -> tuple[tuple[float, float], tuple[float, float]]:

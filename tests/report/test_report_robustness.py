@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import matplotlib.colors
 import numpy as np
 import pytest
 import scipy.special
@@ -132,14 +133,18 @@ def test_the_picture_holds_the_points_their_bars_y_equal_x_and_the_line() -> Non
     x, y = (np.asarray(values) for values in lines["fitted line"].get_data())
     assert panel.line is not None
     assert y == pytest.approx(panel.line.slope * x + panel.line.intercept)
-    drawn = {container.get_label(): container for container in axes.containers}
-    assert drawn.keys() == SCORES.keys()
-    for method, (clean, top1) in SCORES.items():
-        point, _, bars = drawn[method]
-        assert point.get_xydata()[0] == pytest.approx(
+    (whiskers,) = axes.containers
+    segments = [bars.get_segments() for bars in whiskers[2]]
+    colours = [bars.get_colors() for bars in whiskers[2]]
+    for turn, point in enumerate(panel.points):
+        clean, top1 = SCORES[point.method]
+        marker = lines[point.method]
+        assert marker.get_xydata()[0] == pytest.approx(
             scipy.special.logit([clean / 100, top1 / 100])
         )
-        across, along = (bar.get_segments()[0] for bar in bars)
+        across, along = (bars[turn] for bars in segments)
+        for own in colours:
+            assert tuple(own[turn]) == matplotlib.colors.to_rgba(marker.get_color())
         assert across[:, 0] == pytest.approx(
             scipy.special.logit(np.array(wilson(clean, 900)) / 100)
         )
@@ -155,7 +160,7 @@ def test_the_picture_holds_the_points_their_bars_y_equal_x_and_the_line() -> Non
 
 def test_methods_differ_in_colour_and_in_shape() -> None:
     (panel,) = panels(four())
-    points = [container[0] for container in _axes(panel).containers]
+    points = [line for line in _axes(panel).get_lines() if line.get_label() in SCORES]
     assert len({point.get_marker() for point in points}) == 4
     assert len({point.get_color() for point in points}) == 4
 
@@ -196,7 +201,7 @@ def test_the_caption_says_through_how_many_points_a_line_runs() -> None:
 
 def test_equal_points_are_both_seen() -> None:
     (panel,) = panels([*four(), shifted("twin", *SCORES["MiCL"])])
-    drawn = {container.get_label(): container[0] for container in _axes(panel).containers}
+    drawn = {line.get_label(): line for line in _axes(panel).get_lines()}
     ring, point = drawn["MiCL"], drawn["twin"]
     assert ring.get_markersize() > 1.5 * point.get_markersize()
     assert ring.get_markerfacecolor() == "none"
