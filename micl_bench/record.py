@@ -35,7 +35,7 @@ _LONGEST_WORD = 50
 SCHEMA = "micl-bench/result/3"
 _LARGEST_BYTES = 1 << 26
 _MANY = 2000
-"""Files from which on it pays to read some of them in another process."""
+"""Files from which on it pays to read half of them in another process."""
 _BEGINNING = re.compile(rb'"schema"\s*:\s*"micl-bench/result/')
 # One that is empty or cut, or whose keys were sorted, still bears the name that it was given.
 _FILE_NAME = re.compile(r".*-[0-9a-f]{10}\.json")
@@ -214,7 +214,8 @@ def _parsed(path: Path, text: bytes) -> Result:
     often = {
         name: _part(name, marshal.dumps(content[name], 2)) for name in _OFTEN_EQUAL & content.keys()
     }
-    result = schema.built(Result, content | {name: part.value for name, part in often.items()})
+    known = {name: part.value for name, part in often.items()}
+    result = schema.built(Result, content, known=known)
     _check_values(result)
     if identity != (own := _identity(result, digest_text(_canonical(content, often)))):
         raise InputError(f"{path} was changed after it was written: its content has id {own}")
@@ -325,7 +326,7 @@ def read_store(folder: Path) -> Store:
 def begin_reading(folder: Path) -> Callable[[], Store]:
     """Begin what `read_store` does; the call of what is returned reads the rest, and has it all.
 
-    More than half of a large store is read by another process meanwhile.
+    Half of a large store is read by another process meanwhile.
 
     Raises:
         InputError: the folder is missing.
@@ -333,7 +334,8 @@ def begin_reading(folder: Path) -> Callable[[], Store]:
     if not folder.is_dir():
         raise InputError(f"no results folder at {folder}")
     paths = sorted(folder.rglob("*.json"))
-    there, here = _shared_out(paths)
+    # Those of one task lie together and are of one length: every second one, not the first half.
+    there, here = (paths[::2], paths[1::2]) if len(paths) >= _MANY else ([], paths)
     others = in_other_process(lambda: _read_all(there)) if there else lambda: ([], [])
 
     def rest() -> Store:
@@ -345,17 +347,6 @@ def begin_reading(folder: Path) -> Callable[[], Store]:
         )
 
     return rest
-
-
-def _shared_out(paths: list[Path]) -> tuple[list[Path], list[Path]]:
-    """Files for another process, which begins earlier, and for this one."""
-    if len(paths) < _MANY:
-        return [], paths
-    # Those of one task lie together and are of one length: three of each five, not the first three.
-    return (
-        [path for place, path in enumerate(paths) if place % 5 < 3],
-        [path for place, path in enumerate(paths) if place % 5 >= 3],
-    )
 
 
 def _read_all(paths: list[Path]) -> tuple[list[tuple[Path, Result]], list[Damaged]]:

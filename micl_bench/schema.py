@@ -5,7 +5,8 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -14,20 +15,36 @@ _Check = Callable[[Any, str], Any]
 """Takes a value and its dotted name; gives the value as the dataclass holds it."""
 
 
-def built(kind: type[T], content: Any, *, place: str = "") -> T:
+def built(
+    kind: type[T],
+    content: Any,
+    *,
+    place: str = "",
+    known: Mapping[str, Any] = MappingProxyType({}),
+) -> T:
     """A dataclass from what JSON gave, checked field by field; `list` becomes `tuple` where it says so.
-
-    A field that holds its dataclass already stays as it is.
 
     Args:
         place: dotted name of `content` itself, for messages.
+        known: fields that this function made before, of the very same content.
 
     Raises:
         ValueError: a field is missing, unknown or not of its type; the message names it. Infinity is
             no number, NaN is one: what could not be measured.
     """
-    made: T = _check_of(typing.cast(Hashable, kind))(content, place)
+    hint = typing.cast(Hashable, kind)
+    made: T = (
+        _fields(kind, _checks_of(hint), content, place, known)
+        if known
+        else _check_of(hint)(content, place)
+    )
     return made
+
+
+@functools.cache
+def _checks_of(kind: Any) -> dict[str, _Check]:
+    hints = typing.get_type_hints(kind)
+    return {field.name: _check_of(hints[field.name]) for field in dataclasses.fields(kind)}
 
 
 # A store has thousands of records of one kind: what its fields must be is worked out once.
@@ -44,9 +61,9 @@ def _check_of(hint: Any) -> _Check:
     if origin in (list, tuple):
         return functools.partial(_sequence, origin, _check_of(arguments[0]))
     if dataclasses.is_dataclass(hint):
-        hints = typing.get_type_hints(hint)
-        checks = {field.name: _check_of(hints[field.name]) for field in dataclasses.fields(hint)}
-        return functools.partial(_fields, typing.cast(type, hint), checks)
+        return functools.partial(
+            _fields, typing.cast(type, hint), _checks_of(typing.cast(Hashable, hint))
+        )
     return _number if hint is float else functools.partial(_required, hint)
 
 
@@ -70,9 +87,13 @@ def _sequence(kind: type, check: _Check, value: Any, place: str) -> Any:
     return kind(check(inner, f"{place}[{index}]") for index, inner in parts)
 
 
-def _fields(kind: type, checks: dict[str, _Check], value: Any, place: str) -> Any:
-    if type(value) is kind:
-        return value
+def _fields(
+    kind: type,
+    checks: dict[str, _Check],
+    value: Any,
+    place: str,
+    known: Mapping[str, Any] = MappingProxyType({}),
+) -> Any:
     if type(value) is not dict:
         raise ValueError(f"{place or 'it'} is {_kind_of(value)}, needed is an object")
     if value.keys() != checks.keys():
@@ -81,7 +102,12 @@ def _fields(kind: type, checks: dict[str, _Check], value: Any, place: str) -> An
         wrong = f"no {', '.join(missing)}" if missing else f"unknown {', '.join(unknown)}"
         raise ValueError(f"{place + ': ' if place else ''}{wrong}")
     prefix = f"{place}." if place else ""
-    return kind(**{name: check(value[name], prefix + name) for name, check in checks.items()})
+    return kind(
+        **{
+            name: known[name] if name in known else check(value[name], prefix + name)
+            for name, check in checks.items()
+        }
+    )
 
 
 def _number(value: Any, place: str) -> Any:

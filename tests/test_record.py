@@ -287,3 +287,25 @@ def test_the_order_of_a_store_does_not_depend_on_where_its_files_lie(
             write_result(record, tmp_path / place / str(number))
     one, two = ([r.id for _, r in read_store(tmp_path / place).records] for place in ("one", "two"))
     assert one == two
+
+
+def test_a_large_store_is_read_by_two_processes_as_by_one(
+    tmp_path: Path, result: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(7):
+        write_result(dataclasses.replace(result, seed=seed), tmp_path / str(seed % 3))
+    for number in range(4):
+        (tmp_path / f"cut-{number:010x}.json").write_text("{")
+    (tmp_path / "other.json").write_text("{}")
+    alone = read_store(tmp_path)
+    assert (len(alone.records), len(alone.damaged)) == (7, 4)
+    monkeypatch.setattr("micl_bench.record._MANY", 2)
+    assert read_store(tmp_path) == alone
+
+
+def test_records_that_look_alike_are_kept_apart(tmp_path: Path, result: Result) -> None:
+    """What is checked once for many records is never taken for something equal of another type."""
+    for value in (1, 1.0, True, "1", [1], {"1": 1}):
+        made = dataclasses.replace(result, recipe={"k": value}, details={"k": value})
+        path = write_result(made, tmp_path)
+        assert repr(read_result(path).recipe) == repr(made.recipe)

@@ -33,6 +33,10 @@ Part = str
 """JSON of a plain value, or of a place in the pool."""
 
 
+class Unlike(list[Any]):
+    """A list that hardly any other record has: looking it up would be for nothing."""
+
+
 class Pool:
     """Values, each stored once, as JSON."""
 
@@ -51,6 +55,8 @@ class Pool:
             return self._texts[value]
         if not isinstance(value, (dict, list, tuple)):
             return _plain(value)
+        if type(value) is Unlike:
+            return self.add_once(value)
         # Recipes, and parts of them, come again and again: looking one up is faster than a walk.
         whole = _key(value)
         if whole not in self._known:
@@ -102,7 +108,7 @@ def _evidence(inventory: Inventory, result: Result) -> dict[str, Any]:
         "method": result.method,
         "architecture": result.arch,
         "headline": headline,
-        "metrics": [_measured(result, metric) for metric in result.metrics],
+        "metrics": Unlike(_measured(result, metric) for metric in result.metrics),
         "data": vars(result.data),
         "training images": vars(result.train) if result.train else None,
         "checkpoint": _weights(result.checkpoint),
@@ -118,15 +124,19 @@ def _evidence(inventory: Inventory, result: Result) -> dict[str, Any]:
         "start": result.start,
         "seconds": result.seconds,
         "device-hours": result.device_hours,
-        "artefacts": [[n, path, result.digests.get(n, "")] for n, path in result.artifacts.items()],
+        "artefacts": Unlike(
+            Unlike((name, path, result.digests.get(name, "")))
+            for name, path in result.artifacts.items()
+        ),
     }
 
 
-def _measured(result: Result, metric: str) -> list[Any]:
+def _measured(result: Result, metric: str) -> Unlike:
     """Header, number, interval, number and ends to sort by."""
     value, bounds = result.metrics[metric], interval(result, metric)
     text = format_interval(metric, bounds) if bounds else ""
-    return [metric_header(metric), format_value(metric, value), text, shortened(value), metric]
+    words = metric_header(metric), format_value(metric, value), text
+    return Unlike((*words, shortened(value), metric))
 
 
 def headline_of(result: Result) -> str:

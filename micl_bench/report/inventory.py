@@ -73,7 +73,7 @@ def take_inventory(store: Path, read: Callable[[], Store] | None = None) -> Inve
     except InputError as error:
         plans = []
         damaged.append(("plans", _without(store, str(error))))
-    unique = {result.id: (path, result) for path, result in sorted_by_name(found.records, store)}
+    unique = {result.id: (path, result) for path, result in sorted_by_name(found.records)}
     stale = {identity for identity, (path, _) in unique.items() if is_stale(store, path, plans)}
     return Inventory(
         records=list(unique.values()),
@@ -85,13 +85,13 @@ def take_inventory(store: Path, read: Callable[[], Store] | None = None) -> Inve
     )
 
 
-def sorted_by_name(records: list[tuple[Path, Result]], store: Path) -> list[tuple[Path, Result]]:
+def sorted_by_name(records: list[tuple[Path, Result]]) -> list[tuple[Path, Result]]:
     """Oldest first as they come; of one record in several files, the first name comes last.
 
     Of equal records the last one read would stand for all, whatever order a disk lists them in.
     """
     return sorted(
-        sorted(records, key=lambda pair: pair[0].relative_to(store).as_posix(), reverse=True),
+        sorted(records, key=lambda pair: pair[0].as_posix(), reverse=True),
         key=lambda pair: (pair[1].start, pair[1].id),
     )
 

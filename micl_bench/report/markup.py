@@ -4,6 +4,7 @@ Text of records is hostile: it loses control characters and is escaped, here and
 """
 
 import base64
+import functools
 import hashlib
 import math
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ _ESCAPES = str.maketrans(
 _IN_SCRIPT = {character: f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 
 
+# Most cells of a large table say what another one says.
+@functools.lru_cache(maxsize=1 << 14)
 def escaped(text: str) -> str:
     """Text as HTML shows it, in an element or a quoted attribute."""
     return (text if text.isprintable() else printable(text)).translate(_ESCAPES)
@@ -113,13 +116,7 @@ def _row(row: Row, columns: tuple[Column, ...], places: Mapping[str, int]) -> st
 
 
 def _cell(cell: Cell, column: Column, starts: bool, places: Mapping[str, int]) -> str:
-    classes = _classes(
-        n=column.numeric,
-        first=starts,
-        best=cell.best,
-        none=cell.kind == "missing",
-        published=cell.kind == "published",
-    )
+    classes = _cell_classes(column.numeric, starts, cell.best, cell.kind)
     value = (
         "" if cell.value is None or not math.isfinite(cell.value) else f' data-v="{cell.value:.8g}"'
     )
@@ -140,6 +137,13 @@ def _linked(cell: Cell, text: str, places: Mapping[str, int]) -> str:
         return text
     several = f' data-cards="{" ".join(str(place) for _, place in known)}"' * (len(known) > 1)
     return f'<a href="#record-{escaped(known[0][0])}" aria-haspopup="dialog"{several}>{text}</a>'
+
+
+# Thousands of cells are of few kinds.
+@functools.cache
+def _cell_classes(numeric: bool, starts: bool, best: bool, kind: str) -> str:
+    is_none, published = kind == "missing", kind == "published"
+    return _classes(n=numeric, first=starts, best=best, none=is_none, published=published)
 
 
 def _classes(**wanted: bool) -> str:

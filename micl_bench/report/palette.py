@@ -40,6 +40,8 @@ STYLE: dict[Any, Any] = {
     "axes.labelcolor": INK,
     "axes.titlesize": 8.5,
     "axes.titlelocation": "left",
+    # On the axes: no figure has ticks there that a title would have to be searched a place above.
+    "axes.titley": 1.0,
     "axes.grid": True,
     "axes.axisbelow": True,
     "grid.color": "#e6e6e6",
