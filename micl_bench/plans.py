@@ -11,8 +11,8 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
-from micl_bench.errors import InputError
 from micl_bench.files import atomic_write
+from micl_bench.record import Damaged
 
 RUN_FILE = "run.json"
 PLANS_FOLDER = "plans"
@@ -64,13 +64,17 @@ class Plan:
         return frozenset(run.name for run in self.runs)
 
 
-def read_plans(store: Path) -> list[Plan]:
-    """The latest plan of each suite of a store, by name; none where no suite was run.
-
-    Raises:
-        InputError: a damaged plan.
-    """
-    return [_read(path) for path in sorted((store / PLANS_FOLDER).glob("*.json"))]
+def read_plans(store: Path) -> tuple[list[Plan], list[Damaged]]:
+    """The latest plan of each suite of a store, by name, and the files that would be one."""
+    plans, damaged = [], []
+    for path in sorted((store / PLANS_FOLDER).glob("*.json")):
+        try:
+            plans.append(_read(path))
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+            words = f"no plan of a suite: {reason[:200]}; remove it, or run its suite again"
+            damaged.append(Damaged(path=path, reason=words))
+    return plans, damaged
 
 
 def write_plan(store: Path, plan: Plan) -> Path:
@@ -119,21 +123,15 @@ def _name_of(note: Path) -> str | None:
 
 
 def _read(path: Path) -> Plan:
-    try:
-        if path.stat().st_size > _LONGEST_FILE:
-            raise ValueError(f"larger than {_LONGEST_FILE:,} bytes")
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["schema"] != SCHEMA:
-            raise ValueError(f"schema {content['schema']!r}, needed is {SCHEMA!r}")
-        if not isinstance(content["runs"], list) or len(content["runs"]) > _MOST_RUNS:
-            raise ValueError(f"runs must be a list of at most {_MOST_RUNS:,}")
-        runs = tuple(_run(raw) for raw in content["runs"])
-        return Plan(suite=_text(content["suite"]), runs=runs)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise InputError(
-            f"{path} is no plan of a suite: {reason[:200]}; remove it, or run its suite again"
-        ) from error
+    if path.stat().st_size > _LONGEST_FILE:
+        raise ValueError(f"larger than {_LONGEST_FILE:,} bytes")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if content["schema"] != SCHEMA:
+        raise ValueError(f"schema {content['schema']!r}, needed is {SCHEMA!r}")
+    if not isinstance(content["runs"], list) or len(content["runs"]) > _MOST_RUNS:
+        raise ValueError(f"runs must be a list of at most {_MOST_RUNS:,}")
+    runs = tuple(_run(raw) for raw in content["runs"])
+    return Plan(suite=_text(content["suite"]), runs=runs)
 
 
 def _run(raw: Any) -> PlannedRun:

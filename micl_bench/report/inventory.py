@@ -61,18 +61,16 @@ def take_inventory(store: Path, read: Callable[[], Store] | None = None) -> Inve
         InputError: the folder is missing or holds no readable record.
     """
     found = read() if read else read_store(store)
-    damaged = [_relative(store, each.path, each.reason) for each in found.damaged]
+    plans, damaged_plans = read_plans(store)
+    damaged = [
+        _relative(store, each.path, each.reason) for each in (*found.damaged, *damaged_plans)
+    ]
     if not found.records:
         names = "".join(f"; {name}: {reason}" for name, reason in damaged[:3])
         raise InputError(
             f"no readable record below {store} ({len(damaged)} damaged{names}); "
             "`micl-bench eval` writes them"
         )
-    try:
-        plans = read_plans(store)
-    except InputError as error:
-        plans = []
-        damaged.append(("plans", _without(store, str(error))))
     unique = {result.id: (path, result) for path, result in sorted_by_name(found.records)}
     stale = {identity for identity, (path, _) in unique.items() if is_stale(store, path, plans)}
     return Inventory(

@@ -3,9 +3,8 @@
 import dataclasses
 from pathlib import Path
 
-from micl_bench.errors import InputError
 from micl_bench.log import clock, printable
-from micl_bench.plans import RUN_FILE, Plan, plan_path, read_plans
+from micl_bench.plans import RUN_FILE, plan_path, read_plans
 from micl_bench.report.summary import aligned
 from micl_bench.suite.estimate import Estimate
 from micl_bench.suite.run import Run
@@ -69,12 +68,8 @@ def _changed(run: Run, note: dict[str, object], old: str) -> str:
 
 def _before(suite: str, store: Path) -> dict[str, str]:
     """Name to folder, of the last plan."""
-    try:
-        plans = read_plans(store)
-    except InputError:
-        return {}
     path = plan_path(store, suite)
-    last: list[Plan] = [plan for plan in plans if plan_path(store, plan.suite) == path]
+    last = [plan for plan in read_plans(store)[0] if plan_path(store, plan.suite) == path]
     return {run.name: run.folder for plan in last for run in plan.runs}
 
 

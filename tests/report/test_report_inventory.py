@@ -70,13 +70,15 @@ def test_damaged_files_are_named_without_the_place_of_the_store(
     text = good.read_text(encoding="utf-8")
     (store / "changed.json").write_text(text.replace('"seed": 0', '"seed": 5'))
     (store / "cut.json").write_text(text[:300])
-    (store / "plans").mkdir()
+    write_plan(store, Plan(suite="good", runs=()))
     (store / "plans" / "s.json").write_text("{")
     inventory = take_inventory(store)
     names = [name for name, _ in inventory.damaged]
-    assert names == ["changed.json", "cut.json", "plans"]
+    assert names == ["changed.json", "cut.json", "plans/s.json"]
     assert not any(str(tmp_path) in reason for _, reason in inventory.damaged)
-    assert "plans/s.json is no plan" in inventory.damaged[2][1]
+    assert inventory.damaged[2][1].startswith("no plan of a suite: ")
+    # The others still count.
+    assert [plan.suite for plan in inventory.plans] == ["good"]
     assert len(describe(inventory)) == 4
     html = build_report(store, tmp_path / "report").read_text(encoding="utf-8")
     assert "changed.json" in html

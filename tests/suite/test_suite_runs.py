@@ -133,7 +133,7 @@ def test_failures_stop_only_what_needs_them_and_a_second_time_does_nothing_more(
     assert {path: after[path] for path in before} == before
     assert len(after) == 6
 
-    plan = read_plans(store)[0]
+    plan = read_plans(store)[0][0]
     assert {run.name: run.state for run in plan.runs} == {
         name: "failed" if name == "hurt/MiCL" else "done" for name in NAMES
     }
@@ -188,7 +188,7 @@ def test_a_changed_recipe_makes_only_what_depends_on_it_and_the_old_is_stale(
     after = written(store)
     assert {path: after[path] for path in before} == before
     assert len(after) == len(before) + 4
-    plans = read_plans(store)
+    plans, _ = read_plans(store)
     stale = {path for path in after if is_stale(store, path, plans)}
     assert stale == {path for path in before if "knn" in path.parts}
     assert {result.settings["temperature"] for path, result in read_results(store)
@@ -252,7 +252,7 @@ def test_two_suites_at_one_store_share_the_work_and_lose_nothing(
     commands = [line for _, err in said for line in err.splitlines() if "  micl-bench " in line]
     made = [line for line in commands if "none" not in line]
     assert len(made) == len(set(made)) == 5
-    assert {plan.suite for plan in read_plans(store)} == {"suite", "other"}
+    assert {plan.suite for plan in read_plans(store)[0]} == {"suite", "other"}
 
 
 def test_a_run_left_behind_is_waited_for_and_not_doubled(

@@ -97,7 +97,7 @@ def test_a_level_of_need_is_an_array_and_a_failure_stops_only_what_needs_it(
     assert array["linear/random weights"] == array["knn/MiCL"] == array["bad/MiCL"]
     assert array["linear/MiCL"] == array["hurt/MiCL"]
     assert last.startswith(f"to stop them: scancel {array['pretrain/MiCL']} ")
-    (plan,) = read_plans(tmp_path / "store")
+    ((plan,), _) = read_plans(tmp_path / "store")
     assert {run.state for run in plan.runs} == {"to do"}
 
     wait_for(lambda: not said(slurm, "squeue", "--noheader"), tmp_path)
@@ -108,7 +108,7 @@ def test_a_level_of_need_is_an_array_and_a_failure_stops_only_what_needs_it(
     assert len(read_results(tmp_path / "store")) == 5
     (log,) = (tmp_path / "logs").glob(f"{by_name['hurt/MiCL']}_*log.out")
     assert "it needs bad/MiCL, which is not done" in log.read_text()
-    (plan,) = read_plans(tmp_path / "store")
+    ((plan,), _) = read_plans(tmp_path / "store")
     states = {run.name: run.state for run in plan.runs}
     assert [name for name, state in states.items() if state == "failed"] == ["bad/MiCL"]
     starts = {
