@@ -1,4 +1,4 @@
-"""Colours that colour-blind readers can tell apart, the same for a method or class in all figures.
+"""Colours that colour-blind readers can tell apart, the same for a well-known method in all figures.
 
 Okabe and Ito's palette, jfly.uni-koeln.de/color. Classes beyond its size go round the hues.
 """
@@ -20,8 +20,15 @@ INK, FAINT = "#222222", "#8a8a8a"
 HIDDEN_GREY = 205
 """Grey level of hidden patches and ignored pixels."""
 
-_METHODS = {OURS: "#0072B2", "from scratch": "#E69F00", "random weights": "#A6A6A6"}
-_MORE_METHODS = ("#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#6B4C9A", "#B8A600")
+_RIVALS = {
+    "MAE": "#D55E00",
+    "DINO": "#009E73",
+    "MoCo v3": "#56B4E9",
+    "iBOT": "#CC79A7",
+    "DINOv2": "#6B4C9A",
+    "I-JEPA": "#B8A600",
+}
+_METHODS = {OURS: "#0072B2", "from scratch": "#E69F00", "random weights": "#A6A6A6", **_RIVALS}
 MARKERS = "os^DvPX*<>"
 LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1.5, 1.5, 1.5)))
 HATCHES = ("", "////", "....", "xxxx", "----", "++++", "oooo", "||||")
@@ -64,9 +71,11 @@ STYLE: dict[Any, Any] = {
 
 
 def method_colours(methods: set[str]) -> dict[str, str]:
-    """A colour for each method; the well-known ones always have the same."""
-    others = sorted(methods - set(_METHODS), key=method_rank)
-    more = {method: _MORE_METHODS[i % len(_MORE_METHODS)] for i, method in enumerate(others)}
+    """A colour for each method; the well-known ones always have the same, others what these leave."""
+    others = sorted(methods - _METHODS.keys(), key=method_rank)
+    rivals = list(_RIVALS.values())
+    free = [colour for name, colour in _RIVALS.items() if name not in methods] or rivals
+    more = {method: free[i % len(free)] for i, method in enumerate(others)}
     return {**_METHODS, **more}
 
 

@@ -266,6 +266,31 @@ def test_all_records_are_listed_sorted_and_filtered(
     expect(page.get_by_role("dialog")).to_be_visible()
 
 
+def test_many_records_are_turned_page_by_page_by_keyboard(
+    tmp_path: Path, open_page: OpenPage
+) -> None:
+    for seed in range(230):
+        write_result(result(seed=seed, metrics={"top1": seed / 10}), tmp_path / "results")
+    page = open_page(build_report(tmp_path / "results", tmp_path / "report"))
+    table, section = page.locator("[data-table='records']"), page.locator("#records")
+    pages, last = section.locator(".pages"), section.get_by_role("button", name="Next")
+    press(table, "value").click()
+    expect(pages).to_contain_text("rows 1 to 100")
+    expect(section.get_by_role("button", name="Previous")).to_be_disabled()
+    last.press("Enter")
+    expect(last).to_be_focused()
+    values = [float(text) for text in column(table, "value")]
+    assert values == [value / 10 for value in range(129, 29, -1)]
+    last.press("Enter")
+    expect(pages).to_contain_text("rows 201 to 230")
+    expect(last).to_be_disabled()
+    expect(section.get_by_role("button", name="Previous")).to_be_focused()
+    # A filter goes back to the first page, and what fits on one has no pages.
+    section.get_by_role("searchbox").fill("15.0")
+    expect(pages).to_be_hidden()
+    assert "15.0" in column(table, "value")
+
+
 def test_what_is_missing_and_what_is_damaged_is_named(html: Path, open_page: OpenPage) -> None:
     page = open_page(html)
     missing = page.locator("[data-table='missing']")

@@ -68,7 +68,11 @@ function grid({ name, table, rows, facets, pageSize = Infinity }) {
   const body = table.tBodies[0];
   const state = { column: -1, sign: 1, words: "", chosen: {}, page: 0 };
   const status = element("span", { class: "status", role: "status" });
-  const pages = element("span", { class: "pages" });
+  const turn = (by) => () => { state.page += by; show(); };
+  const previous = element("button", { type: "button", onclick: turn(-1) }, "Previous");
+  const next = element("button", { type: "button", onclick: turn(1) }, "Next");
+  const place = element("span", {});
+  const pages = element("span", { class: "pages", hidden: true }, previous, place, next);
   const headers = all("th[data-sort]", table.tHead).sort((a, b) => column(a) - column(b));
 
   // The label's header spans two rows where there are groups, so it is not in the last one.
@@ -95,13 +99,13 @@ function grid({ name, table, rows, facets, pageSize = Infinity }) {
   }
 
   function showPages(last, start, count) {
-    const turn = (by) => () => { state.page += by; show(); };
-    const button = (text, by, off) => element("button", { type: "button", disabled: off, onclick: turn(by) }, text);
-    pages.replaceChildren(...(last === 0 ? [] : [
-      button("Previous", -1, state.page === 0),
-      element("span", {}, `rows ${start + 1} to ${start + count}`),
-      button("Next", 1, state.page === last),
-    ]));
+    const turned = [previous, next].includes(document.activeElement);
+    pages.hidden = last === 0;
+    place.textContent = `rows ${start + 1} to ${start + count}`;
+    previous.disabled = state.page === 0;
+    next.disabled = state.page === last;
+    // What is disabled has no focus: whoever turns pages by keyboard keeps it on the other one.
+    if (turned && document.activeElement.disabled) (previous.disabled ? next : previous).focus();
   }
 
   function sortBy(index, kind) {
