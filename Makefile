@@ -2,20 +2,18 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# One more than there are cores: some tests wait for signals, for a cluster, or for each other.
-WORKERS ?= $(shell $(PYTHON) -c "import os; print((os.cpu_count() or 1) + 1)")
 
 .PHONY: demo test test-all check format install clean
 
 demo: install  ## pre-train, evaluate and report on embedded data; resumes, skips what is done
 	$(BIN)/micl-bench demo --workdir work/demo
 
-# A thread a process: tensors are too small here for more to pay.
+# A process a core, a thread a process: tensors are too small here for threads to pay.
 test: install  ## the test suite, less what takes minutes by itself
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(WORKERS) --dist loadscope -m "not long"
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadscope -m "not long"
 
 test-all: install  ## every test there is
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(WORKERS) --dist loadscope
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadscope
 
 check: install  ## formatter, linter, types; changes nothing
 	$(BIN)/ruff format --check .

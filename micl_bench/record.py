@@ -39,6 +39,7 @@ _MANY = 2000
 _BEGINNING = re.compile(rb'"schema"\s*:\s*"micl-bench/result/')
 # One that is empty or cut, or whose keys were sorted, still bears the name that it was given.
 _FILE_NAME = re.compile(r".*-[0-9a-f]{10}\.json")
+_LONGEST_KEPT = 1 << 15
 _DEEPEST = 64
 _LARGEST_WHOLE = 1 << 63
 _ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
@@ -238,7 +239,6 @@ class _Part:
         return digest_text(self.text)
 
 
-@functools.lru_cache(maxsize=1 << 12)
 def _part(name: str, dumped: bytes) -> _Part:
     """A field that many records have in common, checked once.
 
@@ -246,9 +246,17 @@ def _part(name: str, dumped: bytes) -> _Part:
         dumped: the field as JSON gave it, in `marshal`'s second version: equal only for equal values of
             equal types.
     """
+    # Ours have a few kilobytes; of strangers' megabytes, none is kept.
+    return (_kept_part if len(dumped) < _LONGEST_KEPT else _made_part)(name, dumped)
+
+
+def _made_part(name: str, dumped: bytes) -> _Part:
     content = marshal.loads(dumped)
     _check_depth({name: content})
     return _Part(schema.built(_HINTS[name], content, place=name), canonical_json(content))
+
+
+_kept_part = functools.lru_cache(maxsize=1 << 12)(_made_part)
 
 
 def _canonical(content: dict[str, Any], often: dict[str, _Part]) -> str:

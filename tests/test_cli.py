@@ -102,6 +102,9 @@ def test_interrupted_it_says_how_to_go_on(few_digits: Path, tmp_path: Path) -> N
         str(recipe),
         "--set",
         "batch_size=16",
+        # Far longer than it takes to send a signal, on a busy machine too.
+        "--set",
+        "epochs=1000",
     ]
     command += ["--data", str(few_digits), "--out", str(tmp_path / "run")]
     # A process started in the background by a shell inherits that interrupts are ignored.
