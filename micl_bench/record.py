@@ -44,7 +44,7 @@ _DEEPEST = 64
 _LARGEST_WHOLE = 1 << 63
 _ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 _CONTAINERS = frozenset((dict, list))
-_OFTEN_EQUAL = frozenset(("data", "train", "checkpoint", "environment", "settings", "recipe"))
+_OFTEN_EQUAL = ("data", "checkpoint", "recipe", "environment", "train", "settings")
 """Fields in which the records of a store repeat each other: each content is looked through once."""
 
 
@@ -213,7 +213,9 @@ def _parsed(path: Path, text: bytes) -> Result:
         )
     identity = content.pop("id")
     often = {
-        name: _part(name, marshal.dumps(content[name], 2)) for name in _OFTEN_EQUAL & content.keys()
+        name: _part(name, marshal.dumps(content[name], 2))
+        for name in _OFTEN_EQUAL
+        if name in content
     }
     known = {name: part.value for name, part in often.items()}
     result = schema.built(Result, content, known=known)
@@ -307,7 +309,7 @@ def _check_values(result: Result) -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Damaged:
-    """A file that claims to be a record and cannot be read as one."""
+    """A file of a store that claims to be a record, or a plan, and cannot be read as one."""
 
     path: Path
     reason: str
@@ -350,7 +352,7 @@ def begin_reading(folder: Path) -> Callable[[], Store]:
         records, damaged = map(operator.add, _read_all(here), others())
         # The id decides between equal times, so that the order does not depend on where files lie.
         return Store(
-            records=sorted(records, key=lambda pair: (pair[1].start, pair[1].id)),
+            records=sorted(records, key=lambda pair: (pair[1].start, pair[1].id, pair[0])),
             damaged=sorted(damaged, key=lambda each: each.path),
         )
 

@@ -26,6 +26,7 @@ def build_report(results: Path, out: Path, *, title: str = DEFAULT_TITLE) -> Pat
         InputError: no readable record, a damaged artefact, an `out` that holds something other than
             a report, or the `report` extra is not installed.
     """
+    _check_out(results, out)
     # Before the imports, which take half a second.
     read = begin_reading(results)
     try:
@@ -37,6 +38,16 @@ def build_report(results: Path, out: Path, *, title: str = DEFAULT_TITLE) -> Pat
             f"a report needs {error.name}: pip install 'micl-bench[report]'"
         ) from error
     return build(results, out, title=title, read=read)
+
+
+def _check_out(results: Path, out: Path) -> None:
+    """Refuse a folder whose replacement would take something else with it."""
+    if results.resolve().is_relative_to(out.resolve()):
+        raise InputError(f"the report folder {out} would replace the records in {results}")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"the report needs a folder, {out} is a file")
+    if out.is_dir() and any(out.iterdir()) and not (out / "report.html").is_file():
+        raise InputError(f"{out} holds something other than a report; name a new or empty folder")
 
 
 def write_published(out: Path) -> list[Path]:

@@ -72,7 +72,9 @@ def take_inventory(store: Path, read: Callable[[], Store] | None = None) -> Inve
             "`micl-bench eval` writes them"
         )
     unique = {result.id: (path, result) for path, result in sorted_by_name(found.records)}
-    stale = {identity for identity, (path, _) in unique.items() if is_stale(store, path, plans)}
+    # Which records are stale takes all plans: a damaged one may hold the run of any of them.
+    whole = [] if damaged_plans else plans
+    stale = {identity for identity, (path, _) in unique.items() if is_stale(store, path, whole)}
     return Inventory(
         records=list(unique.values()),
         files={i: path.relative_to(store).as_posix() for i, (path, _) in unique.items()},

@@ -6,7 +6,6 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from micl_bench.errors import InputError
 from micl_bench.files import atomic_folder
 from micl_bench.garbage import without_garbage_collection
 from micl_bench.log import printable, say
@@ -29,7 +28,6 @@ _MARKDOWN_SPECIAL = str.maketrans(
 
 def build(results: Path, out: Path, *, title: str, read: Callable[[], Store]) -> Path:
     """Build the report; `micl_bench.report.build_report` says what it promises."""
-    _check_out(results, out)
     with without_garbage_collection():
         content = _content(take_inventory(results, read), title)
         atomic_folder(out, lambda folder: _write(folder, content))
@@ -49,16 +47,6 @@ def _content(inventory: Inventory, title: str) -> Content:
     )
 
 
-def _check_out(results: Path, out: Path) -> None:
-    """Refuse a folder whose replacement would take something else with it."""
-    if results.resolve().is_relative_to(out.resolve()):
-        raise InputError(f"the report folder {out} would replace the records in {results}")
-    if out.exists() and not out.is_dir():
-        raise InputError(f"the report needs a folder, {out} is a file")
-    if out.is_dir() and any(out.iterdir()) and not (out / "report.html").is_file():
-        raise InputError(f"{out} holds something other than a report; name a new or empty folder")
-
-
 def _write(folder: Path, content: Content) -> None:
     """Fill the report folder."""
     tables_written = in_other_process(
@@ -68,7 +56,11 @@ def _write(folder: Path, content: Content) -> None:
     style, script = (
         (_TEMPLATES / name).read_text(encoding="utf-8") for name in ("style.css", "report.js")
     )
-    context = page_context(content, style=style, script=script)
+    try:
+        context = page_context(content, style=style, script=script)
+    finally:
+        # Whatever failed here: nobody may write into a folder that is being removed.
+        tables_written()
     (folder / "figures").mkdir()
     for picture in content.gallery.pictures:
         (folder / "figures" / f"{picture.name}.png").write_bytes(picture.png)
@@ -81,7 +73,6 @@ def _write(folder: Path, content: Content) -> None:
     summary_written = in_other_process(lambda: write("report.md"))
     write("report.html")
     summary_written()
-    tables_written()
 
 
 def _templates() -> jinja2.Environment:

@@ -33,6 +33,9 @@ def test_records_of_runs_that_are_planned_anew_are_stale_and_do_not_count(tmp_pa
     assert {record.id for record in inventory.selection.current} == {new.id, own.id}
     assert inventory.status(old.id) == "stale"
     assert "1 record is stale" in " ".join(sentences(inventory))
+    # Another suite's plan might have kept it, had it not been damaged.
+    (tmp_path / "plans" / "other.json").write_text("{")
+    assert not take_inventory(tmp_path).stale
 
 
 def test_missing_runs_are_listed_and_shown_where_their_number_would_be(tmp_path: Path) -> None:
