@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
 from micl_bench.files import atomic_write
-from micl_bench.record import Damaged
+from micl_bench.store import Damaged
 
 RUN_FILE = "run.json"
 PLANS_FOLDER = "plans"

@@ -4,8 +4,8 @@ One JSON file a result, written to a temporary name and linked to its own, never
 Everything a number needs to be traced is inside: data and checkpoint digests, the trainings behind
 the weights, the resolved recipe, seed, command, code version and environment.
 
-A folder of records, at any depth, is a store. Its files are immutable and named by their content,
-so any number of processes may write into one, on a shared disk too.
+Files are immutable and named by their content, so any number of processes may write into one folder,
+on a shared disk too.
 """
 
 import dataclasses
@@ -13,11 +13,9 @@ import functools
 import itertools
 import json
 import marshal
-import operator
 import os
 import re
 import typing
-from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -25,20 +23,12 @@ from typing import Any
 from micl_bench import schema
 from micl_bench.errors import InputError
 from micl_bench.files import canonical_json, digest_json, digest_text, write_once
-from micl_bench.garbage import without_garbage_collection
-from micl_bench.log import printable, say
-from micl_bench.other_process import in_other_process
 
 # Four of them make a file name, which may have 255 characters.
 _LONGEST_WORD = 50
 
 SCHEMA = "micl-bench/result/3"
 _LARGEST_BYTES = 1 << 26
-_MANY = 2000
-"""Files from which on it pays to read half of them in another process."""
-_BEGINNING = re.compile(rb'"schema"\s*:\s*"micl-bench/result/')
-# One that is empty or cut, or whose keys were sorted, still bears the name that it was given.
-_FILE_NAME = re.compile(r".*-[0-9a-f]{10}\.json")
 _LONGEST_KEPT = 1 << 15
 _DEEPEST = 64
 _LARGEST_WHOLE = 1 << 63
@@ -307,100 +297,9 @@ def _check_values(result: Result) -> None:
         raise ValueError("seconds, device_hours or data.images is negative")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Damaged:
-    """A file of a store that claims to be a record, or a plan, and cannot be read as one."""
-
-    path: Path
-    reason: str
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Store:
-    """What a folder of records holds."""
-
-    records: list[tuple[Path, Result]]
-    """Oldest first."""
-    damaged: list[Damaged]
-
-
-def read_store(folder: Path) -> Store:
-    """All records below a folder, and the files that would be; other JSON files are passed over.
-
-    Raises:
-        InputError: the folder is missing.
-    """
-    return begin_reading(folder)()
-
-
-def begin_reading(folder: Path) -> Callable[[], Store]:
-    """Begin what `read_store` does; the call of what is returned reads the rest, and has it all.
-
-    Half of a large store is read by another process meanwhile.
-
-    Raises:
-        InputError: the folder is missing.
-    """
-    if not folder.is_dir():
-        raise InputError(f"no results folder at {folder}")
-    paths = sorted(folder.rglob("*.json"))
-    # Those of one task lie together and are of one length: every second one, not the first half.
-    there, here = (paths[::2], paths[1::2]) if len(paths) >= _MANY else ([], paths)
-    others = in_other_process(lambda: _read_all(there)) if there else lambda: ([], [])
-
-    def rest() -> Store:
-        records, damaged = map(operator.add, _read_all(here), others())
-        # The id decides between equal times, so that the order does not depend on where files lie.
-        return Store(
-            records=sorted(records, key=lambda pair: (pair[1].start, pair[1].id, pair[0])),
-            damaged=sorted(damaged, key=lambda each: each.path),
-        )
-
-    return rest
-
-
-def _read_all(paths: list[Path]) -> tuple[list[tuple[Path, Result]], list[Damaged]]:
-    records, damaged = [], []
-    with without_garbage_collection():
-        for path in paths:
-            try:
-                if _claims_schema(path):
-                    records.append((path, read_result(path)))
-            except InputError as error:
-                damaged.append(Damaged(path=path, reason=str(error)))
-    return records, damaged
-
-
-def read_results(folder: Path) -> list[tuple[Path, Result]]:
-    """All records below a folder, oldest first; each damaged one is named on the terminal and skipped.
-
-    Raises:
-        InputError: the folder is missing or holds no readable record.
-    """
-    store = read_store(folder)
-    for damaged in store.damaged:
-        say(printable(f"skipped: {damaged.reason}"))
-    if not store.records:
-        skipped = f" ({len(store.damaged)} damaged)" if store.damaged else ""
-        raise InputError(f"no result record below {folder}{skipped}; `micl-bench eval` writes them")
-    return store.records
-
-
 def utc_now() -> str:
     """The present moment as records write it."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
-def _claims_schema(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    if _FILE_NAME.fullmatch(path.name):
-        return True
-    try:
-        with path.open("rb") as file:
-            return _BEGINNING.search(file.read(200)) is not None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
 
 
 def _content(result: Result) -> dict[str, Any]:

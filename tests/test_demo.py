@@ -14,7 +14,7 @@ from support import REPOSITORY
 
 from micl_bench.demo import SUITE, run_demo
 from micl_bench.errors import InputError
-from micl_bench.record import read_results
+from micl_bench.store import read_results
 from micl_bench.suite.expand import expand
 from micl_bench.suite.file import read_file
 

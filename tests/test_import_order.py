@@ -19,6 +19,7 @@ ROWS = (
         "confusions",
         "detections",
         "plans",
+        "store",
         "naming",
         "reference",
         "plugins",

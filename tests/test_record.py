@@ -15,16 +15,8 @@ import torch
 from micl_bench.errors import InputError
 from micl_bench.files import atomic_folder, atomic_path, digest_json
 from micl_bench.provenance import Measurement
-from micl_bench.record import (
-    SCHEMA,
-    CheckpointInfo,
-    DataSet,
-    Result,
-    read_result,
-    read_results,
-    read_store,
-    write_result,
-)
+from micl_bench.record import SCHEMA, CheckpointInfo, DataSet, Result, read_result, write_result
+from micl_bench.store import read_results, read_store
 
 
 @pytest.fixture
@@ -301,7 +293,7 @@ def test_a_large_store_is_read_by_two_processes_as_by_one(
         write_result(result, tmp_path / copy)
     alone = read_store(tmp_path)
     assert (len(alone.records), len(alone.damaged)) == (10, 4)
-    monkeypatch.setattr("micl_bench.record._MANY", 2)
+    monkeypatch.setattr("micl_bench.store._MANY", 2)
     assert read_store(tmp_path) == alone
 
 

@@ -20,8 +20,8 @@ def report(
 
     from micl_bench.bench.figures import machine_load, table, write_figures
     from micl_bench.bench.store import write_store
-    from micl_bench.record import read_store
     from micl_bench.report import build_report
+    from micl_bench.store import read_store
 
     load = machine_load()
     read, whole = [], []

@@ -73,8 +73,9 @@ def look_up(target: str, results: Path | None) -> "tuple[Run, list[Run]]":
     Raises:
         InputError: no such record, or several, or a damaged one.
     """
-    from micl_bench.record import read_result, read_results
+    from micl_bench.record import read_result
     from micl_bench.report.explain import find_record
+    from micl_bench.store import read_results
 
     file = Path(target)
     if file.is_file():

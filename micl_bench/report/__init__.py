@@ -7,8 +7,8 @@ summary for the terminal works in a bare install.
 from pathlib import Path
 
 from micl_bench.errors import InputError
-from micl_bench.record import begin_reading
 from micl_bench.report.summary import summary_table
+from micl_bench.store import begin_reading
 
 __all__ = ["DEFAULT_TITLE", "build_report", "summary_table", "write_published"]
 

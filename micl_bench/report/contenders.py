@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 from micl_bench.errors import InputError
 from micl_bench.files import digest_json
-from micl_bench.record import DataSet, Result, read_result, read_results
+from micl_bench.record import DataSet, Result, read_result
 from micl_bench.report.identity import identity_of, labels, weights_of
 from micl_bench.report.selection import select
+from micl_bench.store import read_results
 
 Run = tuple[Path, Result]
 

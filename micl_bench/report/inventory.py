@@ -9,8 +9,9 @@ from typing import Literal
 from micl_bench.errors import InputError
 from micl_bench.log import printable
 from micl_bench.plans import Plan, PlannedRun, is_stale, read_plans
-from micl_bench.record import Result, Store, read_store
+from micl_bench.record import Result
 from micl_bench.report.selection import Selection, select
+from micl_bench.store import Store, read_store
 
 Status = Literal["current", "superseded", "stale"]
 

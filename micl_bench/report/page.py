@@ -10,7 +10,6 @@ from micl_bench.files import atomic_folder
 from micl_bench.garbage import without_garbage_collection
 from micl_bench.log import printable, say
 from micl_bench.other_process import in_other_process
-from micl_bench.record import Store
 from micl_bench.reference import read_references
 from micl_bench.report.export import write_tables
 from micl_bench.report.figures import begin_drawing
@@ -18,6 +17,7 @@ from micl_bench.report.inventory import Inventory, describe, take_inventory
 from micl_bench.report.markdown import to_markdown
 from micl_bench.report.page_content import Content, page_context
 from micl_bench.report.tables import build_tables
+from micl_bench.store import Store
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _MARKDOWN_SPECIAL = str.maketrans(

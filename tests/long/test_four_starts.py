@@ -24,8 +24,8 @@ from micl_bench.engine.logistic import fit_logistic
 from micl_bench.engine.probe_batches import StoredFeatures
 from micl_bench.engine.probe_heads import Probe
 from micl_bench.files import atomic_write
-from micl_bench.record import read_results
 from micl_bench.statistics import wilson
+from micl_bench.store import read_results
 from micl_bench.tasks.linear import LinearRecipe
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]

@@ -18,10 +18,11 @@ from page_reader import Page
 from synthetic_results import SCORES, SHIFTED, result
 
 from micl_bench.bench.store import write_store
-from micl_bench.record import Result, read_store, write_result
+from micl_bench.record import Result, write_result
 from micl_bench.reference import read_references
 from micl_bench.report import build_report
 from micl_bench.report.cards import Pool
+from micl_bench.store import read_store
 
 ATTACK = "</script><script>alert(1)</script>"
 

@@ -13,7 +13,6 @@ from synthetic_results import write_demo
 from test_report_table_rows import HOURS, OURS, published, tuned
 from test_report_tables import KNN, built, of, top1
 
-from micl_bench.record import read_results
 from micl_bench.reference import read_references
 from micl_bench.report.export import to_csv, write_tables
 from micl_bench.report.latex import to_latex
@@ -22,6 +21,7 @@ from micl_bench.report.markdown import to_markdown
 from micl_bench.report.selection import select
 from micl_bench.report.table_model import Table
 from micl_bench.report.tables import build_tables, published_tables
+from micl_bench.store import read_results
 
 HOSTILE = (
     '\\input{/etc/passwd} $x^2_3$ 100% A&B #1 {brace} ~tilde `tick` "q" -- --- | <script> '

@@ -13,12 +13,13 @@ from synthetic_results import result
 from test_report_compare import right, write
 
 from micl_bench.files import digest_json
-from micl_bench.record import DataSet, Result, Stage, read_results
+from micl_bench.record import DataSet, Result, Stage
 from micl_bench.reference import Reference
 from micl_bench.report.selection import select
 from micl_bench.report.table_model import Cell, Table
 from micl_bench.report.tables import build_tables
 from micl_bench.statistics import holm, mcnemar
+from micl_bench.store import read_results
 
 IMAGENET = {"name": "imagenet", "split": "val", "images": 50_000}
 KNN = "linear-knn-few-embedded"

@@ -9,9 +9,10 @@ from synthetic_results import result
 from test_report_compare import right, write
 from test_report_tables import KNN, built, top1
 
-from micl_bench.record import Result, read_results
+from micl_bench.record import Result
 from micl_bench.report.selection import select
 from micl_bench.report.tables import build_tables
+from micl_bench.store import read_results
 
 
 def verdict(*results: Result) -> str:

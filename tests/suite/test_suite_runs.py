@@ -15,7 +15,7 @@ from support import REPOSITORY, Run
 from micl_bench.cli import invoke
 from micl_bench.errors import Stopped
 from micl_bench.plans import is_stale, read_plans
-from micl_bench.record import read_results
+from micl_bench.store import read_results
 from micl_bench.suite import keys
 from micl_bench.suite.execute import torchrun
 from micl_bench.suite.expand import expand

@@ -12,7 +12,7 @@ from slurm_cluster import cluster, missing
 from support import REPOSITORY, Run
 
 from micl_bench.plans import read_plans
-from micl_bench.record import read_results
+from micl_bench.store import read_results
 from micl_bench.suite.expand import expand
 from micl_bench.suite.file import read_file
 from micl_bench.suite.state import States

@@ -72,8 +72,9 @@ def selected(results: Sequence[Path]) -> "Selection":
     Raises:
         InputError: a place holds none.
     """
-    from micl_bench.record import read_result, read_results
+    from micl_bench.record import read_result
     from micl_bench.report.selection import select
+    from micl_bench.store import read_results
 
     found = []
     for place in results:
