@@ -1,6 +1,7 @@
 """Who measured what, where and when: the parts of a record that are the same for every task."""
 
 import functools
+import math
 import os
 import platform
 import subprocess
@@ -61,6 +62,7 @@ class Measurement:
         details: dict[str, Any] | None = None,
         artifacts: dict[str, str] | None = None,
         digests: dict[str, str] | None = None,
+        undefined: dict[str, str] | None = None,
         seconds: float | None = None,
         device_seconds: float | None = None,
     ) -> Result:
@@ -68,6 +70,7 @@ class Measurement:
 
         Args:
             settings: as `Result.settings`; the fingerprint is made of them.
+            undefined: why a metric that is NaN is; in general words where it is not said.
             seconds: where a resumed run took longer than this process; else the clock's.
             device_seconds: where more devices than one worked on it; else one.
         """
@@ -96,6 +99,11 @@ class Measurement:
             details=details or {},
             artifacts=artifacts or {},
             digests=digests or {},
+            undefined={
+                name: (undefined or {}).get(name, "these images do not define it")
+                for name, value in metrics.items()
+                if math.isnan(value)
+            },
         )
 
 

@@ -13,6 +13,7 @@ import functools
 import itertools
 import json
 import marshal
+import math
 import os
 import re
 import typing
@@ -27,7 +28,7 @@ from micl_bench.files import canonical_json, digest_json, digest_text, write_onc
 # Four of them make a file name, which may have 255 characters.
 _LONGEST_WORD = 50
 
-SCHEMA = "micl-bench/result/3"
+SCHEMA = "micl-bench/result/4"
 _LARGEST_BYTES = 1 << 26
 _LONGEST_KEPT = 1 << 15
 _DEEPEST = 64
@@ -36,6 +37,8 @@ _ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 _CONTAINERS = frozenset((dict, list))
 _OFTEN_EQUAL = ("data", "checkpoint", "recipe", "environment", "train", "settings")
 """Fields in which the records of a store repeat each other: each content is looked through once."""
+_MEASURED = ("metrics", "intervals", "details")
+"""Fields in which a number may be undefined."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,9 @@ class DataSet:
     """SHA-256 over the sorted relative file names and sizes."""
     stands_for: str = ""
     """The public set an embedded one stands in for; empty for a real set. Tables must say it."""
+    left_out: str = dataclasses.field(default="", compare=False)
+    """One line on the files in the folder that were not read, with their number; empty for none. Not
+    compared: the digest says which images were read."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,6 +77,8 @@ class Stage:
     """Name of the training images; empty for none."""
     data_digest: str
     settings: dict[str, Any]
+    stated: bool = False
+    """The user stated it on the command line or in a suite; the file does not say."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,6 +98,10 @@ class CheckpointInfo:
     """How position embeddings reached the input's grid; empty where they are as stored."""
     normalisation: str = ""
     """Mean and standard deviation of the pixels that the network was trained on, and was given."""
+    guesses: tuple[str, ...] = dataclasses.field(default=(), compare=False)
+    """What neither the file nor the user states and was therefore assumed, one short phrase each, such
+    as `2 heads (width / 64)`; empty where nothing was. Tables must mark the number. Not compared: what
+    was assumed is in the other fields, as if it were stated."""
     origin: tuple[Stage, ...] = dataclasses.field(default=(), compare=False)
     """What made the weights, oldest first; empty where the file does not tell. Not compared: the
     digest says which weights they are."""
@@ -125,7 +137,9 @@ class Result:
     fingerprint: str = ""
     """SHA-256 of `settings`: numbers of different fingerprints are of different protocols."""
     intervals: dict[str, list[float]] = dataclasses.field(default_factory=dict)
-    """Metric to the ends of its 95 % interval."""
+    """Metric to the ends of its 95 % interval; both are NaN (null in JSON) where it has none."""
+    undefined: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Metric that has no value on these data to the reason; in `metrics` it is NaN, null in JSON."""
     details: dict[str, Any] = dataclasses.field(default_factory=dict)
     """What stands behind the metrics: a whole grid, other readings, figures by corruption."""
     artifacts: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -166,8 +180,8 @@ def write_result(result: Result, folder: Path) -> Path:
     """
     path = folder / f"{result.id}.json"
     content = {"schema": SCHEMA, "id": result.id, **_content(result)}
-    text = (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
     try:
+        text = (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
         _parsed(path, text)
     except ValueError as error:
         raise ValueError(f"no record can be made of this: {error}") from error
@@ -195,7 +209,9 @@ def read_result(path: Path) -> Result:
 def _parsed(path: Path, text: bytes) -> Result:
     # Looked for first: a store has thousands of records, and each a call for every number.
     has_long_number = b"0" * 19 in text.translate(_ZEROS)
-    content = json.loads(text.decode(), parse_int=_whole if has_long_number else None)
+    content = json.loads(
+        text.decode(), parse_int=_whole if has_long_number else None, parse_constant=_no_number
+    )
     if (found := content.pop("schema")) != SCHEMA:
         raise InputError(
             f"{path} has schema {found!r}, this version reads {SCHEMA!r}; measure again, or "
@@ -208,7 +224,7 @@ def _parsed(path: Path, text: bytes) -> Result:
         if name in content
     }
     known = {name: part.value for name, part in often.items()}
-    result = schema.built(Result, content, known=known)
+    result = schema.built(Result, _with_undefined(content), known=known)
     _check_values(result)
     if identity != (own := _identity(result, digest_text(_canonical(content, often)))):
         raise InputError(f"{path} was changed after it was written: its content has id {own}")
@@ -264,6 +280,28 @@ def _canonical(content: dict[str, Any], often: dict[str, _Part]) -> str:
     return f"{{{','.join(texts)}}}"
 
 
+def _with_undefined(content: dict[str, Any]) -> dict[str, Any]:
+    """A record's content in which a metric, or the end of an interval, that is null is NaN."""
+    metrics, intervals = content.get("metrics"), content.get("intervals")
+    if type(metrics) is dict:
+        metrics = {name: _defined(value) for name, value in metrics.items()}
+    if type(intervals) is dict:
+        intervals = {
+            name: list(map(_defined, ends)) if type(ends) is list else ends
+            for name, ends in intervals.items()
+        }
+    return {**content, "metrics": metrics, "intervals": intervals}
+
+
+def _defined(value: Any) -> Any:
+    return math.nan if value is None else value
+
+
+def _no_number(text: str) -> float:
+    """Raises ValueError: JSON has no NaN and no infinity, though Python would read them."""
+    raise ValueError(f"it holds {text}, which is not valid JSON; what is undefined is null")
+
+
 def _whole(text: str) -> int:
     """A whole number as JSON has it; raises ValueError of one that no float and no array can hold."""
     if abs(number := int(text)) >= _LARGEST_WHOLE:
@@ -293,6 +331,9 @@ def _check_values(result: Result) -> None:
         raise ValueError("metrics is empty")
     if strange := [name for name, ends in result.intervals.items() if len(ends) != 2]:
         raise ValueError(f"intervals.{strange[0]} must have two ends")
+    undefined = {name for name, value in result.metrics.items() if math.isnan(value)}
+    if strange := sorted(undefined ^ result.undefined.keys()):
+        raise ValueError(f"metrics.{strange[0]} must be null exactly where undefined says why")
     if min(result.seconds, result.device_hours, result.data.images) < 0:
         raise ValueError("seconds, device_hours or data.images is negative")
 
@@ -303,7 +344,17 @@ def utc_now() -> str:
 
 
 def _content(result: Result) -> dict[str, Any]:
-    return dataclasses.asdict(result)
+    """As JSON has it, which knows no NaN."""
+    content = dataclasses.asdict(result)
+    return {**content, **{name: _without_nan(content[name]) for name in _MEASURED}}
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nan(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _identity(result: Result, digest: str) -> str:

@@ -59,7 +59,7 @@ def test_an_edited_record_is_refused(tmp_path: Path, result: Result) -> None:
         read_result(path)
 
 
-@pytest.mark.parametrize("schema", ["micl-bench/result/1", "micl-bench/result/4"])
+@pytest.mark.parametrize("schema", ["micl-bench/result/1", "micl-bench/result/3"])
 def test_a_record_of_another_schema_is_refused_by_name(
     tmp_path: Path, result: Result, schema: str
 ) -> None:
@@ -144,7 +144,7 @@ def _nested(levels: int) -> dict[str, Any]:
         ({"seconds": -1.0}, "negative"),
         ({"metrics": {}}, "metrics is empty"),
         ({"metrics": {"top1": "91"}}, "metrics.top1 is a text, needed is a number"),
-        ({"metrics": {"top1": math.inf}}, "metrics.top1 is infinite"),
+        ({"metrics": {"top1": math.inf}}, "holds Infinity, which is not valid JSON"),
         ({"intervals": {"top1": [1.0]}}, "intervals.top1 must have two ends"),
         ({"start": "yesterday"}, "isoformat"),
         ({"data": None}, "data is null, needed is an object"),
@@ -165,9 +165,63 @@ def test_a_field_that_is_not_as_it_must_be_is_named(
         read_result(path)
 
 
-def test_what_could_not_be_measured_is_kept(tmp_path: Path, result: Result) -> None:
-    unknown = dataclasses.replace(result, metrics={"top1": math.nan})
-    assert math.isnan(read_result(write_result(unknown, tmp_path)).metrics["top1"])
+def _refuse(text: str) -> float:
+    raise AssertionError(f"{text} is not JSON")
+
+
+def test_an_undefined_metric_is_null_with_its_reason(tmp_path: Path, result: Result) -> None:
+    unknown = dataclasses.replace(
+        result,
+        metrics={"top1": math.nan, "top5": 90.0},
+        intervals={"top1": [math.nan, math.nan], "top5": [88.0, 92.0]},
+        details={"by_class": [math.nan, {"a": math.nan}]},
+        undefined={"top1": "no image counts for it"},
+    )
+    path = write_result(unknown, tmp_path)
+    content = json.loads(path.read_text(), parse_constant=_refuse)
+    assert content["metrics"] == {"top1": None, "top5": 90.0}
+    assert content["intervals"]["top1"] == [None, None]
+    assert content["details"] == {"by_class": [None, {"a": None}]}
+    read = read_result(path)
+    assert math.isnan(read.metrics["top1"])
+    assert read.undefined == {"top1": "no image counts for it"}
+    assert read.id == unknown.id == path.stem
+
+
+@pytest.mark.parametrize(
+    ("value", "undefined"),
+    [(math.nan, {}), (1.0, {"top1": "no image"}), (math.nan, {"top5": "no image"})],
+)
+def test_a_metric_is_null_exactly_where_a_reason_is_given(
+    tmp_path: Path, result: Result, value: float, undefined: dict[str, str]
+) -> None:
+    wrong = dataclasses.replace(result, metrics={"top1": value}, undefined=undefined)
+    with pytest.raises(ValueError, match="must be null exactly where undefined says why"):
+        write_result(wrong, tmp_path)
+
+
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
+def test_a_record_that_is_not_json_is_refused(tmp_path: Path, result: Result, word: str) -> None:
+    path = write_result(result, tmp_path)
+    path.write_text(path.read_text().replace("91.25", word))
+    with pytest.raises(InputError, match=f"holds {word}, which is not valid JSON"):
+        read_result(path)
+
+
+def test_a_builder_gives_a_reason_for_what_it_could_not_measure(result: Result) -> None:
+    empty = Measurement(command="x").result(
+        task="knn",
+        protocol="",
+        method="",
+        arch="",
+        metrics={"top1": math.nan, "top5": 1.0},
+        data=result.data,
+        checkpoint=result.checkpoint,
+        settings={},
+        recipe={},
+        seed=0,
+    )
+    assert empty.undefined == {"top1": "these images do not define it"}
 
 
 def test_what_no_reader_would_take_is_not_written(tmp_path: Path, result: Result) -> None:

@@ -87,6 +87,7 @@ class Session:
         intervals: dict[str, list[float]] | None = None,
         details: dict[str, Any] | None = None,
         artifacts: dict[str, str] | None = None,
+        undefined: dict[str, str] | None = None,
         seconds: float | None = None,
     ) -> Result:
         """The record of a number measured since the checkpoint was opened.
@@ -98,6 +99,7 @@ class Session:
                 its Wilson interval.
             evidence: the same where `metrics` are made of them in another way.
             metrics: others; `intervals` are theirs.
+            undefined: why one of `metrics` is NaN.
             seconds: of a record that shares its call with others; else all since the start.
         """
         metrics, intervals = dict(metrics or {}), dict(intervals or {})
@@ -105,9 +107,15 @@ class Session:
         artifacts, pixels = dict(artifacts or {}), self.recipe.pixels
         digests: dict[str, str] = {}
         kept = predictions or evidence
+        undefined = dict(undefined or {})
         if predictions:
             accuracies = {name: predictions.accuracy(name) for name in predictions.correct}
             metrics = accuracies | metrics
+            undefined |= {
+                name: "no image counts for it"
+                for name in accuracies
+                if not predictions.counted(name)
+            }
             intervals |= {
                 name: list(wilson(value, predictions.counted(name)))
                 for name, value in accuracies.items()
@@ -134,6 +142,7 @@ class Session:
             details=details,
             artifacts=artifacts,
             digests=digests,
+            undefined=undefined,
             seconds=took,
             device_seconds=took * world_size(),
         )

@@ -110,7 +110,12 @@ def test_a_hostile_record_writes_no_control_character_and_reaches_no_other_file(
 
 
 def test_not_a_number_is_said_so(tmp_path: Path) -> None:
-    one = mae(83.4, metrics={"top1": float("nan")}, intervals={"top1": [float("nan")] * 2})
+    one = mae(
+        83.4,
+        metrics={"top1": float("nan")},
+        intervals={"top1": [float("nan")] * 2},
+        undefined={"top1": "no image counts for it"},
+    )
     found, text = found_in(tmp_path, one)
     assert found["metrics"][0]["value"] is None
     assert "not a number" in text

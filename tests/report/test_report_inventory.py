@@ -92,6 +92,6 @@ def test_damaged_files_are_named_without_the_place_of_the_store(
 def test_a_store_without_a_readable_record_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no readable record below .* \(0 damaged\)"):
         take_inventory(tmp_path)
-    (tmp_path / "x.json").write_text('{"schema": "micl-bench/result/3"')
+    (tmp_path / "x.json").write_text('{"schema": "micl-bench/result/4"')
     with pytest.raises(InputError, match=r"1 damaged; x\.json: "):
         take_inventory(tmp_path)
