@@ -5,15 +5,33 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support import Command, Run
+from isolation import isolate, remove_home
 
-from micl_bench.data.embedded import write_embedded
+isolate()
+
+from support import REPOSITORY, Command, Run  # noqa: E402
+
+from micl_bench.data.embedded import write_embedded  # noqa: E402
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The first process, which ends last, removes what it made."""
+    if not hasattr(config, "workerinput"):
+        remove_home()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Stored features go where the tests' other files go."""
     os.environ["MICL_BENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A working folder like that of a checkout, whose `work/` no demo has written to."""
+    for folder in ("pretrain", "downstream", "results"):
+        (tmp_path / folder).symlink_to(REPOSITORY / folder)
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

@@ -67,19 +67,17 @@ def shortened(line: str) -> list[str]:
 
 
 def test_the_commands_run_in_the_order_in_which_they_stand(
-    micl_bench: Run, few_digits: Path, tmp_path: Path
+    micl_bench: Run, few_digits: Path, checkout: Path
 ) -> None:
-    for folder in ("pretrain", "downstream"):
-        (tmp_path / folder).symlink_to(REPOSITORY / folder)
-    (tmp_path / "few").symlink_to(few_digits)
+    (checkout / "few").symlink_to(few_digits)
     commands = [line for line in LINES if line.startswith("micl-bench ")]
     assert len(commands) > 10
     for line in commands:
         if "/data/ADEChallengeData2016" in line or "/data/coco" in line:
             continue  # test_ade20k_configs.py, test_coco_configs.py and test_own_config.py run these
-        done = micl_bench(*shortened(line), cwd=tmp_path)
+        done = micl_bench(*shortened(line), cwd=checkout)
         assert done.returncode == 0, f"{line}\n{done.stderr}"
-    assert (tmp_path / "work" / "report" / "report.html").exists()
+    assert (checkout / "work" / "report" / "report.html").exists()
 
 
 def test_the_make_targets_exist() -> None:

@@ -1,11 +1,9 @@
 """k-NN, linear probe and logistic regression on the embedded digits, from four starts.
 
 MiCL, an MAE that lightly trained with the same images, steps and schedule, random weights, and the
-pixels themselves. MICL_BENCH_FOUR_STARTS names a folder that the table is written to as JSON.
+pixels themselves.
 """
 
-import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +21,6 @@ from micl_bench.engine.knn import knn_scores, top1
 from micl_bench.engine.logistic import fit_logistic
 from micl_bench.engine.probe_batches import StoredFeatures
 from micl_bench.engine.probe_heads import Probe
-from micl_bench.files import atomic_write
 from micl_bench.statistics import wilson
 from micl_bench.store import read_results
 from micl_bench.tasks.linear import LinearRecipe
@@ -125,11 +122,6 @@ def flat(folder: Path) -> tuple[Tensor, Tensor]:
 def test_the_table_of_four_starts(
     table: dict[str, dict[str, Cell]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if wanted := os.environ.get("MICL_BENCH_FOUR_STARTS"):
-        rows = {
-            start: {task: list(cell) for task, cell in row.items()} for start, row in table.items()
-        }
-        atomic_write(Path(wanted) / "four_starts.json", json.dumps(rows, indent=2).encode() + b"\n")
     with capsys.disabled():
         print("\n" + "".join(f"{name:26}" for name in ("start", *TASKS)))
         for start, row in table.items():

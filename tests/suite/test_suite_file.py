@@ -14,7 +14,7 @@ WHOLE = """
 task: knn
 data: digits
 checkpoints:
-  MAE: work/backbone.pt
+  MAE: weights/backbone.pt
   random weights: random:vit_demo_patch4_32
 entries:
   - name: plain
@@ -70,7 +70,7 @@ def test_each_checkpoint_meets_each_combination(tmp_path: Path) -> None:
         "--method MAE --out out/knn/MAE/num_workers=0,k={0},img_size=32-KEY"
     )
     assert commands(runs) == [
-        "micl-bench eval knn --checkpoint work/backbone.pt --data digits --method MAE "
+        "micl-bench eval knn --checkpoint weights/backbone.pt --data digits --method MAE "
         "--out out/knn/MAE/KEY",
         "micl-bench eval knn --checkpoint random:vit_demo_patch4_32 --data digits --method "
         "'random weights' --out out/knn/random_weights/KEY",

@@ -21,8 +21,8 @@ DENSE = ("ade20k", "coco")
 
 
 @pytest.fixture(autouse=True)
-def _here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(REPOSITORY)
+def _here(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(checkout)
 
 
 def planned(path: Path, *assignments: str) -> list[suite_run.Run]:
@@ -71,13 +71,13 @@ def test_every_recipe_takes_every_override(path: Path, seeds: str) -> None:
 
 @pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
 def test_it_opens_with_its_command_which_plans_it(
-    micl_bench: Run, path: Path, tmp_path: Path
+    micl_bench: Run, path: Path, checkout: Path
 ) -> None:
     text = path.read_text().replace("\\\n#", " ")
     command = re.search(rf"#     (micl-bench suite run {path.relative_to(REPOSITORY)} .*)", text)
     assert command
     _, *words = command[1].replace("--dry-run", "").split()
-    done = micl_bench(*words, "--dry-run", cwd=REPOSITORY)
+    done = micl_bench(*words, "--dry-run", cwd=checkout)
     assert done.returncode == 0, done.stderr
     shown = [line for line in done.stdout.splitlines() if line.startswith("micl-bench ")]
     sets = [word for flag, word in itertools.pairwise(words) if flag == "--set"]
