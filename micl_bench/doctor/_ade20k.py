@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from micl_bench.data.dense_checks import (
-    MASK_MODES,
     add_labels,
     histogram,
     label_fault,
     nearest_offset,
 )
-from micl_bench.doctor._finding import Finding, ok, problem, warning
-from micl_bench.doctor._headers import Header, in_threads, read_headers, spread
+from micl_bench.data.headers import in_threads, spread
+from micl_bench.data.mask_checks import check_pairs, read_pairs, readable
+from micl_bench.doctor._finding import Finding, of_fault, ok, problem, warning
 from micl_bench.doctor._names import files_and_others, first, subfolders
 
 IMAGES = {"training": 20_210, "validation": 2_000}
@@ -83,19 +83,14 @@ def _check_split(folder: Path, split: str, embedded_classes: int) -> Iterator[Fi
     ):
         if names:
             yield problem(subject, f"{len(names):,} {without}: {first(names)}", _UNPACK)
-    stems = sorted(images.keys() & masks.keys())
-    headers = read_headers([files[stem] for files in (images, masks) for stem in stems])
-    pairs = list(zip(headers[: len(stems)], headers[len(stems) :], strict=True))
-    yield from _check_headers(subject, stems, pairs)
-    readable = [
-        masks[stem]
-        for stem, (_, mask) in zip(stems, pairs, strict=True)
-        if mask.mode in MASK_MODES and not mask.error
-    ]
-    if readable:
+    pairs = [(images[stem], masks[stem]) for stem in sorted(images.keys() & masks.keys())]
+    headers = read_pairs(pairs)
+    for fault in check_pairs(pairs, headers):
+        yield of_fault(subject, dataclasses.replace(fault, fix=f"{fault.fix}; ADE20K's: {_UNPACK}"))
+    if whole_masks := readable(pairs, headers):
         whole = not embedded_classes and len(images) == IMAGES[split]
         yield from _check_labels(
-            subject, spread(readable, number), embedded_classes or CLASSES, whole
+            subject, spread(whole_masks, number), embedded_classes or CLASSES, whole
         )
 
 
@@ -116,38 +111,6 @@ def _counted(subject: str, images: int, expected: int) -> Finding:
         return problem(subject, f"{found}; the release has {expected:,}", _UNPACK)
     mend = f"name the subset wherever its numbers are shown; whole, it has {expected:,} images"
     return warning(subject, f"{found}: a part of ADE20K", mend)
-
-
-def _check_headers(
-    subject: str, stems: list[str], pairs: list[tuple[Header, Header]]
-) -> Iterator[Finding]:
-    broken, coloured, resized = [], [], []
-    for stem, (image, mask) in zip(stems, pairs, strict=True):
-        broken += [
-            f"{stem}{suffix} ({header.error})"
-            for suffix, header in ((".jpg", image), (".png", mask))
-            if header.error
-        ]
-        if not image.error and not mask.error:
-            if mask.mode not in MASK_MODES:
-                coloured.append(f"{stem}.png ({mask.mode})")
-            if (image.width, image.height) != (mask.width, mask.height):
-                resized.append(f"{stem}.png is {mask.size}, its image {image.size}")
-    if broken:
-        yield problem(subject, f"{len(broken):,} files cannot be read: {first(broken)}", _UNPACK)
-    if coloured:
-        yield problem(
-            subject,
-            f"{len(coloured):,} masks are no 8-bit images of one channel: {first(coloured)}; pictures "
-            "for display, or the full release",
-            _UNPACK,
-        )
-    if resized:
-        yield problem(
-            subject,
-            f"{len(resized):,} masks have another size than their image: {first(resized)}",
-            f"{_UNPACK}: mIoU on masks that were scaled is another number",
-        )
 
 
 def _check_labels(subject: str, masks: list[Path], classes: int, whole: bool) -> Iterator[Finding]:

@@ -1,16 +1,19 @@
-"""COCO 2017's detection and instance segmentation: annotations, images, and whether they fit.
+"""COCO 2017's detection and instance segmentation, as released: annotations, images, whether they fit.
 
-Annotations are read whole, entry by entry; of the images, names, and headers of some.
+Annotations are read whole, entry by entry, by the checks that `eval coco` makes; of the images, names,
+and headers of some.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from micl_bench.doctor._coco_boxes import check_boxes
+from micl_bench.data.coco_checks import check_annotations, check_images, image_headers, opened
+from micl_bench.data.coco_file import CocoFile
+from micl_bench.data.faults import Fault
+from micl_bench.data.headers import spread
 from micl_bench.doctor._coco_categories import check_categories
-from micl_bench.doctor._coco_file import CocoFile, read_coco
-from micl_bench.doctor._finding import Finding, ok, problem, reason, warning
-from micl_bench.doctor._headers import read_headers, spread
+from micl_bench.doctor._finding import Finding, of_fault, ok, problem, warning
 from micl_bench.doctor._names import files_and_others, first
 
 IMAGES = {"train2017": 118_287, "val2017": 5_000}
@@ -34,12 +37,12 @@ def check_coco(folder: Path, *, embedded: bool = False) -> Iterator[Finding]:
             mend = f"unpack {_ANNOTATIONS} there"
             yield problem(subject, f"there is no {file}", mend)
             continue
-        try:
-            files[split] = read_coco(file)
-        except (ValueError, RecursionError) as error:
-            yield problem(subject, f"{file} is no COCO file: {reason(error)}", _UNPACK)
+        read = opened(file)
+        if isinstance(read, Fault):
+            yield problem(subject, read.found, f"{read.fix}; COCO's own: {_UNPACK}")
             continue
-        yield from _check_split(folder / split, subject, split, files[split], embedded)
+        files[split] = read
+        yield from _check_split(folder / split, subject, split, read, embedded)
     names = [set(file.images.values()) for file in files.values()]
     if len(names) == 2 and (both := sorted(names[0] & names[1])):
         yield problem(
@@ -59,15 +62,11 @@ def _check_split(
         yield problem(
             subject, f"{objects:,} images with objects; {WITH_OBJECTS[split]:,} expected", _UNPACK
         )
+    for fault in check_annotations(file, evaluated=split.startswith("val")):
+        yield of_fault(subject, fault)
     if not file.has_instances():
-        yield problem(
-            subject,
-            f"no instances with box and category ({', '.join(sorted(file.keys)[:6])} in each entry)",
-            f"{_UNPACK}: instances_{split}.json, neither captions nor keypoints",
-        )
         return
     yield from check_categories(subject, file, embedded=embedded, whole=whole, mend=_UNPACK)
-    yield from check_boxes(subject, file, mend=_UNPACK)
     yield from _check_images(folder, subject, file)
 
 
@@ -80,35 +79,30 @@ def _counted(subject: str, file: CocoFile, expected: int) -> Finding:
         return problem(subject, f"{found}; {expected - images:,} missing", _UNPACK)
     if images > expected:
         return problem(subject, f"{found}; the release has {expected:,}", _UNPACK)
-    mend = f"name the subset wherever its numbers are shown; whole, it has {expected:,} images"
+    mend = (
+        f"name the subset wherever its numbers are shown; whole, it has {expected:,} images. For data "
+        "of your own, --recipe CONFIG checks against the config instead"
+    )
     return warning(subject, f"{found}: a part of COCO", mend)
 
 
 def _check_images(folder: Path, subject: str, file: CocoFile) -> Iterator[Finding]:
     files, others = files_and_others(folder)
-    listed = {name: image for image, name in file.images.items()}
+    listed = set(file.images.values())
+    files |= {
+        name for name in listed - files - others if os.sep in name and (folder / name).is_file()
+    }
     archive = f"http://images.cocodataset.org/zips/{folder.name}.zip"
-    if missing := sorted(listed.keys() - files - others):
+    if missing := sorted(listed - files - others):
         found = f"{len(missing):,} images of the annotations are not in {folder}: {first(missing)}"
         yield problem(subject, found, f"unpack {archive} again")
-    if unreadable := sorted(listed.keys() & others):
+    if unreadable := sorted(listed & others):
         found = f"{len(unreadable):,} images in {folder} are no files: {first(unreadable)}"
         yield problem(subject, found, f"remove them, and unpack {archive} again")
-    if more := sorted((files | others) - listed.keys()):
+    if more := sorted((files | others) - listed):
         found = f"{len(more):,} files in {folder} that the annotations do not name: {first(more)}"
         mend = "use images and annotations of one release; these are never read"
         yield warning(subject, found, mend)
-    names = spread(sorted(listed.keys() & files), _HEADERS)
-    headers = dict(zip(names, read_headers([folder / name for name in names]), strict=True))
-    if broken := [f"{name} ({one.error})" for name, one in headers.items() if one.error]:
-        found = f"{len(broken):,} of {len(names):,} images cannot be read: {first(broken)}"
-        yield problem(subject, found, f"unpack {archive} again")
-    resized = [
-        f"{name} is {one.size}, its entry {width} x {height}"
-        for name, one in headers.items()
-        for width, height in [file.sizes[listed[name]]]
-        if not one.error and (one.width, one.height) != (width, height)
-    ]
-    if resized:
-        found = f"{len(resized):,} of {len(names):,} images have another size: {first(resized)}"
-        yield problem(subject, found, f"unpack {archive} again; boxes count in its pixels")
+    headers = image_headers(folder, spread(sorted(listed & files), _HEADERS))
+    for fault in check_images(folder, file, headers):
+        yield of_fault(subject, fault)

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from micl_bench.doctor._coco_file import CocoFile
+from micl_bench.data.coco_file import CocoFile
 from micl_bench.doctor._finding import Finding, problem, warning
 from micl_bench.doctor._names import first
 
@@ -27,22 +27,14 @@ CATEGORIES = dict(
 def check_categories(
     subject: str, file: CocoFile, *, embedded: bool, whole: bool, mend: str
 ) -> Iterator[Finding]:
-    """The file's categories, and those that its annotations name."""
+    """The file's categories, and which of them is the most frequent."""
     if not embedded:
         yield from _check_list(subject, file.categories, mend)
     used = Counter(file.category_ids)
-    known = {number for number, _ in file.categories}
-    if strange := sorted(used.keys() - known):
-        yield problem(
-            subject,
-            f"wrong label offset: {sum(used[one] for one in strange):,} annotations have categories "
-            f"that the file does not list: {first([str(one) for one in strange])}; ids in use are "
-            f"{min(used)} to {max(used)}, listed are {min(known)} to {max(known)}",
-            f"{mend}: COCO's ids are 1 to 90 with gaps, and training numbers them itself",
-        )
     # Persons, without crowds: 257,253 of 860,001 in train2017 (a log in facebookresearch/detectron2
     # issue 1134), 10,777 of 36,781 in val2017 (chensnathan/YOLOF issue 27).
-    elif whole and (most := max(used, key=lambda one: used[one])) != 1:
+    listed = used.keys() <= {number for number, _ in file.categories}
+    if whole and used and listed and (most := max(used, key=lambda one: used[one])) != 1:
         found = (
             f"the most frequent category is {most} ({CATEGORIES.get(most)}), in COCO it is person"
         )
@@ -55,7 +47,8 @@ def _check_list(subject: str, categories: list[tuple[int, str]], mend: str) -> I
         return
     if not set(names) & set(_NAMES):
         found = f"{len(names)} categories, none of them COCO's: {first(names)}"
-        yield warning(subject, found, "name the data set in the config's metainfo; it is not COCO")
+        mend = "it is not COCO: check it against the config that trains on it, --recipe CONFIG"
+        yield warning(subject, found, mend)
     elif names == _NAMES and ids in (list(range(80)), list(range(1, 81))):
         yield problem(
             subject,
@@ -68,7 +61,7 @@ def _check_list(subject: str, categories: list[tuple[int, str]], mend: str) -> I
         yield problem(subject, f"{found}: classes are found by name", mend)
     elif sorted(categories) == list(CATEGORIES.items()):
         found = f"categories in another order: {first(names)}"
-        yield problem(subject, f"{found}; mmdetection takes labels by their place", mend)
+        yield warning(subject, f"{found}; eval finds them by name, other tools by place", mend)
     else:
         wrong = [
             f"{number} is {name}" for number, name in categories if CATEGORIES.get(number) != name

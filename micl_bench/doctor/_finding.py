@@ -3,6 +3,10 @@
 import dataclasses
 from typing import Literal
 
+from micl_bench.data.faults import Fault, reason
+
+__all__ = ["Finding", "Level", "of_fault", "ok", "problem", "reason", "warning"]
+
 Level = Literal["ok", "warning", "problem"]
 
 
@@ -33,6 +37,7 @@ def problem(subject: str, found: str, mend: str) -> Finding:
     return Finding(level="problem", subject=subject, found=found, mend=mend)
 
 
-def reason(error: BaseException) -> str:
-    """An exception as a few words."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+def of_fault(subject: str, fault: Fault) -> Finding:
+    """A fault of data, as `eval` would be refused by it."""
+    level: Level = "problem" if fault.fatal else "warning"
+    return Finding(level=level, subject=subject, found=fault.found, mend=fault.fix)

@@ -3,8 +3,11 @@
 import os
 from pathlib import Path
 
+from micl_bench.data.faults import first
+
+__all__ = ["count_images", "files_and_others", "first", "subfolders"]
+
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
-_SHOWN = 3
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -34,7 +37,3 @@ def files_and_others(folder: Path) -> tuple[set[str], set[str]]:
                 is_file = entry.is_file(follow_symlinks=False) or Path(entry).is_file()
                 (files if is_file else others).add(entry.name)
     return files, others
-
-
-def first(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", ..." if names[_SHOWN:] else "")

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from micl_bench.doctor import Finding, _coco, _json_stream, check_data
+from micl_bench.data import json_stream
+from micl_bench.data.coco_file import read_coco
+from micl_bench.doctor import Finding, _coco, check_data
 from micl_bench.doctor._coco_categories import CATEGORIES
 
 SIZES = {"train2017": 5, "val2017": 3}
@@ -141,7 +143,7 @@ def test_a_part_is_named_as_one_and_lost_images_are_not(released: Path) -> None:
     found = check_data(released)
     assert [one.level for one in found] == ["warning", "warning"]
     assert found[1].found == "COCO: 3 images, 2 of them with objects: a part of COCO"
-    file = _coco.read_coco(released / "annotations" / "instances_val2017.json")
+    file = read_coco(released / "annotations" / "instances_val2017.json")
     assert _coco._counted("x", file, 4).level == "warning"
     assert _coco._counted("x", file, 2).level == "problem"
     file.images.update({number: str(number) for number in range(1000, 1997)})
@@ -359,12 +361,20 @@ def test_annotations_of_images_that_are_not_listed(data: Path) -> None:
         ("[]", "'{' expected, not '['"),
         ("{}", "no images in it"),
         ('{"images": [{"id": 1, "file_na', "Unterminated string"),
-        ('{"images": [{"id": 1}]}', "an entry of images is not in order: KeyError('file_name')"),
-        ('{"images": [{"id": "1"}]}', "an entry of images is not in order: KeyError"),
-        ('{"annotations": [{"bbox": [1, 2], "category_id": 1}]}', "an entry of annotations"),
-        ('{"annotations": [7]}', "an entry of annotations is not in order: TypeError"),
+        ('{"images": [{"id": 1}]}', "images[0] has no key 'file_name'"),
+        ('{"images": [{"id": "1"}]}', "images[0].id is '1', no whole number"),
+        ('{"images": {"id": 1}}', "images is {'id': 1}, no list"),
+        ('{"images": [{"id": 1, "file_name": "/etc/a.jpg"}]}', "not below the folder of images"),
+        ('{"images": [], "images": []}', "'images' twice"),
+        (
+            '{"annotations": [{"image_id": 1, "bbox": [1], "category_id": 1}]}',
+            "annotations[0].bbox",
+        ),
+        ('{"annotations": [{"image_id": NaN}]}', "NaN is no number of JSON's"),
+        ('{"annotations": [{"image_id": 1' + "0" * 5000 + "}]}", "no COCO file"),
+        ('{"annotations": [7]}', "annotations[0] is 7, no object with keys"),
         ("[" * 100_000, "'{' expected"),
-        ('{"a": ' + "[" * 100_000, "RecursionError"),
+        ('{"a": ' + "[" * 100_000, "it is nested too deeply"),
     ],
 )
 def test_files_that_are_no_annotations(data: Path, text: str, words: str) -> None:
@@ -385,7 +395,7 @@ def test_a_file_that_is_missing(data: Path) -> None:
 @pytest.mark.parametrize("chunk", [1, 7, 64, 1 << 20])
 def test_entries_are_jsons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     """Against Python's own reading of the whole, in pieces that end anywhere."""
-    monkeypatch.setattr(_json_stream, "_CHUNK", chunk)
+    monkeypatch.setattr(json_stream, "_CHUNK", chunk)
     content = {
         "info": {"a": [1, {"b": None}], "é": '"\\]},'},
         "empty": [],
@@ -397,8 +407,9 @@ def test_entries_are_jsons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chun
     for indent in (None, 2):
         file.write_text(json.dumps(content, indent=indent), encoding="utf-8")
         found: dict[str, Any] = {"empty": []}
-        for key, value in _json_stream.entries(file):
+        for key, place, value in json_stream.entries(file):
             if isinstance(content[key], list):
+                assert place == len(found.get(key, []))
                 found.setdefault(key, []).append(value)
             else:
                 found[key] = value
@@ -406,9 +417,9 @@ def test_entries_are_jsons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chun
 
 
 def test_an_entry_without_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_json_stream, "_CHUNK", 1 << 10)
-    monkeypatch.setattr(_json_stream, "_LONGEST", 1 << 12)
+    monkeypatch.setattr(json_stream, "_CHUNK", 1 << 10)
+    monkeypatch.setattr(json_stream, "_LONGEST", 1 << 12)
     file = tmp_path / "x.json"
     file.write_text('{"images": ["' + "a" * 100_000 + '"]}', encoding="utf-8")
     with pytest.raises(ValueError, match="Unterminated"):
-        list(_json_stream.entries(file))
+        list(json_stream.entries(file))

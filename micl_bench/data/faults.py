@@ -1,0 +1,23 @@
+"""What is wrong with data, and how to fix it: `doctor` lists it, a run is refused by it."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """One thing that was found."""
+
+    found: str
+    fix: str
+    fatal: bool = True
+    """A run fails by it, or its number would be wrong; else it costs or limits."""
+
+
+def reason(error: BaseException) -> str:
+    """An exception as a few words."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+
+def first(names: list[str], *, number: int = 3) -> str:
+    """The first of many, on one line."""
+    return ", ".join(names[:number]) + (", ..." if names[number:] else "")

@@ -1,0 +1,107 @@
+"""Image files: size, mode and orientation, without decoding them; whether they can be decoded."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from PIL import Image
+
+from micl_bench.data.faults import reason
+
+_Item = TypeVar("_Item")
+_Read = TypeVar("_Read")
+_TAIL = 4096
+_END = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
+_ORIENTATION = 0x0112
+_UPRIGHT = 1
+_ON_ITS_SIDE = (5, 6, 7, 8)
+
+OnRead = Callable[[], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """One image file's; `error` tells why the rest is empty."""
+
+    width: int = 0
+    height: int = 0
+    mode: str = ""
+    error: str = ""
+    orientation: int = _UPRIGHT
+    """EXIF's number, 1 to 8: how viewers, and readers that heed it, turn and mirror what is stored."""
+
+    @property
+    def size(self) -> str:
+        """`683 x 512` as stored, width first."""
+        return f"{self.width} x {self.height}"
+
+    @property
+    def shown(self) -> tuple[int, int]:
+        """Width and height once turned."""
+        turned = self.orientation in _ON_ITS_SIDE
+        return (self.height, self.width) if turned else (self.width, self.height)
+
+
+def read_headers(
+    files: Iterable[Path], *, decode: bool = False, on_read: OnRead | None = None
+) -> list[Header]:
+    """Of all files, in their order; several at once, for disks and networks that let one wait.
+
+    Args:
+        decode: decode every pixel too, so that `error` tells of damage anywhere in a file.
+        on_read: called after each.
+    """
+    return in_threads(lambda file: _header(file, decode=decode), files, on_read=on_read)
+
+
+def in_threads(
+    read: Callable[[_Item], _Read], items: Iterable[_Item], *, on_read: OnRead | None = None
+) -> list[_Read]:
+    """`read` of each item, in their order."""
+    found = []
+    with ThreadPoolExecutor(min(16, 4 * (os.cpu_count() or 1))) as threads:
+        for one in threads.map(read, items):
+            found.append(one)
+            if on_read:
+                on_read()
+    return found
+
+
+def spread(items: Sequence[_Item], number: int) -> list[_Item]:
+    """`number` of them (all, where there are fewer), evenly spaced."""
+    if len(items) <= number:
+        return list(items)
+    return [items[index * len(items) // number] for index in range(number)]
+
+
+def _header(file: Path, *, decode: bool) -> Header:
+    # A pipe would be waited for without end.
+    if not file.is_file():
+        return Header(error="no such file")
+    try:
+        with Image.open(file) as image:
+            # Asked for EXIF that it has not met yet, a PNG is decoded to its end.
+            known = image.format != "PNG" or "exif" in image.info
+            stated = image.getexif().get(_ORIENTATION) if known else _UPRIGHT
+            header = Header(
+                image.width,
+                image.height,
+                image.mode,
+                orientation=stated if stated in range(1, 9) else _UPRIGHT,
+            )
+            if decode or _lacks_end(file, image.format or ""):
+                # Bytes may follow the end; only the pixels tell.
+                image.load()
+            return header
+    # What a broken file raises is the decoder's affair: OSError, SyntaxError, ValueError, bombs.
+    except Exception as error:
+        return Header(error=reason(error))
+
+
+def _lacks_end(file: Path, kind: str) -> bool:
+    with file.open("rb") as opened:
+        opened.seek(max(0, file.stat().st_size - _TAIL))
+        return kind not in _END or _END[kind] not in opened.read()

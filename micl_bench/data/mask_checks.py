@@ -1,0 +1,85 @@
+"""Images and label masks of semantic segmentation, file by file: whether each is there, can be read,
+and has the size of the other.
+
+`doctor` and `eval ade20k` ask the same questions here; what the masks' numbers mean is `dense_checks`'.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from micl_bench.data.dense_checks import MASK_MODES
+from micl_bench.data.faults import Fault, first
+from micl_bench.data.headers import Header, OnRead, read_headers
+
+Pair = tuple[Path, Path]
+"""An image and its mask."""
+
+_AGAIN = "copy or unpack them again"
+_TURN = (
+    "save the images with their pixels turned and without the tag, or, where masks are of the pixels as "
+    "stored, read them so: color_type='color_ignore_orientation' in LoadImageFromFile"
+)
+
+
+def read_pairs(
+    pairs: Sequence[Pair], *, decode: bool = False, on_read: OnRead | None = None
+) -> list[tuple[Header, Header]]:
+    """The headers of images and masks."""
+    files = [file for pair in pairs for file in pair]
+    headers = read_headers(files, decode=decode, on_read=on_read)
+    return list(zip(headers[::2], headers[1::2], strict=True))
+
+
+def check_pairs(
+    pairs: Sequence[Pair], headers: Sequence[tuple[Header, Header]], *, as_stored: bool = False
+) -> Iterator[Fault]:
+    """Damage, masks that are none, sizes that differ, and images that EXIF turns away from their masks.
+
+    Args:
+        as_stored: the reader of images does not heed EXIF's orientation.
+    """
+    broken, coloured, turned, resized = [], [], [], []
+    for (image_file, mask_file), (image, mask) in zip(pairs, headers, strict=True):
+        broken += [
+            f"{file.name} ({header.error})"
+            for file, header in ((image_file, image), (mask_file, mask))
+            if header.error
+        ]
+        if image.error or mask.error:
+            continue
+        if mask.mode not in MASK_MODES:
+            coloured.append(f"{mask_file.name} ({mask.mode})")
+        size, stored = (mask.width, mask.height), (image.width, image.height)
+        # Of a mask that fits the turned image alone, that image was labelled.
+        if image.orientation > 1 and not as_stored and not image.shown == size != stored:
+            turned.append(f"{image_file.name} (orientation {image.orientation})")
+        elif size != (stored if as_stored else image.shown):
+            resized.append(f"{mask_file.name} is {mask.size}, its image {image.size}")
+    if broken:
+        yield Fault(f"{len(broken):,} files cannot be read: {first(broken)}", _AGAIN)
+    if coloured:
+        yield Fault(
+            f"{len(coloured):,} masks are no 8-bit images of one channel: {first(coloured)}; pictures "
+            "for display, or of more classes than 8 bits number",
+            "give masks whose pixels are the numbers of classes",
+        )
+    if turned:
+        yield Fault(
+            f"{len(turned):,} images are turned by EXIF when they are read, their masks are not: "
+            f"{first(turned)}",
+            _TURN,
+        )
+    if resized:
+        yield Fault(
+            f"{len(resized):,} masks have another size than their image: {first(resized)}",
+            "give each mask its image's size: mIoU on masks that were scaled is another number",
+        )
+
+
+def readable(pairs: Sequence[Pair], headers: Sequence[tuple[Header, Header]]) -> list[Path]:
+    """The masks whose numbers can be looked at."""
+    return [
+        file
+        for (_, file), (_, mask) in zip(pairs, headers, strict=True)
+        if mask.mode in MASK_MODES and not mask.error
+    ]

@@ -1,0 +1,242 @@
+"""COCO files as converters and hands write them: what is wrong is named, whatever it is."""
+
+import copy
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_masks
+
+from micl_bench.data.coco_checks import check_annotations, check_images, image_headers, opened
+from micl_bench.data.coco_file import CocoFile, read_coco
+from micl_bench.data.coco_masks import mask_fault
+from micl_bench.data.faults import Fault
+
+WIDTH, HEIGHT = 40, 30
+
+
+def sound() -> dict[str, Any]:
+    """Two images, two categories, three objects."""
+    box = [4.0, 3.0, 12.0, 9.0]
+    outline = [4.0, 3.0, 16.0, 3.0, 16.0, 12.0]
+    one = {"bbox": box, "area": 54.0, "iscrowd": 0, "segmentation": [outline]}
+    return {
+        "images": [
+            {"id": i, "file_name": f"{i}.jpg", "width": WIDTH, "height": HEIGHT} for i in (1, 2)
+        ],
+        "categories": [{"id": 7, "name": "cat"}, {"id": 9, "name": "dog"}],
+        "annotations": [
+            {**copy.deepcopy(one), "id": n, "image_id": 1 + n % 2, "category_id": (7, 9)[n % 2]}
+            for n in (1, 2, 3)
+        ],
+    }
+
+
+def faults(folder: Path, content: Any) -> str:
+    """Everything that is found, on one line; empty where the file is sound."""
+    file = folder / "instances.json"
+    file.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    read = opened(file)
+    found = [read] if isinstance(read, Fault) else list(check_annotations(read))
+    assert all(fault.fix for fault in found)
+    return "; ".join(fault.found for fault in found)
+
+
+def change(place: str, key: str, value: Any) -> Callable[[Any], None]:
+    def edit(content: Any) -> None:
+        content[place][1][key] = value
+
+    return edit
+
+
+def drop(place: str, key: str) -> Callable[[Any], None]:
+    return lambda content: content[place][1].pop(key)
+
+
+def test_a_sound_file_has_no_fault(tmp_path: Path) -> None:
+    assert not faults(tmp_path, sound())
+
+
+def test_iscrowd_is_0_where_it_is_not_there(tmp_path: Path) -> None:
+    content = sound()
+    for one in content["annotations"]:
+        del one["iscrowd"]
+    assert not faults(tmp_path, content)
+    assert list(read_coco(tmp_path / "instances.json").crowds) == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (drop("images", "id"), "images[1] has no key 'id'"),
+        (drop("images", "file_name"), "images[1] has no key 'file_name'"),
+        (drop("images", "width"), "images[1] has no key 'width'"),
+        (drop("categories", "name"), "categories[1] has no key 'name'"),
+        (drop("annotations", "id"), "annotations[1] has no key 'id'"),
+        (drop("annotations", "image_id"), "annotations[1] has no key 'image_id'"),
+        (drop("annotations", "category_id"), "annotations[1] has no key 'category_id'"),
+        (drop("annotations", "bbox"), "annotations[1] has no key 'bbox'"),
+        (drop("annotations", "area"), "annotations[1] has no key 'area'"),
+        (drop("annotations", "segmentation"), "1 of 3 annotations have no segmentation"),
+        (change("images", "width", 40.5), "images[1].width is 40.5, no whole number"),
+        (change("images", "height", 0), "images[1] is 40 x 0 pixels large"),
+        (change("images", "id", 1), "images[1].id is 1, which another image has too"),
+        (change("images", "file_name", ""), "images[1].file_name is '', no name"),
+        (change("images", "file_name", "../1.jpg"), "not below the folder of images"),
+        (change("categories", "id", 7), "categories[1].id is 7, which another category has too"),
+        (change("categories", "name", "cat"), "categories[1].name is 'cat', which another"),
+        (change("categories", "name", "\ud800"), "categories[1].name is '\\ud800', no name"),
+        (change("annotations", "bbox", [1, 2, 3]), "annotations[1].bbox is [1, 2, 3]; 4 numbers"),
+        (change("annotations", "bbox", [1, 2, -3, 4]), "of negative size"),
+        (change("annotations", "bbox", [1, "2", 3, 4]), "annotations[1].bbox is [1, '2', 3, 4]"),
+        (change("annotations", "bbox", [1, 2, 10**400, 4]), "annotations[1].bbox is [1, 2, 1000"),
+        (change("annotations", "bbox", [float("nan")] * 4), "NaN is no number of JSON's"),
+        (change("annotations", "area", "54"), "annotations[1].area is '54', no number of pixels"),
+        (change("annotations", "iscrowd", "no"), "annotations[1].iscrowd is 'no'; 0 or 1"),
+        (change("annotations", "image_id", 5), "1 annotations of images that are not listed"),
+        (change("annotations", "category_id", 8), "categories that the file does not list: 8"),
+        (change("annotations", "id", 1), "1 annotations have an id that others have"),
+        (change("annotations", "id", 0), "id 0, which pycocotools counts as missed"),
+        (change("annotations", "id", 1.0), "annotations[1].id is 1.0, no whole number"),
+        (change("annotations", "segmentation", [[1, 2, 3, 4]]), "a polygon of 4 numbers"),
+        (change("annotations", "segmentation", [[1] * 7]), "a polygon of 7 numbers"),
+        (change("annotations", "segmentation", [["a"] * 6]), "what is no pixel's place"),
+        (change("annotations", "segmentation", "a text"), "is a text, neither"),
+        (change("annotations", "segmentation", {"counts": [5]}), "without 'size'"),
+        (
+            change("annotations", "segmentation", {"counts": [5], "size": [HEIGHT, WIDTH]}),
+            "run lengths of 5 pixels in all for a mask of [30, 40]",
+        ),
+        (
+            change("annotations", "segmentation", {"counts": "\x00~~", "size": [HEIGHT, WIDTH]}),
+            "neither whole numbers nor a text of COCO's",
+        ),
+        (
+            change("annotations", "segmentation", {"counts": [200], "size": [10, 20]}),
+            "annotation 2 has a mask of 20 x 10, its image 40 x 30",
+        ),
+        (lambda content: content.pop("images"), "no images in it"),
+        (lambda content: content.update(images=[]), "no images in it"),
+        (lambda content: content.update(annotations=[]), "no instances with box and category"),
+        (lambda content: content.pop("categories"), "no instances with box and category"),
+        (
+            lambda content: content.update(annotations={"1": {}}),
+            "annotations is {'1': {}}, no list",
+        ),
+        (lambda content: content["images"].append(None), "images[2] is None, no object with keys"),
+    ],
+)
+def test_every_fault_is_named_with_its_entry_and_key(
+    tmp_path: Path, edit: Callable[[Any], None], words: str
+) -> None:
+    content = sound()
+    edit(content)
+    assert words in faults(tmp_path, content)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (json.dumps(sound()).encode()[:-40], "no COCO file"),
+        (json.dumps(sound()).encode("utf-16"), "it is not UTF-8"),
+        (json.dumps(sound()).replace("cat", "k\xe4tze").encode("latin-1"), "no COCO file"),
+        (b"\x89PNG\r\n", "it is not UTF-8"),
+        (b"<html></html>", "'{' expected, not '<'"),
+        (json.dumps(sound()).encode() + b"}", "'}' after its end"),
+    ],
+)
+def test_what_is_no_json_is_named_as_that(tmp_path: Path, data: bytes, words: str) -> None:
+    file = tmp_path / "instances.json"
+    file.write_bytes(data)
+    read = opened(file)
+    assert isinstance(read, Fault)
+    assert str(file) in read.found
+    assert words in read.found
+    assert "\n" not in read.found
+
+
+def test_boxes_in_shares_of_the_image_are_no_boxes_in_pixels(tmp_path: Path) -> None:
+    """mmdetection drops boxes below a pixel: all of them, without a word."""
+    content = sound()
+    for one in content["annotations"]:
+        one["bbox"] = [0.1, 0.1, 0.3, 0.3]
+    assert "3 of 3 annotations have an area of 0 or a box less than a pixel" in faults(
+        tmp_path, content
+    )
+
+
+def test_masks_are_no_fault_of_a_set_of_boxes(tmp_path: Path) -> None:
+    content = sound()
+    content["annotations"][0]["segmentation"] = [[1, 2, 3, 4]]
+    del content["annotations"][1]["segmentation"]
+    assert faults(tmp_path, content)
+    assert not list(check_annotations(read_coco(tmp_path / "instances.json"), masks=False))
+
+
+def test_run_lengths_are_read_as_pycocotools_writes_them() -> None:
+    """Random masks, in its own compressed text; cut anywhere, the text is no mask any more."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        height, width = (int(n) for n in rng.integers(1, 60, size=2))
+        mask_HW = (rng.random((height, width)) < rng.random()).astype(np.uint8)
+        runs = coco_masks.encode(np.asfortranarray(mask_HW))
+        text = {"size": runs["size"], "counts": runs["counts"].decode()}
+        assert not mask_fault(text)
+        assert mask_fault({**text, "counts": text["counts"][:-1]})
+        assert mask_fault({**text, "size": [height, width + 1]})
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+@pytest.mark.parametrize("entry", ["as stored", "as shown"])
+def test_exif_turns_images_away_from_their_annotations(
+    tmp_path: Path, orientation: int, entry: str
+) -> None:
+    """Only where the entry has the turned image's size, and no other, annotations are of that one."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "1.jpg", exif=exif)
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "2.jpg")
+    on_its_side = orientation != 3
+    size = (HEIGHT, WIDTH) if entry == "as shown" and on_its_side else (WIDTH, HEIGHT)
+    file = CocoFile(images={1: "1.jpg", 2: "2.jpg"}, sizes={1: size, 2: (WIDTH, HEIGHT)})
+    headers = image_headers(tmp_path, ["1.jpg", "2.jpg"])
+    found = [fault.found for fault in check_images(tmp_path, file, headers)]
+    if entry == "as shown" and on_its_side:
+        assert not found
+    else:
+        (one,) = found
+        assert f"1 images in {tmp_path} are turned by EXIF" in one
+        assert f"1.jpg (orientation {orientation})" in one
+    stored = list(check_images(tmp_path, file, headers, as_stored=True))
+    assert bool(stored) == (size != (WIDTH, HEIGHT))
+
+
+def test_nothing_that_happens_to_a_file_is_an_error_of_ours(tmp_path: Path) -> None:
+    """300 files, each with some of its values replaced, keys dropped or bytes lost."""
+    rng = random.Random(0)
+    strange = [None, True, -1, 0, 1e308, 10**30, "", "x", [], [[]], {}, [1, 2], {"size": [1]}, "\0"]
+    for _ in range(300):
+        content = sound()
+        for _ in range(rng.randint(1, 3)):
+            lists = [part for part in content.values() if isinstance(part, list)]
+            entries = [one for part in lists for one in part if isinstance(one, dict) and one]
+            holder = rng.choice([content, *entries])
+            key = rng.choice(list(holder))
+            if rng.random() < 0.3 and holder is not content:
+                del holder[key]
+            else:
+                holder[key] = rng.choice(strange)
+        data = json.dumps(content).encode()
+        if rng.random() < 0.2:
+            data = data[: rng.randrange(len(data))]
+        file = tmp_path / "instances.json"
+        file.write_bytes(data)
+        read = opened(file)
+        if isinstance(read, CocoFile):
+            for _ in check_annotations(read):
+                pass
