@@ -1,7 +1,6 @@
 """The command line. It parses, then imports the one module it needs: help never waits for torch."""
 
 import dataclasses
-import gc
 import shlex
 import sys
 import traceback
@@ -216,8 +215,6 @@ def report(
             print(path)
         return
     print(f"report: {build_report(results, out)}")
-    # The process ends here: a last search for garbage in thousands of records takes half a second.
-    gc.freeze()
 
 
 @app.command("list")

@@ -1,19 +1,13 @@
 """A store: a folder of records, at any depth, read whole, with the files in it that are damaged."""
 
 import dataclasses
-import operator
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 from micl_bench.errors import InputError
-from micl_bench.garbage import without_garbage_collection
 from micl_bench.log import printable, say
-from micl_bench.other_process import in_other_process
 from micl_bench.record import Result, read_result
 
-_MANY = 2000
-"""Files from which on it pays to read half of them in another process."""
 _BEGINNING = re.compile(rb'"schema"\s*:\s*"micl-bench/result/')
 # One that is empty or cut, or whose keys were sorted, still bears the name that it was given.
 _FILE_NAME = re.compile(r".*-[0-9a-f]{10}\.json")
@@ -42,45 +36,18 @@ def read_store(folder: Path) -> Store:
     Raises:
         InputError: the folder is missing.
     """
-    return begin_reading(folder)()
-
-
-def begin_reading(folder: Path) -> Callable[[], Store]:
-    """Begin what `read_store` does; the call of what is returned reads the rest, and has it all.
-
-    Half of a large store is read by another process meanwhile.
-
-    Raises:
-        InputError: the folder is missing.
-    """
     if not folder.is_dir():
         raise InputError(f"no results folder at {folder}")
-    paths = sorted(folder.rglob("*.json"))
-    # Those of one task lie together and are of one length: every second one, not the first half.
-    there, here = (paths[::2], paths[1::2]) if len(paths) >= _MANY else ([], paths)
-    others = in_other_process(lambda: _read_all(there)) if there else lambda: ([], [])
-
-    def rest() -> Store:
-        records, damaged = map(operator.add, _read_all(here), others())
-        # The id decides between equal times, so that the order does not depend on where files lie.
-        return Store(
-            records=sorted(records, key=lambda pair: (pair[1].start, pair[1].id, pair[0])),
-            damaged=sorted(damaged, key=lambda each: each.path),
-        )
-
-    return rest
-
-
-def _read_all(paths: list[Path]) -> tuple[list[tuple[Path, Result]], list[Damaged]]:
     records, damaged = [], []
-    with without_garbage_collection():
-        for path in paths:
-            try:
-                if _claims_schema(path):
-                    records.append((path, read_result(path)))
-            except InputError as error:
-                damaged.append(Damaged(path=path, reason=str(error)))
-    return records, damaged
+    for path in sorted(folder.rglob("*.json")):
+        try:
+            if _claims_schema(path):
+                records.append((path, read_result(path)))
+        except InputError as error:
+            damaged.append(Damaged(path=path, reason=str(error)))
+    # The id decides between equal times, so that the order does not depend on where files lie.
+    records.sort(key=lambda pair: (pair[1].start, pair[1].id, pair[0]))
+    return Store(records=records, damaged=damaged)
 
 
 def read_results(folder: Path) -> list[tuple[Path, Result]]:

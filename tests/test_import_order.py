@@ -30,8 +30,6 @@ ROWS = (
         "log",
         "machine",
         "predictions",
-        "garbage",
-        "other_process",
         "record",
         "schema",
         "statistics",

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from micl_bench.errors import InputError
 from micl_bench.report.summary import summary_table
-from micl_bench.store import begin_reading
 
 __all__ = ["DEFAULT_TITLE", "build_report", "summary_table", "write_published"]
 
@@ -27,8 +26,6 @@ def build_report(results: Path, out: Path, *, title: str = DEFAULT_TITLE) -> Pat
             a report, or the `report` extra is not installed.
     """
     _check_out(results, out)
-    # Before the imports, which take half a second.
-    read = begin_reading(results)
     try:
         from micl_bench.report.page import build
     except ModuleNotFoundError as error:
@@ -37,7 +34,7 @@ def build_report(results: Path, out: Path, *, title: str = DEFAULT_TITLE) -> Pat
         raise InputError(
             f"a report needs {error.name}: pip install 'micl-bench[report]'"
         ) from error
-    return build(results, out, title=title, read=read)
+    return build(results, out, title=title)
 
 
 def _check_out(results: Path, out: Path) -> None:

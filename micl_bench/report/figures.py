@@ -4,18 +4,15 @@ import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 
-from micl_bench.other_process import in_other_process
 from micl_bench.reference import Reference
 from micl_bench.report.ablation_plot import found_ablations
 from micl_bench.report.cost_plot import found_cost
-from micl_bench.report.drawing import Found, rendered
+from micl_bench.report.drawing import Drawing, Found, rendered
 from micl_bench.report.galleries import KINDS, found_gallery, found_views
 from micl_bench.report.robustness_plot import found_robustness
 from micl_bench.report.scores import found_scores
 from micl_bench.report.selection import Selection
 from micl_bench.report.training import found_training
-
-_Maker = Callable[[], Found]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,61 +37,34 @@ class Gallery:
     left_out: list[str]
 
 
-def begin_drawing(
-    selection: Selection, references: Sequence[Reference] = ()
-) -> Callable[[], Gallery]:
-    """Begin to draw whatever the records allow, beside the published numbers; the call waits for it.
-
-    Half of a report's time goes into its pictures: two other processes draw them.
-    """
-    halves = [
-        in_other_process(functools.partial(_drawn, makers))
-        for makers in (_on_scores(selection, references), _on_networks(selection))
+def draw_all(selection: Selection, references: Sequence[Reference] = ()) -> Gallery:
+    """Draw whatever the records allow, beside the published numbers."""
+    makers: list[Callable[[Selection], Found]] = [
+        found_scores,
+        functools.partial(_costs, references=references),
+        found_robustness,
+        found_ablations,
+        found_views,
+        found_training,
+        *(functools.partial(found_gallery, name) for name in KINDS),
     ]
-
-    def gallery() -> Gallery:
-        found = [half() for half in halves]
-        return Gallery(
-            pictures=[picture for half in found for picture in half.pictures],
-            left_out=[sentence for half in found for sentence in half.left_out],
-        )
-
-    return gallery
-
-
-def _on_scores(selection: Selection, references: Sequence[Reference]) -> list[_Maker]:
-    return [
-        lambda: found_scores(selection),
-        lambda: _costs(selection, references),
-        lambda: found_robustness(selection),
-    ]
-
-
-def _on_networks(selection: Selection) -> list[_Maker]:
-    return [
-        lambda: found_ablations(selection),
-        lambda: found_views(selection),
-        lambda: found_training(selection),
-        *(functools.partial(found_gallery, name, selection) for name in KINDS),
-    ]
-
-
-def _drawn(makers: list[_Maker]) -> Gallery:
     gallery = Gallery(pictures=[], left_out=[])
-    for found in (make() for make in makers):
+    for found in (make(selection) for make in makers):
         gallery.left_out.extend(found.left_out)
-        for drawing in found.drawings:
-            png, pdf = rendered(drawing.draw, ["png", "pdf"])
-            picture = Picture(
-                name=drawing.name,
-                title=drawing.title,
-                caption=drawing.caption,
-                png=png,
-                pdf=pdf,
-                table=drawing.table,
-            )
-            gallery.pictures.append(picture)
+        gallery.pictures.extend(map(_picture, found.drawings))
     return gallery
+
+
+def _picture(drawing: Drawing) -> Picture:
+    png, pdf = rendered(drawing.draw, ["png", "pdf"])
+    return Picture(
+        name=drawing.name,
+        title=drawing.title,
+        caption=drawing.caption,
+        png=png,
+        pdf=pdf,
+        table=drawing.table,
+    )
 
 
 def _costs(selection: Selection, references: Sequence[Reference]) -> Found:

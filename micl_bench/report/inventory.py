@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +10,7 @@ from micl_bench.log import printable
 from micl_bench.plans import Plan, PlannedRun, is_stale, read_plans
 from micl_bench.record import Result
 from micl_bench.report.selection import Selection, select
-from micl_bench.store import Store, read_store
+from micl_bench.store import read_store
 
 Status = Literal["current", "superseded", "stale"]
 
@@ -52,16 +51,13 @@ class Inventory:
         return sorted({(data.name, data.stands_for) for data in sets if data.stands_for})
 
 
-def take_inventory(store: Path, read: Callable[[], Store] | None = None) -> Inventory:
+def take_inventory(store: Path) -> Inventory:
     """Read a store.
-
-    Args:
-        read: gives what is in it, where reading has begun already.
 
     Raises:
         InputError: the folder is missing or holds no readable record.
     """
-    found = read() if read else read_store(store)
+    found = read_store(store)
     plans, damaged_plans = read_plans(store)
     damaged = [
         _relative(store, each.path, each.reason) for each in (*found.damaged, *damaged_plans)

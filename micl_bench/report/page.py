@@ -1,23 +1,19 @@
 """The report itself: what is in it, and the folder that holds it."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import jinja2
 from markupsafe import Markup
 
 from micl_bench.files import atomic_folder
-from micl_bench.garbage import without_garbage_collection
 from micl_bench.log import printable, say
-from micl_bench.other_process import in_other_process
 from micl_bench.reference import read_references
 from micl_bench.report.export import write_tables
-from micl_bench.report.figures import begin_drawing
+from micl_bench.report.figures import draw_all
 from micl_bench.report.inventory import Inventory, describe, take_inventory
 from micl_bench.report.markdown import to_markdown
 from micl_bench.report.page_content import Content, page_context
 from micl_bench.report.tables import build_tables
-from micl_bench.store import Store
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _MARKDOWN_SPECIAL = str.maketrans(
@@ -26,11 +22,10 @@ _MARKDOWN_SPECIAL = str.maketrans(
 )
 
 
-def build(results: Path, out: Path, *, title: str, read: Callable[[], Store]) -> Path:
+def build(results: Path, out: Path, *, title: str) -> Path:
     """Build the report; `micl_bench.report.build_report` says what it promises."""
-    with without_garbage_collection():
-        content = _content(take_inventory(results, read), title)
-        atomic_folder(out, lambda folder: _write(folder, content))
+    content = _content(take_inventory(results), title)
+    atomic_folder(out, lambda folder: _write(folder, content))
     return out / "report.html"
 
 
@@ -41,38 +36,27 @@ def _content(inventory: Inventory, title: str) -> Content:
     return Content(
         title=title,
         inventory=inventory,
-        drawn=begin_drawing(inventory.selection, references),
         tables=build_tables(inventory.selection, references),
+        gallery=draw_all(inventory.selection, references),
         references=references,
     )
 
 
 def _write(folder: Path, content: Content) -> None:
     """Fill the report folder."""
-    tables_written = in_other_process(
-        lambda: write_tables(folder / "tables", content.tables, content.inventory.selection)
-    )
+    write_tables(folder / "tables", content.tables, content.inventory.selection)
     templates = _templates()
     style, script = (
         (_TEMPLATES / name).read_text(encoding="utf-8") for name in ("style.css", "report.js")
     )
-    try:
-        context = page_context(content, style=style, script=script)
-    finally:
-        # Whatever failed here: nobody may write into a folder that is being removed.
-        tables_written()
+    context = page_context(content, style=style, script=script)
     (folder / "figures").mkdir()
     for picture in content.gallery.pictures:
         (folder / "figures" / f"{picture.name}.png").write_bytes(picture.png)
         (folder / "figures" / f"{picture.name}.pdf").write_bytes(picture.pdf)
-
-    def write(name: str) -> None:
+    for name in ("report.md", "report.html"):
         page = templates.get_template(f"{name}.jinja").render(context)
         (folder / name).write_text(page, encoding="utf-8")
-
-    summary_written = in_other_process(lambda: write("report.md"))
-    write("report.html")
-    summary_written()
 
 
 def _templates() -> jinja2.Environment:

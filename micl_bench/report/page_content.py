@@ -2,9 +2,8 @@
 
 import base64
 import dataclasses
-import functools
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from markupsafe import Markup
@@ -29,14 +28,8 @@ class Content:
     title: str
     inventory: Inventory
     tables: list[Table]
-    drawn: Callable[[], Gallery]
-    """Waits for the pictures: what does not need them is done before."""
+    gallery: Gallery
     references: list[Reference]
-
-    @functools.cached_property
-    def gallery(self) -> Gallery:
-        """The pictures."""
-        return self.drawn()
 
 
 def page_context(content: Content, *, style: str, script: str) -> dict[str, Any]:

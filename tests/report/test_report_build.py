@@ -139,6 +139,19 @@ def test_the_report_imports_no_torch(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_a_report_is_made_by_one_process(tmp_path: Path) -> None:
+    """A process that it started could outlive it where it is killed."""
+    for seed in range(3):
+        write_result(result(seed=seed), tmp_path / "results")
+    code = (
+        "import os, pathlib, multiprocessing as mp; from micl_bench.report import build_report\n"
+        "def forbidden(*_): raise AssertionError('a process was started')\n"
+        "os.fork = mp.process.BaseProcess.start = forbidden\n"
+        f"root = pathlib.Path({str(tmp_path)!r}); build_report(root / 'results', root / 'report')"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_the_summary_needs_no_report_extra() -> None:
     code = (
         "import sys; from micl_bench.report import summary_table; "

@@ -16,7 +16,7 @@ from micl_bench.data.stream import evaluation_batches
 from micl_bench.engine.view_similarity import Views, features_of_views
 from micl_bench.errors import InputError
 from micl_bench.record import Result, write_result
-from micl_bench.report.figures import begin_drawing
+from micl_bench.report.figures import draw_all
 from micl_bench.report.selection import select
 from micl_bench.tasks import representation
 from micl_bench.tasks._request import Request
@@ -84,11 +84,11 @@ def test_a_report_draws_its_files_and_they_are_small(measured: tuple[Result, Pat
     files = [path.parent / name for name in result.artifacts.values()]
     assert len(files) == 4
     assert sum(file.stat().st_size for file in files) < 100_000
-    gallery = begin_drawing(select([(path, result)]))()
+    gallery = draw_all(select([(path, result)]))
     names = [picture.name for picture in gallery.pictures]
     assert names == ["attention", "patches", "features", "similarity"]
     assert all(p.png.startswith(b"\x89PNG") and p.pdf.startswith(b"%PDF") for p in gallery.pictures)
-    again = begin_drawing(select([(path, result)]))()
+    again = draw_all(select([(path, result)]))
     assert [(p.png, p.pdf) for p in gallery.pictures] == [(p.png, p.pdf) for p in again.pictures]
 
 
