@@ -48,9 +48,12 @@ app.add_typer(suite.app, name="suite")
 
 @dataclasses.dataclass(frozen=True)
 class _Call:
-    """The command as it was typed, for records."""
+    """What commands know of the program that they are part of, which they do not import."""
 
     command: str
+    """As it was typed, for records."""
+    run: Callable[..., None]
+    """`run`, for jobs that shall do another command later."""
 
 
 def _version(wanted: bool) -> None:
@@ -141,6 +144,17 @@ def evaluate(
     method: Annotated[
         str, typer.Option(help="Row name in tables; without one, what the checkpoint says.")
     ] = "",
+    pretrain_name: Annotated[
+        str,
+        typer.Option(
+            help="State that the file is of the pre-training of this name, one of several that differ "
+            "in their seed alone; for files that do not say it. Tables call it so.",
+            show_default=False,
+        ),
+    ] = "",
+    pretrain_seed: Annotated[
+        int | None, typer.Option(help="That pre-training's seed.", show_default=False)
+    ] = None,
 ) -> None:
     """Evaluate a checkpoint on a task; writes one JSON record a result into <out>.
 
@@ -155,10 +169,14 @@ def evaluate(
         raise InputError(f"--out {out} holds a {task} result already; give another folder")
     if len(method) > 100 or not method.isprintable():
         raise InputError("--method is one line of at most 100 characters")
+    if bool(pretrain_name) != (pretrain_seed is not None):
+        raise InputError("--pretrain-name and --pretrain-seed say one thing together: give both")
+    from micl_bench.checkpoints import Statement
     from micl_bench.distributed import process_group, rank
     from micl_bench.record import write_result
     from micl_bench.tasks._request import Request
 
+    statement = None if pretrain_seed is None else Statement(name=pretrain_name, seed=pretrain_seed)
     with process_group() as device:
         request = Request(
             checkpoint=checkpoint,
@@ -171,6 +189,7 @@ def evaluate(
             overrides=tuple(assignments or ()),
             method=method,
             command=context.obj.command,
+            statement=statement,
             device=device,
         )
         results = module.run(request)
@@ -246,7 +265,7 @@ def invoke(arguments: list[str]) -> None:
         InputError: bad input; or Typer's own error, with `format_message`, for a wrong option.
     """
     command = shlex.join(["micl-bench", *arguments])
-    code = app(arguments, prog_name="micl-bench", standalone_mode=False, obj=_Call(command))
+    code = app(arguments, prog_name="micl-bench", standalone_mode=False, obj=_Call(command, run))
     if code == _INTERRUPTED:
         # Typer turns an interrupt into a return value; a caller must not take it for success.
         raise KeyboardInterrupt

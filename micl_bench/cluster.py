@@ -10,7 +10,7 @@ import functools
 import io
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from submitit import JobEnvironment, LocalExecutor, SlurmExecutor
@@ -22,7 +22,6 @@ from submitit.helpers import (
     environment_variables,
 )
 
-from micl_bench.cli import run
 from micl_bench.errors import InputError, Stopped
 from micl_bench.log import say
 
@@ -83,6 +82,8 @@ class Submitted:
 class ClusterTask:
     """One `micl-bench` command, as each task of a job runs it; submitit keeps it in a file."""
 
+    run: Callable[..., None]
+    """`cli.run`, which whoever submits was called by; kept by its name."""
     arguments: list[str]
     starts_processes: bool = False
     """The job has one task, and its command starts the processes that share the work."""
@@ -97,7 +98,7 @@ class ClusterTask:
             after_in_child=functools.partial(signal.signal, _warning(), signal.SIG_IGN)
         )
         try:
-            run(self.arguments, on_stop=_go_on_later, trace_defects=True)
+            self.run(self.arguments, on_stop=_go_on_later, trace_defects=True)
         finally:
             # From here a warning would only kill the process in its last moments: a failed job.
             signal.signal(_warning(), signal.SIG_IGN)

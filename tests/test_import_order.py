@@ -82,6 +82,12 @@ def test_only_openmmlab_imports_openmmlab(path: Path) -> None:
         assert not {module.split(".")[0] for module in imported_modules(path)} & OPENMMLAB
 
 
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_nothing_imports_the_command_line_that_it_is_called_by(path: Path) -> None:
+    if path.name != "__main__.py":
+        assert not any(f"{name}.".startswith("micl_bench.cli.") for name in imported_modules(path))
+
+
 def test_the_guard_sees_an_import_inside_a_function(tmp_path: Path) -> None:
     file = tmp_path / "x.py"
     file.write_text("def f():\n    from micl_bench.cli import app\n")

@@ -7,13 +7,16 @@ from micl_bench.checkpoints._checkpoint import Checkpoint
 from micl_bench.checkpoints._load import load_backbone, load_checkpoint, load_classifier
 from micl_bench.checkpoints._safe import read_safely
 from micl_bench.checkpoints._save import export, save_checkpoint
+from micl_bench.checkpoints._stated import Statement, stated
 
 __all__ = [
     "Checkpoint",
+    "Statement",
     "export",
     "load_backbone",
     "load_checkpoint",
     "load_classifier",
     "read_safely",
     "save_checkpoint",
+    "stated",
 ]

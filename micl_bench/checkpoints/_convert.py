@@ -75,6 +75,8 @@ class Converted:
     """Names in the order of the head's outputs; empty where the file does not tell."""
     origin: tuple[Stage, ...] = ()
     """The trainings behind the weights, oldest first; empty where the file does not tell."""
+    told_seed: int | None = None
+    """That the file says its training had, where it is no file of ours; None where it does not say."""
     maker: str = ""
     """How the head came to be (`linear probe on [CLS]`); empty where the file does not tell."""
     fates: tuple[Fate, ...] = ()

@@ -20,6 +20,7 @@ from micl_bench.checkpoints._checkpoint import Checkpoint, without_unread_head
 from micl_bench.checkpoints._convert import Converted, Guess
 from micl_bench.checkpoints._infer import arch_of, fits, timm_vit, usual_heads
 from micl_bench.checkpoints._safe import read_safely
+from micl_bench.checkpoints._stated import seed_in
 from micl_bench.errors import InputError, UntoldError
 from micl_bench.files import digest_file, digest_files, digest_json
 from micl_bench.log import printable, say
@@ -137,7 +138,9 @@ def _from_file(
         converted = _format(name).convert(content, arch=arch, branch=branch)
         info = CheckpointInfo(source=visible_path(path), format=name, digest=_digest(path))
         guesses = _guesses(converted, name, arch=arch, layout=layout)
-        named = dataclasses.replace(_cleaned(converted, path), guesses=guesses)
+        named = dataclasses.replace(
+            _cleaned(converted, path), guesses=guesses, told_seed=seed_in(content)
+        )
         checkpoint = Checkpoint(info=info, content=without_unread_head(named))
         checkpoint.verify()
     if "heads" in guesses and checkpoint.arch.width not in _PUBLISHED_WIDTHS:

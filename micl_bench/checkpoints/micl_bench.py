@@ -112,7 +112,9 @@ def _origin(stages: Any) -> tuple[Stage, ...]:
         raise ValueError(f"origin is not a list of at most {_MOST_STAGES} stages")
     if len(json.dumps(stages)) > _LARGEST:
         raise ValueError(f"origin is longer than {_LARGEST:,} characters")
-    found = tuple(built(Stage, stage, place="origin") for stage in stages)
+    # Files of earlier versions know no statements.
+    known = [{"stated": False, **stage} for stage in stages]
+    found = tuple(built(Stage, stage, place="origin") for stage in known)
     for stage in found:
         for words in (stage.task, stage.method, stage.data):
             _line(words)

@@ -3,12 +3,8 @@
 import contextlib
 import os
 import shlex
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,8 +18,6 @@ if TYPE_CHECKING:
 
 _ROOT = Path(__file__).resolve().parents[2]
 _RECIPES = (_ROOT / "downstream", _ROOT / "pretrain")
-_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-_SECONDS_TO_END = 10.0
 _CACHE = ".reproduce-cache"
 """It is removed in the end, so no folder of the user's may be called so."""
 
@@ -64,6 +58,7 @@ def reproduce(
     from micl_bench.log import printable, say
     from micl_bench.report.reproduced import compare_runs
     from micl_bench.report.rerun import rerun_arguments
+    from micl_bench.suite.process import Process, command_line
 
     if not place.is_dir():
         raise InputError(f"--from {place} is no folder")
@@ -78,7 +73,10 @@ def reproduce(
     _tell_before(then[1], place, processes)
     say(f"{printable(then[1].id)}\n  {printable(shlex.join(['micl-bench', *arguments]))}")
     with _own_cache(target_folder) as cache:
-        code = _execute(_command(arguments, processes), place, _environment(then[1], cache))
+        command, environment = command_line(arguments, processes), _environment(then[1], cache)
+        # It has this terminal, so that its progress is seen as it goes.
+        with Process(command, cwd=place, environment=environment) as process:
+            code = process.wait()
     if code:
         raise InputError(f"the command failed with exit code {code}; its own message stands above")
     found = compare_runs(then, _repetition(target_folder, then))
@@ -125,13 +123,6 @@ def _tell_before(old: "Result", place: Path, processes: int) -> None:
         say(printable(f"not as it was: {line}"))
 
 
-def _command(arguments: list[str], processes: int) -> list[str]:
-    start = [sys.executable]
-    if processes > 1:
-        start += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    return [*start, "-m", "micl_bench", *arguments]
-
-
 @contextlib.contextmanager
 def _own_cache(out: Path) -> Iterator[Path]:
     """A cache without features, which would be those that the record was made of; with downloads."""
@@ -153,53 +144,10 @@ def _own_cache(out: Path) -> Iterator[Path]:
 
 
 def _environment(then: "Result", cache: Path) -> dict[str, str]:
-    """As many threads as then, and no module of a working folder that is a stranger's."""
+    """As many threads as then."""
     threads = then.environment.get("threads", "")
     same = {"OMP_NUM_THREADS": threads} if threads.isdigit() and len(threads) < 5 else {}
-    return {**os.environ, "PYTHONSAFEPATH": "1", "MICL_BENCH_CACHE": str(cache), **same}
-
-
-def _execute(command: list[str], place: Path, environment: dict[str, str]) -> int:
-    """Exit code of a process that has this terminal, so that its progress is seen as it goes.
-
-    Raises:
-        Stopped: a signal came, and was passed on; the run had its time to save.
-    """
-    from micl_bench.errors import Stopped
-
-    with (
-        subprocess.Popen(command, cwd=place, env=environment, stdin=subprocess.DEVNULL) as process,
-        _forwarding(process) as received,
-    ):
-        try:
-            code = process.wait()
-        except KeyboardInterrupt:
-            # From a terminal the process got it too.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(_SECONDS_TO_END)
-            process.terminate()
-            raise
-    if received:
-        name = signal.Signals(received[0]).name
-        raise Stopped(f"stopped by {name}; the same command goes on", signum=received[0])
-    return code
-
-
-@contextlib.contextmanager
-def _forwarding(process: "subprocess.Popen[bytes]") -> Iterator[list[int]]:
-    """Pass on the signals that ask a run to save and leave; gives those that came."""
-    received: list[int] = []
-
-    def forward(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        process.send_signal(number)
-
-    before = {number: signal.signal(number, forward) for number in _SIGNALS}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return {**os.environ, "MICL_BENCH_CACHE": str(cache), **same}
 
 
 def _repetition(out: Path, then: "Run") -> "Run":

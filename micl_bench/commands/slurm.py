@@ -88,7 +88,8 @@ def slurm(
         account=account,
         sbatch=sbatch_pairs(sbatch or []),
     )
-    job = submit(ClusterTask(words), resources, logs=logs, requeues=requeues, local=local)
+    task = ClusterTask(context.obj.run, words)
+    job = submit(task, resources, logs=logs, requeues=requeues, local=local)
     print(f"job: {job.job_id}  (to stop it: {'kill -INT' if local else 'scancel'} {job.job_id})")
     for path in job.logs[:_SHOWN_LOGS]:
         print(f"log: {path}")

@@ -1,5 +1,6 @@
 """`micl-bench suite`: many pre-trainings and evaluations from one file."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -109,7 +110,7 @@ def run(
         words += [word for text in assignments or [] for word in ("--set", text)]
         _submit(
             Runner(file.stem, runs, out),
-            words,
+            (context.obj.run, words),
             {
                 "minutes": minutes,
                 "gpus_per_node": gpus_per_node,
@@ -144,10 +145,14 @@ def _require_slurm(context: typer.Context, *, wanted: bool) -> None:
 
 
 def _submit(
-    runner: "Runner", words: list[str], options: dict[str, Any], logs: Path, requeues: int
+    runner: "Runner",
+    call: tuple[Callable[..., None], list[str]],
+    options: dict[str, Any],
+    logs: Path,
+    requeues: int,
 ) -> None:
     try:
-        from micl_bench.cluster import Resources
+        from micl_bench.cluster import ClusterTask, Resources
         from micl_bench.suite.jobs import levels, submit_levels
     except ModuleNotFoundError as error:
         raise InputError(f"slurm needs {error.name}: pip install 'micl-bench[slurm]'") from error
@@ -155,7 +160,8 @@ def _submit(
     if not found:
         print("nothing to do")
         return
-    submitted = submit_levels(found, words, Resources(**options), logs=logs, requeues=requeues)
+    command = ClusterTask(*call, starts_processes=True)
+    submitted = submit_levels(found, command, Resources(**options), logs=logs, requeues=requeues)
     runner.write_plan()
     for level, jobs in zip(found, submitted, strict=True):
         for run, job in zip(level, jobs, strict=True):

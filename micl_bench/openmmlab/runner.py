@@ -32,7 +32,7 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 
-from micl_bench.checkpoints import Checkpoint, load_checkpoint
+from micl_bench.checkpoints import Checkpoint, Statement, load_checkpoint, stated
 from micl_bench.distributed import rank
 from micl_bench.log import MetricLog, Progress, say
 from micl_bench.openmmlab.agreement import MiCLSameWeights
@@ -75,6 +75,7 @@ def run(
     layout: str | None = None,
     branch: str | None = None,
     library: str = "",
+    statement: Statement | None = None,
     measurement: Measurement | None = None,
     digests: dict[str, str] | None = None,
 ) -> Outcome:
@@ -93,6 +94,7 @@ def run(
         label: in front of the progress bar; the config's name if None.
         arch, layout, branch: of the checkpoint, where the file does not tell.
         library: `mmseg` or `mmdet`, whose config it must be; either if empty.
+        statement: which pre-training the weights are of, where the user states it.
         measurement: whose start is set back to that of a run that goes on.
         digests: of the data; a run goes on with the same only.
 
@@ -115,7 +117,10 @@ def run(
             library=library,
         )
         seed = int(resolved.randomness.seed)
-        loaded = load_checkpoint(checkpoint, arch=arch, layout=layout, branch=branch, seed=seed)
+        loaded = stated(
+            load_checkpoint(checkpoint, arch=arch, layout=layout, branch=branch, seed=seed),
+            statement,
+        )
         fit_to(resolved, loaded, overrides)
         batch = shared(resolved, overrides)
         check_norms(resolved)

@@ -25,7 +25,11 @@ _TESTS = {
 
 def as_text(comparison: Comparison, contenders: list[Contender]) -> str:
     """A table for each task and data set, and what was not compared, with the reason."""
-    lines = [contender.describe() for contender in contenders]
+    lines = [
+        line
+        for contender in contenders
+        for line in (contender.describe(), *(f"   {note}" for note in contender.notes))
+    ]
     for _, group in itertools.groupby(sorted(comparison.differences, key=_place), key=_place):
         found = list(group)
         first = found[0]
@@ -49,6 +53,7 @@ def as_json(comparison: Comparison, contenders: list[Contender]) -> dict[str, An
             {
                 "letter": contender.letter,
                 "source": str(contender.source),
+                "notes": contender.notes,
                 "records": [r.id for runs in contender.runs.values() for _, r in runs],
             }
             for contender in contenders

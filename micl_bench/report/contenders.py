@@ -9,7 +9,7 @@ from typing import NamedTuple
 from micl_bench.errors import InputError
 from micl_bench.files import digest_json
 from micl_bench.record import DataSet, Result, read_result
-from micl_bench.report.identity import identity_of, labels, weights_of
+from micl_bench.report.identity import labels, network_of, weights_of
 from micl_bench.report.selection import select
 from micl_bench.store import read_results
 
@@ -39,6 +39,26 @@ class Contender:
         results = [result for runs in self.runs.values() for _, result in runs]
         names = dict.fromkeys(f"{result.method}, {result.arch}" for result in results)
         return f"{self.letter}  {' and '.join(names)}  ({self.source})"
+
+    @property
+    def notes(self) -> list[str]:
+        """What several checkpoints are taken for runs of one method by, where it is not their files."""
+        several = [
+            [result for _, result in runs]
+            for runs in self.runs.values()
+            if len({weights_of(result) for _, result in runs}) > 1
+        ]
+        results = [result for runs in several for result in runs]
+        stated = {s.method for r in results for s in r.checkpoint.origin if s.stated}
+        found = [
+            f"stated by the user: its checkpoints are seeds of {name}" for name in sorted(stated)
+        ]
+        if any(network_of(result).digest for result in results):
+            found.append(
+                "its checkpoints do not tell that they differ in their seed alone, and count as runs "
+                "because they were given as one; a report has a row for each (see eval --pretrain-name)"
+            )
+        return found
 
 
 def read_contenders(sources: Sequence[Path]) -> list[Contender]:
@@ -78,8 +98,8 @@ def _runs(source: Path) -> dict[Place, list[Run]]:
 
 def _methods(results: list[Result]) -> list[str]:
     """All that is no further run of the first: another method, or another network of its file."""
-    # Seeds and weights may differ among the runs of one method.
-    found = dict.fromkeys(identity_of(result)._replace(seed=0, digest="") for result in results)
+    # Seeds may differ among the runs of one method, and weights of which nothing is known.
+    found = dict.fromkeys(network_of(result)._replace(digest="") for result in results)
     names = labels(found)
     return list(dict.fromkeys(f"{names[one]}, {one.arch}" for one in found))
 

@@ -181,7 +181,7 @@ def _alike(references: Sequence[Reference], results: list[Result]) -> list[Refer
 def _cost(result: Result, lineage: Lineage, axis: Axis) -> tuple[float, str] | None:
     """Cost of all pre-training behind a result's weights, and the hardware whose hours they are."""
     stages = [stage for stage in result.checkpoint.origin if stage.task == "pretrain"]
-    if not stages:
+    if not stages or any(stage.stated for stage in stages):
         return None
     if axis == "epochs":
         return math.fsum(stage.epochs for stage in stages), ""

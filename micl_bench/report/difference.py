@@ -16,6 +16,7 @@ from micl_bench.report.evidence import (
     same_order,
 )
 from micl_bench.report.identity import weights_of
+from micl_bench.report.layout import values_of
 from micl_bench.report.metrics import direction, interval
 from micl_bench.report.redrawn import Kept, Redrawn, paired_redrawn
 from micl_bench.statistics import (
@@ -38,7 +39,7 @@ class Side:
 
     letter: str
     values: list[float]
-    """One of each run."""
+    """One of each run, or of each checkpoint, over its runs, where there are several."""
     interval: Bounds
     """Over the images for one run, over the runs (Student's t) for several."""
     checkpoints: int = 1
@@ -92,9 +93,11 @@ class Difference:
 
 def side_of(letter: str, runs: list[Run], metric: str) -> Side:
     """One contender's number, of all of its runs."""
-    values = [result.metrics.get(metric, math.nan) for _, result in runs]
-    bounds = interval(runs[0][1], metric) if len(runs) == 1 else t_interval(values)
-    checkpoints = len({weights_of(result) for _, result in runs})
+    results = [result for _, result in runs]
+    # As reports count: runs of one of several checkpoints are no independent trainings.
+    values = list(values_of(results, lambda result: result.metrics.get(metric, math.nan)))
+    bounds = interval(results[0], metric) if len(values) == 1 else t_interval(values)
+    checkpoints = len({weights_of(result) for result in results})
     return Side(letter=letter, values=values, interval=bounds, checkpoints=checkpoints)
 
 

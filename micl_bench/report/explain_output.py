@@ -113,6 +113,11 @@ def _checkpoint(one: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _stage(number: int, one: dict[str, Any]) -> tuple[str, str]:
+    if one["stated"]:
+        return (
+            f"{number}. {one['task']}",
+            f"{one['method']}, seed {one['seed']}: stated by the user, the file does not say it",
+        )
     images = f" on {one['data']} (digest {one['data_digest'][:12]})" if one["data"] else ""
     return (
         f"{number}. {one['task']}",

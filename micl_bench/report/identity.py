@@ -97,7 +97,10 @@ def network_of(result: Result) -> Identity:
     stages = result.checkpoint.origin
     if not stages or stages[0].task not in _FIRST:
         return one
-    trainings = [(s.task, s.method, s.fingerprint, s.data_digest, s.epochs) for s in stages]
+    # What the user stated to be one pre-training is not the same as what files tell to be one.
+    trainings = [
+        (s.task, s.method, s.fingerprint, s.data_digest, s.epochs, s.stated) for s in stages
+    ]
     return one._replace(digest="", format="", training=_digest(tuple(trainings)))
 
 

@@ -45,8 +45,13 @@ def _method(task: str, method: str) -> str:
 
 @once
 def pretraining_stage(result: Result) -> Stage | None:
-    """The pre-training that a result's weights went through, or None where their file does not tell."""
-    stages = [stage for stage in result.checkpoint.origin if stage.task == "pretrain"]
+    """The pre-training that a result's weights went through, or None where their file does not tell.
+
+    What the user stated is none: it says which runs belong together, not what was done.
+    """
+    stages = [
+        stage for stage in result.checkpoint.origin if stage.task == "pretrain" and not stage.stated
+    ]
     return stages[-1] if stages else None
 
 

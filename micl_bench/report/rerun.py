@@ -25,8 +25,10 @@ _READS = {
         "--recipe",
         "--set",
         "--method",
+        "--pretrain-name",
+        "--pretrain-seed",
     ),
-    "pretrain": ("--data", "--set"),
+    "pretrain": ("--data", "--set", "--method"),
 }
 _WRITES = "--out"
 _LARGEST_COMMAND = 20_000

@@ -35,7 +35,7 @@ class Display:
 
     def __enter__(self) -> "Display":
         if sys.stderr.isatty():
-            # Refreshed by hand: a thread that draws would be forked along with a run.
+            # Refreshed by hand, several times a second: a run's process is started without threads.
             self._live = Live(
                 console=Console(file=sys.stderr),
                 auto_refresh=False,

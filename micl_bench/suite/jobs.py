@@ -4,6 +4,7 @@ Each job calls `suite run FILE ... --only KEY`, which claims its run as any othe
 jobs, other submissions and suites on login nodes get along.
 """
 
+import dataclasses
 from pathlib import Path
 
 from micl_bench.cluster import ClusterTask, Resources, Submitted, submit_array
@@ -30,12 +31,12 @@ def levels(runs: list[Run], store: Path) -> list[list[Run]]:
 
 
 def submit_levels(
-    found: list[list[Run]], arguments: list[str], resources: Resources, *, logs: Path, requeues: int
+    found: list[list[Run]], command: ClusterTask, resources: Resources, *, logs: Path, requeues: int
 ) -> list[list[Submitted]]:
     """Queue every run; those of a level begin when all of the level before have ended.
 
     Args:
-        arguments: of the command that does a run, less `--only`.
+        command: that does a run, less `--only`.
 
     Raises:
         InputError: no Slurm, a refusal, or runs of more processes than a job has GPUs.
@@ -47,7 +48,7 @@ def submit_levels(
         jobs: list[Submitted] = []
         for first in range(0, len(level), _LARGEST_ARRAY):
             tasks = [
-                ClusterTask([*arguments, "--only", run.key], starts_processes=True)
+                dataclasses.replace(command, arguments=[*command.arguments, "--only", run.key])
                 for run in level[first : first + _LARGEST_ARRAY]
             ]
             jobs += submit_array(tasks, resources, logs=logs, requeues=requeues, after=after)

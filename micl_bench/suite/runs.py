@@ -19,7 +19,7 @@ from micl_bench.plans import Plan, PlannedRun, write_plan
 from micl_bench.record import Result
 from micl_bench.suite.display import Display
 from micl_bench.suite.estimate import Estimate
-from micl_bench.suite.execute import execute, preload, start
+from micl_bench.suite.execute import execute
 from micl_bench.suite.run import Run
 from micl_bench.suite.state import LOG_FILE, State, States
 
@@ -55,7 +55,6 @@ class Runner:
         self._chosen = {run.key for run in self._pending}
         self._outcomes: dict[str, Outcome] = {}
         self._estimate = Estimate()
-        self._preloaded = False
 
     def run(self) -> list[Outcome]:
         """Do what is not done yet; gives what became of each run, in the plan's order.
@@ -153,14 +152,12 @@ class Runner:
         return self._carry_out(run, lock)
 
     def _carry_out(self, run: Run, lock: int) -> Outcome:
-        if not self._preloaded:
-            preload({due.task for due in self._pending if due.processes == 1})
-            self._preloaded = True
         self.states.begin(run)
         self._display.began(run, run.command(self.store))
         log, began = self.states.folder(run) / LOG_FILE, time.monotonic()
-        child = start(run.arguments(self.store), log, lock, processes=run.processes)
-        code, words = execute(child, log, self._display.lines)
+        code, words = execute(
+            run.arguments(self.store), log, lock, self._display.lines, processes=run.processes
+        )
         took = time.monotonic() - began
         if code:
             reason = words.removeprefix("error: ") or "it said nothing"

@@ -52,6 +52,7 @@ def run_config(
         arch=request.arch,
         layout=request.layout,
         branch=request.branch,
+        statement=request.statement,
         library=library,
         measurement=measurement,
         digests={"train_digest": train_digest, "held_out_digest": digest},

@@ -6,7 +6,7 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 
-from micl_bench.checkpoints import Checkpoint, load_checkpoint
+from micl_bench.checkpoints import Checkpoint, Statement, load_checkpoint, stated
 from micl_bench.config import load_recipe, override, to_dict
 from micl_bench.data.pixels import evaluation_settings
 from micl_bench.distributed import rank, world_size
@@ -48,6 +48,8 @@ class Request:
     method: str
     """Row name in tables; empty for what the checkpoint says."""
     command: str
+    statement: Statement | None = None
+    """Which pre-training the weights are of, where the user states it."""
     device: torch.device = torch.device("cpu")
     """Of this process, as `distributed.process_group` gives it."""
 
@@ -65,13 +67,14 @@ class Session:
         recipe = load_recipe(request.recipe, kind) if request.recipe else kind()
         self.recipe: Any = override(recipe, request.overrides)
         self.measurement = Measurement(command=request.command)
-        self.checkpoint: Checkpoint = load_checkpoint(
+        loaded = load_checkpoint(
             request.checkpoint,
             arch=request.arch,
             layout=request.layout,
             branch=request.branch,
             seed=self.recipe.seed,
         )
+        self.checkpoint: Checkpoint = stated(loaded, request.statement)
 
     def result(
         self,

@@ -17,9 +17,9 @@ from micl_bench.errors import Stopped
 from micl_bench.plans import is_stale, read_plans
 from micl_bench.store import read_results
 from micl_bench.suite import keys
-from micl_bench.suite.execute import torchrun
 from micl_bench.suite.expand import expand
 from micl_bench.suite.file import read_file
+from micl_bench.suite.process import command_line
 from micl_bench.suite.runs import Runner
 from micl_bench.suite.shown import shown_plan
 from micl_bench.suite.state import States, read_note
@@ -255,23 +255,50 @@ def test_two_suites_at_one_store_share_the_work_and_lose_nothing(
     assert {plan.suite for plan in read_plans(store)[0]} == {"suite", "other"}
 
 
-def test_a_run_left_behind_is_waited_for_and_not_doubled(
+def test_runs_end_with_the_suite_that_is_killed_and_go_on_with_the_next(
     suite: Path, few_digits: Path, tmp_path: Path
 ) -> None:
-    """The suite's process alone is killed: the run goes on, and holds its claim."""
-    write(tmp_path, few_digits, epochs=60)
+    """The suite's process alone is killed: its run saves, leaves, and is nobody's meanwhile."""
+    write(tmp_path, few_digits, epochs=400)
     store = tmp_path / "store"
     process = started("suite", "run", suite, "--out", store)
     wait_for(lambda: list(store.glob("pretrain/pretrain/*/states/*.pt")), process)
+    (run,) = children_of(process.pid)
     process.kill()
-    process.wait()
-    again = started("suite", "run", suite, "--out", store)
-    _, said = again.communicate(timeout=300)
-    assert "waiting for what another suite is making" in said
-    assert "pretrain/MiCL  was done already" in said
+    process.communicate()
+    end = time.monotonic() + 60
+    while Path(f"/proc/{run}").exists():
+        assert time.monotonic() < end, "the run outlives its suite"
+        time.sleep(0.05)
     (log,) = store.glob("pretrain/pretrain/*/log.txt")
-    assert "going on from" not in log.read_text()
-    assert sum(word == "done" for word in states(suite, store).values()) == 5
+    assert "stopped by SIGTERM after saving step" in log.read_text()
+    again = started("suite", "run", suite, "--out", store)
+    wait_for(lambda: "going on from step" in log.read_text(), again)
+    again.terminate()
+    _, said = again.communicate(timeout=60)
+    assert again.returncode == 0, said
+
+
+def test_an_interrupted_suite_says_one_line_and_leaves_no_process(
+    suite: Path, few_digits: Path, tmp_path: Path
+) -> None:
+    write(tmp_path, few_digits, epochs=400)
+    store = tmp_path / "store"
+    process = started("suite", "run", suite, "--out", store)
+    wait_for(lambda: list(store.glob("pretrain/pretrain/*/states/*.pt")), process)
+    (run,) = children_of(process.pid)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert not Path(f"/proc/{run}").exists()
+    assert err.splitlines()[-1].startswith("interrupted; called again, pretrain")
+    assert "Traceback" not in out + err
+    assert "Traceback" not in "".join(path.read_text() for path in store.rglob("log.txt"))
+
+
+def children_of(process: int) -> list[int]:
+    found = Path(f"/proc/{process}/task/{process}/children").read_text()
+    return [int(child) for child in found.split()]
 
 
 def test_a_signal_reaches_the_run_which_saves(
@@ -351,7 +378,7 @@ def test_a_time_that_is_none_does_not_stop_a_plan(tmp_path: Path, seconds: str) 
 
 
 def test_several_processes_are_torchruns() -> None:
-    words = torchrun(["eval", "knn"], 2)
+    words = command_line(["eval", "knn"], 2)
     assert words[1:3] == ["-m", "torch.distributed.run"]
     assert words[-5:] == ["--nproc-per-node=2", "-m", "micl_bench", "eval", "knn"]
 

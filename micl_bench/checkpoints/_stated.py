@@ -1,0 +1,104 @@
+"""What the user states of a file that does not say it: which of several pre-trainings it is of."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from micl_bench.checkpoints._checkpoint import Checkpoint
+from micl_bench.errors import InputError
+from micl_bench.files import digest_json
+from micl_bench.record import Stage
+
+_LARGEST_SEED = 1 << 63
+_LONGEST_NAME = 100
+_SAYS_SEED = ("args", "config", "cfg", "hyper_parameters", "opt")
+"""Under which names training codes keep their options in the files that they write."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Statement:
+    """A pre-training that was done with several seeds, and the seed of this file."""
+
+    name: str
+    """Equal for all files of that pre-training; tables call it so."""
+    seed: int
+
+    def __post_init__(self) -> None:
+        """Raise an InputError of a name or seed that records could not hold."""
+        if not self.name.strip() or len(self.name) > _LONGEST_NAME or not self.name.isprintable():
+            raise InputError(
+                f"--pretrain-name is one line of 1 to {_LONGEST_NAME} characters, not {self.name!r:.120}"
+            )
+        if not 0 <= self.seed < _LARGEST_SEED:
+            raise InputError(f"--pretrain-seed {self.seed}; give a whole number from 0 to 2^63 - 1")
+
+    @property
+    def stage(self) -> Stage:
+        """The training as the origin of weights holds it."""
+        settings = {"stated": self.name}
+        return Stage(
+            task="pretrain",
+            method=self.name,
+            fingerprint=digest_json(settings),
+            seed=self.seed,
+            epochs=0,
+            data="",
+            data_digest="",
+            settings=settings,
+            stated=True,
+        )
+
+    def origin(self, told: tuple[Stage, ...], *, source: str) -> tuple[Stage, ...]:
+        """The trainings behind weights, given those that their file tells.
+
+        Raises:
+            InputError: the file tells another beginning.
+        """
+        first = next((stage for stage in told if stage.task in ("initialise", "pretrain")), None)
+        if first is None:
+            return (self.stage, *told)
+        if first == self.stage:
+            return told
+        if first.stated:
+            raise InputError(
+                f"{source} was made under the statement that it is of {first.method!r}, seed "
+                f"{first.seed}; leave --pretrain-name and --pretrain-seed out, or repeat that one"
+            )
+        what = "its weights were drawn" if first.task == "initialise" else "its pre-training was"
+        raise InputError(
+            f"{source} says itself that {what} with seed {first.seed} ({first.method}); leave "
+            "--pretrain-name and --pretrain-seed out"
+        )
+
+
+def stated(checkpoint: Checkpoint, statement: Statement | None) -> Checkpoint:
+    """A checkpoint whose origin begins with what the user states.
+
+    Raises:
+        InputError: the file itself says something else.
+    """
+    if statement is None:
+        return checkpoint
+    content, source = checkpoint.content, checkpoint.info.source
+    origin = statement.origin(content.origin, source=source)
+    if content.told_seed not in (None, statement.seed):
+        raise InputError(
+            f"{source} says itself that it was trained with seed {content.told_seed}, not with "
+            f"--pretrain-seed {statement.seed}; give that one"
+        )
+    renamed = dataclasses.replace(content, origin=origin, method=statement.name)
+    return dataclasses.replace(checkpoint, content=renamed)
+
+
+def seed_in(content: Mapping[Any, Any]) -> int | None:
+    """The seed that a file of a training code of others says it was trained with, or None."""
+    places = [content, *(_mapping(content.get(name)) for name in _SAYS_SEED)]
+    found = [place.get("seed") for place in places]
+    return next((seed for seed in found if type(seed) is int), None)
+
+
+def _mapping(options: Any) -> Mapping[Any, Any]:
+    """Options as a mapping, whether they are one or a namespace."""
+    if isinstance(options, Mapping):
+        return options
+    return vars(options) if hasattr(options, "__dict__") else {}
