@@ -185,7 +185,8 @@ def digest_files(root: Path, paths: Iterable[Path]) -> str:
     """SHA-256 over relative names and contents, in sorted order: equal data, equal digest."""
     digest = hashlib.sha256()
     for path in sorted(paths):
-        digest.update(f"{path.relative_to(root).as_posix()}\0{digest_file(path)}\n".encode())
+        line = f"{path.relative_to(root).as_posix()}\0{digest_file(path)}\n"
+        digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
@@ -196,5 +197,7 @@ def digest_listing(root: Path, paths: Iterable[Path]) -> str:
     """
     digest = hashlib.sha256()
     for path in sorted(paths):
-        digest.update(f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}\n".encode())
+        # Names that are no UTF-8 by their bytes.
+        line = f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}\n"
+        digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()

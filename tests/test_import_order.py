@@ -36,6 +36,7 @@ ROWS = (
         "provenance",
         "files",
         "errors",
+        "image_files",
     ),
 )
 ROW_OF = {name: row for row, names in enumerate(ROWS) for name in names}

@@ -131,7 +131,7 @@ def test_any_file_name_is_written_below_its_image(tmp_path: Path) -> None:
     with matplotlib.rc_context({"svg.fonttype": "none"}):
         show("--images", tmp_path / "in", "--recipe", EMBEDDED, "--out", tmp_path / "v.svg")
     text = (tmp_path / "v.svg").read_text()
-    assert ">$x$ ?.png<" in text
+    assert ">$x$ \\xff.png<" in text
     assert f">...{('long' * 30)[-33:]}.png<" in text
 
 
@@ -159,8 +159,8 @@ def test_every_format_is_what_its_name_says_and_repeats_byte_for_byte(
         ({"--out": "v.jpg"}, "must end in one of: .png, .pdf, .svg"),
         ({"--out": "v"}, "must end in one of"),
         ({"--out": "folder.png"}, "is a folder"),
-        ({"--images": "missing"}, "no image folder at missing"),
-        ({"--images": "empty"}, "has no image and no class folder"),
+        ({"--images": "missing"}, "no image and no folder at missing"),
+        ({"--images": "empty"}, "holds neither images nor class folders"),
         ({"--images": "damaged"}, "bad.png is no readable image"),
         ({"--recipe": "missing.py"}, "no recipe file at missing.py"),
         ({"--recipe": "other.py"}, "must assign `recipe` a PretrainRecipe"),

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
-from micl_bench.data.folder import SUFFIXES, Folder
+from micl_bench.data.folder import Folder
 from micl_bench.data.source import Source, open_source
 from micl_bench.data.store import is_store
 from micl_bench.errors import InputError
+from micl_bench.image_files import list_images, shown_name
+from micl_bench.log import say
 
 
 def open_images(path: Path) -> tuple[Source, bool]:
@@ -20,17 +22,25 @@ def open_images(path: Path) -> tuple[Source, bool]:
         raise InputError(f"no image and no folder at {path}")
     if is_store(path):
         return open_source(path), True
-    images = tuple(sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES))
-    folders = [p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")]
-    if images and folders:
+    images, found = list_images(path)
+    found.require_whole()
+    if images and found.classes:
+        first = shown_name(images[0]), shown_name(min(found.classes))
         raise InputError(
-            f"{path} holds images and folders ({images[0].name}, {folders[0].name}); give a folder of "
-            "images, or one of class folders"
+            f"{path} holds images and folders ({', '.join(first)}); give a folder of images, or one of "
+            "class folders"
         )
-    if not images and not folders:
-        raise InputError(f"{path} holds neither images nor class folders")
-    return (_unlabelled(path, images), False) if images else (open_source(path), True)
+    if found.classes:
+        return open_source(path), True
+    left_out = str(found.left_out)
+    if not images:
+        more = f" ({left_out})" if left_out else ""
+        raise InputError(f"{path} holds neither images nor class folders{more}")
+    if left_out:
+        say(f"{path}: {left_out}")
+    return _unlabelled(path, tuple(path / name for name in images), left_out), False
 
 
-def _unlabelled(root: Path, paths: tuple[Path, ...]) -> Folder:
-    return Folder(root=root, classes=("",), paths=paths, labels=(0,) * len(paths))
+def _unlabelled(root: Path, paths: tuple[Path, ...], left_out: str = "") -> Folder:
+    labels = (0,) * len(paths)
+    return Folder(root=root, classes=("",), paths=paths, labels=labels, left_out=left_out)

@@ -27,6 +27,7 @@ from micl_bench.data.pixels import Pixels, enough_pixels, evaluation_pixels
 from micl_bench.data.store import Form
 from micl_bench.errors import InputError
 from micl_bench.files import digest_listing
+from micl_bench.image_files import name_text
 from micl_bench.patches import patchify
 
 _BLOCKS_A_PROCESS = 4
@@ -108,7 +109,7 @@ def _pack_block(block: Block) -> Line:
             rows[i] = _row(image, form)
         except InputError as error:
             size = (0, 0)
-            name = path.relative_to(block.root).as_posix()
+            name = name_text(path.relative_to(block.root).as_posix())
             bad.append((first + i, str(error).replace(str(path), name)))
         sizes.append(size)
     with block.out.open("r+b") as file:

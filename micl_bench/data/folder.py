@@ -1,8 +1,12 @@
-"""Image folders in ImageNet's layout: `<root>/<class>/<image>`, classes in sorted order."""
+"""Image folders in ImageNet's layout: `<root>/<class>/<image>`, classes in sorted order.
+
+Which files are images, `image_files.py` says.
+"""
 
 import dataclasses
 import functools
 import stat
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +18,10 @@ from torch import Tensor
 from micl_bench.data.embedded.parts import embedded_name
 from micl_bench.errors import InputError
 from micl_bench.files import digest_listing
+from micl_bench.image_files import Listing, list_classes, list_images, name_text, shown_name
+from micl_bench.log import say
 from micl_bench.record import DataSet
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"}
 # What the suffixes above can hold; Pillow knows dozens more, each more code to feed strange bytes to.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF", "GIF")
 SPLITS = ("train", "val", "validation", "test")
@@ -32,6 +37,8 @@ class Folder:
     labels: tuple[int, ...]
     border: int = 0
     """Pixels on each side that are not part of the images; evaluation cuts them off."""
+    left_out: str = ""
+    """One line on the files there that are not read; empty where there are none."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -52,8 +59,8 @@ class Folder:
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
-        """Name of each image relative to the root, `<class>/<file>`."""
-        return tuple(path.relative_to(self.root).as_posix() for path in self.paths)
+        """Name of each image relative to the root, `<class>/<file>`, as `name_text` writes it."""
+        return tuple(name_text(path.relative_to(self.root).as_posix()) for path in self.paths)
 
     @functools.cached_property
     def labels_N(self) -> NDArray[np.int64]:
@@ -62,40 +69,93 @@ class Folder:
 
     def describe(self) -> DataSet:
         """As records name it; parts of the embedded set say what they stand for."""
-        split = self.root.name if self.root.name in SPLITS else "all"
-        own = self.root.resolve().parent if split != "all" else self.root.resolve()
-        name, stands_for = embedded_name(self.root) or (own.name, "")
+        name, split = set_and_split(self.root)
+        name, stands_for = embedded_name(self.root) or (name, "")
         return DataSet(
-            name=name, split=split, images=len(self), digest=self.digest, stands_for=stands_for
+            name=name,
+            split=split,
+            images=len(self),
+            digest=self.digest,
+            stands_for=stands_for,
+            left_out=self.left_out,
         )
 
 
-def open_folder(root: Path, *, classes: tuple[str, ...] | None = None) -> Folder:
-    """List an image folder.
+def set_and_split(root: Path) -> tuple[str, str]:
+    """Name of the data set that a folder is or is a split of, and the split, `all` for the whole.
+
+    The set is called as the folder that holds the split is, wherever a link in the split's place
+    leads.
+    """
+    place = root if root.name in SPLITS else root.resolve()
+    split = place.name if place.name in SPLITS else "all"
+    own = place.resolve() if split == "all" else place.parent.resolve()
+    # The root of a file system has no name.
+    return shown_name(own.name) or "unnamed", split
+
+
+def open_folder(
+    root: Path, *, classes: tuple[str, ...] | None = None, but_images: bool = False
+) -> Folder:
+    """List an image folder, and say what lies in it that is not read.
 
     Args:
         classes: the label order to use, from the training folder; found by name, never by position.
+        but_images: whoever reads images one by one tells of links to nowhere and the like itself.
 
     Raises:
-        InputError: no folder, no class folder, an empty class, or a class that `classes` lacks.
+        InputError: no folder, no class folder, an empty class, a class that `classes` lacks, what
+            cannot be listed, or names that only their bytes tell apart.
     """
     if not root.is_dir():
         raise InputError(f"no image folder at {root}; the layout is <folder>/<class>/<image>.jpg")
-    found = tuple(sorted(path.name for path in root.iterdir() if path.is_dir()))
-    if not found:
+    found = list_classes(root)
+    found.require_whole(but_images=but_images)
+    if not found.classes:
         raise InputError(f"{root} has no class folders; the layout is <folder>/<class>/<image>.jpg")
-    order = found if classes is None else classes
-    if unknown := [name for name in found if name not in order]:
-        raise InputError(f"{root} has classes unknown in training: {', '.join(unknown[:5])}")
-    paths: list[Path] = []
-    labels: list[int] = []
-    for name in found:
-        images = sorted(p for p in (root / name).iterdir() if p.suffix.lower() in SUFFIXES)
+    for name, images in found.classes.items():
         if not images:
-            raise InputError(f"class folder {root / name} has no image; add some or remove it")
-        paths += images
-        labels += [order.index(name)] * len(images)
-    return Folder(root=root, classes=order, paths=tuple(paths), labels=tuple(labels))
+            holds = _not_read_in(root / name)
+            raise InputError(
+                f"class folder {root / name} has no image{holds}; add some or remove it"
+            )
+    order = tuple(map(name_text, found.classes)) if classes is None else classes
+    if unknown := [name for name in map(name_text, found.classes) if name not in order]:
+        raise InputError(
+            f"{root} has classes unknown in training: {', '.join(map(shown_name, unknown[:5]))}"
+        )
+    return folder_of(found, order)
+
+
+def folder_of(found: Listing, order: tuple[str, ...], *, border: int = 0) -> Folder:
+    """The images of a listing, labels as places in `order`; says what is not read.
+
+    Raises:
+        InputError: two names become the same text.
+    """
+    place = {name: label for label, name in enumerate(order)}
+    pairs = [(name, image) for name, images in found.classes.items() for image in images]
+    texts = Counter(name_text(f"{name}/{image}") for name, image in pairs)
+    if len(texts) < len(pairs):
+        doubled = texts.most_common(1)[0][0]
+        raise InputError(f"{found.root} has two names that both read {doubled}; rename one of them")
+    left_out = str(found.left_out)
+    if left_out:
+        say(f"{found.root}: {left_out}")
+    return Folder(
+        root=found.root,
+        classes=order,
+        paths=tuple(found.root / name / image for name, image in pairs),
+        labels=tuple(place[name_text(name)] for name, _ in pairs),
+        border=border,
+        left_out=left_out,
+    )
+
+
+def _not_read_in(folder: Path) -> str:
+    """Why a class folder seems empty."""
+    left_out = str(list_images(folder)[1].left_out)
+    return f" ({left_out})" if left_out else ""
 
 
 def read_image(path: Path, *, at_least: int = 0) -> Image.Image:

@@ -24,6 +24,7 @@ from micl_bench.data.folder import Folder
 from micl_bench.data.store import Form, Header, read_header
 from micl_bench.errors import InputError
 from micl_bench.files import atomic_write, digest_json
+from micl_bench.image_files import join_lines
 from micl_bench.log import read_metrics, say
 from micl_bench.record import DataSet
 
@@ -50,11 +51,7 @@ class Job:
     @functools.cached_property
     def names(self) -> bytes:
         """Content of names.bin."""
-        names = [path.relative_to(self.folder.root).as_posix() for path in self.folder.paths]
-        try:
-            return "".join(f"{name}\0" for name in names).encode()
-        except UnicodeEncodeError as error:
-            raise InputError(f"{self.folder.root} has file names that are no UTF-8") from error
+        return "".join(f"{name}\0" for name in self.folder.names).encode()
 
     @functools.cached_property
     def data(self) -> DataSet:
@@ -191,7 +188,9 @@ def finish(job: Job, done: Done, bad: Bad) -> None:
         classes=job.folder.classes,
         rows=len(job.folder),
         bad=bad,
-        data=dataclasses.replace(job.data, images=len(job.folder) - len(bad)),
+        data=dataclasses.replace(
+            job.data, images=len(job.folder) - len(bad), left_out=_left_out(job, bad)
+        ),
         decoder=_DECODER,
         files={name: hashlib.sha256(value).hexdigest() for name, value in content.items()},
     )
@@ -207,3 +206,10 @@ def finish(job: Job, done: Done, bad: Bad) -> None:
     atomic_write(job.out / store.HEADER_FILE, json.dumps(whole, indent=1).encode())
     for name in (store.JOURNAL_FILE, BAD_FILE):
         (job.out / name).unlink(missing_ok=True)
+
+
+def _left_out(job: Job, bad: Bad) -> str:
+    """What lies in the folder and is not in the store, on one line."""
+    number = len(bad)
+    unreadable = f"{number:,} images could not be read when they were packed" if bad else ""
+    return join_lines([job.data.left_out, unreadable])

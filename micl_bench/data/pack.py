@@ -22,6 +22,7 @@ from micl_bench.data.pixels import Pixels
 from micl_bench.data.store import JOURNAL_FILE, Form, Store, open_store
 from micl_bench.errors import InputError
 from micl_bench.files import alone, atomic_write
+from micl_bench.image_files import class_folders
 from micl_bench.log import Progress, say
 
 
@@ -67,7 +68,7 @@ def pack_folder(
         InputError: a bad folder or value, too little room, unreadable images, another packing in `out`.
     """
     form = make_form(layout, size, patch_size, crop_pct)
-    job = Job(folder=open_folder(images), out=out, form=form)
+    job = Job(folder=open_folder(images, but_images=True), out=out, form=form)
     return _pack([job], images, workers=workers, skip_bad=skip_bad)[0]
 
 
@@ -81,13 +82,13 @@ def pack_tree(
     """
     jobs: list[Job] = []
     for split in (name for name in SPLITS if (images / name).is_dir()):
-        if not any(path.is_dir() for path in (images / split).iterdir()):
+        if not class_folders(images / split):
             say(f"{images / split} has no class folders and is passed over")
             continue
         classes = jobs[0].folder.classes if jobs else None
-        folder = open_folder(images / split, classes=classes)
+        folder = open_folder(images / split, classes=classes, but_images=True)
         jobs.append(Job(folder=folder, out=out / split, form=form))
-    jobs = jobs or [Job(folder=open_folder(images), out=out, form=form)]
+    jobs = jobs or [Job(folder=open_folder(images, but_images=True), out=out, form=form)]
     return _pack(jobs, images, workers=workers, skip_bad=skip_bad)
 
 

@@ -25,6 +25,8 @@ def open_source(root: Path, *, classes: tuple[str, ...] | None = None) -> Source
     if not is_store(root):
         return open_folder(root, classes=classes)
     store = open_store(root)
+    if left_out := store.describe().left_out:
+        say(f"{root}: {left_out}")
     if classes is not None and store.classes != classes:
         raise InputError(
             f"{root} was packed with other classes than the training images; pack both from one "

@@ -45,7 +45,7 @@ CHECKSUM_BYTES = 32
 _LARGEST_SIDE = 1 << 14
 _LARGEST_HEADER, _LONGEST_NAME = 1 << 28, 1 << 13
 # What a file system allows a folder, whose name a data set goes by.
-_LONGEST_WORD = 255
+_LONGEST_WORD, _LONGEST_LINE = 255, 1000
 # Part of the format, as a checksum is of a block.
 _BLOCK_ROWS, _BLOCK_BYTES = 256, 1 << 26
 
@@ -264,6 +264,8 @@ def _parse(content: dict[str, Any]) -> Header:
         data=DataSet(
             images=_of(int, data["images"]),
             **{key: _of(str, data[key]) for key in ("name", "split", "digest", "stands_for")},
+            # Stores of earlier versions do not say.
+            left_out=_of(str, data.get("left_out", "")),
         ),
         decoder=_of(str, content["decoder"]),
         files={name: _of(str, content["files"][name]) for name in SMALL_FILES},
@@ -271,6 +273,8 @@ def _parse(content: dict[str, Any]) -> Header:
     data_words = (header.data.name, header.data.split, header.data.stands_for, header.decoder)
     if max(map(len, data_words)) > _LONGEST_WORD:
         raise ValueError(f"a name in it has more than {_LONGEST_WORD} characters")
+    if len(header.data.left_out) > _LONGEST_LINE or not header.data.left_out.isprintable():
+        raise ValueError("what it leaves out is no short line")
     if not re.fullmatch(r"[0-9a-f]{64}", header.data.digest):
         raise ValueError("its data digest is no SHA-256")
     left_out = [-1, *(row for row, _ in header.bad), rows]

@@ -14,7 +14,8 @@ from micl_bench.doctor._imagenet import (
     check_splits,
     check_store,
 )
-from micl_bench.doctor._names import count_images, subfolders
+from micl_bench.doctor._names import subfolders
+from micl_bench.image_files import list_images
 
 _ADE20K = ("training", "validation")
 _COCO = ("train2017", "val2017")
@@ -100,7 +101,7 @@ def _embedded_part(folder: Path) -> list[Finding]:
     named = embedded_name(folder)
     if named is None:
         return []
-    if not subfolders(folder) and not count_images(folder):
+    if not subfolders(folder) and not list_images(folder)[0]:
         mend = "make the embedded set again: micl-bench data embedded --out FOLDER"
         return [problem(str(folder), f"{named[0]} of the embedded set, without an image", mend)]
     splits = [split for split in ("train", "val") if (folder / split).is_dir()]

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from micl_bench.doctor._finding import Finding, ok, problem, warning
-from micl_bench.doctor._names import count_images, first, subfolders
+from micl_bench.doctor._names import first, subfolders
+from micl_bench.image_files import list_classes, name_text
 
 WORDNET_ID = re.compile(r"n\d{8}")
 _VALIDATION_FILE = re.compile(r"ILSVRC2012_val_\d{8}\.JPEG")
 _CLASSES = 1000
+_SHOWN_FAULTS = 5
 _IMAGES = {"train": 1_281_167, "val": 50_000}  # ILSVRC 2012
 # So many classes are ImageNet's under other names, not somebody's own data.
 _LIKE_IMAGENET = range(900, 1101)
@@ -99,8 +101,14 @@ def _sort_command(root: Path, folder: Path) -> str:
 
 def check_classes(folder: Path, split: str) -> Iterator[Finding]:
     """One folder of class folders."""
-    counts = {child.name: count_images(child) for child in subfolders(folder)}
-    images, subject = sum(counts.values()), str(folder)
+    listing, subject = list_classes(folder), str(folder)
+    counts = {name_text(name): len(images) for name, images in listing.classes.items()}
+    images = sum(counts.values())
+    for fault in listing.faults[:_SHOWN_FAULTS]:
+        yield problem(subject, f"{fault.path} {fault.reason}", "replace or remove it")
+    if left_out := str(listing.left_out):
+        mend = "move what is meant as data into a class folder, under the suffix of an image"
+        yield warning(subject, left_out, mend)
     others = sorted(name for name in counts if not WORDNET_ID.fullmatch(name))
     found = f"{images:,} images in {len(counts):,} classes"
     if empty := sorted(name for name, number in counts.items() if not number):

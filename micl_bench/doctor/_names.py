@@ -5,22 +5,21 @@ from pathlib import Path
 
 from micl_bench.data.faults import first
 
-__all__ = ["count_images", "files_and_others", "first", "subfolders"]
-
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
+__all__ = ["files_and_others", "first", "subfolders"]
 
 
 def subfolders(folder: Path) -> list[Path]:
+    """Folders in a folder but those with a leading dot, which nothing reads."""
     with os.scandir(folder) as entries:
-        return sorted(Path(entry.path) for entry in entries if entry.is_dir())
+        return sorted(Path(entry) for entry in entries if entry.name[0] != "." and _is_dir(entry))
 
 
-def count_images(folder: Path) -> int:
-    """Image files directly in a folder; 0 where it is missing."""
-    if not folder.is_dir():
-        return 0
-    with os.scandir(folder) as entries:
-        return sum(entry.name.lower().endswith(_SUFFIXES) for entry in entries)
+def _is_dir(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        # A link that leads back to itself.
+        return False
 
 
 def files_and_others(folder: Path) -> tuple[set[str], set[str]]:

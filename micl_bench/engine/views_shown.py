@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from micl_bench.data.folder import SUFFIXES, open_folder, read_image
+from micl_bench.data.any_images import open_images
+from micl_bench.data.folder import Folder, read_image
 from micl_bench.data.pixels import evaluation_pixels
 from micl_bench.data.source import Source
 from micl_bench.data.stream import evaluation_batches
@@ -28,17 +29,12 @@ def find_images(folder: Path, *, number: int) -> list[Path]:
     """At most `number` images, spread evenly over a folder of images or of class folders.
 
     Raises:
-        InputError: no such folder, or no image in it.
+        InputError: as `open_images`, or a packed store.
     """
-    if not folder.is_dir():
-        raise InputError(f"no image folder at {folder}")
-    paths = sorted(
-        path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()
-    )
-    if not paths:
-        if not any(path.is_dir() for path in folder.iterdir()):
-            raise InputError(f"{folder} has no image and no class folder; give a folder of images")
-        paths = list(open_folder(folder).paths)
+    source, _ = open_images(folder)
+    if not isinstance(source, Folder):
+        raise InputError(f"{folder} is a packed store; give a folder of images")
+    paths = source.paths
     chosen = np.linspace(0, len(paths) - 1, min(number, len(paths))).astype(int)
     return [paths[i] for i in chosen]
 

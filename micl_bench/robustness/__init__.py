@@ -5,7 +5,7 @@
 
 from micl_bench.robustness._check import Findings, check, inspect_set
 from micl_bench.robustness._imagenet import IMAGENET_VAL, imagenet_classes, real_labels
-from micl_bench.robustness._labels import class_folders, image_number, right_answers
+from micl_bench.robustness._labels import image_number, right_answers
 from micl_bench.robustness._set import CleanSet, RobustnessSet
 
 __all__ = [
@@ -14,7 +14,6 @@ __all__ = [
     "Findings",
     "RobustnessSet",
     "check",
-    "class_folders",
     "image_number",
     "imagenet_classes",
     "inspect_set",

@@ -1,16 +1,14 @@
 """Whether a copy of a set is the set: classes and numbers of images, before anything is measured."""
 
 import dataclasses
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from micl_bench.errors import InputError
-from micl_bench.robustness._labels import class_folders, image_number, right_answers
+from micl_bench.image_files import class_folders, list_classes, name_text, shown_name
+from micl_bench.robustness._labels import image_number, right_answers
 from micl_bench.robustness._set import RobustnessSet
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"}
-"""Of the files that count; what reads image folders takes the same."""
 _SHOWN = 3
 
 
@@ -49,6 +47,15 @@ def check(one: RobustnessSet, root: Path) -> list[str]:
 def inspect_set(one: RobustnessSet, root: Path) -> Findings:
     """The same, with what makes labels wrong apart from what is merely missing."""
     findings = Findings()
+    try:
+        _inspect_all(findings, one, root)
+    except InputError as error:
+        # What cannot be listed.
+        findings.wrong.append(str(error))
+    return findings
+
+
+def _inspect_all(findings: Findings, one: RobustnessSet, root: Path) -> None:
     absent = [str(root / part) for part in one.parts if not (root / part).is_dir()]
     if absent:
         number = f" ({len(absent)} of its {len(one.parts)} folders)" if one.corruptions else ""
@@ -60,7 +67,6 @@ def inspect_set(one: RobustnessSet, root: Path) -> Findings:
         _inspect_parts(findings, one, root)
     if one.folder != one.clean.folder:
         _inspect_clean(findings, one, root)
-    return findings
 
 
 def _inspect_parts(findings: Findings, one: RobustnessSet, root: Path) -> None:
@@ -105,7 +111,7 @@ def _inspect_clean(findings: Findings, one: RobustnessSet, root: Path) -> None:
             f"{_mend(one, root / clean.folder.parts[0])}"
         )
         return
-    there = tuple(sorted(class_folders(folder)))
+    there = class_folders(folder)
     expected = _Expected(
         folder=folder,
         title=str(clean.folder),
@@ -139,18 +145,17 @@ def _inspect(findings: Findings, expected: _Expected) -> None:
             f"{_first(others)}; remove them, or unpack the release anew"
         )
     else:
-        _inspect_counts(findings, expected, found)
+        _inspect_counts(findings, expected)
 
 
-def _inspect_counts(findings: Findings, expected: _Expected, found: set[str]) -> None:
-    folder = expected.folder
-    lacking = [name for name in expected.classes if name not in found]
+def _inspect_counts(findings: Findings, expected: _Expected) -> None:
+    folder, counts = expected.folder, count_images(expected.folder, expected.classes)
+    lacking = [name for name in expected.classes if name not in counts]
     if lacking:
         findings.missing.append(
             f"{folder} lacks {len(lacking)} of {len(expected.classes)} class folders: "
             f"{_first(lacking)}; unpack the release anew"
         )
-    counts = {name: count_images(folder / name) for name in expected.classes if name in found}
     per_class, total = expected.per_class, sum(counts.values())
     if per_class:
         off = [f"{name} has {n} of {per_class}" for name, n in counts.items() if n != per_class]
@@ -168,10 +173,10 @@ def _inspect_counts(findings: Findings, expected: _Expected, found: set[str]) ->
 
 def _inspect_numbers(findings: Findings, folder: Path, title: str) -> None:
     strange = [
-        f"{name}/{entry}"
-        for name in class_folders(folder)
-        for entry in _entries(folder / name)
-        if _is_image(entry) and not image_number(entry)
+        f"{name}/{image}"
+        for name, images in list_classes(folder).classes.items()
+        for image in images
+        if not image_number(image)
     ]
     if strange:
         findings.wrong.append(
@@ -186,24 +191,19 @@ def _mend(one: RobustnessSet, top: Path) -> str:
     return f"unpack the release there, or link to it: ln -s WHERE_IT_IS {top}"
 
 
-def count_images(folder: Path) -> int:
-    """Image files in one class folder."""
-    return sum(map(_is_image, _entries(folder)))
+def count_images(folder: Path, classes: tuple[str, ...]) -> dict[str, int]:
+    """Images of each of the classes that are there.
 
-
-def _entries(folder: Path) -> Iterator[str]:
-    # A path object for each of ImageNet-C's 3,750,000 images would take a minute.
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            yield entry.name
-
-
-def _is_image(name: str) -> bool:
-    stem, dot, suffix = name.rpartition(".")
-    return bool(stem) and (dot + suffix).lower() in IMAGE_SUFFIXES
+    Raises:
+        InputError: what cannot be listed.
+    """
+    found = list_classes(folder, set(classes))
+    found.require_whole()
+    counts = {name_text(name): len(images) for name, images in found.classes.items()}
+    return {name: counts[name] for name in classes if name in counts}
 
 
 def _first(names: Iterable[str]) -> str:
     names = sorted(names)
     rest = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+    return ", ".join(map(shown_name, names[:_SHOWN])) + (f" and {rest} more" if rest > 0 else "")

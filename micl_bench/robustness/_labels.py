@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from micl_bench.errors import InputError
+from micl_bench.image_files import class_folders
 from micl_bench.robustness._imagenet import imagenet_classes
 from micl_bench.robustness._set import RobustnessSet
 
@@ -30,15 +31,8 @@ def right_answers(one: RobustnessSet, root: Path) -> dict[str, tuple[str, ...]]:
         return _objectnet(root / one.folder.parent / "mappings")
     if one.labels == "folder positions":
         return {str(position): (name,) for position, name in enumerate(one.classes)}
-    names = one.classes or tuple(sorted(class_folders(root / one.folder)))
+    names = one.classes or class_folders(root / one.folder)
     return {name: (name,) for name in names}
-
-
-def class_folders(folder: Path) -> list[str]:
-    """Names of the class folders, none where there is no such folder."""
-    if not folder.is_dir():
-        return []
-    return [path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != "."]
 
 
 def image_number(name: str) -> int:

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from micl_bench.checkpoints import Checkpoint
-from micl_bench.data.folder import SUFFIXES, Folder
+from micl_bench.data.folder import Folder, folder_of
 from micl_bench.data.pixels import Pixels
 from micl_bench.engine.features import run_over_folder
 from micl_bench.errors import InputError
+from micl_bench.image_files import list_classes
 from micl_bench.robustness import RobustnessSet, right_answers
 
 Reading = tuple[int, ...]
@@ -106,19 +107,17 @@ def match(one: RobustnessSet, root: Path, outputs: tuple[str, ...], *, source: s
 
 
 def open_classes(root: Path, names: Sequence[str], *, border: int = 0) -> Folder:
-    """The images of some class folders; a label is a place in `names`. Others are passed over."""
-    paths: list[Path] = []
-    labels: list[int] = []
-    for label, name in enumerate(names):
-        entries = (root / name).iterdir() if (root / name).is_dir() else ()
-        images = sorted(path for path in entries if path.suffix.lower() in SUFFIXES)
-        paths += images
-        labels += [label] * len(images)
-    if not paths:
+    """The images of some class folders; a label is a place in `names`. Others are passed over.
+
+    Raises:
+        InputError: none of them has an image, or what cannot be listed.
+    """
+    found = list_classes(root, set(names))
+    found.require_whole()
+    folder = folder_of(found, tuple(names), border=border)
+    if not len(folder):
         raise InputError(f"{root} has no image of the classes that are asked for")
-    return Folder(
-        root=root, classes=tuple(names), paths=tuple(paths), labels=tuple(labels), border=border
-    )
+    return folder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

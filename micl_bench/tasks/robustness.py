@@ -11,8 +11,9 @@ from micl_bench import plugins
 from micl_bench.data.pixels import Pixels
 from micl_bench.engine.precision import at_precision, require_precision
 from micl_bench.errors import InputError
+from micl_bench.image_files import class_folders
 from micl_bench.record import Result
-from micl_bench.robustness import CleanSet, RobustnessSet, class_folders, inspect_set
+from micl_bench.robustness import CleanSet, RobustnessSet, inspect_set
 from micl_bench.tasks._corrupted import measure_corrupted
 from micl_bench.tasks._request import Request, Session
 from micl_bench.tasks._scores import CleanRun, Measured, measure, measure_real
@@ -109,7 +110,7 @@ def _outputs(session: Session, sets: list[RobustnessSet]) -> tuple[tuple[str, ..
 
 
 def _clean_classes(clean: CleanSet, root: Path) -> tuple[str, ...]:
-    return clean.classes or tuple(sorted(class_folders(root / clean.folder)))
+    return clean.classes or class_folders(root / clean.folder)
 
 
 def _run_clean(

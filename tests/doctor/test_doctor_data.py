@@ -123,10 +123,13 @@ def test_parts_of_imagenet_stray_folders_and_empty_ones(tmp_path: Path) -> None:
     fill(tmp_path / "train", names, 1)
     assert "a part of ImageNet" in only(check_data(tmp_path), "warning").found
     (tmp_path / "train" / "n02000000").mkdir()
+    (tmp_path / "train" / "thumbnails").mkdir()
     (tmp_path / "train" / ".thumbnails").mkdir()
     found = {finding.found for finding in check_data(tmp_path) if finding.level == "problem"}
-    assert any("without an image: .thumbnails, n02000000" in text for text in found)
-    assert any("1 folders are no WordNet ids: .thumbnails" in text for text in found)
+    assert any("without an image: n02000000, thumbnails" in text for text in found)
+    assert any("1 folders are no WordNet ids: thumbnails" in text for text in found)
+    warnings = {finding.found for finding in check_data(tmp_path) if finding.level == "warning"}
+    assert "1 entry is not read: 1 with a leading dot (.thumbnails)" in warnings
 
 
 def test_classes_that_training_lacks(tmp_path: Path) -> None:

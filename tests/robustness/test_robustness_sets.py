@@ -9,7 +9,6 @@ from timm.data import ImageNetInfo
 from timm.data.real_labels import RealLabelsImagenet
 
 from micl_bench import plugins
-from micl_bench.data.folder import SUFFIXES
 from micl_bench.robustness import (
     CleanSet,
     RobustnessSet,
@@ -19,7 +18,6 @@ from micl_bench.robustness import (
     inspect_set,
     real_labels,
 )
-from micl_bench.robustness._check import IMAGE_SUFFIXES
 
 # Images of each part and classes, as the papers and releases tell them.
 PUBLISHED = {
@@ -89,10 +87,6 @@ def test_a_file_that_is_no_validation_image_has_no_number(name: str) -> None:
     assert image_number(name) == 0
     assert image_number("ILSVRC2012_val_00050001.JPEG") == 0
     assert image_number("n01440764/ILSVRC2012_val_00000293.JPEG") == 293
-
-
-def test_what_counts_as_an_image_is_what_is_read() -> None:
-    assert IMAGE_SUFFIXES == SUFFIXES
 
 
 def test_the_whole_imagenet_a_has_no_finding(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import typer
 
 from micl_bench.commands.options import Overrides
 from micl_bench.commands.show._common import Picture, check_picture, drawing
+from micl_bench.image_files import name_text
 
 if TYPE_CHECKING:
     from micl_bench.engine.recipe import PretrainRecipe
@@ -51,7 +52,10 @@ def views(
             arrays["keep_NVK"],
             int(arrays["patch_size"]),
             heading=_heading(recipe.name, resolved),
-            names=[_label(path.relative_to(images)) for path in paths],
+            names=[
+                _label(path.relative_to(images) if path != images else Path(path.name))
+                for path in paths
+            ],
         ),
     )
     print(f"views: {out}")
@@ -70,6 +74,6 @@ def _heading(name: str, recipe: "PretrainRecipe") -> str:
 
 
 def _label(path: Path) -> str:
-    """A file's name, cut to what fits below an image; bytes that are no text become `?`."""
-    name = path.as_posix().encode(errors="replace").decode()
+    """A file's name, cut to what fits below an image."""
+    name = name_text(path.as_posix())
     return name if len(name) <= _LONGEST_NAME else f"...{name[3 - _LONGEST_NAME :]}"
