@@ -138,7 +138,8 @@ def image_link_to_nowhere(place: Path) -> str:
 
 def link_to_itself(place: Path) -> str:
     (place / "self").symlink_to("self")
-    return f"{place / 'self'} is a link that leads back to itself, or through too many others; replace or remove it"
+    reason = "is a link that leads back to itself, or through too many others"
+    return f"{place / 'self'} {reason}; replace or remove it"
 
 
 def link_up(place: Path) -> str:
