@@ -109,14 +109,14 @@ def pretrain(
     Started by torchrun, its processes share each batch. SIGTERM, SIGUSR1 or SIGUSR2 make it save,
     say so and leave with exit code 0.
     """
-    from micl_bench.config import load_recipe, override
+    from micl_bench.config import resolve
     from micl_bench.distributed import process_group
     from micl_bench.engine.pretrain import Pretrainer
     from micl_bench.engine.recipe import PretrainRecipe
 
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; give a folder")
-    resolved = override(load_recipe(recipe, PretrainRecipe), assignments or [])
+    resolved = resolve(PretrainRecipe, recipe, assignments or [])
     with process_group() as device:
         run = Pretrainer(resolved, data=data, out=out, command=context.obj.command, device=device)
         if record := run.run():

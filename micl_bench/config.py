@@ -1,6 +1,7 @@
 """Recipes: one readable Python file, one frozen dataclass, dotted overrides with known keys and types.
 
 A recipe file assigns `recipe = SomeRecipe(...)`. It is code of the person who runs it, executed as such.
+What each value may be is declared at its field (micl_bench/values.py).
 """
 
 import dataclasses
@@ -9,14 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
 from micl_bench.errors import InputError
 from micl_bench.files import digest_json
+from micl_bench.log import printable
+from micl_bench.values import from_text, hints_of, shown
 
 T = TypeVar("T")
+
+_LONGEST_REASON = 200
 
 
 def load_recipe(path: Path, kind: type[T]) -> T:
@@ -33,7 +34,7 @@ def load_recipe(path: Path, kind: type[T]) -> T:
         raise InputError(f"{path}: {error}") from error
     except (Exception, SystemExit) as error:
         # A recipe is code: whatever it raises is about the recipe, an unknown key most of all.
-        raise InputError(f"{path} does not run: {error}") from error
+        raise InputError(f"{path} does not run: {_reason(error)}") from error
     if not isinstance(recipe, kind):
         raise InputError(
             f"{path} must assign `recipe` a {kind.__name__}, it holds {type(recipe).__name__}"
@@ -42,37 +43,38 @@ def load_recipe(path: Path, kind: type[T]) -> T:
 
 
 def override(recipe: T, assignments: Sequence[str]) -> T:
-    """A copy with `a.b=value` assignments applied; types are those of the dataclass.
+    """A copy with `a.b=value` assignments applied; types and bounds are those of the dataclass.
 
     Raises:
-        InputError: no `=`, an unknown key (the known ones are listed), or a value of another type.
+        InputError: no `=`, an unknown key (the known ones are listed), a value of another type or
+            outside its bounds, or values that do not go together.
     """
-    try:
-        config = OmegaConf.structured(recipe)
-    except OmegaConfBaseException as error:
-        raise InputError(f"the recipe holds a wrong value: {str(error).splitlines()[0]}") from error
-    _unlock(config)
+    changes: dict[str, Any] = {}
     for assignment in assignments:
-        key, separator, _ = assignment.partition("=")
+        key, separator, text = assignment.partition("=")
         if not separator:
-            raise InputError(f"--set {assignment!r} has no '='; write --set a.b=value")
-        if "${" in assignment:
-            raise InputError(f"--set {assignment!r} refers to another value; give the value itself")
-        _require_key(recipe, key)
-        try:
-            config = OmegaConf.merge(config, OmegaConf.from_dotlist([assignment]))
-        except (OmegaConfBaseException, YAMLError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"--set {assignment}: {reason}") from error
-    # Not OmegaConf's own conversion, which turns tuples into lists.
-    return _rebuild(recipe, OmegaConf.to_container(config))
+            raise InputError(f"--set {shown(assignment)} has no '='; write --set a.b=value")
+        *places, name = key.split(".")
+        hint = _hint(recipe, key)
+        node = changes
+        for place in places:
+            node = node.setdefault(place, {})
+        node[name] = from_text(hint, text, key)
+    return _changed(recipe, changes)
+
+
+def resolve(kind: type[T], path: Path | None, assignments: Sequence[str]) -> T:
+    """The recipe of a file, or the kind's own values without one, with assignments applied.
+
+    Raises:
+        InputError: as `load_recipe` and `override`.
+    """
+    return override(load_recipe(path, kind) if path else kind(), assignments)
 
 
 def to_dict(recipe: Any) -> dict[str, Any]:
     """A recipe as plain JSON values."""
-    content = OmegaConf.to_container(OmegaConf.structured(recipe))
-    assert isinstance(content, dict)
-    return {str(key): value for key, value in content.items()}
+    return {field.name: _plain(getattr(recipe, field.name)) for field in dataclasses.fields(recipe)}
 
 
 def digest(recipe: Any) -> str:
@@ -80,35 +82,43 @@ def digest(recipe: Any) -> str:
     return digest_json(to_dict(recipe))
 
 
-def _require_key(recipe: Any, key: str) -> None:
-    node = recipe
+def _reason(error: BaseException) -> str:
+    text = printable(" ".join(str(error).split())) or type(error).__name__
+    return text if len(text) <= _LONGEST_REASON else f"{text[: _LONGEST_REASON - 3]}..."
+
+
+def _hint(recipe: Any, key: str) -> Any:
+    """The declared type of a dotted key.
+
+    Raises:
+        InputError: there is no such key, or it holds keys itself.
+    """
+    node, hint = recipe, None
     for part in key.split("."):
-        known = [field.name for field in dataclasses.fields(node)] if _is_config(node) else []
-        if part not in known:
-            listed = ", ".join(known) if known else "nothing below it"
-            raise InputError(f"unknown recipe key {key!r}: {part!r} is not one of: {listed}")
-        node = getattr(node, part)
+        hints = hints_of(type(node)) if _is_config(node) else {}
+        if part not in hints:
+            listed = ", ".join(hints) if hints else "nothing below it"
+            raise InputError(f"unknown recipe key: {shown(part)} is not one of: {listed}")
+        node, hint = getattr(node, part), hints[part]
+    if _is_config(node):
+        listed = ", ".join(f"{key}.{name}" for name in hints_of(type(node)))
+        raise InputError(f"{key} holds several values; set one of them: {listed}")
+    return hint
 
 
 def _is_config(node: Any) -> bool:
     return dataclasses.is_dataclass(node) and not isinstance(node, type)
 
 
-def _unlock(config: DictConfig) -> None:
-    # OmegaConf marks every level of frozen dataclasses read-only, and merge lifts only the top one.
-    OmegaConf.set_readonly(config, False)
-    for key in config:
-        if isinstance(node := config[key], DictConfig):
-            _unlock(node)
+def _changed(recipe: Any, changes: dict[str, Any]) -> Any:
+    values = {
+        name: _changed(getattr(recipe, name), change) if isinstance(change, dict) else change
+        for name, change in changes.items()
+    }
+    return dataclasses.replace(recipe, **values)
 
 
-def _rebuild(recipe: Any, content: Any) -> Any:
-    values = {}
-    for field in dataclasses.fields(recipe):
-        old, new = getattr(recipe, field.name), content[field.name]
-        if _is_config(old):
-            new = _rebuild(old, new)
-        elif isinstance(old, tuple):
-            new = tuple(new)
-        values[field.name] = new
-    return type(recipe)(**values)
+def _plain(value: Any) -> Any:
+    if _is_config(value):
+        return to_dict(value)
+    return [_plain(one) for one in value] if isinstance(value, tuple) else value

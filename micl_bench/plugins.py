@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from micl_bench.errors import InputError
+from micl_bench.values import shown
 
 _PACKAGE = Path(__file__).parent
 
@@ -26,7 +27,7 @@ def find(kind: str, name: str) -> ModuleType:
     """
     known = [path.stem for path in _files(kind)]
     if name not in known:
-        raise InputError(f"no {kind} entry is called {name!r}; known: {', '.join(known)}")
+        raise InputError(f"no {kind} entry is called {shown(name)}; known: {', '.join(known)}")
     return importlib.import_module(f"micl_bench.{kind}.{name}")
 
 

@@ -35,6 +35,7 @@ ROWS = (
         "statistics",
         "provenance",
         "files",
+        "values",
         "errors",
         "image_files",
     ),

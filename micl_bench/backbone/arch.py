@@ -11,6 +11,7 @@ from timm.models.beit import Beit
 from timm.models.eva import Eva
 
 from micl_bench.errors import InputError
+from micl_bench.values import shown
 
 Vit = VisionTransformer | Beit | Eva
 """timm's models of a ViT: `Beit` has relative positions, `Eva` rotary ones."""
@@ -50,9 +51,10 @@ class Arch:
 
     def __post_init__(self) -> None:
         if self.img_size % self.patch_size:
+            nearest = max(1, self.img_size // self.patch_size) * self.patch_size
             raise InputError(
                 f"img_size {self.img_size} is no multiple of patch_size {self.patch_size}; nearest: "
-                f"{self.img_size // self.patch_size * self.patch_size}"
+                f"{nearest}"
             )
 
     @property
@@ -209,5 +211,5 @@ def named_arch(name: str) -> Arch:
         InputError: unknown name; the message lists the known ones.
     """
     if name not in _KNOWN:
-        raise InputError(f"no architecture is called {name!r}; known: {', '.join(_KNOWN)}")
+        raise InputError(f"no architecture is called {shown(name)}; known: {', '.join(_KNOWN)}")
     return _KNOWN[name]

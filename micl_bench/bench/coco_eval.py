@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_masks
 from pycocotools.coco import COCO
 
-from micl_bench.errors import InputError
 from micl_bench.log import Progress
 from micl_bench.openmmlab.coco_backends import BACKENDS, evaluator
+from micl_bench.values import Count, Values
 
 _SEED = 0
 _HEIGHT, _WIDTH = 480, 640
@@ -37,21 +37,14 @@ Entry = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CocoEvalSettings:
+class CocoEvalSettings(Values):
     """Sizes; as val2017 if not given."""
 
-    images: int = 5000
-    detections: int = 50
+    images: Count = 5000
+    detections: Count = 50
     """An image; at most 100 count."""
-    categories: int = 80
-    rounds: int = 1
-
-    def __post_init__(self) -> None:
-        if min(dataclasses.astuple(self)) < 1:
-            raise InputError(
-                f"images is {self.images}, detections {self.detections}, categories {self.categories}, "
-                f"rounds {self.rounds}; needed: 1 or more"
-            )
+    categories: Count = 80
+    rounds: Count = 1
 
 
 def bench_coco_eval(settings: CocoEvalSettings) -> list[Entry]:

@@ -22,9 +22,9 @@ from micl_bench.backbone import named_arch
 from micl_bench.bench.peak import Peak, in_own_process
 from micl_bench.bench.step import this_device
 from micl_bench.engine.meter import settle
-from micl_bench.errors import InputError
 from micl_bench.log import Progress
 from micl_bench.openmmlab import MiCLViT
+from micl_bench.values import Count, Side, Values
 
 _SEED = 0
 _WINDOW = 14
@@ -35,20 +35,17 @@ Step = Callable[[], object]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DenseSettings:
+class DenseSettings(Values):
     """What the backbone is run on."""
 
     arch: str = "vit_base_patch16_224"
-    size: int = 1024
+    size: Side = 1024
     """Side of the images in pixels."""
-    batch: int = 1
-    rounds: int = 3
+    batch: Count = 1
+    rounds: Count = 3
 
     def __post_init__(self) -> None:
-        if min(self.size, self.batch, self.rounds) < 1:
-            raise InputError(
-                f"size is {self.size}, batch {self.batch}, rounds {self.rounds}; needed: 1 or more"
-            )
+        super().__post_init__()
         named_arch(self.arch)
 
 

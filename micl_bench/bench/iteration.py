@@ -11,12 +11,12 @@ import torch
 
 from micl_bench.bench.peak import Peak, in_own_process
 from micl_bench.engine.meter import settle
-from micl_bench.errors import InputError
 from micl_bench.openmmlab.build import blaming
 from micl_bench.openmmlab.configs import read
 from micl_bench.openmmlab.iteration import import_library, training_iteration
 from micl_bench.openmmlab.memory import estimate
 from micl_bench.openmmlab.traces import quiet
+from micl_bench.values import Amount, Count, checked
 
 _MIB = 1 << 20
 
@@ -32,8 +32,8 @@ def bench_recipe(
     Raises:
         InputError: a config that cannot be read or built, or whose training step fails.
     """
-    if batch < 0 or rounds < 1:
-        raise InputError(f"batch is {batch}, rounds {rounds}; needed: 0 or more, 1 or more")
+    checked(Amount, batch, "batch")
+    checked(Count, rounds, "rounds")
     with quiet(io.StringIO()):
         config = read(recipe, overrides)
     if batch:

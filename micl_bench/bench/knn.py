@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from torch import Tensor
 from micl_bench.engine.neighbours import nearest_keys, search_bytes
 from micl_bench.errors import InputError
 from micl_bench.log import Progress
+from micl_bench.values import LARGEST, Count, Values, Within
 
 _SEED = 0
 _ROWS = 1 << 14
@@ -31,26 +32,26 @@ _LOOK_SECONDS = 0.02
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class KnnSettings:
+class KnnSettings(Values):
     """Sizes; as ImageNet's and ViT-L's if not given."""
 
-    train: int = 1_281_167
-    width: int = 1024
-    queries: int = 50_000
-    measured: int = 2048
+    train: Count = 1_281_167
+    width: Count = 1024
+    queries: Count = 50_000
+    measured: Annotated[int, Within(2, LARGEST)] = 2048
     """Queries that are really searched for."""
-    k: int = 200
-    rounds: int = 3
-    memory_mib: int = 2048
+    k: Count = 200
+    rounds: Count = 3
+    memory_mib: Count = 2048
     """Budget of the search."""
 
     def __post_init__(self) -> None:
-        if min(self.width, self.rounds, self.memory_mib) < 1 or not 1 <= self.k <= self.train:
+        super().__post_init__()
+        if self.k > self.train:
             raise InputError(
-                f"train is {self.train}, width {self.width}, k {self.k}, rounds {self.rounds}, "
-                f"memory_mib {self.memory_mib}; needed: 1 or more, k at most train"
+                f"k is {self.k}, of {self.train} features; needed: at most all of them"
             )
-        if not 2 <= self.measured <= self.queries:
+        if self.measured > self.queries:
             raise InputError(
                 f"measured is {self.measured}, of {self.queries} queries; needed: 2 to all of them"
             )

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from micl_bench.data.store import Store
 from micl_bench.data.visible import visible_batches
 from micl_bench.errors import InputError
 from micl_bench.log import Progress
+from micl_bench.values import Count, Side, Values, Within
 from micl_bench.views import draw_views, patches_per_view
 
 _WIDTH, _HEIGHT, _QUALITY = 500, 375, 90
@@ -40,30 +41,27 @@ _SEED = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LoaderSettings:
+class LoaderSettings(Values):
     """What is loaded, and how long it is watched."""
 
-    images: int = 256
-    batch: int = 256
-    img_size: int = 224
-    patch_size: int = 16
-    store_size: int = 256
+    images: Count = 256
+    batch: Count = 256
+    img_size: Side = 224
+    patch_size: Side = 16
+    store_size: Side = 256
     """Side of the pictures in the image layout."""
-    mask_ratio: float = 0.9
-    rounds: int = 5
-    seconds: float = 1.0
+    mask_ratio: Annotated[float, Within(least=0, below=1)] = 0.9
+    rounds: Count = 5
+    seconds: Annotated[float, Within(above=0)] = 1.0
     """Of each way in each round."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.batch <= self.images:
+        super().__post_init__()
+        if self.batch > self.images:
             raise InputError(
                 f"the batch is {self.batch}, of {self.images} images; needed: 1 to {self.images}"
             )
-        if self.rounds < 1 or self.seconds <= 0:
-            raise InputError(
-                f"rounds is {self.rounds}, seconds {self.seconds:g}; needed: at least 1, more than 0"
-            )
-        if self.patch_size < 1 or self.img_size < 1 or self.img_size % self.patch_size:
+        if self.img_size % self.patch_size:
             raise InputError(
                 f"patch_size is {self.patch_size}; needed: one that divides img_size, {self.img_size}"
             )

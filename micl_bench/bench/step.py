@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from timm.models import VisionTransformer
@@ -34,10 +34,10 @@ from micl_bench.engine.meter import flop_per_image, matmul_peak, settle
 from micl_bench.engine.optim import OptimConfig, build_optimizer
 from micl_bench.engine.parallel import distribute
 from micl_bench.engine.step import Step
-from micl_bench.errors import InputError
 from micl_bench.log import Progress
 from micl_bench.losses import micl_loss
 from micl_bench.objectives.micl import MiCL
+from micl_bench.values import LARGEST, Amount, Count, Precision, Values, Within
 from micl_bench.views import patches_per_view
 
 _SEED = 0
@@ -46,29 +46,23 @@ _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StepSettings:
+class StepSettings(Values):
     """What is trained, and how long it is watched."""
 
     arch: str = "vit_small_patch16_224"
-    mask_ratio: float = 0.9
-    batch: int = 64
-    micro_batch: int = 0
-    precision: str = "fp32"
+    mask_ratio: Annotated[float, Within(least=0, below=1)] = 0.9
+    batch: Annotated[int, Within(2, LARGEST)] = 64
+    micro_batch: Amount = 0
+    precision: Precision = "fp32"
     """Of our step; the plain one is fp32."""
     compile: bool = False
     """Of our step."""
-    steps: int = 5
+    steps: Count = 5
     """In each round."""
-    rounds: int = 5
+    rounds: Count = 5
 
     def __post_init__(self) -> None:
-        if min(self.batch - 1, self.steps, self.rounds) < 1 or self.micro_batch < 0:
-            raise InputError(
-                f"batch is {self.batch}, steps {self.steps}, rounds {self.rounds}, micro_batch "
-                f"{self.micro_batch}; needed: batch >= 2, steps and rounds >= 1, micro_batch >= 0"
-            )
-        if self.precision not in _PRECISIONS:
-            raise InputError(f"precision is {self.precision!r}; allowed: {', '.join(_PRECISIONS)}")
+        super().__post_init__()
         patches_per_view(self.vit.num_patches, mask_ratio=self.mask_ratio)
 
     @property

@@ -63,6 +63,24 @@ class Checkpoint:
         """Pixels in 0 to 255 to what this network was trained on."""
         return normalise(images_NCHW, mean=self.content.mean, std=self.content.std)
 
+    def input_size(self, asked: int = 0) -> int:
+        """Pixels of a side of the input that is used: as asked, or the checkpoint's own for 0.
+
+        Another one than its own is said at once: it may be meant, or be a recipe for other networks.
+
+        Raises:
+            InputError: no whole number of patches.
+        """
+        own = self.arch.img_size
+        if asked in (0, own):
+            return own
+        grid = dataclasses.replace(self.arch, img_size=asked).img_size // self.arch.patch_size
+        _say_once(
+            f"images are read at {asked} px, {self.info.source} was trained at {own} px: its positions "
+            f"are brought to {grid} x {grid} patches (pixels of its own: img_size {own})"
+        )
+        return asked
+
     def described_at(self, img_size: int) -> CheckpointInfo:
         """What records say of it at an input size: where positions came from, what pixels it got."""
         mean, std = (

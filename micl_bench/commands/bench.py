@@ -1,7 +1,7 @@
 """`micl-bench bench`: measured speed."""
 
 import dataclasses
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -106,12 +106,13 @@ def step(
     from micl_bench.bench.step import StepSettings, bench_step, best_precision, this_device
 
     device = this_device()
+    chosen: Any = best_precision(device) if precision == "auto" else precision
     settings = StepSettings(
         arch=arch,
         mask_ratio=mask_ratio,
         batch=batch,
         micro_batch=micro_batch,
-        precision=best_precision(device) if precision == "auto" else precision,
+        precision=chosen,
         compile=device.type == "cuda" if compile_blocks is None else compile_blocks,
         steps=steps,
         rounds=rounds,

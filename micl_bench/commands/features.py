@@ -1,5 +1,6 @@
 """`micl-bench features`: features of any images as one file."""
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -56,15 +57,15 @@ def features(
     from micl_bench.log import process_number
 
     with process_group() as device:
+        pixels = Pixels(img_size=img_size or 0, crop_pct=crop_pct)
         loaded = load_checkpoint(checkpoint, arch=arch, layout=layout, branch=branch)
-        size = loaded.arch.img_size if img_size is None else img_size
-        pixels = Pixels(img_size=size, crop_pct=crop_pct)
+        size = loaded.input_size(pixels.img_size)
         shape = export_features(
             loaded,
             images,
             out,
             pool=pool,
-            pixels=pixels,
+            pixels=dataclasses.replace(pixels, img_size=size),
             precision=precision,
             device=device,
             batch_size=batch_size,

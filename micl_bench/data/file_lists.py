@@ -16,6 +16,7 @@ from micl_bench.errors import InputError
 from micl_bench.files import digest_json
 
 _SHOWN = 3
+_LONGEST_PATH = 150
 
 
 def listed_images(folder: Folder, path: Path) -> Folder:
@@ -103,7 +104,7 @@ def _read_names(path: Path) -> list[str]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
-        raise InputError(f"cannot read the file list {path} ({reason})") from error
+        raise InputError(f"cannot read the file list {_brief(path)} ({reason})") from error
     # Only the last folder counts: some lists carry the whole path in their authors' tree.
     names = ["/".join(PurePosixPath(line.strip()).parts[-2:]) for line in lines if line.strip()]
     if not names:
@@ -114,3 +115,9 @@ def _read_names(path: Path) -> list[str]:
 def _some(names: list[str]) -> str:
     shown = ", ".join(names[:_SHOWN])
     return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
+
+
+def _brief(path: Path) -> str:
+    """A path, or its end where it is long."""
+    text = str(path)
+    return text if len(text) <= _LONGEST_PATH else f"...{text[3 - _LONGEST_PATH :]}"

@@ -82,6 +82,11 @@ class Job:
         return {**form, "list of images": listing, "decoder": _DECODER, "version": store.VERSION}
 
     @property
+    def pixel_bytes(self) -> int:
+        """Of the whole file of pixels."""
+        return len(self.folder) * self.form.row_bytes
+
+    @property
     def missing_bytes(self) -> int:
         """Room that is still to be taken."""
         pixels = self.out / store.PIXELS_FILE
@@ -139,9 +144,11 @@ def check_room(place: Path, needed: int) -> None:
 
 def resume(job: Job, skip_bad: bool) -> Done:
     """Blocks that are done and whose images are as they were; the journal holds just them then."""
-    journal = job.out / store.JOURNAL_FILE
+    journal, pixels = job.out / store.JOURNAL_FILE, job.out / store.PIXELS_FILE
+    # Where the pixels were removed since, or cut short, the journal tells of what is no longer there.
+    there = pixels.is_file() and pixels.stat().st_size == job.pixel_bytes
     done: Done = {}
-    for line in read_metrics(journal)[1:]:
+    for line in read_metrics(journal)[1:] if there else ():
         # Who does not leave bad images out may have mended them, without a change of size.
         if (skip_bad or not line["bad"]) and line["source"] == job.blocks[line["block"]].source():
             done[line["block"]] = line
@@ -154,15 +161,14 @@ def resume(job: Job, skip_bad: bool) -> Done:
 
 def allocate(job: Job) -> None:
     """Take the room of all pixels at once."""
-    length = len(job.folder) * job.form.row_bytes
     with (job.out / store.PIXELS_FILE).open("ab") as file:
         try:
-            os.posix_fallocate(file.fileno(), 0, length)
+            os.posix_fallocate(file.fileno(), 0, job.pixel_bytes)
         except (AttributeError, OSError) as error:
             # Not every system and file system can reserve room.
             if getattr(error, "errno", None) == errno.ENOSPC:
                 raise
-        file.truncate(length)
+        file.truncate(job.pixel_bytes)
 
 
 def finish(job: Job, done: Done, bad: Bad) -> None:

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from micl_bench.data.blocks import Block, pack_blocks
 from micl_bench.data.folder import SPLITS, open_folder
@@ -24,6 +25,7 @@ from micl_bench.errors import InputError
 from micl_bench.files import alone, atomic_write
 from micl_bench.image_files import class_folders
 from micl_bench.log import Progress, say
+from micl_bench.values import Count, checked
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,8 +45,9 @@ def make_form(
         InputError: values that do not go together.
     """
     usual = Pixels.crop_pct if layout == "patch" else 1.0
-    crop_pct = usual if crop_pct is None else float(crop_pct)
-    return Form(layout=layout, size=size, patch_size=patch_size or 0, crop_pct=crop_pct)
+    crop_pct = usual if crop_pct is None else crop_pct
+    values: Any = {"layout": layout, "size": size, "patch_size": patch_size or 0}
+    return Form(**values, crop_pct=crop_pct)
 
 
 def pack_folder(
@@ -95,8 +98,7 @@ def pack_tree(
 def _pack(
     jobs: Sequence[Job], images: Path, *, workers: int | None, skip_bad: bool
 ) -> list[Packed]:
-    if workers is not None and workers < 1:
-        raise InputError(f"{workers} workers were asked for; needed: 1 or more")
+    checked(Count | None, workers, "workers")
     if jobs[0].out.resolve().is_relative_to(images.resolve()):
         raise InputError(f"{jobs[0].out} lies in {images} itself; pack into another folder")
     todo = [job for job in jobs if not is_packed(job)]

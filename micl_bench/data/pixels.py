@@ -12,6 +12,7 @@ from torch import Tensor
 from micl_bench.data.crops import Crops, Sizes, centre_boxes, draw_crops
 from micl_bench.data.folder import to_tensor
 from micl_bench.errors import InputError
+from micl_bench.values import Fraction, SideOrOwn, Values
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -22,26 +23,24 @@ _LONG = 32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Pixels:
+class Pixels(Values):
     """Input size and what is done to reach it. Everything here moves the numbers."""
 
-    img_size: int = 224
-    crop_pct: float = 0.875
+    img_size: SideOrOwn = 0
+    """Pixels of a side of the network's input; 0 for the checkpoint's own, which takes its place as soon
+    as the checkpoint is read."""
+    crop_pct: Fraction = 0.875
     """Evaluation: the short side becomes img_size / crop_pct, then the centre is cut out."""
-    crop_scale: tuple[float, float] = (1.0, 1.0)
+    crop_scale: tuple[Fraction, Fraction] = (1.0, 1.0)
     """Training: area range of RandomResizedCrop; (1, 1) is the evaluation's centre crop."""
     flip: bool = False
     """Training: mirror half of the images; wrong where left and right carry meaning, as in digits."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         low, high = self.crop_scale
-        if not 0 < low <= high <= 1:
-            raise InputError(f"crop_scale is {self.crop_scale}; needed: 0 < low <= high <= 1")
-        if not 0 < self.crop_pct <= 1 or self.img_size < 1:
-            raise InputError(
-                f"crop_pct is {self.crop_pct}, img_size {self.img_size}; needed: 0 < crop_pct <= 1, "
-                "img_size >= 1"
-            )
+        if low > high:
+            raise InputError(f"crop_scale is {self.crop_scale}; needed: the smaller number first")
 
 
 def enough_pixels(size: int, crop_pct: float) -> int:

@@ -23,7 +23,7 @@ import json
 import math
 import re
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ from micl_bench.errors import InputError
 from micl_bench.files import digest_json
 from micl_bench.patches import unpatchify
 from micl_bench.record import DataSet
+from micl_bench.values import Fraction, Values, Within
 
 FORMAT, VERSION = "micl-bench packed images", 1
 HEADER_FILE, JOURNAL_FILE = "store.json", "journal.jsonl"
@@ -51,32 +52,27 @@ _BLOCK_ROWS, _BLOCK_BYTES = 256, 1 << 26
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Form:
+class Form(Values):
     """What a row of pixels is."""
 
-    layout: str
+    layout: Literal["patch", "image"]
     """`patch`: the evaluation's crop, patch after patch. `image`: the whole picture, squashed."""
-    size: int
+    size: Annotated[int, Within(1, _LARGEST_SIDE)]
     """Pixels of a side."""
-    patch_size: int = 0
+    patch_size: Annotated[int, Within(0, _LARGEST_SIDE)] = 0
     """Pixels of a patch's side; 0 in the image layout."""
-    crop_pct: float = 1.0
+    crop_pct: Fraction = 1.0
     """Patch layout: the evaluation crop it was cut with (data/pixels.py); 1 in the image layout."""
 
     def __post_init__(self) -> None:
-        if self.layout not in ("patch", "image"):
-            raise InputError(f"the layout is {self.layout!r}; needed: patch or image")
-        if not 1 <= self.size <= _LARGEST_SIDE:
-            raise InputError(f"the size is {self.size}; needed: 1 to {_LARGEST_SIDE} pixels")
+        super().__post_init__()
         if self.layout == "image" and (self.patch_size != 0 or self.crop_pct != 1):
             raise InputError("the image layout keeps whole pictures: give no patch size or crop")
-        if self.layout == "patch" and (self.patch_size < 1 or self.size % self.patch_size):
+        if self.layout == "patch" and (not self.patch_size or self.size % self.patch_size):
             raise InputError(
                 f"the patch size is {self.patch_size or 'not given'}; the patch layout needs one "
                 f"that divides the size, {self.size}"
             )
-        if not 0 < self.crop_pct <= 1:
-            raise InputError(f"crop_pct is {self.crop_pct}; needed: more than 0, at most 1")
 
     @property
     def row_shape(self) -> tuple[int, ...]:
@@ -253,7 +249,7 @@ def _parse(content: dict[str, Any]) -> Header:
     rows, bad = _of(int, content["rows"]), _of(list, content["bad"])
     header = Header(
         form=Form(
-            layout=_of(str, form["layout"]),
+            layout=form["layout"],
             size=_of(int, form["size"]),
             patch_size=_of(int, form["patch_size"]),
             crop_pct=_of(float, form["crop_pct"]),

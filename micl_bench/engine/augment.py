@@ -23,25 +23,23 @@ from micl_bench.data.stream import load, random_pixels, training_keys
 from micl_bench.draws import Stream
 from micl_bench.engine.seeded import seeded
 from micl_bench.errors import InputError
+from micl_bench.values import Probability, Values, shown
 
 # Of the side, as timm's training transforms have it; RandAugment's own default is for 224 pixels.
 _TRANSLATED = 0.45
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
+class AugmentConfig(Values):
     """Drawn for each image on its own. Defaults: what MAE fine-tunes with."""
 
     rand_augment: str = "rand-m9-mstd0.5-inc1"
     """In timm's notation; empty for none."""
-    erase_probability: float = 0.25
+    erase_probability: Probability = 0.25
     """Of filling a box of 2 % to a third of the image with normal noise, a number a value."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.erase_probability <= 1:
-            raise InputError(
-                f"erase_probability is {self.erase_probability}; it must be from 0 to 1"
-            )
+        super().__post_init__()
         if self.rand_augment:
             rand_augment(self.rand_augment, img_size=224, mean=(0.5, 0.5, 0.5))
 
@@ -61,7 +59,7 @@ def rand_augment(notation: str, *, img_size: int, mean: tuple[float, float, floa
         policy = rand_augment_transform(notation, options)
     except (AssertionError, ValueError, TypeError) as error:
         raise InputError(
-            f"rand_augment is {notation!r}; timm's notation is rand-m9-mstd0.5-inc1"
+            f"rand_augment is {shown(notation)}; timm's notation is rand-m9-mstd0.5-inc1"
         ) from error
     for operation in policy.ops:
         if operation.name.startswith("Posterize"):

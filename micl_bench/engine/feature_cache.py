@@ -14,6 +14,7 @@ Shapes: N images, D width, R readouts.
 """
 
 import dataclasses
+import itertools
 import json
 import os
 import time
@@ -27,8 +28,14 @@ from torch import Tensor
 from micl_bench.checkpoints import Checkpoint
 from micl_bench.data.pixels import Pixels
 from micl_bench.data.source import Source
-from micl_bench.distributed import any_process, from_first, rank
-from micl_bench.engine.feature_files import RowWriter, remove, reserve, waited_turn
+from micl_bench.distributed import any_process, collect_objects, from_first, rank
+from micl_bench.engine.feature_files import (
+    RowWriter,
+    remove,
+    require_every_row,
+    reserve,
+    waited_turn,
+)
 from micl_bench.engine.feature_key import describe_features
 from micl_bench.engine.features import outputs_by_slice, reading
 from micl_bench.engine.precision import at_precision, require_precision
@@ -236,8 +243,10 @@ class _Job:
                         # Now, not after a million images.
                         watch.seen()
                         writer.write(first, features_nRD)
-            any_process(False)  # All have written.
+            # Those of all processes; every one of them has written when the first has them.
+            spans = itertools.chain.from_iterable(collect_objects(writer.spans))
             if rank() == 0:
+                require_every_row(spans, len(self.source))
                 self._finish(temporary, names, watch.seen(), began)
             any_process(False)
         finally:

@@ -84,8 +84,12 @@ def reserve(folder: Path, names: Sequence[str], shape: tuple[int, int], label: s
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
+Span = tuple[int, int]
+"""First row, and the one behind the last."""
+
+
 class RowWriter:
-    """Writes rows into arrays that `reserve` made.
+    """Writes rows into arrays that `reserve` made, and keeps account of which.
 
     Not through mapped memory: hosts that share a file over a network would overwrite each other's
     rows where these meet in a page.
@@ -93,6 +97,8 @@ class RowWriter:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths, self._stack = paths, ExitStack()
+        self.spans: list[Span] = []
+        """The rows that were written."""
 
     def __enter__(self) -> "RowWriter":
         mapped = [np.load(path, mmap_mode="r", allow_pickle=False) for path in self._paths]
@@ -114,6 +120,21 @@ class RowWriter:
             rows = rows_nD.contiguous().numpy()
             file.seek(start + first * rows[0].nbytes)
             file.write(rows.tobytes())
+        self.spans.append((first, first + len(rows_nRD)))
+
+
+def require_every_row(spans: Iterable[Span], rows: int) -> None:
+    """Raise a RuntimeError unless each row was written, and none twice: what was not is a zero, and
+    no reader could tell."""
+    end = 0
+    for first, behind in sorted(spans):
+        if first != end:
+            raise RuntimeError(
+                f"rows {min(first, end)} to {max(first, end) - 1} are not written once"
+            )
+        end = behind
+    if end != rows:
+        raise RuntimeError(f"{end} of {rows} rows are written")
 
 
 def remove(folders: Iterable[Path]) -> None:

@@ -64,7 +64,12 @@ def map_arrays(
     norms_N1 = np.linalg.norm(features_ND, axis=1, keepdims=True)
     unit_ND = features_ND / np.maximum(norms_N1, np.finfo(float).tiny)
     places_N2 = TSNE(
-        2, perplexity=perplexity, init="pca", learning_rate="auto", random_state=seed
+        2,
+        perplexity=perplexity,
+        init="pca",
+        learning_rate="auto",
+        # scikit-learn takes no larger one.
+        random_state=seed & 0xFFFFFFFF,
     ).fit_transform(unit_ND)
     present, label_N = np.unique(labels_N, return_inverse=True)
     return {

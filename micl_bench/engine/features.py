@@ -58,6 +58,8 @@ def run_over_folder(
     )
     own = [outputs for _, outputs in slices]
     outputs_ND = all_rows(torch.cat(own) if own else torch.empty(0))
+    if len(outputs_ND) != len(source):
+        raise RuntimeError(f"{len(outputs_ND)} of {len(source)} images were computed")
     return outputs_ND, torch.from_numpy(np.asarray(source.labels_N))
 
 

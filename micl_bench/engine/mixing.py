@@ -8,6 +8,7 @@ Shapes: N images, C classes.
 """
 
 import dataclasses
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -17,30 +18,28 @@ from torch import Tensor
 from micl_bench.draws import Stream
 from micl_bench.engine.seeded import seeded
 from micl_bench.errors import InputError
+from micl_bench.values import LARGEST, NotNegative, Probability, Values, Within
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MixConfig:
+class MixConfig(Values):
     """How images and their labels are mixed. Defaults: what MAE fine-tunes with."""
 
-    mixup: float = 0.8
+    mixup: NotNegative = 0.8
     """Alpha of the Beta distribution of shares; 0 for no mixup."""
-    cutmix: float = 1.0
+    cutmix: NotNegative = 1.0
     """The same for the area of a box cut from another image; 0 for no CutMix."""
-    probability: float = 1.0
+    probability: Probability = 1.0
     """Of mixing a group at all."""
-    switch_probability: float = 0.5
+    switch_probability: Probability = 0.5
     """Of CutMix rather than mixup, where both are on."""
-    group: int = 32
+    group: Annotated[int, Within(2, LARGEST)] = 32
     """Images that share a draw, next to each other in the batch; MAE's GPUs had 32 (ViT-H: 16)."""
 
     def __post_init__(self) -> None:
-        shares = (self.probability, self.switch_probability)
-        sane = all(0 <= share <= 1 for share in shares) and min(self.mixup, self.cutmix) >= 0
-        if not sane or self.group < 2 or self.group % 2:
-            raise InputError(
-                f"{self}; needed: mixup, cutmix >= 0, probabilities from 0 to 1, an even group"
-            )
+        super().__post_init__()
+        if self.group % 2:
+            raise InputError(f"group is {self.group}; images are mixed in pairs: make it even")
 
     @property
     def mixes(self) -> bool:

@@ -88,6 +88,11 @@ def search_bytes(keys: int, queries: int, *, width: int, k: int) -> int:
     return fixed + each * queries
 
 
+def require_memory(keys: int, queries: int, *, k: int, width: int, memory_mib: int) -> None:
+    """Raise an InputError where a budget is too small for a search in fp32."""
+    _Blocks(keys, queries).queries_within(memory_mib, k=k, width=width, itemsize=4)
+
+
 def nearest_keys(
     keys_ND: Tensor,
     queries_MD: Tensor,

@@ -3,13 +3,16 @@
 import dataclasses
 import math
 import re
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from micl_bench.errors import InputError
+from micl_bench.values import Fraction, NotNegative, Positive, Values, Within
+
+Beta = Annotated[float, Within(least=0, below=1)]
 
 # Above the blocks in every ViT of timm, whatever it declares: these learn at the full rate, as in MAE.
 _ON_TOP = ("norm.", "fc_norm.", "head.", "attn_pool.")
@@ -18,27 +21,17 @@ _AT_THE_BOTTOM = ("rope.",)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OptimConfig:
+class OptimConfig(Values):
     """AdamW and its schedule. The rate in use is base_lr * batch_size / 256 (Goyal et al. 2017)."""
 
-    base_lr: float
-    weight_decay: float = 0.05
-    betas: tuple[float, float] = (0.9, 0.95)
-    warmup_epochs: float = 0.0
-    layer_decay: float = 1.0
+    base_lr: Positive
+    weight_decay: NotNegative = 0.05
+    betas: tuple[Beta, Beta] = (0.9, 0.95)
+    warmup_epochs: NotNegative = 0.0
+    layer_decay: Fraction = 1.0
     """Each block learns this much slower than the one above it; 1 for the same rate everywhere."""
-    clip_norm: float = 0.0
+    clip_norm: NotNegative = 0.0
     """Largest gradient norm; 0 for no clipping."""
-
-    def __post_init__(self) -> None:
-        # Written so that not-a-number is refused too.
-        sane = 0 < self.base_lr < float("inf") and 0 < self.layer_decay <= 1
-        sane = sane and self.weight_decay >= 0 and self.warmup_epochs >= 0 and self.clip_norm >= 0
-        if not sane or not all(0 <= beta < 1 for beta in self.betas):
-            raise InputError(
-                f"{self}; needed: base_lr > 0 and finite, 0 < layer_decay <= 1, 0 <= betas < 1, "
-                "weight_decay, warmup_epochs, clip_norm >= 0"
-            )
 
 
 def learning_rate(

@@ -1,10 +1,11 @@
 """How linear classifiers on frozen features are trained: one, as in MAE, or a grid, as in DINOv2."""
 
 import dataclasses
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from micl_bench.engine.optim import learning_rate
 from micl_bench.errors import InputError
+from micl_bench.values import LARGEST, Amount, Count, Listed, NotNegative, Positive, Values, Within
 
 MOMENTUM = 0.9
 TRUST_COEFFICIENT = 0.001
@@ -13,7 +14,7 @@ INIT_STD = 0.01
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ProbeConfig:
+class ProbeConfig(Values):
     """The grid of heads and how they are trained. Defaults: MAE's linear probe.
 
     He et al. 2022, appendix A.1 and table 10, and the authors' `main_linprobe.py`: batch norm without
@@ -21,35 +22,21 @@ class ProbeConfig:
     and no weight decay, cosine to 0.
     """
 
-    readouts: tuple[str, ...] = ("cls_1",)
+    readouts: Annotated[tuple[str, ...], Listed()] = ("cls_1",)
     """What a head reads, of the last block (1), the one before (2), ..., after the final norm: [CLS]
     (`cls_1`), the mean of the patches (`avg_1`), or several side by side (`cls_2+cls_1+avg_1`)."""
-    base_lrs: tuple[float, ...] = (0.1,)
+    base_lrs: Annotated[tuple[Positive, ...], Listed()] = (0.1,)
     """A head for each of these and each readout; the rate in use is base_lr * batch / 256."""
     batch_norm: bool = True
     """Of the whole batch, over all processes; without affine."""
-    optimizer: str = "lars"
+    optimizer: Literal["lars", "sgd"] = "lars"
     """`lars` (You et al. 2017, not for biases) or `sgd`."""
-    epochs: int = 90
-    steps: int = 0
+    epochs: Count = 90
+    steps: Amount = 0
     """Above 0: the length in steps, instead of in epochs."""
-    warmup_epochs: float = 10
-    batch_size: int = 16384
+    warmup_epochs: NotNegative = 10
+    batch_size: Annotated[int, Within(2, LARGEST)] = 16384
     """Over all processes; all training images where there are fewer."""
-
-    def __post_init__(self) -> None:
-        if not self.base_lrs or not all(0 < rate < float("inf") for rate in self.base_lrs):
-            raise InputError(f"base_lrs are {self.base_lrs}; needed: one or more, above 0, finite")
-        if self.optimizer not in ("lars", "sgd"):
-            raise InputError(f"optimizer is {self.optimizer!r}; needed: lars or sgd")
-        if not self.readouts:
-            raise InputError("readouts are empty; give cls_1, avg_1 or cls_2+cls_1+avg_1")
-        if self.epochs < 1 or self.steps < 0 or self.warmup_epochs < 0 or self.batch_size < 2:
-            raise InputError(
-                f"epochs {self.epochs}, steps {self.steps}, warmup_epochs {self.warmup_epochs}, "
-                f"batch_size {self.batch_size}; needed: epochs >= 1, steps, warmup_epochs >= 0, "
-                "batch_size >= 2"
-            )
 
     @property
     def reads(self) -> tuple[str, ...]:

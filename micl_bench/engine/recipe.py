@@ -2,14 +2,23 @@
 
 import dataclasses
 import json
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from micl_bench.backbone import Arch, named_arch
 from micl_bench.config import to_dict
 from micl_bench.data.pixels import Pixels
 from micl_bench.engine.optim import OptimConfig
-from micl_bench.errors import InputError
 from micl_bench.objectives.micl import MiCL
+from micl_bench.values import (
+    LARGEST,
+    Amount,
+    Count,
+    Precision,
+    Seed,
+    Values,
+    Within,
+    Workers,
+)
 from micl_bench.views import patches_per_view
 
 # How a run is carried out, not what it computes: these may change when it goes on.
@@ -24,7 +33,7 @@ _CARRIED_OUT = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PretrainRecipe:
+class PretrainRecipe(Values):
     """One complete description of a pre-training run."""
 
     arch: str
@@ -32,47 +41,36 @@ class PretrainRecipe:
     objective: MiCL.Config
     pixels: Pixels
     optim: OptimConfig
-    batch_size: int
+    batch_size: Annotated[int, Within(2, LARGEST)]
     """Images a step over all processes; the learning rate follows from it."""
-    epochs: int
-    micro_batch: int = 0
+    epochs: Count
+    micro_batch: Amount = 0
     """Images a forward pass on one device; 0 for a device's whole share. Changes memory, not the
     result: features of the whole batch are contrasted whatever its value."""
-    precision: str = "fp32"
+    precision: Precision = "fp32"
     """`fp32`, or `bf16`: the blocks run in bfloat16, weights, gradients and optimiser state stay in
     fp32, and so do features, similarity and cross-entropy."""
     compile: bool = False
     """Compile the blocks with torch.compile: slower to start, faster on a GPU."""
-    parallel: str = "ddp"
+    parallel: Literal["ddp", "fsdp"] = "ddp"
     """`ddp`: weights on every device; `fsdp`: sharded over the devices (FSDP2)."""
     activation_checkpointing: bool = False
     """Compute each block's activations again in the backward pass instead of keeping them."""
-    knn_every_epochs: int = 10
+    knn_every_epochs: Amount = 10
     """How often k-NN accuracy and the health of the representation are measured on the held-out
     folder; 0 for never."""
-    knn_k: int = 10
-    save_every_steps: int = 50
-    seed: int = 42
-    num_workers: int = 0
+    knn_k: Count = 10
+    save_every_steps: Count = 50
+    seed: Seed = 42
+    num_workers: Workers = 0
     """Processes that decode images of a folder; 0 decodes beside the training loop. Packed stores
     need none."""
 
     def __post_init__(self) -> None:
-        least = min(self.knn_every_epochs, self.num_workers, self.seed, self.micro_batch)
-        positive = min(self.epochs, self.save_every_steps, self.knn_k)
-        if self.batch_size < 2 or positive < 1 or least < 0:
-            raise InputError(
-                f"batch_size {self.batch_size}, epochs {self.epochs}, "
-                f"save_every_steps {self.save_every_steps}, knn_k {self.knn_k}, "
-                f"knn_every_epochs {self.knn_every_epochs}, num_workers {self.num_workers}, "
-                f"micro_batch {self.micro_batch}, seed {self.seed}; needed: batch_size >= 2, the next "
-                "three >= 1, the rest >= 0"
-            )
-        if self.seed >= 1 << 63:
-            raise InputError(f"seed is {self.seed}; it must be below 2^63")
-        for key, allowed in (("precision", ("fp32", "bf16")), ("parallel", ("ddp", "fsdp"))):
-            if (value := getattr(self, key)) not in allowed:
-                raise InputError(f"{key} is {value!r}; allowed: {', '.join(allowed)}")
+        super().__post_init__()
+        if not self.pixels.img_size:
+            sized = dataclasses.replace(self.pixels, img_size=named_arch(self.arch).img_size)
+            object.__setattr__(self, "pixels", sized)
         patches_per_view(
             self.sized_arch().num_patches,
             num_views=self.objective.num_views,

@@ -2,14 +2,24 @@
 
 import dataclasses
 import json
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from micl_bench.backbone import Pool
 from micl_bench.config import to_dict
 from micl_bench.data.pixels import Pixels
 from micl_bench.engine.augment import AugmentConfig
 from micl_bench.engine.mixing import MixConfig
 from micl_bench.engine.optim import OptimConfig
-from micl_bench.errors import InputError
+from micl_bench.values import (
+    Amount,
+    Count,
+    NotNegative,
+    Precision,
+    Seed,
+    Values,
+    Within,
+    Workers,
+)
 
 # How a run is carried out, not what it computes: these may change when it goes on.
 _CARRIED_OUT = (
@@ -22,29 +32,20 @@ _CARRIED_OUT = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SupervisedConfig:
+class SupervisedConfig(Values):
     """Length, batch and loss of supervised training."""
 
     optim: OptimConfig
-    epochs: int
-    batch_size: int
+    epochs: Count
+    batch_size: Count
     """Images a step over all processes; the learning rate follows from it."""
-    label_smoothing: float = 0.1
-    min_lr: float = 1e-6
+    label_smoothing: Annotated[float, Within(least=0, below=1)] = 0.1
+    min_lr: NotNegative = 1e-6
     """Where the cosine ends, before layer-wise scales; MAE's code has 1e-6."""
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1 or not 0 <= self.label_smoothing < 1:
-            raise InputError(
-                f"epochs {self.epochs}, batch_size {self.batch_size}, label_smoothing "
-                f"{self.label_smoothing}; needed: epochs, batch_size >= 1, 0 <= label_smoothing < 1"
-            )
-        if not 0 <= self.min_lr < float("inf"):
-            raise InputError(f"min_lr is {self.min_lr}; it must be at least 0")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FinetuneRecipe:
+class FinetuneRecipe(Values):
     """Input, training and what the head reads. Defaults: MAE's values for ViT-B, which
     downstream/imagenet_finetune_vit_b16.py gives with their sources."""
 
@@ -56,45 +57,27 @@ class FinetuneRecipe:
     )
     augment: AugmentConfig = AugmentConfig()
     mix: MixConfig = MixConfig()
-    pool: str = "avg"
+    pool: Pool = "avg"
     """`avg`: the head reads the normalised mean of the patches, as in MAE; `token`: [CLS], which is
     what MiCL's loss trains."""
-    head_norm: str = "fresh"
+    head_norm: Literal["fresh", "pretrained"] = "fresh"
     """With `avg`, how the norm behind the mean starts: `fresh`, at weight 1 and bias 0, as in MAE's
     code, or `pretrained`, as the backbone's final norm. [CLS] goes through that norm in any case."""
-    drop_path: float = 0.1
+    drop_path: Annotated[float, Within(least=0, below=1)] = 0.1
     """Probability with which the last block's branches are left out; it grows from 0 with depth."""
-    precision: str = "fp32"
+    precision: Precision = "fp32"
     """`fp32`, or `bf16`: products in bfloat16, weights, gradients, optimiser and loss in fp32."""
-    micro_batch: int = 0
+    micro_batch: Amount = 0
     """Images a forward pass on one device; 0 for a device's whole share. Changes memory, not the
     result."""
     compile: bool = False
     """Compile the blocks with torch.compile: slower to start, faster on a GPU."""
-    check_every_epochs: int = 1
+    check_every_epochs: Amount = 1
     """How often accuracy on the held-out images is measured on the way; 0 for at the end only."""
-    save_every_steps: int = 500
-    num_workers: int = 0
+    save_every_steps: Count = 500
+    num_workers: Workers = 0
     """Processes that decode and augment images; 0 does it beside the training loop."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.pool not in ("token", "avg") or not 0 <= self.drop_path < 1:
-            raise InputError(
-                f"pool {self.pool!r}, drop_path {self.drop_path}; needed: pool token or avg, "
-                "0 <= drop_path < 1"
-            )
-        if self.head_norm not in ("fresh", "pretrained"):
-            raise InputError(f"head_norm is {self.head_norm!r}; allowed: fresh, pretrained")
-        if self.precision not in ("fp32", "bf16"):
-            raise InputError(f"precision is {self.precision!r}; allowed: fp32, bf16")
-        least = min(self.micro_batch, self.check_every_epochs, self.num_workers, self.seed)
-        if least < 0 or self.save_every_steps < 1 or self.seed >= 1 << 63:
-            raise InputError(
-                f"micro_batch {self.micro_batch}, check_every_epochs {self.check_every_epochs}, "
-                f"num_workers {self.num_workers}, seed {self.seed}, save_every_steps "
-                f"{self.save_every_steps}; needed: at least 0, seed below 2^63, save_every_steps >= 1"
-            )
+    seed: Seed = 0
 
     @property
     def has_fresh_norm(self) -> bool:
@@ -109,7 +92,10 @@ class FinetuneRecipe:
     def what_is_computed(self) -> dict[str, Any]:
         """All values that the result depends on, as JSON gives them back; those that have no effect
         beside the others are as if they had not been set."""
-        norm = "fresh" if self.has_fresh_norm else "pretrained"
-        plain = dataclasses.replace(self, mix=self.mix.effective(), head_norm=norm)
+        plain = dataclasses.replace(
+            self,
+            mix=self.mix.effective(),
+            head_norm="fresh" if self.has_fresh_norm else "pretrained",
+        )
         values = json.loads(json.dumps(to_dict(plain)))
         return {key: value for key, value in values.items() if self.computes(key)}

@@ -1,6 +1,7 @@
 """MiCL: masked image contrastive learning (arXiv:2411.09858; the same method as OCL, ICML 2025)."""
 
 import dataclasses
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from micl_bench.distributed import gather_rows, rank
 from micl_bench.errors import InputError
 from micl_bench.losses import micl_loss, micl_loss_of_rows
 from micl_bench.patches import gather_patches
+from micl_bench.values import LARGEST, NotNegative, Positive, Values, Within
 from micl_bench.views import draw_views, sample_views
 
 
@@ -34,27 +36,17 @@ class MiCL:
     """
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Values):
         """Defaults are those of the authors' code."""
 
-        num_views: int = 2
-        mask_ratio: float = 0.9
+        num_views: Annotated[int, Within(2, LARGEST)] = 2
+        mask_ratio: Annotated[float, Within(least=0, below=1)] = 0.9
         """Share of patches that no view sees."""
-        kappa: float = 1 / 64
-        temperature: float = 0.07
-        negatives: str = "device"
+        kappa: NotNegative = 1 / 64
+        temperature: Positive = 0.07
+        negatives: Literal["device", "global"] = "device"
         """`device`: the other images of the same process (the authors' code); `global`: those of
         all processes, gradient included, so that the result does not depend on their number."""
-
-        def __post_init__(self) -> None:
-            # Written so that not-a-number is refused too.
-            if not (self.kappa >= 0 and self.temperature > 0):
-                raise InputError(
-                    f"kappa {self.kappa}, temperature {self.temperature}; needed: kappa >= 0, "
-                    "temperature > 0"
-                )
-            if self.negatives not in ("device", "global"):
-                raise InputError(f"negatives is {self.negatives!r}; allowed: device, global")
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or self.Config()

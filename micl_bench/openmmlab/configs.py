@@ -17,6 +17,7 @@ from mmengine.config import Config
 from micl_bench.checkpoints import Checkpoint
 from micl_bench.errors import InputError
 from micl_bench.record import visible_path
+from micl_bench.values import Seed, checked
 
 _PACKAGES = {"mmseg": "onedl-mmsegmentation", "mmdet": "onedl-mmdetection"}
 _UNPICKLING = ("Pretrained", "PretrainedInit")
@@ -60,7 +61,7 @@ def resolve(
     config = read(path, overrides)
     _check_model(config, path, library)
     if seed is None:
-        seed = int(config.get("randomness", {}).get("seed") or 0)
+        seed = checked(Seed, config.get("randomness", {}).get("seed") or 0, "randomness.seed")
     asked = {"arch": arch, "layout": layout, "branch": branch}
     config.model.backbone.update(
         checkpoint=_visible(checkpoint),

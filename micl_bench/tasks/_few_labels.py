@@ -10,6 +10,7 @@ from micl_bench.data.source import tell_absent_classes
 from micl_bench.data.store import is_store
 from micl_bench.errors import InputError
 from micl_bench.log import say
+from micl_bench.values import shown
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,11 +43,11 @@ def open_folders(data: Path) -> tuple[Folder, Folder]:
 
 
 def require_one_way(labels: str, fraction: float) -> None:
-    """Raise an InputError for a recipe that asks for a list and a draw, or for no draw that exists."""
+    """Raise an InputError for a recipe that asks for a list and a draw."""
     if labels and fraction != 1:
-        raise InputError(f"labels={labels} and fraction={fraction}; give one of the two")
-    if not 0 < fraction <= 1:
-        raise InputError(f"fraction is {fraction}; needed: 0 < fraction <= 1")
+        raise InputError(
+            f"labels is {shown(labels)} and fraction {fraction:g}; give one of the two"
+        )
 
 
 def open_labelled(data: Path, *, labels: str, fraction: float, seed: int) -> Labelled:

@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 
 from micl_bench.checkpoints import Checkpoint, Statement, load_checkpoint, stated
-from micl_bench.config import load_recipe, override, to_dict
+from micl_bench.config import resolve, to_dict
 from micl_bench.data.pixels import evaluation_settings
 from micl_bench.distributed import rank, world_size
 from micl_bench.files import digest_file
@@ -64,17 +64,19 @@ class Session:
             InputError: a wrong recipe, override or checkpoint.
         """
         self.request, self.device = request, request.device
-        recipe = load_recipe(request.recipe, kind) if request.recipe else kind()
-        self.recipe: Any = override(recipe, request.overrides)
+        recipe: Any = resolve(kind, request.recipe, request.overrides)
         self.measurement = Measurement(command=request.command)
         loaded = load_checkpoint(
             request.checkpoint,
             arch=request.arch,
             layout=request.layout,
             branch=request.branch,
-            seed=self.recipe.seed,
+            seed=recipe.seed,
         )
         self.checkpoint: Checkpoint = stated(loaded, request.statement)
+        size = self.checkpoint.input_size(recipe.pixels.img_size)
+        pixels = dataclasses.replace(recipe.pixels, img_size=size)
+        self.recipe: Any = dataclasses.replace(recipe, pixels=pixels)
 
     def result(
         self,

@@ -13,6 +13,9 @@ from micl_bench.tasks._classified import CLASSIFIER_FILE, classified
 from micl_bench.tasks._few_labels import open_folders
 from micl_bench.tasks._request import Request, Session
 
+RECIPE = FinetuneRecipe
+"""What `--recipe` and `--set` are read as."""
+
 
 def run(request: Request) -> list[Result]:
     """Train on `<data>/train`, measure accuracy on `<data>/val`, keep the classifier.
@@ -21,7 +24,7 @@ def run(request: Request) -> list[Result]:
         InputError: bad recipe, checkpoint or data, or a loss that is not finite.
         Stopped: a signal asked for it; the same command goes on.
     """
-    session = Session(request, FinetuneRecipe)
+    session = Session(request, RECIPE)
     recipe: FinetuneRecipe = session.recipe
     train, held_out = open_folders(request.data)
     trainer = SupervisedTrainer(

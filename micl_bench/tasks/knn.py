@@ -1,7 +1,7 @@
 """k-NN: weighted nearest neighbours on frozen features (Wu et al. 2018; Caron et al. 2021)."""
 
 import dataclasses
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -9,52 +9,43 @@ from torch import Tensor
 from micl_bench.data.pixels import Pixels
 from micl_bench.data.source import Source
 from micl_bench.engine.knn import ranks_of
-from micl_bench.engine.neighbours import Neighbours, nearest_keys
-from micl_bench.engine.precision import require_precision
+from micl_bench.engine.neighbours import Neighbours, nearest_keys, require_memory
 from micl_bench.errors import InputError
 from micl_bench.log import say
 from micl_bench.predictions import Predictions
 from micl_bench.record import Result
 from micl_bench.tasks._frozen import feature_details, open_splits, stored_features
 from micl_bench.tasks._request import Request, Session
+from micl_bench.values import Count, Listed, Positive, Precision, Seed, Values, Workers
 
 _READOUTS = {"cls": "cls_1", "avg": "avg_1"}
 _NAMES = {"cls": "[CLS]", "avg": "mean patch"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class KnnRecipe:
+class KnnRecipe(Values):
     """Neighbours and input. Defaults: Caron et al. 2021, who report k = 20 as the best of `ks`."""
 
     pixels: Pixels = Pixels()
-    k: int = 20
+    k: Count = 20
     """Of the metrics `top1` and `top5`; chosen beforehand, not as the best on the evaluated images."""
-    temperature: float = 0.07
-    ks: tuple[int, ...] = (10, 20, 100, 200)
+    temperature: Positive = 0.07
+    ks: Annotated[tuple[Count, ...], Listed(0, once=True)] = (10, 20, 100, 200)
     """Of the metrics `top1_k10`, ...; those above the number of training images are left out."""
-    pool: str = "cls"
+    pool: Literal["cls", "avg"] = "cls"
     """`cls`: [CLS] after the final norm; `avg`: the mean of the patches after it."""
-    precision: str = "fp32"
+    precision: Precision = "fp32"
     """Of the backbone: fp32 or bf16; similarities are always fp32."""
-    batch_size: int = 128
+    batch_size: Count = 128
     """Images that are read at a time; moves no number."""
-    num_workers: int = 0
-    memory_mib: int = 2048
+    num_workers: Workers = 0
+    memory_mib: Count = 2048
     """Of each process, for the search; moves no number."""
-    seed: int = 0
+    seed: Seed = 0
 
-    def __post_init__(self) -> None:
-        if min((self.k, *self.ks)) < 1 or len(set(self.ks)) < len(self.ks):
-            raise InputError(f"k is {self.k}, ks {self.ks}; needed: 1 or more, each of ks once")
-        if not 0 < self.temperature < float("inf"):
-            raise InputError(f"temperature is {self.temperature}; it must be above 0")
-        if self.pool not in _READOUTS:
-            raise InputError(f"pool is {self.pool!r}; allowed: {', '.join(_READOUTS)}")
-        if self.batch_size < 1 or self.num_workers < 0:
-            raise InputError(
-                f"batch_size is {self.batch_size}, num_workers {self.num_workers}; needed: at least 1, 0"
-            )
-        require_precision(self.precision)
+
+RECIPE = KnnRecipe
+"""What `--recipe` and `--set` are read as."""
 
 
 def run(request: Request) -> list[Result]:
@@ -63,7 +54,7 @@ def run(request: Request) -> list[Result]:
     Raises:
         InputError: bad recipe, checkpoint or data, or k above the number of training images.
     """
-    session = Session(request, KnnRecipe)
+    session = Session(request, RECIPE)
     recipe: KnnRecipe = session.recipe
     arch = session.checkpoint.arch
     if recipe.pool == "cls" and not arch.class_token:
@@ -74,14 +65,16 @@ def run(request: Request) -> list[Result]:
     ks = tuple(k for k in recipe.ks if k <= len(train))
     if left_out := [str(k) for k in recipe.ks if k not in ks]:
         say(f"k = {', '.join(left_out)} left out: there are {len(train)} training images")
+    k, budget = max((recipe.k, *ks)), recipe.memory_mib
+    require_memory(len(train), len(test), k=k, width=arch.width, memory_mib=budget)
     stored = [stored_features(session, source) for source in (train, test)]
     keys_ND, queries_MD = (part.tensor(_READOUTS[recipe.pool]) for part in stored)
     neighbours = nearest_keys(
         keys_ND,
         queries_MD,
-        k=max((recipe.k, *ks)),
+        k=k,
         device=session.device,
-        memory_mib=recipe.memory_mib,
+        memory_mib=budget,
         label="k-NN",
     )
     predictions = _predictions(recipe, ks, neighbours, train, test)

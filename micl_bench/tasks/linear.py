@@ -1,6 +1,7 @@
 """Linear probe: linear classifiers on frozen features, MAE's protocol or DINOv2's grid."""
 
 import dataclasses
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -9,13 +10,13 @@ from micl_bench.config import to_dict
 from micl_bench.data.file_lists import part_of, split_by_class
 from micl_bench.data.pixels import Pixels
 from micl_bench.engine.feature_cache import Features
-from micl_bench.engine.precision import at_precision, require_precision
+from micl_bench.engine.precision import at_precision
 from micl_bench.engine.probe import ProbeConfig, probe_settings
 from micl_bench.engine.probe_batches import AugmentedImages, StoredFeatures
 from micl_bench.engine.probe_choice import FOLDABLE, choose_head, write_classifier
 from micl_bench.engine.probe_heads import Head, Probe, Readouts
 from micl_bench.engine.probe_train import Resumption, train_probe
-from micl_bench.engine.readouts import read_out, readout_names
+from micl_bench.engine.readouts import read_out, readout_names, require_readouts
 from micl_bench.engine.resume import States
 from micl_bench.errors import InputError
 from micl_bench.files import digest_json
@@ -25,6 +26,7 @@ from micl_bench.tasks._classified import CLASSIFIER_FILE, classified, readout_wo
 from micl_bench.tasks._few_labels import Labelled, open_labelled, require_one_way
 from micl_bench.tasks._frozen import feature_details, stored_features
 from micl_bench.tasks._request import Request, Session
+from micl_bench.values import Count, Fraction, Precision, Seed, Values, Workers
 
 HELD_OUT = 0.1
 """Of each class's training images, where the best head is not chosen on the evaluated ones."""
@@ -34,41 +36,41 @@ _NOT_TRAINED_WITH = ("batch_size", "num_workers", "save_every_steps", "selection
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LinearRecipe:
+class LinearRecipe(Values):
     """Input and the classifiers' training. Defaults: MAE's (He et al. 2022, table 10)."""
 
     pixels: Pixels = Pixels(crop_scale=(0.08, 1.0), flip=True)
     """With a crop or flip, the backbone runs on every batch anew; without, once on each image."""
     probe: ProbeConfig = ProbeConfig()
-    selection: str = "evaluated"
+    selection: Literal["evaluated", "held_out"] = "evaluated"
     """What the best of several heads is chosen on: the `evaluated` images, as DINOv2's numbers are, or
     a tenth of the training images, which is then `held_out` of training."""
     labels: str = ""
     """A list of the training images to use (SimCLR's `1percent.txt`); empty for all."""
-    fraction: float = 1.0
+    fraction: Fraction = 1.0
     """Without a list, share of each class to draw by the seed."""
-    precision: str = "fp32"
+    precision: Precision = "fp32"
     """Of the backbone: fp32 or bf16; heads are always fp32."""
-    batch_size: int = 128
+    batch_size: Count = 128
     """Images that are read at a time where features are stored; moves no number."""
-    num_workers: int = 0
-    save_every_steps: int = 50
-    seed: int = 0
+    num_workers: Workers = 0
+    save_every_steps: Count = 50
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
-        if self.selection not in ("evaluated", "held_out"):
-            raise InputError(f"selection is {self.selection!r}; needed: evaluated or held_out")
+        super().__post_init__()
         if self.selection == "held_out" and self.probe.heads == 1:
             raise InputError("selection=held_out, but there is one head: nothing to choose")
-        if self.save_every_steps < 1:
-            raise InputError(f"save_every_steps is {self.save_every_steps}; needed: 1 or more")
         require_one_way(self.labels, self.fraction)
-        require_precision(self.precision)
 
     @property
     def augments(self) -> bool:
         """Whether every epoch sees other pixels."""
         return self.pixels.crop_scale != (1.0, 1.0) or self.pixels.flip
+
+
+RECIPE = LinearRecipe
+"""What `--recipe` and `--set` are read as."""
 
 
 def run(request: Request) -> list[Result]:
@@ -80,8 +82,9 @@ def run(request: Request) -> list[Result]:
         Stopped: a signal asked for it; the training is saved.
         InputError: bad recipe, checkpoint or data, or every head diverged.
     """
-    session = Session(request, LinearRecipe)
+    session = Session(request, RECIPE)
     recipe: LinearRecipe = session.recipe
+    require_readouts(session.checkpoint.arch, recipe.probe.reads)
     images = open_labelled(
         request.data, labels=recipe.labels, fraction=recipe.fraction, seed=recipe.seed
     )

@@ -1,7 +1,7 @@
 """Logistic regression on frozen features, with all labels or few (DINOv2's and MSN's protocols)."""
 
 import dataclasses
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from micl_bench.data.pixels import Pixels
 from micl_bench.distributed import gather_rows, rank, world_size
 from micl_bench.engine.knn import top1
 from micl_bench.engine.logistic import LogisticFit, centred_rows, fit_logistic
-from micl_bench.engine.precision import require_precision
+from micl_bench.engine.readouts import require_readouts
 from micl_bench.errors import InputError
 from micl_bench.log import Progress
 from micl_bench.record import Result
@@ -19,48 +19,57 @@ from micl_bench.tasks._classified import classified, readout_words
 from micl_bench.tasks._few_labels import open_labelled, require_one_way
 from micl_bench.tasks._frozen import feature_details, stored_features
 from micl_bench.tasks._request import Request, Session
+from micl_bench.values import (
+    Count,
+    Fraction,
+    Listed,
+    NotNegative,
+    Positive,
+    Precision,
+    Seed,
+    Values,
+    Within,
+    Workers,
+)
 
 DINOV2_GRID = tuple(10 ** (-6 + 11 * step / 44) for step in range(45))
 """DINOv2's `log_regression.py`: 45 values of C from 1e-6 to 1e5, evenly spaced in the exponent."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LogisticRecipe:
+class LogisticRecipe(Values):
     """Input, labels and regression. Defaults: DINOv2's (Oquab et al. 2023, `log_regression.py`)."""
 
     pixels: Pixels = Pixels(crop_pct=1.0)
     readout: str = "cls_1"
     """`cls_1`: [CLS] of the last block after the final norm; `avg_1`: the mean of the patches."""
-    c: tuple[float, ...] = DINOV2_GRID
+    c: Annotated[tuple[Positive, ...], Listed()] = DINOV2_GRID
     """Inverse strengths of the penalty, as scikit-learn's `C`; the best is chosen where several."""
-    held_out: float = 0.1
+    held_out: Annotated[float, Within(above=0, below=1)] = 0.1
     """Share of each class's labels that C is chosen on; the last fit has them again."""
     centred_rows: bool = False
     """Take its mean from each feature vector and scale it to length 1, as MSN does."""
     intercept: bool = True
-    max_iter: int = 1000
-    tolerance: float = 1e-12
+    max_iter: Annotated[int, Within(1, 1_000_000)] = 1000
+    tolerance: NotNegative = 1e-12
     """On the largest entry of the mean loss's gradient."""
     labels: str = ""
     """A list of the training images to use (SimCLR's `1percent.txt`); empty for all."""
-    fraction: float = 1.0
+    fraction: Fraction = 1.0
     """Without a list, share of each class to draw by the seed."""
-    precision: str = "fp32"
+    precision: Precision = "fp32"
     """Of the backbone: fp32 or bf16; the regression is fp64."""
-    batch_size: int = 128
-    num_workers: int = 0
-    seed: int = 0
+    batch_size: Count = 128
+    num_workers: Workers = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
-        if not self.c or not all(0 < value < float("inf") for value in self.c):
-            raise InputError(f"c is {self.c}; needed: one or more values, above 0 and finite")
-        if not 0 < self.held_out < 1 or self.max_iter < 1 or not self.tolerance >= 0:
-            raise InputError(
-                f"held_out {self.held_out}, max_iter {self.max_iter}, tolerance {self.tolerance}; "
-                "needed: 0 < held_out < 1, max_iter >= 1, tolerance >= 0"
-            )
+        super().__post_init__()
         require_one_way(self.labels, self.fraction)
-        require_precision(self.precision)
+
+
+RECIPE = LogisticRecipe
+"""What `--recipe` and `--set` are read as."""
 
 
 def run(request: Request) -> list[Result]:
@@ -71,8 +80,9 @@ def run(request: Request) -> list[Result]:
     Raises:
         InputError: bad recipe, checkpoint or data, or too few labels to choose C.
     """
-    session = Session(request, LogisticRecipe)
+    session = Session(request, RECIPE)
     recipe: LogisticRecipe = session.recipe
+    require_readouts(session.checkpoint.arch, [recipe.readout])
     images = open_labelled(
         request.data, labels=recipe.labels, fraction=recipe.fraction, seed=recipe.seed
     )

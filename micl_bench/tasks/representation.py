@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -14,7 +14,6 @@ from micl_bench.engine.attention import attention_arrays
 from micl_bench.engine.feature_map import FEWEST, images_of_classes, mapped_images
 from micl_bench.engine.health import alignment, rankme, uniformity
 from micl_bench.engine.patch_components import patch_arrays
-from micl_bench.engine.precision import require_precision
 from micl_bench.engine.shown import Arrays, chosen_images, spread
 from micl_bench.engine.view_similarity import (
     Views,
@@ -30,45 +29,41 @@ from micl_bench.objectives.micl import MiCL
 from micl_bench.record import Result
 from micl_bench.tasks._frozen import feature_details, stored_features
 from micl_bench.tasks._request import Request, Session
+from micl_bench.values import LARGEST, Count, Precision, Seed, Values, Within, Workers
+from micl_bench.views import patches_per_view
+
+Images = Annotated[int, Within(FEWEST, LARGEST)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RepresentationRecipe:
+class RepresentationRecipe(Values):
     """Which images and views. Defaults: the views of MiCL's own defaults."""
 
     pixels: Pixels = Pixels()
     objective: MiCL.Config = MiCL.Config()
     """Views of the same image are positives; `negatives` plays no part."""
-    images: int = 10_000
+    images: Images = 10_000
     """At most so many, spread evenly over the set, for uniformity and RankMe."""
-    view_images: int = 2_000
+    view_images: Images = 2_000
     """The same for what compares views."""
-    map_images: int = 1_000
+    map_images: Images = 1_000
     """Of the map of features; at most `map_classes` classes, evenly many of each."""
-    map_classes: int = 10
-    perplexity: float = 30.0
+    map_classes: Count = 10
+    perplexity: Annotated[float, Within(least=1)] = 30.0
     """Of the map; a third of its images where that is less."""
-    pictures: int = 6
+    pictures: Count = 6
     """Images whose attention and patches are kept."""
-    precision: str = "fp32"
+    precision: Precision = "fp32"
     """Of the backbone: fp32 or bf16; pictures of tokens are always fp32."""
-    batch_size: int = 128
+    batch_size: Count = 128
     """Images that are read at a time; moves no number."""
-    num_workers: int = 0
-    seed: int = 0
+    num_workers: Workers = 0
+    seed: Seed = 0
     """Of views and of the map."""
 
-    def __post_init__(self) -> None:
-        least = min(self.images, self.view_images, self.map_images)
-        if least < FEWEST or min(self.map_classes, self.pictures, self.batch_size) < 1:
-            raise InputError(
-                f"images {self.images}, view_images {self.view_images}, map_images "
-                f"{self.map_images}, map_classes {self.map_classes}, pictures {self.pictures}, "
-                f"batch_size {self.batch_size}; needed: the first three >= {FEWEST}, the others >= 1"
-            )
-        if not self.perplexity >= 1:
-            raise InputError(f"perplexity is {self.perplexity}; it must be at least 1")
-        require_precision(self.precision)
+
+RECIPE = RepresentationRecipe
+"""What `--recipe` and `--set` are read as."""
 
 
 def run(request: Request) -> list[Result]:
@@ -79,11 +74,19 @@ def run(request: Request) -> list[Result]:
     Raises:
         InputError: bad recipe, checkpoint or data, or fewer than four images.
     """
-    session = Session(request, RepresentationRecipe)
+    session = Session(request, RECIPE)
     recipe: RepresentationRecipe = session.recipe
     source = open_source(request.data / "val")
     if len(source) < FEWEST:
         raise InputError(f"{source.root} has {len(source)} images; {FEWEST} or more are needed")
+    if encodes_views(session.checkpoint):
+        # Before the first slow step: whether there are patches enough for the views.
+        arch, objective = session.checkpoint.arch, recipe.objective
+        patches_per_view(
+            (recipe.pixels.img_size // arch.patch_size) ** 2,
+            num_views=objective.num_views,
+            mask_ratio=objective.mask_ratio,
+        )
     stored = stored_features(session, source)
     readout = "cls_1" if session.checkpoint.arch.class_token else "avg_1"
     features_ND = stored.tensor(readout)

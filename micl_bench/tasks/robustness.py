@@ -3,13 +3,13 @@
 import dataclasses
 import time
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from micl_bench import plugins
 from micl_bench.data.pixels import Pixels
-from micl_bench.engine.precision import at_precision, require_precision
+from micl_bench.engine.precision import at_precision
 from micl_bench.errors import InputError
 from micl_bench.image_files import class_folders
 from micl_bench.record import Result
@@ -18,32 +18,34 @@ from micl_bench.tasks._corrupted import measure_corrupted
 from micl_bench.tasks._request import Request, Session
 from micl_bench.tasks._scores import CleanRun, Measured, measure, measure_real
 from micl_bench.tasks._shifted import Classifier, Shift, match, open_classes, output_names
+from micl_bench.values import Count, Listed, Precision, Seed, Values, Workers
 
 _UNKNOWN = "unknown"
 """How a classifier was made whose file does not tell."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RobustnessRecipe:
+class RobustnessRecipe(Values):
     """Which sets, and the input."""
 
-    sets: tuple[str, ...] = ("embedded_a", "embedded_r", "embedded_sketch")
+    sets: Annotated[tuple[str, ...], Listed(once=True)] = (
+        "embedded_a",
+        "embedded_r",
+        "embedded_sketch",
+    )
     """File names in `micl_bench/robustness/`."""
     pixels: Pixels = Pixels()
-    precision: str = "fp32"
+    precision: Precision = "fp32"
     allow_partial: bool = False
     """Measure sets that lack images too; their records say how many there were."""
-    batch_size: int = 128
-    num_workers: int = 0
-    seed: int = 0
+    batch_size: Count = 128
+    num_workers: Workers = 0
+    seed: Seed = 0
     """Of the bootstrap."""
 
-    def __post_init__(self) -> None:
-        require_precision(self.precision)
-        if not self.sets or len(set(self.sets)) < len(self.sets):
-            raise InputError(
-                f"sets is {list(self.sets)}; give each once, from `micl-bench list robustness`"
-            )
+
+RECIPE = RobustnessRecipe
+"""What `--recipe` and `--set` are read as."""
 
 
 def run(request: Request) -> list[Result]:
@@ -52,7 +54,7 @@ def run(request: Request) -> list[Result]:
     Raises:
         InputError: bad recipe or data, or a checkpoint without a head for the sets' classes.
     """
-    session = Session(request, RobustnessRecipe)
+    session = Session(request, RECIPE)
     recipe: RobustnessRecipe = session.recipe
     sets: list[RobustnessSet] = [plugins.find("robustness", name).SET for name in recipe.sets]
     side = session.checkpoint.arch.img_size

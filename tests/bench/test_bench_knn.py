@@ -46,11 +46,11 @@ def _anonymous() -> float:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"k": 0}, "k 0"),
-        ({"train": 100, "k": 200}, "k at most train"),
-        ({"measured": 1}, "measured is 1, of 50000 queries"),
+        ({"k": 0}, "k is 0; needed: 1 or more"),
+        ({"train": 100, "k": 200}, "k is 200, of 100 features"),
+        ({"measured": 1}, "measured is 1; needed: 2 or more"),
         ({"queries": 10}, "measured is 2048, of 10 queries"),
-        ({"rounds": 0}, "rounds 0"),
+        ({"rounds": 0}, "rounds is 0; needed: 1 or more"),
     ],
 )
 def test_settings_that_measure_nothing_are_refused(wrong: dict, message: str) -> None:

@@ -153,7 +153,7 @@ def test_a_recipe_that_fails_says_so_in_one_line(
         (("--size", 0), "size is 0"),
         (("--arch", "vit_x"), "no architecture is called 'vit_x'"),
         (("--recipe", "nowhere.py"), "no config file at nowhere.py"),
-        (("--recipe", "nowhere.py", "--rounds", 0), "rounds 0"),
+        (("--recipe", "nowhere.py", "--rounds", 0), "rounds is 0; needed: 1 or more"),
     ],
 )
 def test_settings_that_make_no_sense(micl_bench: Run, words: tuple, message: str) -> None:
@@ -164,5 +164,5 @@ def test_settings_that_make_no_sense(micl_bench: Run, words: tuple, message: str
 
 
 def test_settings_are_checked_before_anything_runs() -> None:
-    with pytest.raises(InputError, match="rounds 0; needed: 1 or more"):
+    with pytest.raises(InputError, match="rounds is 0; needed: 1 or more"):
         DenseSettings(rounds=0)

@@ -76,7 +76,7 @@ def test_photographs_are_of_the_size_of_imagenets(tmp_path: Path) -> None:
     [
         ({"batch": 300}, "the batch is 300, of 256 images; needed: 1 to 256"),
         ({"rounds": 0}, "rounds is 0"),
-        ({"seconds": 0.0}, "seconds 0"),
+        ({"seconds": 0.0}, "seconds is 0.0; needed: above 0"),
         ({"patch_size": 15}, "patch_size is 15; needed: one that divides img_size, 224"),
         ({"patch_size": 0}, "patch_size is 0"),
         ({"mask_ratio": 0.999}, "mask_ratio 0.999 leaves no patch"),

@@ -51,8 +51,8 @@ def test_what_it_measured_is_written(micl_bench: Run, tmp_path: Path) -> None:
     [
         ("--arch", "vit_x", "no architecture is called 'vit_x'"),
         ("--mask-ratio", "1.5", "mask_ratio is 1.5"),
-        ("--batch", "1", "batch >= 2"),
-        ("--precision", "fp8", "allowed: fp32, bf16"),
+        ("--batch", "1", "batch is 1; needed: 2 or more"),
+        ("--precision", "fp8", "precision is 'fp8'; needed: fp32 or bf16"),
     ],
 )
 def test_settings_that_make_no_sense(micl_bench: Run, option: str, value: str, words: str) -> None:

@@ -323,7 +323,7 @@ def test_file_negative_seed_and_other_seed_are_refused(root: Path, tmp_path: Pat
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="is a file"):
         write_embedded(tmp_path / "file")
-    with pytest.raises(InputError, match="negative"):
+    with pytest.raises(InputError, match="seed is -1; needed: 0 or more"):
         write_embedded(tmp_path / "data", seed=-1)
     with pytest.raises(InputError, match="seed 0, not 7"):
         write_embedded(root, seed=7)

@@ -17,9 +17,10 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from support import Run
 
+from micl_bench.data import pack
 from micl_bench.data.folder import open_folder
 from micl_bench.data.pack import make_form, pack_folder, pack_tree
-from micl_bench.data.store import is_store, open_store
+from micl_bench.data.store import PIXELS_FILE, is_store, open_store
 from micl_bench.data.verify import verify_store
 from micl_bench.errors import InputError
 
@@ -391,9 +392,9 @@ def test_the_embedded_set_packs_in_one_command(
         ({"layout": "patch", "patch_size": 15}, "divides the size, 32"),
         ({"layout": "image", "patch_size": 16}, "give no patch size"),
         ({"layout": "image", "crop_pct": 0.9}, "give no patch size or crop"),
-        ({"layout": "image", "size": 0}, "the size is 0"),
+        ({"layout": "image", "size": 0}, "size is 0; needed"),
         ({"layout": "patch", "patch_size": 16, "crop_pct": 1.5}, "crop_pct is 1.5"),
-        ({"layout": "image", "workers": 0}, "0 workers"),
+        ({"layout": "image", "workers": 0}, "workers is 0; needed: 1 or more"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
@@ -410,3 +411,27 @@ def test_a_wrong_value_is_one_line_on_the_command_line(micl_bench: Run, few: Pat
     assert done.returncode == 2
     assert "the patch size is not given" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("harm", ["removed", "cut short", "made longer"])
+def test_blocks_whose_pixels_are_no_longer_there_are_packed_again(
+    few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    out = tmp_path / "store"
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pack, "finish", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pack_folder(few, out, **PATCHES)
+    pixels = out / PIXELS_FILE
+    if harm == "removed":
+        pixels.unlink()
+    else:
+        os.truncate(pixels, pixels.stat().st_size + (1 if harm == "made longer" else -1))
+    packed = pack_folder(few, out, **PATCHES)
+    # The journal tells of blocks that are zeros by now.
+    assert packed.new_images == len(packed.store)
+    verify_store(out)

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 import timm
 import torch
-from support import REPOSITORY, Command
+from support import REPOSITORY, Command, Run
 
 from micl_bench.backbone import Arch, Vit
 from micl_bench.checkpoints import load_checkpoint
 from micl_bench.data import stream
 from micl_bench.data.folder import open_folder
 from micl_bench.data.pixels import Pixels
+from micl_bench.engine import feature_cache, feature_key
 from micl_bench.engine.feature_cache import Features, cached_features
 from micl_bench.engine.feature_files import reserve
 from micl_bench.engine.readouts import read_out, readout_names
@@ -257,3 +258,55 @@ def test_too_little_disk_is_told_before_anything_is_computed(tmp_path: Path) -> 
     reserve(tmp_path, ("cls_1",), (1000, 64), "features of val")
     taken = (tmp_path / "cls_1.npy").stat()
     assert taken.st_blocks * 512 >= taken.st_size > 256_000
+
+
+@pytest.mark.parametrize(
+    ("kept", "words"),
+    [
+        ([], "0 of 40 rows are written"),
+        ([0], "32 of 40 rows are written"),
+        ([1], "rows 0 to 31 are not written once"),
+        ([0, 0, 1], "rows 0 to 31 are not written once"),
+    ],
+    ids=["none", "the first", "the last", "one twice"],
+)
+def test_an_entry_whose_rows_were_not_all_written_is_none(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: list[int], words: str
+) -> None:
+    whole = feature_cache.outputs_by_slice
+
+    def holed(*arguments: Any, **options: Any) -> Any:
+        slices = list(whole(*arguments, **options))
+        return (slices[number] for number in kept)
+
+    monkeypatch.setattr(feature_cache, "outputs_by_slice", holed)
+    with pytest.raises(RuntimeError, match=words):
+        features(images, tmp_path / "cache")
+    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"]
+    monkeypatch.undo()
+    found = features(images, tmp_path / "cache").array("cls_1")
+    assert np.abs(found).sum(axis=1).min() > 0
+
+
+def test_an_entry_of_the_code_before_is_not_trusted(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = features(images, tmp_path).key
+    # Of that number, entries may hold zeros for rows that were never written.
+    monkeypatch.setattr(feature_key, "VERSION", 2)
+    assert features(images, tmp_path).key != found
+
+
+@pytest.mark.parametrize("batch_size", [-1, 0])
+@pytest.mark.parametrize("task", ["logistic", "linear", "knn", "representation"])
+def test_a_batch_size_below_one_leaves_no_trace(
+    few_digits: Path, tmp_path: Path, micl_bench: Run, task: str, batch_size: int
+) -> None:
+    out, cache = tmp_path / "out", Path(os.environ["MICL_BENCH_CACHE"], "features")
+    before = set(cache.glob("*"))
+    words = ("--data", few_digits, "--out", out, "--set", f"batch_size={batch_size}")
+    done = micl_bench("eval", task, "--checkpoint", RANDOM, *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: batch_size is {batch_size}; needed: 1 or more\n"
+    assert not out.exists()
+    assert set(cache.glob("*")) == before

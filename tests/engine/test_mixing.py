@@ -1,5 +1,7 @@
 """Mixup and CutMix against a naive twin, soft labels in closed form."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -130,8 +132,14 @@ def test_groups_must_fit_into_what_a_process_has() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"mixup": -1.0}, {"probability": 1.5}, {"group": 3}, {"group": 0}]
+    ("options", "words"),
+    [
+        ({"mixup": -1.0}, "mixup is -1.0; needed: 0 or more"),
+        ({"probability": 1.5}, "probability is 1.5; needed: from 0 to 1"),
+        ({"group": 3}, "group is 3; images are mixed in pairs"),
+        ({"group": 0}, "group is 0; needed: 2 or more"),
+    ],
 )
-def test_senseless_values_are_refused(options: dict[str, float]) -> None:
-    with pytest.raises(InputError, match="needed: mixup"):
+def test_senseless_values_are_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
         MixConfig(**options)

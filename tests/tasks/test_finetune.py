@@ -339,7 +339,7 @@ def test_what_moves_nothing_is_no_axis_of_the_fingerprint() -> None:
             for norm in ("fresh", "pretrained")
         ]
         assert (found[0] != found[1]) is axis
-    with pytest.raises(InputError, match="head_norm is 'new'; allowed: fresh, pretrained"):
+    with pytest.raises(InputError, match="head_norm is 'new'; needed: fresh or pretrained"):
         FinetuneRecipe(head_norm="new")
 
 

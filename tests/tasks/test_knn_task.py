@@ -1,5 +1,6 @@
 """k-NN as a task: its record, several processes, packed stores, and what it refuses."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -138,12 +139,12 @@ def test_a_network_without_class_token_is_told_what_to_use(
     [
         ("k=81", "k is 81; it must be from 1 to the 80 training images"),
         ("k=0", "k is 0"),
-        ("ks=[5,5]", "each of ks once"),
-        ("temperature=0", "temperature is 0.0; it must be above 0"),
-        ("pool=max", "pool is 'max'; allowed: cls, avg"),
-        ("precision=fp8", "precision is 'fp8'; allowed: fp32, bf16"),
+        ("ks=[5,5]", "ks is (5, 5); needed: each value once"),
+        ("temperature=0", "temperature is 0.0; needed: 1e-12 or more"),
+        ("pool=max", "pool is 'max'; needed: cls or avg"),
+        ("precision=fp8", "precision is 'fp8'; needed: fp32 or bf16"),
         ("batch_size=0", "batch_size is 0"),
-        ("memory_mib=0", "memory_mib is 0; needed: at least"),
+        ("memory_mib=0", "memory_mib is 0; needed: 1 or more"),
     ],
 )
 def test_settings_that_make_no_sense(
@@ -163,8 +164,8 @@ def test_the_imagenet_recipe_has_the_published_values_and_runs(
     assert (recipe.k, recipe.ks, recipe.temperature) == (20, (10, 20, 100, 200), 0.07)
     assert (recipe.pool, recipe.precision) == ("cls", "fp32")
     assert (recipe.pixels.img_size, recipe.pixels.crop_pct) == (224, 0.875)
-    # The same protocol as the task's own values: how it is carried out aside.
-    assert recipe.pixels == KnnRecipe().pixels
+    # The same protocol as the task's own values, whose size is that of the checkpoint.
+    assert recipe.pixels == dataclasses.replace(KnnRecipe().pixels, img_size=224)
     (result,) = run(request(few_digits, tmp_path, path, "pixels.img_size=32", "num_workers=0"))
     assert list(result.metrics) == ["top1", "top5", "top1_k10", "top1_k20"]
     assert result.protocol == "20-NN, cosine, T = 0.07, [CLS], 32 px"

@@ -1,5 +1,6 @@
 """Linear probes as commands: on stored and on augmented images, cut anywhere, over processes."""
 
+import dataclasses
 import json
 import signal
 import time
@@ -67,7 +68,8 @@ def whole(few_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_maes_recipe_has_the_published_values() -> None:
     recipe = load_recipe(DOWNSTREAM / "imagenet_linear_mae.py", LinearRecipe)
     assert recipe.probe == LinearRecipe().probe
-    assert recipe.pixels == LinearRecipe().pixels
+    # Its size is that of the checkpoint.
+    assert recipe.pixels == dataclasses.replace(LinearRecipe().pixels, img_size=224)
     plan = recipe.probe.plan(1_281_167)
     assert (plan.batch_size, plan.total_steps, plan.warmup_steps) == (16384, 78 * 90, 78 * 10)
     assert plan.scaled(recipe.probe.base_lrs[0]) == pytest.approx(6.4)

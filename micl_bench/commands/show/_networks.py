@@ -1,5 +1,6 @@
 """`micl-bench show` of a network on images: attention, patches, features, similarity of views."""
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -151,13 +152,14 @@ def similarity(
     with drawing():
         from micl_bench.report.feature_plots import similarity_caption, similarity_histograms
     from micl_bench.checkpoints import load_checkpoint
-    from micl_bench.config import load_recipe, override
+    from micl_bench.config import resolve
     from micl_bench.data.any_images import open_images
     from micl_bench.engine.recipe import PretrainRecipe
     from micl_bench.engine.view_similarity import Views, features_of_views, similarity_arrays
 
-    resolved = override(load_recipe(recipe, PretrainRecipe), assignments or [])
+    resolved = resolve(PretrainRecipe, recipe, assignments or [])
     loaded = load_checkpoint(checkpoint, arch=arch, layout=layout, branch=branch)
+    loaded.input_size(resolved.pixels.img_size)
     source, _ = open_images(images)
     views = Views(
         objective=resolved.objective,
@@ -181,9 +183,10 @@ def _loaded(
     from micl_bench.checkpoints import load_checkpoint
     from micl_bench.data.pixels import Pixels
 
+    pixels = Pixels(img_size=img_size or 0, crop_pct=crop_pct)
     loaded = load_checkpoint(checkpoint, arch=arch, layout=layout, branch=branch)
-    size = loaded.arch.img_size if img_size is None else img_size
-    return loaded, Pixels(img_size=size, crop_pct=crop_pct)
+    size = loaded.input_size(pixels.img_size)
+    return loaded, dataclasses.replace(pixels, img_size=size)
 
 
 def _pixels(images: Path, pixels: "Pixels", number: int) -> Any:

@@ -35,14 +35,14 @@ def views(
     The views are those of the recipe's seed in the first epoch.
     """
     check_picture(out)
-    from micl_bench.config import load_recipe, override
+    from micl_bench.config import resolve
     from micl_bench.engine.recipe import PretrainRecipe
     from micl_bench.engine.views_shown import find_images, views_of_images
 
     with drawing():
         from micl_bench.report.drawing import save_picture
         from micl_bench.report.pictures import views_of
-    resolved = override(load_recipe(recipe, PretrainRecipe), assignments or [])
+    resolved = resolve(PretrainRecipe, recipe, assignments or [])
     paths = find_images(images, number=number)
     arrays = views_of_images(resolved, paths)
     save_picture(

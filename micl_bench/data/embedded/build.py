@@ -21,6 +21,7 @@ from typing import Any
 from micl_bench.data.embedded.parts import DATASET_NAME, DESCRIPTION_FILE, FORMAT_VERSION, PARTS
 from micl_bench.errors import InputError
 from micl_bench.files import atomic_folder, digest_files
+from micl_bench.values import Seed, checked
 
 ProgressCallback = Callable[[str, int, int], None]
 """Called as (part, parts done, parts in all) before each part and once, done == all, at the end."""
@@ -36,8 +37,7 @@ def write_embedded(out: Path, *, seed: int = 0, progress: ProgressCallback | Non
         InputError: The seed is negative, or `out` is something else's: a file, a folder with other
             content, or the set of another seed.
     """
-    if seed < 0:
-        raise InputError(f"seed {seed} is negative; give 0 or more")
+    checked(Seed, seed, "seed")
     # A link is followed: the folder that it names is replaced, not the link.
     out = out.resolve()
     if not _is_finished(out, seed):
