@@ -148,6 +148,13 @@ def _close(found: Any, wanted: list[float]) -> bool:
     return all(abs(a - b) <= _PIXEL_TOLERANCE for a, b in zip(found, wanted, strict=True))
 
 
+def evaluates_each_image(val_cfg: Any) -> bool:
+    """Whether images are evaluated one by one, however many are read at a time: where the loop is
+    mmengine's own."""
+    kind = (val_cfg or {}).get("type") or "ValLoop"
+    return getattr(kind, "__name__", str(kind)).rpartition(".")[2].rstrip("'>") == "ValLoop"
+
+
 def as_json(config: Config) -> dict[str, Any]:
     """The config as plain values that JSON can hold."""
     return json.loads(json.dumps(config.to_dict(), default=str))

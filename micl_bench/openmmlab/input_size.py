@@ -10,6 +10,8 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from micl_bench.openmmlab.configs import evaluates_each_image
+
 Size = tuple[int, int]
 
 _LONGEST = 2
@@ -28,9 +30,14 @@ def training_size(config: Any) -> Size | None:
 
 
 def evaluation_size(config: Any) -> Size | None:
-    """Of a batch of the validation split; None where the config does not tell."""
+    """Of what the network sees of the validation split at a time; None where the config does not
+    tell."""
     loader = config.get("val_dataloader")
-    return _of_batches(loader, config.model.get("data_preprocessor") or {}) if loader else None
+    if not loader:
+        return None
+    if evaluates_each_image(config.get("val_cfg")):
+        loader = {**loader, "batch_size": 1}
+    return _of_batches(loader, config.model.get("data_preprocessor") or {})
 
 
 def _of_batches(loader: Any, preprocessor: Any) -> Size | None:

@@ -1,4 +1,5 @@
-"""mmengine's two training loops, beginning at any step and drawing by the step.
+"""mmengine's loops: training that begins at any step and draws by the step, and evaluation of each image
+on its own.
 
 Against mmengine's own: an iteration may be several passes, the last step is always followed by an
 evaluation, and every random number is a function of seed, step and process, so that nothing of a
@@ -7,13 +8,14 @@ running statistics, which each process makes of its own images, are brought to t
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.dist import broadcast
-from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner, ValLoop
+from mmengine.runner.amp import autocast
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -54,6 +56,27 @@ def build_loop(
         )
     options |= {"runner": runner, "dataloader": runner._train_dataloader, "after_step": after_step}
     return EpochLoop(**options) if by_epoch else IterLoop(**options, passes=passes)
+
+
+class ImageLoop(ValLoop):
+    """`ValLoop` that takes each image of a batch through the network on its own.
+
+    Libraries pad images to the largest of their batch, and a product's rounding depends on its shape:
+    otherwise a number would depend on how many images are read at a time, and on how many processes
+    share them.
+    """
+
+    @torch.no_grad()
+    def run_iter(self, idx: int, data_batch: Any) -> None:
+        """Evaluate the images of one batch."""
+        step = {"batch_idx": idx, "data_batch": data_batch}
+        self.runner.call_hook("before_val_iter", **step)
+        outputs: list[Any] = []
+        with autocast(enabled=self.fp16):
+            for image in _images(data_batch):
+                outputs += self.runner.model.val_step(image)
+        self.evaluator.process(data_samples=outputs, data_batch=data_batch)
+        self.runner.call_hook("after_val_iter", **step, outputs=outputs)
 
 
 class IterLoop(IterBasedTrainLoop):
@@ -197,6 +220,17 @@ def evaluate(runner: Runner) -> None:
 def _passes_of(loader: Any) -> Passes:
     assert isinstance(loader.batch_sampler, Passes)
     return loader.batch_sampler
+
+
+def _images(batch: Any) -> Iterator[Any]:
+    """Each image of a batch, which holds several things of each, as a batch of its own."""
+    lengths = {len(parts) for parts in batch.values()}
+    if len(lengths) != 1:
+        raise InputError(
+            "val_dataloader.collate_fn makes batches whose parts differ in length; leave it out"
+        )
+    for number in range(lengths.pop()):
+        yield {name: parts[number : number + 1] for name, parts in batch.items()}
 
 
 def _pass(runner: Runner, batch: Any) -> dict[str, Any]:

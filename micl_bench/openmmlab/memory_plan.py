@@ -9,6 +9,7 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
+from micl_bench.openmmlab.configs import evaluates_each_image
 from micl_bench.openmmlab.fake_pass import (
     Pass,
     evaluation_pass,
@@ -62,7 +63,7 @@ class Plan:
 
 def plan_of(config: Config, model: nn.Module, device: torch.device, processes: int) -> Plan:
     """The config's own plan."""
-    wrapper, loader = config.optim_wrapper, config.get("val_dataloader")
+    wrapper = config.optim_wrapper
     size = evaluation_size(config)
     return Plan(
         device=device,
@@ -73,8 +74,13 @@ def plan_of(config: Config, model: nn.Module, device: torch.device, processes: i
         cast=_cast(wrapper),
         segments=config.default_scope == "mmseg",
         optimizer=wrapper.optimizer,
-        evaluated=(loader.get("batch_size", 1), size) if loader and size else None,
+        evaluated=(_evaluated_together(config), size) if size else None,
     )
+
+
+def _evaluated_together(config: Config) -> int:
+    one = evaluates_each_image(config.get("val_cfg"))
+    return 1 if one else config.val_dataloader.get("batch_size", 1)
 
 
 def _cast(wrapper: Any) -> torch.dtype | None:

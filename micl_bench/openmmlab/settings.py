@@ -8,7 +8,7 @@ is what only says how a run is watched.
 from collections.abc import Callable
 from typing import Any
 
-from micl_bench.openmmlab.configs import parts_on_maps
+from micl_bench.openmmlab.configs import evaluates_each_image, parts_on_maps
 
 # What mmengine's runner reads and a result can depend on; other names of a config are its author's.
 _READ = (
@@ -48,7 +48,12 @@ _APART: dict[str, tuple[str, ...]] = {
     ),
 }
 _OF_THE_CHECKPOINT = ("checkpoint", "seed", "arch", "layout", "branch", "activation_checkpointing")
-_WATCHING = ("MiCLPrecision", "MiCLSameWeights", "Evidence")
+_WATCHING = (
+    *("MiCLPrecision", "MiCLSameWeights", "Evidence"),
+    *("LoggerHook", "IterTimerHook", "RuntimeInfoHook", "ProfilerHook", "NPUProfilerHook"),
+    *("DetVisualizationHook", "SegVisualizationHook", "MemoryProfilerHook", "EmptyCacheHook"),
+    *("CheckInvalidLossHook", "CheckpointHook"),
+)
 
 
 def what_counts(config: dict[str, Any], data: str) -> dict[str, Any]:
@@ -61,6 +66,12 @@ def what_counts(config: dict[str, Any], data: str) -> dict[str, Any]:
     for name, keys in _APART.items():
         if isinstance(kept.get(name), dict):
             kept[name] = _without(kept[name], keys)
+        elif isinstance(kept.get(name), list):
+            parts = [_without(part, keys) for part in kept[name]]
+            # A list of one evaluator is that evaluator.
+            kept[name] = parts[0] if len(parts) == 1 else parts
+    if isinstance(kept.get("val_dataloader"), dict) and evaluates_each_image(config.get("val_cfg")):
+        kept["val_dataloader"] = _without(kept["val_dataloader"], ("batch_size",))
     if isinstance(model := kept.get("model"), dict):
         kept["model"] = _model(model)
     imports = (config.get("custom_imports") or {}).get("imports") or ()

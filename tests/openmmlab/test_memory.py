@@ -338,13 +338,18 @@ CHOICE = {
     ],
 )
 def test_sizes_come_from_the_pipeline(expected: tuple[int, int] | None, asked: Config) -> None:
-    assert training_size(asked) == evaluation_size(asked) == expected
+    assert training_size(asked) == expected
+    # Images are evaluated one by one, however many are read at a time.
+    asked.train_dataloader.batch_size = 1
+    assert evaluation_size(asked) == training_size(asked)
+    asked.val_cfg = {"type": "OwnLoop"}
+    assert evaluation_size(asked) == expected
 
 
 def test_a_size_that_the_batch_is_padded_to_comes_first() -> None:
     fixed = with_pipelines([KEPT], type="SegDataPreProcessor", size=(512, 512))
     assert training_size(fixed) == (512, 512)
-    assert evaluation_size(fixed) == (1333, 1333)
+    assert evaluation_size(fixed) == (800, 1333)
     augmented = with_pipelines(
         [JITTER], batch_augments=[{"type": "BatchFixedSizePad", "size": (1024, 1024)}]
     )

@@ -76,6 +76,24 @@ def test_same_seed_same_result(outcomes: dict[str, list[Outcome]], task: str) ->
 
 
 @pytest.mark.parametrize("task", CONFIGS)
+def test_how_many_images_are_read_at_a_time_moves_no_bit_and_no_setting(
+    outcomes: dict[str, list[Outcome]], embedded: Path, tmp_path: Path, task: str
+) -> None:
+    three = outcomes[task][0]
+    for number in (1, 7):
+        size = f"val_dataloader.batch_size={number}"
+        found = small_run(task, embedded, tmp_path / str(number), overrides=(size,))
+        assert found.metrics == three.metrics
+        assert found.settings == three.settings
+        for name in ("evidence", "predictions"):
+            with (
+                np.load(getattr(found, name)) as one,
+                np.load(getattr(three, name)) as other,
+            ):
+                assert all(np.array_equal(one[key], other[key]) for key in other)
+
+
+@pytest.mark.parametrize("task", CONFIGS)
 def test_the_outcome_tells_what_ran(outcomes: dict[str, list[Outcome]], task: str) -> None:
     outcome = outcomes[task][0]
     assert (outcome.arch, outcome.images) == ("vit_demo_patch4_32", NUM_IMAGES)

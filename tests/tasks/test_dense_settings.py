@@ -22,6 +22,7 @@ CONFIG: dict[str, Any] = {
         "dataset": {"data_root": "data/ade", "img": ["data/ade/images", "database"]},
     },
     "val_dataloader": {"batch_size": 1, "num_workers": 2},
+    "val_evaluator": {"type": "IoUMetric"},
     "optim_wrapper": {"optimizer": {"lr": 1e-4}, "accumulative_counts": 1},
     "auto_scale_lr": {"enable": False, "base_batch_size": 16},
     "train_cfg": {"type": "IterBasedTrainLoop", "max_iters": 100, "val_interval": 100},
@@ -58,6 +59,22 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("optim_wrapper.accumulative_counts", 4),
         ("auto_scale_lr.base_batch_size", 8),
         ("val_dataloader.num_workers", 0),
+        # Each image is evaluated on its own.
+        ("val_dataloader.batch_size", 2),
+        ("val_dataloader.persistent_workers", True),
+        ("val_dataloader.pin_memory", True),
+        ("val_dataloader.prefetch_factor", 4),
+        ("test_dataloader", {"batch_size": 4, "num_workers": 4}),
+        ("test_evaluator", {"type": "IoUMetric"}),
+        ("test_cfg", {"type": "TestLoop"}),
+        ("val_evaluator", [{"type": "IoUMetric", "collect_device": "gpu"}]),
+        ("log_level", "DEBUG"),
+        ("visualizer", {"type": "Visualizer"}),
+        ("launcher", "pytorch"),
+        ("resume", True),
+        ("default_hooks.timer", {"type": "IterTimerHook"}),
+        ("default_hooks.visualization", {"type": "SegVisualizationHook", "draw": True}),
+        ("custom_hooks", [{"type": "LoggerHook", "interval": 1}]),
         ("val_evaluator.backend", "faster_coco_eval"),
         ("val_evaluator.outfile_prefix", "work/coco"),
         ("custom_imports.imports", ["micl_bench.openmmlab"]),
@@ -94,9 +111,14 @@ def test_nor_does_the_place_of_the_data() -> None:
         ("model.decode_head.channels", 256),
         ("train_cfg.max_iters", 200),
         ("optim_wrapper.optimizer.lr", 1e-3),
-        # Images of a batch are padded to the largest, which a ViT sees.
-        ("val_dataloader.batch_size", 2),
         ("custom_hooks", [{"type": "EMAHook"}]),
+        ("custom_hooks", [{"type": "LoggerHook"}, {"type": "EMAHook"}]),
+        ("val_dataloader.dataset", {"pipeline": [{"type": "Resize"}]}),
+        ("val_evaluator", [{"type": "IoUMetric"}, {"type": "OwnMetric"}]),
+        ("val_evaluator.ignore_index", 0),
+        ("val_cfg", {"type": "ValLoop", "fp16": True}),
+        ("optim_wrapper.type", "AmpOptimWrapper"),
+        ("default_hooks.param_scheduler", None),
         ("custom_imports.imports", ["micl_bench.openmmlab", "my_losses"]),
         # Below a neck a head's width is a choice.
         ("model.neck", {"type": "FPN", "in_channels": [768], "out_channels": 256}),
@@ -104,3 +126,13 @@ def test_nor_does_the_place_of_the_data() -> None:
 )
 def test_a_setting_that_moves_the_number_does(path: str, value: Any) -> None:
     assert what_counts(changed(path, value), "data/ade") != what_counts(CONFIG, "data/ade")
+
+
+def test_images_evaluated_together_by_a_loop_of_the_authors_own_do() -> None:
+    # Images of a batch are padded to the largest, which a ViT sees.
+    own = changed("val_cfg", {"type": "OwnLoop"})
+    more = copy.deepcopy(own)
+    more["val_dataloader"]["batch_size"] = 2
+    assert what_counts(more, "data/ade") != what_counts(own, "data/ade")
+    more["val_dataloader"].update(batch_size=1, num_workers=0)
+    assert what_counts(more, "data/ade") == what_counts(own, "data/ade")
