@@ -29,6 +29,8 @@ _CARRIED_OUT = (
     "compile",
     "num_workers",
     "save_every_steps",
+    # The last step is always followed by a measurement.
+    "knn_every_epochs",
 )
 
 

@@ -44,14 +44,14 @@ class RepresentationRecipe(Values):
     """Views of the same image are positives; `negatives` plays no part."""
     images: Images = 10_000
     """At most so many, spread evenly over the set, for uniformity and RankMe."""
-    view_images: Images = 2_000
+    view_images: Annotated[int, Within(FEWEST, 10_000)] = 2_000
     """The same for what compares views."""
-    map_images: Images = 1_000
+    map_images: Annotated[int, Within(FEWEST, 10_000)] = 1_000
     """Of the map of features; at most `map_classes` classes, evenly many of each."""
     map_classes: Count = 10
     perplexity: Annotated[float, Within(least=1)] = 30.0
     """Of the map; a third of its images where that is less."""
-    pictures: Count = 6
+    pictures: Annotated[int, Within(1, 100)] = 6
     """Images whose attention and patches are kept."""
     precision: Precision = "fp32"
     """Of the backbone: fp32 or bf16; pictures of tokens are always fp32."""
@@ -99,7 +99,7 @@ def run(request: Request) -> list[Result]:
     result = session.result(
         task="representation",
         protocol=_protocol(recipe, readout, on_views=bool(on_views)),
-        settings=_settings(recipe, readout, on_views=bool(on_views)) | stored.settings,
+        settings=_settings(recipe, readout, len(source), on_views=bool(on_views)) | stored.settings,
         metrics=on_views | metrics,
         data=source.describe(),
         details=feature_details(val=stored)
@@ -168,16 +168,18 @@ def _protocol(recipe: RepresentationRecipe, readout: str, *, on_views: bool) -> 
     return f"{words}; {objective.num_views} views at mask ratio {objective.mask_ratio:g}"
 
 
-def _settings(recipe: RepresentationRecipe, readout: str, *, on_views: bool) -> dict[str, Any]:
+def _settings(
+    recipe: RepresentationRecipe, readout: str, images: int, *, on_views: bool
+) -> dict[str, Any]:
     views = {
         "num_views": recipe.objective.num_views,
         "mask_ratio": recipe.objective.mask_ratio,
-        "view_images": recipe.view_images,
+        "view_images": min(recipe.view_images, images),
         "alignment": "exponent 2, unit features",
     }
     return {
         "pool": "[CLS]" if readout == "cls_1" else "mean patch",
-        "images": recipe.images,
+        "images": min(recipe.images, images),
         "uniformity": "t = 2, unit features",
         **(views if on_views else {}),
     }
