@@ -107,7 +107,7 @@ def _table(
         world,
         notes,
         wanted=lambda result: _of(result) in study_of,
-        baseline=lambda result: _of(result) in bases,
+        baseline=lambda result: _value_words(axis, result) if _of(result) in bases else "",
         study=lambda result: study_of[_of(result)],
     )
     assert found
@@ -140,6 +140,13 @@ def _table(
     )
 
 
+def _value_words(axis: Axis, result: Result) -> str:
+    """`mask ratio 0.9`."""
+    stage = pretraining_stage(result)
+    value = value_along(axis, stage) if stage else None
+    return f"{axis.header} {_value_text(value)}"
+
+
 def _of(result: Result) -> str:
     stage = pretraining_stage(result)
     return training_key(stage) if stage else ""
@@ -153,5 +160,12 @@ def _order(value: Any) -> tuple[bool, float, str]:
 def _cell(value: Any, row: Row) -> Cell:
     records = tuple(dict.fromkeys(record for cell in row.cells for record in cell.records))
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return Cell(text=f"{value:.4g}", value=float(value), kind="measured", records=records)
-    return Cell(text=_NOT_SET if value is None else str(value), kind="words")
+        number = float(value)
+        return Cell(text=_value_text(value), value=number, kind="measured", records=records)
+    return Cell(text=_value_text(value), kind="words")
+
+
+def _value_text(value: Any) -> str:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return f"{value:.4g}"
+    return _NOT_SET if value is None else str(value)

@@ -105,7 +105,7 @@ def _evidence(inventory: Inventory, result: Result) -> dict[str, Any]:
         "task": result.task,
         "task title": task_title(result.task),
         "protocol": result.protocol,
-        "method": result.method,
+        "method": inventory.selection.method_of(result),
         "architecture": result.arch,
         "headline": headline,
         "metrics": Unlike(_measured(result, metric) for metric in result.metrics),

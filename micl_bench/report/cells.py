@@ -64,6 +64,7 @@ def measured_cell(
         best=standing.best,
         tied=standing.tied,
         delta=standing.delta,
+        against=standing.against,
         records=tuple(result.id for _, result in entry.runs),
         mark=",".join(notes.mark(text) for text in texts),
         deviation=entry.deviation,

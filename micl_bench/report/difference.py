@@ -85,7 +85,7 @@ class Difference:
         if self.adjusted_p is None:
             return f"not tested{f': {self.note}' if self.note else ''}"
         if self.adjusted_p > SIGNIFICANT:
-            return "not significantly different"
+            return "no difference shown"
         ahead = self.estimate * (direction(self.metric) or 1) > 0
         better = (self.ours if ahead else self.theirs).letter
         return f"{better} is {'better' if direction(self.metric) else 'higher'}"

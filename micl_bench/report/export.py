@@ -17,7 +17,8 @@ DOCUMENT = "tables.tex"
 _FORMULA = frozenset("=@+-\t\r")
 _CELL_COLUMNS = (
     *("table", "row", "kind", "source", "group", "column", "key", "text", "value", "deviation"),
-    *("low_95", "high_95", "runs", "best", "tied", "difference", "marks", "details", "records"),
+    *("low_95", "high_95", "runs", "best", "tied", "difference", "against"),
+    *("marks", "details", "records"),
 )
 _MEASUREMENT_COLUMNS = (
     *("task", "data", "stands_for", "split", "images", "data_digest", "train", "train_images"),
@@ -108,7 +109,14 @@ def _cell_row(table: Table, row: Row, column: Column, cell: Cell) -> Sequence[ob
     return (
         *(table.name, row.label, cell.kind, row.source, column.group, column.header, column.key),
         *(cell.text, cell.value, cell.deviation, low, high, cell.runs or None),
-        *(int(cell.best), int(cell.tied), cell.delta, cell.mark, "; ".join(cell.details)),
+        *(
+            int(cell.best),
+            int(cell.tied),
+            cell.delta,
+            cell.against,
+            cell.mark,
+            "; ".join(cell.details),
+        ),
         " ".join(cell.records),
     )
 
@@ -129,7 +137,8 @@ def _provenance(result: Result, selection: Selection) -> Sequence[object]:
     newer = selection.replaced_by.get(result.id)
     weights = result.checkpoint
     return (
-        *(result.id, result.task, result.data.name, result.data.digest, result.method),
+        *(result.id, result.task, result.data.name, result.data.digest),
+        selection.method_of(result),
         *(weights.source, weights.digest, weights.branch),
         *(result.train.digest if result.train else "", result.recipe_digest, result.fingerprint),
         *(result.seed, result.command, result.code_version, result.start, result.seconds),

@@ -133,16 +133,18 @@ def _head(table: Table, panel: _Panel) -> list[str]:
 def _lines(table: Table, panel: _Panel) -> list[str]:
     """The rows, each with its small print below it; a rule before the published ones."""
     lines = []
+    in_full = len({cell.against for row in table.rows for cell in row.cells if cell.delta}) > 1
     for before, row in zip((None, *table.rows), table.rows, strict=False):
         if before and before.kind != row.kind:
             lines.append("\\midrule")
-        lines += _row(row, [row.cells[number] for number in panel])
+        lines += _row(row, [row.cells[number] for number in panel], in_full=in_full)
     return lines
 
 
-def _row(row: Row, cells: list[Cell]) -> list[str]:
+def _row(row: Row, cells: list[Cell], *, in_full: bool) -> list[str]:
+    """`in_full`: differences with what they are from, where the caption does not tell."""
     label = escaped(row.label) + ("~$\\dagger$" if row.kind == "published" else "")
-    lines = [f"{label} & {' & '.join(map(_cell, cells))} \\\\"]
+    lines = [f"{label} & {' & '.join(_cell(cell, in_full=in_full) for cell in cells)} \\\\"]
     small_print = [_packed(cell.details) for cell in cells]
     for details in itertools.zip_longest(*small_print, fillvalue=""):
         small = [f"{{\\scriptsize {escaped(detail)}}}" if detail else "" for detail in details]
@@ -161,12 +163,13 @@ def _packed(details: tuple[str, ...]) -> list[str]:
     return lines
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: Cell, *, in_full: bool) -> str:
     text = escaped(cell.text)
     text = f"\\textbf{{{text}}}" if cell.best else text
     text += "~$\\approx$" if cell.tied else ""
     text += f"\\textsuperscript{{{escaped(cell.mark)}}}" if cell.mark else ""
-    return text + (f" {{\\scriptsize {escaped(cell.delta)}}}" if cell.delta else "")
+    difference = cell.difference if in_full else cell.delta
+    return text + (f" {{\\scriptsize {escaped(difference)}}}" if difference else "")
 
 
 def _caption(table: Table) -> str:

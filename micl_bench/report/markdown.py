@@ -42,7 +42,7 @@ def _cell(cell: Cell) -> str:
     text = _escaped(cell.text)
     text = f"**{text}**" if cell.best else f"{text} ≈" if cell.tied else text
     text += f"<sup>{cell.mark}</sup>" if cell.mark else ""
-    small = [*([cell.delta] if cell.delta else []), *cell.details]
+    small = [*([cell.difference] if cell.delta else []), *cell.details]
     return text + (f" ({_escaped('; '.join(small))})" if small else "")
 
 

@@ -122,11 +122,9 @@ def _cell(cell: Cell, column: Column, starts: bool, places: Mapping[str, int]) -
     )
     text = _linked(cell, escaped(cell.text), places)
     text += '<span class="sr"> (best)</span>' if cell.best else ""
-    text += (
-        '<span class="tied" title="not significantly different from the best">≈</span>' * cell.tied
-    )
+    text += '<span class="tied" title="no difference from the best is shown">≈</span>' * cell.tied
     text += f"<sup>{escaped(cell.mark)}</sup>" if cell.mark else ""
-    text += f'<small class="delta">{escaped(cell.delta)}</small>' if cell.delta else ""
+    text += f'<small class="delta">{escaped(cell.difference)}</small>' if cell.delta else ""
     text += "".join(f"<small>{escaped(detail)}</small>" for detail in cell.details)
     return f"<td{classes}{value}>{text}</td>"
 

@@ -25,6 +25,7 @@ _IMAGENET_TRAIN = 1_281_167
 _OLDER = "an older recipe of the same protocol"
 
 Wanted = Callable[[Result], bool]
+Named = Callable[[Result], str]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,11 +38,12 @@ class Measured:
     archs: tuple[str, ...]
     protocols: tuple[str, ...]
     """Sentences on protocols that need no mark."""
-    baseline: str
     verdict: str
     stands_for: tuple[tuple[str, str], ...]
     sets: dict[int, str]
     """By column, the set that heads it instead of the public one."""
+    data: dict[int, str]
+    """By column, the images of its numbers, where they are no public set's."""
     notes: Notes
 
 
@@ -81,14 +83,15 @@ class MeasuredRows:
         notes: Notes,
         *,
         wanted: Wanted = lambda result: True,
-        baseline: Wanted | None = None,
-        study: Callable[[Result], str] = lambda result: "",
+        baseline: Named | None = None,
+        study: Named = lambda result: "",
     ) -> Measured | None:
         """The rows of a table, or None where it has no record.
 
         Args:
             wanted: which records belong into it.
-            baseline: the rows that differences are from; the spec's methods if None.
+            baseline: what to call the rows that differences are from, nothing for others; the spec's
+                methods if None.
             study: only rows of the same are held against each other.
         """
         scores = {n: one for n, one in enumerate(spec.columns) if isinstance(one, ScoreColumn)}
@@ -105,8 +108,7 @@ class MeasuredRows:
         names = name_rows(
             (line.network, result) for line, result in zip(lines, any_of, strict=True)
         )
-        bases, words = _baselines(spec, any_of, baseline)
-        rivals = (list(map(study, any_of)), bases)
+        rivals = (list(map(study, any_of)), _baselines(spec, any_of, baseline))
         cells, comparisons = self._cells(spec, lines, layout, rivals, notes)
         used = [result for _, found in columns.values() for result in found]
         return Measured(
@@ -117,10 +119,10 @@ class MeasuredRows:
             results=tuple(any_of),
             archs=tuple(dict.fromkeys(result.arch for result in any_of)),
             protocols=_protocols(columns, layout),
-            baseline=words,
             verdict="" if spec.axes else verdict(comparisons),
             stands_for=_stand_ins(used),
             sets={n: _shifted_set(scores[n], found[1]) for n, found in columns.items()},
+            data={n: _own_names(found) for n, (_, found) in columns.items()},
             notes=notes,
         )
 
@@ -129,7 +131,7 @@ class MeasuredRows:
         spec: TableSpec,
         lines: list[Line],
         layout: Layout,
-        rivals: tuple[list[str], list[list[int]]],
+        rivals: tuple[list[str], list[dict[int, str]]],
         notes: Notes,
     ) -> tuple[list[tuple[Cell, ...]], list[Comparison]]:
         """The cells of each line; `rivals` are the lines' studies, and the baselines."""
@@ -173,10 +175,13 @@ class MeasuredRows:
         return measured_cell(entry, standing, [*words, *more], notes, details=details)
 
 
+def _own_names(results: Iterable[Result]) -> str:
+    return " / ".join(sorted({r.data.name for r in results if place_of(r).world}))
+
+
 def _shifted_set(column: ScoreColumn, results: Iterable[Result]) -> str:
     """The set of a robustness column where it is not the public one, which heads the column."""
-    names = {result.data.name for result in results if place_of(result).world}
-    return " / ".join(sorted(names)) if column.tasks == ("robustness",) else ""
+    return _own_names(results) if column.tasks == ("robustness",) else ""
 
 
 def _where(column: ScoreColumn, entries: Mapping[int, Entry]) -> str:
@@ -209,17 +214,16 @@ def has_share(result: Result, share: float | None) -> bool:
 
 
 def _baselines(
-    spec: TableSpec, any_of: Sequence[Result], baseline: Wanted | None
-) -> tuple[list[list[int]], str]:
-    """Rows that differences are from, the first choice first, and what to call them."""
+    spec: TableSpec, any_of: Sequence[Result], baseline: Named | None
+) -> list[dict[int, str]]:
+    """Rows that differences are from, the first choice first, and what to call each."""
     if baseline is not None:
-        return [[row for row, result in enumerate(any_of) if baseline(result)]], "the baseline"
-    groups = [
-        [row for row, result in enumerate(any_of) if result.method == method]
+        named = {row: baseline(result) for row, result in enumerate(any_of)}
+        return [{row: name for row, name in named.items() if name}]
+    return [
+        {row: method for row, result in enumerate(any_of) if result.method == method}
         for method in spec.baselines
     ]
-    words = [f'"{one}"' for one, rows in zip(spec.baselines, groups, strict=True) if rows]
-    return groups, ", where that is missing from ".join(words)
 
 
 def _protocols(columns: Columns, layout: Layout) -> tuple[str, ...]:

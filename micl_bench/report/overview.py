@@ -100,7 +100,7 @@ def damaged_table(inventory: Inventory) -> Table:
 def sentences(inventory: Inventory) -> list[str]:
     """How many records there are, and why some of them do not count."""
     records = inventory.records
-    methods = {result.method for _, result in records}
+    methods = {inventory.selection.method_of(result) for _, result in records}
     tasks = {result.task for _, result in records}
     lines = [
         f"{len(records):,} {plural(len(records), 'record')} of {len(methods)} "

@@ -109,7 +109,7 @@ def _legend(table: Table) -> str:
     cells = [cell for row in table.rows for cell in row.cells]
     words = {
         "Bold: the best of its protocol.": any(cell.best for cell in cells),
-        "≈: not significantly different from that best.": any(cell.tied for cell in cells),
+        "≈: no difference from that best is shown.": any(cell.tied for cell in cells),
         "Grey and slanted: published, not measured here.": any(
             cell.kind == "published" for cell in cells
         ),

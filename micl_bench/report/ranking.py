@@ -1,4 +1,4 @@
-"""Which number of a column is the best, which are not significantly different from it, what they gain.
+"""Which number of a column is the best, from which a test shows no difference, what they gain.
 
 Only numbers of one protocol, the same images and one architecture are held against each other. A
 difference counts as none only where a test says so: overlapping intervals are no test.
@@ -38,6 +38,9 @@ class Standing:
     p: float | None = None
     """Against the best, adjusted by Holm's method over the column."""
     delta: str = ""
+    """The difference from a baseline, `+1.2`."""
+    against: str = ""
+    """Its unit, and the baseline."""
 
 
 class Shelf:
@@ -63,14 +66,15 @@ class Shelf:
 def standings(
     entries: Mapping[int, Entry],
     studies: Sequence[str],
-    baselines: Sequence[Sequence[int]],
+    baselines: Sequence[Mapping[int, str]],
     shelf: Shelf,
 ) -> dict[int, Standing]:
     """Of the numbers of one column, by row.
 
     Args:
         studies: of each row; only rows of one are held against each other.
-        baselines: rows; the first group with exactly one number in a contest is its baseline.
+        baselines: rows, and what to call each; the first group with exactly one number in a contest is
+            its baseline.
     """
     contests: dict[object, dict[int, Entry]] = {}
     for row, entry in entries.items():
@@ -86,10 +90,11 @@ def standings(
                 for row, entry in rivals.items()
                 if row not in best and not math.isnan(entry.mean)
             }
-        for row, delta in _deltas(rivals, baselines).items():
-            found[row] = dataclasses.replace(found[row], delta=delta)
-    for row, standing in _judged(pairs).items():
-        found[row] = dataclasses.replace(standing, delta=found[row].delta)
+        for row, (delta, against) in _deltas(rivals, baselines).items():
+            found[row] = dataclasses.replace(found[row], delta=delta, against=against)
+    for row, one in _judged(pairs).items():
+        delta, against = found[row].delta, found[row].against
+        found[row] = dataclasses.replace(one, delta=delta, against=against)
     return found
 
 
@@ -118,7 +123,7 @@ def _judged(pairs: dict[int, Difference]) -> dict[int, Standing]:
         tied = adjusted[row] > SIGNIFICANT
         found[row] = Standing(
             tied=tied,
-            test=f"not significantly different from the best: {pair.test}, {words}" if tied else "",
+            test=f"no difference from the best is shown: {pair.test}, {words}" if tied else "",
             p=adjusted[row],
         )
     return found
@@ -145,13 +150,18 @@ def _tested(entry: Entry, best: Entry, shelf: Shelf) -> Difference:
     return on_images(bare, *kept)
 
 
-def _deltas(rivals: dict[int, Entry], baselines: Sequence[Sequence[int]]) -> dict[int, str]:
+def _deltas(
+    rivals: dict[int, Entry], baselines: Sequence[Mapping[int, str]]
+) -> dict[int, tuple[str, str]]:
+    """By row: the signed difference, and its unit with what it is from."""
     for group in baselines:
         rows = [row for row in group if row in rivals]
         if len(rows) == 1:
             base = rivals[rows[0]].mean
+            unit = "points " if is_percentage(rivals[rows[0]].metric) else ""
+            against = f"{unit}against {group[rows[0]]}"
             return {
-                row: _signed(entry.metric, entry.mean - base)
+                row: (_signed(entry.metric, entry.mean - base), against)
                 for row, entry in rivals.items()
                 if row != rows[0] and math.isfinite(entry.mean - base)
             }

@@ -7,6 +7,7 @@ from typing import Any
 
 from micl_bench.record import Result
 from micl_bench.report.identity import weights_of
+from micl_bench.report.lineage import pretraining_stage
 from micl_bench.report.metrics import task_rank
 
 
@@ -17,6 +18,8 @@ class Selection:
     records: list[tuple[Path, Result]]
     """Every record with its file, oldest first."""
     current: list[Result]
+    """Those that are shown. A pre-training's has the method that the evaluations of its weights call
+    it, where all of them call it the same: its own record knows the objective's name alone."""
     replaced_by: dict[str, Result]
     """By the id of a superseded record."""
     paths: dict[str, Path]
@@ -42,6 +45,15 @@ class Selection:
         """The file of a record."""
         return self.paths[result.id]
 
+    def method_of(self, result: Result) -> str:
+        """What the report calls the method of a record."""
+        shown = self._by_id.get(result.id)
+        return shown.method if shown else result.method
+
+    @functools.cached_property
+    def _by_id(self) -> dict[str, Result]:
+        return {result.id: result for result in self.current}
+
 
 def select(records: list[tuple[Path, Result]]) -> Selection:
     """Keep the newest record of each measurement; `records` come oldest first."""
@@ -50,7 +62,7 @@ def select(records: list[tuple[Path, Result]]) -> Selection:
     chosen = set(newest.values())
     return Selection(
         records=list(unique.values()),
-        current=[result for identity, (_, result) in unique.items() if identity in chosen],
+        current=_named([result for identity, (_, result) in unique.items() if identity in chosen]),
         replaced_by={
             identity: unique[newest[_measurement(result)]][1]
             for identity, (_, result) in unique.items()
@@ -58,6 +70,25 @@ def select(records: list[tuple[Path, Result]]) -> Selection:
         },
         paths={identity: path for identity, (path, _) in unique.items()},
     )
+
+
+def _named(results: list[Result]) -> list[Result]:
+    """The same, pre-trainings by the names that their evaluations have for them."""
+    names: dict[tuple[str, str], set[str]] = {}
+    for result in results:
+        if (stage := pretraining_stage(result)) and result.task != "pretrain":
+            names.setdefault((stage.fingerprint, stage.data_digest), set()).add(result.method)
+    return [_called(result, names) if result.task == "pretrain" else result for result in results]
+
+
+def _called(run: Result, names: dict[tuple[str, str], set[str]]) -> Result:
+    found = names.get((run.fingerprint, (run.train or run.data).digest), set())
+    if len(found) != 1 or found == {run.method}:
+        return run
+    named = dataclasses.replace(run, method=next(iter(found)))
+    # It stays the same record.
+    named.__dict__["id"] = run.id
+    return named
 
 
 def _measurement(result: Result) -> tuple[Any, ...]:

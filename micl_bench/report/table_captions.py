@@ -25,8 +25,8 @@ def caption_of(spec: TableSpec, found: Measured, rows: Iterable[Row]) -> str:
     sentences += [_SEEDS] if any(cell.deviation is not None for cell in cells) else []
     sentences += [_BEST] if any(cell.best for cell in cells) else []
     sentences += [_P] if any("p = " in line for cell in cells for line in cell.details) else []
-    if any(cell.delta for cell in cells):
-        sentences.append(f"With a sign: the difference from {found.baseline}.")
+    if against := dict.fromkeys(cell.against for cell in cells if cell.delta):
+        sentences.append(f"With a sign: {', or '.join(against)}.")
     sentences += [_PUBLISHED] if any(row.kind == "published" for row in rows) else []
     return " ".join(sentences)
 

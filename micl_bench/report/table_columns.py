@@ -8,11 +8,12 @@ from micl_bench.report.specs._spec import FactColumn, ScoreColumn
 from micl_bench.report.table_model import Column, Table
 
 
-def column_of(column: FactColumn | ScoreColumn, group: str = "") -> Column:
+def column_of(column: FactColumn | ScoreColumn, group: str = "", *, data: str = "") -> Column:
     """As tables show it.
 
     Args:
         group: what stands above it instead of the spec's words.
+        data: the name of the images, where they are not the spec's public set.
     """
     if isinstance(column, FactColumn):
         return Column(
@@ -25,7 +26,7 @@ def column_of(column: FactColumn | ScoreColumn, group: str = "") -> Column:
     tasks = "+".join(column.tasks)
     share = "" if column.labels in (None, 1.0) else f" {column.labels:g}"
     return Column(
-        key=f"{tasks} {column.data} {column.metric}{share}",
+        key=f"{tasks} {data or column.data} {column.metric}{share}",
         group=group or column.group,
         header=column.header,
         numeric=True,

@@ -21,9 +21,11 @@ class Cell:
     best: bool = False
     """The best of its protocol in the column, where two or more compete."""
     tied: bool = False
-    """Tested, and not significantly different from that best."""
+    """Tested, and no difference from that best is shown."""
     delta: str = ""
-    """Difference from the baseline's cell, `+1.2`."""
+    """Difference from the baseline's cell, `+1.2`; empty where there is none."""
+    against: str = ""
+    """Its unit and what it is from: `points against random weights`."""
     records: tuple[str, ...] = ()
     """Ids of the records, or of the one published reference, that it comes from."""
     mark: str = ""
@@ -34,6 +36,11 @@ class Cell:
     """At 95 %, in full precision: over images for one run, Student's t over several."""
     runs: int = 0
     """How many values a measured number is the mean of."""
+
+    @property
+    def difference(self) -> str:
+        """In full, `+1.2 points against random weights`, or nothing."""
+        return f"{self.delta} {self.against}" if self.delta else ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -72,7 +72,7 @@ def _published_table(name: str, spec: TableSpec, references: list[Reference]) ->
     return without_empty_columns(
         Table(
             name=f"{name}-published",
-            title=f"{spec.title}: published numbers",
+            title=f"{spec.public_title or spec.title}: published numbers",
             caption=f"{spec.caption} {_ALONE}",
             columns=tuple(map(column_of, spec.columns)),
             rows=rows if told else (),
@@ -94,7 +94,7 @@ def _measured_table(
             title=_title(spec, world, found),
             caption=caption_of(spec, found, rows),
             columns=tuple(
-                column_of(column, found.sets.get(number, ""))
+                column_of(column, found.sets.get(number, ""), data=found.data.get(number, ""))
                 for number, column in enumerate(spec.columns)
             ),
             rows=rows,
@@ -106,8 +106,8 @@ def _measured_table(
 
 
 def _title(spec: TableSpec, world: str, found: Measured) -> str:
-    if not world:
-        return spec.title
+    if world == PUBLIC:
+        return spec.public_title or spec.title
     return f"{spec.title}: {world}{', a stand-in' if found.stands_for else ''}"
 
 

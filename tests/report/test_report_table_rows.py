@@ -236,6 +236,7 @@ def test_an_ablation_holds_networks_that_differ_in_its_setting_alone() -> None:
     assert [cell.text for cell in cells] == ["85.5 ± 0.7", "88.0 ± 0.7", "89.5 ± 0.7"]
     # 0.75 is in both studies, so the others are variants of it.
     assert [cell.delta for cell in cells] == ["-2.5", "", "+1.5"]
+    assert cells[0].difference == "-2.5 points against mask ratio 0.75"
     heat = tables["ablations-temperature-embedded"]
     assert [row.cells[0].value for row in heat.rows] == [0.07, 0.2]
     assert [row.cells[-1].text for row in heat.rows] == ["88.0 ± 0.7", "67.5"]

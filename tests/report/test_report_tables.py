@@ -1,6 +1,8 @@
 """The readers' tables: expectations by hand, and what must never share a cell, a row or a mark."""
 
+import csv
 import dataclasses
+import io
 import json
 import math
 import statistics
@@ -15,12 +17,16 @@ from test_report_compare import right, write
 from micl_bench.files import digest_json
 from micl_bench.record import DataSet, Result, Stage
 from micl_bench.reference import Reference
+from micl_bench.report.export import to_csv
+from micl_bench.report.latex import to_latex
+from micl_bench.report.markdown import to_markdown
 from micl_bench.report.selection import select
 from micl_bench.report.table_model import Cell, Table
 from micl_bench.report.tables import build_tables
 from micl_bench.statistics import holm, mcnemar
 from micl_bench.store import read_results
 
+DENSE = (("ade20k", "mIoU"), ("coco", "box_AP"))
 IMAGENET = {"name": "imagenet", "split": "val", "images": 50_000}
 KNN = "linear-knn-few-embedded"
 
@@ -229,7 +235,7 @@ def test_paired_tests_with_holms_method_decide_what_is_tied(tmp_path: Path) -> N
         assert float(shown[4:]) == pytest.approx(p, rel=0.06, abs=6e-5)
     (tied,) = [name for name in others if cells[name].tied]
     note = dict(table.footnotes)[cells[tied].mark]
-    assert note == "not significantly different from the best: McNemar, Holm's method over 2 tests"
+    assert note == "no difference from the best is shown: McNemar, Holm's method over 2 tests"
 
 
 def test_welchs_test_over_seeds_agrees_with_scipy() -> None:
@@ -255,4 +261,50 @@ def test_differences_are_from_the_declared_baseline_of_the_same_protocol() -> No
         "random weights": "",
         "x": "",
     }
-    assert 'difference from "random weights"' in table.caption
+    assert cells["MiCL"].difference == "+49.5 points against random weights"
+    assert "With a sign: points against random weights." in table.caption
+
+
+def test_a_signed_difference_names_its_reference_in_every_form() -> None:
+    records = [
+        result(task="finetune", metrics={"top1": top1}, method=method, settings={"k": setting})
+        for method, top1, setting in (
+            ("MiCL", 80.0, 1),
+            ("random weights", 30.5, 1),
+            ("MAE", 70.0, 2),
+            ("from scratch", 61.0, 2),
+        )
+    ]
+    table = built(*records)["finetune-embedded"]
+    assert "+49.5 points against random weights" in to_markdown(table)
+    assert "+9.0 points against from scratch" in to_markdown(table)
+    # Where one caption cannot name both, each number does.
+    assert "+49.5 points against random weights" in to_latex(table)
+    rows = list(csv.DictReader(io.StringIO(to_csv(table))))
+    differences = {(row["difference"], row["against"]) for row in rows if row["difference"]}
+    assert differences == {
+        ("+49.5", "points against random weights"),
+        ("+9.0", "points against from scratch"),
+    }
+
+
+@pytest.mark.parametrize("name", ["flowers", "my imagenet of cats", "Birds-200"])
+def test_nobody_s_own_images_are_called_imagenet(name: str) -> None:
+    data = {"name": name, "images": 120}
+    tables = built(
+        *(result(task=task, data=data, protocol=task) for task in ("knn", "linear", "finetune")),
+        *(result(task=task, metrics={m: 3.0}, data=data) for task, m in DENSE),
+    )
+    own = {name: table for name, table in tables.items() if not name.endswith("-published")}
+    assert len(own) == 4
+    for table in own.values():
+        keys = " ".join(column.key + column.header + column.group for column in table.columns)
+        words = f"{table.title} {table.caption} {keys}".replace(name, "")
+        assert name in table.title
+        assert not [word for word in ("imagenet", "on ade20k", "on coco") if word in words.lower()]
+
+
+def test_public_images_keep_their_heading() -> None:
+    data = {"name": "imagenet", "split": "val", "images": 50_000}
+    table = built(result(task="finetune", data=data))["finetune"]
+    assert table.title.startswith("ImageNet fine-tuning")

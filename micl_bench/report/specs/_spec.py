@@ -57,6 +57,7 @@ class TableSpec:
     """One table, for each family of data sets that has records, and for published numbers alone."""
 
     title: str
+    """Of any images: it names no data set."""
     caption: str
     rank: int
     """Tables come in this order."""
@@ -65,3 +66,5 @@ class TableSpec:
     """Methods; differences are from the first that a column has under one protocol and size."""
     axes: tuple[Axis, ...] = ()
     """One table for each; none where the table is no ablation."""
+    public_title: str = ""
+    """Of records of the public sets and of published numbers; `title` if empty."""

@@ -14,7 +14,8 @@ def _score(metric: str, header: str, *published: str) -> ScoreColumn:
 
 
 SPEC = TableSpec(
-    title="Semantic segmentation on ADE20K: UperNet",
+    title="Semantic segmentation: UperNet",
+    public_title="Semantic segmentation on ADE20K: UperNet",
     caption="Mean intersection over union, mean accuracy of classes, accuracy of pixels.",
     rank=3,
     columns=(

@@ -20,7 +20,8 @@ def _scores(kind: str, published: str) -> tuple[ScoreColumn, ...]:
 
 
 SPEC = TableSpec(
-    title="Detection and instance segmentation on COCO: Mask R-CNN",
+    title="Detection and instance segmentation: Mask R-CNN",
+    public_title="Detection and instance segmentation on COCO: Mask R-CNN",
     caption="Average precision of boxes and masks: over IoU thresholds, at 0.5 and at 0.75.",
     rank=4,
     columns=(

@@ -1,9 +1,10 @@
-"""ImageNet fine-tuning against what the pre-training took."""
+"""Fine-tuning against what the pre-training took."""
 
 from micl_bench.report.specs._spec import FactColumn, ScoreColumn, TableSpec
 
 SPEC = TableSpec(
-    title="ImageNet fine-tuning against pre-training epochs and cost",
+    title="Fine-tuning against pre-training epochs and cost",
+    public_title="ImageNet fine-tuning against pre-training epochs and cost",
     caption="Top-1 accuracy after end-to-end fine-tuning, beside what the pre-training took.",
     rank=1,
     columns=(

@@ -5,7 +5,8 @@ from micl_bench.report.specs._spec import FactColumn, ScoreColumn, TableSpec
 _PROBES = ("linear", "logistic")
 
 SPEC = TableSpec(
-    title="ImageNet: linear probe, k-NN and few labels",
+    title="Linear probe, k-NN and few labels",
+    public_title="ImageNet: linear probe, k-NN and few labels",
     caption="Top-1 accuracy of what is fitted on frozen features, with all, 1 % and 10 % of the labels.",
     rank=2,
     columns=(
