@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from micl_bench.errors import InputError
+from micl_bench.npz import read_npz
 from micl_bench.per_image import (
     check_numbers,
     intervals,
     measured,
     names_of,
-    read_arrays,
     write_arrays,
 )
 
@@ -116,7 +116,7 @@ def read_confusions(path: Path) -> Confusions:
     Raises:
         InputError: no such file, a damaged one, or one that contradicts itself.
     """
-    arrays = read_arrays(path)
+    arrays = read_npz(path)
     if missing := {"files", "classes", *_ENTRY} - arrays.keys():
         raise InputError(f"{path} holds no confusions: it lacks {', '.join(sorted(missing))}")
     files, classes = (names_of(path, arrays, name) for name in ("files", "classes"))

@@ -26,12 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from micl_bench.errors import InputError
+from micl_bench.npz import read_npz
 from micl_bench.per_image import (
     Arrays,
     check_numbers,
     intervals,
     names_of,
-    read_arrays,
     write_arrays,
 )
 
@@ -241,7 +241,7 @@ def read_detections(path: Path) -> Detections:
     Raises:
         InputError: no such file, a damaged one, or one that contradicts itself.
     """
-    arrays = read_arrays(path)
+    arrays = read_npz(path)
     kinds = [kind for kind in KINDS if f"{kind}.score" in arrays]
     parts = ("image", "category", "score", "matched", "ignored")
     needed = {"files", "categories", "iou", "object.image", "object.category", "object.count"}

@@ -8,20 +8,18 @@ Shapes: R resamples, N images.
 """
 
 import math
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from micl_bench.errors import InputError
 from micl_bench.files import atomic_path
+from micl_bench.npz import Arrays
 from micl_bench.statistics import p_of_zero, percentiles
 
-Arrays = dict[str, NDArray[Any]]
 _SEED = 0
 _CHUNK = 250
 
@@ -116,22 +114,6 @@ def write_arrays(path: Path, arrays: Arrays) -> None:
     """Write an `.npz` atomically, without pickle."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
-
-
-def read_arrays(path: Path) -> Arrays:
-    """Read an `.npz`, without pickle.
-
-    Raises:
-        InputError: no such file, or a damaged one.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (
-        *(OSError, ValueError, KeyError, EOFError, AttributeError, MemoryError),
-        *(NotImplementedError, zipfile.BadZipFile, zlib.error),
-    ) as error:
-        raise InputError(f"{path} holds no per-image statistics ({error})") from error
 
 
 def check_numbers(

@@ -10,7 +10,6 @@ correct.<metric>    (M,) 1 right, 0 wrong, -1 where the image does not count for
 """
 
 import dataclasses
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from micl_bench.errors import InputError
 from micl_bench.files import atomic_path
+from micl_bench.npz import read_npz
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,20 +57,26 @@ def read_predictions(path: Path) -> Predictions:
     """Read.
 
     Raises:
-        InputError: no such file, or not one that `write_predictions` wrote.
+        InputError: no such file, a damaged one, or not one that `write_predictions` wrote.
     """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            content = {name: arrays[name] for name in arrays.files}
-        return Predictions(
-            files=tuple(content["files"].tolist()),
-            classes=tuple(content["classes"].tolist()),
-            labels_M=content["labels"],
-            predicted=_of_kind(content, "predicted"),
-            correct=_of_kind(content, "correct"),
+    arrays = read_npz(path)
+    if missing := {"files", "classes", "labels"} - arrays.keys():
+        raise InputError(
+            f"{path} holds no per-image predictions: it lacks {', '.join(sorted(missing))}"
         )
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} holds no per-image predictions ({error})") from error
+    for name in ("files", "classes"):
+        if arrays[name].ndim != 1 or (arrays[name].size and arrays[name].dtype.kind != "U"):
+            raise InputError(f"{path}: {name} is not a list of names")
+    numbers = {name for name in arrays if name == "labels" or "." in name}
+    if odd := sorted(n for n in numbers if arrays[n].ndim != 1 or arrays[n].dtype.kind not in "iu"):
+        raise InputError(f"{path}: {odd[0]} is not a list of whole numbers")
+    return Predictions(
+        files=tuple(arrays["files"].tolist()),
+        classes=tuple(arrays["classes"].tolist()),
+        labels_M=arrays["labels"],
+        predicted=_of_kind(arrays, "predicted"),
+        correct=_of_kind(arrays, "correct"),
+    )
 
 
 def _of_kind(content: dict[str, NDArray], kind: str) -> dict[str, NDArray]:

@@ -247,7 +247,7 @@ def spoilt(tmp_path: Path, made: Detections, **changes: Any) -> Path:
         ({"object.image": np.array([99])}, "whole numbers below 12"),
         ({"files": np.array(["a"] * 12)}, "files is not a list of different names"),
         ({"segm.ignored": np.zeros((10, 1))}, "segm.ignored is not 10 x .* bits"),
-        ({"iou": np.array([{}], dtype=object)}, "no per-image statistics"),
+        ({"iou": np.array([{}], dtype=object)}, "pickled objects"),
     ],
 )
 def test_what_contradicts_itself_is_refused(

@@ -30,6 +30,7 @@ ROWS = (
         "log",
         "machine",
         "predictions",
+        "npz",
         "record",
         "schema",
         "statistics",

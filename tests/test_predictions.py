@@ -47,10 +47,10 @@ def test_images_that_do_not_count_are_left_out() -> None:
 def test_pickled_arrays_and_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "evil.npz"
     np.savez(path, files=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(InputError, match="no per-image predictions"):
+    with pytest.raises(InputError, match="pickled objects"):
         read_predictions(path)
     path.write_bytes(b"PK\x03\x04 cut")
-    with pytest.raises(InputError, match="no per-image predictions"):
+    with pytest.raises(InputError, match=r"no readable \.npz of arrays"):
         read_predictions(path)
-    with pytest.raises(InputError, match="no per-image predictions"):
+    with pytest.raises(InputError, match="is no file"):
         read_predictions(tmp_path / "missing.npz")

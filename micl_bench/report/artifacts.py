@@ -1,23 +1,20 @@
 """The arrays and logs that lie beside a record, found safely and checked before they are drawn."""
 
-import zipfile
+import os
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from micl_bench.errors import InputError
+from micl_bench.npz import Arrays, read_npz
 from micl_bench.record import Result
-
-Arrays = dict[str, NDArray[Any]]
 
 
 def artifact_path(record: Path, result: Result, name: str) -> Path | None:
     """The file that a record names, or None where it names none or the file is gone.
 
     Raises:
-        InputError: the path leads out of the record's folder.
+        InputError: the path leads out of the record's folder, or to something that is no file.
     """
     relative = result.artifacts.get(name)
     if relative is None:
@@ -26,7 +23,10 @@ def artifact_path(record: Path, result: Result, name: str) -> Path | None:
     leads_out = PurePosixPath(relative).is_absolute() or there.anchor or ".." in there.parts
     path = record.parent / relative
     if not leads_out:
-        if not path.is_file():
+        if path.exists() and not path.is_file():
+            kind = "a folder" if path.is_dir() else "no regular file"
+            raise InputError(f"{path}, which record {record.name} names, is {kind}")
+        if not path.exists():
             return None
         path = path.resolve()
     if leads_out or not path.is_relative_to(record.parent.resolve()):
@@ -35,6 +35,13 @@ def artifact_path(record: Path, result: Result, name: str) -> Path | None:
             "it must be a relative path without '..'"
         )
     return path
+
+
+def without_folder(record: Path, text: str) -> str:
+    """What is wrong with a file, in words that do not say where the store lies."""
+    for folder in (record.parent.resolve(), record.parent):
+        text = text.replace(f"{folder}{os.sep}", "")
+    return text
 
 
 def gone(result: Result, name: str) -> str:
@@ -54,11 +61,18 @@ def load_arrays(path: Path, names: list[str]) -> Arrays:
     Raises:
         InputError: the file is damaged, lacks an array, or the shapes do not fit.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in names}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is no readable set of {', '.join(names)}: {error}") from error
+    found = read_npz(path)
+    if missing := [name for name in names if name not in found]:
+        raise InputError(f"{path} lacks {', '.join(missing)}")
+    arrays = {name: found[name] for name in names}
+    if (images := arrays.get("images_NHWC")) is not None and (
+        images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or not images.size
+    ):
+        raise InputError(
+            f"{path}: images_NHWC is no array of colour pictures, bytes of N, H, W and 3"
+        )
+    if (classes := arrays.get("classes")) is not None and classes.ndim != 1:
+        raise InputError(f"{path}: classes is no list of names")
     sizes: dict[str, int] = {}
     for name, array in arrays.items():
         letters = name.rsplit("_", 1)[-1] if name[-1].isupper() or name[-1].isdigit() else ""
@@ -70,6 +84,18 @@ def load_arrays(path: Path, names: list[str]) -> Arrays:
             raise InputError(f"{path}: {name} has shape {array.shape}, which does not fit {sizes}")
         sizes.update(zip(letters, array.shape, strict=False))
     return arrays
+
+
+def check_numbers(path: Path, arrays: Arrays, *names: str) -> None:
+    """Check that arrays hold one finite number each.
+
+    Raises:
+        InputError: one does not.
+    """
+    for name in names:
+        array = arrays[name]
+        if array.size != 1 or array.dtype.kind not in "iuf" or not np.isfinite(array).all():
+            raise InputError(f"{path}: {name} is not one number")
 
 
 def check_range(path: Path, arrays: Arrays, name: str, *, below: int) -> None:

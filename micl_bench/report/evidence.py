@@ -1,7 +1,6 @@
 """The per-image predictions beside a record, checked before a test relies on them."""
 
 import math
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,8 @@ from micl_bench.record import Result
 from micl_bench.report.artifacts import artifact_path
 
 _SAME = 1e-6
+_WITH_PICTURES = ("ade20k", "coco")
+"""Tasks that keep pictures under the name of predictions, for the report to draw."""
 _SEVERITIES = (1, 2, 3, 4, 5)
 
 
@@ -25,7 +26,7 @@ def read_evidence(record: Path, result: Result) -> Predictions | None:
             digest the record has, contradicts itself, or does not give the record's accuracies.
     """
     path = artifact_path(record, result, "predictions")
-    if path is None or not _is_per_image(path):
+    if path is None or result.task in _WITH_PICTURES:
         return None
     check_digest(path, record, result, "predictions")
     predictions = read_predictions(path)
@@ -54,7 +55,11 @@ def check_digest(path: Path, record: Path, result: Result, name: str) -> None:
         InputError: it is another.
     """
     digest = result.digests.get(name)
-    if digest and digest_file(path) != digest:
+    try:
+        same = not digest or digest_file(path) == digest
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    if not same:
         raise InputError(
             f"{path} is not the file that record {record.name} was written with: its SHA-256 differs"
         )
@@ -143,12 +148,3 @@ def corrupted_scores(
     if not abs(scores_N.mean() - result.metrics[metric]) <= _SAME:
         raise InputError(f"the predictions beside record {result.id} do not give its {metric}")
     return np.asarray(scores_N)
-
-
-def _is_per_image(path: Path) -> bool:
-    """Segmentation and detection keep pictures under the same name, for the report to draw."""
-    try:
-        with zipfile.ZipFile(path) as file:
-            return "images_NHWC.npy" not in file.namelist()
-    except (OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is no readable file of predictions: {error}") from error

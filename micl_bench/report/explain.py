@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from micl_bench.errors import InputError
-from micl_bench.files import digest_file, digest_json
+from micl_bench.files import digest_json
 from micl_bench.predictions import Predictions
 from micl_bench.record import Result
 from micl_bench.reference import Reference, measures
 from micl_bench.report.against_published import Verdict, verdicts
-from micl_bench.report.artifacts import artifact_path
 from micl_bench.report.evidence import corrupted_scores
+from micl_bench.report.intact import fault_of
 from micl_bench.report.metrics import interval, metric_header
 from micl_bench.report.redrawn import Redrawn, read_kept
 from micl_bench.report.selection import select
@@ -193,19 +193,17 @@ def _artifact(record: Path, result: Result, name: str) -> dict[str, Any]:
         "digest": stated,
         "state": "there",
     }
-    try:
-        path = artifact_path(record, result, name)
-    except InputError as error:
-        return found | {"state": f"refused: {error}"}
-    if path is None:
+    problem = fault_of(record, result, name)
+    if problem is None:
         return found | {"state": "missing"}
-    found["bytes"] = path.stat().st_size
+    path = record.parent / result.artifacts[name]
+    if path.is_file():
+        found["bytes"] = path.stat().st_size
+    if problem:
+        return found | {"state": f"damaged: {problem}"}
     if stated is None:
         return found | {"state": "there; the record has no digest of it"}
-    same = digest_file(path) == stated
-    return found | {
-        "state": "there, SHA-256 as recorded" if same else "another file: its SHA-256 differs"
-    }
+    return found | {"state": "there, SHA-256 as recorded"}
 
 
 def _plain(value: Any) -> Any:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from micl_bench.errors import InputError
-from micl_bench.report.artifacts import Arrays, check_range, load_arrays
+from micl_bench.report.artifacts import Arrays, check_numbers, check_range, load_arrays
 from micl_bench.report.palette import MARKERS, PAGE_INCHES, class_colours
 
 _SIMILARITIES = {"cosine": "cosine", "tsp": "T-SP similarity"}
@@ -23,6 +23,7 @@ _POSITIVE, _NEGATIVE = "#0072B2", "#D55E00"
 def load_map(path: Path) -> Arrays:
     """The arrays of `feature_maps`, checked."""
     arrays = load_arrays(path, ["places_N2", "label_N", "classes", "perplexity"])
+    check_numbers(path, arrays, "perplexity")
     check_range(path, arrays, "label_N", below=len(arrays["classes"]))
     if not len(arrays["places_N2"]) or not np.isfinite(arrays["places_N2"]).all():
         raise InputError(f"{path}: places_N2 must hold finite numbers")
@@ -37,6 +38,7 @@ def load_similarities(path: Path) -> Arrays:
         for part in ("edges_E", "positive_B", "negative_B", "means")
     ]
     arrays = load_arrays(path, [*names, "kappa", "images", "views"])
+    check_numbers(path, arrays, "kappa", "images", "views")
     for kind in _SIMILARITIES:
         edges = arrays[f"{kind}_edges_E"]
         counts = [arrays[f"{kind}_{sign}_B"] for sign in ("positive", "negative")]

@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from micl_bench.errors import InputError
+from micl_bench.npz import Arrays
 from micl_bench.record import Result
-from micl_bench.report.artifacts import Arrays, artifact_path, gone
+from micl_bench.report.artifacts import artifact_path, gone, without_folder
 from micl_bench.report.detections import LEAST_SCORE, detected_scenes, load_detections
 from micl_bench.report.drawing import Drawing, Found
+from micl_bench.report.evidence import check_digest
 from micl_bench.report.feature_plots import (
     feature_maps,
     load_map,
@@ -20,7 +23,7 @@ from micl_bench.report.feature_plots import (
     similarity_histograms,
 )
 from micl_bench.report.metrics import OURS, headline_metrics, method_rank
-from micl_bench.report.pictures import load_scenes, masked_views, segmented_scenes
+from micl_bench.report.pictures import load_scenes, load_views, masked_views, segmented_scenes
 from micl_bench.report.selection import Selection
 from micl_bench.report.token_maps import (
     attention_caption,
@@ -117,8 +120,12 @@ KINDS = {
 def found_views(selection: Selection) -> Found:
     """What the views of one pre-training run show, ours first."""
     runs = sorted(selection.of_task("pretrain"), key=lambda result: method_rank(result.method))
+    left_out: list[str] = []
     for run in runs:
-        if path := artifact_path(selection.path_of(run), run, "views"):
+        arrays, problem = _arrays(selection, run, "views", load_views)
+        if problem:
+            left_out.append(f"The masked views of {run.method} are left out: {problem}.")
+        else:
             caption = (
                 f"Images as {run.method} sees them: each view keeps only its own patches, the "
                 f"rest is hidden (grey). {_FIRST_ONES}"
@@ -127,11 +134,25 @@ def found_views(selection: Selection) -> Found:
                 name="views",
                 title="What each view shows",
                 caption=caption,
-                draw=lambda: masked_views(path),
+                draw=lambda arrays=arrays: masked_views(arrays),  # type: ignore[misc]
             )
-            return Found(drawings=[drawing])
-    words = [f"The masked views are left out: {gone(runs[0], 'views')}."] if runs else []
-    return Found(left_out=words)
+            return Found(drawings=[drawing], left_out=left_out).briefly()
+    return Found(left_out=left_out).briefly()
+
+
+def _arrays(
+    selection: Selection, result: Result, name: str, load: Callable[[Path], Arrays]
+) -> tuple[Arrays, str]:
+    """An artefact's arrays, or why it cannot be drawn."""
+    record = selection.path_of(result)
+    try:
+        path = artifact_path(record, result, name)
+        if path is None:
+            return {}, gone(result, name)
+        check_digest(path, record, result, name)
+        return load(path), ""
+    except InputError as error:
+        return {}, without_folder(record, str(error))
 
 
 def found_gallery(name: str, selection: Selection) -> Found:
@@ -165,12 +186,10 @@ def _loaded(
             break
         if result.method in loaded:
             continue
-        path = artifact_path(selection.path_of(result), result, kind.artifact)
-        if path is None:
-            sentence = f"{kind.title} of {result.method} are left out"
-            found.left_out.append(f"{sentence}: {gone(result, kind.artifact)}.")
+        arrays, problem = _arrays(selection, result, kind.artifact, kind.load)
+        if problem:
+            found.left_out.append(f"{kind.title} of {result.method} are left out: {problem}.")
             continue
-        arrays = kind.load(path)
         if all(_fits(kind, arrays, other) for other in loaded.values()):
             loaded[result.method] = arrays
         else:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from micl_bench.record import DataSet, Result
 from micl_bench.report.cards import headline_of, shortened
+from micl_bench.report.faults import Faults
 from micl_bench.report.inventory import Inventory, plural
 from micl_bench.report.metrics import (
     direction,
@@ -17,6 +18,7 @@ from micl_bench.report.metrics import (
 )
 from micl_bench.report.table_model import Cell, Column, Row, Table
 
+_MOST_NAMES = 5
 _Place = tuple[str, str, str]
 """Task, label of the data set, metric: what one column of the overview shows."""
 
@@ -97,8 +99,31 @@ def damaged_table(inventory: Inventory) -> Table:
     )
 
 
-def sentences(inventory: Inventory) -> list[str]:
-    """How many records there are, and why some of them do not count."""
+def gone_words(faults: Faults) -> str:
+    """How many files beside records are gone, and which."""
+    count = len(faults.gone)
+    named = ", ".join(faults.gone[:_MOST_NAMES])
+    more = f" and {count - _MOST_NAMES:,} more" if count > _MOST_NAMES else ""
+    return (
+        f"{count:,} {plural(count, 'file')} that records name {'is' if count == 1 else 'are'} gone "
+        f"({named}{more}): no test and no picture is made of them."
+    )
+
+
+def faulty_table(faults: Faults) -> Table:
+    """Every file beside a record that is not what the record needs."""
+    return Table(
+        name="damaged-beside",
+        title="Damaged files beside records",
+        caption="Left out: the numbers of their records stand, tests and pictures go without them.",
+        columns=_words("What is wrong"),
+        rows=tuple(_row(name, reason) for name, reason in faults.damaged),
+        footnotes=(),
+    )
+
+
+def sentences(inventory: Inventory, faults: Faults) -> list[str]:
+    """How many records there are, and why some of them, or files beside them, do not count."""
     records = inventory.records
     methods = {inventory.selection.method_of(result) for _, result in records}
     tasks = {result.task for _, result in records}
@@ -116,6 +141,8 @@ def sentences(inventory: Inventory) -> list[str]:
     if count := len(inventory.stale):
         what = "record is" if count == 1 else "records are"
         lines.append(f"{count:,} {what} stale: of a run that changed since; in no table.")
+    if faults.gone:
+        lines.append(gone_words(faults))
     for plan in inventory.plans:
         states = [run.state for run in plan.runs]
         counts = [f"{states.count(s)} {s}" for s in ("done", "failed", "to do") if s in states]

@@ -9,9 +9,11 @@ from micl_bench.files import atomic_folder
 from micl_bench.log import printable, say
 from micl_bench.reference import read_references
 from micl_bench.report.export import write_tables
+from micl_bench.report.faults import find_faults
 from micl_bench.report.figures import draw_all
 from micl_bench.report.inventory import Inventory, describe, take_inventory
 from micl_bench.report.markdown import to_markdown
+from micl_bench.report.overview import gone_words
 from micl_bench.report.page_content import Content, page_context
 from micl_bench.report.tables import build_tables
 
@@ -24,18 +26,24 @@ _MARKDOWN_SPECIAL = str.maketrans(
 
 def build(results: Path, out: Path, *, title: str) -> Path:
     """Build the report; `micl_bench.report.build_report` says what it promises."""
-    content = _content(take_inventory(results), title)
+    content = _content(results, take_inventory(results), title)
     atomic_folder(out, lambda folder: _write(folder, content))
     return out / "report.html"
 
 
-def _content(inventory: Inventory, title: str) -> Content:
+def _content(results: Path, inventory: Inventory, title: str) -> Content:
+    faults = find_faults(results, inventory.selection)
     for line in describe(inventory):
         say(line)
+    for name, reason in faults.damaged:
+        say(printable(f"left out: {name}: {reason}"))
+    if faults.gone:
+        say(printable(gone_words(faults)))
     references = read_references()
     return Content(
         title=title,
         inventory=inventory,
+        faults=faults,
         tables=build_tables(inventory.selection, references),
         gallery=draw_all(inventory.selection, references),
         references=references,

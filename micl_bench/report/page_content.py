@@ -10,13 +10,20 @@ from markupsafe import Markup
 
 from micl_bench.reference import Reference
 from micl_bench.report.cards import card_data
+from micl_bench.report.faults import Faults
 from micl_bench.report.figures import Gallery, Picture
 from micl_bench.report.inventory import Inventory
 from micl_bench.report.markup import embedded_json, security_policy, table_html
-from micl_bench.report.overview import damaged_table, missing_table, overview_table, sentences
+from micl_bench.report.overview import (
+    damaged_table,
+    faulty_table,
+    missing_table,
+    overview_table,
+    sentences,
+)
 from micl_bench.report.table_model import Table
 
-_ROW_NAMES = {"missing": "run", "damaged": "file"}
+_ROW_NAMES = {"missing": "run", "damaged": "file", "damaged-beside": "file"}
 _TALL = 24
 """Rows from which on a table is scrolled by itself."""
 
@@ -27,6 +34,7 @@ class Content:
 
     title: str
     inventory: Inventory
+    faults: Faults
     tables: list[Table]
     gallery: Gallery
     references: list[Reference]
@@ -42,8 +50,13 @@ def page_context(content: Content, *, style: str, script: str) -> dict[str, Any]
     inventory = content.inventory
     overview = [
         table
-        for make in (overview_table, missing_table, damaged_table)
-        if (table := make(inventory)).rows
+        for table in (
+            overview_table(inventory),
+            missing_table(inventory),
+            damaged_table(inventory),
+            faulty_table(content.faults),
+        )
+        if table.rows
     ]
     named = _named_in(content.tables)
     published = [_published(each) for each in content.references if each.id in named]
@@ -57,7 +70,7 @@ def page_context(content: Content, *, style: str, script: str) -> dict[str, Any]
         "policy": security_policy(style=style, script=script),
         "style": Markup(style),
         "script": Markup(script),
-        "sentences": sentences(inventory),
+        "sentences": sentences(inventory, content.faults),
         "stand_ins": inventory.stand_ins,
         "overview": [_shown(table, places) for table in overview],
         "findings": [

@@ -24,14 +24,22 @@ _TINT = 0.62
 """Share of the class colour over the image below it."""
 
 
-def masked_views(path: Path) -> Figure:
-    """The first images that a run saved, and for each view of them only the patches that it keeps."""
+def load_views(path: Path) -> Arrays:
+    """The arrays of `masked_views`, checked."""
     arrays = load_arrays(path, ["images_NHWC", "keep_NVK", "patch_size"])
-    images, keep, patch = arrays["images_NHWC"], arrays["keep_NVK"], int(arrays["patch_size"].max())
-    height, width = images.shape[1:3]
+    if arrays["patch_size"].dtype.kind not in "iu" or arrays["patch_size"].size != 1:
+        raise InputError(f"{path}: patch_size is not one whole number")
+    patch = int(arrays["patch_size"].max())
+    height, width = arrays["images_NHWC"].shape[1:3]
     if patch < 1 or height % patch or width % patch:
         raise InputError(f"{path}: patches of {patch} pixels do not tile {height} x {width} images")
     check_range(path, arrays, "keep_NVK", below=height // patch * (width // patch))
+    return arrays
+
+
+def masked_views(arrays: Arrays) -> Figure:
+    """The first images that a run saved, and for each view of them only the patches that it keeps."""
+    images, keep, patch = arrays["images_NHWC"], arrays["keep_NVK"], int(arrays["patch_size"].max())
     return views_of(images[:_IMAGES], keep[:_IMAGES, : _COLUMNS - 1], patch)
 
 

@@ -146,7 +146,9 @@ def _tested(entry: Entry, best: Entry, shelf: Shelf) -> Difference:
         kept = [(one.first, shelf.kept(*one.runs[0])) for one in (entry, best)]
     except InputError:
         # Another evaluation into the same folder may have taken the file's place.
-        return dataclasses.replace(bare, note="a file of predictions is not its record's")
+        return dataclasses.replace(
+            bare, note="a file of predictions is damaged or not its record's"
+        )
     return on_images(bare, *kept)
 
 

@@ -1,5 +1,7 @@
 """Curves of pre-training runs: loss and k-NN accuracy as they go on."""
 
+import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,8 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
+from micl_bench.errors import InputError
 from micl_bench.log import read_metrics
-from micl_bench.report.artifacts import artifact_path, gone
+from micl_bench.record import Result
+from micl_bench.report.artifacts import artifact_path, gone, without_folder
 from micl_bench.report.drawing import Drawing, Found
 from micl_bench.report.identity import identity_of, labels
 from micl_bench.report.metrics import method_rank
@@ -17,6 +21,7 @@ from micl_bench.report.selection import Selection
 
 Rows = list[dict[str, Any]]
 _MOST_RUNS = 8
+_LARGEST_WHOLE = 1 << 63
 _SMOOTH_FROM = 60
 """Losses of more steps are drawn faintly, with their running mean above."""
 
@@ -30,13 +35,11 @@ def found_training(selection: Selection) -> Found:
     for run in runs:
         if len(curves) == _MOST_RUNS:
             break
-        path = artifact_path(selection.path_of(run), run, "metrics")
-        rows = _numbers(read_metrics(path)) if path else []
-        if rows:
-            curves[_distinct(names[identity_of(run)], curves)] = (run.method, rows)
+        rows, problem = _rows(selection, run)
+        if problem:
+            found.left_out.append(f"Pre-training curves of {run.method} are left out: {problem}.")
         else:
-            sentence = f"Pre-training curves of {run.method} are left out"
-            found.left_out.append(f"{sentence}: {gone(run, 'metrics')}.")
+            curves[_distinct(names[identity_of(run)], curves)] = (run.method, rows)
     if curves:
         more = len(runs) - len(curves) - len(found.left_out)
         words = ["Loss of each step, and accuracy of k-NN on features of held-out images."]
@@ -54,6 +57,30 @@ def found_training(selection: Selection) -> Found:
         )
         found.drawings.append(drawing)
     return found.briefly()
+
+
+def load_rows(path: Path) -> Rows:
+    """The rows of a run's log that can be drawn.
+
+    Raises:
+        InputError: the file cannot be read, or has none.
+    """
+    try:
+        rows = _numbers(read_metrics(path))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is no readable log of metrics: {error}") from error
+    if not rows:
+        raise InputError(f"{path} holds no step of a training")
+    return rows
+
+
+def _rows(selection: Selection, run: Result) -> tuple[Rows, str]:
+    """What is drawn of a run, or why it is left out."""
+    try:
+        path = artifact_path(selection.path_of(run), run, "metrics")
+        return (load_rows(path), "") if path else ([], gone(run, "metrics"))
+    except InputError as error:
+        return [], without_folder(selection.path_of(run), str(error))
 
 
 def training_curves(runs: dict[str, tuple[str, Rows]]) -> Figure:
@@ -93,13 +120,16 @@ def _numbers(rows: Rows) -> Rows:
     return [
         row
         for row in rows
-        if all(
-            isinstance(row[key], int | float) and not isinstance(row[key], bool)
-            for key in ("step", "loss", "knn_top1")
-            if key in row
-        )
-        and "step" in row
+        if all(_is_drawable(row[key]) for key in ("step", "loss", "knn_top1") if key in row)
+        and math.isfinite(row.get("step", math.nan))
     ]
+
+
+def _is_drawable(value: Any) -> bool:
+    """A loss that diverged is NaN or infinite, and leaves a gap; a whole number may be endless."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return isinstance(value, float) or abs(value) < _LARGEST_WHOLE
 
 
 def _distinct(label: str, taken: dict[str, Any]) -> str:

@@ -99,7 +99,7 @@ def test_missing_artefacts_are_said(tmp_path: Path) -> None:
         result(task="coco", metrics={"box_AP": 30.0}),
     )
     words = "".join(page.words)
-    assert "The masked views are left out: views.npz, which record pretrain-" in words
+    assert "The masked views of MiCL are left out: views.npz, which record pretrain-" in words
     assert "Pre-training curves of MiCL are left out: metrics.jsonl" in words
     assert "Detected objects of MiCL are left out: record coco-" in words
     assert [i for i in page.ids if i.startswith("picture-")] == ["picture-scores"]

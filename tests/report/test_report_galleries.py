@@ -119,9 +119,13 @@ def test_a_map_names_each_class_once_and_differs_without_colour() -> None:
     [
         (load_attention, {**attention(), "attention_NJYX": np.ones((2, 3, 5, 5))}, "does not fit"),
         (load_attention, {**attention(), "attention_NJYX": -np.ones((2, 3, 4, 4))}, "0 or more"),
-        (load_attention, {**attention(), "images_NHWC": np.ones((2, 16, 16, 3))}, "does not fit"),
-        (load_attention, {**attention(), "query": np.array({})}, "no readable set"),
-        (load_map, {"places_N2": np.ones((2, 2))}, "no readable set"),
+        (
+            load_attention,
+            {**attention(), "images_NHWC": np.ones((2, 16, 16, 3))},
+            "no array of colour",
+        ),
+        (load_attention, {**attention(), "query": np.array({})}, "pickled objects"),
+        (load_map, {"places_N2": np.ones((2, 2))}, "lacks label_N"),
         (
             load_map,
             {
