@@ -103,6 +103,7 @@ def pretrain(
     ],
     out: Out,
     assignments: Overrides = None,
+    method: Annotated[str, typer.Option(help="Row name in tables; without one, MiCL.")] = "",
 ) -> None:
     """Pre-train a ViT; the result is <out>/backbone.pt. The same command goes on where it was cut.
 
@@ -116,9 +117,17 @@ def pretrain(
 
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; give a folder")
+    _require_name(method)
     resolved = resolve(PretrainRecipe, recipe, assignments or [])
     with process_group() as device:
-        run = Pretrainer(resolved, data=data, out=out, command=context.obj.command, device=device)
+        run = Pretrainer(
+            resolved,
+            data=data,
+            out=out,
+            command=context.obj.command,
+            name=method,
+            device=device,
+        )
         if record := run.run():
             print(f"record: {record}")
 
@@ -167,8 +176,7 @@ def evaluate(
         raise InputError(f"--out {out} is a file; give a folder")
     if any(out.glob(f"{task}-*.json")):
         raise InputError(f"--out {out} holds a {task} result already; give another folder")
-    if len(method) > 100 or not method.isprintable():
-        raise InputError("--method is one line of at most 100 characters")
+    _require_name(method)
     if bool(pretrain_name) != (pretrain_seed is not None):
         raise InputError("--pretrain-name and --pretrain-seed say one thing together: give both")
     from micl_bench.checkpoints import Statement
@@ -199,6 +207,11 @@ def evaluate(
                 f"{result.task}  {result.data.name}  {result.method}: {_numbers(result)}  ({path})"
             )
             print(printable(line))
+
+
+def _require_name(method: str) -> None:
+    if len(method) > 100 or not method.isprintable():
+        raise InputError("--method is one line of at most 100 characters")
 
 
 def _numbers(result: "Result") -> str:

@@ -8,10 +8,12 @@ import dataclasses
 import functools
 import json
 import re
+import secrets
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
 from micl_bench.files import atomic_write
+from micl_bench.log import printable, say
 from micl_bench.store import Damaged
 
 RUN_FILE = "run.json"
@@ -85,6 +87,11 @@ def write_plan(store: Path, plan: Plan) -> Path:
         "runs": [dataclasses.asdict(run) for run in plan.runs],
     }
     path = plan_path(store, plan.suite)
+    if path.is_dir():
+        # No plan of ours; what may be somebody's is moved, not removed.
+        aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.aside")
+        path.rename(aside)
+        say(printable(f"{path} is a folder where a plan belongs; it is {aside.name} now"))
     atomic_write(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
     return path
 

@@ -5,6 +5,7 @@ One public file per layout (`recognise`, `convert`); a new layout is a new file.
 
 from micl_bench.checkpoints._checkpoint import Checkpoint
 from micl_bench.checkpoints._load import load_backbone, load_checkpoint, load_classifier
+from micl_bench.checkpoints._names import require_names
 from micl_bench.checkpoints._safe import read_safely
 from micl_bench.checkpoints._save import export, save_checkpoint
 from micl_bench.checkpoints._stated import Statement, stated
@@ -17,6 +18,7 @@ __all__ = [
     "load_checkpoint",
     "load_classifier",
     "read_safely",
+    "require_names",
     "save_checkpoint",
     "stated",
 ]

@@ -62,6 +62,22 @@ def public_checkpoints() -> dict[str, PublicCheckpoint]:
     return {row.name: row for row in rows}
 
 
+def known_public(name: str) -> PublicCheckpoint:
+    """The row of a name.
+
+    Raises:
+        InputError: no such name.
+    """
+    known = public_checkpoints()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3)
+        meant = f" Did you mean {', '.join(near)}?" if near else ""
+        raise InputError(
+            f"no public checkpoint is called {name!r};{meant} `micl-bench list checkpoints` lists them"
+        )
+    return known[name]
+
+
 def fetch(name: str) -> tuple[Path, PublicCheckpoint]:
     """The file of a public checkpoint, downloaded if it is not in the cache.
 
@@ -72,14 +88,7 @@ def fetch(name: str) -> tuple[Path, PublicCheckpoint]:
         InputError: no such name, no network, not to be had without asking, or another file than the
             published digest says.
     """
-    known = public_checkpoints()
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=3)
-        meant = f" Did you mean {', '.join(near)}?" if near else ""
-        raise InputError(
-            f"no public checkpoint is called {name!r};{meant} `micl-bench list checkpoints` lists them"
-        )
-    row = known[name]
+    row = known_public(name)
     path, failure = None, ""
     if distributed.rank() == 0:
         try:

@@ -93,8 +93,10 @@ def run(
     """
     from micl_bench.suite.expand import expand
     from micl_bench.suite.file import read_file
+    from micl_bench.suite.preflight import require_startable
     from micl_bench.suite.runs import Runner
     from micl_bench.suite.shown import failures, shown_plan
+    from micl_bench.suite.state import States
     from micl_bench.suite.table import table
 
     if out.exists() and not out.is_dir():
@@ -102,6 +104,8 @@ def run(
     _require_slurm(context, wanted=slurm and not dry_run)
     runs = expand(read_file(file, assignments or []))
     if dry_run:
+        states = States(out, runs)
+        require_startable([run for run in runs if states.of(run).word != "done"])
         print(shown_plan(file.stem, runs, out))
         return
     if slurm:
@@ -127,7 +131,9 @@ def run(
     chosen = [run for run in runs if run.key == only]
     if only and not chosen:
         raise InputError(f"{file} has no such run any more; it, or a recipe, changed: submit again")
-    outcomes = Runner(file.stem, runs, out, chosen=chosen or None).run()
+    # A job of a cluster does one run; all were looked at when they were submitted.
+    first = None if only else require_startable
+    outcomes = Runner(file.stem, runs, out, chosen=chosen or None, first=first).run()
     print(table(outcomes))
     if any(outcome.problem for outcome in outcomes):
         again, _, _ = context.obj.command.partition(" --only ")
@@ -154,12 +160,14 @@ def _submit(
     try:
         from micl_bench.cluster import ClusterTask, Resources
         from micl_bench.suite.jobs import levels, submit_levels
+        from micl_bench.suite.preflight import require_startable
     except ModuleNotFoundError as error:
         raise InputError(f"slurm needs {error.name}: pip install 'micl-bench[slurm]'") from error
     found = levels(runner.runs, runner.store)
     if not found:
         print("nothing to do")
         return
+    require_startable([run for level in found for run in level])
     command = ClusterTask(*call, starts_processes=True)
     submitted = submit_levels(found, command, Resources(**options), logs=logs, requeues=requeues)
     runner.write_plan()

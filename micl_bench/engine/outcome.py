@@ -53,6 +53,7 @@ def write_outcome(
     measurement: Measurement,
     spent: Spent,
     memory: tuple[float, str],
+    name: str = "",
 ) -> Path:
     """Write `backbone.pt` and the record, whose path is returned.
 
@@ -61,6 +62,7 @@ def write_outcome(
         loss: of the last step.
         rows: all of the run's metrics.
         memory: peak in MiB, and of what it is the peak.
+        name: what tables call it; the method's own name if empty.
     """
     recipe, arch = to_dict(plan.recipe), plan.recipe.sized_arch()
     vit = arch.build()
@@ -85,13 +87,13 @@ def write_outcome(
         settings=settings,
     )
     file_digest = save_checkpoint(
-        path, vit, arch, method=METHOD, provenance=provenance, stage=stage
+        path, vit, arch, method=name or METHOD, provenance=provenance, stage=stage
     )
     result = measurement.result(
         task="pretrain",
         protocol=f"{plan.recipe.epochs} epochs of {data.name}, mask ratio "
         f"{plan.recipe.objective.mask_ratio}, batch {plan.recipe.batch_size}",
-        method=METHOD,
+        method=name or METHOD,
         arch=arch.name,
         metrics=_metrics(loss, rows, plan, spent) | {"peak_memory_mib": round(memory[0], 1)},
         data=data,

@@ -65,15 +65,19 @@ class Pretrainer:
         data: Path,
         out: Path,
         command: str,
+        name: str = "",
         device: torch.device | None = None,
     ) -> None:
         """Open data and folder, build model and optimiser, go on from the last saved state.
+
+        Args:
+            name: what tables call it; the method's own name if empty.
 
         Raises:
             InputError: bad data, a batch that the processes do not divide, or `out` holds a run of
                 another recipe or of other data.
         """
-        self.recipe, self.out = recipe, out
+        self.recipe, self.out, self.name = recipe, out, name
         self.device = device or torch.device("cpu")
         self.measurement = Measurement(command=command)
         self.train = open_source(data / "train")
@@ -145,6 +149,7 @@ class Pretrainer:
             measurement=self.measurement,
             spent=self._spent,
             memory=peak_memory(self.device),
+            name=self.name,
         )
 
     def _build(self) -> None:

@@ -16,7 +16,7 @@ class Lineage:
         self._trainings: dict[_Key, Result] = {
             (
                 result.task,
-                _method(result.task, result.method),
+                _method_of(result),
                 result.fingerprint,
                 result.seed,
                 (result.train or result.data).digest,
@@ -36,6 +36,12 @@ class Lineage:
             return result
         stage = pretraining_stage(result)
         return self.record_of(stage) if stage else None
+
+
+def _method_of(result: Result) -> str:
+    """Of a training's record; a pre-training may be called something else in tables."""
+    stage = pretraining_stage(result) if result.task == "pretrain" else None
+    return _method(result.task, stage.method if stage else result.method)
 
 
 def _method(task: str, method: str) -> str:

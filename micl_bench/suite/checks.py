@@ -1,13 +1,15 @@
 """What a suite file must not say: a hostile or mistaken one is refused in one line."""
 
+import contextlib
 import itertools
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from micl_bench import plugins
 from micl_bench.errors import InputError
+from micl_bench.log import printable
 
 if TYPE_CHECKING:
     from micl_bench.suite.file import Entry, Given, Made
@@ -17,6 +19,58 @@ _COMMANDS = (["data", "embedded"], ["data", "pack"])
 _MOST_PROCESSES = 1024
 _SCALARS = (str, int, float, bool)
 _LONGEST_METHOD = 100
+_LONGEST_LINE = 300
+_LAST_PART = 90
+_LARGEST_SEED = 1 << 63
+
+
+@contextlib.contextmanager
+def in_one_line() -> Iterator[None]:
+    """Let no message of an InputError be longer than a person reads, whatever a file says."""
+    try:
+        yield
+    except InputError as error:
+        line = printable(" ".join(str(error).split()))
+        if len(line) > _LONGEST_LINE:
+            line = f"{line[: _LONGEST_LINE - _LAST_PART - 5]} ... {line[-_LAST_PART:]}"
+        raise InputError(line) from error
+
+
+def typed(hint: Any, value: Any, name: str, place: str) -> Any:
+    """A value as a field of the suite's dataclasses holds it.
+
+    Raises:
+        InputError: it is of another type.
+    """
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is list:
+        if not isinstance(value, list):
+            raise InputError(f"{place}: {name} must be a list, such as {name}: [...]")
+        if any(isinstance(one, list | dict) for one in value):
+            raise InputError(f"{place}: {name} must list words or numbers")
+        return [typed(arguments[0], one, f"what {name} lists", place) for one in value]
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise InputError(f"{place}: {name} must be a mapping of names to values")
+        if arguments[1] is Any:
+            return dict(value)
+        if get_origin(arguments[1]) is list and not all(
+            isinstance(v, list) for v in value.values()
+        ):
+            key = next(key for key, v in value.items() if not isinstance(v, list))
+            raise InputError(f"{place}: {name} {key} must list words or numbers")
+        return {
+            key: inner if get_origin(arguments[1]) else typed(arguments[1], inner, name, place)
+            for key, inner in value.items()
+        }
+    if hint is str and type(value) is int:
+        return str(value)
+    if type(value) is not hint:
+        wanted = {str: "a word (in quotes, if it looks like something else)", bool: "true or false"}
+        raise InputError(
+            f"{place}: {name} must be {wanted.get(hint, 'a whole number')}, not {value!r:.80}"
+        )
+    return value
 
 
 def check_stands_alone(content: Any, place: str) -> None:
@@ -45,6 +99,8 @@ def check_entry(entry: "Entry", place: str) -> None:
         check_method(name, place)
     if len(set(entry.seeds)) < len(entry.seeds) or min(entry.seeds, default=0) < 0:
         raise InputError(f"{place} has seeds {entry.seeds}; give each once, 0 or more")
+    if max(entry.seeds, default=0) >= _LARGEST_SEED:
+        raise InputError(f"{place} has the seed {max(entry.seeds)}; the largest is 2^63 - 1")
     _check_processes(entry.processes, place)
     _check_overrides(entry.overrides, place)
     _check_values("matrix", entry.matrix, place)
@@ -57,9 +113,26 @@ def check_entry(entry: "Entry", place: str) -> None:
 def check_given(given: "Given", place: str) -> None:
     """Raise an InputError where a checkpoint's name could be anything else."""
     check_method(given.method or "-", place)
-    if not given.checkpoint:
-        raise InputError(f"{place} is empty")
-    _check_words([given.checkpoint, given.method], place)
+    if bool(given.checkpoint) == bool(given.files):
+        raise InputError(f"{place} is empty; give a checkpoint, or files, one for each seed")
+    if strange := [seed for seed in given.files if not _is_seed(seed)]:
+        raise InputError(
+            f"{place}: files has the seed {strange[0]!r}; write files: {{0: FILE, 1: FILE}}"
+        )
+    if len({int(seed) for seed in given.files}) < len(given.files):
+        raise InputError(f"{place}: files has a seed twice")
+    if len(set(given.files.values())) < len(given.files):
+        raise InputError(f"{place}: files has one file for two seeds")
+    formats = plugins.names("checkpoints")
+    if given.format and given.format not in formats:
+        raise InputError(f"{place} has format {given.format!r}; known: {', '.join(formats)}")
+    words = [given.checkpoint, *given.files.values()]
+    whole = [word for word in words if word.partition(":")[0] in ("random", "timm")]
+    if whole and (given.files or given.arch or given.format or given.branch):
+        raise InputError(f"{place}: {whole[0]} takes no files, arch, format or branch")
+    if not all(words[1:]):
+        raise InputError(f"{place}: files has a seed without a file")
+    _check_words([*words, given.method, given.arch, given.format, given.branch], place)
 
 
 def check_root(data_root: Any, place: str) -> str:
@@ -153,6 +226,10 @@ def _check_words(words: Iterable[str], place: str) -> None:
             raise InputError(f"{place}: {word!r} begins with a dash, as options do")
         if not word.isprintable():
             raise InputError(f"{place}: {word!r} has a character that cannot be printed")
+
+
+def _is_seed(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 20 and int(text) < _LARGEST_SEED
 
 
 def _is_plain(value: Any) -> bool:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from micl_bench.errors import InputError
-from micl_bench.suite.checks import MADE, check_method, split_made
-from micl_bench.suite.file import Entry, Made, SuiteFile
+from micl_bench.suite.checks import MADE, check_method, in_one_line, split_made
+from micl_bench.suite.file import Entry, Given, Made, SuiteFile
 from micl_bench.suite.run import Product, Recipe, Run, Weights, Word
 
 _MOST_RUNS = 10_000
@@ -20,6 +20,7 @@ _DRAW_NOTHING = ("knn",)
 _SEED_KEY = {"ade20k": "randomness.seed", "coco": "randomness.seed"}
 
 
+@in_one_line()
 def expand(file: SuiteFile) -> list[Run]:
     """All runs, each after what it needs.
 
@@ -39,6 +40,10 @@ class _Start:
     """In tables."""
     checkpoint: Word
     values: tuple[tuple[str, str], ...] = ()
+    drawn: int | None = None
+    """Seed that the evaluation is given; None for its recipe's own."""
+    words: tuple[str, ...] = ()
+    """Options on how the checkpoint is read, and what is stated of it."""
 
 
 class _Expansion:
@@ -98,10 +103,27 @@ class _Expansion:
                 for start in self._made(name, checkpoint, seed, f"{place}, {name!r}"):
                     yield seed, start
                 continue
-            word = checkpoint.checkpoint
+            yield from self._given(name, checkpoint, seed, entry, place)
+
+    def _given(
+        self, name: str, given: Given, seed: int | None, entry: Entry, place: str
+    ) -> Iterator[tuple[int | None, _Start]]:
+        start = _Start(name, given.method or name, "", drawn=seed, words=_reading(given))
+        if not given.files:
+            word = given.checkpoint
             drawn = word.startswith("random:") or entry.task not in _DRAW_NOTHING
-            if drawn or seed == seeds[0]:
-                yield seed, _Start(name, checkpoint.method or name, _given(word))
+            if drawn or seed is None or seed == entry.seeds[0]:
+                yield seed, dataclasses.replace(start, checkpoint=_word(word))
+            return
+        files = {int(key): file for key, file in given.files.items()}
+        if seed is not None and seed not in files:
+            known = ", ".join(map(str, sorted(files)))
+            raise InputError(f"{place}: {name!r} has no file of seed {seed}; its files: {known}")
+        for one, file in files.items():
+            if seed in (None, one):
+                told = ("--pretrain-name", name, "--pretrain-seed", str(one))
+                words = (*start.words, *told)
+                yield one, dataclasses.replace(start, checkpoint=_word(file), words=words)
 
     def _classifiers(self, entry: Entry, place: str) -> Iterator[tuple[int | None, _Start]]:
         for name in entry.of:
@@ -113,7 +135,8 @@ class _Expansion:
                     known = " or ".join(_CLASSIFIES)
                     raise InputError(f"{place}: `of` names {name!r}, which is no {known}")
                 classifier = Product(run, _CLASSIFIER)
-                yield run.seed, _Start(run.start, run.method, classifier, run.values)
+                start = _Start(run.start, run.method, classifier, run.values, run.drawn)
+                yield run.seed, start
 
     def _made(self, name: str, made: Made, seed: int | None, place: str) -> Iterator[_Start]:
         changes: list[tuple[str, str] | None] = [None]
@@ -131,6 +154,7 @@ class _Expansion:
             more = f" ({values[0][0]}={values[0][1]})" if values else ""
             method, named = (made.method or name) + more, name + more
             check_method(method, place)
+            words += ["--method", method]
             run = Run(
                 name="/".join(["pretrain", named, *([f"seed={seed}"] if seed is not None else [])]),
                 entry="pretrain",
@@ -141,20 +165,21 @@ class _Expansion:
                 seed=seed,
                 processes=made.processes,
             )
-            yield _Start(named, method, Product(self._add(run), _BACKBONE), values)
+            yield _Start(named, method, Product(self._add(run), _BACKBONE), values, seed)
 
     def _evaluations(
         self, entry: Entry, seed: int | None, start: _Start, place: str
     ) -> Iterator[Run]:
         short = short_keys(list(entry.matrix))
-        fixed: list[Word] = ["eval", entry.task, "--checkpoint", start.checkpoint]
+        fixed: list[Word] = ["eval", entry.task, "--checkpoint", start.checkpoint, *start.words]
         data = self._data(entry.data, place)
         fixed += ["--data", data]
         fixed += ["--recipe", self._recipe(entry.recipe, place)] if entry.recipe else []
         for combination in itertools.product(*entry.matrix.values()):
             chosen = [(key, str(v)) for key, v in zip(entry.matrix, combination, strict=True)]
             sets = [*entry.overrides, *(f"{key}={value}" for key, value in chosen)]
-            sets += [f"{_SEED_KEY.get(entry.task, 'seed')}={seed}"] if seed is not None else []
+            if start.drawn is not None:
+                sets.append(f"{_SEED_KEY.get(entry.task, 'seed')}={start.drawn}")
             values = (*start.values, *((short[key], value) for key, value in chosen))
             # What a pre-training changed stands in the method's name.
             told = values if entry.of else values[len(start.values) :]
@@ -173,6 +198,7 @@ class _Expansion:
                 ),
                 data=entry.data,
                 seed=seed,
+                drawn=start.drawn,
                 values=values,
                 after=self._reads_after(entry.task, start.checkpoint, data),
                 processes=entry.processes,
@@ -206,7 +232,14 @@ class _Expansion:
         raise InputError(f"{place}: no recipe file at {name}, here or above {self._file.path}")
 
 
-def _given(checkpoint: str) -> Word:
+def _reading(given: Given) -> tuple[str, ...]:
+    """How a checkpoint is read, as options of `eval`."""
+    options = {"--arch": given.arch, "--format": given.format, "--branch": given.branch}
+    words = [word for option, value in options.items() if value for word in (option, value)]
+    return (*words, *(["--strict"] if given.strict else []))
+
+
+def _word(checkpoint: str) -> Word:
     """`timm:NAME` and its like as they are; anything else is a file."""
     return checkpoint if ":" in checkpoint.partition("/")[0] else Weights(Path(checkpoint))
 

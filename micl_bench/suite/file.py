@@ -10,6 +10,8 @@ YAML. What stands at the top holds for every entry that does not say otherwise:
     checkpoints:
       MAE: timm:vit_base_patch16_224.mae      # a file, timm:NAME, public:NAME, random:ARCH,
       MAE-L: {checkpoint: public:mae_vit_large, method: MAE}  # the same with another name in tables,
+      theirs: {checkpoint: their.pth, arch: vit_small_patch16, format: dino, branch: student},
+      three: {files: {0: a.pth, 1: b.pth, 2: c.pth}}  # seeds of one pre-training, as you state,
       MiCL:                                   # or one that the suite pre-trains
         recipe: pretrain/embedded.py
         data: made:store
@@ -26,17 +28,14 @@ YAML. What stands at the top holds for every entry that does not say otherwise:
 An entry gives one run for each checkpoint, seed and combination of the matrix's values; with `of`,
 one for each classifier that those entries' runs make. `one_at_a_time` gives a checkpoint for each
 value, beside the one without. A seed is that of the pre-training and of the evaluation; without
-`seeds`, each recipe's own hold.
+`seeds`, each recipe's own hold, and all of a checkpoint's `files` are taken. `strict: true`, at the
+top, in an entry or in a checkpoint, refuses files of which something would have to be guessed.
 """
 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
-
-import yaml
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from typing import Any, TypeVar, get_type_hints
 
 from micl_bench.errors import InputError
 from micl_bench.suite.checks import (
@@ -46,10 +45,13 @@ from micl_bench.suite.checks import (
     check_prepared,
     check_root,
     check_stands_alone,
+    in_one_line,
+    typed,
 )
+from micl_bench.suite.text import UnreadableError, assigned, parsed
 
 _LONGEST_FILE = 1 << 20
-_LISTS = ("seeds", "methods", "of", "overrides")
+_DOTTED = ("matrix", "one_at_a_time")
 _WHOLE_FILE = ("prepare", "data_root", "entries")
 
 T = TypeVar("T")
@@ -57,12 +59,20 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(kw_only=True)
 class Given:
-    """A checkpoint that is there."""
+    """A checkpoint that is there, or several that differ in the seed of their pre-training alone."""
 
-    checkpoint: str
+    checkpoint: str = ""
     """A file, `timm:NAME`, `public:NAME` or `random:ARCH`."""
+    files: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Instead of one: seed to file, of one pre-training, as `eval --pretrain-seed` states it."""
     method: str = ""
     """What tables call it; its name in the suite file if empty."""
+    arch: str = ""
+    """As `eval --arch` takes it, and so do `format` and `branch`."""
+    format: str = ""
+    branch: str = ""
+    strict: bool = False
+    """Refuse what would have to be guessed; its entry's if left out."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -102,6 +112,8 @@ class Entry:
     seeds: list[int] = dataclasses.field(default_factory=list)
     processes: int = 1
     """Started by torchrun where they are more than one."""
+    strict: bool = False
+    """Refuse checkpoints of which something would have to be guessed."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,6 +127,7 @@ class SuiteFile:
     entries: list[Entry]
 
 
+@in_one_line()
 def read_file(path: Path, assignments: Sequence[str] = ()) -> SuiteFile:
     """Read a suite file.
 
@@ -150,28 +163,21 @@ def _read(path: Path, assignments: Sequence[str]) -> dict[str, Any]:
     try:
         if path.stat().st_size > _LONGEST_FILE:
             raise InputError(f"{path} is larger than {_LONGEST_FILE:,} bytes: no suite file")
-        text = path.read_text(encoding="utf-8")
-        # A few lines of aliases of aliases would unfold to more than any memory.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise InputError(f"{path} has a YAML alias (*name); write the value itself")
-        config = OmegaConf.create(text)
-        if not isinstance(config, DictConfig):
-            raise InputError(f"{path} is no suite file: it must be a mapping with `entries`")
-        changed = OmegaConf.merge(config, OmegaConf.from_dotlist(list(assignments)))
-        content: Any = OmegaConf.to_container(changed, resolve=False)
-    except InputError:
-        raise
-    except (
-        OmegaConfBaseException,
-        yaml.YAMLError,
-        ValueError,
-        TypeError,
-        AssertionError,
-        RecursionError,
-    ) as error:
-        raise InputError(f"{path} is no suite file: {_first_line(error)}") from error
+        content = parsed(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no suite file: it is not UTF-8 text") from error
+    except UnreadableError as error:
+        raise InputError(f"{path} is no suite file: {error}") from error
+    if not isinstance(content, dict | None):
+        raise InputError(f"{path} is no suite file: it must be a mapping with `entries`")
+    content = content or {}
+    for assignment in assignments:
+        try:
+            assigned(content, assignment, _DOTTED)
+        except UnreadableError as error:
+            raise InputError(f"--set {assignment}: {error}") from error
     check_stands_alone(content, f"{path}")
-    return {str(key): value for key, value in content.items()}
+    return content
 
 
 def _entry(raw: Any, shared: dict[str, Any], place: str) -> Entry:
@@ -184,16 +190,17 @@ def _entry(raw: Any, shared: dict[str, Any], place: str) -> Entry:
     check_entry(entry, place)
     for name, checkpoint in entry.checkpoints.items():
         where = f"{place}, checkpoint {name!r}"
-        entry.checkpoints[name] = _checkpoint(checkpoint, entry.processes, where)
+        entry.checkpoints[name] = _checkpoint(checkpoint, entry, where)
     return entry
 
 
-def _checkpoint(raw: Any, processes: int, place: str) -> Given | Made:
-    if isinstance(raw, dict) and "checkpoint" not in raw:
-        made = _typed(Made, raw, {"processes": processes}, place)
+def _checkpoint(raw: Any, entry: Entry, place: str) -> Given | Made:
+    if isinstance(raw, dict) and not {"checkpoint", "files"} & raw.keys():
+        made = _typed(Made, raw, {"processes": entry.processes}, place)
         check_made(made, place)
         return made
-    given = _typed(Given, raw if isinstance(raw, dict) else {"checkpoint": raw}, {}, place)
+    content = raw if isinstance(raw, dict) else {"checkpoint": raw}
+    given = _typed(Given, content, {"strict": entry.strict}, place)
     check_given(given, place)
     return given
 
@@ -213,28 +220,10 @@ def _typed(kind: type[T], raw: dict[Any, Any], shared: dict[str, Any], place: st
     if missing:
         top = ", nor has the top of the file" if kind is Entry else ""
         raise InputError(f"{place} has no {', '.join(missing)}{top}")
-    for mapping in ("matrix", "one_at_a_time"):
-        if isinstance(content.get(mapping), dict):
-            # OmegaConf would refuse anything but lists in words of its own.
-            for key, tried in content[mapping].items():
-                if not isinstance(tried, list):
-                    raise InputError(f"{place}: {mapping} {key} must list words or numbers")
-    for name in _LISTS:
-        listed = content.get(name)
-        if isinstance(listed, list) and any(isinstance(one, list | dict) for one in listed):
-            raise InputError(f"{place}: {name} must list words or numbers")
-    try:
-        merged = OmegaConf.merge(OmegaConf.structured(kind), content)
-        values: Any = OmegaConf.to_container(merged, resolve=False)
-    except (OmegaConfBaseException, ValueError, TypeError) as error:
-        raise InputError(f"{place}: {_first_line(error)}") from error
-    return kind(**values)
+    hints = get_type_hints(kind)
+    return kind(**{name: typed(hints[name], value, name, place) for name, value in content.items()})
 
 
 def _require_keys(content: dict[Any, Any], known: set[str], place: str) -> None:
     if unknown := [str(key) for key in content if key not in known]:
         raise InputError(f"{place} has {', '.join(unknown)}; known: {', '.join(sorted(known))}")
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

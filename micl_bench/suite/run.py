@@ -87,7 +87,9 @@ class Run:
     start: str = ""
     """Name of its checkpoint in the suite file."""
     seed: int | None = None
-    """None where the recipe's own holds."""
+    """Of the pre-training; None where the recipe's own holds."""
+    drawn: int | None = None
+    """Of the evaluation; None where the recipe's own holds."""
     values: tuple[tuple[str, str], ...] = ()
     """Key and value of what differs between the runs of an entry, the seed left out."""
     after: tuple["Run", ...] = ()
@@ -126,11 +128,9 @@ class Run:
             return PurePosixPath("data") / f"{self.words[1]}-{self.key[:_KEY_SHOWN]}"
         named = next((w.path.stem for w in self.words if isinstance(w, Recipe)), "")
         who = named if self.task == "pretrain" else self.method
-        sets = [
-            text
-            for flag, text in zip(self.words, self.words[1:], strict=False)
-            if flag == "--set" and isinstance(text, str)
-        ]
+        pairs = list(zip(self.words, self.words[1:], strict=False))
+        sets = [text for flag, text in pairs if flag == "--set" and isinstance(text, str)]
+        sets += [f"seed={seed}" for flag, seed in pairs if flag == "--pretrain-seed"]
         label = ",".join(_short(text) for text in sets)
         parts = [self.task, who, "-".join(filter(None, (label[:_LONGEST_PART], "KEY")))]
         names = [_file_name(part) for part in parts]

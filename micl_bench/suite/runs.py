@@ -9,13 +9,13 @@ that another suite has claimed are waited for last.
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from micl_bench.errors import InputError, Stopped
 from micl_bench.files import alone
-from micl_bench.log import clock
-from micl_bench.plans import Plan, PlannedRun, write_plan
+from micl_bench.log import clock, printable, say
+from micl_bench.plans import Plan, PlannedRun, plan_path, read_plans, write_plan
 from micl_bench.record import Result
 from micl_bench.suite.display import Display
 from micl_bench.suite.estimate import Estimate
@@ -44,17 +44,27 @@ class Runner:
         suite: name of the plan that is kept in the store.
         runs: the whole plan, each run after what it needs.
         chosen: those to carry out; all where None. What they need must be done, or being made.
+        first: looks at what is not done, before anything is written or run.
     """
 
     def __init__(
-        self, suite: str, runs: list[Run], store: Path, *, chosen: list[Run] | None = None
+        self,
+        suite: str,
+        runs: list[Run],
+        store: Path,
+        *,
+        chosen: list[Run] | None = None,
+        first: Callable[[list[Run]], None] | None = None,
     ) -> None:
         self.suite, self.runs, self.store = suite, runs, store
         self.states = States(store, runs)
         self._pending = list(runs if chosen is None else chosen)
+        self._first = first
         self._chosen = {run.key for run in self._pending}
         self._outcomes: dict[str, Outcome] = {}
         self._estimate = Estimate()
+        self._attempts: dict[str, str] = {}
+        """The attempt that each failed run had seen before this call began."""
 
     def run(self) -> list[Outcome]:
         """Do what is not done yet; gives what became of each run, in the plan's order.
@@ -62,10 +72,16 @@ class Runner:
         Raises:
             Stopped: a signal came; the run that got it had its time to save.
         """
-        self._began = time.time()
+        pending = list(self._pending)
+        found = self._skip_done()
+        if self._first:
+            self._first(self._pending)
         self.store.mkdir(parents=True, exist_ok=True)
-        with Display(self._pending, self._estimate) as self._display:
-            self._skip_done()
+        for damaged in read_plans(self.store)[1]:
+            if damaged.path == plan_path(self.store, self.suite):
+                say(printable(f"{damaged.path} is damaged, and written anew: {damaged.reason}"))
+        with Display(pending, self._estimate) as self._display:
+            self._display.found(found)
             self.write_plan()
             while self._pending:
                 if not self._step():
@@ -73,7 +89,8 @@ class Runner:
                     time.sleep(_POLL_SECONDS)
         return [self._outcomes[run.key] for run in self.runs if run.key in self._outcomes]
 
-    def _skip_done(self) -> None:
+    def _skip_done(self) -> list[Run]:
+        """Take note of what is there; gives the runs that are done."""
         found = []
         for run in self.runs:
             state = self.states.of(run)
@@ -82,8 +99,10 @@ class Runner:
                 if run.key in self._chosen:
                     found.append(run)
                     self._outcomes[run.key] = Outcome(run=run, results=state.results)
+            elif state.word == "failed":
+                self._attempts[run.key] = state.attempt
         self._pending = [run for run in self._pending if run.key not in self._outcomes]
-        self._display.found(found)
+        return found
 
     def _step(self) -> bool:
         """Try each run in turn until one has an outcome."""
@@ -143,7 +162,7 @@ class Runner:
         if state.word == "done":
             self._display.ended(run, "made by another suite")
             return Outcome(run=run, results=state.results)
-        if state.word == "failed" and state.noted >= self._began:
+        if state.word == "failed" and state.attempt != self._attempts.get(run.key, ""):
             self._display.ended(run, f"in another suite: {state.problem}", failed=True)
             return Outcome(run=run, problem=state.problem)
         if self.states.left_whole(run):

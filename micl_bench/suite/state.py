@@ -1,7 +1,7 @@
 """What became of a run, as its folder says: run.json, beside the records and the log.
 
     {"key": ..., "name": ..., "state": "begun" | "done" | "failed", "problem": ..., "parts": {...},
-     "records": [ids], "seconds": ..., "command": ...}
+     "records": [ids], "seconds": ..., "attempt": ..., "command": ...}
 
 A run is done where run.json says so and its records and products are there. The folder's name is a
 digest of all that the outcome depends on: another recipe is another folder.
@@ -9,12 +9,14 @@ digest of all that the outcome depends on: another recipe is another folder.
 
 import dataclasses
 import json
+import secrets
 import shutil
 from pathlib import Path
 from typing import Any, Literal
 
 from micl_bench.errors import InputError
 from micl_bench.files import atomic_write
+from micl_bench.log import printable, say
 from micl_bench.plans import RUN_FILE
 from micl_bench.record import Result, read_result
 from micl_bench.suite.run import Product, Run
@@ -36,8 +38,8 @@ class State:
     results: tuple[Result, ...] = ()
     seconds: float = 0.0
     """That it took."""
-    noted: float = 0.0
-    """When run.json was written, in seconds since 1970."""
+    attempt: str = ""
+    """Which attempt it is of, as run.json says: no two have the same name, whatever clocks say."""
 
 
 class States:
@@ -59,19 +61,21 @@ class States:
     def of(self, run: Run) -> State:
         """What became of a run, by what is in its folder now."""
         path = self.folder(run) / RUN_FILE
-        note = read_note(path)
+        note, damaged = _read(path)
+        if damaged:
+            return State(word="cut", problem=f"its {RUN_FILE} is damaged ({damaged})")
         if note.get("key") != run.key:
             return State(word="new")
-        noted = _written_at(path)
+        attempt = str(note.get("attempt", ""))
         if note.get("state") == "failed":
-            return State(word="failed", problem=str(note.get("problem", "")), noted=noted)
+            return State(word="failed", problem=str(note.get("problem", "")), attempt=attempt)
         if note.get("state") != "done":
             return State(word="cut", problem="it was cut")
         try:
             results = self._results(run, note)
         except InputError as error:
             return State(word="cut", problem=str(error))
-        return State(word="done", results=results, seconds=_seconds(note), noted=noted)
+        return State(word="done", results=results, seconds=_seconds(note), attempt=attempt)
 
     def _results(self, run: Run, note: dict[str, Any]) -> tuple[Result, ...]:
         """The records that a finished run left; raises an InputError where something is gone."""
@@ -94,12 +98,19 @@ class States:
     def begin(self, run: Run) -> None:
         """Note that a run begins; what an earlier one left goes, unless the command goes on from it."""
         folder = self.folder(run)
-        if not (run.resumes and read_note(folder / RUN_FILE).get("key") == run.key):
-            shutil.rmtree(folder, ignore_errors=True)
+        self._without_damage(folder / RUN_FILE)
+        if not (run.resumes and self._is_of(run)):
+            remove(folder)
         for path in folder.glob(f"{run.task}-*.json"):
             # A record that is whole ends a run (see `left_whole`); this one is not.
-            path.unlink()
+            remove(path)
         self._note(run, state="begun")
+
+    def _without_damage(self, note: Path) -> None:
+        """Remove a run.json that cannot be read, and say so; the folder's name says whose it is."""
+        if damaged := _read(note)[1]:
+            say(printable(f"{note} is damaged ({damaged}), and written anew"))
+            remove(note)
 
     def finish(self, run: Run, seconds: float) -> State:
         """Note that a run's command succeeded.
@@ -111,6 +122,7 @@ class States:
         if run.task != "data" and not results:
             raise InputError("it ended well and left no record")
         ids = [result.id for result in results]
+        self._without_damage(self.folder(run) / RUN_FILE)
         self._note(run, state="done", records=ids, seconds=round(seconds, 3))
         return self.of(run)
 
@@ -123,7 +135,7 @@ class States:
         """Whether a cut run had written its record, the last thing that it does."""
         if run.task == "data" or not run.resumes:
             return False
-        if read_note(self.folder(run) / RUN_FILE).get("key") != run.key:
+        if not self._is_of(run):
             return False
         try:
             ids = [result.id for result in records_in(self.folder(run), run.task)]
@@ -131,8 +143,16 @@ class States:
         except InputError:
             return False
 
+    def _is_of(self, run: Run) -> bool:
+        """Whether what lies in a run's folder is this run's: its note says so, or, where there is none
+        that can be read, the folder's name, which is a digest."""
+        path = self.folder(run) / RUN_FILE
+        key = read_note(path).get("key")
+        return key == run.key or (key is None and self.folder(run).is_dir())
+
     def _note(self, run: Run, **more: Any) -> None:
-        content = {"key": run.key, "name": run.name, "parts": run.parts, **more}
+        attempt = secrets.token_hex(8)
+        content = {"key": run.key, "name": run.name, "parts": run.parts, "attempt": attempt, **more}
         text = json.dumps({**content, "command": run.command(self.store)}, indent=1)
         atomic_write(self.folder(run) / RUN_FILE, (text + "\n").encode(errors="replace"))
 
@@ -148,22 +168,34 @@ def records_in(folder: Path, task: str) -> tuple[Result, ...]:
 
 def read_note(path: Path) -> dict[str, Any]:
     """A run.json; empty where there is none, or none that can be read."""
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[dict[str, Any], str]:
+    """A run.json, and why it cannot be read where it is there."""
     try:
         if path.stat().st_size > _LONGEST_FILE:
-            return {}
+            return {}, f"more than {_LONGEST_FILE:,} bytes"
         content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}, ""
+    except IsADirectoryError:
+        return {}, "a folder"
+    except UnicodeDecodeError:
+        return {}, "not UTF-8"
     except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
+        return {}, "not JSON"
+    return (content, "") if isinstance(content, dict) else ({}, "not an object")
+
+
+def remove(path: Path) -> None:
+    """Remove a file or folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _seconds(note: dict[str, Any]) -> float:
     seconds = note.get("seconds")
     return float(seconds) if isinstance(seconds, int | float) and 0 <= seconds < 1e9 else 0.0
-
-
-def _written_at(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0

@@ -176,7 +176,7 @@ BOMB = "a: &a [x, x]\n" + "".join(
     ("text", "words"),
     [
         ("", "must have `entries`"),
-        ("just words", "has just words; known: checkpoints"),
+        ("just words", "must be a mapping with `entries`"),
         ("[1, 2]", "must be a mapping"),
         ("entries: [", "is no suite file"),
         ("entries: []", "must have `entries`"),
