@@ -10,7 +10,7 @@ YAML. What stands at the top holds for every entry that does not say otherwise:
     checkpoints:
       MAE: timm:vit_base_patch16_224.mae      # a file, timm:NAME, public:NAME, random:ARCH,
       MAE-L: {checkpoint: public:mae_vit_large, method: MAE}  # the same with another name in tables,
-      theirs: {checkpoint: their.pth, arch: vit_small_patch16, format: dino, branch: student},
+      theirs: {checkpoint: their.pth, arch: vit_small_patch16_224, format: dino, branch: student},
       three: {files: {0: a.pth, 1: b.pth, 2: c.pth}}  # seeds of one pre-training, as you state,
       MiCL:                                   # or one that the suite pre-trains
         recipe: pretrain/embedded.py

@@ -1,48 +1,81 @@
 """Before the first run begins: recipes, overrides, architectures and formats of all are looked at."""
 
+import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 from support import REPOSITORY, Run
 
-SUITE = """
-data: none
-recipe: {root}/downstream/embedded_knn.py
-task: knn
-checkpoints: {{m: random:vit_demo_patch4_32}}
-entries:
-  - {{name: good, overrides: [k=5]}}
-  - {{name: bad{bad}}}
-"""
-WRONG = {
-    "key": (", overrides: [kk=5]", "bad/m: unknown recipe key 'kk'"),
-    "value": (", matrix: {k: [5, five]}", "bad/m/k=five: "),
-    "arch": (", checkpoints: {m: 'random:vit_none'}", "bad/m: no architecture is called 'vit_none'"),
-    "named arch": (", checkpoints: {m: {checkpoint: x, arch: vit_none}}", "is called 'vit_none'"),
-    "timm": (", checkpoints: {m: 'timm:vit_none'}", "'vit_none'"),
-    "public": (", checkpoints: {m: 'public:mae_vit_bas'}", "Did you mean mae_vit_base"),
-    "recipe of another task": (", task: linear, recipe: {root}/downstream/embedded_knn.py",
-                               "must assign `recipe` a LinearRecipe"),
-    "recipe that kills": (", recipe: kills.py", "ended with SIGKILL"),
-    "recipe that exits": (", recipe: exits.py", "exits.py"),
-    "no config": (", task: coco, recipe: ''", "needs an mmengine config"),
+from micl_bench.suite import preflight
+from micl_bench.suite.preflight import Look
+
+KNN = str(REPOSITORY / "downstream" / "embedded_knn.py")
+PRETRAIN = str(REPOSITORY / "pretrain" / "embedded.py")
+GOOD = Look("good", "knn", KNN, ("k=5", "ks=[5]"), "", "random:vit_demo_patch4_32")
+WRONG: dict[str, tuple[dict[str, object], str]] = {
+    "key": ({"sets": ("kk=5",)}, "unknown recipe key"),
+    "value": ({"sets": ("k=five",)}, "k"),
+    "least value": ({"sets": ("batch_size=-1",)}, "batch_size"),
+    "drawn arch": ({"checkpoint": "random:vit_none"}, "no architecture is called 'vit_none'"),
+    "named arch": ({"checkpoint": "", "arch": "vit_none"}, "is called 'vit_none'"),
+    "timm": ({"checkpoint": "timm:vit_none"}, "is called 'vit_none'"),
+    "public": ({"checkpoint": "public:mae_vit_bas"}, "Did you mean mae_vit_base"),
+    "recipe of another task": ({"task": "linear"}, "must assign `recipe` a LinearRecipe"),
+    "recipe that exits": ({"recipe": "exits.py"}, "exits.py"),
+    "recipe that is no Python": ({"recipe": "text.py"}, "text.py"),
+    "no config": ({"task": "coco", "recipe": "", "sets": ()}, "needs an mmengine config"),
+    "arch of a pre-training": ({"task": "pretrain", "recipe": PRETRAIN, "sets": ("arch=vit_none",),
+                                "checkpoint": ""}, "'vit_none'"),
 }  # fmt: skip
 
 
+def told(folder: Path, *looks: Look) -> list[str]:
+    asked = folder / "asked.json"
+    asked.write_text(json.dumps([dataclasses.asdict(look) for look in looks]))
+    preflight.main(asked, folder / "told")
+    return (folder / "told").read_text().splitlines()
+
+
+def test_what_can_begin_is_let_begin(tmp_path: Path) -> None:
+    pretrain = Look("p", "pretrain", PRETRAIN, ("epochs=2",), "", "")
+    plain = Look("q", "knn", "", (), "vit_small_patch16_224", "")
+    assert told(tmp_path, GOOD, pretrain, plain) == ["done"]
+
+
 @pytest.mark.parametrize("kind", WRONG)
-def test_a_run_that_could_not_begin_keeps_all_from_beginning(
-    micl_bench: Run, tmp_path: Path, kind: str
+def test_what_could_not_begin_is_found_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    bad, words = WRONG[kind]
+    monkeypatch.chdir(tmp_path)
+    Path("exits.py").write_text("raise SystemExit(3)\n")
+    Path("text.py").write_text("once upon a time\n")
+    changes, words = WRONG[kind]
+    number, problem = told(tmp_path, GOOD, dataclasses.replace(GOOD, **changes))  # type: ignore[arg-type]
+    assert number == "1"
+    assert words in problem
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (", matrix: {k: [5, five]}", "bad/m/k=five: "),
+        (", recipe: kills.py", "bad/m: reading its recipe kills.py ended with SIGKILL"),
+        (", checkpoints: {m: {checkpoint: x, format: dyno}}", "has format 'dyno'; known:"),
+    ],
+)
+def test_one_that_could_not_begin_keeps_all_from_beginning(
+    micl_bench: Run, tmp_path: Path, bad: str, words: str
+) -> None:
     (tmp_path / "kills.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
-    (tmp_path / "exits.py").write_text("raise SystemExit(3)\n")
-    text = SUITE.format(root=REPOSITORY, bad=bad.replace("{root}", str(REPOSITORY)))
-    (tmp_path / "s.yaml").write_text(text)
+    (tmp_path / "s.yaml").write_text(
+        f"data: none\nrecipe: {KNN}\ntask: knn\ncheckpoints: {{m: random:vit_demo_patch4_32}}\n"
+        f"entries:\n  - {{name: good, overrides: [k=5]}}\n  - {{name: bad{bad}}}\n"
+    )
     done = micl_bench("suite", "run", "s.yaml", "--out", "store")
     assert done.returncode == 2, done.stderr
-    said = done.stderr.splitlines()
-    assert said[0] == "looking at the recipes of 2 runs" or kind == "value"
-    assert words in said[1]
-    assert len(said) == 2
-    assert len(said[1]) < 310
+    last = done.stderr.splitlines()[-1]
+    assert words in last
+    assert len(last) < 310
+    assert "Traceback" not in done.stderr
     assert not (tmp_path / "store").exists()
