@@ -4,7 +4,6 @@ A config can be used here if it has `data_root` at its top, which every path of 
 with, and `model.backbone` of type `MiCLViT`.
 """
 
-import ast
 import importlib.util
 import json
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from mmengine.config import Config
 
 from micl_bench.checkpoints import Checkpoint
 from micl_bench.errors import InputError
+from micl_bench.openmmlab.overrides import apply, check_bounds
 from micl_bench.record import visible_path
 from micl_bench.values import Seed, checked
 
@@ -57,7 +57,7 @@ def resolve(
     """
     for override in overrides:
         if (key := override.partition("=")[0]) in _SAID:
-            raise InputError(f"{override}: {_SAID[key]}; leave the override out")
+            raise InputError(f"{key}: {_SAID[key]}; leave the override out")
     config = read(path, overrides)
     _check_model(config, path, library)
     if seed is None:
@@ -83,11 +83,12 @@ def read(path: Path, overrides: Sequence[str]) -> Config:
     """A config with `a.b=value` overrides applied, nothing else changed.
 
     Raises:
-        InputError: unreadable config, or unknown key.
+        InputError: unreadable config, unknown key, or a value that cannot be.
     """
     config = _read(path)
     for override in overrides:
-        _apply(config, override)
+        apply(config, override)
+    check_bounds(config)
     return config
 
 
@@ -171,38 +172,6 @@ def _read(path: Path) -> Config:
     except (Exception, SystemExit) as error:
         gist = f"{type(error).__name__}: {error}".rstrip(": ")
         raise InputError(f"{path} is no config that mmengine can read: {gist}") from error
-
-
-def _apply(config: Config, override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals:
-        raise InputError(f"override {override!r} is not of the form a.b=value")
-    node: Any = config
-    for number, part in enumerate(parts := key.split(".")):
-        known = _children(node)
-        if part not in known:
-            place = ".".join(parts[:number]) or "the config"
-            there = f"; it has {', '.join(known)}" if known else ""
-            raise InputError(f"{place} has no {part!r} ({override}){there}")
-        holder, node = node, node[int(part)] if isinstance(node, list) else node[part]
-    if node is None:
-        # mmengine merges a dict into a dict only.
-        holder[int(part) if isinstance(holder, list) else part] = _value(text)
-    else:
-        config.merge_from_dict({key: _value(text)})
-
-
-def _children(node: Any) -> list[str]:
-    if isinstance(node, list):
-        return [str(index) for index in range(len(node))]
-    return list(node.keys()) if isinstance(node, dict | Config) else []
-
-
-def _value(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
 
 
 def _check_model(config: Config, path: Path, library: str) -> None:

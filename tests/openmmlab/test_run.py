@@ -418,12 +418,17 @@ def test_mmengines_reader_of_weights_is_shut_while_a_config_runs(tmp_path: Path)
 
 
 LEFT_OUT = {
-    "train_cfg.max_iters=0": "whole number from 1",
+    "train_cfg.max_iters=0": "train_cfg.max_iters is 0; needed: 1 or more",
     "model.backbone.checkpoint=x.pt": "--checkpoint says",
     "model.backbone.seed=3": "randomness.seed",
-    "optim_wrapper.optimizer.lr=nan": "lr is 'nan'; needed is a number",
-    "model=3": "no model.backbone of type MiCLViT",
-    "model.backbone=3": "no model.backbone of type MiCLViT",
+    "optim_wrapper.optimizer.lr=nan": "lr is 'nan'; needed: a finite number",
+    "optim_wrapper.optimizer.lr=1e999": "lr is '1e999'; needed: finite numbers",
+    "val_dataloader.batch_size=-1": "val_dataloader.batch_size is -1; needed: 1 or more",
+    "train_dataloader.num_workers=-1": "num_workers is -1; needed: from 0 to 1,024",
+    "randomness.seed=-1": "randomness.seed is -1; needed: 0 or more",
+    "model=3": "model is 3; needed: one of its values set; it has type",
+    "model.backbone=3": "model.backbone is 3; needed: one of its values set; it has type",
+    "model=None": "no model.backbone of type MiCLViT",
 }
 
 
