@@ -24,7 +24,7 @@ from micl_bench.commands import (
     slurm,
     suite,
 )
-from micl_bench.commands.options import Arch, Branch, Data, Layout, Out, Overrides
+from micl_bench.commands.options import Arch, Branch, Data, Layout, Out, Overrides, Pixels, Strict
 from micl_bench.errors import InputError, Stopped
 from micl_bench.listing import KINDS, lines_of
 from micl_bench.log import printable, process_number
@@ -145,6 +145,8 @@ def evaluate(
     arch: Arch = None,
     layout: Layout = None,
     branch: Branch = None,
+    pixels: Pixels = None,
+    strict: Strict = False,
     recipe: Annotated[
         Path | None,
         typer.Option(help="Recipe file of the task; without one, the task's own values."),
@@ -191,6 +193,8 @@ def evaluate(
             arch=arch,
             layout=layout,
             branch=branch,
+            pixels=pixels,
+            strict=strict,
             data=data,
             out=out,
             recipe=recipe,
@@ -206,6 +210,8 @@ def evaluate(
             line = (
                 f"{result.task}  {result.data.name}  {result.method}: {_numbers(result)}  ({path})"
             )
+            if guesses := result.checkpoint.guesses:
+                line += f"  assumed: {', '.join(guesses)}"
             print(printable(line))
 
 

@@ -52,6 +52,8 @@ def run_config(
         arch=request.arch,
         layout=request.layout,
         branch=request.branch,
+        pixels=request.pixels,
+        strict=request.strict,
         statement=request.statement,
         library=library,
         measurement=measurement,
