@@ -47,6 +47,7 @@ from micl_bench.openmmlab.build import (
     nothing_left_of_a_failure,
 )
 from micl_bench.openmmlab.configs import as_json, fit_to, resolve
+from micl_bench.openmmlab.data_checks import require_sound
 from micl_bench.openmmlab.evidence import Evidence
 from micl_bench.openmmlab.memory import check_memory
 from micl_bench.openmmlab.outcome import Outcome
@@ -99,7 +100,7 @@ def run(
         library: `mmseg` or `mmdet`, whose config it must be; either if empty.
         statement: which pre-training the weights are of, where the user states it.
         measurement: whose start is set back to that of a run that goes on.
-        digests: of the data; a run goes on with the same only.
+        digests: of what is trained on; a run goes on with the same only.
 
     Raises:
         InputError: bad config, override, checkpoint or data; a loss that is no number; `work_dir`
@@ -145,6 +146,7 @@ def run(
         checkpoint_digest=loaded.info.digest,
         **(digests or {}),
     )
+    checked = require_sound(resolved, config.name)
     training = _Training(config.name, resolved, batch, keeper, work_dir, label or config.stem)
     with nothing_left_of_a_failure(work_dir, keeper):
         work_dir.mkdir(parents=True, exist_ok=True)
@@ -164,6 +166,8 @@ def run(
                 batch=batch.total,
                 images_a_pass=batch.size,
                 processes=batch.processes,
+                left_out=checked.left_out,
+                truth=checked.truth,
                 spent=keeper.spent,
                 model=keeper.finish(),
             )
