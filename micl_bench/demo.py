@@ -13,7 +13,6 @@ from micl_bench.files import atomic_write, digest_json
 from micl_bench.log import say
 from micl_bench.suite.expand import expand
 from micl_bench.suite.file import read_file
-from micl_bench.suite.preflight import require_startable
 from micl_bench.suite.runs import Outcome, Runner
 from micl_bench.suite.shown import failures
 
@@ -38,8 +37,7 @@ def run_demo(workdir: Path, *, command: str, suite: Path = SUITE) -> None:
     report, made_of = workdir / "report", workdir / "report.json"
     if report.exists() and not made_of.is_file():
         raise InputError(f"{report} is not the demo's; give another --workdir")
-    runs = expand(read_file(suite))
-    outcomes = Runner(suite.stem, runs, workdir / "results", first=require_startable).run()
+    outcomes = Runner(suite.stem, expand(read_file(suite)), workdir / "results").run()
     if any(outcome.problem for outcome in outcomes):
         print(failures(outcomes, command))
         raise SystemExit(1)

@@ -30,6 +30,8 @@ _READS = {
     ),
     "pretrain": ("--data", "--set", "--method"),
 }
+_SWITCHES = ("--strict",)
+"""Options of `eval` without a value."""
 _WRITES = "--out"
 _LARGEST_COMMAND = 20_000
 _DENSE = ("ade20k", "coco")
@@ -76,7 +78,12 @@ def rerun_arguments(
     ends = {_WRITES: str(out)}
     first = chosen if command == "pretrain" else positional
     pairs = [(name, ends.get(name, value)) for name, value in changed]
-    return [command, str(first), *(word for name, value in pairs for word in (name, str(value)))]
+    words = [
+        word
+        for name, value in pairs
+        for word in ((name,) if name in _SWITCHES else (name, str(value)))
+    ]
+    return [command, str(first), *words]
 
 
 def _words(result: Result) -> list[str]:
@@ -104,6 +111,9 @@ def _parsed(
     for word in left:
         if not word.startswith("-"):
             positional.append(word)
+            continue
+        if command == "eval" and word in _SWITCHES:
+            options.append((word, ""))
             continue
         name, equals, value = word.partition("=")
         if name not in (*_READS[command], _WRITES):

@@ -1,5 +1,6 @@
 """The command of a record that comes from anywhere: what is run again, and what is refused."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,19 @@ def test_anything_else_is_refused(command: str, why: str, tmp_path: Path) -> Non
     assert why in str(refused.value)
     assert len(str(refused.value)) < 600
     assert str(refused.value).isprintable()
+
+
+def test_what_is_stated_of_a_checkpoint_and_how_it_is_read_is_said_again(tmp_path: Path) -> None:
+    stated = "--strict --pretrain-name 'a b' --pretrain-seed 3 --format dino --branch student"
+    assert rerun(f"{KNN} {stated}", tmp_path)[-9:] == shlex.split(stated)
+    named = "micl-bench pretrain downstream/p.py --data d --out o --method 'MiCL-75'"
+    looked_at = tmp_path / "p.py"
+    assert rerun(named, tmp_path, task="pretrain", recipe=looked_at)[-2:] == ["--method", "MiCL-75"]
+    for more in ("--strict=1", "--strict x", "--pretrain-seed"):
+        with pytest.raises(InputError, match="is not run again"):
+            rerun(f"{KNN} {more}", tmp_path)
+    with pytest.raises(InputError, match="it has '--strict'"):
+        rerun(f"{named} --strict", tmp_path, task="pretrain", recipe=looked_at)
 
 
 @pytest.mark.parametrize(
