@@ -1,6 +1,8 @@
 """The command line. It parses, then imports the one module it needs: help never waits for torch."""
 
+import contextlib
 import dataclasses
+import os
 import shlex
 import sys
 import traceback
@@ -24,10 +26,12 @@ from micl_bench.commands import (
     slurm,
     suite,
 )
-from micl_bench.commands.options import Arch, Branch, Data, Layout, Out, Overrides, Pixels, Strict
+from micl_bench.commands.options import Arch, Branch, Data, Layout, Out, Overrides
 from micl_bench.errors import InputError, Stopped
+from micl_bench.failures import explained, guard_imports
 from micl_bench.listing import KINDS, lines_of
 from micl_bench.log import printable, process_number
+from micl_bench.streams import lost_output, secure_streams
 
 if TYPE_CHECKING:
     from micl_bench.record import Result
@@ -145,8 +149,6 @@ def evaluate(
     arch: Arch = None,
     layout: Layout = None,
     branch: Branch = None,
-    pixels: Pixels = None,
-    strict: Strict = False,
     recipe: Annotated[
         Path | None,
         typer.Option(help="Recipe file of the task; without one, the task's own values."),
@@ -174,45 +176,49 @@ def evaluate(
     coco that was cut.
     """
     module = plugins.find("tasks", task)
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file; give a folder")
-    if any(out.glob(f"{task}-*.json")):
-        raise InputError(f"--out {out} holds a {task} result already; give another folder")
     _require_name(method)
     if bool(pretrain_name) != (pretrain_seed is not None):
         raise InputError("--pretrain-name and --pretrain-seed say one thing together: give both")
+    from micl_bench.tasks._out import own_folder, records_before, write_records
+
+    command = context.obj.command
+    if before := records_before(out, task, command):
+        for path, result in before:
+            print(_line(path, result))
+        return
     from micl_bench.checkpoints import Statement
     from micl_bench.distributed import process_group, rank
-    from micl_bench.record import write_result
     from micl_bench.tasks._request import Request
 
     statement = None if pretrain_seed is None else Statement(name=pretrain_name, seed=pretrain_seed)
-    with process_group() as device:
+    with (
+        process_group() as device,
+        own_folder(out, task) if rank() == 0 else contextlib.nullcontext(),
+    ):
         request = Request(
             checkpoint=checkpoint,
             arch=arch,
             layout=layout,
             branch=branch,
-            pixels=pixels,
-            strict=strict,
             data=data,
             out=out,
             recipe=recipe,
             overrides=tuple(assignments or ()),
             method=method,
-            command=context.obj.command,
+            command=command,
             statement=statement,
             device=device,
         )
         results = module.run(request)
-        for result in results if rank() == 0 else ():
-            path = write_result(result, out)
-            line = (
-                f"{result.task}  {result.data.name}  {result.method}: {_numbers(result)}  ({path})"
-            )
-            if guesses := result.checkpoint.guesses:
-                line += f"  assumed: {', '.join(guesses)}"
-            print(printable(line))
+        # All of them first: nothing that goes wrong with a terminal shall cost a record.
+        paths = write_records(out, task, results) if rank() == 0 else []
+        for path, result in zip(paths, results, strict=False):
+            print(_line(path, result))
+
+
+def _line(path: Path, result: "Result") -> str:
+    line = f"{result.task}  {result.data.name}  {result.method}: {_numbers(result)}  ({path})"
+    return printable(line)
 
 
 def _require_name(method: str) -> None:
@@ -295,6 +301,8 @@ def main() -> None:
 
     A run that a signal asked to stop, and that has saved, exits with 0.
     """
+    secure_streams()
+    guard_imports()
     run(sys.argv[1:])
 
 
@@ -311,7 +319,10 @@ def run(
         trace_defects: raise a defect, for its stack trace; bad input stays one line.
     """
     try:
+        _check_surroundings(arguments)
         invoke(arguments)
+        if reason := lost_output():
+            raise InputError(f"standard output cannot be written: {reason}")
     except Stopped as stop:
         if on_stop:
             on_stop(stop)
@@ -334,10 +345,28 @@ def run(
             sys.exit(2)
         if hasattr(error, "format_message"):
             _leave(f"error: {error.format_message()} (micl-bench --help)", 2)
-        if "--debug" in arguments or trace_defects:
+        if "--debug" in arguments:
+            raise
+        if reason := explained(error):
+            _leave(f"error: {reason}", 2)
+        if trace_defects:
             raise
         name = type(error).__name__
         _leave(f"internal error: {name}: {error} (micl-bench --debug ... shows where)", 1)
+
+
+def _check_surroundings(arguments: list[str]) -> None:
+    """Refuse at once what would go wrong at the end, such as a record that cannot hold its command."""
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise InputError(
+            "the working folder is no longer there; change to one that is, and call again"
+        ) from error
+    for argument in arguments:
+        if not argument.isascii() and argument.encode(errors="ignore").decode() != argument:
+            name = os.fsencode(argument).decode(errors="backslashreplace")
+            raise InputError(f"{name} is not valid UTF-8; rename it, or give another name")
 
 
 def _leave(message: str, code: int) -> NoReturn:

@@ -13,7 +13,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from micl_bench.errors import InputError
+from micl_bench.processes import end_with_parent
+
 _control: Any = None
+_LONGEST_REASON = 200
 
 
 @contextmanager
@@ -29,14 +33,43 @@ def process_group() -> Iterator[torch.device]:
     if "WORLD_SIZE" not in os.environ:
         yield device
         return
-    dist.init_process_group("nccl" if cuda else "gloo", device_id=device if cuda else None)
-    # Agreements between hosts must not wait for what is queued on the device.
-    _control = dist.new_group(backend="gloo")
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        # torchrun that is killed takes nobody along.
+        end_with_parent()
     try:
+        dist.init_process_group("nccl" if cuda else "gloo", device_id=device if cuda else None)
+        # Agreements between hosts must not wait for what is queued on the device.
+        _control = dist.new_group(backend="gloo")
         yield device
+    except (RuntimeError, ValueError) as error:
+        if isinstance(error, InputError) or not (reason := _lost(error)):
+            raise
+        raise InputError(reason) from error
     finally:
         _control = None
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+_ENDED = ("connection closed", "connection reset", "broken pipe", "connection refused")
+_NO_ANSWER = ("timed out", "timeout", "wait timeout")
+_UNREACHED = ("environment variable", "address already in use", "failed to connect", "hostname")
+
+
+def _lost(error: Exception) -> str:
+    """In one line, what kept the processes from going on together; empty for any other error."""
+    text = " ".join(str(error).split())[:_LONGEST_REASON]
+    words = text.lower()
+    of_torch = isinstance(error, dist.DistError) or "gloo" in words or "rendezvous" in words
+    if not of_torch:
+        return ""
+    if any(word in words for word in _UNREACHED):
+        return f"the processes that train together did not find each other: {text}"
+    if any(word in words for word in _ENDED):
+        return "another of the processes that work together ended early; its own line says why"
+    if any(word in words for word in _NO_ANSWER):
+        return f"another of the processes that work together does not answer: {text}"
+    return f"the processes that work together cannot go on: {text}"
 
 
 def rank() -> int:

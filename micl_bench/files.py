@@ -1,44 +1,88 @@
-"""Files that are never half written, and digests of what is in them."""
+"""Files and folders that are never half written, and digests of what is in them."""
 
+import contextlib
 import errno
-import fcntl
 import functools
 import hashlib
 import json
 import os
+import re
+import secrets
 import shutil
-import tempfile
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from micl_bench.errors import InputError
+from micl_bench.locks import is_open_as, try_lock, turn
 
+_SUFFIX = ".micl-bench.tmp"
+_KINDS = (".new", ".old")
+_LONGEST_BEGINNING = 100
+# Of torch's and safetensors' writers, where the system refused a write.
+_WRITERS_WORDS = (
+    "inline_container.cc",
+    "PytorchStreamWriter",
+    "Error while serializing: I/O error",
+)
 _BLOCK_BYTES = 1 << 20
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; it takes the real name only if nothing was raised."""
+def temporary_file(path: Path) -> Iterator[Path]:
+    """An empty file beside `path`, under a name of this process's own; it goes at the end.
+
+    What a killed process left in the folder goes too: whoever writes holds a lock on its file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    _sweep(path.parent)
+    while True:
+        temporary = path.with_name(f".{_beginning(path)}.{secrets.token_hex(4)}{_SUFFIX}")
+        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        if try_lock(handle) is not None and is_open_as(temporary, handle):
+            break
+        # Another process's sweep came between the two.
+        os.close(handle)
     try:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+    except Exception as error:
+        if (reason := _unwritten(path, error)) is error:
+            raise
+        raise reason from error
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(handle)
 
 
-def atomic_write(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part.
+def _unwritten(path: Path, error: Exception) -> Exception:
+    """What to raise where a file could not be written; libraries' writers have errors of their own."""
+    if isinstance(error, OSError) and error.errno and not error.filename:
+        return OSError(error.errno, error.strerror, str(path))
+    if any(word in str(error) for word in _WRITERS_WORDS):
+        return OSError(
+            f"{path} cannot be written ({str(error).splitlines()[0]}); is the disk full?"
+        )
+    return error
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary file beside `path`; it takes the real name only if nothing was raised.
 
     Of several processes that write one file, the last one's whole content stays.
     """
-    with _written(path, content) as temporary:
+    with temporary_file(path) as temporary:
+        yield temporary
+        to_disk(temporary)
         temporary.replace(path)
+
+
+def atomic_write(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_once(path: Path, content: bytes) -> None:
@@ -49,7 +93,9 @@ def write_once(path: Path, content: bytes) -> None:
     Raises:
         InputError: the file is there with another content.
     """
-    with _written(path, content) as temporary:
+    with temporary_file(path) as temporary:
+        temporary.write_bytes(content)
+        to_disk(temporary)
         try:
             # Unlike a rename, a link never takes the place of what is there.
             path.hardlink_to(temporary)
@@ -65,96 +111,122 @@ def write_once(path: Path, content: bytes) -> None:
             temporary.replace(path)
 
 
-@contextmanager
-def _written(path: Path, content: bytes) -> Iterator[Path]:
-    """Content on the disk, under a name beside `path` that no other process writes to."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".tmp")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
+def to_disk(path: Path) -> None:
+    """Wait until a file's content is on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _beginning(path: Path) -> str:
+    """Of a file's name, which with what is added to it must stay below 255 bytes."""
+    return path.name.encode(errors="ignore")[:_LONGEST_BEGINNING].decode(errors="ignore")
 
 
 @functools.cache
-def _umask() -> int:
-    """What new files may not be; mkstemp's are for their owner alone."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
+def _sweep(folder: Path) -> None:
+    """Remove the temporary files in a folder that no living process holds, once a process."""
+    for path in folder.iterdir():
+        if not path.name.endswith(_SUFFIX) or path.is_symlink() or not path.is_file():
+            continue
+        # Another process may be removing them too.
+        with contextlib.suppress(OSError):
+            handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                if try_lock(handle):
+                    path.unlink()
+            finally:
+                os.close(handle)
 
 
-def atomic_folder(path: Path, fill: Callable[[Path], None]) -> None:
-    """Let `fill` write a folder under a temporary name, then give it its own, replacing an old one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir()
-        fill(temporary)
-        shutil.rmtree(path, ignore_errors=True)
-        temporary.replace(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+def atomic_folder(
+    path: Path, fill: Callable[[Path], None], *, unless: Callable[[], bool] = lambda: False
+) -> None:
+    """Let `fill` write a folder under a temporary name, then give it its own, replacing an old one.
+
+    One process at a time; the one that comes second says so and waits. A kill leaves the old folder, or
+    the new one; the next call puts back what was set aside and removes the rest.
+
+    Args:
+        unless: asked when it is this process's turn; where it is true there is nothing left to do.
+
+    Raises:
+        InputError: `path` is where a disk is mounted, or another process took hours.
+    """
+    # A link is followed: the folder that it names is replaced, not the link.
+    path = path.resolve()
+    if os.path.ismount(path):
+        raise InputError(f"{path} is where a disk is mounted; name a folder in it")
+    begin = f".{_beginning(path)}"
+    with turn(path.with_name(f"{begin}.lock"), f"writing {path}", on_wait=_say) as locks:
+        if locks:
+            _tidy(path, begin)
+        if unless():
+            return
+        new, old = (
+            path.with_name(f"{begin}.{secrets.token_hex(4)}{kind}{_SUFFIX}") for kind in _KINDS
+        )
+        try:
+            new.mkdir()
+            fill(new)
+            if path.exists():
+                path.rename(old)
+            new.rename(path)
+        finally:
+            if not path.exists() and old.exists():
+                old.rename(path)
+            for folder in (new, old):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _tidy(path: Path, begin: str) -> None:
+    """Put back what a killed process set aside, and remove what it was writing."""
+    pattern = re.compile(
+        re.escape(begin) + r"\.[0-9a-f]{8}" + rf"(\.new|\.old){re.escape(_SUFFIX)}"
+    )
+    for found in path.parent.iterdir():
+        if match := pattern.fullmatch(found.name):
+            if match[1] == ".old" and not path.exists():
+                found.rename(path)
+            else:
+                shutil.rmtree(found, ignore_errors=True)
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
 
 
 def cache_folder() -> Path:
-    """Where downloads and features are kept: MICL_BENCH_CACHE, or ~/.cache/micl-bench."""
-    chosen = os.environ.get("MICL_BENCH_CACHE")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "micl-bench"
-
-
-@contextmanager
-def alone(
-    folder: Path, activity: str, *, on_wait: Callable[[], None] | None = None
-) -> Iterator[int]:
-    """Keep other processes from the same activity in a folder meanwhile.
-
-    Gives the lock's file descriptor: a process that inherits it holds the lock too.
-
-    Args:
-        on_wait: called before waiting for another process; without it, there is no waiting.
+    """Where downloads and features are kept: MICL_BENCH_CACHE, or ~/.cache/micl-bench.
 
     Raises:
-        InputError: one is at it, and there is no waiting.
+        InputError: there is no home folder to keep it in.
     """
-    handle = _lockable(folder)
+    chosen = os.environ.get("MICL_BENCH_CACHE")
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if not on_wait:
-                raise InputError(
-                    f"another process is {activity} {folder}; wait for it, or stop it"
-                ) from error
-            on_wait()
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError as error:
-            # Some network file systems know no locks; there the user has to take care.
-            if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
-                raise
-        yield handle
-    finally:
-        os.close(handle)
+        return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "micl-bench"
+    except RuntimeError as error:
+        raise InputError(
+            "this user has no home folder for the cache of features and downloads; set "
+            "MICL_BENCH_CACHE to a folder"
+        ) from error
 
 
-def _lockable(folder: Path) -> int:
-    """The folder itself, or a file in it: NFS locks only what is open for writing, no folder is."""
-    handle = os.open(folder, os.O_RDONLY)
+def writable_cache(name: str) -> Path:
+    """A folder of the cache, made if need be, into which this process may write.
+
+    Raises:
+        InputError: it may not.
+    """
+    folder = cache_folder() / name
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        fcntl.flock(handle, fcntl.LOCK_UN)
+        folder.mkdir(parents=True, exist_ok=True)
+        with temporary_file(folder / "probe"):
+            return folder
     except OSError as error:
-        if error.errno == errno.EBADF:
-            os.close(handle)
-            return os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-    return handle
+        raise InputError(
+            f"the cache folder {folder} cannot be written ({error.strerror}); set MICL_BENCH_CACHE to "
+            "a folder that can"
+        ) from error
 
 
 def digest_json(value: Any) -> str:

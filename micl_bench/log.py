@@ -119,7 +119,10 @@ class MetricLog:
     """Appends one JSON object a line; lines from `first_step` on are dropped when a run resumes."""
 
     def __init__(self, path: Path, *, first_step: int = 0) -> None:
-        kept = [json.dumps(row) + "\n" for row in _steps(path) if row["step"] < first_step]
+        rows, damaged = _read(path)
+        if damaged:
+            say(f"{path}: {damaged}; left out, as the run needs none of it")
+        kept = [json.dumps(row) + "\n" for row in _steps(rows) if row["step"] < first_step]
         self._path = path
         atomic_write(path, "".join(kept).encode())
         self._file = path.open("a", encoding="utf-8")
@@ -131,7 +134,7 @@ class MetricLog:
 
     def rows(self) -> list[dict[str, Any]]:
         """Every row written so far, those of earlier processes included."""
-        return _steps(self._path)
+        return _steps(read_metrics(self._path))
 
     def flush(self) -> None:
         """Bring every row to the disk."""
@@ -142,20 +145,38 @@ class MetricLog:
         self._file.close()
 
 
-def _steps(path: Path) -> list[dict[str, Any]]:
-    return [row for row in read_metrics(path) if isinstance(row.get("step"), int)]
+def _steps(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows that are numbers of a step: another's would end whoever counts on them."""
+    return [
+        row
+        for row in rows
+        if type(row.get("step")) is int and all(type(v) in (int, float) for v in row.values())
+    ]
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Rows of a metric log; a line cut by a kill is passed over, a missing file is empty."""
+    """Rows of a metric log; a damaged line is passed over, a missing file is empty."""
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[list[dict[str, Any]], str]:
+    """Rows, and in words which lines are none; empty where all are."""
     if not path.exists():
-        return []
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+        return [], ""
+    rows, damaged = [], []
+    *lines, last = path.read_bytes().split(b"\n")
+    for number, line in enumerate([*lines, last] if last else lines, start=1):
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:
-            continue
+        except (ValueError, RecursionError):
+            row = None
         if isinstance(row, dict):
             rows.append(row)
-    return rows
+        else:
+            damaged.append(number)
+    if not damaged:
+        return rows, ""
+    if last and damaged == [len(lines) + 1]:
+        return rows, "its last line was cut, as by a kill"
+    shown = ", ".join(map(str, damaged[:5])) + (", ..." if len(damaged) > 5 else "")
+    return rows, f"{len(damaged)} damaged lines ({shown})"

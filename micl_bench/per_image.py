@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from micl_bench.errors import InputError
-from micl_bench.files import atomic_path
+from micl_bench.files import atomic_path, digest_file, temporary_file, to_disk
 from micl_bench.npz import Arrays
 from micl_bench.statistics import p_of_zero, percentiles
 
 _SEED = 0
 _CHUNK = 250
+_DIGITS = 10
 
 
 class PerImage(Protocol):
@@ -114,6 +115,21 @@ def write_arrays(path: Path, arrays: Arrays) -> None:
     """Write an `.npz` atomically, without pickle."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def write_named_arrays(folder: Path, name: str, arrays: Arrays) -> Path:
+    """Write an `.npz` that is called `<name>-<beginning of its SHA-256>.npz`; returns its path.
+
+    Two runs that write into one folder cannot replace each other's evidence: another content has
+    another name.
+    """
+    with temporary_file(folder / name) as temporary:
+        with temporary.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+        to_disk(temporary)
+        path = folder / f"{name}-{digest_file(temporary)[:_DIGITS]}.npz"
+        temporary.replace(path)
+    return path
 
 
 def check_numbers(

@@ -11,13 +11,14 @@ correct.<metric>    (M,) 1 right, 0 wrong, -1 where the image does not count for
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from micl_bench.errors import InputError
-from micl_bench.files import atomic_path
 from micl_bench.npz import read_npz
+from micl_bench.per_image import write_arrays
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,15 +43,18 @@ class Predictions:
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
     """Write atomically."""
-    arrays = {
+    write_arrays(path, arrays_of(predictions))
+
+
+def arrays_of(predictions: Predictions) -> dict[str, NDArray[Any]]:
+    """What is written of them."""
+    arrays: dict[str, NDArray[Any]] = {
         "files": np.array(predictions.files),
         "classes": np.array(predictions.classes),
         "labels": predictions.labels_M,
     }
     arrays |= {f"predicted.{name}": value for name, value in predictions.predicted.items()}
-    arrays |= {f"correct.{name}": value for name, value in predictions.correct.items()}
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+    return arrays | {f"correct.{name}": value for name, value in predictions.correct.items()}
 
 
 def read_predictions(path: Path) -> Predictions:

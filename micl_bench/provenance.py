@@ -27,6 +27,9 @@ _PACKAGES = (
     "onedl-mmsegmentation",
 )
 
+# A repository on a disk that does not answer shall not keep a record from being written.
+_GIT_SECONDS = 60.0
+
 
 class Measurement:
     """Starts the clock when made; `result` stops it and fills in everything but the number."""
@@ -135,14 +138,16 @@ def code_version() -> str:
     try:
         commit = _git(root, "rev-parse", "--short=12", "HEAD")
         changes = "+changes" if _git(root, "status", "--porcelain", "-uno") else ""
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.SubprocessError):
         return version
     return f"{version} ({commit}{changes})"
 
 
 def _git(root: Path, *arguments: str) -> str:
     command = ("git", "-C", str(root), *arguments)
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=_GIT_SECONDS
+    ).stdout.strip()
 
 
 def _gpus() -> str:

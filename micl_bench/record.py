@@ -178,15 +178,25 @@ def write_result(result: Result, folder: Path) -> Path:
     Raises:
         ValueError: what no reader would take for a record, such as an infinite metric.
     """
-    path = folder / f"{result.id}.json"
+    name, text = record_file(result)
+    write_once(folder / name, text)
+    return folder / name
+
+
+def record_file(result: Result) -> tuple[str, bytes]:
+    """Name and content of a record's file.
+
+    Raises:
+        ValueError: what no reader would take for a record, such as an infinite metric.
+    """
+    name = f"{result.id}.json"
     content = {"schema": SCHEMA, "id": result.id, **_content(result)}
     try:
         text = (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
-        _parsed(path, text)
+        _parsed(Path(name), text)
     except ValueError as error:
         raise ValueError(f"no record can be made of this: {error}") from error
-    write_once(path, text)
-    return path
+    return name, text
 
 
 def read_result(path: Path) -> Result:
@@ -359,9 +369,12 @@ def _without_nan(value: Any) -> Any:
 
 def _identity(result: Result, digest: str) -> str:
     words = (result.task, result.data.name, result.method, digest[:10])
-    return "-".join(
-        re.sub(r"[^a-z0-9]+", "_", word.lower()).strip("_")[:_LONGEST_WORD] for word in words
-    )
+    return "-".join(map(name_part, words))
+
+
+def name_part(word: str) -> str:
+    """A word as it stands in the names of files: short, and of letters that every file system has."""
+    return re.sub(r"[^a-z0-9]+", "_", word.lower()).strip("_")[:_LONGEST_WORD]
 
 
 def visible_path(path: str | os.PathLike[str]) -> str:

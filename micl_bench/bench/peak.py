@@ -5,7 +5,6 @@ what the process had before does not count.
 """
 
 import multiprocessing
-import signal
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 
 from micl_bench.errors import InputError
+from micl_bench.processes import begin_helper, how_it_ended, starting
 
 T = TypeVar("T")
 
@@ -55,16 +55,18 @@ def in_own_process(function: Callable[..., T], *arguments: Any) -> T:
     """
     receiver, sender = _CONTEXT.Pipe(duplex=False)
     process = _CONTEXT.Process(target=_answer, args=(sender, function, arguments))
-    process.start()
+    with starting(1):
+        process.start()
     sender.close()
     try:
         value, refused = receiver.recv()
     except EOFError:
         process.join()
-        code = process.exitcode
-        why = "; so ends a system often what has no memory left" if code == -signal.SIGKILL else ""
-        raise InputError(f"the process that is measured ended with exit code {code}{why}") from None
-    process.join()
+        raise InputError(f"the process that is measured {how_it_ended(process.exitcode)}") from None
+    finally:
+        # It has answered, or nobody waits for it any more.
+        process.kill()
+        process.join()
     if refused:
         raise InputError(refused)
     found: T = value
@@ -72,6 +74,7 @@ def in_own_process(function: Callable[..., T], *arguments: Any) -> T:
 
 
 def _answer(sender: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    begin_helper()
     try:
         sender.send((function(*arguments), ""))
     except InputError as error:

@@ -9,10 +9,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from micl_bench import distributed
-from micl_bench.checkpoints._download import download, matches
-from micl_bench.checkpoints._reach import UnreachableError
+from micl_bench.checkpoints._download import UnreachableError, download, matches
 from micl_bench.errors import InputError
-from micl_bench.files import alone, cache_folder
+from micl_bench.files import writable_cache
+from micl_bench.locks import alone
 from micl_bench.log import say
 
 # In a checkout a link to results/checkpoints.csv, in an installed package its copy.
@@ -107,8 +107,7 @@ def fetch_row(row: PublicCheckpoint, *, plain_http_host: str = "") -> Path:
     Args:
         plain_http_host: as `download` takes it.
     """
-    folder = cache_folder() / "checkpoints"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = writable_cache("checkpoints")
     target = folder / row.file_name
     with alone(
         folder, "downloading into", on_wait=lambda: say(f"waiting for a download to {folder}")

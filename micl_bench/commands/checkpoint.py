@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from micl_bench.commands.options import Arch, Branch, Layout, Pixels, Strict
+from micl_bench.commands.options import Arch, Branch, Layout
 from micl_bench.errors import InputError
 from micl_bench.log import printable
 
@@ -35,7 +35,6 @@ def inspect(
     arch: Arch = None,
     layout: Layout = None,
     branch: Branch = None,
-    pixels: Pixels = None,
     mapping: Annotated[
         bool, typer.Option("--mapping", help="Print what became of every tensor.")
     ] = False,
@@ -55,7 +54,7 @@ def inspect(
         raise InputError(f"--json {json_file} is a folder; give a file")
     from micl_bench.checkpoints import load_checkpoint
 
-    loaded = load_checkpoint(source, arch=arch, layout=layout, branch=branch, pixels=pixels)
+    loaded = load_checkpoint(source, arch=arch, layout=layout, branch=branch)
     found = _description(loaded)
     width = max(map(len, found))
     for name, value in found.items():
@@ -74,8 +73,6 @@ def convert(
     arch: Arch = None,
     layout: Layout = None,
     branch: Branch = None,
-    pixels: Pixels = None,
-    strict: Strict = False,
 ) -> None:
     """Write a checkpoint in another layout; read again, it gives the same features, bit for bit.
 
@@ -86,9 +83,7 @@ def convert(
         raise InputError(f"--out {out} exists already; give another name")
     from micl_bench.checkpoints import export, load_checkpoint
 
-    loaded = load_checkpoint(source, arch=arch, layout=layout, branch=branch, pixels=pixels)
-    if strict:
-        loaded.refuse_guesses(None)
+    loaded = load_checkpoint(source, arch=arch, layout=layout, branch=branch)
     note = export(loaded, to.value, out)
     print(f"{to.value}: {out}")
     if note:
@@ -96,7 +91,7 @@ def convert(
 
 
 def _description(loaded: "Checkpoint") -> dict[str, Any]:
-    content, info, guesses = loaded.content, loaded.info, loaded.guesses_at(None)
+    content, info = loaded.content, loaded.info
     head = sum(value.numel() for name, value in content.state.items() if name.startswith("head."))
     whole = sum(value.numel() for value in content.state.values())
     grid = content.arch.img_size // content.arch.patch_size
@@ -109,14 +104,21 @@ def _description(loaded: "Checkpoint") -> dict[str, Any]:
         "architecture": _architecture(loaded),
         "parameters": f"{(whole - head) / 1e6:.2f} M",
         "input": f"{content.arch.img_size} x {content.arch.img_size} px, {grid} x {grid} patches",
-        "positions": f"at other sizes: {loaded.position_rule}",
+        "positions": _positions(loaded),
         "pixels": loaded.described_at(content.arch.img_size).normalisation,
         "head": f"{content.num_classes} classes, reads {reads}" if content.num_classes else "none",
         "tensors": ", ".join(f"{number} {kind}" for kind, number in counts.items()) or "not a file",
         "sha256": info.digest,
-        "assumed": ", ".join(f"{words} ({option})" for words, option in guesses.items())
-        or "nothing that the file does not state",
     }
+
+
+def _positions(loaded: "Checkpoint") -> str:
+    if "positions" in loaded.content.guesses:
+        return (
+            f"not told by the file; at other sizes timm's rule: {loaded.position_rule} (--format mae, "
+            "dino, ibot, ... for a method's own)"
+        )
+    return f"at other sizes: {loaded.position_rule}"
 
 
 def _architecture(loaded: "Checkpoint") -> str:
@@ -124,7 +126,7 @@ def _architecture(loaded: "Checkpoint") -> str:
     parts = [
         f"width {arch.width}",
         f"depth {arch.depth}",
-        f"{arch.num_heads} heads",
+        loaded.heads_in_words,
         f"patch {arch.patch_size}",
         f"MLP x {arch.mlp_ratio:g}",
         "[CLS]" if arch.class_token else "no [CLS]",

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from micl_bench.commands.options import Arch, Branch, Layout, Strict
-from micl_bench.commands.options import Pixels as PixelsTold
+from micl_bench.commands.options import Arch, Branch, Layout
 
 
 def features(
@@ -46,8 +45,6 @@ def features(
     arch: Arch = None,
     layout: Layout = None,
     branch: Branch = None,
-    normalised: PixelsTold = None,
-    strict: Strict = False,
 ) -> None:
     """Write a backbone's features of any images: arrays `features` and `files`, `labels` if known.
 
@@ -61,12 +58,8 @@ def features(
 
     with process_group() as device:
         pixels = Pixels(img_size=img_size or 0, crop_pct=crop_pct)
-        loaded = load_checkpoint(
-            checkpoint, arch=arch, layout=layout, branch=branch, pixels=normalised
-        )
+        loaded = load_checkpoint(checkpoint, arch=arch, layout=layout, branch=branch)
         size = loaded.input_size(pixels.img_size)
-        if strict:
-            loaded.refuse_guesses(size)
         shape = export_features(
             loaded,
             images,

@@ -66,10 +66,10 @@ def reproduce(
         raise InputError(f"--recipe {recipe} is no file")
     then, _ = look_up(target, results)
     target_folder = out.resolve()
-    _require_new(target_folder, then)
     arguments = rerun_arguments(
         then[1], out=target_folder, place=place, ours=_RECIPES, recipe=recipe
     )
+    _require_new(target_folder, then, shlex.join(["micl-bench", *arguments]))
     _tell_before(then[1], place, processes)
     say(f"{printable(then[1].id)}\n  {printable(shlex.join(['micl-bench', *arguments]))}")
     with _own_cache(target_folder) as cache:
@@ -85,14 +85,17 @@ def reproduce(
         raise SystemExit(1)
 
 
-def _require_new(out: Path, then: "Run") -> None:
-    """Refuse a folder that holds a result, the record's own most of all."""
+def _require_new(out: Path, then: "Run", command: str) -> None:
+    """Refuse a folder that holds another command's result, the record's own most of all."""
     from micl_bench.errors import InputError
+    from micl_bench.record import read_result
 
     task = then[1].task
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; give a folder")
-    if out == then[0].resolve().parent or any(out.glob(f"{task}-*.json")):
+    # Killed after the repetition's record was written: that record is compared.
+    strange = (path for path in out.glob(f"{task}-*.json") if read_result(path).command != command)
+    if out == then[0].resolve().parent or any(strange):
         raise InputError(f"--out {out} holds a {task} result already; give another folder")
 
 

@@ -10,8 +10,6 @@ import dataclasses
 import hashlib
 import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -29,6 +27,7 @@ from micl_bench.errors import InputError
 from micl_bench.files import digest_listing
 from micl_bench.image_files import name_text
 from micl_bench.patches import patchify
+from micl_bench.processes import begin_helper, starting
 
 _BLOCKS_A_PROCESS = 4
 
@@ -70,11 +69,13 @@ def pack_blocks(todo: Sequence[Block], workers: int | None) -> Iterator[Line]:
         yield from map(_pack_block, todo)
         return
     # Spawned, not forked: torch and the progress bar have threads, whose locks a fork would copy.
-    pool = ProcessPoolExecutor(
-        min(wanted, len(todo)), multiprocessing.get_context("spawn"), _start_process
-    )
+    processes = min(wanted, len(todo))
+    with starting(processes):
+        pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), begin_helper)
     try:
-        for future in as_completed([pool.submit(_pack_block, block) for block in todo]):
+        with starting(processes):
+            futures = [pool.submit(_pack_block, block) for block in todo]
+        for future in as_completed(futures):
             yield future.result()
     except BrokenProcessPool as error:
         raise InputError(
@@ -83,19 +84,6 @@ def pack_blocks(todo: Sequence[Block], workers: int | None) -> Iterator[Line]:
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _start_process() -> None:
-    # An interrupt is the parent's to tell of; without the parent there is nobody to work for.
-    signal.signal(signal.SIGINT, lambda *_: os._exit(1))
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
-
-
-def _leave_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _pack_block(block: Block) -> Line:

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,13 @@ def is_packed(job: Job) -> bool:
         found = dataclasses.asdict(header.form) | {"list of images": header.files[store.NAMES_FILE]}
         wanted = {name: begun[name] for name in found} | {"size of an image": job.data.digest}
         found["size of an image"] = header.data.digest
-    elif journal := read_metrics(out / store.JOURNAL_FILE):
+    elif (out / store.JOURNAL_FILE).exists():
+        journal = read_metrics(out / store.JOURNAL_FILE) or [{}]
+        if not journal[0].keys() >= wanted.keys():
+            raise InputError(
+                f"{out / store.JOURNAL_FILE} is damaged in its first line, which says what is packed "
+                f"here; remove {out} to start over"
+            )
         found = journal[0]
     elif any(not path.name.startswith(".") for path in out.iterdir()):
         raise InputError(f"{out} holds other files; give a new or an empty folder for the store")
@@ -150,6 +157,8 @@ def resume(job: Job, skip_bad: bool) -> Done:
     done: Done = {}
     for line in read_metrics(journal)[1:] if there else ():
         # Who does not leave bad images out may have mended them, without a change of size.
+        if not _is_line(line, job):
+            continue
         if (skip_bad or not line["bad"]) and line["source"] == job.blocks[line["block"]].source():
             done[line["block"]] = line
     if done:
@@ -157,6 +166,23 @@ def resume(job: Job, skip_bad: bool) -> Done:
     lines = [json.dumps(line) for line in (job.begun, *done.values())]
     atomic_write(journal, ("\n".join(lines) + "\n").encode())
     return done
+
+
+def _is_line(line: Line, job: Job) -> bool:
+    """Whether a line of the journal is as it was written: of another the block is packed again."""
+    block, bad, sizes = (line.get(name) for name in ("block", "bad", "sizes"))
+    if type(block) is not int or not 0 <= block < len(job.blocks):
+        return False
+    return (
+        isinstance(sizes, list)
+        and len(sizes) == len(job.blocks[block].paths)
+        and all(type(side) is int for size in sizes if isinstance(size, list) for side in size)
+        and all(isinstance(size, list) and len(size) == 2 for size in sizes)
+        and isinstance(bad, list)
+        and all(isinstance(entry, list) and len(entry) == 2 for entry in bad)
+        and all(type(row) is int and isinstance(reason, str) for row, reason in bad)
+        and re.fullmatch(r"[0-9a-f]{64}", str(line.get("sha256"))) is not None
+    )
 
 
 def allocate(job: Job) -> None:

@@ -22,8 +22,9 @@ from micl_bench.data.job import (
 from micl_bench.data.pixels import Pixels
 from micl_bench.data.store import JOURNAL_FILE, Form, Store, open_store
 from micl_bench.errors import InputError
-from micl_bench.files import alone, atomic_write
+from micl_bench.files import atomic_write
 from micl_bench.image_files import class_folders
+from micl_bench.locks import alone
 from micl_bench.log import Progress, say
 from micl_bench.values import Count, checked
 

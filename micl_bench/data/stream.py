@@ -13,13 +13,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from micl_bench.data.folder import Folder, read_image
 from micl_bench.data.pixels import Pixels, evaluation_pixels, training_crops, training_pixels
 from micl_bench.data.resample import resampled_images
 from micl_bench.data.source import Source, require_pixels
 from micl_bench.data.store import Store
+from micl_bench.data.workers import Loader
 from micl_bench.draws import epoch_order
 from micl_bench.errors import InputError
 
@@ -112,17 +113,9 @@ def steps_per_epoch(source: Source, batch_size: int) -> int:
 
 def load(images: Dataset, keys: Iterable[Keys], num_workers: int) -> Iterator[Any]:
     """What a data set gives for each key, in order, made by `num_workers` processes."""
-    loader = DataLoader(
-        images, sampler=keys, batch_size=None, num_workers=num_workers, collate_fn=_as_it_is
+    return iter(
+        Loader(images, sampler=keys, batch_size=None, num_workers=num_workers, collate_fn=_as_it_is)
     )
-    try:
-        yield from loader
-    except InputError as error:
-        # torch's traceback holds the loader in a cycle of references; when the garbage collector ends
-        # it, its processes do not hear of it and are waited for, 5 seconds.
-        error.__traceback__ = None
-        # From a worker process torch wraps the message in that process's stack trace.
-        raise InputError(str(error).rpartition("InputError: ")[2].strip()) from error
 
 
 def _as_it_is(batch: Any) -> Any:

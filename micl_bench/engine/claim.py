@@ -25,7 +25,13 @@ class Computing(Protocol):
 def require_same_run(out: Path, recipe: Computing, **digests: str) -> None:
     """Raise an InputError where a folder holds a run that computes something else, or from other
     things: `digests` are those of the data and of what the run starts from."""
-    if _claim_in(out / _FILE, recipe) != (recipe.what_is_computed(), digests):
+    found = _claim_in(out / _FILE, recipe)
+    if found is None:
+        raise InputError(
+            f"{out} holds what a run has saved, but {out / _FILE}, which says of what run, is missing "
+            f"or damaged; put it back, give another --out, or remove {out} to start over"
+        )
+    if found != (recipe.what_is_computed(), digests):
         raise InputError(
             f"{out} holds a run of another recipe or other data; give another --out, or remove it"
         )
@@ -37,11 +43,11 @@ def write_claim(out: Path, recipe: Computing, **digests: str) -> None:
     atomic_write(out / _FILE, (json.dumps(content, indent=2) + "\n").encode())
 
 
-def _claim_in(path: Path, recipe: Computing) -> tuple[dict[str, Any], dict[str, str]]:
-    """What is computed there, and from what; nothing where it cannot be read."""
+def _claim_in(path: Path, recipe: Computing) -> tuple[dict[str, Any], dict[str, str]] | None:
+    """What is computed there, and from what; None where it cannot be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         values = content.pop("recipe").items()
         return {key: value for key, value in values if recipe.computes(key)}, content
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        return {}, {}
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        return None

@@ -41,7 +41,7 @@ from micl_bench.engine.features import outputs_by_slice, reading
 from micl_bench.engine.precision import at_precision, require_precision
 from micl_bench.engine.readouts import read_out, readout_names
 from micl_bench.errors import InputError
-from micl_bench.files import cache_folder, digest_file, digest_json
+from micl_bench.files import digest_file, digest_json, writable_cache
 from micl_bench.provenance import environment
 
 _ABOUT, _LABELS, _FILES = "about.json", "labels.npy", "files.txt"
@@ -103,8 +103,12 @@ class Features:
 
 
 def default_folder() -> Path:
-    """`features` below MICL_BENCH_CACHE, or below ~/.cache/micl-bench."""
-    return cache_folder() / "features"
+    """`features` below MICL_BENCH_CACHE, or below ~/.cache/micl-bench.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    return writable_cache("features")
 
 
 def cached_features(

@@ -3,8 +3,6 @@
 Shapes: N images, D width, R readouts.
 """
 
-import errno
-import fcntl
 import os
 import shutil
 import time
@@ -17,48 +15,45 @@ from torch import Tensor
 
 from micl_bench.distributed import from_first, rank
 from micl_bench.errors import InputError
+from micl_bench.locks import Held, take
 from micl_bench.log import say
 
 _GIB = 1 << 30
 _POLL_SECONDS = 0.5
+# ImageNet's features take hours; a process that was stopped for good never ends.
+_LONGEST_WAIT_SECONDS = 48 * 3600.0
 
 
 @contextmanager
 def waited_turn(path: Path) -> Iterator[bool]:
     """Keep other runs from the same work meanwhile, or wait for the one that is at it.
 
-    Every process of a run must call it; the first one holds the lock, `path`, and a kill frees it.
+    Every process of a run must call it; the first one holds the lock, `path`, which goes
+    at the end; a kill frees it.
     Yields whether the file system knows locks: where it does not, other runs may be at it too.
     """
-    handle = -1
-    if rank() == 0:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    held: Held | None = None
+    end = time.monotonic() + _LONGEST_WAIT_SECONDS
     try:
-        told = False
+        said = False
         # The others hear of every try: a collective operation would give up after half an hour.
-        while (locked := from_first(_locks(handle) if rank() == 0 else None)) is None:
-            if not told:
+        while True:
+            held = take(path) if rank() == 0 else None
+            if (locked := from_first(held.locked if held else None)) is not None:
+                break
+            if time.monotonic() > end:
+                raise InputError(
+                    f"another run has computed the same features for {_LONGEST_WAIT_SECONDS / 3600:g} "
+                    "hours and has not ended; stop it, or look why"
+                )
+            if not said:
                 say("another run computes the same features; waiting for it")
-                told = True
+                said = True
             time.sleep(_POLL_SECONDS)
         yield locked
     finally:
-        if handle >= 0:
-            os.close(handle)
-
-
-def _locks(handle: int) -> bool | None:
-    """Whether the lock is held now; none where another run holds it."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return None
-    except OSError as error:
-        if error.errno in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
-            return False
-        raise
-    return True
+        if held:
+            held.release()
 
 
 def reserve(folder: Path, names: Sequence[str], shape: tuple[int, int], label: str) -> None:

@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+from micl_bench.errors import InputError
 from micl_bench.log import MetricLog, Progress
 
 _HIDDEN = ("step", "epoch", "seconds_left")
@@ -27,7 +28,10 @@ class Journal:
         if writes and importlib.util.find_spec("tensorboard"):
             from torch.utils.tensorboard import SummaryWriter
 
-            self._events = SummaryWriter(str(folder / "events"), purge_step=step + bool(step))
+            events = folder / "events"
+            if events.exists() and not events.is_dir():
+                raise InputError(f"{events} is no folder; remove it, or give another --out")
+            self._events = SummaryWriter(str(events), purge_step=step + bool(step))
         self.progress = Progress(label, total=total, done=step, quiet=not writes)
 
     def step(self, row: dict[str, float], *, total: int, epochs: int) -> None:

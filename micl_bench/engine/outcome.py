@@ -122,7 +122,7 @@ def _metrics(loss: float, rows: list[dict[str, Any]], plan: Plan, spent: Spent) 
         "loss": loss,
         "images_per_second": images / spent.training,
     }
-    if speeds := [row for row in rows if row.get("images_per_second")]:
+    if speeds := [row for row in rows if row.get("images_per_second") and "mfu" in row]:
         # What an image costs in shares of the machine's peak, as it was measured last.
         share = speeds[-1]["mfu"] / speeds[-1]["images_per_second"]
         measured["mfu"] = 100 * share * measured["images_per_second"]

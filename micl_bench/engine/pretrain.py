@@ -45,7 +45,7 @@ from micl_bench.engine.step import NUMBERS, Step
 from micl_bench.engine.stopping import StopSignals, stopped
 from micl_bench.engine.views_shown import save_views
 from micl_bench.errors import InputError
-from micl_bench.files import alone
+from micl_bench.locks import alone
 from micl_bench.log import say
 from micl_bench.objectives.micl import MiCL
 from micl_bench.provenance import Measurement

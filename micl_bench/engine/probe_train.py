@@ -10,7 +10,7 @@ from micl_bench.engine.probe_heads import Probe
 from micl_bench.engine.resume import States
 from micl_bench.engine.stopping import StopSignals, stopped
 from micl_bench.errors import InputError
-from micl_bench.files import alone
+from micl_bench.locks import alone
 from micl_bench.log import Progress, say
 from micl_bench.provenance import Measurement
 

@@ -13,7 +13,7 @@ import torch
 from micl_bench.checkpoints import read_safely
 from micl_bench.distributed import any_process, from_first, rank
 from micl_bench.errors import InputError
-from micl_bench.files import atomic_path, digest_file
+from micl_bench.files import digest_file, temporary_file, to_disk
 from micl_bench.log import say
 
 _KEPT = 2
@@ -24,6 +24,13 @@ class States:
     """The saved states of one run."""
 
     def __init__(self, folder: Path) -> None:
+        """Look at the folder.
+
+        Raises:
+            InputError: something else has its name, found now and not at the first save.
+        """
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{folder} is no folder; remove it, or give another --out")
         self.folder = folder
 
     def exist(self) -> bool:
@@ -36,9 +43,7 @@ class States:
         Raises:
             OSError: the disk is full or gone; what was saved before is untouched.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        unnamed = self.folder / "new.pt"
-        with atomic_path(unnamed) as temporary:
+        with temporary_file(self.folder / "state.pt") as temporary:
             try:
                 torch.save(content, temporary)
             except RuntimeError as error:
@@ -47,8 +52,9 @@ class States:
                     f"the state of step {step} cannot be written ({str(error).splitlines()[0]}); "
                     f"those saved before in {self.folder} are whole"
                 ) from error
+            to_disk(temporary)
             digest = digest_file(temporary)
-        unnamed.replace(self.folder / f"step-{step:09d}-{digest[:_DIGITS]}.pt")
+            temporary.replace(self.folder / f"step-{step:09d}-{digest[:_DIGITS]}.pt")
         for old in self._files()[_KEPT:]:
             old.unlink()
 

@@ -43,7 +43,7 @@ from micl_bench.engine.supervised_plan import SupervisedPlan
 from micl_bench.engine.supervised_recipe import FinetuneRecipe
 from micl_bench.engine.supervised_step import NUMBERS, SupervisedStep
 from micl_bench.errors import InputError
-from micl_bench.files import alone
+from micl_bench.locks import alone
 from micl_bench.log import say
 from micl_bench.provenance import Measurement
 

@@ -19,7 +19,7 @@ from micl_bench.data.source import Source
 from micl_bench.data.stream import evaluation_batches
 from micl_bench.engine.recipe import PretrainRecipe
 from micl_bench.errors import InputError
-from micl_bench.files import atomic_path
+from micl_bench.per_image import write_arrays
 from micl_bench.views import draw_views
 
 _NUM_SAVED = 6
@@ -75,5 +75,4 @@ def save_views(path: Path, recipe: PretrainRecipe, held_out: Source) -> None:
     chosen_N = np.linspace(0, len(held_out) - 1, _NUM_SAVED).astype(int)
     (batch,) = evaluation_batches(held_out, recipe.pixels, batch_size=_NUM_SAVED, index_N=chosen_N)
     arrays: dict[str, Any] = views_of_pixels(recipe, batch.images)
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+    write_arrays(path, arrays)

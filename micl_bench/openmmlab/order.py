@@ -12,6 +12,7 @@ from typing import Any
 from mmengine.dataset import InfiniteSampler
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from micl_bench.data.workers import Loader
 from micl_bench.distributed import rank, world_size
 from micl_bench.draws import Stream
 from micl_bench.engine.seeded import seeded
@@ -114,7 +115,7 @@ def placed(loader: DataLoader[Any], *, seed: int, endless: bool) -> DataLoader[A
             "train_dataloader.sampler.type=DefaultSampler"
         )
     passes = Passes(batches, batch_size=batches.batch_size, endless=endless)
-    return DataLoader(
+    return Loader(
         Placed(loader.dataset, seed=seed),
         batch_sampler=passes,
         num_workers=loader.num_workers,

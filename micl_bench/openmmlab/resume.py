@@ -6,12 +6,9 @@ functions of seed and step (`loops`, `order`), so no generator is in it. It is r
 mmengine's own checkpoints would be unpickled.
 """
 
-import ctypes
 import dataclasses
 import os
 import shutil
-import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.util import register_after_fork
@@ -21,20 +18,21 @@ from typing import Any
 import torch
 from mmengine.runner import Runner
 
+from micl_bench.data.workers import begin_worker
 from micl_bench.distributed import any_process, from_first, rank, world_size
 from micl_bench.engine.claim import require_same_run, write_claim
 from micl_bench.engine.outcome import Spent
 from micl_bench.engine.resume import States
 from micl_bench.engine.stopping import StopSignals, stopped
 from micl_bench.errors import InputError
-from micl_bench.files import alone, atomic_path
+from micl_bench.files import atomic_path
+from micl_bench.locks import alone
 from micl_bench.log import MetricLog
 from micl_bench.openmmlab.locate import unwrapped
 from micl_bench.openmmlab.precision import MiCLPrecision
 from micl_bench.provenance import Measurement
 
 MODEL_FILE = "model.pt"
-_PR_SET_PDEATHSIG = 1
 _IN_A_STATE = {"state_dict", "optimizer", "schedulers", "step", "precision", "start", "spent"}
 
 
@@ -236,11 +234,9 @@ class _Held:
         self._handle = handle
 
     def in_child(self) -> None:
-        """Let go, and end with the parent: torch's loader processes can wait for ever for a parent
-        that was killed."""
+        """Let go, and end with the parent."""
         os.close(self._handle)
-        if sys.platform == "linux":
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        begin_worker()
 
 
 def _precision_seen(runner: Runner) -> str:

@@ -7,11 +7,14 @@ summary for the terminal works in a bare install.
 from pathlib import Path
 
 from micl_bench.errors import InputError
+from micl_bench.log import printable
 from micl_bench.report.summary import summary_table
 
 __all__ = ["DEFAULT_TITLE", "build_report", "summary_table", "write_published"]
 
 DEFAULT_TITLE = "MiCL-Bench report"
+# What a report's folder may hold: all of it goes when it is made again.
+_ENTRIES = {"report.html", "report.md", "tables", "figures", ".DS_Store"}
 
 
 def build_report(results: Path, out: Path, *, title: str = DEFAULT_TITLE) -> Path:
@@ -43,8 +46,13 @@ def _check_out(results: Path, out: Path) -> None:
         raise InputError(f"the report folder {out} would replace the records in {results}")
     if out.exists() and not out.is_dir():
         raise InputError(f"the report needs a folder, {out} is a file")
-    if out.is_dir() and any(out.iterdir()) and not (out / "report.html").is_file():
-        raise InputError(f"{out} holds something other than a report; name a new or empty folder")
+    # Without its page too: a version that did not replace folders as a whole may have been killed.
+    strange = sorted({path.name for path in out.iterdir()} - _ENTRIES) if out.is_dir() else []
+    if strange:
+        found = printable(", ".join(strange[:3]))
+        raise InputError(
+            f"{out} holds something other than a report ({found}); name a new or empty folder"
+        )
 
 
 def write_published(out: Path) -> list[Path]:

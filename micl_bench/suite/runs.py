@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from micl_bench.errors import InputError, Stopped
-from micl_bench.files import alone
+from micl_bench.locks import alone
 from micl_bench.log import clock, printable, say
 from micl_bench.plans import Plan, PlannedRun, plan_path, read_plans, write_plan
 from micl_bench.record import Result

@@ -11,9 +11,10 @@ from micl_bench.config import resolve, to_dict
 from micl_bench.data.pixels import evaluation_settings
 from micl_bench.distributed import rank, world_size
 from micl_bench.files import digest_file
-from micl_bench.predictions import Predictions, write_predictions
+from micl_bench.per_image import write_named_arrays
+from micl_bench.predictions import Predictions, arrays_of
 from micl_bench.provenance import Measurement
-from micl_bench.record import DataSet, Result
+from micl_bench.record import DataSet, Result, name_part
 from micl_bench.statistics import wilson
 
 
@@ -40,10 +41,6 @@ class Request:
     """Checkpoint format, where the keys fit several."""
     branch: str | None = None
     """Which of several networks in the file."""
-    pixels: str | None = None
-    """Mean and std of the pixels, where the file does not state them; as `load_checkpoint` has it."""
-    strict: bool = False
-    """Refuse a checkpoint of which anything would be assumed."""
     data: Path
     out: Path
     recipe: Path | None
@@ -75,15 +72,12 @@ class Session:
             arch=request.arch,
             layout=request.layout,
             branch=request.branch,
-            pixels=request.pixels,
             seed=recipe.seed,
         )
         self.checkpoint: Checkpoint = stated(loaded, request.statement)
         size = self.checkpoint.input_size(recipe.pixels.img_size)
         pixels = dataclasses.replace(recipe.pixels, img_size=size)
         self.recipe: Any = dataclasses.replace(recipe, pixels=pixels)
-        if request.strict:
-            self.checkpoint.refuse_guesses(size)
 
     def result(
         self,
@@ -133,11 +127,11 @@ class Session:
                 for name, value in accuracies.items()
             }
         if kept:
-            artifacts["predictions"] = f"predictions-{task}-{data.name}.npz"
+            name = f"predictions-{task}-{name_part(data.name)}"
             if rank() == 0:
-                path = self.request.out / artifacts["predictions"]
-                write_predictions(path, kept)
+                path = write_named_arrays(self.request.out, name, arrays_of(kept))
                 digests["predictions"] = digest_file(path)
+            artifacts["predictions"] = path.name if rank() == 0 else name
         return self.measurement.result(
             task=task,
             protocol=protocol,

@@ -4,7 +4,6 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 
 from micl_bench.data.pixels import Pixels
@@ -22,11 +21,11 @@ from micl_bench.engine.view_similarity import (
     similarity_arrays,
 )
 from micl_bench.errors import InputError
-from micl_bench.files import atomic_path
 from micl_bench.log import say
 from micl_bench.losses import view_cosines
 from micl_bench.objectives.micl import MiCL
-from micl_bench.record import Result
+from micl_bench.per_image import write_named_arrays
+from micl_bench.record import Result, name_part
 from micl_bench.tasks._frozen import feature_details, stored_features
 from micl_bench.tasks._request import Request, Session
 from micl_bench.values import LARGEST, Count, Precision, Seed, Values, Within, Workers
@@ -104,11 +103,11 @@ def run(request: Request) -> list[Result]:
         data=source.describe(),
         details=feature_details(val=stored)
         | {"left_out": {} if on_views else {"views": "not a network that MiCL trains"}},
-        artifacts={name: f"{name}-{source.describe().name}.npz" for name in pictures},
+        artifacts={
+            name: _save(request.out, f"{name}-{name_part(source.describe().name)}", arrays)
+            for name, arrays in pictures.items()
+        },
     )
-    if rank() == 0:
-        for name, arrays in pictures.items():
-            _save(request.out / result.artifacts[name], arrays)
     return [result]
 
 
@@ -185,7 +184,8 @@ def _settings(
     }
 
 
-def _save(path: Path, arrays: Arrays) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+def _save(folder: Path, name: str, arrays: Arrays) -> str:
+    """Write a picture's arrays, on the first process; returns the name that the file got."""
+    if rank() != 0:
+        return name
+    return write_named_arrays(folder, name, arrays).name

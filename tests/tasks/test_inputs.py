@@ -83,8 +83,15 @@ def test_classes_are_matched_by_name_and_results_never_mix(
     done = micl_bench("eval", "finetune", *words, *short, "--out", "tuned")
     assert done.returncode == 0, done.stderr
     again = micl_bench("eval", "finetune", *words, *short, "--out", "tuned")
-    assert again.returncode == 2
-    assert "holds a finetune result already" in again.stderr
+    assert (again.returncode, again.stdout) == (0, done.stdout)
+    assert "this command has written it before; nothing to do" in again.stderr
+    for task, more, message in (
+        ("finetune", ("--set", "seed=1"), "holds a finetune result of another command already"),
+        ("linear", (), "holds a finetune result, whose files linear would replace"),
+    ):
+        other = micl_bench("eval", task, *words, *more, "--out", "tuned")
+        assert other.returncode == 2
+        assert message in other.stderr
     # A class renamed in every folder: positions would shift, names tell.
     data = tmp_path / "data"
     for part in ("embedded/val", "embedded-a", "embedded-r", "embedded-sketch"):

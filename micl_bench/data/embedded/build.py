@@ -41,7 +41,12 @@ def write_embedded(out: Path, *, seed: int = 0, progress: ProgressCallback | Non
     # A link is followed: the folder that it names is replaced, not the link.
     out = out.resolve()
     if not _is_finished(out, seed):
-        atomic_folder(out, lambda folder: _fill(folder, seed, progress))
+        # Asked again once no other process is at it, which may just have made it.
+        atomic_folder(
+            out,
+            lambda folder: _fill(folder, seed, progress),
+            unless=lambda: _is_finished(out, seed),
+        )
 
 
 def _is_finished(out: Path, seed: int) -> bool:

@@ -1,0 +1,64 @@
+"""Standard output and error that cannot end a command: nobody may be listening, or a disk be full."""
+
+import errno
+import io
+import os
+import sys
+from typing import Any, TextIO
+
+_NOBODY_LISTENS = (errno.EPIPE, errno.EIO)
+
+
+class _Raw(io.FileIO):
+    """A descriptor whose failures are noted, not raised: a progress line is not worth a training."""
+
+    failure: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        try:
+            return super().write(content)
+        except OSError as error:
+            self.failure = error
+            return len(content)
+
+
+def secure_streams() -> None:
+    """Replace this process's standard output and error; what is closed leads nowhere.
+
+    A descriptor that is left closed would be the next opened file's, and get what is printed. Characters
+    that the terminal cannot show are written as `\\u...`.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The lowest number that is free: this one.
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = _secured(sys.stdout, 1)
+    sys.stderr = _secured(sys.stderr, 2)
+
+
+def _secured(stream: TextIO | None, descriptor: int) -> Any:
+    if stream is not None:
+        try:
+            if stream.fileno() != descriptor or type(stream) is not io.TextIOWrapper:
+                return stream
+            stream.flush()
+        except (OSError, ValueError):
+            return stream
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Raw(descriptor, "w", closefd=False)),
+        encoding=stream.encoding if stream else "utf-8",
+        errors="backslashreplace",
+        line_buffering=descriptor == 2 or os.isatty(descriptor),
+    )
+
+
+def lost_output() -> str:
+    """Why standard output did not take what was printed; empty where it did, or nobody listens."""
+    sys.stdout.flush()
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    failure = getattr(raw, "failure", None)
+    if failure is None or failure.errno in _NOBODY_LISTENS:
+        return ""
+    return str(failure.strerror)
