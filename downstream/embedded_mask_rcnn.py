@@ -10,7 +10,13 @@ against 39.3; the differences' 95 % intervals over images are [0.6, 8.6] and [1.
 have less, and there is no difference (seed 0: 32.9 against 34.4).
 
 Any runner of mmengine takes this file as well:
-`Runner.from_cfg(Config.fromfile("downstream/embedded_mask_rcnn.py")).train()`.
+
+    from mmengine.config import Config
+    from mmengine.runner import Runner
+
+    config = Config.fromfile("downstream/embedded_mask_rcnn.py")
+    config.work_dir = "work/mmengine"
+    Runner.from_cfg(config).train()
 """
 
 custom_imports = dict(imports=["micl_bench.openmmlab"], allow_failed_imports=False)

@@ -12,7 +12,13 @@ names the digit they are part of in 89 % there (random weights: 56 %), in 54 % (
 smaller and anywhere, in 38 % (21 %) over a photograph too, in 14 % (13 %) once that is 64 px wide.
 
 Any runner of mmengine takes this file as well:
-`Runner.from_cfg(Config.fromfile("downstream/embedded_upernet.py")).train()`.
+
+    from mmengine.config import Config
+    from mmengine.runner import Runner
+
+    config = Config.fromfile("downstream/embedded_upernet.py")
+    config.work_dir = "work/mmengine"
+    Runner.from_cfg(config).train()
 """
 
 custom_imports = dict(imports=["micl_bench.openmmlab"], allow_failed_imports=False)

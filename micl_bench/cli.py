@@ -26,7 +26,7 @@ from micl_bench.commands import (
     slurm,
     suite,
 )
-from micl_bench.commands.options import Arch, Branch, Data, Layout, Out, Overrides
+from micl_bench.commands.options import Arch, Branch, Data, Layout, Out, Overrides, Pixels, Strict
 from micl_bench.errors import InputError, Stopped
 from micl_bench.failures import explained, guard_imports
 from micl_bench.listing import KINDS, lines_of
@@ -149,6 +149,8 @@ def evaluate(
     arch: Arch = None,
     layout: Layout = None,
     branch: Branch = None,
+    pixels: Pixels = None,
+    strict: Strict = False,
     recipe: Annotated[
         Path | None,
         typer.Option(help="Recipe file of the task; without one, the task's own values."),
@@ -200,6 +202,8 @@ def evaluate(
             arch=arch,
             layout=layout,
             branch=branch,
+            pixels=pixels,
+            strict=strict,
             data=data,
             out=out,
             recipe=recipe,
@@ -218,6 +222,8 @@ def evaluate(
 
 def _line(path: Path, result: "Result") -> str:
     line = f"{result.task}  {result.data.name}  {result.method}: {_numbers(result)}  ({path})"
+    if guesses := result.checkpoint.guesses:
+        line += f"  assumed: {', '.join(guesses)}"
     return printable(line)
 
 

@@ -1,6 +1,6 @@
 """timm's Vision Transformers, and how to call them: build, encode visible patches, positions."""
 
-from micl_bench.backbone.arch import Arch, Pool, Vit, arch_names, named_arch
+from micl_bench.backbone.arch import Arch, Pool, Vit
 from micl_bench.backbone.encode import (
     class_features,
     encode_patches,
@@ -8,6 +8,7 @@ from micl_bench.backbone.encode import (
     view_features,
 )
 from micl_bench.backbone.init import init_mae_, sincos_positions
+from micl_bench.backbone.names import arch_names, fits, named_arch, timm_vit
 from micl_bench.backbone.positions import resample_positions
 
 __all__ = [
@@ -18,9 +19,11 @@ __all__ = [
     "class_features",
     "encode_patches",
     "encode_visible",
+    "fits",
     "init_mae_",
     "named_arch",
     "resample_positions",
     "sincos_positions",
+    "timm_vit",
     "view_features",
 ]

@@ -11,7 +11,6 @@ from timm.models.beit import Beit
 from timm.models.eva import Eva
 
 from micl_bench.errors import InputError
-from micl_bench.values import shown
 
 Vit = VisionTransformer | Beit | Eva
 """timm's models of a ViT: `Beit` has relative positions, `Eva` rotary ones."""
@@ -156,60 +155,3 @@ def _norms(timm_name: str, pooled_norm: bool) -> dict[str, Any]:
     # Not said otherwise, `Eva` has the one or the other; some of its models have neither.
     moved = {"use_post_transformer_norm": False} if pooled_norm else {}
     return {"use_fc_norm": pooled_norm, **moved}
-
-
-_KNOWN = {
-    arch.name: arch
-    for arch in (
-        # Small enough to pre-train and evaluate in minutes on two CPU cores.
-        Arch(name="vit_demo_patch4_32", img_size=32, patch_size=4, width=128, depth=4, num_heads=4),
-        Arch(
-            name="vit_small_patch16_224",
-            img_size=224,
-            patch_size=16,
-            width=384,
-            depth=12,
-            num_heads=6,
-        ),
-        Arch(
-            name="vit_base_patch16_224",
-            img_size=224,
-            patch_size=16,
-            width=768,
-            depth=12,
-            num_heads=12,
-        ),
-        Arch(
-            name="vit_large_patch16_224",
-            img_size=224,
-            patch_size=16,
-            width=1024,
-            depth=24,
-            num_heads=16,
-        ),
-        Arch(
-            name="vit_huge_patch14_224",
-            img_size=224,
-            patch_size=14,
-            width=1280,
-            depth=32,
-            num_heads=16,
-        ),
-    )
-}
-
-
-def arch_names() -> list[str]:
-    """Names that `named_arch` knows; those of public models are timm's."""
-    return list(_KNOWN)
-
-
-def named_arch(name: str) -> Arch:
-    """Look up an architecture.
-
-    Raises:
-        InputError: unknown name; the message lists the known ones.
-    """
-    if name not in _KNOWN:
-        raise InputError(f"no architecture is called {shown(name)}; known: {', '.join(_KNOWN)}")
-    return _KNOWN[name]

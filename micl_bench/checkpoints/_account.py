@@ -15,6 +15,7 @@ A layout is a list of rules, tried in order; the first that matches the whole na
 A tensor that no rule covers is an error that names it.
 """
 
+import bisect
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -192,8 +193,9 @@ def account_filtered(
     """
     tensors = tensors_of(content, key)
     fates, unknown = [], []
+    parts = _Parts(filtered)
     for name, tensor in tensors.items():
-        targets = [target for target, value in filtered.items() if _is_part(value, tensor)]
+        targets = parts.of(tensor)
         matched = _first_match(dropped, name)
         if targets or name in filtered:
             same = targets == [name]
@@ -248,9 +250,21 @@ def _read_as(name: str, tensor: Tensor) -> str:
     return "" if tensor.dtype == torch.float32 else f"{stored} read as float32"
 
 
-def _is_part(value: Tensor, whole: Tensor) -> bool:
-    start = whole.data_ptr()
-    return start <= value.data_ptr() < start + whole.numel() * whole.element_size()
+class _Parts:
+    """Tensors by where their numbers lie, so that those within another are found at once."""
+
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        starts = ((value.data_ptr(), place, name) for place, (name, value) in
+                  enumerate(tensors.items()))  # fmt: skip
+        self._found = sorted(starts)
+        self._starts = [start for start, _, _ in self._found]
+
+    def of(self, whole: Tensor) -> list[str]:
+        """Names of those that begin within `whole`, in the order of the tensors."""
+        start = whole.data_ptr()
+        end = start + whole.numel() * whole.element_size()
+        first, last = (bisect.bisect_left(self._starts, place) for place in (start, end))
+        return [name for _, _, name in sorted(self._found[first:last], key=lambda one: one[1])]
 
 
 def _refuse_unknown(unknown: list[str], number: int, layout: str) -> None:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from micl_bench.backbone import Arch, Pool, Vit, resample_positions
 from micl_bench.backbone.positions import recomputed_sincos, resample_relative
-from micl_bench.checkpoints._convert import Converted
+from micl_bench.checkpoints._convert import Converted, Guess
+from micl_bench.checkpoints._told import pixels_in_words
 from micl_bench.data.pixels import normalise
 from micl_bench.errors import InputError
 from micl_bench.log import printable, say
@@ -48,16 +49,54 @@ class Checkpoint:
         """How the head came to be; empty where the file does not tell."""
         return self.content.maker
 
-    @property
-    def heads_in_words(self) -> str:
-        """Number of heads, and whether it is a guess."""
-        if "heads" not in self.content.guesses:
-            return f"{self.arch.num_heads} heads"
-        width = self.arch.width
-        usual = "width / 64" if self.arch.num_heads * 64 == width else f"usual at width {width}"
-        return (
-            f"{self.arch.num_heads} heads ({usual}: the file does not tell; --arch says otherwise)"
-        )
+    def guesses_at(self, img_size: int | None) -> dict[str, str]:
+        """What was assumed, in words, to the option that states it instead.
+
+        Args:
+            img_size: of the input; None for inputs of any size. How positions come to another grid
+                counts only where they do.
+        """
+        arch = self.arch
+        is_usual = arch.num_heads * 64 == arch.width
+        why = "width / 64" if is_usual else f"usual at width {arch.width}"
+        mean_std = pixels_in_words((self.content.mean, self.content.std))
+        side = arch.img_size // arch.patch_size
+        words: dict[Guess, tuple[str, str]] = {
+            "heads": (f"{arch.num_heads} heads ({why})", "--arch heads=N"),
+            "pixels": (f"{mean_std} of the pixels", "--pixels"),
+            "norm_eps": (f"norms' epsilon {arch.norm_eps:g}", "--arch norm_eps=E"),
+            "grid": (
+                f"{side} x {side} patches without positions for tokens before them",
+                f"--arch grid={side}x{side}",
+            ),
+            "positions": (f"positions resampled {self.position_rule}", "--format"),
+        }
+        resampled = img_size != arch.img_size
+        kept = [one for one in self.content.guesses if one != "positions" or resampled]
+        return {words[guess][0]: words[guess][1] for guess in kept}
+
+    def say_guesses(self) -> None:
+        """One line, once, on what was assumed whatever the size of the input."""
+        if found := self.guesses_at(self.arch.img_size):
+            options = ", ".join(dict.fromkeys(found.values()))
+            _say_once(
+                f"{self.info.source}: assumed, as the file does not state it: {', '.join(found)}; "
+                f"{options} would"
+            )
+
+    def refuse_guesses(self, img_size: int | None) -> None:
+        """What `--strict` asks for.
+
+        Raises:
+            InputError: something was assumed; the message names it, and what would state it.
+        """
+        if found := self.guesses_at(img_size):
+            listed = ", ".join(f"{words} ({option} states it)" for words, option in found.items())
+            made = "; it was so when the file was made" if self.info.format == "micl_bench" else ""
+            raise InputError(
+                f"--strict: {self.info.source} does not state everything; assumed would be: "
+                f"{listed}{made}"
+            )
 
     def normalise(self, images_NCHW: Tensor) -> Tensor:
         """Pixels in 0 to 255 to what this network was trained on."""
@@ -81,23 +120,31 @@ class Checkpoint:
         )
         return asked
 
-    def described_at(self, img_size: int) -> CheckpointInfo:
-        """What records say of it at an input size: where positions came from, what pixels it got."""
+    def described_at(self, img_size: int | None) -> CheckpointInfo:
+        """What records say of it at an input size: where positions came from, what pixels it got.
+
+        Args:
+            img_size: None where every image keeps its own.
+        """
         mean, std = (
             " ".join(f"{value:g}" for value in values)
             for values in (self.content.mean, self.content.std)
         )
-        stored, wanted = (size // self.arch.patch_size for size in (self.arch.img_size, img_size))
-        resampled = f"{stored} x {stored} to {wanted} x {wanted}, {self.position_rule}"
         arch = self.arch
+        stored = arch.img_size // arch.patch_size
+        wanted = "each image's grid"
+        if img_size is not None:
+            wanted = " x ".join(2 * [str(img_size // arch.patch_size)])
+        resampled = f"{stored} x {stored} to {wanted}, {self.position_rule}"
         return dataclasses.replace(
             self.info,
             branch=self.content.branch,
             origin=self.content.origin,
             network=f"width {arch.width}, depth {arch.depth}, {arch.num_heads} heads, patch "
             f"{arch.patch_size}, norm eps {arch.norm_eps:g}",
-            positions="" if stored == wanted else resampled,
+            positions="" if img_size == arch.img_size else resampled,
             normalisation=f"mean {mean}, std {std}",
+            guesses=tuple(self.guesses_at(img_size)),
         )
 
     @property

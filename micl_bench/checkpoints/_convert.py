@@ -25,7 +25,9 @@ class Fate:
     """Why it was left out, or changed on the way: `decoder`, `split into q, k, v`, ..."""
 
 
-Guess = Literal["heads", "positions"]
+Guess = Literal["heads", "pixels", "norm_eps", "grid", "positions"]
+"""What no tensor tells: heads, mean and std of the pixels, the norms' epsilon, how positions lie on
+the input, and how they come to another grid."""
 
 
 def _is_number(value: Any) -> bool:
@@ -87,10 +89,13 @@ class Converted:
     mean: tuple[float, float, float] = IMAGENET_DEFAULT_MEAN
     std: tuple[float, float, float] = IMAGENET_DEFAULT_STD
     """Of the pixels (0 to 1) that the network was trained on."""
-    described: bool = False
-    """The file itself holds what no tensor tells: heads, positions, pixels."""
     guesses: tuple[Guess, ...] = ()
-    """What neither file nor caller told: heads are width / 64, positions come as timm's do."""
+    """What was assumed, as neither the file nor the caller states it."""
+    proven: bool = True
+    """Its content shows that this layout's own code wrote the file. Where it does not, and the caller
+    does not say so, what this code has by default is assumed too, and made the weights nobody knows."""
+    untold_pixels: str = ""
+    """Why mean and std cannot even be assumed, and what would tell; empty where they can."""
 
     def __post_init__(self) -> None:
         for name, values in (("mean", self.mean), ("std", self.std)):

@@ -6,7 +6,7 @@ from typing import Any
 
 from micl_bench.checkpoints._account import account, drop, first_key, tensors_of
 from micl_bench.checkpoints._convert import Converted, PositionRule
-from micl_bench.checkpoints._infer import infer_arch
+from micl_bench.checkpoints._infer import WIDTHS, assumed, infer_arch
 from micl_bench.checkpoints._plain import PLAIN, chosen
 
 _PREFIX = r"(module\.)?(backbone\.)?"
@@ -51,8 +51,10 @@ def convert_distilled(
         prefix=_PREFIX,
         beside=_BESIDE,
     )
+    sizes = infer_arch(state, arch=arch)
     return Converted(
-        arch=infer_arch(state, arch=arch),
+        arch=sizes,
+        guesses=assumed(sizes, arch, widths=WIDTHS),
         state=state,
         method=method,
         pool="token",

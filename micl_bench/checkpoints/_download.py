@@ -15,6 +15,7 @@ from typing import Any
 
 from micl_bench import __version__
 from micl_bench.checkpoints._https import RefusedRedirectError, https_opener, is_allowed
+from micl_bench.checkpoints._reach import UnreachableError, check_reachable
 from micl_bench.errors import InputError
 from micl_bench.files import atomic_write
 from micl_bench.log import Progress, say
@@ -33,10 +34,6 @@ _PASSING = (
     HTTPStatus.SERVICE_UNAVAILABLE,
     HTTPStatus.GATEWAY_TIMEOUT,
 )
-
-
-class UnreachableError(Exception):
-    """The server was not reached, or stopped answering."""
 
 
 class _BrokenError(Exception):
@@ -76,6 +73,7 @@ def download(url: str, target: Path, *, digest: str = "", plain_http_host: str =
     """
     if not is_allowed(url, plain_http_host):
         raise InputError(f"{url} is no HTTPS address; refused")
+    check_reachable(url)
     part = target.with_name(f"{target.name}.part")
     opener = https_opener(plain_http_host)
     failures = 0

@@ -11,19 +11,24 @@
 import dataclasses
 import math
 import re
+from collections.abc import Collection
 from typing import Any
 
-import timm
-import torch
 from torch import Tensor
 
-from micl_bench.backbone import Arch, Pool, Vit, arch_names, named_arch
+from micl_bench.backbone import Arch, Pool, Vit, arch_names, fits, named_arch, timm_vit
+from micl_bench.checkpoints._convert import Guess
+from micl_bench.checkpoints._told import Told, told_by
 from micl_bench.errors import InputError, UntoldError
 
 _HEAD_WIDTH = 64
+# Every one is built; the deepest that was published has 56.
+_MOST_BLOCKS = 256
 # No file holds the number of heads; every published ViT of these widths (timm's so400m, huge, giant
 # and gigantic, as those of MAE and I-JEPA) has 16 instead of width / 64.
 _SIXTEEN_HEADS = (1152, 1280, 1408, 1664)
+WIDTHS = (192, 384, 768, 1024, 1280, 1408)
+"""Of the networks that the code of most methods builds, all with the usual heads."""
 
 
 def infer_arch(
@@ -42,15 +47,16 @@ def infer_arch(
         InputError: no ViT on square images; `arch` is unknown, or of other sizes.
         UntoldError: it takes `arch` to tell.
     """
-    if arch is not None and arch not in arch_names():
-        return _timm_arch(state, arch)
+    told = told_by(arch)
+    if told.name is not None and told.name not in arch_names():
+        return _with_values(_timm_arch(state, told.name), told)
     try:
-        found = _from_shapes(state, norm_eps)
+        found = _from_shapes(state, told.norm_eps or norm_eps, told)
     except InputError:
         raise
     except (IndexError, KeyError, ValueError) as error:
         raise InputError(f"the tensors are no ViT's: {error} is missing or misshapen") from error
-    if arch is None:
+    if told.name is None:
         if "blocks.0.gamma_1" in state and not found.relative_positions:
             raise UntoldError(
                 "its layer scale is called gamma_1, as in DeiT III's files and in those of timm's "
@@ -59,41 +65,62 @@ def infer_arch(
                 "of its size"
             )
         return dataclasses.replace(found, name=name or found.name)
-    told = named_arch(arch)
+    named = named_arch(told.name)
     for field in ("width", "depth", "patch_size"):
-        if getattr(told, field) != getattr(found, field):
+        if getattr(named, field) != getattr(found, field):
             raise InputError(
-                f"the file's {field} is {getattr(found, field)}, not the {getattr(told, field)} of "
-                f"{arch}"
+                f"the file's {field} is {getattr(found, field)}, not the {getattr(named, field)} of "
+                f"{told.name}"
             )
-    return dataclasses.replace(found, name=arch, num_heads=told.num_heads)
+    return _with_values(dataclasses.replace(found, name=told.name, num_heads=named.num_heads), told)
 
 
-def timm_vit(name: str, **options: Any) -> Vit:
-    """One of timm's ViTs without any numbers in it (on torch's `meta` device).
+def assumed(
+    found: Arch, arch: str | None, *, widths: Collection[int] = (), is_open: bool = False
+) -> tuple[Guess, ...]:
+    """What of an inferred architecture nobody states.
+
+    Args:
+        widths: of the networks that the layout's own code builds, whose heads are known.
+        is_open: the layout leaves the norms' epsilon open, and where positions lie.
+    """
+    told = told_by(arch)
+    if found.timm_name or told.name is not None:
+        return ()
+    is_known = found.width in widths or found.relative_positions or told.heads is not None
+    asked: dict[Guess, bool] = {
+        "heads": not is_known,
+        "norm_eps": is_open and told.norm_eps is None,
+        "grid": is_open and found.patch_positions_only and told.grid is None,
+    }
+    return tuple(guess for guess, is_one in asked.items() if is_one)
+
+
+def _with_values(arch: Arch, told: Told) -> Arch:
+    """Single values that the user states beside a name.
 
     Raises:
-        InputError: timm has no ViT of that name.
+        InputError: the heads do not divide the width, or the architecture's own are in its tables.
     """
-    plain = name.partition(".")[0]
-    modules = ("vision_transformer", "beit", "eva", "deit")
-    if not any(plain in timm.list_models(module=module) for module in modules):
+    values: dict[str, Any] = {"num_heads": told.heads, "norm_eps": told.norm_eps}
+    changed = {
+        name: value for name, value in values.items() if value not in (None, getattr(arch, name))
+    }
+    if changed and (arch.timm_name or arch.relative_positions):
+        raise InputError(f"--arch: {arch.name} has values of its own; give its name alone")
+    return with_heads(dataclasses.replace(arch, **changed), arch.num_heads)
+
+
+def with_heads(arch: Arch, usual: int) -> Arch:
+    """The architecture, once its heads divide its width; `usual` is what they would be otherwise."""
+    if arch.num_heads < 1 or arch.width % arch.num_heads:
         raise InputError(
-            f"no plain ViT is called {name!r}; known: {', '.join(arch_names())}, and timm's "
-            "VisionTransformer, Beit and Eva"
+            f"{arch.num_heads} heads do not divide a width of {arch.width}; usual there: {usual}"
         )
-    try:
-        with torch.device("meta"):
-            model = timm.create_model(name, **options)
-    except (RuntimeError, ValueError) as error:
-        # Of a tag that does not exist, or of a size that does not fit.
-        raise InputError(f"timm cannot make {name}: {error}") from error
-    if not isinstance(model, Vit) or not hasattr(model.blocks[0], "attn"):
-        raise InputError(f"timm's {name} has other blocks than a plain ViT's")
-    return model
+    return arch
 
 
-def _from_shapes(state: dict[str, Tensor], norm_eps: float) -> Arch:
+def _from_shapes(state: dict[str, Tensor], norm_eps: float, told: Told) -> Arch:
     width, channels, patch, columns = state["patch_embed.proj.weight"].shape
     if channels != 3 or patch != columns:
         raise InputError(f"patches of {channels} x {patch} x {columns}; needed 3 x p x p")
@@ -105,15 +132,16 @@ def _from_shapes(state: dict[str, Tensor], norm_eps: float) -> Arch:
     table = shared if per_block is None else per_block
     class_token = "cls_token" in state
     registers = state["reg_token"].shape[1] if "reg_token" in state else 0
-    grid, patches_only = _grid(state, int(class_token) + registers, table)
+    grid, patches_only = _grid(state, int(class_token), registers, table, told.grid)
     beit = table is not None
-    return Arch(
+    heads = told.heads if table is None and told.heads else None
+    found = Arch(
         name=f"vit_w{width}_d{depth}_patch{patch}_{grid * patch}",
         img_size=grid * patch,
         patch_size=patch,
         width=width,
         depth=depth,
-        num_heads=usual_heads(width) if table is None else table.shape[1],
+        num_heads=heads or (usual_heads(width) if table is None else table.shape[1]),
         mlp_ratio=_ratio(hidden, width),
         class_token=class_token,
         num_registers=registers,
@@ -124,6 +152,7 @@ def _from_shapes(state: dict[str, Tensor], norm_eps: float) -> Arch:
         relative_positions="" if not beit else "block" if shared is None else "shared",
         norm_eps=norm_eps,
     )
+    return with_heads(found, math.gcd(found.width, found.width // _HEAD_WIDTH or 1))
 
 
 def usual_heads(width: int) -> int:
@@ -136,13 +165,16 @@ def usual_heads(width: int) -> int:
         return 16
     if width % _HEAD_WIDTH:
         raise UntoldError(
-            f"width {width} is no multiple of {_HEAD_WIDTH}; give --arch for its heads"
+            f"width {width} is no multiple of {_HEAD_WIDTH}; give its number of heads with --arch "
+            "heads=N"
         )
     return width // _HEAD_WIDTH
 
 
 def _depth(state: dict[str, Tensor]) -> int:
-    found = {int(match[1]) for name in state if (match := re.match(r"blocks\.(\d+)\.", name))}
+    found = {int(match[1]) for name in state if (match := re.match(r"blocks\.(\d{1,9})\.", name))}
+    if len(found) > _MOST_BLOCKS:
+        raise InputError(f"{len(found):,} blocks; at most {_MOST_BLOCKS} are read")
     missing = sorted(set(range(len(found))) - found)
     if missing:
         raise InputError(
@@ -151,8 +183,18 @@ def _depth(state: dict[str, Tensor]) -> int:
     return len(found)
 
 
-def _grid(state: dict[str, Tensor], prefix: int, table: Tensor | None) -> tuple[int, bool]:
-    """Patches a side, and whether the absolute positions have no rows for prefix tokens."""
+def _grid(
+    state: dict[str, Tensor],
+    class_token: int,
+    registers: int,
+    table: Tensor | None,
+    told: int | None,
+) -> tuple[int, bool]:
+    """Patches a side, and whether the absolute positions have no rows for prefix tokens.
+
+    Args:
+        told: patches a side, where the user states them.
+    """
     if "pos_embed" not in state:
         if table is None:
             raise UntoldError("the file has neither absolute nor relative positions; give --arch")
@@ -160,14 +202,36 @@ def _grid(state: dict[str, Tensor], prefix: int, table: Tensor | None) -> tuple[
         if side * side != table.shape[0] - 3 or side % 2 == 0:
             raise InputError(f"relative positions of {table.shape[0]} rows are of no square input")
         return (side + 1) // 2, False
-    rows = state["pos_embed"].shape[1]
-    for patches, patches_only in ((rows - prefix, False), (rows, True)):
-        grid = math.isqrt(max(patches, 0))
-        if grid > 0 and grid * grid == patches:
-            return grid, patches_only and prefix > 0
-    raise InputError(
-        f"{rows} positions with {prefix} prefix tokens are of no square input, the only ones read"
-    )
+    rows, prefix = state["pos_embed"].shape[1], class_token + registers
+    found = [
+        (grid, patches_only and prefix > 0)
+        for patches, patches_only in ((rows - prefix, False), (rows, True))
+        if (grid := math.isqrt(max(patches, 0))) and grid * grid == patches
+    ]
+    if told is not None:
+        found = [one for one in found if one[0] == told]
+    if not found:
+        of = f", nor of a grid of {told} x {told}" if told else ""
+        raise InputError(
+            f"{rows} positions with {prefix} prefix tokens are of no square input, the only ones "
+            f"read{of}"
+        )
+    grid, patches_only = found[0]
+    # One row less than a square is a grid too, one row longer and one column narrower.
+    # (Of those with this layer scale it is asked anyway which they are.)
+    if patches_only and not registers and told is None and "blocks.0.gamma_1" not in state:
+        raise UntoldError(
+            f"{rows} positions fit {grid} x {grid} patches without one for [CLS], and grids such as "
+            f"{_most_square(rows - prefix)} with one, which no tensor tells apart; only square inputs "
+            f"are read: give --arch grid={grid}x{grid}, or the name of timm's model, if it is "
+            "one"
+        )
+    return grid, patches_only
+
+
+def _most_square(patches: int) -> str:
+    rows = next(side for side in range(math.isqrt(patches), 0, -1) if patches % side == 0)
+    return f"{patches // rows} x {rows}"
 
 
 def _ratio(hidden: int, width: int) -> float:
@@ -218,23 +282,9 @@ def arch_of(model: Vit, name: str) -> Arch:
     if "pos_embed" not in state and "blocks.0.attn.relative_position_bias_table" not in state:
         return told
     try:
-        inferred = _from_shapes(state, told.norm_eps)
+        inferred = _from_shapes(state, told.norm_eps, Told(grid=told.img_size // told.patch_size))
     except (IndexError, KeyError, ValueError):
         return told
     plain = dataclasses.replace(inferred, name=told.name, num_heads=told.num_heads)
     pool: Pool = "token" if model.global_pool == "token" else "avg"
     return plain if fits(plain, model, num_classes=model.num_classes, pool=pool) else told
-
-
-def fits(arch: Arch, model: Vit, *, num_classes: int, pool: Pool) -> bool:
-    """Whether `arch` builds a model that computes what this one does, from the same tensors."""
-    with torch.device("meta"):
-        built = arch.build_any(num_classes=num_classes, pool=pool)
-    return _structure(built) == _structure(model)
-
-
-def _structure(model: Vit) -> tuple[object, ...]:
-    attributes = ("num_prefix_tokens", "no_embed_class", "has_class_token")
-    attention = getattr(model.blocks[0].attn, "scale", None)
-    shapes = tuple((name, tuple(value.shape)) for name, value in model.state_dict().items())
-    return (str(model), shapes, attention, *(getattr(model, name, None) for name in attributes))

@@ -3,37 +3,38 @@
 import dataclasses
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
-import timm
 import torch
 from torch import Tensor
 
 from micl_bench import plugins
-from micl_bench.backbone import Pool, Vit, init_mae_, named_arch
+from micl_bench.backbone import Pool, Vit, fits, init_mae_, named_arch, timm_vit
 from micl_bench.checkpoints._account import keep_all
 from micl_bench.checkpoints._checkpoint import Checkpoint, without_unread_head
 from micl_bench.checkpoints._convert import Converted, Guess
-from micl_bench.checkpoints._infer import arch_of, fits, timm_vit, usual_heads
-from micl_bench.checkpoints._safe import read_safely
+from micl_bench.checkpoints._infer import arch_of, assumed
+from micl_bench.checkpoints._safe import read_safely, with_its_folder
 from micl_bench.checkpoints._stated import seed_in
+from micl_bench.checkpoints._timm_hub import timm_model
+from micl_bench.checkpoints._told import pixels_told, told_by
+from micl_bench.checkpoints._wrappers import unwrapped
+from micl_bench.checkpoints._written import with_pixels, with_statements
 from micl_bench.errors import InputError, UntoldError
 from micl_bench.files import digest_file, digest_files, digest_json
-from micl_bench.log import printable, say
+from micl_bench.log import printable
 from micl_bench.record import CheckpointInfo, Stage, visible_path
 
 # Its names are what other formats are made of, so it is asked last: nothing else may claim the file.
 _PLAIN = "timm"
 # Our own names no further format, whatever else lies beside it.
 _OWN = "micl_bench"
-# Those whose files hold the number of heads.
-_TELL_HEADS = (_OWN, "huggingface")
-# Widths of published ViTs, which all have the heads that are guessed; smaller ones often have not.
-_PUBLISHED_WIDTHS = (192, 384, 512, 768, 1024, 1152, 1280, 1408, 1536, 1664, 4096)
+# Layouts of libraries that any method is trained with: to name one says nothing of method or pixels.
+_LIBRARIES = (_PLAIN, "lightly", "openmmlab", "solo_learn")
 _FOLDER_FILES = re.compile(
     r"(preprocessor_)?config\.json|.+\.safetensors|model\.safetensors\.index\.json"
     r"|pytorch_model\.bin"
@@ -47,6 +48,7 @@ def load_checkpoint(
     arch: str | None = None,
     layout: str | None = None,
     branch: str | None = None,
+    pixels: str | None = None,
     seed: int = 0,
 ) -> Checkpoint:
     """Read a checkpoint; every tensor of a file is accounted for, every parameter would be filled.
@@ -54,9 +56,12 @@ def load_checkpoint(
     Args:
         source: a file, a folder in Hugging Face's layout, `timm:NAME` (downloaded by timm),
             `public:NAME` (downloaded from its authors) or `random:ARCH` (MAE initialisation).
-        arch: name of the architecture where the file's shapes do not tell it.
+        arch: name of the architecture where the file's shapes do not tell it, or single values
+            (`heads=6,grid=14x14`).
         layout: name of the format where the keys fit several, or to overrule them.
         branch: which of several networks in the file.
+        pixels: mean and std that the network was trained with: `imagenet`, `inception`, `clip`, or six
+            numbers with commas between them.
         seed: of `random:ARCH`.
 
     Raises:
@@ -64,12 +69,12 @@ def load_checkpoint(
     """
     kind, _, name = str(source).partition(":")
     if kind in ("random", "timm") and name:
-        if layout or branch or (arch and arch != name):
-            raise InputError(f"{source} needs no --arch, --format or --branch")
+        if layout or branch or pixels or (arch and arch != name):
+            raise InputError(f"{source} needs no --arch, --format, --branch or --pixels")
         return _random(name, seed) if kind == "random" else _from_timm(name)
     if kind == "public" and name:
-        return _from_public(name, arch=arch, layout=layout, branch=branch)
-    return _from_file(Path(source), arch=arch, layout=layout, branch=branch)
+        return _from_public(name, arch=arch, layout=layout, branch=branch, pixels=pixels)
+    return _from_file(Path(source), arch=arch, layout=layout, branch=branch, pixels=pixels)
 
 
 def load_backbone(
@@ -126,26 +131,69 @@ def _format(name: str) -> ModuleType:
 
 
 def _from_file(
-    path: Path, *, arch: str | None, layout: str | None, branch: str | None
+    path: Path,
+    *,
+    arch: str | None,
+    layout: str | None,
+    branch: str | None,
+    pixels: str | None,
+    stated: Callable[[Converted], Converted] = lambda content: content,
 ) -> Checkpoint:
+    """Read, convert, take what is stated for what would be assumed, and check.
+
+    Args:
+        stated: puts in what is known of the file from elsewhere.
+    """
+    wanted = pixels_told(pixels) if pixels is not None else None
+    told_by(arch)
+    source = visible_path(path)
+    path = with_its_folder(path)
     content = read_safely(path)
     if _OWN in content and layout not in (None, _OWN):
         raise InputError(f"{path} is of the layout {_OWN}, not of {layout}; leave --format out")
     if {"optimizer", "step"} <= content.keys():
         raise InputError(f"{path} is the state of an unfinished run; use the backbone it ends with")
     with _misshapen(path):
+        plain = unwrapped(content)
+        content = plain.content
         name = layout or _only_format(content, path)
         converted = _format(name).convert(content, arch=arch, branch=branch)
-        info = CheckpointInfo(source=visible_path(path), format=name, digest=_digest(path))
-        guesses = _guesses(converted, name, arch=arch, layout=layout)
-        named = dataclasses.replace(
-            _cleaned(converted, path), guesses=guesses, told_seed=seed_in(content)
-        )
+        converted = plain.named_as_stored(converted)
+        if converted.untold_pixels and wanted is None:
+            raise UntoldError(converted.untold_pixels)
+        converted = with_statements(_proven(converted, name, arch, layout), content)
+        if wanted:
+            converted = with_pixels(converted, wanted)
+        info = CheckpointInfo(source=source, format=name, digest=_digest(path))
+        named = dataclasses.replace(_cleaned(stated(converted), path), told_seed=seed_in(content))
         checkpoint = Checkpoint(info=info, content=without_unread_head(named))
         checkpoint.verify()
-    if "heads" in guesses and checkpoint.arch.width not in _PUBLISHED_WIDTHS:
-        say(printable(f"{path.name}: {checkpoint.heads_in_words}"))
+    checkpoint.say_guesses()
     return checkpoint
+
+
+def _proven(converted: Converted, name: str, arch: str | None, layout: str | None) -> Converted:
+    """A file that nothing proves to be of its format: what that code has by default is assumed too.
+
+    Raises:
+        InputError: positions lie as the method's code never has them.
+    """
+    found = converted.arch
+    if found.patch_positions_only and not found.num_registers and name not in (*_LIBRARIES, _OWN):
+        raise InputError(
+            f"{found.num_patches} positions without one for [CLS], which the code of {name} always has: "
+            "those of the patches are of no square input, the only ones read"
+        )
+    guesses = set(converted.guesses)
+    if layout is None and not converted.proven:
+        guesses |= {*assumed(converted.arch, arch, is_open=True), "positions"}
+        if name not in _LIBRARIES:
+            guesses.add("pixels")
+            converted = dataclasses.replace(converted, method="")
+    if not converted.arch.absolute_positions:
+        guesses.discard("positions")
+    ordered = tuple(guess for guess in get_args(Guess) if guess in guesses)
+    return dataclasses.replace(converted, guesses=ordered)
 
 
 def _cleaned(converted: Converted, path: Path) -> Converted:
@@ -170,35 +218,22 @@ def _name_of(path: Path) -> str:
     return place.name
 
 
-def _guesses(
-    converted: Converted, name: str, *, arch: str | None, layout: str | None
-) -> tuple[Guess, ...]:
-    """`Converted.guesses` of a file that was read as the format `name`."""
-    found = converted.arch
-    if converted.described or found.timm_name:
-        return ()
-    # `infer_arch` calls so what neither the file nor `arch` names.
-    unnamed = found.name.startswith(f"vit_w{found.width}_d{found.depth}_")
-    heads = unnamed and not found.relative_positions and name not in _TELL_HEADS
-    by_fallback = name == _PLAIN and layout is None and (unnamed or arch is not None)
-    asked: dict[Guess, bool] = {
-        "heads": heads and found.num_heads == usual_heads(found.width),
-        "positions": by_fallback and found.absolute_positions,
-    }
-    return tuple(guess for guess, is_one in asked.items() if is_one)
-
-
 @contextmanager
 def _misshapen(path: Path) -> Iterator[None]:
     """A file may hold anything under the names of a layout: numbers for tables, tables for tensors."""
     try:
         yield
-    except InputError:
-        raise
+    except InputError as error:
+        # Layouts do not know which file it is.
+        if str(path) in str(error):
+            raise
+        raise type(error)(f"{path}: {error}") from error
     except (AssertionError, ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError,
             ValueError) as error:  # fmt: skip
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise InputError(f"{path} is damaged, or of no layout that is known ({reason})") from error
+        raise InputError(
+            f"{path} is damaged, or of no layout that is known: its tensors are not those of a ViT "
+            "(--debug shows where it stopped)"
+        ) from error
 
 
 def _only_format(content: dict[str, Any], path: Path) -> str:
@@ -226,23 +261,29 @@ def _digest(path: Path) -> str:
 
 
 def _from_public(
-    name: str, *, arch: str | None, layout: str | None, branch: str | None
+    name: str, *, arch: str | None, layout: str | None, branch: str | None, pixels: str | None
 ) -> Checkpoint:
     # What downloads is imported where something is downloaded.
     from micl_bench.checkpoints._public import fetch
 
     path, public = fetch(name)
-    options = {"layout": layout or public.format or None, "branch": branch}
+
+    def stated(content: Converted) -> Converted:
+        """The table of public checkpoints was made from what their authors state."""
+        return dataclasses.replace(
+            content, method=public.method or content.method, guesses=(), proven=True
+        )
+
+    options: dict[str, Any] = {"branch": branch, "pixels": pixels, "stated": stated}
+    options["layout"] = layout or public.format or None
     try:
         loaded = _from_file(path, arch=arch, **options)
     except UntoldError:
         if arch or not public.arch:
             raise
         loaded = _from_file(path, arch=public.arch, **options)
-    return Checkpoint(
-        info=dataclasses.replace(loaded.info, source=f"public:{name}"),
-        content=dataclasses.replace(loaded.content, method=public.method or loaded.method),
-    )
+    info = dataclasses.replace(loaded.info, source=f"public:{name}")
+    return dataclasses.replace(loaded, info=info)
 
 
 def _random(name: str, seed: int) -> Checkpoint:
@@ -267,7 +308,6 @@ def _random(name: str, seed: int) -> Checkpoint:
         pool="token",
         num_classes=0,
         origin=(drawn,),
-        described=True,
     )
     return _in_memory(content, source=f"random:{name}", layout="random")
 
@@ -279,11 +319,7 @@ def _from_timm(name: str) -> Checkpoint:
     pool: Pool = "token" if empty.global_pool == "token" else "avg"
     # A default head of any size tells whether `Arch` has that kind.
     has_head = empty.num_classes > 0 and fits(arch, empty, num_classes=empty.num_classes, pool=pool)
-    try:
-        model: Any = timm.create_model(name, pretrained=True)
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"timm could not give the weights of {name}: {reason}") from error
+    model = timm_model(name)
     if not has_head:
         model.reset_classifier(0)
     config: Any = model.pretrained_cfg or {}
@@ -297,7 +333,6 @@ def _from_timm(name: str) -> Checkpoint:
         fates=keep_all(state),
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
-        described=True,
     )
     return _in_memory(content, source=f"timm:{name}", layout="timm")
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from micl_bench import distributed
-from micl_bench.checkpoints._download import UnreachableError, download, matches
+from micl_bench.checkpoints._download import download, matches
+from micl_bench.checkpoints._reach import UnreachableError
 from micl_bench.errors import InputError
 from micl_bench.files import writable_cache
 from micl_bench.locks import alone

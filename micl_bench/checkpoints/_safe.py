@@ -1,24 +1,53 @@
 """Reading files from strangers: tensors and plain values only, no pickled code, no fallback."""
 
+import io
 import json
 import pickle
-import re
+import struct
 import warnings
 import zipfile
+import zlib
+from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from micl_bench.checkpoints._stand_ins import ALLOWED
+from micl_bench.checkpoints._kinds import unreadable, what_archive, what_else, what_folder
+from micl_bench.checkpoints._pickles import UnsafePickleError, check_pickle
+from micl_bench.checkpoints._stand_ins import ALLOWED, UnreadError
 from micl_bench.errors import InputError
 
 _CONFIG_BYTES = 1 << 24
-# What the library itself reads at most; the header is JSON, behind its length in eight bytes.
-_SAFETENSORS_HEADER = 100_000_000
+# The header is JSON, behind its length in eight bytes; those of published ViTs have some 100 kB.
+_SAFETENSORS_HEADER = 1 << 24
+_MOST_PARTS = 10_000_000
+"""Of tables within tables, each counted wherever it is."""
+# Tensors may share their numbers (an average that is equal so far), within reason.
+_SHARED_BYTES, _MOST_SHARED = 1 << 24, 8
+_LONGEST_EMPTY = 1 << 16
+_DAMAGED = (
+    SafetensorError,
+    pickle.UnpicklingError,
+    struct.error,
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    zlib.error,
+    EOFError,
+    OSError,
+    # Of a damaged pickle, from anywhere in the reading of it.
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 # Mean and std of the pixels; transformers saves it with the image processor, not with the model.
 _PIXELS = "preprocessor_config.json"
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
@@ -43,45 +72,34 @@ def read_safely(path: Path) -> dict[str, Any]:
         raise InputError(
             f"no checkpoint file at {path}; give a file, `timm:NAME`, `public:NAME` or `random:ARCH`"
         )
+    if kind := what_else(path):
+        raise InputError(f"{path} {kind}")
     try:
-        if _is_safetensors(path):
-            return _read_safetensors(path)
-        is_zip = _check_archive(path)
-        with torch.serialization.safe_globals(list(ALLOWED)), warnings.catch_warnings():
-            # Of an uncommon protocol of pickle, and of storages in an old manner: no news to anybody.
-            warnings.simplefilter("ignore", UserWarning)
-            if path.suffix == ".safetensors":
-                # torch goes by that name; of an open file it sees the bytes alone.
-                with path.open("rb") as file:
-                    content = torch.load(file, map_location="cpu", weights_only=True)
-            else:
-                content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-        _refuse_odd_tensors(content, path)
-    except pickle.UnpicklingError as error:
-        raise InputError(_blocked(path, str(error))) from error
+        content = _read_safetensors(path) if _is_safetensors(path) else _read_pickle(path)
+        _check_content(content, path)
+    except UnsafePickleError as error:
+        raise InputError(f"{path} {error}") from error
+    except UnreadError as error:
+        raise InputError(f"{path} holds {error}") from error
     except InputError:
         raise
-    except (
-        SafetensorError,
-        zipfile.BadZipFile,
-        RuntimeError,
-        EOFError,
-        OSError,
-        # Of a damaged pickle, from anywhere in torch's reader of it.
-        AssertionError,
-        AttributeError,
-        LookupError,
-        OverflowError,
-        TypeError,
-        ValueError,
-    ) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is no readable checkpoint ({reason})") from error
+    except _DAMAGED as error:
+        raise InputError(f"{path} is no readable checkpoint: it {unreadable(path)}") from error
+    except MemoryError as error:
+        raise InputError(
+            f"there is not enough memory to read {path} ({path.stat().st_size:,} bytes)"
+        ) from error
     if not isinstance(content, dict):
         raise InputError(
             f"{path} holds a {type(content).__name__}; a dictionary of tensors is needed"
         )
     return content
+
+
+def with_its_folder(path: Path) -> Path:
+    """The folder of a file that Hugging Face's layout has beside its `config.json`, which says more."""
+    has_more = path.name in _WEIGHTS and (path.parent / "config.json").is_file()
+    return path.parent if has_more and path.is_file() else path
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -98,64 +116,117 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     return metadata | load_file(path)
 
 
+def _read_pickle(path: Path) -> Any:
+    """What torch.save wrote, followed without running it before it is loaded."""
+    is_zip = _check_archive(path)
+    with torch.serialization.safe_globals(list(ALLOWED)), warnings.catch_warnings():
+        # Of an uncommon protocol of pickle, and of storages in an old manner: no news to anybody.
+        warnings.simplefilter("ignore", UserWarning)
+        if path.suffix == ".safetensors":
+            # torch goes by that name; of an open file it sees the bytes alone.
+            with path.open("rb") as file:
+                return torch.load(file, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+
+
 def _check_archive(path: Path) -> bool:
-    """Whether it is torch's zip archive, with as many bytes in it as it declares."""
+    """Whether it is torch's zip archive; its pickles are checked, and that it does not inflate."""
+    size = path.stat().st_size
     if not zipfile.is_zipfile(path):
         with path.open("rb") as file:
-            # The names with which torch's files before version 0.1.10 begin.
-            if b"ustar" in file.read(512):
-                raise InputError(
-                    f"{path} is a tar archive, which no weights-only loading reads; load it with the "
-                    "code that made it and save its tensors again"
-                )
+            _check_old(file, path, size)
         return False
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
-    if any(entry.filename.endswith("/constants.pkl") for entry in entries):
-        raise InputError(
-            f"{path} is a TorchScript archive, which holds code; save the `state_dict()` of its model"
-        )
-    size = path.stat().st_size
-    declared = sum(entry.file_size for entry in entries)
-    if declared > size:
-        raise InputError(f"{path} of {size} bytes declares {declared} bytes of content; refused")
+        if kind := what_archive(path, entries):
+            raise InputError(f"{path} {kind}")
+        declared = sum(entry.file_size for entry in entries)
+        if declared > size:
+            raise InputError(
+                f"{path} of {size} bytes declares {declared} bytes of content; refused"
+            )
+        for entry in entries:
+            if entry.filename.endswith("data.pkl"):
+                check_pickle(io.BytesIO(archive.read(entry)), size=size)
     return True
 
 
-def _refuse_odd_tensors(content: Any, path: Path) -> None:
-    """Tensors that are not simply numbers in the file.
+def _check_old(file: IO[bytes], path: Path, size: int) -> None:
+    """The pickles of a file without an archive around it: a magic number, and what torch adds to it."""
+    magic = check_pickle(file, size=size)
+    if magic != torch.serialization.MAGIC_NUMBER:
+        raise InputError(
+            f"{path} is a pickle, but not one that torch.save wrote; load it with the code that made "
+            "it and save its tensors with torch.save"
+        )
+    # Protocol, the machine it was written on, the content, and the names of its storages.
+    for _ in range(4):
+        check_pickle(file, size=size)
 
-    A tensor of strides 0 can claim any size over a file of some bytes; sparse ones claim any size.
+
+def _check_content(content: Any, path: Path) -> None:
+    """Tensors that are simply numbers in the file, in tables that do not grow when they are walked.
+
+    A tensor of strides 0 can claim any size over a file of some bytes; sparse ones claim any size; a
+    list that holds another one twice, which holds another one twice, has no end.
     """
-    waiting: list[Any] = [content]
-    seen = set()
+    waiting: list[tuple[Any, bool]] = [(content, False)]
+    parts: dict[int, int] = {}
+    within: set[int] = set()
+    claimed, storages = 0, dict[int, int]()
     while waiting:
-        value = waiting.pop()
+        value, is_done = waiting.pop()
         if isinstance(value, Tensor):
-            if value.layout != torch.strided or value.device.type != "cpu":
-                kind = str(value.layout).removeprefix("torch.")
-                raise InputError(
-                    f"{path} holds a tensor of layout {kind} on {value.device}; dense ones with their "
-                    "numbers are read"
-                )
-            if value.numel() > value.untyped_storage().nbytes():
-                raise InputError(
-                    f"{path} holds a tensor of {value.numel()} numbers in "
-                    f"{value.untyped_storage().nbytes()} bytes; refused"
-                )
-        elif isinstance(value, (dict, list, tuple)) and id(value) not in seen:
-            seen.add(id(value))
-            waiting.extend(value.values() if isinstance(value, dict) else value)
+            if id(value) not in parts:
+                _refuse_odd_tensor(value, path)
+                storage = value.untyped_storage()
+                storages[storage.data_ptr()] = storage.nbytes()
+                claimed += value.numel() * value.element_size()
+                parts[id(value)] = 1
+            continue
+        inner = _inner(value)
+        if inner is None or (not is_done and id(value) in parts):
+            continue
+        if is_done:
+            within.discard(id(value))
+            parts[id(value)] = 1 + sum(parts.get(id(one), 1) for one in inner)
+            if parts[id(value)] > _MOST_PARTS:
+                raise InputError(f"{path} holds tables of more than {_MOST_PARTS:,} parts; refused")
+        elif id(value) in within:
+            raise InputError(f"{path} holds a table that holds itself; refused")
+        else:
+            within.add(id(value))
+            waiting.append((value, True))
+            waiting += [(one, False) for one in inner]
+    if claimed > _SHARED_BYTES + _MOST_SHARED * sum(storages.values()):
+        raise InputError(
+            f"{path} holds tensors of {claimed:,} bytes over {sum(storages.values()):,}; refused"
+        )
 
 
-def _blocked(path: Path, message: str) -> str:
-    found = re.search(r"GLOBAL ([\w.]+) (?:was not an allowed|whose module)", message)
-    if not found:
-        return f"{path} is no readable checkpoint (neither tensors nor plain values)"
-    return (
-        f"{path} holds {found.group(1)}, which weights-only loading refuses because unpickling it "
-        "could run code; save it again with tensors and plain values only"
-    )
+def _inner(value: Any) -> list[Any] | None:
+    """What a table or an object of a file holds; None for what holds nothing."""
+    if isinstance(value, dict):
+        return list(value.values())
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    return list(vars(value).values()) if isinstance(value, Namespace) else None
+
+
+def _refuse_odd_tensor(value: Tensor, path: Path) -> None:
+    if value.layout != torch.strided or value.device.type != "cpu":
+        kind = str(value.layout).removeprefix("torch.")
+        raise InputError(
+            f"{path} holds a tensor of layout {kind} on {value.device}; dense ones with their "
+            "numbers are read"
+        )
+    if value.numel() > value.untyped_storage().nbytes():
+        raise InputError(
+            f"{path} holds a tensor of {value.numel()} numbers in "
+            f"{value.untyped_storage().nbytes()} bytes; refused"
+        )
+    if not value.numel() and max(value.shape, default=0) > _LONGEST_EMPTY:
+        raise InputError(f"{path} holds a tensor of shape {tuple(value.shape)}, without numbers")
 
 
 def _read_folder(folder: Path) -> dict[str, Any]:
@@ -191,9 +262,7 @@ def _shards(index: Path) -> list[Path]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise InputError(
-            f"{path.parent} is a folder without {path.name}; folders are read in Hugging Face's layout"
-        )
+        raise InputError(f"{path.parent} {what_folder(path.parent)}")
     if path.stat().st_size > _CONFIG_BYTES:
         raise InputError(f"{path} is too long for a configuration")
     try:

@@ -191,7 +191,13 @@ def _about(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def _reading(content: Converted) -> dict[str, Any]:
     positions = dataclasses.asdict(content.positions)
-    return {"positions": positions, "mean": list(content.mean), "std": list(content.std)}
+    return {
+        "positions": positions,
+        "mean": list(content.mean),
+        "std": list(content.std),
+        # Assumed once, it stays so: what was trained or converted with it does not prove it.
+        "guesses": list(content.guesses),
+    }
 
 
 def _whole(state: dict[str, Tensor]) -> dict[str, Tensor]:

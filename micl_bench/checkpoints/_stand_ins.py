@@ -14,13 +14,19 @@ import numpy as np
 _NUMBERS = {f"{kind}{size}" for kind, sizes in (("f", "248"), ("iu", "1248")) for kind in kind
             for size in sizes} | {"b1"}  # fmt: skip
 
+_LONGEST_PATH = 1 << 16
+
+
+class UnreadError(ValueError):
+    """A file holds what has no harmless stand-in; the message completes `it holds ...`."""
+
 
 class NumpyNumber:
     """`numpy.dtype` of numbers: `NumpyNumber("f8", False, True)`, then its state with the byte order."""
 
     def __init__(self, code: str, *_: Any) -> None:
         if code not in _NUMBERS:
-            raise ValueError(f"numpy data of type {code!r} is not read")
+            raise UnreadError("numpy data of another type than numbers, which is not read")
         self.dtype = np.dtype(code)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -37,7 +43,7 @@ class NumpyArray:
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _version, shape, dtype, is_fortran, data = state
         if not isinstance(dtype, NumpyNumber) or not isinstance(data, bytes):
-            raise ValueError("a numpy array of something else than numbers is not read")
+            raise UnreadError("a numpy array of something else than numbers, which is not read")
         values = np.frombuffer(data, dtype.dtype)
         self.values = values.reshape(shape, order="F" if is_fortran else "C")
 
@@ -45,7 +51,7 @@ class NumpyArray:
 def numpy_scalar(dtype: NumpyNumber, data: bytes) -> Any:
     """`numpy.core.multiarray.scalar`: one number, as Python's own."""
     if not isinstance(dtype, NumpyNumber) or not isinstance(data, bytes):
-        raise ValueError("a numpy scalar of something else than a number is not read")
+        raise UnreadError("a numpy scalar of something else than a number, which is not read")
     return np.frombuffer(data, dtype.dtype, count=1)[0].item()
 
 
@@ -56,7 +62,12 @@ def encode(text: str, _codec: str = "latin1") -> bytes:
 
 def path_text(*parts: str) -> str:
     """`pathlib.PosixPath` and its like, as text: options of a run."""
-    return "/".join(map(str, parts))
+    if not all(isinstance(part, str) for part in parts):
+        raise UnreadError("a path of something else than text, which is not read")
+    # Parts may be paths made of each other, each twice as long as the last.
+    if sum(map(len, parts)) > _LONGEST_PATH:
+        raise UnreadError(f"a path of more than {_LONGEST_PATH:,} characters, which is not read")
+    return "/".join(parts)
 
 
 class Table:
@@ -65,6 +76,28 @@ class Table:
     def __new__(cls, *_: Any) -> Any:
         """Not of this class: torch fills plain dictionaries only."""
         return OrderedDict()
+
+
+class Settings:
+    """A node of OmegaConf's, as `plain`: a dictionary, a list or a value."""
+
+    plain: Any = None
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        if not isinstance(state, dict):
+            return
+        found = state.get("_content", state.get("_val"))
+        if isinstance(found, dict):
+            self.plain = {str(key): _plain(value) for key, value in found.items()}
+        else:
+            self.plain = [*map(_plain, found)] if isinstance(found, list) else _plain(found)
+
+
+def _plain(value: Any) -> Any:
+    return value.plain if isinstance(value, Settings) else value
 
 
 class Inert:
@@ -81,6 +114,10 @@ def nothing(*_: Any) -> None:
     """`getattr` in the state of mmengine's history: which of its functions it had."""
 
 
+_SETTINGS = (
+    "dictconfig.DictConfig", "listconfig.ListConfig", "nodes.AnyNode", "nodes.StringNode",
+    "nodes.IntegerNode", "nodes.FloatNode", "nodes.BooleanNode",
+)  # fmt: skip
 ALLOWED: tuple[Any, ...] = (
     Namespace,
     (NumpyNumber, "numpy.dtype"),
@@ -90,6 +127,11 @@ ALLOWED: tuple[Any, ...] = (
     (encode, "_codecs.encode"),
     *((path_text, f"pathlib.{kind}") for kind in ("PosixPath", "WindowsPath", "PurePosixPath")),
     (Table, "yacs.config.CfgNode"),
+    *((Settings, f"omegaconf.{name}") for name in _SETTINGS),
+    *((Inert, f"omegaconf.base.{name}") for name in ("ContainerMetadata", "Metadata")),
+    (Inert, "typing.Any"),
+    *((Inert, f"builtins.{name}") for name in ("dict", "list", "int", "str", "float", "bool")),
+    (Table, "collections.defaultdict"),
     (Inert, "mmengine.logging.history_buffer.HistoryBuffer"),
     (nothing, "__builtin__.getattr"),
     (nothing, "builtins.getattr"),

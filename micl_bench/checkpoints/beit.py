@@ -5,12 +5,6 @@ All three come from one code base. data2vec 2.0 has another layout, which is not
 
 from typing import Any
 
-from timm.data import (
-    IMAGENET_DEFAULT_MEAN,
-    IMAGENET_DEFAULT_STD,
-    IMAGENET_INCEPTION_MEAN,
-    IMAGENET_INCEPTION_STD,
-)
 from torch import Tensor
 
 from micl_bench.checkpoints import simmim
@@ -23,15 +17,18 @@ from micl_bench.checkpoints._plain import (
     pixels_of_timm,
     table_beside_averages,
 )
-from micl_bench.errors import UntoldError
+from micl_bench.checkpoints._told import IMAGENET, INCEPTION
 
 _DROPPED = (
     drop(r"lm_head\..+", "head that predicts tokens"),
     drop(r"cls_pt_(layers|norm|lm_head)\..+", "layers that pre-train the class token"),
 )
 _KEYS = ("model", "module", "state_dict")
-_IMAGENET = (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
-_INCEPTION = (IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD)
+_UNTOLD = (
+    "the file fits BEiT (pixels of mean 0.5), BEiT v2 and data2vec (ImageNet's mean) and does not tell "
+    "which; give --pixels inception for BEiT or --pixels imagenet for the latter two, or --arch "
+    "beit_base_patch16_224, beitv2_base_patch16_224 or timm's name of its size"
+)
 
 
 def recognise(content: dict[str, Any]) -> bool:
@@ -54,7 +51,9 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
     sizes, state, fates = convert_beit_like(
         content, tensors, arch=arch, layout="beit", key=key, dropped=_DROPPED, beside=beside
     )
-    mean, std = _pixels(content, tensors, arch)
+    pixels = _pixels(content, tensors, arch)
+    mean, std = pixels or INCEPTION
+    is_assumed = pixels is not None and _leaves_open(content, tensors, arch)
     return Converted(
         arch=sizes,
         state=state,
@@ -65,7 +64,16 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
         branch=name,
         mean=mean,
         std=std,
+        guesses=("pixels",) if is_assumed else (),
+        untold_pixels="" if pixels else _UNTOLD,
     )
+
+
+def _leaves_open(content: dict[str, Any], tensors: dict[str, Tensor], arch: str | None) -> bool:
+    """Whether the pixels are those of BEiT only because most files of this kind are its."""
+    option = getattr(content.get("args"), "imagenet_default_mean_and_std", None)
+    is_named = bool(arch and arch.startswith("beit"))
+    return option is None and not (is_named or _is_v2(tensors) or _is_data2vec(tensors))
 
 
 def _is_v2(tensors: dict[str, Tensor]) -> bool:
@@ -78,7 +86,7 @@ def _is_data2vec(tensors: dict[str, Tensor]) -> bool:
     return head is not None and head.ndim == 2 and head.shape[0] == head.shape[1]
 
 
-def _pixels(content: dict[str, Any], tensors: dict[str, Tensor], arch: str | None) -> Pixels:
+def _pixels(content: dict[str, Any], tensors: dict[str, Tensor], arch: str | None) -> Pixels | None:
     """Mean and std: of the run's options, or what the authors' recipes say, or of timm's model.
 
     Pixels are read in -1 to 1 unless `imagenet_default_mean_and_std` is set, as the recipes of
@@ -86,19 +94,15 @@ def _pixels(content: dict[str, Any], tensors: dict[str, Tensor], arch: str | Non
     """
     option = getattr(content.get("args"), "imagenet_default_mean_and_std", None)
     if option is not None:
-        return _IMAGENET if option else _INCEPTION
+        return IMAGENET if option else INCEPTION
     if _is_v2(tensors) or _is_data2vec(tensors):
-        return _IMAGENET
+        return IMAGENET
     told = pixels_of_timm(arch) if arch and arch.startswith("beit") else None
     if told is not None:
         return told
     if any(name.startswith("lm_head.") for name in tensors):
-        return _INCEPTION
-    raise UntoldError(
-        "the file fits BEiT (pixels of mean 0.5), BEiT v2 and data2vec (ImageNet's mean) and does "
-        "not tell which; give --arch beit_base_patch16_224, beitv2_base_patch16_224 for the latter "
-        "two, or timm's name of its size"
-    )
+        return INCEPTION
+    return None
 
 
 def _method(tensors: dict[str, Tensor], arch: str | None) -> str:

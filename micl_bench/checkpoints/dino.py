@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from micl_bench.checkpoints import ibot
+from micl_bench.checkpoints import ibot, solo_learn
 from micl_bench.checkpoints._convert import Converted
 from micl_bench.checkpoints._distilled import convert_distilled, names_of
 
@@ -16,6 +16,8 @@ def recognise(content: dict[str, Any]) -> bool:
     """
     names = names_of(content)
     if "blocks.0.norm1.weight" not in names or ibot.recognise(content):
+        return False
+    if solo_learn.recognise(content):
         return False
     head = any(re.match(r"head\.last_layer\.", name) for name in names)
     return head or "dino_loss" in content

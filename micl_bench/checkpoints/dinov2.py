@@ -9,11 +9,12 @@ from torch import Tensor
 from micl_bench.backbone import Arch
 from micl_bench.checkpoints._account import drop, first_key, tensors_of
 from micl_bench.checkpoints._convert import Converted, PositionRule
-from micl_bench.checkpoints._infer import infer_arch
+from micl_bench.checkpoints._infer import assumed, infer_arch
 from micl_bench.checkpoints._plain import chosen, empty_model, filtered_by_timm
 from micl_bench.errors import InputError
 
 _TELLTALE = {"mask_token", "cls_token", "pos_embed", "blocks.0.ls1.gamma"}
+_WIDTHS = (384, 768, 1024, 1536)
 _DROPPED = (
     drop(r"mask_token", "mask token"),
     drop(r"(dino|ibot)_head\..+", "projection head"),
@@ -57,6 +58,7 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
         fates=fates,
         positions=PositionRule(antialias=registers, offset=0.0 if registers else 0.1),
         branch=name,
+        guesses=assumed(sizes, arch, widths=_WIDTHS),
     )
 
 

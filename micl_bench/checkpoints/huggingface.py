@@ -114,7 +114,11 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
         key="model",
         prefix=r"(vit|ijepa|dinov2|dinov2_with_registers)\.",
     )
-    mean, std = _pixels(content.get("preprocessor_config"), kind)
+    preprocessor = content.get("preprocessor_config")
+    mean, std = _pixels(preprocessor, kind)
+    is_stated = isinstance(preprocessor, dict) and (
+        "image_mean" in preprocessor or preprocessor.get("do_normalize") is False
+    )
     patches_only = "reg_token" in state
     state, fates = _fold_class_position(state, fates) if patches_only else (state, fates)
     num_classes = num_classes_of(state)
@@ -129,6 +133,7 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
         positions=PositionRule(antialias=kind.antialias),
         mean=mean,
         std=std,
+        guesses=() if is_stated else ("pixels",),
     )
 
 

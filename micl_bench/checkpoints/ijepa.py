@@ -4,7 +4,7 @@ from typing import Any
 
 from micl_bench.checkpoints._account import account, tensors_of
 from micl_bench.checkpoints._convert import Converted, PositionRule
-from micl_bench.checkpoints._infer import infer_arch
+from micl_bench.checkpoints._infer import WIDTHS, assumed, infer_arch
 from micl_bench.checkpoints._plain import PLAIN, chosen
 
 _BRANCHES = ["target_encoder", "encoder"]
@@ -34,8 +34,10 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
     state, fates = account(
         content, PLAIN, layout="ijepa", key=name, prefix=r"module\.", beside=_BESIDE
     )
+    sizes = infer_arch(state, arch=arch)
     return Converted(
-        arch=infer_arch(state, arch=arch),
+        arch=sizes,
+        guesses=assumed(sizes, arch, widths=WIDTHS),
         state=state,
         method="I-JEPA",
         pool="avg",

@@ -5,7 +5,7 @@ from typing import Any
 
 from micl_bench.checkpoints._account import account, drop, first_key, keep, tensors_of
 from micl_bench.checkpoints._convert import Converted
-from micl_bench.checkpoints._infer import infer_arch
+from micl_bench.checkpoints._infer import assumed, infer_arch
 from micl_bench.checkpoints._plain import PLAIN, chosen
 
 _MARK = re.compile(r"(?:(.+)\.)?vit\.(?:patch_embed|blocks)\..+")
@@ -43,8 +43,10 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
     prefix = rf"{re.escape(name)}\.vit\." if name else r"vit\."
     key = first_key(content, "state_dict", "model")
     state, fates = account(content, _RULES, layout="lightly", key=key, prefix=prefix)
+    sizes = infer_arch(state, arch=arch)
     return Converted(
-        arch=infer_arch(state, arch=arch),
+        arch=sizes,
+        guesses=(*assumed(sizes, arch, is_open=True), "pixels"),
         state=state,
         method="",
         pool="token" if "cls_token" in state else "avg",

@@ -9,7 +9,7 @@ from torch import Tensor
 from micl_bench.backbone import sincos_positions
 from micl_bench.checkpoints._account import account, drop, first_key, keep, tensors_of
 from micl_bench.checkpoints._convert import Converted, PositionRule
-from micl_bench.checkpoints._infer import infer_arch
+from micl_bench.checkpoints._infer import WIDTHS, assumed, infer_arch
 from micl_bench.checkpoints._plain import num_classes_of, table_beside_averages
 
 POSITIONS = PositionRule(antialias=False)
@@ -31,7 +31,7 @@ def recognise(content: dict[str, Any]) -> bool:
     options, cannot be told from timm's.
     """
     tensors = tensors_of(content, first_key(content, "model"))
-    if {"decoder_embed.weight", "decoder_pos_embed", "mask_token", "cls_token"} <= tensors.keys():
+    if _has_decoder(tensors):
         return True
     if has_head(tensors):
         return {"nb_classes", "global_pool"} <= options(content).keys()
@@ -50,17 +50,37 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
     key, name, beside = table_beside_averages(content, ("model",), branch)
     state, fates = account(content, _RULES, key=key, layout="mae", beside=beside)
     num_classes = num_classes_of(state)
+    sizes = infer_arch(state, arch=arch)
     return Converted(
-        arch=infer_arch(state, arch=arch),
+        arch=sizes,
         state=state,
-        method="MAE, fine-tuned" if num_classes else "MAE",
+        method=_method(content, num_classes),
         # Fine-tuned with `global_pool`, the norm is behind the pooling and called `fc_norm`.
         pool="avg" if "fc_norm.weight" in state else "token",
         num_classes=num_classes,
         fates=fates,
         branch=name,
         positions=POSITIONS,
+        guesses=assumed(sizes, arch, widths=WIDTHS),
+        proven=_has_decoder(tensors_of(content, key)) or "nb_classes" in options(content),
     )
+
+
+def _method(content: dict[str, Any], num_classes: int) -> str:
+    """A fine-tuned file may have begun with any method's: what it began with is in the options."""
+    start = str(options(content).get("finetune") or "").rpartition("/")[2].lower()
+    if "nb_classes" in options(content) and not start.startswith("mae"):
+        return ""
+    return "MAE, fine-tuned" if num_classes else "MAE"
+
+
+def _has_decoder(tensors: dict[str, Tensor]) -> bool:
+    return {
+        "decoder_embed.weight",
+        "decoder_pos_embed",
+        "mask_token",
+        "cls_token",
+    } <= tensors.keys()
 
 
 def has_head(tensors: dict[str, Tensor]) -> bool:

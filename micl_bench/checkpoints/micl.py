@@ -4,8 +4,11 @@ from typing import Any
 
 from micl_bench.checkpoints._account import account, first_key, refuse_branch, tensors_of
 from micl_bench.checkpoints._convert import Converted
-from micl_bench.checkpoints._infer import infer_arch
+from micl_bench.checkpoints._infer import WIDTHS, assumed, infer_arch
 from micl_bench.checkpoints.mae import ENCODER, POSITIONS, has_head, is_fixed_encoder, options
+
+_MODELS = "sae_vit_"
+"""How the authors' code calls its networks."""
 
 
 def recognise(content: dict[str, Any]) -> bool:
@@ -27,8 +30,12 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
     """
     refuse_branch(branch)
     state, fates = account(content, ENCODER, key=first_key(content, "model"), layout="micl")
+    sizes = infer_arch(state, arch=arch)
     return Converted(
-        arch=infer_arch(state, arch=arch),
+        arch=sizes,
+        guesses=assumed(sizes, arch, widths=WIDTHS),
+        # Other code after MAE's leaves out the decoder too.
+        proven=str(options(content).get("model")).startswith(_MODELS),
         state=state,
         method="MiCL",
         pool="token",

@@ -1,14 +1,13 @@
 """Our own layout: weights beside architecture, method and provenance."""
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 from torch import Tensor
 
-from micl_bench.backbone import Arch
+from micl_bench.backbone import Arch, timm_vit
 from micl_bench.checkpoints._account import account, keep, refuse_branch
-from micl_bench.checkpoints._convert import Converted, PositionRule
-from micl_bench.checkpoints._infer import timm_vit
+from micl_bench.checkpoints._convert import Converted, Guess, PositionRule
 from micl_bench.checkpoints._plain import num_classes_of
 from micl_bench.errors import InputError
 from micl_bench.record import Stage
@@ -63,7 +62,7 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
             positions=PositionRule(**content.get("positions", {"antialias": False})),
             mean=tuple(content.get("mean", Converted.mean)),
             std=tuple(content.get("std", Converted.std)),
-            described=True,
+            guesses=_guesses(content.get("guesses", [])),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"the checkpoint's description is damaged: {error}") from error
@@ -97,6 +96,14 @@ def from_about(
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"the checkpoint's description is damaged: {error}") from error
     return convert({**rest, "model": tensors}, arch=arch, branch=branch)
+
+
+def _guesses(names: Any) -> tuple[Guess, ...]:
+    """Raises ValueError for what could not have been assumed."""
+    known = get_args(Guess)
+    if not isinstance(names, list) or any(name not in known for name in names):
+        raise ValueError("guesses that are not known")
+    return tuple(guess for guess in known if guess in names)
 
 
 def _line(words: Any) -> str:

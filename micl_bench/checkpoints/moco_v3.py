@@ -9,7 +9,7 @@ from torch import Tensor
 from micl_bench.backbone import Arch
 from micl_bench.checkpoints._account import account, drop, first_key, tensors_of
 from micl_bench.checkpoints._convert import Converted, PositionRule
-from micl_bench.checkpoints._infer import infer_arch
+from micl_bench.checkpoints._infer import assumed, infer_arch
 from micl_bench.checkpoints._plain import PLAIN, chosen
 from micl_bench.errors import InputError
 
@@ -17,6 +17,8 @@ _ENCODERS = {"base": "base_encoder", "momentum": "momentum_encoder"}
 # The method's own ViT-S (of width 384) has 12 heads (`vit_small` in vits.py of its authors' code),
 # timm's has 6.
 _SMALL, _HEADS_OF_SMALL = 384, 12
+# That and its ViT-B are all that this code builds.
+_WIDTHS = (_SMALL, 768)
 _RULES = (
     *PLAIN,
     drop(r"head\..+", "projection head"),
@@ -44,8 +46,10 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
     name = chosen(branch, _branches(content, key), "base")
     prefix = rf"(module\.)?{_ENCODERS[name]}\."
     state, fates = account(content, _RULES, layout="moco_v3", key=key, prefix=prefix)
+    sizes = _sizes(state, arch)
     return Converted(
-        arch=_sizes(state, arch),
+        arch=sizes,
+        guesses=assumed(sizes, arch, widths=_WIDTHS),
         state=state,
         method="MoCo v3",
         pool="token",

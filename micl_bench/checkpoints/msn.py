@@ -4,7 +4,7 @@ from typing import Any
 
 from micl_bench.checkpoints._account import account, drop, tensors_of
 from micl_bench.checkpoints._convert import Converted, PositionRule
-from micl_bench.checkpoints._infer import infer_arch
+from micl_bench.checkpoints._infer import WIDTHS, assumed, infer_arch
 from micl_bench.checkpoints._plain import PLAIN, chosen
 
 _BRANCHES = ["target_encoder", "encoder"]
@@ -33,8 +33,10 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
     state, fates = account(
         content, _RULES, layout="msn", key=name, prefix=r"module\.", beside=_BESIDE
     )
+    sizes = infer_arch(state, arch=arch)
     return Converted(
-        arch=infer_arch(state, arch=arch),
+        arch=sizes,
+        guesses=assumed(sizes, arch, widths=WIDTHS),
         state=state,
         method="MSN",
         pool="token",

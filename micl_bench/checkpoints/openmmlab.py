@@ -5,9 +5,9 @@ import re
 from typing import Any
 
 import torch
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor
 
-from micl_bench.checkpoints import micl_bench
+from micl_bench.checkpoints import micl_bench, solo_learn
 from micl_bench.checkpoints._account import (
     Rule,
     account,
@@ -18,8 +18,9 @@ from micl_bench.checkpoints._account import (
     tensors_of,
 )
 from micl_bench.checkpoints._convert import Converted, PositionRule
-from micl_bench.checkpoints._infer import infer_arch
+from micl_bench.checkpoints._infer import assumed, infer_arch
 from micl_bench.checkpoints._plain import Pixels, num_classes_of
+from micl_bench.checkpoints._told import IMAGENET
 from micl_bench.errors import InputError
 
 _END = r"(weight|bias)"
@@ -61,6 +62,15 @@ _NO_HEAD = drop(r"head\..+", "head of pre-training, or one that reads a layer of
 _NO_KEY_BIAS = split(
     rf"{_LAYER}attn\.qkv\.bias", (r"blocks.\1.attn.q_bias", "", r"blocks.\1.attn.v_bias")
 )
+# Width and heads by mmpretrain's names; its small one is of width 768 with 8 heads.
+_ARCHS = {
+    **dict.fromkeys(("s", "small"), (768, 8)),
+    **dict.fromkeys(("b", "base", "deit-b", "deit-base"), (768, 12)),
+    **dict.fromkeys(("l", "large"), (1024, 16)),
+    **dict.fromkeys(("h", "huge"), (1280, 16)),
+    **dict.fromkeys(("deit-t", "deit-tiny"), (192, 3)),
+    **dict.fromkeys(("deit-s", "deit-small", "dinov2-s", "dinov2-small"), (384, 6)),
+}
 _LIST = r"\s*=\s*\[([^\]]*)\]"
 
 
@@ -71,7 +81,8 @@ def recognise(content: dict[str, Any]) -> bool:
         return any(re.match(rf"{_TOP}patch_embed\.projection\.", name) for name in names)
     distilled = any(name.startswith("head.last_layer") for name in names)
     # lightly's wrapper and DINOv2 have a mask token there.
-    return _is_timm(names) and not distilled and "backbone.mask_token" not in names
+    is_own = _is_timm(names) and not distilled and "backbone.mask_token" not in names
+    return is_own and not solo_learn.recognise(content)
 
 
 def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) -> Converted:
@@ -98,10 +109,15 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
         about = _meta(content)[micl_bench.ABOUT]
         told = micl_bench.from_about(about, state, arch=arch, branch=None)
         return dataclasses.replace(told, fates=fates)
-    mean, std = _pixels(content)
+    pixels = _pixels(content)
+    mean, std = pixels or IMAGENET
     num_classes = num_classes_of(state)
+    heads = _heads(content, state)
+    wanted = f"heads={heads}" if heads and arch is None else arch
+    sizes = infer_arch(state, arch=wanted)
     return Converted(
-        arch=infer_arch(state, arch=arch),
+        arch=sizes,
+        guesses=(*assumed(sizes, wanted), *(() if pixels else ("pixels",))),
         state=state,
         method="",
         pool="avg" if "fc_norm.weight" in state else "token",
@@ -142,13 +158,28 @@ def _classes(content: dict[str, Any]) -> tuple[str, ...]:
     return tuple(map(str, classes)) if isinstance(classes, (list, tuple)) else ()
 
 
-def _pixels(content: dict[str, Any]) -> Pixels:
+def _heads(content: dict[str, Any], state: dict[str, Tensor]) -> int | None:
+    """Of the backbone in the configuration's text: a number, or mmpretrain's name of its sizes."""
+    text = str(_meta(content).get("cfg", ""))
+    start = text.find("backbone")
+    if start < 0 or (projection := state.get("patch_embed.proj.weight")) is None:
+        return None
+    if any(name.endswith("relative_position_bias_table") for name in state):
+        return None
+    if found := re.compile(r"num_heads['\"]?\s*[=:]\s*(\d{1,3})\b").search(text, start):
+        return int(found[1])
+    named = re.compile(r"arch['\"]?\s*[=:]\s*['\"]([\w-]+)['\"]").search(text, start)
+    width, heads = _ARCHS.get(named[1], (0, 0)) if named else (0, 0)
+    return heads if width == len(projection) else None
+
+
+def _pixels(content: dict[str, Any]) -> Pixels | None:
     """Mean and std of the `data_preprocessor` in the configuration's text, there from 0 to 255."""
     text = str(_meta(content).get("cfg", ""))
     start = text.find("data_preprocessor")
     found = [re.compile(word + _LIST).search(text, max(start, 0)) for word in ("mean", "std")]
     if start < 0 or None in found:
-        return IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+        return None
     try:
         (red, green, blue), (of_red, of_green, of_blue) = (
             [float(value) / 255 for value in part[1].split(",") if value.strip()]

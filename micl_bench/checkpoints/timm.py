@@ -4,16 +4,15 @@ import functools
 import re
 from typing import Any
 
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import VisionTransformer, eva, vision_transformer
 from timm.models.beit import checkpoint_filter_fn as filter_beit
 from torch import Tensor
 
-from micl_bench.backbone import Vit, arch_names
+from micl_bench.backbone import Arch, Vit, arch_names, timm_vit
 from micl_bench.checkpoints import micl_bench
 from micl_bench.checkpoints._account import count_tensors, drop, tensors_of
-from micl_bench.checkpoints._convert import Converted
-from micl_bench.checkpoints._infer import infer_arch, timm_vit
+from micl_bench.checkpoints._convert import Converted, Guess
+from micl_bench.checkpoints._infer import assumed, infer_arch
 from micl_bench.checkpoints._plain import (
     FilterFn,
     Pixels,
@@ -22,14 +21,16 @@ from micl_bench.checkpoints._plain import (
     num_classes_of,
     pixels_of_timm,
 )
-from micl_bench.errors import InputError
+from micl_bench.checkpoints._statements import Statements, options_of, statements_of
+from micl_bench.checkpoints._told import IMAGENET, told_by
+from micl_bench.errors import InputError, UntoldError
 
 # Where timm's own `load_checkpoint` looks, in its order: averaged weights first; then mmengine's.
 _AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict")
 _TABLES = (*_AVERAGED, "state_dict", "model")
 _COUNTS = {"steps", "n_averaged"}
 # What wrappers put before every name: distributed training, `torch.compile`, Lightning.
-_WRAPPERS = re.compile(r"(module\.|_orig_mod\.|model\.)+")
+_WRAPPERS = re.compile(r"(module\.|_orig_mod\.|model\.|timm_model\.)+")
 _TELLTALE = {"patch_embed.proj.weight", "blocks.0.norm1.weight", "blocks.0.mlp.fc1.weight"}
 _DROPPED = (
     drop(r"pre_logits\..+", "representation layer, which timm no longer has"),
@@ -62,7 +63,8 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
     tables = _tables_of(content)
     key = _table(content, tables, branch)
     found = {_short(name): tensor for name, tensor in tensors_of(content, key).items()}
-    sizes = infer_arch(found, arch=arch or _named_in(content))
+    stated = statements_of(content)
+    sizes, guesses = _sizes(found, stated, arch)
     model = empty_model(sizes)
     state, fates = account_by_timm(
         content,
@@ -74,7 +76,8 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
         key=key,
         beside=dict.fromkeys(_TABLES, "another network of the file"),
     )
-    mean, std = _pixels(arch)
+    pixels = _pixels(arch, stated)
+    mean, std = pixels or IMAGENET
     return Converted(
         arch=sizes,
         state=state,
@@ -85,17 +88,43 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
         branch=tables[key] if "ema" in tables.values() else "",
         mean=mean,
         std=std,
+        guesses=guesses if pixels else (*guesses, "pixels"),
+        proven=stated.timm_script or "architecture" in options_of(content, "config"),
     )
 
 
-def _named_in(content: dict[str, Any]) -> str | None:
-    """The model that timm's training script writes beside the weights, where it is a ViT."""
-    name = content.get("arch")
+def _sizes(
+    found: dict[str, Tensor], stated: Statements, arch: str | None
+) -> tuple[Arch, tuple[Guess, ...]]:
+    """By the name that the user or the file has for it, or else by shapes; what remains open."""
+    if arch is None:
+        for name in stated.names:
+            if (named := _as_named(found, name)) is not None:
+                return named, ()
     try:
-        timm_vit(str(name))
+        sizes = infer_arch(found, arch=arch)
+    except UntoldError:
+        side = stated.size[0] // found["patch_embed.proj.weight"].shape[-1] if stated.size else 0
+        if arch is not None or not side:
+            raise
+        # Where the input's size is stated, so is its grid.
+        arch = f"grid={side}x{side}"
+        sizes = infer_arch(found, arch=arch)
+    return sizes, assumed(sizes, arch)
+
+
+def _as_named(found: dict[str, Tensor], name: str) -> Arch | None:
+    """timm's architecture of that name, where the tensors are of its sizes."""
+    try:
+        timm_vit(name)
+        sizes = infer_arch(found, arch=name)
+        expected = empty_model(sizes).state_dict()
     except InputError:
         return None
-    return str(name)
+    shared = expected.keys() & found.keys()
+    blocks = {key.split(".")[1] for key in found if key.startswith("blocks.")}
+    same = all(expected[key].shape == found[key].shape for key in shared)
+    return sizes if same and len(blocks) == sizes.depth else None
 
 
 def _short(name: str) -> str:
@@ -156,11 +185,15 @@ def _filter_of(model: Vit) -> FilterFn:
     return without_counts
 
 
-def _pixels(arch: str | None) -> Pixels:
-    """Of timm's weights where `arch` has a tag, ImageNet's without."""
-    if arch is None or arch in arch_names() or "." not in arch:
-        return IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-    pixels = pixels_of_timm(arch)
-    if pixels is None:
-        raise InputError(f"timm knows no weights {arch!r}; give the architecture without the tag")
-    return pixels
+def _pixels(arch: str | None, stated: Statements) -> Pixels | None:
+    """Of timm's weights where `arch` has a tag; of the model, where timm's script trained it."""
+    name = told_by(arch).name
+    if name is not None and name not in arch_names() and "." in name:
+        if (pixels := pixels_of_timm(name)) is None:
+            raise InputError(
+                f"timm knows no weights {name!r}; give the architecture without the tag"
+            )
+        return pixels
+    if stated.pixels or not stated.timm_script:
+        return stated.pixels
+    return next(filter(None, map(pixels_of_timm, stated.names)), None)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from micl_bench.commands.options import Arch, Branch, Layout
+from micl_bench.commands.options import Arch, Branch, Layout, Pixels, Strict
 from micl_bench.errors import InputError
 from micl_bench.log import printable
 
@@ -35,6 +35,7 @@ def inspect(
     arch: Arch = None,
     layout: Layout = None,
     branch: Branch = None,
+    pixels: Pixels = None,
     mapping: Annotated[
         bool, typer.Option("--mapping", help="Print what became of every tensor.")
     ] = False,
@@ -54,7 +55,7 @@ def inspect(
         raise InputError(f"--json {json_file} is a folder; give a file")
     from micl_bench.checkpoints import load_checkpoint
 
-    loaded = load_checkpoint(source, arch=arch, layout=layout, branch=branch)
+    loaded = load_checkpoint(source, arch=arch, layout=layout, branch=branch, pixels=pixels)
     found = _description(loaded)
     width = max(map(len, found))
     for name, value in found.items():
@@ -73,6 +74,8 @@ def convert(
     arch: Arch = None,
     layout: Layout = None,
     branch: Branch = None,
+    pixels: Pixels = None,
+    strict: Strict = False,
 ) -> None:
     """Write a checkpoint in another layout; read again, it gives the same features, bit for bit.
 
@@ -83,7 +86,9 @@ def convert(
         raise InputError(f"--out {out} exists already; give another name")
     from micl_bench.checkpoints import export, load_checkpoint
 
-    loaded = load_checkpoint(source, arch=arch, layout=layout, branch=branch)
+    loaded = load_checkpoint(source, arch=arch, layout=layout, branch=branch, pixels=pixels)
+    if strict:
+        loaded.refuse_guesses(None)
     note = export(loaded, to.value, out)
     print(f"{to.value}: {out}")
     if note:
@@ -91,7 +96,7 @@ def convert(
 
 
 def _description(loaded: "Checkpoint") -> dict[str, Any]:
-    content, info = loaded.content, loaded.info
+    content, info, guesses = loaded.content, loaded.info, loaded.guesses_at(None)
     head = sum(value.numel() for name, value in content.state.items() if name.startswith("head."))
     whole = sum(value.numel() for value in content.state.values())
     grid = content.arch.img_size // content.arch.patch_size
@@ -104,21 +109,14 @@ def _description(loaded: "Checkpoint") -> dict[str, Any]:
         "architecture": _architecture(loaded),
         "parameters": f"{(whole - head) / 1e6:.2f} M",
         "input": f"{content.arch.img_size} x {content.arch.img_size} px, {grid} x {grid} patches",
-        "positions": _positions(loaded),
+        "positions": f"at other sizes: {loaded.position_rule}",
         "pixels": loaded.described_at(content.arch.img_size).normalisation,
         "head": f"{content.num_classes} classes, reads {reads}" if content.num_classes else "none",
         "tensors": ", ".join(f"{number} {kind}" for kind, number in counts.items()) or "not a file",
         "sha256": info.digest,
+        "assumed": ", ".join(f"{words} ({option})" for words, option in guesses.items())
+        or "nothing that the file does not state",
     }
-
-
-def _positions(loaded: "Checkpoint") -> str:
-    if "positions" in loaded.content.guesses:
-        return (
-            f"not told by the file; at other sizes timm's rule: {loaded.position_rule} (--format mae, "
-            "dino, ibot, ... for a method's own)"
-        )
-    return f"at other sizes: {loaded.position_rule}"
 
 
 def _architecture(loaded: "Checkpoint") -> str:
@@ -126,7 +124,7 @@ def _architecture(loaded: "Checkpoint") -> str:
     parts = [
         f"width {arch.width}",
         f"depth {arch.depth}",
-        loaded.heads_in_words,
+        f"{arch.num_heads} heads",
         f"patch {arch.patch_size}",
         f"MLP x {arch.mlp_ratio:g}",
         "[CLS]" if arch.class_token else "no [CLS]",

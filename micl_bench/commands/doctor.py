@@ -16,20 +16,35 @@ def doctor(
         list[Path] | None,
         typer.Option(help="A data folder to look into; repeatable.", show_default=False),
     ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(
+            help="A config of eval ade20k or coco: check each --data as that run would, not as a "
+            "release.",
+            show_default=False,
+        ),
+    ] = None,
     json_file: Json = None,
 ) -> None:
     """Check installation, machine and data folders; each finding comes with its mend.
 
     A problem makes something fail, or a number wrong: the exit code is 2. A warning costs or limits.
     """
-    from micl_bench.doctor import check_data, check_installation, check_machine
+    from micl_bench.doctor import (
+        check_data,
+        check_for_recipe,
+        check_installation,
+        check_machine,
+    )
     from micl_bench.files import atomic_write
     from micl_bench.log import printable
     from micl_bench.provenance import environment
 
+    if recipe and not data:
+        raise InputError("--recipe says what --data is for; give the folder too: --data FOLDER")
     findings = [*check_installation(), *check_machine()]
     for folder in data or []:
-        findings += check_data(folder)
+        findings += check_for_recipe(folder, recipe) if recipe else check_data(folder)
     width = max(len(finding.subject) for finding in findings)
     for finding in findings:
         subject, found = printable(finding.subject), printable(finding.found)

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from micl_bench.commands.options import Arch, Branch, Layout
+from micl_bench.commands.options import Arch, Branch, Layout, Strict
+from micl_bench.commands.options import Pixels as PixelsTold
 
 
 def features(
@@ -45,6 +46,8 @@ def features(
     arch: Arch = None,
     layout: Layout = None,
     branch: Branch = None,
+    normalised: PixelsTold = None,
+    strict: Strict = False,
 ) -> None:
     """Write a backbone's features of any images: arrays `features` and `files`, `labels` if known.
 
@@ -58,8 +61,12 @@ def features(
 
     with process_group() as device:
         pixels = Pixels(img_size=img_size or 0, crop_pct=crop_pct)
-        loaded = load_checkpoint(checkpoint, arch=arch, layout=layout, branch=branch)
+        loaded = load_checkpoint(
+            checkpoint, arch=arch, layout=layout, branch=branch, pixels=normalised
+        )
         size = loaded.input_size(pixels.img_size)
+        if strict:
+            loaded.refuse_guesses(size)
         shape = export_features(
             loaded,
             images,

@@ -12,7 +12,11 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe; repeatable."),
 ]
 Arch = Annotated[
-    str | None, typer.Option(help="Architecture, where the file's shapes do not tell it.")
+    str | None,
+    typer.Option(
+        help="Architecture, where the file's shapes do not tell it: a name, or values such as "
+        "heads=6,grid=14x14,norm_eps=1e-6."
+    ),
 ]
 Layout = Annotated[
     str | None,
@@ -23,6 +27,18 @@ Layout = Annotated[
 Branch = Annotated[
     str | None,
     typer.Option(help="Which of several networks in the file: teacher, student, base, momentum."),
+]
+Pixels = Annotated[
+    str | None,
+    typer.Option(
+        "--pixels",
+        help="Mean and std that the network was trained with, where the file does not state them: "
+        "imagenet, inception (0.5), clip, or six numbers with commas between them.",
+    ),
+]
+Strict = Annotated[
+    bool,
+    typer.Option("--strict", help="Refuse a checkpoint of which anything would be assumed."),
 ]
 Json = Annotated[
     Path | None, typer.Option("--json", help="Write the figures and the machine as JSON too.")

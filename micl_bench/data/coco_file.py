@@ -84,6 +84,7 @@ def read_coco(file: Path) -> CocoFile:
         if not isinstance(value, dict):
             raise ValueError(f"{place} is {_short(value)}, no object with keys")
         add[key](found, value, place)
+    _refuse_doubled(found)
     if not found.images:
         raise ValueError("no images in it: the list 'images' is missing or empty")
     return found
@@ -104,14 +105,19 @@ def _add_image(found: CocoFile, value: dict[str, Any], place: str) -> None:
 
 
 def _add_category(found: CocoFile, value: dict[str, Any], place: str) -> None:
-    number, name = _whole(value, "id", place), _text(value, "name", place)
-    for what, own, others in (
-        ("id", number, [one for one, _ in found.categories]),
-        ("name", name, [one for _, one in found.categories]),
-    ):
-        if own in others:
-            raise ValueError(f"{place}.{what} is {own!r}, which another category has too")
-    found.categories.append((number, name))
+    found.categories.append((_whole(value, "id", place), _text(value, "name", place)))
+
+
+def _refuse_doubled(found: CocoFile) -> None:
+    """Categories are told apart by their ids and by their names."""
+    for column, key in enumerate(("id", "name")):
+        seen: set[int | str] = set()
+        for place, category in enumerate(found.categories):
+            if (own := category[column]) in seen:
+                raise ValueError(
+                    f"categories[{place}].{key} is {own!r}, which another category has too"
+                )
+            seen.add(own)
 
 
 def _add_annotation(found: CocoFile, value: dict[str, Any], place: str) -> None:

@@ -51,16 +51,20 @@ def add_labels(histograms: Iterable[NDArray[np.int64]]) -> Labels:
     return Labels(pixels_256=np.sum(rows, axis=0, dtype=np.int64).reshape(-1), masks=len(rows))
 
 
-def label_fault(labels: Labels, *, num_classes: int, reduce_zero_label: bool) -> str:
+def label_fault(
+    labels: Labels, *, num_classes: int, reduce_zero_label: bool, has_void: bool = False
+) -> str:
     """What is wrong with the numbers, in a few words; empty where nothing is.
 
-    With `reduce_zero_label` a 255 beside no `num_classes` counts as a shift that was already made:
-    ADE20K has none. Every found fault is certain, but a few masks need not show one that is there.
+    With `reduce_zero_label` a 255 beside no `num_classes` counts as a shift that was already made, as
+    ADE20K has none, but not in a set that `has_void`, where 255 may be of no class as well. Every
+    found fault is certain, but a few masks need not show one that is there.
     """
     present = labels.present()
     highest = num_classes if reduce_zero_label else num_classes - 1
     outside = sorted(present - set(range(highest + 1)) - {VOID})
-    if reduce_zero_label and VOID in present and num_classes not in present:
+    shifted = VOID in present and num_classes not in present
+    if reduce_zero_label and shifted and not has_void:
         return (
             f"labels 0 to {num_classes - 1} and 255: 1 was subtracted already, and loading would "
             "subtract it again"

@@ -54,7 +54,7 @@ def read_headers(
         decode: decode every pixel too, so that `error` tells of damage anywhere in a file.
         on_read: called after each.
     """
-    return in_threads(lambda file: _header(file, decode=decode), files, on_read=on_read)
+    return in_threads(lambda file: read_header(file, decode=decode), files, on_read=on_read)
 
 
 def in_threads(
@@ -77,7 +77,8 @@ def spread(items: Sequence[_Item], number: int) -> list[_Item]:
     return [items[index * len(items) // number] for index in range(number)]
 
 
-def _header(file: Path, *, decode: bool) -> Header:
+def read_header(file: Path, *, decode: bool = False) -> Header:
+    """Of one file, as `read_headers`."""
     # A pipe would be waited for without end.
     if not file.is_file():
         return Header(error="no such file")

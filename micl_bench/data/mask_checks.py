@@ -9,7 +9,7 @@ from pathlib import Path
 
 from micl_bench.data.dense_checks import MASK_MODES
 from micl_bench.data.faults import Fault, first
-from micl_bench.data.headers import Header, OnRead, read_headers
+from micl_bench.data.headers import Header, OnRead, in_threads, read_header
 
 Pair = tuple[Path, Path]
 """An image and its mask."""
@@ -22,12 +22,14 @@ _TURN = (
 
 
 def read_pairs(
-    pairs: Sequence[Pair], *, decode: bool = False, on_read: OnRead | None = None
+    pairs: Sequence[Pair], *, decode: bool = False, on_pair: OnRead | None = None
 ) -> list[tuple[Header, Header]]:
-    """The headers of images and masks."""
-    files = [file for pair in pairs for file in pair]
-    headers = read_headers(files, decode=decode, on_read=on_read)
-    return list(zip(headers[::2], headers[1::2], strict=True))
+    """The headers of images and masks; `on_pair` is called after each two."""
+
+    def both(pair: Pair) -> tuple[Header, Header]:
+        return read_header(pair[0], decode=decode), read_header(pair[1], decode=decode)
+
+    return in_threads(both, pairs, on_read=on_pair)
 
 
 def check_pairs(
@@ -41,7 +43,7 @@ def check_pairs(
     broken, coloured, turned, resized = [], [], [], []
     for (image_file, mask_file), (image, mask) in zip(pairs, headers, strict=True):
         broken += [
-            f"{file.name} ({header.error})"
+            (file, f"{file.name} ({header.error})")
             for file, header in ((image_file, image), (mask_file, mask))
             if header.error
         ]
@@ -56,7 +58,9 @@ def check_pairs(
         elif size != (stored if as_stored else image.shown):
             resized.append(f"{mask_file.name} is {mask.size}, its image {image.size}")
     if broken:
-        yield Fault(f"{len(broken):,} files cannot be read: {first(broken)}", _AGAIN)
+        names = first([name for _, name in broken])
+        where = f"the first is in {broken[0][0].parent}"
+        yield Fault(f"{len(broken):,} files cannot be read: {names}; {where}", _AGAIN)
     if coloured:
         yield Fault(
             f"{len(coloured):,} masks are no 8-bit images of one channel: {first(coloured)}; pictures "

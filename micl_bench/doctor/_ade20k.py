@@ -17,6 +17,7 @@ from micl_bench.data.headers import in_threads, spread
 from micl_bench.data.mask_checks import check_pairs, read_pairs, readable
 from micl_bench.doctor._finding import Finding, of_fault, ok, problem, warning
 from micl_bench.doctor._names import files_and_others, first, subfolders
+from micl_bench.image_files import list_images
 
 IMAGES = {"training": 20_210, "validation": 2_000}
 CLASSES = 150
@@ -71,6 +72,11 @@ def _check_split(folder: Path, split: str, embedded_classes: int) -> Iterator[Fi
             yield problem(subject, found, f"remove them, and {_UNPACK}")
         if not files:
             yield problem(subject, f"no file in {place}", _UNPACK)
+    for place, suffix in zip(places, (".jpg", ".png"), strict=True):
+        others = [name for name in list_images(place)[0] if not name.endswith(suffix)]
+        if others and place.is_dir():
+            found = f"{len(others):,} images in {place} are not read: {first(others)}"
+            yield warning(subject, found, f"let their names end in {suffix}, in lower case")
     if not images or not masks:
         return
     counted = _counted(subject, len(images), 0 if embedded_classes else IMAGES[split])

@@ -3,6 +3,7 @@
 import itertools
 import os
 import shutil
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,18 +17,17 @@ from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
 from torch import nn
 
-from micl_bench.data.dense_checks import add_labels, histogram, label_fault
 from micl_bench.distributed import rank, world_size
 from micl_bench.draws import Stream
 from micl_bench.engine.seeded import seeded
 from micl_bench.errors import InputError, Stopped
 from micl_bench.openmmlab.batch import Batch
 from micl_bench.openmmlab.configs import dicts, evaluates_each_image
+from micl_bench.openmmlab.data_sets import by_name, check_same_classes, class_names
 from micl_bench.openmmlab.loops import ImageLoop, build_loop
 from micl_bench.openmmlab.resume import Keeper
 
 _GIST = 300
-_MASKS_READ = 32
 _runs = itertools.count()
 
 
@@ -79,18 +79,21 @@ def built(config: Config, work_dir: Path, keeper: Keeper, batch: Batch) -> Dense
     if world_size() > 1:
         config.launcher = "pytorch"
         config.model_wrapper_cfg = _wrapper(config)
-    runner = DenseRunner.from_cfg(config)
-    runner.keeper, runner.passes = keeper, batch.passes_an_iteration
-    # The total is what the config says, so there is nothing to scale by.
-    runner.auto_scale_lr = None
-    if runner.val_loop is None:
-        raise InputError("it has no val_dataloader, val_evaluator and val_cfg to evaluate with")
-    for dataset in (
-        runner.train_loop.dataloader.dataset.dataset,
-        runner.val_loop.dataloader.dataset,
-    ):
-        _try_first(dataset)
-        _check_labels(dataset)
+    with by_name(config):
+        runner = DenseRunner.from_cfg(config)
+        runner.keeper, runner.passes = keeper, batch.passes_an_iteration
+        # The total is what the config says, so there is nothing to scale by.
+        runner.auto_scale_lr = None
+        if runner.val_loop is None:
+            raise InputError("it has no val_dataloader, val_evaluator and val_cfg to evaluate with")
+        trained_on: Any = runner.train_loop.dataloader.dataset
+    _try_first(trained_on.dataset)
+    check_same_classes(
+        class_names(trained_on, "the training set"),
+        "the training set",
+        class_names(runner.val_loop.dataloader.dataset, "the validation set"),
+        "the validation set",
+    )
     keeper.at_end = hook is not None
     keeper.every = _interval(hook or {}, len(runner.train_loop.dataloader))
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
@@ -173,25 +176,6 @@ def _try_first(dataset: Any) -> None:
         dataset[0]
 
 
-def _check_labels(dataset: Any) -> None:
-    """Refuse masks of ADE20K whose numbers are not the release's: they would train without a word."""
-    if type(dataset).__name__ != "ADE20KDataset":
-        return
-    count = min(_MASKS_READ, len(dataset))
-    infos = [dataset.get_data_info(number * len(dataset) // count) for number in range(count)]
-    labels = add_labels(histogram(Path(info["seg_map_path"])) for info in infos)
-    fault = label_fault(
-        labels,
-        num_classes=len(dataset.metainfo["classes"]),
-        reduce_zero_label=dataset.reduce_zero_label,
-    )
-    if fault:
-        raise InputError(
-            f"labels of {labels.masks} masks in {dataset.data_prefix['seg_map_path']}: {fault}; "
-            "micl-bench doctor --data FOLDER looks at all of them"
-        )
-
-
 def _wrapper(config: Config) -> dict[str, Any]:
     # Buffers are brought to all processes before they are used, in evaluation.
     ours = {
@@ -231,12 +215,26 @@ def _norms(config: Config) -> set[str]:
 _BATCH_NORMS = {"BN", "BN1d", "BN2d", "SyncBN", "MMSyncBN", "BatchNorm2d", "SyncBatchNorm"}
 
 
+# What Python calls a fault of a part, and what that says of the config.
+_SAYS = {
+    KeyError: "a key is missing: ",
+    IndexError: "a place is beyond the end: ",
+    TypeError: "a value is of another kind than is needed: ",
+    AttributeError: "a value is of another kind than is needed: ",
+    ValueError: "a value is not allowed: ",
+    AssertionError: "a condition is not met: ",
+}
+
+
 def _gist(error: BaseException) -> str:
-    """Kind and message on one line; of an error in a loader's process its last line."""
+    """What is wrong, on one line, and where it was noticed; of a loader's process its last line."""
     lines = str(error).strip().splitlines()
-    text = (
-        lines[-1]
-        if lines and "DataLoader worker" in lines[0]
-        else " ".join(" ".join(lines).split())
-    )
-    return f"{type(error).__name__}: {text[:_GIST]}"
+    if lines and "DataLoader worker" in lines[0]:
+        return lines[-1][:_GIST]
+    text = " ".join(" ".join(lines).split())
+    says = next((says for kind, says in _SAYS.items() if isinstance(error, kind)), "")
+    if not says:
+        return f"{type(error).__name__}: {text}"[:_GIST]
+    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+    place = f"(in {frame.f_globals.get('__name__', '?')}, line {line})"
+    return f"{says}{text[: _GIST - len(place) - len(says)]} {place}"

@@ -8,14 +8,12 @@ mmdetection's own `FasterCocoMetric` are not: it takes AP over more than the 100
 image and category, where there are more.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import ModuleType
 from typing import Any
 
 from mmdet.evaluation.metrics import CocoMetric, coco_metric
 from mmdet.registry import METRICS
 
+from micl_bench.openmmlab.coco_api import replaced
 from micl_bench.openmmlab.coco_backends import evaluator
 
 
@@ -37,16 +35,5 @@ class MiCLCocoMetric(CocoMetric):
 
     def compute_metrics(self, results: list[Any]) -> dict[str, float]:
         """As `CocoMetric`, by the chosen backend."""
-        with _replaced(coco_metric, "COCOeval", self._evaluator):
+        with replaced(coco_metric, "COCOeval", self._evaluator):
             return super().compute_metrics(results)
-
-
-@contextmanager
-def _replaced(module: ModuleType, name: str, value: Any) -> Iterator[None]:
-    """Have mmdetection's code find another evaluator under the one name by which it asks."""
-    before = getattr(module, name)
-    setattr(module, name, value)
-    try:
-        yield
-    finally:
-        setattr(module, name, before)

@@ -52,7 +52,7 @@ class Evidence(Hook):
         """
         dataset = runner.val_loop.dataloader.dataset
         self._images = len(dataset)
-        self._counts = _counts(runner.val_loop.evaluator.metrics, dataset)
+        self._counts = counts_of(runner.val_loop.evaluator.metrics, dataset)
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Forget an earlier evaluation."""
@@ -113,8 +113,12 @@ class Evidence(Hook):
         )
 
 
-def _counts(metrics: Sequence[BaseMetric], dataset: Any) -> PixelCounts | Matches:
-    """Of the first metric that is known."""
+def counts_of(metrics: Sequence[BaseMetric], dataset: Any) -> PixelCounts | Matches:
+    """What is kept for the first metric that is known.
+
+    Raises:
+        InputError: none is, or it has settings under which its number cannot be made of single images.
+    """
     for metric in metrics:
         # By name, as a class of its own may be derived, and one of the libraries may be missing.
         names = {kind.__name__ for kind in type(metric).__mro__}

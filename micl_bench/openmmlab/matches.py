@@ -35,20 +35,20 @@ class Matches:
             InputError: the metric reads no annotations beforehand, or they lack an image of the
                 data set, or an image is in the data set twice.
         """
-        self._metric: Any = metric
+        self.metric: Any = metric
         self._images = _image_numbers(metric, dataset)
         # It asks its annotations only where this is None.
-        self._metric.img_ids = list(self._images)
+        self.metric.img_ids = list(self._images)
 
     def kept(self, samples: Sequence[Any]) -> Kept:
         """Of the samples of one step, which the metric has just put behind the others."""
-        newest = self._metric.results[len(self._metric.results) - len(samples) :]
+        newest = self.metric.results[len(self.metric.results) - len(samples) :]
         return {found["img_id"]: found for _, found in newest}
 
     def statistics(self, kept: Kept) -> Detections:
         """Of all images of the data set, those without any detection too."""
-        coco = self._metric._coco_api
-        images, categories = _places(self._images), _places(self._metric.cat_ids)
+        coco = self.metric._coco_api
+        images, categories = _places(self._images), _places(self.metric.cat_ids)
         objects = collections.Counter(
             (images[truth["image_id"]], categories[truth["category_id"]])
             for number in images
@@ -72,9 +72,9 @@ class Matches:
         `CocoMetric` says -1 where nothing is measured. Its AP50 and AP75 are over more than 100
         detections of a category in an image, where there are more: then they are not taken.
         """
-        prefix = f"{self._metric.prefix}/" if self._metric.prefix else ""
+        prefix = f"{self.metric.prefix}/" if self.metric.prefix else ""
         most = max((np.bincount(f["labels"], minlength=1).max() for f in kept.values()), default=0)
-        limit = sorted(self._metric.proposal_nums)[-1]
+        limit = sorted(self.metric.proposal_nums)[-1]
         suffixes = _SUFFIXES if limit == MOST or most <= min(limit, MOST) else {"": ""}
         names = {
             KINDS[kind] + ours: f"{prefix}{kind}_mAP{theirs}"
@@ -92,11 +92,11 @@ class Matches:
 
     @property
     def _kinds(self) -> list[str]:
-        return [kind for kind in KINDS if kind in self._metric.metrics]
+        return [kind for kind in KINDS if kind in self.metric.metrics]
 
     @property
     def _iou_T(self) -> np.ndarray:
-        return np.atleast_1d(np.asarray(self._metric.iou_thrs, dtype=np.float64))
+        return np.atleast_1d(np.asarray(self.metric.iou_thrs, dtype=np.float64))
 
     def _found(
         self, kind: str, kept: Kept, images: dict[int, int], categories: dict[int, int]
@@ -130,7 +130,7 @@ class Matches:
         # A dependency of mmdetection, which segmentation does without.
         from pycocotools.cocoeval import COCOeval
 
-        coco = self._metric._coco_api
+        coco = self.metric._coco_api
         with contextlib.redirect_stdout(io.StringIO()):
             evaluation = COCOeval(coco, coco.loadRes(rows), kind)
             evaluation.params.imgIds, evaluation.params.catIds = list(images), list(categories)
@@ -144,11 +144,11 @@ class Matches:
         if kind == "segm":
             scores, shapes = found.get("mask_scores", found["scores"]), found["masks"]
         else:
-            scores, shapes = found["scores"], map(self._metric.xyxy2xywh, found["bboxes"])
+            scores, shapes = found["scores"], map(self.metric.xyxy2xywh, found["bboxes"])
         return [
             {
                 "image_id": found["img_id"],
-                "category_id": self._metric.cat_ids[label],
+                "category_id": self.metric.cat_ids[label],
                 "score": float(score),
                 "segmentation" if kind == "segm" else "bbox": shape,
             }

@@ -10,6 +10,7 @@ A scheduler of mmengine multiplies each group's rate, so the ratios between laye
 an `eta_min` above 0: that is one floor for all groups, and lifts those that are below it.
 """
 
+import logging
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -83,7 +84,9 @@ class MiCLViTConstructor(DefaultOptimWrapperConstructor):
             groups.setdefault((row.lr_scale, row.weight_decay), []).append(row.name)
         for (scale, decay), names in sorted(groups.items(), reverse=True):
             label = f"learning rate x {scale:.6g}, weight decay {decay:g}"
-            print_log(f"{label}: {', '.join(names)}", logger="current")
+            text = f"{label}: {', '.join(names)}"
+            # One line a block; `log_level = "DEBUG"` in a config shows them.
+            print_log(text, logger="current", level=logging.DEBUG)
             params.append(
                 {
                     "params": [named[name] for name in names],

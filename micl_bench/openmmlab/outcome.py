@@ -40,6 +40,10 @@ class Outcome:
     images_a_pass: int
     """Of one process, in one pass."""
     processes: int
+    left_out: dict[str, str]
+    """By `train_dataloader` and `val_dataloader`: a line on what lies there and was not read."""
+    truth: dict[str, float]
+    """The metrics that the truth has when it is evaluated against itself: no model can have more."""
     spent: Spent
     """Time, of all parts of a run that was cut."""
     predictions: Path

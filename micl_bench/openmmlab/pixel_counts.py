@@ -34,7 +34,7 @@ class PixelCounts:
                 f"IoUMetric(nan_to_num={metric.nan_to_num}) lets classes that are in no image count "
                 "in the mean; remove it"
             )
-        self._metric, self._root = metric, getattr(dataset, "data_root", None) or ""
+        self.metric, self._root = metric, getattr(dataset, "data_root", None) or ""
         self._classes = tuple(dataset.metainfo["classes"])
 
     def kept(self, samples: Sequence[Any]) -> Kept:
@@ -56,7 +56,7 @@ class PixelCounts:
 
     def stated(self, kept: Kept, metrics: dict[str, float]) -> dict[str, float]:
         """The library's metrics by our names, `mIoU`, `mAcc`, `aAcc`; of these it may lack some."""
-        prefix = f"{self._metric.prefix}/" if self._metric.prefix else ""
+        prefix = f"{self.metric.prefix}/" if self.metric.prefix else ""
         # It rounds to two digits in fp32; rounding again drops the digits that conversion brings.
         return {
             name: round(float(metrics[prefix + name]), 2)
@@ -71,7 +71,7 @@ class PixelCounts:
         C = len(self._classes)
         said_HW = sample.pred_sem_seg.data.squeeze().long()
         true_HW = sample.gt_sem_seg.data.squeeze().to(said_HW)
-        counted_HW = true_HW != self._metric.ignore_index
+        counted_HW = true_HW != self.metric.ignore_index
         # A label of no class makes the prediction wrong, and is nobody's truth.
         true_HW = torch.where((true_HW >= 0) & (true_HW < C), true_HW, C)
         pairs = (true_HW * C + said_HW)[counted_HW]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from micl_bench.files import atomic_path
 
@@ -23,7 +23,7 @@ Arrays = dict[str, NDArray[Any]]
 
 def write_predictions(path: Path, samples: Sequence[Any], classes: Sequence[str]) -> None:
     """Write the data samples of mmsegmentation or mmdetection as `.npz` without pickled objects."""
-    pictures = [np.asarray(Image.open(sample.img_path).convert("RGB")) for sample in samples]
+    pictures = [_picture(sample) for sample in samples]
     images_NHWC = _stack(pictures, 0)
     if "pred_sem_seg" in samples[0]:
         arrays = _segmentation(samples)
@@ -32,6 +32,13 @@ def write_predictions(path: Path, samples: Sequence[Any], classes: Sequence[str]
     arrays |= {"images_NHWC": images_NHWC, "classes": np.array(classes, dtype=np.str_)}
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def _picture(sample: Any) -> NDArray[np.uint8]:
+    """The image (H, W, 3) the way round that it was evaluated in."""
+    with Image.open(sample.img_path) as image:
+        stored = (image.height, image.width) == tuple(sample.ori_shape[:2])
+        return np.asarray((image if stored else ImageOps.exif_transpose(image)).convert("RGB"))
 
 
 def _segmentation(samples: Sequence[Any]) -> Arrays:

@@ -47,6 +47,7 @@ from micl_bench.openmmlab.build import (
     nothing_left_of_a_failure,
 )
 from micl_bench.openmmlab.configs import as_json, fit_to, resolve
+from micl_bench.openmmlab.data_checks import require_sound
 from micl_bench.openmmlab.evidence import Evidence
 from micl_bench.openmmlab.memory import check_memory
 from micl_bench.openmmlab.outcome import Outcome
@@ -74,6 +75,8 @@ def run(
     arch: str | None = None,
     layout: str | None = None,
     branch: str | None = None,
+    pixels: str | None = None,
+    strict: bool = False,
     library: str = "",
     statement: Statement | None = None,
     measurement: Measurement | None = None,
@@ -92,11 +95,12 @@ def run(
         seed: of weights that are drawn and of the order of images; None for the config's own.
         overrides: `a.b=value`; the key must be there already.
         label: in front of the progress bar; the config's name if None.
-        arch, layout, branch: of the checkpoint, where the file does not tell.
+        arch, layout, branch, pixels: of the checkpoint, where the file does not tell.
+        strict: refuse a checkpoint of which anything would be assumed.
         library: `mmseg` or `mmdet`, whose config it must be; either if empty.
         statement: which pre-training the weights are of, where the user states it.
         measurement: whose start is set back to that of a run that goes on.
-        digests: of the data; a run goes on with the same only.
+        digests: of what is trained on; a run goes on with the same only.
 
     Raises:
         InputError: bad config, override, checkpoint or data; a loss that is no number; `work_dir`
@@ -118,9 +122,13 @@ def run(
         )
         seed = int(resolved.randomness.seed)
         loaded = stated(
-            load_checkpoint(checkpoint, arch=arch, layout=layout, branch=branch, seed=seed),
+            load_checkpoint(
+                checkpoint, arch=arch, layout=layout, branch=branch, pixels=pixels, seed=seed
+            ),
             statement,
         )
+        if strict:
+            loaded.refuse_guesses(resolved.model.backbone.get("img_size"))
         fit_to(resolved, loaded, overrides)
         batch = shared(resolved, overrides)
         check_norms(resolved)
@@ -138,6 +146,7 @@ def run(
         checkpoint_digest=loaded.info.digest,
         **(digests or {}),
     )
+    checked = require_sound(resolved, config.name)
     training = _Training(config.name, resolved, batch, keeper, work_dir, label or config.stem)
     with nothing_left_of_a_failure(work_dir, keeper):
         work_dir.mkdir(parents=True, exist_ok=True)
@@ -157,6 +166,8 @@ def run(
                 batch=batch.total,
                 images_a_pass=batch.size,
                 processes=batch.processes,
+                left_out=checked.left_out,
+                truth=checked.truth,
                 spent=keeper.spent,
                 model=keeper.finish(),
             )
@@ -237,13 +248,7 @@ def _passes(batch: Batch) -> dict[str, Any]:
 
 def _described(loaded: Checkpoint, config: Config) -> CheckpointInfo:
     """What a record says of the checkpoint; positions at the one size, if the backbone has one."""
-    if size := config.model.backbone.get("img_size"):
-        return loaded.described_at(size)
-    side = loaded.arch.img_size // loaded.arch.patch_size
-    return dataclasses.replace(
-        loaded.described_at(loaded.arch.img_size),
-        positions=f"{side} x {side} to each image's grid, {loaded.position_rule}",
-    )
+    return loaded.described_at(config.model.backbone.get("img_size"))
 
 
 def _unfinished_schedule(config: Config) -> str:

@@ -152,7 +152,7 @@ def shortened(value: float) -> float | None:
 def _weights(checkpoint: CheckpointInfo) -> dict[str, Any]:
     """What is known, without the trainings behind them."""
     words = {name: getattr(checkpoint, name) for name in _ABOUT_WEIGHTS}
-    return {name: word for name, word in words.items() if word}
+    return {"assumed" if name == "guesses" else name: word for name, word in words.items() if word}
 
 
 def _plain(value: Any) -> Part:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from micl_bench.errors import InputError
 from micl_bench.files import digest_json
 from micl_bench.record import DataSet, Result, read_result
+from micl_bench.report.assumed import assumed_words
 from micl_bench.report.identity import labels, network_of, weights_of
 from micl_bench.report.selection import select
 from micl_bench.store import read_results
@@ -53,6 +54,7 @@ class Contender:
         found = [
             f"stated by the user: its checkpoints are seeds of {name}" for name in sorted(stated)
         ]
+        found += assumed_words(result for runs in self.runs.values() for _, result in runs)
         if any(network_of(result).digest for result in results):
             found.append(
                 "its checkpoints do not tell that they differ in their seed alone, and count as runs "

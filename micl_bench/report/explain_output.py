@@ -110,6 +110,8 @@ def _checkpoint(one: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for name in ("source", "format", "digest", "branch", "network", "positions", "normalisation"):
         if one[name]:
             yield name, one[name]
+    if one["guesses"]:
+        yield "assumed", f"{', '.join(one['guesses'])}: neither the file nor the user states it"
 
 
 def _stage(number: int, one: dict[str, Any]) -> tuple[str, str]:

@@ -23,12 +23,12 @@ _CELL_COLUMNS = (
 _MEASUREMENT_COLUMNS = (
     *("task", "data", "stands_for", "split", "images", "data_digest", "train", "train_images"),
     *("train_digest", "method", "arch", "branch", "weights", "seed", "protocol", "fingerprint"),
-    *("metric", "value", "low_95", "high_95", "record"),
+    *("metric", "value", "low_95", "high_95", "record", "assumed"),
 )
 _PROVENANCE_COLUMNS = (
     *("record", "task", "data", "data_digest", "method", "checkpoint_source", "checkpoint_digest"),
     *("checkpoint_branch", "train_digest", "recipe_digest", "fingerprint", "seed", "command"),
-    *("code_version", "start", "seconds", "device_hours", "superseded_by"),
+    *("code_version", "start", "seconds", "device_hours", "superseded_by", "assumed"),
 )
 
 
@@ -129,7 +129,7 @@ def _measurement(result: Result, metric: str) -> Sequence[object]:
         *((train.name, train.images, train.digest) if train else (None, None, None)),
         *(result.method, result.arch, result.checkpoint.branch, result.checkpoint.digest),
         *(result.seed, result.protocol, result.fingerprint, metric, result.metrics[metric]),
-        *(low, high, result.id),
+        *(low, high, result.id, "; ".join(result.checkpoint.guesses)),
     )
 
 
@@ -142,5 +142,5 @@ def _provenance(result: Result, selection: Selection) -> Sequence[object]:
         *(weights.source, weights.digest, weights.branch),
         *(result.train.digest if result.train else "", result.recipe_digest, result.fingerprint),
         *(result.seed, result.command, result.code_version, result.start, result.seconds),
-        *(result.device_hours, newer.id if newer else ""),
+        *(result.device_hours, newer.id if newer else "", "; ".join(weights.guesses)),
     )

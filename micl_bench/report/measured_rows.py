@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from micl_bench.record import Result
 from micl_bench.report.against_published import Verdict
+from micl_bench.report.assumed import assumed_words
 from micl_bench.report.beside import Beside
 from micl_bench.report.cells import Notes, measured_cell
 from micl_bench.report.facts import MISSING, measured_fact
@@ -172,6 +173,7 @@ class MeasuredRows:
         words += [_OLDER] if number in line.older else []
         # An ablation is about differences between its own rows.
         details, more = ((), []) if spec.axes else self._beside.words(entry)
+        words += assumed_words(result for _, result in entry.runs)
         return measured_cell(entry, standing, [*words, *more], notes, details=details)
 
 

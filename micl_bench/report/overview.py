@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 
 from micl_bench.record import DataSet, Result
+from micl_bench.report.assumed import assumed_words
 from micl_bench.report.cards import headline_of, shortened
+from micl_bench.report.cells import Notes
 from micl_bench.report.faults import Faults
 from micl_bench.report.inventory import Inventory, plural
 from micl_bench.report.metrics import (
@@ -39,6 +41,7 @@ def overview_table(inventory: Inventory) -> Table:
     planned = {task for _, task in waiting} - {task for task, _, _ in places}
     places += [(task, "", "") for task in sorted(planned, key=task_rank)]
     methods = {method for method, _ in (*found, *waiting)}
+    notes = Notes()
     return Table(
         name="overview",
         title="What was run",
@@ -51,13 +54,18 @@ def overview_table(inventory: Inventory) -> Table:
                 label=method,
                 kind="measured",
                 cells=tuple(
-                    _cell(found.get((method, place), []), place[2], waiting.get((method, place[0])))
+                    _cell(
+                        found.get((method, place), []),
+                        place[2],
+                        waiting.get((method, place[0])),
+                        notes,
+                    )
                     for place in places
                 ),
             )
             for method in sorted(methods, key=method_rank)
         ),
-        footnotes=(),
+        footnotes=notes.footnotes,
         stands_for=tuple(inventory.stand_ins),
     )
 
@@ -187,7 +195,9 @@ def _column(place: _Place) -> Column:
     )
 
 
-def _cell(results: list[Result], metric: str, waiting: tuple[int, int] | None) -> Cell:
+def _cell(
+    results: list[Result], metric: str, waiting: tuple[int, int] | None, notes: Notes
+) -> Cell:
     if not results:
         failed, to_do = waiting or (0, 0)
         words = [f"{failed} failed"] * (failed > 0) + [f"{to_do} to do"] * (to_do > 0)
@@ -208,6 +218,7 @@ def _cell(results: list[Result], metric: str, waiting: tuple[int, int] | None) -
         kind="measured",
         details=tuple(details),
         records=tuple(result.id for result in results),
+        mark=",".join(map(notes.mark, assumed_words(results))),
     )
 
 

@@ -61,6 +61,10 @@ def held_against(result: Result, reference: Reference) -> Findings:
             found.differ(name, "not set" if ours is _ABSENT else ours, stated)
     if result.task == "ade20k" and "scale" not in str(reference.settings.get("head")):
         found.caveats.append("the text read does not state whether one scale or several")
+    if result.checkpoint.guesses:
+        found.caveats.append(
+            f"our checkpoint does not state {', '.join(result.checkpoint.guesses)}"
+        )
     untold = [name for name in _TOLD.get(result.task, ()) if name not in reference.settings]
     ours_of = {name: _setting(result, name) for name in untold}
     if words := [f"{name} (ours {_shown(v)})" for name, v in ours_of.items() if v is not _ABSENT]:

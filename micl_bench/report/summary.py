@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 
 from micl_bench.log import printable
 from micl_bench.record import DataSet, Result
+from micl_bench.report.assumed import assumed_words
 from micl_bench.report.data_sets import data_label, data_order
 from micl_bench.report.metrics import (
     direction,
@@ -32,8 +33,9 @@ def summary_table(results: list[Result]) -> str:
         label = data_label(data, [other for kind, other in newest if kind == task])
         marks = _marks(cells, notes)
         metrics = dict.fromkeys(metric for result in cells.values() for metric in result.metrics)
+        assumed = _assumed(cells, notes)
         rows += [
-            [task, label, metric_header(metric), *_numbers(cells, methods, metric, marks)]
+            [task, label, metric_header(metric), *_numbers(cells, methods, metric, marks, assumed)]
             for metric in metrics
         ]
     lines = aligned([[printable(text) for text in row] for row in rows], left=range(3))
@@ -73,8 +75,21 @@ def _marks(cells: dict[str, Result], notes: dict[str, str]) -> dict[str, str]:
     }
 
 
+def _assumed(cells: dict[str, Result], notes: dict[str, str]) -> dict[str, str]:
+    """By method, the mark of what was assumed of its checkpoint; new ones are added to `notes`."""
+    return {
+        method: notes.setdefault(words[0], str(len(notes) + 1))
+        for method, result in cells.items()
+        if (words := assumed_words([result]))
+    }
+
+
 def _numbers(
-    cells: dict[str, Result], methods: list[str], metric: str, marks: dict[str, str]
+    cells: dict[str, Result],
+    methods: list[str],
+    metric: str,
+    marks: dict[str, str],
+    assumed: dict[str, str],
 ) -> list[str]:
     values = {
         method: result.metrics[metric]
@@ -90,7 +105,8 @@ def _numbers(
         text = format_value(metric, values[method]) + ("*" if method in best else " ")
         if bounds := interval(cells[method], metric):
             text += f" {format_interval(metric, bounds)}"
-        texts.append(text + (f" [{marks[method]}]" if marks else ""))
+        found = [mark for mark in (marks.get(method), assumed.get(method)) if mark]
+        texts.append(text + (f" [{','.join(found)}]" if found else ""))
     return texts
 
 

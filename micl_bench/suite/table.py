@@ -2,6 +2,8 @@
 
 from micl_bench.log import printable
 from micl_bench.record import Result
+from micl_bench.report.assumed import assumed_words
+from micl_bench.report.cells import Notes
 from micl_bench.report.metrics import (
     direction,
     format_interval,
@@ -18,7 +20,7 @@ _LEFT = (0, 1, 2, 4, 5)
 
 def table(outcomes: list[Outcome]) -> str:
     """One row a run and headline metric; a footnote says what the best of several is worth."""
-    best = _best(outcomes)
+    best, notes = _best(outcomes), Notes()
     rows: list[tuple[str, ...]] = [_HEADER]
     for outcome in outcomes:
         run = outcome.run
@@ -28,13 +30,15 @@ def table(outcomes: list[Outcome]) -> str:
             for metric in headline_metrics(list(result.metrics)):
                 mark = best.get((*_combination(outcome, result), metric), "")
                 number = format_value(metric, result.metrics[metric]) + mark
+                number += "".join(f" [{notes.mark(words)}]" for words in assumed_words([result]))
                 row = (run.entry, run.method, values, seed, result.data.name, metric, number)
                 rows.append((*row, _ends(result, metric)))
         if outcome.problem:
             word = "left out" if outcome.left_out else "failed"
             rows.append((run.entry, run.method, values, seed, "", "", word, ""))
     lines = aligned([[printable(cell) for cell in row] for row in rows], left=_LEFT)
-    return "\n".join([*lines, *_notes(best)])
+    footnotes = [printable(f"[{mark}] {words}") for mark, words in notes.footnotes]
+    return "\n".join([*lines, *([""] if footnotes else []), *footnotes, *_notes(best)])
 
 
 def _ends(result: Result, metric: str) -> str:

@@ -40,6 +40,7 @@ def run_config(
 
     if request.recipe is None:
         raise InputError(f"{task} needs an mmengine config: --recipe downstream/<config>.py")
+    _require_layout(request.data, label, (*train_files, *files))
     measurement = Measurement(command=request.command)
     train_digest, digest = (_digest(request.data, patterns) for patterns in (train_files, files))
     outcome = run(
@@ -52,17 +53,31 @@ def run_config(
         arch=request.arch,
         layout=request.layout,
         branch=request.branch,
+        pixels=request.pixels,
+        strict=request.strict,
         statement=request.statement,
         library=library,
         measurement=measurement,
-        digests={"train_digest": train_digest, "held_out_digest": digest},
+        # Held-out data are read again after each cut: corrected, they take a saved training on.
+        digests={"train_digest": train_digest},
     )
     name, stands_for = embedded_name(request.data) or (request.data.resolve().name, "")
     head = _head(outcome.config["model"])
     train, evaluated = (
-        DataSet(name=name, split=split, images=images, digest=value, stands_for=stands_for)
-        for split, images, value in zip(
-            splits, (outcome.train_images, outcome.images), (train_digest, digest), strict=True
+        DataSet(
+            name=name,
+            split=split,
+            images=images,
+            digest=value,
+            stands_for=stands_for,
+            left_out=outcome.left_out.get(loader, ""),
+        )
+        for split, images, value, loader in zip(
+            splits,
+            (outcome.train_images, outcome.images),
+            (train_digest, digest),
+            ("train_dataloader", "val_dataloader"),
+            strict=True,
         )
     )
     kept = {"predictions": outcome.predictions, "statistics": outcome.evidence}
@@ -80,7 +95,12 @@ def run_config(
         recipe=outcome.config,
         seed=outcome.seed,
         settings={"task": task, "head": head, **outcome.settings},
-        details={"processes": outcome.processes, "images_a_pass": outcome.images_a_pass},
+        details={
+            "processes": outcome.processes,
+            "images_a_pass": outcome.images_a_pass,
+            # What a model would have that makes no error.
+            "truth": outcome.truth,
+        },
         artifacts={name: path.relative_to(request.out).as_posix() for name, path in left.items()},
         # Of other processes no record is written.
         digests={name: digest_file(path) for name, path in kept.items() if rank() == 0},
@@ -107,10 +127,23 @@ def _head(model: dict[str, Any]) -> str:
     return f"{_HEADS.get(kind, kind)}, {scales}"
 
 
+def _require_layout(folder: Path, label: str, patterns: Patterns) -> None:
+    """Refuse a folder that is laid out in another way, with what it lacks and where that may be."""
+    if not folder.is_dir():
+        raise InputError(f"no data folder at {folder}")
+    needed = [pattern.removesuffix("/*") for pattern in patterns]
+    missing = [name for name in needed if not (folder / name).exists()]
+    if not missing:
+        return
+    inside = sorted(child for child in folder.iterdir() if not child.name.startswith("."))
+    fits = [child for child in inside if all((child / name).exists() for name in needed)]
+    names = ", ".join(child.name for child in inside[:5]) + (", ..." if inside[5:] else "")
+    fix = f"{fits[0]} has it: give that as --data" if fits else f"it holds {names or 'nothing'}"
+    raise InputError(
+        f"{folder} is not laid out for {label}: no {' and no '.join(missing)} in it (needed: "
+        f"{', '.join(needed)}); {fix}"
+    )
+
+
 def _digest(folder: Path, patterns: Patterns) -> str:
-    found = [path for pattern in patterns for path in folder.glob(pattern)]
-    if not found and folder.is_dir():
-        raise InputError(
-            f"no file below {folder} is one of {', '.join(patterns)}; give another --data"
-        )
-    return digest_listing(folder, found)
+    return digest_listing(folder, [path for pattern in patterns for path in folder.glob(pattern)])

@@ -41,6 +41,10 @@ class Request:
     """Checkpoint format, where the keys fit several."""
     branch: str | None = None
     """Which of several networks in the file."""
+    pixels: str | None = None
+    """Mean and std of the pixels, where the file does not state them; as `load_checkpoint` has it."""
+    strict: bool = False
+    """Refuse a checkpoint of which anything would be assumed."""
     data: Path
     out: Path
     recipe: Path | None
@@ -72,12 +76,15 @@ class Session:
             arch=request.arch,
             layout=request.layout,
             branch=request.branch,
+            pixels=request.pixels,
             seed=recipe.seed,
         )
         self.checkpoint: Checkpoint = stated(loaded, request.statement)
         size = self.checkpoint.input_size(recipe.pixels.img_size)
         pixels = dataclasses.replace(recipe.pixels, img_size=size)
         self.recipe: Any = dataclasses.replace(recipe, pixels=pixels)
+        if request.strict:
+            self.checkpoint.refuse_guesses(size)
 
     def result(
         self,

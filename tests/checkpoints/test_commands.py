@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -55,14 +56,14 @@ def test_inspect_prints_all_that_an_evaluation_would_use(micl_bench: Run, tmp_pa
     path = LAYOUTS["mae-decoder"](tmp_path)
     done = micl_bench("inspect", path, "--json", tmp_path / "about.json", "--mapping")
     assert done.returncode == 0, done.stderr
-    lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines()[:11])
+    lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines()[:12])
     parameters = sum(value.numel() for value in small_vit().state_dict().values())
     assert lines == {
         "format": "mae",
         "method": "MAE",
         "branch": "the only one",
-        "architecture": "vit_w128_d2_patch8_32: width 128, depth 2, 2 heads (width / 64: the file "
-        "does not tell; --arch says otherwise), patch 8, MLP x 4, [CLS], norm eps 1e-06",
+        "architecture": "vit_w128_d2_patch8_32: width 128, depth 2, 2 heads, patch 8, MLP x 4, [CLS], "
+        "norm eps 1e-06",
         "parameters": f"{parameters / 1e6:.2f} M",
         "input": "32 x 32 px, 4 x 4 patches",
         "positions": "at other sizes: bicubic, not antialiased",
@@ -70,8 +71,9 @@ def test_inspect_prints_all_that_an_evaluation_would_use(micl_bench: Run, tmp_pa
         "head": "none",
         "tensors": "30 used, 21 left out",
         "sha256": digest_file(path),
+        "assumed": "2 heads (width / 64) (--arch heads=N)",
     }
-    rows = done.stdout.splitlines()[11:]
+    rows = done.stdout.splitlines()[12:]
     assert len(rows) == 51
     assert "decoder_norm.bias" in done.stdout
     assert " ".join(rows[-1].split()) == "optimizer left out state of training, 3 tensors"
@@ -264,17 +266,19 @@ def test_openmmlab_gets_all_that_no_tensor_tells(micl_bench: Run, tmp_path: Path
 def test_what_the_file_does_not_tell_is_marked(micl_bench: Run, tmp_path: Path) -> None:
     path = LAYOUTS["timm"](tmp_path)
     done = micl_bench("inspect", path)
-    assert "2 heads (width / 64: the file does not tell; --arch says otherwise)" in done.stdout
-    assert "not told by the file; at other sizes timm's rule: bicubic, antialiased" in done.stdout
-    assert done.stderr.splitlines() == [
-        "timm.pth: 2 heads (width / 64: the file does not tell; --arch says otherwise)"
-    ]
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("assumed")]
+    assert line.split(maxsplit=1)[1] == (
+        "2 heads (width / 64) (--arch heads=N), ImageNet's mean and std of the pixels (--pixels), "
+        "norms' epsilon 1e-06 (--arch norm_eps=E), positions resampled bicubic, antialiased (--format)"
+    )
+    (said,) = done.stderr.splitlines()
+    assert "assumed, as the file does not state it: 2 heads (width / 64), ImageNet's" in said
     told = micl_bench("inspect", LAYOUTS["micl_bench"](tmp_path))
-    assert "2 heads, patch" in told.stdout
-    assert "does not tell" not in told.stdout + told.stderr
-    assert "not told" not in told.stdout
-    asked = micl_bench("inspect", path, "--format", "timm")
-    assert "positions     at other sizes: bicubic, antialiased" in asked.stdout
+    assert "assumed       nothing that the file does not state" in told.stdout
+    assert told.stderr == ""
+    asked = micl_bench("inspect", path, "--format", "timm", "--arch", "heads=2", "--pixels", "clip")
+    assert "assumed       norms' epsilon" not in asked.stdout
+    assert "assumed       nothing" in asked.stdout
 
 
 def test_inspect_refuses_a_folder_for_its_json_before_it_reads(
@@ -305,3 +309,60 @@ def test_a_file_cannot_write_to_the_terminal(micl_bench: Run, tmp_path: Path) ->
     assert done.returncode == 2
     assert "x?[31m" in done.stderr
     assert "\x1b" not in done.stderr
+
+
+@pytest.fixture
+def four_heads(tmp_path: Path) -> Path:
+    """A network of four heads, which no tensor tells, for images of 32 pixels."""
+    model = SMALL.build()
+    path = tmp_path / "four-heads.pth"
+    torch.save({"model": random_state(model)}, path)
+    return path
+
+
+def test_an_evaluation_says_what_it_assumed_and_strict_refuses_it(
+    micl_bench: Run, four_heads: Path, few_digits: Path, tmp_path: Path
+) -> None:
+    def evaluated(out: str, *options: str) -> subprocess.CompletedProcess[str]:
+        return micl_bench(
+            "eval", "knn", "--checkpoint", four_heads, "--data", few_digits, "--out", tmp_path / out,
+            "--set", "pixels.img_size=32", *options,
+        )  # fmt: skip
+
+    strict = evaluated("strict", "--strict")
+    assert strict.returncode == 2
+    (line,) = strict.stderr.splitlines()[-1:]
+    for part in ("--strict", "2 heads (width / 64)", "--arch heads=N", "--pixels"):
+        assert part in line
+    assert not list((tmp_path / "strict").glob("*.json"))
+    open_ = evaluated("open")
+    assert open_.returncode == 0, open_.stderr
+    assert "assumed: 2 heads (width / 64), ImageNet's mean and std of the pixels" in open_.stdout
+    (record,) = (tmp_path / "open").glob("knn-*.json")
+    told = json.loads(record.read_text())
+    assert told["method"] == "four-heads"
+    assert told["checkpoint"]["guesses"][0] == "2 heads (width / 64)"
+    told_all = evaluated(
+        "told", "--strict", "--arch", "heads=4,norm_eps=1e-6", "--pixels", "inception"
+    )
+    assert told_all.returncode == 0, told_all.stderr
+    assert "assumed" not in told_all.stdout + told_all.stderr
+    (record,) = (tmp_path / "told").glob("knn-*.json")
+    told = json.loads(record.read_text())["checkpoint"]
+    assert told["guesses"] == []
+    assert told["network"].startswith("width 128, depth 2, 4 heads")
+    assert told["normalisation"] == "mean 0.5 0.5 0.5, std 0.5 0.5 0.5"
+
+
+def test_features_and_convert_refuse_too_what_strict_refuses(
+    micl_bench: Run, four_heads: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "new.pth"
+    done = micl_bench("convert", four_heads, "--to", "timm", "--out", out, "--strict")
+    assert (done.returncode, out.exists()) == (2, False)
+    assert "positions resampled" in done.stderr
+    features = tmp_path / "f.npz"
+    done = micl_bench("features", "--checkpoint", four_heads, "--images", tmp_path, "--out", features,
+                      "--strict")  # fmt: skip
+    assert (done.returncode, features.exists()) == (2, False)
+    assert "--strict" in done.stderr

@@ -12,8 +12,8 @@ from layouts_foreign import FOREIGN, GRID, beit_untold, hf_model, plain_vit, pre
 from torch import Tensor
 
 from micl_bench import plugins
+from micl_bench.backbone import timm_vit
 from micl_bench.checkpoints import load_checkpoint, read_safely
-from micl_bench.checkpoints._infer import timm_vit
 from micl_bench.checkpoints._load import recognised_as
 from micl_bench.errors import InputError
 

@@ -8,10 +8,10 @@ import torch
 from layouts import random_state
 from safetensors.torch import save_file
 
-from micl_bench.backbone import named_arch
+from micl_bench.backbone import named_arch, timm_vit
 from micl_bench.checkpoints import load_checkpoint
 from micl_bench.checkpoints._checkpoint import _without_head
-from micl_bench.checkpoints._infer import arch_of, timm_vit
+from micl_bench.checkpoints._infer import arch_of
 from micl_bench.errors import InputError
 
 NAMES = {

@@ -279,3 +279,13 @@ def test_histograms_are_numpys(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(file)
     with pytest.raises(ValueError, match="mode RGB"):
         histogram(file)
+
+
+def test_images_of_other_suffixes_are_counted(data: Path) -> None:
+    """mmsegmentation reads `.jpg` alone, in lower case."""
+    for number, suffix in ((1, ".JPG"), (2, ".jpeg"), (3, ".png")):
+        image = data / f"images/validation/ADE_val_{number:08d}.jpg"
+        image.rename(image.with_suffix(suffix))
+    found = [one.found for one in problems(data)]
+    assert f"3 images in {data}/images/validation are not read: ADE_val_00000001.JPG, " in found[0]
+    assert any("3 annotations without an image" in text for text in found)

@@ -64,6 +64,7 @@ def test_the_readme_shows_what_is_run_here() -> None:
 )
 def test_mmengine_alone_trains_them(folder: Path, name: str, said: str) -> None:
     code = TRAIN.replace("segmenter.py", f"{name}_small.py")
+    code = code.replace('"work"', '"work"\nconfig.log_level = "DEBUG"')
     if name == "detector":
         code = code.replace("import micl_bench.openmmlab\n", "")
     done = subprocess.run(

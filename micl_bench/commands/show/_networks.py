@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from micl_bench.commands.options import Arch, Branch, Layout, Overrides
+from micl_bench.commands.options import Pixels as PixelsTold
 from micl_bench.commands.show._common import (
     Checkpoint,
     CropPct,
@@ -42,6 +43,7 @@ def attention(
     arch: Arch = None,
     layout: Layout = None,
     branch: Branch = None,
+    normalised: PixelsTold = None,
 ) -> None:
     """Draw what the last block attends to in images: the mean over heads, and single heads.
 
@@ -53,7 +55,7 @@ def attention(
         from micl_bench.report.token_maps import attention_caption, attention_maps
     from micl_bench.engine.attention import attention_arrays
 
-    loaded, pixels = _loaded(checkpoint, arch, layout, branch, img_size, crop_pct)
+    loaded, pixels = _loaded(checkpoint, arch, layout, branch, normalised, img_size, crop_pct)
     arrays = attention_arrays(loaded, _pixels(images, pixels, number), device=_device())
     _write(loaded, arrays, attention_maps, attention_caption, out, "attention")
 
@@ -68,6 +70,7 @@ def patches(
     arch: Arch = None,
     layout: Layout = None,
     branch: Branch = None,
+    normalised: PixelsTold = None,
 ) -> None:
     """Draw the first three principal components of patch tokens as red, green and blue.
 
@@ -78,7 +81,7 @@ def patches(
         from micl_bench.report.token_maps import patch_caption, patch_colours
     from micl_bench.engine.patch_components import patch_arrays
 
-    loaded, pixels = _loaded(checkpoint, arch, layout, branch, img_size, crop_pct)
+    loaded, pixels = _loaded(checkpoint, arch, layout, branch, normalised, img_size, crop_pct)
     arrays = patch_arrays(loaded, _pixels(images, pixels, number), device=_device())
     _write(loaded, arrays, patch_colours, patch_caption, out, "patches")
 
@@ -102,6 +105,7 @@ def features(
     arch: Arch = None,
     layout: Layout = None,
     branch: Branch = None,
+    normalised: PixelsTold = None,
 ) -> None:
     """Draw features of images on a plane by t-SNE, coloured and shaped by class.
 
@@ -113,7 +117,7 @@ def features(
     from micl_bench.data.any_images import open_images
     from micl_bench.engine.feature_map import mapped_images
 
-    loaded, pixels = _loaded(checkpoint, arch, layout, branch, img_size, crop_pct)
+    loaded, pixels = _loaded(checkpoint, arch, layout, branch, normalised, img_size, crop_pct)
     source, _ = open_images(images)
     arrays = mapped_images(
         loaded,
@@ -142,6 +146,7 @@ def similarity(
     arch: Arch = None,
     layout: Layout = None,
     branch: Branch = None,
+    normalised: PixelsTold = None,
 ) -> None:
     """Draw how similar masked views of one image are, and views of different images.
 
@@ -158,7 +163,7 @@ def similarity(
     from micl_bench.engine.view_similarity import Views, features_of_views, similarity_arrays
 
     resolved = resolve(PretrainRecipe, recipe, assignments or [])
-    loaded = load_checkpoint(checkpoint, arch=arch, layout=layout, branch=branch)
+    loaded = load_checkpoint(checkpoint, arch=arch, layout=layout, branch=branch, pixels=normalised)
     loaded.input_size(resolved.pixels.img_size)
     source, _ = open_images(images)
     views = Views(
@@ -177,6 +182,7 @@ def _loaded(
     arch: str | None,
     layout: str | None,
     branch: str | None,
+    normalised: str | None,
     img_size: int | None,
     crop_pct: float,
 ) -> "tuple[Loaded, Pixels]":
@@ -184,7 +190,7 @@ def _loaded(
     from micl_bench.data.pixels import Pixels
 
     pixels = Pixels(img_size=img_size or 0, crop_pct=crop_pct)
-    loaded = load_checkpoint(checkpoint, arch=arch, layout=layout, branch=branch)
+    loaded = load_checkpoint(checkpoint, arch=arch, layout=layout, branch=branch, pixels=normalised)
     size = loaded.input_size(pixels.img_size)
     return loaded, dataclasses.replace(pixels, img_size=size)
 

@@ -12,7 +12,7 @@ loading = [
 ]
 model = dict(
     backbone=dict(checkpoint="random:vit_small_patch16_224"),
-    roi_head=dict(bbox_head=dict(fc_out_channels=32)),
+    roi_head=dict(bbox_head=dict(fc_out_channels=32, num_classes=10)),
     train_cfg=dict(rpn_proposal=dict(max_per_img=50), rcnn=dict(sampler=dict(num=32))),
     test_cfg=dict(rpn=dict(max_per_img=50), rcnn=dict(max_per_img=10)),
 )

@@ -1,0 +1,105 @@
+"""What the user tells of a checkpoint: `--arch` (a name, or single values) and `--pixels`."""
+
+import dataclasses
+import math
+
+from timm.data import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    IMAGENET_INCEPTION_MEAN,
+    IMAGENET_INCEPTION_STD,
+    OPENAI_CLIP_MEAN,
+    OPENAI_CLIP_STD,
+)
+
+from micl_bench.errors import InputError
+
+Pixels = tuple[tuple[float, float, float], tuple[float, float, float]]
+"""Mean and std of pixels from 0 to 1."""
+
+IMAGENET: Pixels = (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+INCEPTION: Pixels = (IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD)
+_NAMED: dict[str, Pixels] = {
+    "imagenet": IMAGENET,
+    "inception": INCEPTION,
+    "clip": (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD),
+}
+_ARCH = (
+    "needed is an architecture's name, or values such as heads=6, grid=14x14, norm_eps=1e-6 with commas "
+    "between them"
+)
+_MOST_HEADS, _LARGEST_GRID = 1024, 1024
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Told:
+    """`--arch` taken apart."""
+
+    name: str | None = None
+    heads: int | None = None
+    grid: int | None = None
+    """Patches a side."""
+    norm_eps: float | None = None
+
+
+def told_by(arch: str | None) -> Told:
+    """Take `NAME`, `NAME,heads=6` or `heads=6,grid=14x14` apart.
+
+    Raises:
+        InputError: a part is no value that is known, or there are two names.
+    """
+    values: dict[str, object] = {}
+    for part in arch.split(",") if arch is not None else ():
+        key, is_value, text = part.strip().partition("=")
+        key, value = (key, _value(key, text.strip())) if is_value else ("name", key)
+        if value in (None, "") or key in values:
+            raise InputError(f"--arch {arch}: {_ARCH}")
+        values[key] = value
+    return Told(**values)  # type: ignore[arg-type]
+
+
+def _value(key: str, text: str) -> int | float | None:
+    """None for what is no value of that key."""
+    try:
+        if key == "heads" and 0 < int(text) <= _MOST_HEADS:
+            return int(text)
+        if key == "norm_eps" and 0 < float(text) < 1:
+            return float(text)
+        if key == "grid":
+            rows, _, columns = text.partition("x")
+            if rows == (columns or rows) and 0 < int(rows) <= _LARGEST_GRID:
+                return int(rows)
+            if int(rows) != int(columns):
+                raise InputError(f"--arch grid={text}: only square grids are read")
+    except InputError:
+        raise
+    except ValueError:
+        pass
+    return None
+
+
+def pixels_told(text: str) -> Pixels:
+    """Mean and std of `imagenet`, `inception`, `clip`, or of six numbers.
+
+    Raises:
+        InputError: neither.
+    """
+    if text in _NAMED:
+        return _NAMED[text]
+    try:
+        red, green, blue, *stds = map(float, text.split(","))
+        of_red, of_green, of_blue = stds
+    except ValueError:
+        stds = []
+    if not stds or not all(map(math.isfinite, (red, green, blue, *stds))) or min(stds) <= 0:
+        raise InputError(
+            f"--pixels {text}: needed is {', '.join(_NAMED)}, or mean and std of red, green and blue "
+            "as six numbers of pixels from 0 to 1, 0.485,0.456,0.406,0.229,0.224,0.225"
+        )
+    return (red, green, blue), (of_red, of_green, of_blue)
+
+
+def pixels_in_words(pixels: Pixels) -> str:
+    """By name where it has one."""
+    words = {IMAGENET: "ImageNet's mean and std", INCEPTION: "mean and std of 0.5"}
+    return words.get(pixels, f"mean {' '.join(f'{one:g}' for one in pixels[0])}")

@@ -1,0 +1,370 @@
+"""What a checkpoint states is read; what is still assumed stands in words, and `--strict` refuses it."""
+
+import json
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from layouts import mae_encoder
+from layouts_foreign import FOREIGN, beit_untold, plain_vit, prefixed
+from safetensors.torch import save_file
+from timm.models import VisionTransformer
+from timm.models._hub import save_for_hf
+from torch import Tensor
+
+from micl_bench.checkpoints import export, load_backbone, load_checkpoint, save_checkpoint
+from micl_bench.errors import InputError
+
+HALF = (0.5, 0.5, 0.5)
+SIZES: dict[str, Any] = {"patch_size": 4, "embed_dim": 128, "depth": 2}
+ImagesSize = int | tuple[int, int]
+
+
+def vit(heads: int = 4, img_size: ImagesSize = 32, **options: Any) -> VisionTransformer:
+    torch.manual_seed(0)
+    model = VisionTransformer(
+        img_size=img_size, num_heads=heads, num_classes=0, **{**SIZES, **options}
+    )
+    torch.nn.init.normal_(model.pos_embed)
+    return model.eval()
+
+
+def saved(content: Any, path: Path) -> Path:
+    torch.save(content, path)
+    return path
+
+
+def hub_folder(folder: Path, **changes: Any) -> Path:
+    """As timm itself writes it."""
+    model = timm.create_model(
+        "vit_tiny_patch16_224.augreg_in21k", img_size=32, num_heads=4, num_classes=3, **SIZES
+    )
+    save_for_hf(model, str(folder))
+    told = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**told, **changes}))
+    return folder
+
+
+def guessed(source: Path, **options: Any) -> tuple[str, ...]:
+    return load_checkpoint(source, **options).content.guesses
+
+
+def test_a_folder_of_timms_own_is_read_as_its_configuration_states(tmp_path: Path) -> None:
+    loaded = load_checkpoint(hub_folder(tmp_path / "hub"))
+    assert (loaded.content.mean, loaded.content.std) == (HALF, HALF)
+    assert (loaded.arch.num_heads, loaded.arch.img_size) == (4, 32)
+    assert loaded.described_at(48).guesses == ()
+    assert loaded.method == "hub"
+    # The file alone is the same: what lies beside it is read too.
+    alone = load_checkpoint(tmp_path / "hub" / "model.safetensors")
+    assert (alone.content.mean, alone.method, alone.info.digest) == (
+        HALF,
+        "hub",
+        loaded.info.digest,
+    )
+    told = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "tag": "own"}
+    other = load_checkpoint(hub_folder(tmp_path / "other", pretrained_cfg=told))
+    assert (other.content.mean, other.content.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    bare = hub_folder(tmp_path / "bare", pretrained_cfg={}, model_args={})
+    assert guessed(bare) == ("heads", "pixels")
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"args": Namespace(num_heads=4, mean=[0.5] * 3, std=[0.5] * 3, norm_eps=1e-5)},
+        {"hyper_parameters": {"backbone": {"num_heads": 4}, "layer_norm_eps": 1e-5,
+                              "image_mean": HALF, "image_std": HALF}},
+        {"config": {"model_args": {"num_heads": 4, "norm_eps": 1e-5},
+                    "pretrained_cfg": {"mean": [127.5] * 3, "std": [127.5] * 3}}},
+    ],
+    ids=["args", "hyper_parameters", "config"],
+)  # fmt: skip
+def test_what_a_file_states_beside_its_tensors_is_no_guess(
+    beside: dict[str, Any], tmp_path: Path
+) -> None:
+    path = saved({"state_dict": vit().state_dict(), **beside}, tmp_path / "x.pth")
+    loaded = load_checkpoint(path)
+    assert (loaded.arch.num_heads, loaded.arch.norm_eps) == (4, 1e-5)
+    assert loaded.content.mean == pytest.approx(HALF)
+    assert loaded.content.guesses == ("positions",)
+
+
+def test_metadata_of_safetensors_is_a_statement_too(tmp_path: Path) -> None:
+    told = json.dumps({"num_heads": 4, "mean": [0.5] * 3, "std": [0.5] * 3})
+    save_file(vit().state_dict(), tmp_path / "x.safetensors", {"config": told})
+    loaded = load_checkpoint(tmp_path / "x.safetensors")
+    assert (loaded.arch.num_heads, loaded.content.mean) == (4, HALF)
+
+
+def test_timms_training_script_means_its_models_pixels(tmp_path: Path) -> None:
+    model = timm.create_model("vit_tiny_patch16_224", depth=12, num_classes=5)
+    args = Namespace(
+        model="vit_tiny_patch16_224", mean=None, std=None, crop_pct=None, interpolation=""
+    )
+    content = {"arch": "vit_tiny_patch16_224", "state_dict": model.state_dict(), "args": args}
+    loaded = load_checkpoint(saved(content, tmp_path / "last.pth.tar"))
+    assert (loaded.content.mean, loaded.arch.num_heads, loaded.content.guesses) == (HALF, 3, ())
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("huggingface-vit", ("pixels",)),
+        ("huggingface-vit_mae", ("pixels",)),
+        ("dino", ("heads",)),
+        ("moco_v3-small", ()),
+        ("beit", ("pixels",)),
+        ("beit-fine_tuned", ()),
+        ("lightly", ("heads", "pixels", "norm_eps")),
+        ("openmmlab-avg", ("heads", "pixels")),
+    ],
+)
+def test_each_layout_says_what_it_leaves_open(
+    name: str, wanted: tuple[str, ...], tmp_path: Path
+) -> None:
+    assert guessed(FOREIGN[name](tmp_path)) == wanted
+
+
+def test_heads_that_no_tensor_tells_are_marked_until_they_are_stated(tmp_path: Path) -> None:
+    model, images_NCHW = vit(heads=4), torch.randn(2, 3, 32, 32)
+    path = saved({"model": model.state_dict()}, tmp_path / "four-heads.pth")
+    info = load_checkpoint(path).described_at(32)
+    assert info.guesses == (
+        "2 heads (width / 64)",
+        "ImageNet's mean and std of the pixels",
+        "norms' epsilon 1e-06",
+    )
+    assert load_checkpoint(path).described_at(64).guesses[-1].startswith("positions resampled")
+    found = load_backbone(path, arch="heads=4")
+    with torch.no_grad():
+        torch.testing.assert_close(
+            found.forward_features(images_NCHW), model.forward_features(images_NCHW)
+        )
+    stated = load_checkpoint(path, arch="heads=4,norm_eps=1e-6", pixels="imagenet", layout="timm")
+    assert stated.described_at(64).guesses == ()
+    with pytest.raises(InputError, match="3 heads do not divide a width of 128"):
+        load_checkpoint(path, arch="heads=3")
+    with pytest.raises(InputError, match="needed is an architecture's name, or values such as"):
+        load_checkpoint(path, arch="heads=many")
+
+
+@pytest.mark.parametrize("sides", [(96, 48), (72, 64), (144, 32)])
+def test_a_grid_that_is_no_square_is_not_taken_for_one(
+    sides: tuple[int, int], tmp_path: Path
+) -> None:
+    path = saved(vit(img_size=sides).state_dict(), tmp_path / "grid.pth")
+    rows = (sides[0] // 4) * (sides[1] // 4) + 1
+    with pytest.raises(InputError, match=f"{rows} positions fit 17 x 17 .* --arch grid=17x17"):
+        load_checkpoint(path)
+    # The advice is followed: it says what is wrong, and does not ask again.
+    with pytest.raises(InputError, match=r"288 positions|do not fit|289 positions"):
+        load_checkpoint(path, arch="vit_small_patch16_224")
+
+
+def test_a_grid_without_a_position_of_the_class_token_is_read_once_it_is_stated(
+    tmp_path: Path,
+) -> None:
+    model, images_NCHW = vit(no_embed_class=True), torch.randn(1, 3, 32, 32)
+    path = saved(model.state_dict(), tmp_path / "grid.pth")
+    with pytest.raises(InputError, match="64 positions fit 8 x 8"):
+        load_checkpoint(path)
+    found = load_backbone(path, arch="grid=8x8,heads=4")
+    with torch.no_grad():
+        torch.testing.assert_close(
+            found.forward_features(images_NCHW), model.forward_features(images_NCHW)
+        )
+    # A file that states its input states its grid.
+    told = {"state_dict": model.state_dict(), "args": Namespace(img_size=32, num_heads=4)}
+    assert load_checkpoint(saved(told, tmp_path / "told.pth")).arch.patch_positions_only
+
+
+def test_where_the_method_has_a_position_of_the_class_token_no_other_grid_is_read(
+    tmp_path: Path,
+) -> None:
+    state = vit(img_size=(96, 48)).state_dict()
+    path = saved({"teacher": state, "dino_loss": {}, "student": {}}, tmp_path / "x.pth")
+    with pytest.raises(InputError, match="--arch grid=17x17"):
+        load_checkpoint(path)
+    with pytest.raises(InputError, match="which the code of dino always has"):
+        load_checkpoint(path, arch="grid=17x17")
+
+
+def test_an_input_that_is_stated_as_oblong_is_refused(tmp_path: Path) -> None:
+    # 24 x 6 patches are as many as 12 x 12.
+    content = {"model": vit(img_size=(96, 24)).state_dict(), "args": Namespace(img_size=[96, 24])}
+    with pytest.raises(InputError, match="states an input of 96 x 24 pixels; only square"):
+        load_checkpoint(saved(content, tmp_path / "x.pth"))
+
+
+def _mae(folder: Path) -> Path:
+    return saved({"model": mae_encoder()}, folder / "encoder.pth")
+
+
+def _after_mae(folder: Path) -> Path:
+    args = Namespace(nb_classes=5, global_pool=False, finetune="/x/moco.pth")
+    head = {"head.weight": torch.zeros(5, 128), "head.bias": torch.zeros(5)}
+    return saved({"model": {**mae_encoder(), **head}, "args": args}, folder / "tuned.pth")
+
+
+def _fork(folder: Path) -> Path:
+    content = {"model": mae_encoder(), "optimizer": {}, "args": Namespace(mask_ratio=0.6)}
+    return saved(content, folder / "fork.pth")
+
+
+@pytest.mark.parametrize("write", [_mae, _after_mae, _fork])
+def test_a_method_that_nothing_proves_goes_by_the_files_name(
+    write: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    path = write(tmp_path)
+    assert load_checkpoint(path).method == path.stem
+    if write is _mae:
+        assert {"heads", "pixels", "positions"} <= set(guessed(path))
+        told = load_checkpoint(path, layout="mae")
+        assert told.method == "MAE"
+        assert told.content.guesses == ("heads",)
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [("dino", "DINO"), ("moco_v3", "MoCo v3"), ("dinov2", "DINOv2"), ("simmim", "SimMIM")],
+)
+def test_a_method_that_the_content_proves_is_named(name: str, method: str, tmp_path: Path) -> None:
+    assert load_checkpoint(FOREIGN[name](tmp_path)).method == method
+
+
+def test_pixels_may_be_stated_by_name_or_by_number(tmp_path: Path) -> None:
+    path = saved(vit().state_dict(), tmp_path / "x.pth")
+    assert load_checkpoint(path, pixels="inception").content.mean == HALF
+    numbers = load_checkpoint(path, pixels="0.1,0.2,0.3,0.4,0.5,0.6").content
+    assert (numbers.mean, numbers.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert "pixels" not in numbers.guesses
+    for wrong in ("half", "0.5,0.5", "0,0,0,0,1,1", "nan,0,0,1,1,1", ""):
+        with pytest.raises(InputError, match="needed is imagenet, inception, clip, or mean"):
+            load_checkpoint(path, pixels=wrong)
+    untold = beit_untold(tmp_path)
+    with pytest.raises(InputError, match="--pixels inception for BEiT or --pixels imagenet"):
+        load_checkpoint(untold)
+    assert load_checkpoint(untold, pixels="imagenet").content.guesses == ()
+
+
+def test_what_was_assumed_once_stays_so_in_files_that_are_made_of_it(tmp_path: Path) -> None:
+    loaded = load_checkpoint(saved(vit().state_dict(), tmp_path / "x.pth"))
+    for name, layout in (
+        ("a.pth", "timm"),
+        ("b.safetensors", "safetensors"),
+        ("c.pth", "openmmlab"),
+    ):
+        export(loaded, layout, tmp_path / name)
+        assert guessed(tmp_path / name) == loaded.content.guesses
+    own = tmp_path / "own.pt"
+    save_checkpoint(own, loaded.backbone(), loaded.arch, method="x", provenance={}, start=loaded)
+    assert guessed(own) == loaded.content.guesses
+    with pytest.raises(InputError, match="it was so when the file was made"):
+        load_checkpoint(own).refuse_guesses(32)
+
+
+def test_strict_lists_what_would_be_assumed_and_what_states_it(tmp_path: Path) -> None:
+    loaded = load_checkpoint(saved(vit().state_dict(), tmp_path / "x.pth"))
+    with pytest.raises(InputError) as caught:
+        loaded.refuse_guesses(64)
+    words = str(caught.value)
+    for part in ("2 heads", "--arch heads=N", "--pixels", "norm_eps", "positions", "--format"):
+        assert part in words
+    assert len(words.splitlines()) == 1
+    with pytest.raises(InputError) as caught:
+        loaded.refuse_guesses(32)
+    assert "positions" not in str(caught.value)
+    # What states everything passes.
+    load_checkpoint(hub_folder(tmp_path / "hub")).refuse_guesses(64)
+    load_checkpoint("random:vit_demo_patch4_32").refuse_guesses(64)
+
+
+WRAPPERS = ["_orig_mod.", "module.", "module._orig_mod.", "_orig_mod.module.", "_forward_module.",
+            "_forward_module.module.", "_fsdp_wrapped_module."]  # fmt: skip
+
+
+def _wrapped(value: Any, prefix: str) -> Any:
+    """Every table of tensors with names as a wrapper leaves them."""
+    if not isinstance(value, dict):
+        return value
+    is_table = any(isinstance(one, Tensor) for one in value.values())
+    found = {key: _wrapped(one, prefix) for key, one in value.items()}
+    return prefixed(prefix, found) if is_table else found
+
+
+WRAPPED = ("dino", "ibot", "moco_v3", "msn", "ijepa", "dinov2", "simmim", "simmim-fine_tuned", "beit",
+           "beit-fine_tuned", "openmmlab", "openmmlab-timm", "lightly")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix"),
+    [
+        *((name, prefix) for name in WRAPPED for prefix in ("_orig_mod.", "module.")),
+        *((name, prefix) for name in ("dino", "simmim") for prefix in WRAPPERS[2:]),
+    ],
+)
+def test_wrappers_are_taken_off_in_every_layout(name: str, prefix: str, tmp_path: Path) -> None:
+    from micl_bench.checkpoints import read_safely
+
+    path = FOREIGN[name](tmp_path)
+    plain, content = load_checkpoint(path), read_safely(path)
+    tables = {
+        key: _wrapped(value, prefix) if key not in ("optimizer", "opt") else value
+        for key, value in content.items()
+    }
+    if name == "msn":
+        tables["prototypes"] = content["prototypes"]
+    if any(isinstance(value, Tensor) for value in content.values()) and name != "msn":
+        tables = prefixed(prefix, tables)
+    found = load_checkpoint(saved(tables, tmp_path / "wrapped.pth"))
+    assert found.info.format == plain.info.format
+    assert found.content.state.keys() == plain.content.state.keys()
+    same = [
+        torch.equal(value, plain.content.state[key]) for key, value in found.content.state.items()
+    ]
+    assert all(same)
+    # The mapping has the file's own names.
+    assert any(fate.name.startswith(prefix) for fate in found.content.fates)
+
+
+def solo(folder: Path, method: str | None = "simclr", **beside: Any) -> Path:
+    state = prefixed("backbone.", plain_vit(seed=1)) | prefixed(
+        "momentum_backbone.", plain_vit(seed=2)
+    )
+    state |= {"classifier.weight": torch.zeros(3, 128), "classifier.bias": torch.zeros(3)}
+    state |= {
+        "projector.0.weight": torch.zeros(8, 128),
+        "momentum_projector.0.weight": torch.zeros(8, 128),
+    }
+    state |= {"queue": torch.zeros(2, 8, 4)}
+    options = {"method": method, "backbone": {"name": "vit_small"}} if method else {}
+    content = {"state_dict": state, "pytorch-lightning_version": "2.0", "epoch": 3, "callbacks": {}}
+    content |= {"hyper_parameters": options, "optimizer_states": [], **beside}
+    return saved(content, folder / "simclr-ep=399.ckpt")
+
+
+def test_solo_learns_checkpoints_are_a_format_of_their_own(tmp_path: Path) -> None:
+    path = solo(tmp_path)
+    loaded = load_checkpoint(path)
+    assert (loaded.info.format, loaded.method, loaded.content.branch) == (
+        "solo_learn", "SimCLR", "backbone")  # fmt: skip
+    assert torch.equal(loaded.content.state["norm.bias"], plain_vit(seed=1)["norm.bias"])
+    momentum = load_checkpoint(path, branch="momentum_backbone")
+    assert torch.equal(momentum.content.state["norm.bias"], plain_vit(seed=2)["norm.bias"])
+    assert {"heads", "pixels"} <= set(loaded.content.guesses)
+    assert load_checkpoint(solo(tmp_path, method=None)).method == "simclr-ep=399"
+    with pytest.raises(InputError, match="no branch 'student'"):
+        load_checkpoint(path, branch="student")
+
+
+def test_solo_learns_options_may_be_omegaconfs(tmp_path: Path) -> None:
+    omegaconf = pytest.importorskip("omegaconf")
+    options = omegaconf.OmegaConf.create({"method": "mocov3", "backbone": {"name": "vit_base"}})
+    path = solo(tmp_path, hyper_parameters={"cfg": options})
+    assert load_checkpoint(path).method == "MoCo v3"
+    assert load_checkpoint(solo(tmp_path, hyper_parameters=options)).method == "MoCo v3"

@@ -1,0 +1,437 @@
+"""Data of dense tasks that would fail a run or give a wrong number are found before it begins."""
+
+import copy
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mmseg")
+pytest.importorskip("mmdet")
+
+from PIL import Image
+from small_sets import (
+    changed_config,
+    checked,
+    edit,
+    fatal,
+    remask,
+    small_ade20k,
+    small_coco,
+    turned,
+)
+
+from micl_bench.errors import InputError
+from micl_bench.openmmlab import run
+
+CLASSES = 'classes = tuple(f"digit_{digit}" for digit in range(10))'
+
+
+@pytest.fixture
+def coco(embedded: Path, tmp_path: Path) -> Path:
+    return small_coco(embedded, tmp_path / "coco")
+
+
+@pytest.fixture
+def ade20k(embedded: Path, tmp_path: Path) -> Path:
+    return small_ade20k(embedded, tmp_path / "ade20k")
+
+
+def reverse(content: Any) -> None:
+    content["categories"].reverse()
+
+
+def renumber(content: Any) -> None:
+    new = {one["id"]: 7 * one["id"] % 11 + 50 for one in content["categories"]}
+    for one in content["categories"]:
+        one["id"] = new[one["id"]]
+    for one in content["annotations"]:
+        one["category_id"] = new[one["category_id"]]
+
+
+def lose_a_class(content: Any) -> None:
+    lost = content["categories"].pop(3)["id"]
+    content["annotations"] = [a for a in content["annotations"] if a["category_id"] != lost]
+
+
+def every(key: str, value: Any) -> Callable[[Any], None]:
+    def change(content: Any) -> None:
+        for one in content["annotations"]:
+            if value is None:
+                one.pop(key)
+            else:
+                one[key] = copy.deepcopy(value)
+
+    return change
+
+
+def test_sound_data_are_sound_and_the_truth_has_100(coco: Path, ade20k: Path) -> None:
+    found = checked(coco)
+    assert not found.faults
+    assert found.left_out == {}
+    assert found.images == {"train_dataloader": 8, "val_dataloader": 4}
+    assert found.truth == dict.fromkeys(
+        ("box_AP", "box_AP50", "box_AP75", "mask_AP", "mask_AP50", "mask_AP75"), 100.0
+    )
+    assert checked(ade20k).truth == {"mIoU": 100.0, "mAcc": 100.0, "aAcc": 100.0}
+
+
+@pytest.fixture(scope="module")
+def as_it_is(embedded: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a short run measures on sound data."""
+    folder = tmp_path_factory.mktemp("sound")
+    return measured(small_coco(embedded, folder / "coco"), folder / "out")
+
+
+def measured(data: Path, out: Path) -> dict[str, Any]:
+    from small_sets import CONFIGS, DOWNSTREAM
+
+    outcome = run(
+        DOWNSTREAM / CONFIGS["coco"],
+        checkpoint="random:vit_demo_patch4_32",
+        data=data,
+        work_dir=out,
+        overrides=("train_cfg.max_iters=2", "auto_scale_lr.base_batch_size=2"),
+    )
+    assert outcome.classes == tuple(f"digit_{digit}" for digit in range(10))
+    with np.load(outcome.evidence) as arrays:
+        scores = {name: arrays[name] for name in ("bbox.score", "bbox.matched", "object.count")}
+    return {"metrics": outcome.metrics, **scores}
+
+
+@pytest.mark.parametrize(
+    ("change", "splits"),
+    [
+        (reverse, ["val2017"]),
+        (reverse, ["train2017"]),
+        (every("iscrowd", None), ["train2017", "val2017"]),
+    ],
+)
+def test_the_number_is_the_same_in_whatever_order_categories_are_listed(
+    coco: Path, tmp_path: Path, as_it_is: dict[str, Any], change: Any, splits: list[str]
+) -> None:
+    found = measured(edit(coco, change, *splits), tmp_path / "out")
+    assert found["metrics"] == as_it_is["metrics"]
+    assert found["metrics"]["box_AP50"] > 0
+    for name in ("bbox.score", "bbox.matched", "object.count"):
+        np.testing.assert_array_equal(found[name], as_it_is[name])
+
+
+@pytest.mark.parametrize("splits", [["train2017"], ["val2017"], ["train2017", "val2017"]])
+def test_other_ids_are_the_same_classes(coco: Path, splits: list[str]) -> None:
+    found = checked(edit(coco, renumber, *splits))
+    assert not found.faults
+    assert found.truth["mask_AP"] == 100.0
+
+
+@pytest.mark.parametrize(
+    ("change", "splits", "words"),
+    [
+        (lose_a_class, ["train2017"], "instances_train2017.json has no category 'digit_3'"),
+        (lose_a_class, ["val2017"], "instances_val2017.json has no category 'digit_3'"),
+        (
+            lambda content: content["categories"][2].update(name="Digit 2"),
+            ["train2017", "val2017"],
+            "has no category 'digit_2', which the config names among its 10 classes",
+        ),
+        (
+            lambda content: content["categories"][2].update(name="digit_1"),
+            ["val2017"],
+            "categories[2].name is 'digit_1', which another category has too",
+        ),
+        (every("category_id", 77), ["train2017"], "categories that the file does not list: 77"),
+        (every("area", None), ["train2017"], "annotations[0] has no key 'area'"),
+        (every("segmentation", [[1, 2, 3, 4]]), ["val2017"], "a polygon of 4 numbers"),
+        (every("segmentation", None), ["train2017"], "annotations have no segmentation"),
+        (every("iscrowd", 1), ["val2017"], "AP is undefined"),
+        (lambda content: content.update(annotations=[]), ["val2017"], "no instances with box"),
+        (lambda content: content["annotations"][0].update(id=0), ["val2017"], "has id 0"),
+    ],
+)
+def test_annotations_that_fit_no_config_are_refused(
+    coco: Path, change: Any, splits: list[str], words: str
+) -> None:
+    assert words in fatal(checked(edit(coco, change, *splits)))
+
+
+def test_classes_are_those_of_the_config_and_its_heads(coco: Path, tmp_path: Path) -> None:
+    nine = changed_config(tmp_path / "9.py", "coco", ("range(10)", "range(9)"))
+    found = checked(coco, config=nine)
+    assert not found.failed
+    assert (
+        "annotations of no class of the config in instances_val2017.json: digit_9"
+        in (found.left_out["val_dataloader"])
+    )
+    heads = changed_config(
+        tmp_path / "heads.py", "coco", ("num_classes=len(classes)", "num_classes=9")
+    )
+    with pytest.raises(
+        InputError, match=r"bbox_head.num_classes is 9, the data set has 10 classes"
+    ):
+        checked(coco, config=heads)
+    untold = changed_config(tmp_path / "untold.py", "coco", ("metainfo=dict(classes=classes),", ""))
+    with pytest.raises(InputError, match="num_classes is 10, the data set has 80 classes"):
+        checked(coco, config=untold)
+    twice = changed_config(
+        tmp_path / "twice.py", "coco", ("range(10))", "range(9)) + ('digit_0',)")
+    )
+    with pytest.raises(InputError, match="the training set has a class twice: digit_0"):
+        checked(coco, config=twice)
+
+
+def test_training_and_validation_have_the_same_classes_in_one_order(
+    coco: Path, ade20k: Path, tmp_path: Path
+) -> None:
+    text = "val_dataloader = dict("
+    for task, data in (("coco", coco), ("ade20k", ade20k)):
+        config = changed_config(
+            tmp_path / f"{task}.py", task, (text, f"classes = classes[::-1]\n{text}")
+        )
+        with pytest.raises(
+            InputError, match=r"different classes .*number 0 is 'digit_0' and 'digit_9'"
+        ):
+            checked(data, config=config)
+        config = changed_config(
+            tmp_path / f"{task}.py", task, (text, f"classes = (*classes[:9], 'nine')\n{text}")
+        )
+        with pytest.raises(
+            InputError, match="'digit_9' only in the training set, 'nine' only in the val"
+        ):
+            checked(data, config=config)
+
+
+@pytest.mark.parametrize("lost", [100, 600])
+@pytest.mark.parametrize("split", ["val2017", "validation"])
+def test_a_truncated_validation_image_is_found_first(
+    coco: Path, ade20k: Path, split: str, lost: int
+) -> None:
+    folder = coco / split if split == "val2017" else ade20k / "images" / split
+    file = sorted(folder.iterdir())[2]
+    file.write_bytes(file.read_bytes()[:-lost])
+    found = fatal(checked(coco if split == "val2017" else ade20k))
+    assert f"cannot be read: {file.name} (OSError: image file is truncated" in found
+
+
+def test_an_image_that_is_missing_or_none_is_found_first(coco: Path) -> None:
+    file = sorted((coco / "train2017").iterdir())[1]
+    file.unlink()
+    assert f"cannot be read: {file.name} (no such file)" in fatal(checked(coco))
+    file.write_text("<html>")
+    assert f"cannot be read: {file.name} (UnidentifiedImageError" in fatal(checked(coco))
+
+
+def test_an_image_of_another_size_than_its_entry_is_found_first(coco: Path) -> None:
+    file = sorted((coco / "train2017").iterdir())[1]
+    Image.new("RGB", (50, 40)).save(file)
+    assert f"{file.name} is 50 x 40, its entry 96 x 96" in fatal(checked(coco))
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_images_that_exif_turns_are_refused_or_read_as_stored(
+    coco: Path, ade20k: Path, tmp_path: Path, orientation: int
+) -> None:
+    """The scenes are square: the size tells nothing."""
+    folders = {coco: "train2017", ade20k: "images/validation"}
+    stored = (
+        'type="LoadImageFromFile"',
+        'type="LoadImageFromFile", color_type="color_ignore_orientation"',
+    )
+    for data, folder in folders.items():
+        file = sorted((data / folder).iterdir())[1]
+        turned(file, orientation)
+        words = f"{file.name} (orientation {orientation})"
+        assert words in fatal(checked(data))
+        task = "coco" if data == coco else "ade20k"
+        config = changed_config(tmp_path / f"{task}.py", task, stored)
+        assert not checked(data, config=config).faults
+
+
+def test_the_libraries_turn_images_and_not_their_masks(ade20k: Path) -> None:
+    """The reason for the check: an image with a mark in one corner, and a mask that says where."""
+    import mmcv
+    from mmcv.transforms import LoadImageFromFile
+
+    pixels = np.zeros((20, 30, 3), dtype=np.uint8)
+    pixels[:8, :8] = 255
+    for orientation, corner in ((1, (0, 0)), (3, (-1, -1)), (6, (0, -1)), (8, (-1, 0))):
+        file = ade20k / f"{orientation}.png"
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.fromarray(pixels).save(file.with_suffix(".jpg"), exif=exif, quality=95)
+        Image.fromarray(pixels[..., 0]).save(file, exif=exif)
+        image = LoadImageFromFile().transform({"img_path": str(file.with_suffix(".jpg"))})["img"]
+        assert image[corner].mean() > 200
+        mask = mmcv.imfrombytes(file.read_bytes(), flag="unchanged", backend="pillow")
+        assert mask[0, 0] == 255
+        as_stored = LoadImageFromFile(color_type="color_ignore_orientation")
+        image = as_stored.transform({"img_path": str(file.with_suffix(".jpg"))})["img"]
+        assert image[0, 0].mean() > 200
+
+
+@pytest.mark.parametrize(
+    ("split", "change", "words"),
+    [
+        ("validation", lambda m: np.stack([m] * 3, axis=2), "no 8-bit images of one channel"),
+        ("training", lambda m: m.astype(np.uint16), "no 8-bit images of one channel"),
+        ("training", lambda m: m[::2, ::2], "is 48 x 48, its image 96 x 96"),
+        ("validation", lambda m: np.where(m == 0, 77, m).astype(np.uint8), "labels 77 above 10"),
+        ("training", lambda m: np.where(m == 0, 11, m).astype(np.uint8), "1 was added|above 10"),
+        (
+            "validation",
+            lambda m: np.zeros_like(m),
+            "no pixel is of a class, so that mIoU is undefined",
+        ),
+        ("validation", lambda m: np.full_like(m, 255), "no pixel is of a class"),
+    ],
+)
+def test_masks_that_are_none_of_the_config_are_refused(
+    ade20k: Path, split: str, change: Any, words: str
+) -> None:
+    remask(ade20k, split, change)
+    found = fatal(checked(ade20k))
+    assert any(word in found for word in words.split("|")), found
+
+
+def test_palettes_and_void_pixels_are_in_order(ade20k: Path) -> None:
+    remask(ade20k, "validation", lambda m: np.where(m == 0, 255, m).astype(np.uint8))
+    for file in (ade20k / "annotations/training").iterdir():
+        with Image.open(file) as image:
+            with_colours = image.convert("L")
+        with_colours.putpalette(list(range(256)) * 3)
+        with_colours.save(file)
+    found = checked(ade20k)
+    assert not found.faults
+    assert found.truth["mIoU"] == 100.0
+
+
+def test_what_is_taken_for_no_class_is_the_same_everywhere(ade20k: Path, tmp_path: Path) -> None:
+    metric = ('type="IoUMetric"', 'type="IoUMetric", ignore_index=254')
+    config = changed_config(tmp_path / "metric.py", "ade20k", metric)
+    assert "val_evaluator.ignore_index is 254" in fatal(checked(ade20k, config=config))
+    head = ('type="UPerHead",', 'type="UPerHead", ignore_index=254,')
+    config = changed_config(tmp_path / "head.py", "ade20k", head)
+    assert "model.decode_head.ignore_index is 254" in fatal(checked(ade20k, config=config))
+    reduced = ("val_dataloader = dict(", "zero = False\nval_dataloader = dict(")
+    config = changed_config(
+        tmp_path / "zero.py",
+        "ade20k",
+        reduced,
+        (
+            "        reduce_zero_label=True,\n        indices=None,\n        pipeline=val",
+            "        reduce_zero_label=zero,\n        indices=None,\n        pipeline=val",
+        ),
+    )
+    with pytest.raises(
+        InputError, match="reduce_zero_label is True for the training set and False"
+    ):
+        checked(ade20k, config=config)
+
+
+def test_classes_that_a_known_data_set_lacks_are_named(ade20k: Path, tmp_path: Path) -> None:
+    known = ('type="BaseSegDataset"', 'type="ADE20KDataset"')
+    config = changed_config(tmp_path / "known.py", "ade20k", known)
+    with pytest.raises(
+        InputError, match=r"masks are numbered by its own 150 classes; digit_0, digit_1"
+    ):
+        checked(ade20k, config=config)
+    untold = ("        metainfo=dict(classes=classes),\n", "")
+    config = changed_config(tmp_path / "untold.py", "ade20k", untold)
+    with pytest.raises(InputError, match="the training set has no list of classes"):
+        checked(ade20k, config=config)
+
+
+def test_files_of_other_names_are_counted(coco: Path, ade20k: Path) -> None:
+    image = sorted((ade20k / "images/validation").iterdir())[1]
+    image.rename(image.with_suffix(".JPG"))
+    (ade20k / "images/training/notes.txt").touch()
+    found = checked(ade20k)
+    assert not found.faults
+    assert found.left_out == {
+        "train_dataloader": f"in {ade20k}/images/training 1 entry is not read: 1 that are no images by "
+        "their suffix (.txt)",
+        "val_dataloader": f"in {ade20k}/images/validation 1 image is not read, as their names do not "
+        f"end in .jpg: {image.stem}.JPG",
+    }
+    (coco / "val2017/more.jpg").touch()
+    (coco / "val2017/._hidden.jpg").touch()
+    assert checked(coco).left_out == {
+        "val_dataloader": f"in {coco}/val2017 1 image is not read, as no entry of "
+        "instances_val2017.json names them: more.jpg; 1 entry is not read: 1 with a leading dot "
+        "(._hidden.jpg)"
+    }
+
+
+def test_a_mask_that_is_missing_or_cut_is_found_first(ade20k: Path) -> None:
+    mask = sorted((ade20k / "annotations/validation").iterdir())[1]
+    content = mask.read_bytes()
+    mask.write_bytes(content[:60])
+    assert f"cannot be read: {mask.name}" in fatal(checked(ade20k))
+    mask.unlink()
+    assert f"cannot be read: {mask.name} (no such file)" in fatal(checked(ade20k))
+    mask.with_suffix(".PNG").write_bytes(content)
+    assert f"cannot be read: {mask.name} (no such file)" in fatal(checked(ade20k))
+
+
+def test_a_training_mask_whose_pixels_are_broken_is_named(ade20k: Path) -> None:
+    """Its header and its end are whole."""
+    mask = sorted((ade20k / "annotations/training").iterdir())[1]
+    content = bytearray(mask.read_bytes())
+    content[60:90] = bytes(30)
+    mask.write_bytes(content)
+    assert f"{mask.name} (" in fatal(checked(ade20k))
+
+
+def test_an_honest_ceiling_below_100_is_explained(coco: Path) -> None:
+    def crowd(content: Any) -> None:
+        first = content["annotations"][0]
+        content["annotations"] += [{**first, "id": 100_000 + n} for n in range(130)]
+
+    found = checked(edit(coco, crowd, "val2017"))
+    assert not found.failed
+    (fault,) = found.faults
+    assert "the truth has box_AP" in fault.found
+    assert "1 images have more than 100 objects of a class, of which 100 count" in fault.found
+    assert 0 < found.truth["box_AP"] < 100
+
+
+def test_a_pipeline_that_loses_the_truth_is_found_first(
+    coco: Path, ade20k: Path, tmp_path: Path
+) -> None:
+    loads, scales = (
+        f"    dict(type={rest}),\n"
+        for rest in ('"LoadAnnotations"', '"Resize", scale=(side, side), keep_ratio=True')
+    )
+    late = (f"{scales}{loads}", f"{loads}{scales}")
+    config = changed_config(tmp_path / "ade20k.py", "ade20k", late)
+    assert "put LoadAnnotations behind Resize" in fatal(checked(ade20k, config=config))
+    meta = ('meta_keys=("img_id", ', "meta_keys=(")
+    config = changed_config(tmp_path / "meta.py", "coco", meta)
+    assert "gives no img_id" in fatal(checked(coco, config=config))
+
+
+def test_nothing_that_happens_to_the_files_is_an_error_of_ours(coco: Path) -> None:
+    """15 spoilt files through everything that a run would do with them before it trains."""
+    rng = random.Random(1)
+    file = coco / "annotations/instances_val2017.json"
+    sound = json.loads(file.read_text())
+    strange = [None, True, -1, 0, 0.5, 1e300, "", "x", [], [[]], {}, [1, 2], [[1, 2, 3, 4]]]
+    taken = refused = 0
+    for _ in range(15):
+        content = copy.deepcopy(sound)
+        entry = rng.choice([*content["images"], *content["categories"], *content["annotations"]])
+        key = rng.choice(list(entry))
+        if rng.random() < 0.3:
+            del entry[key]
+        else:
+            entry[key] = copy.deepcopy(rng.choice(strange))
+        file.write_text(json.dumps(content))
+        found = checked(coco)
+        refused += found.failed
+        taken += bool(found.truth)
+        assert found.failed != bool(found.truth)
+    assert taken
+    assert refused
