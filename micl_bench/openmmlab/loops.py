@@ -223,14 +223,26 @@ def _passes_of(loader: Any) -> Passes:
 
 
 def _images(batch: Any) -> Iterator[Any]:
-    """Each image of a batch, which holds several things of each, as a batch of its own."""
-    lengths = {len(parts) for parts in batch.values()}
+    """Each image of a batch, which holds several things of each, as a batch of its own.
+
+    Where images come in variants (several scales), each thing is a list of variants, and each of these
+    a list of images.
+    """
+    in_variants = all(isinstance(parts[0], list | tuple) for parts in batch.values())
+    if in_variants:
+        lengths = {len(variant) for parts in batch.values() for variant in parts}
+    else:
+        lengths = {len(parts) for parts in batch.values()}
     if len(lengths) != 1:
         raise InputError(
             "val_dataloader.collate_fn makes batches whose parts differ in length; leave it out"
         )
     for number in range(lengths.pop()):
-        yield {name: parts[number : number + 1] for name, parts in batch.items()}
+        one = slice(number, number + 1)
+        yield {
+            name: [variant[one] for variant in parts] if in_variants else parts[one]
+            for name, parts in batch.items()
+        }
 
 
 def _pass(runner: Runner, batch: Any) -> dict[str, Any]:
