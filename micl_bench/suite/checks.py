@@ -128,11 +128,12 @@ def check_given(given: "Given", place: str) -> None:
         raise InputError(f"{place} has format {given.format!r}; known: {', '.join(formats)}")
     words = [given.checkpoint, *given.files.values()]
     whole = [word for word in words if word.partition(":")[0] in ("random", "timm")]
-    if whole and (given.files or given.arch or given.format or given.branch):
-        raise InputError(f"{place}: {whole[0]} takes no files, arch, format or branch")
+    reading = (given.arch, given.format, given.branch, given.pixels)
+    if whole and (given.files or any(reading)):
+        raise InputError(f"{place}: {whole[0]} takes no files, arch, format, branch or pixels")
     if not all(words[1:]):
         raise InputError(f"{place}: files has a seed without a file")
-    _check_words([*words, given.method, given.arch, given.format, given.branch], place)
+    _check_words([*words, given.method, *reading], place)
 
 
 def check_root(data_root: Any, place: str) -> str:

@@ -234,7 +234,12 @@ class _Expansion:
 
 def _reading(given: Given) -> tuple[str, ...]:
     """How a checkpoint is read, as options of `eval`."""
-    options = {"--arch": given.arch, "--format": given.format, "--branch": given.branch}
+    options = {
+        "--arch": given.arch,
+        "--format": given.format,
+        "--branch": given.branch,
+        "--pixels": given.pixels,
+    }
     words = [word for option, value in options.items() if value for word in (option, value)]
     return (*words, *(["--strict"] if given.strict else []))
 

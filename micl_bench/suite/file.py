@@ -68,9 +68,10 @@ class Given:
     method: str = ""
     """What tables call it; its name in the suite file if empty."""
     arch: str = ""
-    """As `eval --arch` takes it, and so do `format` and `branch`."""
+    """As `eval --arch` takes it, and so do `format`, `branch` and `pixels`."""
     format: str = ""
     branch: str = ""
+    pixels: str = ""
     strict: bool = False
     """Refuse what would have to be guessed; its entry's if left out."""
 

@@ -37,6 +37,7 @@ class Look:
     arch: str
     checkpoint: str
     """`random:ARCH`, `timm:NAME` or `public:NAME`; empty for a file."""
+    pixels: str = ""
 
     @property
     def asked(self) -> tuple[object, ...]:
@@ -83,6 +84,7 @@ def _look(run: Run) -> Look | None:
         sets=tuple(value for flag, value in options if flag == "--set"),
         arch=next((value for flag, value in options if flag == "--arch"), ""),
         checkpoint=named if ":" in named else "",
+        pixels=next((value for flag, value in options if flag == "--pixels"), ""),
     )
 
 
@@ -104,7 +106,7 @@ def _check(look: Look) -> None:
     from micl_bench.checkpoints import require_names
     from micl_bench.config import resolve
 
-    require_names(look.checkpoint, arch=look.arch)
+    require_names(look.checkpoint, arch=look.arch, pixels=look.pixels)
     if look.task in _DENSE:
         _check_config(look)
         return

@@ -28,11 +28,12 @@ def words(run: Planned) -> str:
 
 
 def test_how_a_checkpoint_is_read_reaches_its_command(tmp_path: Path) -> None:
-    given = "{checkpoint: x.pth, arch: a16, format: dino, branch: student, strict: true, method: D}"
+    given = "{checkpoint: x.pth, arch: a16, format: dino, branch: student, pixels: clip, "
+    given += "strict: true, method: D}"
     (run,) = read(tmp_path, ENTRY % given)
     assert words(run) == (
-        "eval finetune --checkpoint x.pth --arch a16 --format dino --branch student --strict "
-        "--data d --method D"
+        "eval finetune --checkpoint x.pth --arch a16 --format dino --branch student "
+        "--pixels clip --strict --data d --method D"
     )
     (plain,) = read(tmp_path, ENTRY % "x.pth")
     assert words(plain) == "eval finetune --checkpoint x.pth --data d --method m"
@@ -106,7 +107,7 @@ def test_a_name_given_by_the_suite_is_the_pretrainings_own(tmp_path: Path) -> No
         ("{files: {0: a.pth, 1: a.pth}}", "files has one file for two seeds"),
         ("{files: {0: }}", "files must be a word"),
         ("{files: {0: [a]}}", "files must be a word"),
-        ("{files: {0: 'random:vit_demo_patch4_32'}}", "takes no files, arch, format or branch"),
+        ("{files: {0: 'random:vit_demo_patch4_32'}}", "takes no files, arch, format, branch"),
         ("{checkpoint: 'timm:vit_tiny_patch16_224', arch: x}", "takes no files, arch, format"),
         ("{checkpoint: x, format: dyno}", "has format 'dyno'; known: beit, dino"),
         ("{checkpoint: x, strict: 1}", "strict must be true or false, not 1"),

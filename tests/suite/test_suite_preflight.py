@@ -19,6 +19,8 @@ WRONG: dict[str, tuple[dict[str, object], str]] = {
     "least value": ({"sets": ("batch_size=-1",)}, "batch_size"),
     "drawn arch": ({"checkpoint": "random:vit_none"}, "no architecture is called 'vit_none'"),
     "named arch": ({"checkpoint": "", "arch": "vit_none"}, "is called 'vit_none'"),
+    "value of an arch": ({"checkpoint": "", "arch": "heads=many"}, "heads=6, grid=14x14"),
+    "pixels": ({"checkpoint": "", "pixels": "half"}, "needed is imagenet, inception, clip"),
     "timm": ({"checkpoint": "timm:vit_none"}, "is called 'vit_none'"),
     "public": ({"checkpoint": "public:mae_vit_bas"}, "Did you mean mae_vit_base"),
     "recipe of another task": ({"task": "linear"}, "must assign `recipe` a LinearRecipe"),
