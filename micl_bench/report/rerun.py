@@ -22,6 +22,7 @@ _READS = {
         "--arch",
         "--format",
         "--branch",
+        "--pixels",
         "--recipe",
         "--set",
         "--method",
