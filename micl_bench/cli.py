@@ -29,6 +29,7 @@ from micl_bench.commands import (
 from micl_bench.commands.options import Arch, Branch, Data, Layout, Out, Overrides, Pixels, Strict
 from micl_bench.errors import InputError, Stopped
 from micl_bench.failures import explained, guard_imports
+from micl_bench.image_files import name_text
 from micl_bench.listing import KINDS, lines_of
 from micl_bench.log import printable, process_number
 from micl_bench.streams import lost_output, secure_streams
@@ -295,11 +296,23 @@ def invoke(arguments: list[str]) -> None:
     Raises:
         InputError: bad input; or Typer's own error, with `format_message`, for a wrong option.
     """
+    if strange := [word for word in arguments if not word.isascii() and _is_no_text(word)]:
+        raise InputError(
+            f"{name_text(strange[0])} is no UTF-8, and records are; rename it, or give a link to it"
+        )
     command = shlex.join(["micl-bench", *arguments])
     code = app(arguments, prog_name="micl-bench", standalone_mode=False, obj=_Call(command, run))
     if code == _INTERRUPTED:
         # Typer turns an interrupt into a return value; a caller must not take it for success.
         raise KeyboardInterrupt
+
+
+def _is_no_text(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from micl_bench.errors import InputError
+from micl_bench.log import printable
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"}
@@ -71,8 +72,8 @@ def _escaped(character: str) -> str:
 
 
 def shown_name(name: str) -> str:
-    """The same, of bounded length, for messages."""
-    text = name_text(name)
+    """A name of bounded length for messages, in which nothing turns the text around either."""
+    text = printable(name_text(name))
     half = _LONGEST_SHOWN // 2
     return text if len(text) <= _LONGEST_SHOWN else f"{text[: half - 2]}...{text[1 - half :]}"
 

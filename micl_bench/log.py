@@ -24,7 +24,7 @@ _LINE_EVERY_SECONDS = 10.0
 def say(message: str) -> None:
     """Tell the person who waits, on standard error; of processes that train together, the first."""
     if process_number() == 0:
-        print(message, file=sys.stderr, flush=True)
+        print("\n".join(map(printable, message.split("\n"))), file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:
@@ -58,7 +58,7 @@ class Progress:
     """
 
     def __init__(self, label: str, *, total: int, done: int = 0, quiet: bool = False) -> None:
-        self.label, self.total, self.done = label, total, done
+        self.label, self.total, self.done = printable(label), total, done
         self._first, self._note, self._start = done, "", time.monotonic()
         self._quiet, self._live = quiet, sys.stderr.isatty()
         self._next_line = self._start + _LINE_EVERY_SECONDS

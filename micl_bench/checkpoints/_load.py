@@ -26,6 +26,7 @@ from micl_bench.checkpoints._wrappers import unwrapped
 from micl_bench.checkpoints._written import with_pixels, with_statements
 from micl_bench.errors import InputError, UntoldError
 from micl_bench.files import digest_file, digest_files, digest_json
+from micl_bench.image_files import name_text
 from micl_bench.log import printable
 from micl_bench.record import CheckpointInfo, Stage, visible_path
 
@@ -202,7 +203,8 @@ def _cleaned(converted: Converted, path: Path) -> Converted:
         converted,
         # Files that do not say what made them go by their own name.
         method=printable(converted.method or _name_of(path)),
-        classes=tuple(map(printable, converted.classes)),
+        # As folders' names are written, which they are matched with.
+        classes=tuple(map(name_text, converted.classes)),
         arch=dataclasses.replace(converted.arch, name=printable(converted.arch.name)),
     )
 

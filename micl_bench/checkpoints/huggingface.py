@@ -184,7 +184,10 @@ def _fold_class_position(
 def _classes(config: dict[str, Any]) -> tuple[str, ...]:
     """Names by the head's outputs; none where they are transformers' placeholders."""
     table = config.get("id2label")
-    if not isinstance(table, dict) or not all(str(key).isdigit() for key in table):
+    if not isinstance(table, dict) or not all(str(key).isdecimal() for key in table):
+        return ()
+    if sorted(map(int, table)) != list(range(len(table))):
+        # With a gap, or counted from 1, a name's place does not say which output it is of.
         return ()
     names = tuple(str(table[key]) for key in sorted(table, key=int))
     return () if all(re.fullmatch(r"LABEL_\d+", name) for name in names) else names

@@ -1,11 +1,13 @@
 """Few labels: which images of a training folder are used, from a list of file names or drawn.
 
 A list names an image a line, as those of SimCLR (`1percent.txt`, `10percent.txt`) and MSN do:
-`n01440764_10026.JPEG`, or with its class folder, `n01440764/n01440764_10026.JPEG`.
+`n01440764_10026.JPEG`, or with its class folder, `n01440764/n01440764_10026.JPEG`, and with folders in
+that where there are some. Names that are no text of one line are written as `name_text` writes them.
 """
 
 import dataclasses
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 from micl_bench.data.folder import Folder
 from micl_bench.errors import InputError
 from micl_bench.files import digest_json
+from micl_bench.image_files import shown_name
 
 _SHOWN = 3
 _LONGEST_PATH = 150
@@ -26,19 +29,16 @@ def listed_images(folder: Folder, path: Path) -> Folder:
         InputError: the list cannot be read or is empty; a name is unknown, doubled, or fits several
             images; a class of the folder is not in the list.
     """
-    names = _read_names(path)
+    places = _places(folder)
+    names = [_known(line, places) for line in _read_lines(path)]
     if doubled := [name for name, times in Counter(names).items() if times > 1]:
         raise InputError(f"{path} names images more than once: {_some(doubled)}")
-    places: dict[str, list[int]] = {}
-    for index, image in enumerate(folder.paths):
-        for name in (image.name, f"{image.parent.name}/{image.name}"):
-            places.setdefault(name, []).append(index)
     if unknown := [name for name in names if name not in places]:
         raise InputError(f"{path} names images that {folder.root} lacks: {_some(unknown)}")
     if several := [name for name in names if len(places[name]) > 1]:
         raise InputError(
-            f"{path} has names that fit images of several classes: {_some(several)}; write "
-            "<class>/<name>"
+            f"{path} has names that fit several images, of several classes or folders: "
+            f"{_some(several)}; write <class>/<name>"
         )
     chosen = [places[name][0] for name in names]
     if len(set(chosen)) < len(chosen):
@@ -96,24 +96,48 @@ def count_by_class(folder: Folder) -> dict[str, int]:
 
 def digest_names(folder: Folder) -> str:
     """SHA-256 of which images there are: the same for every copy of a subset."""
-    return digest_json(sorted(f"{path.parent.name}/{path.name}" for path in folder.paths))
+    return digest_json(sorted(folder.names))
 
 
-def _read_names(path: Path) -> list[str]:
+def _read_lines(path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not `splitlines`: names may hold other characters that end a line somewhere.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
         raise InputError(f"cannot read the file list {_brief(path)} ({reason})") from error
-    # Only the last folder counts: some lists carry the whole path in their authors' tree.
-    names = ["/".join(PurePosixPath(line.strip()).parts[-2:]) for line in lines if line.strip()]
-    if not names:
+    if not (found := [line for line in lines if line.strip()]):
         raise InputError(f"the file list {path} is empty; one image name a line")
-    return names
+    return found
+
+
+def _places(folder: Folder) -> dict[str, list[int]]:
+    """Which images a name may stand for: its whole name, that without inner folders, the file's."""
+    whole = {image: [index] for index, image in enumerate(folder.names)}
+    short: dict[str, list[int]] = {}
+    for image, (index,) in whole.items():
+        first, *_, last = image.split("/")
+        for name in {last, f"{first}/{last}"}:
+            short.setdefault(name, []).append(index)
+    return short | whole
+
+
+def _known(line: str, places: Mapping[str, object]) -> str:
+    """What a line names: its longest end that is an image's name, without blanks around it or with.
+
+    Some lists carry the whole path in their authors' tree. Where it names nothing, its last two parts.
+    """
+    for text in (line.strip(), line.rstrip("\r")):
+        parts = PurePosixPath(text).parts
+        # Never without its class where one is given.
+        for first in range(max(1, len(parts) - 1)):
+            if (name := "/".join(parts[first:])) in places:
+                return name
+    return "/".join(PurePosixPath(line.strip()).parts[-2:])
 
 
 def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:_SHOWN])
+    shown = ", ".join(map(shown_name, names[:_SHOWN]))
     return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
 
 

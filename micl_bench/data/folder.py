@@ -67,6 +67,22 @@ class Folder:
         """The labels as an array."""
         return np.array(self.labels, dtype=np.int64)
 
+    def image(self, index: int) -> Image.Image:
+        """Decode an image as evaluation sees it, without its border.
+
+        Raises:
+            InputError: it cannot be decoded, or is nothing but border.
+        """
+        image, border = read_image(self.paths[index]), self.border
+        if not border:
+            return image
+        if min(image.size) <= 2 * border:
+            raise InputError(
+                f"{self.paths[index]} has {image.width} x {image.height} pixels, no more than the "
+                f"border of {border} on each side; replace or remove it"
+            )
+        return image.crop((border, border, image.width - border, image.height - border))
+
     def describe(self) -> DataSet:
         """As records name it; parts of the embedded set say what they stand for."""
         name, split = set_and_split(self.root)
@@ -124,11 +140,14 @@ def open_folder(
         raise InputError(
             f"{root} has classes unknown in training: {', '.join(map(shown_name, unknown[:5]))}"
         )
-    return folder_of(found, order)
+    folder = folder_of(found, order)
+    if folder.left_out:
+        say(f"{root}: {folder.left_out}")
+    return folder
 
 
 def folder_of(found: Listing, order: tuple[str, ...], *, border: int = 0) -> Folder:
-    """The images of a listing, labels as places in `order`; says what is not read.
+    """The images of a listing, labels as places in `order`.
 
     Raises:
         InputError: two names become the same text.
@@ -139,16 +158,13 @@ def folder_of(found: Listing, order: tuple[str, ...], *, border: int = 0) -> Fol
     if len(texts) < len(pairs):
         doubled = texts.most_common(1)[0][0]
         raise InputError(f"{found.root} has two names that both read {doubled}; rename one of them")
-    left_out = str(found.left_out)
-    if left_out:
-        say(f"{found.root}: {left_out}")
     return Folder(
         root=found.root,
         classes=order,
         paths=tuple(found.root / name / image for name, image in pairs),
         labels=tuple(place[name_text(name)] for name, _ in pairs),
         border=border,
-        left_out=left_out,
+        left_out=str(found.left_out),
     )
 
 

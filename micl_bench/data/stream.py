@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from micl_bench.data.folder import Folder, read_image
+from micl_bench.data.folder import Folder
 from micl_bench.data.pixels import Pixels, evaluation_pixels, training_crops, training_pixels
 from micl_bench.data.resample import resampled_images
 from micl_bench.data.source import Source, require_pixels
@@ -140,19 +140,8 @@ class _EvaluationImages(Dataset):
 
     def __getitem__(self, key: Keys) -> Batch:
         _, index_N = key
-        images = [evaluation_pixels(self._image(i), self.pixels) for i in index_N]
+        images = [evaluation_pixels(self.folder.image(i), self.pixels) for i in index_N]
         return Batch(torch.stack(images), torch.from_numpy(self.folder.labels_N[index_N]))
-
-    def _image(self, index: int) -> Image.Image:
-        image, border = read_image(self.folder.paths[index]), self.folder.border
-        if not border:
-            return image
-        if min(image.size) <= 2 * border:
-            raise InputError(
-                f"{self.folder.paths[index]} has {image.width} x {image.height} pixels, no more than "
-                f"the border of {border} on each side; replace or remove it"
-            )
-        return image.crop((border, border, image.width - border, image.height - border))
 
 
 def random_pixels(

@@ -9,6 +9,7 @@ from micl_bench.errors import InputError
 from micl_bench.files import atomic_write
 
 _FILE = "recipe.json"
+_SHOWN = 3
 
 
 class Computing(Protocol):
@@ -24,16 +25,24 @@ class Computing(Protocol):
 
 def require_same_run(out: Path, recipe: Computing, **digests: str) -> None:
     """Raise an InputError where a folder holds a run that computes something else, or from other
-    things: `digests` are those of the data and of what the run starts from."""
+    things: `digests` are those of the data that it is trained on and of what it starts from. What is
+    evaluated is no part of it: the record names that."""
     found = _claim_in(out / _FILE, recipe)
     if found is None:
         raise InputError(
             f"{out} holds what a run has saved, but {out / _FILE}, which says of what run, is missing "
             f"or damaged; put it back, give another --out, or remove {out} to start over"
         )
-    if found != (recipe.what_is_computed(), digests):
+    values, then = found
+    now = recipe.what_is_computed()
+    others = [name for name in sorted(values.keys() | now) if values.get(name) != now.get(name)]
+    # Of an earlier version, it may name more.
+    others += [name.replace("_", " ") for name in digests if then.get(name) != digests[name]]
+    if others:
+        more = ", ..." if len(others) > _SHOWN else ""
         raise InputError(
-            f"{out} holds a run of another recipe or other data; give another --out, or remove it"
+            f"{out} holds a run of another recipe or other data (what differs: "
+            f"{', '.join(others[:_SHOWN])}{more}); give another --out, or remove it"
         )
 
 

@@ -18,6 +18,7 @@ import itertools
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from micl_bench.engine.feature_files import (
     reserve,
     waited_turn,
 )
-from micl_bench.engine.feature_key import describe_features
+from micl_bench.engine.feature_key import describe_features, images_are
 from micl_bench.engine.features import outputs_by_slice, reading
 from micl_bench.engine.precision import at_precision, require_precision
 from micl_bench.engine.readouts import read_out, readout_names
@@ -122,6 +123,7 @@ def cached_features(
     num_workers: int,
     folder: Path,
     label: str,
+    before: Callable[[], None] | None = None,
 ) -> Features:
     """Features of every image, from `folder` if they are there, else computed into it.
 
@@ -131,9 +133,11 @@ def cached_features(
     Args:
         precision: `fp32` or `bf16`, of the backbone's products.
         label: of the progress line, and of what is said.
+        before: called on every process where they are not there, before anything is computed.
 
     Raises:
-        InputError: an unreadable image, too little disk, or bf16 asked for where nothing runs in it.
+        InputError: an unreadable image, one that changed meanwhile, too little disk, or bf16 asked for
+            where nothing runs in it.
     """
     require_precision(precision)
     described = describe_features(checkpoint, source, pixels, precision, device)
@@ -141,6 +145,8 @@ def cached_features(
     place = folder / from_first(digest_json(described)[:32])
     computed = False
     if not from_first((place / _ABOUT).is_file()):
+        if before:
+            before()
         job = _Job(
             place=place, described=described, checkpoint=checkpoint, source=source, pixels=pixels
         )
@@ -247,6 +253,11 @@ class _Job:
                         # Now, not after a million images.
                         watch.seen()
                         writer.write(first, features_nRD)
+            if any_process(not images_are(self.described, self.source)):
+                raise InputError(
+                    f"images in {self.source.root} changed while their features were computed; the "
+                    "same command computes them again"
+                )
             # Those of all processes; every one of them has written when the first has them.
             spans = itertools.chain.from_iterable(collect_objects(writer.spans))
             if rank() == 0:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from micl_bench.checkpoints import Checkpoint
 from micl_bench.data.any_images import open_images
+from micl_bench.data.checked import Watch, look_at
 from micl_bench.data.pixels import Pixels
 from micl_bench.distributed import rank
 from micl_bench.engine.features import run_over_folder
@@ -51,6 +52,8 @@ def export_features(
     if pool == "cls" and not checkpoint.arch.class_token:
         raise InputError(f"{checkpoint.arch.name} has no [CLS]; use --pool avg")
     source, labelled = open_images(images)
+    unchanged = Watch(source)
+    look_at(source)
     model = checkpoint.backbone(img_size=pixels.img_size).to(device)
 
     def read(images_NCHW: Tensor) -> Tensor:
@@ -71,6 +74,7 @@ def export_features(
             label="features",
         )
         watch.seen()
+    unchanged.require_unchanged()
     if not features.isfinite().all():
         raise InputError(f"{checkpoint.info.source} gives features that are not finite")
     arrays = {"features": features.numpy(), "files": np.array(source.names)}

@@ -13,6 +13,7 @@ from micl_bench.data.source import Source
 from micl_bench.data.store import CHECKSUMS_FILE
 from micl_bench.engine.features import reading
 from micl_bench.engine.readouts import VERSION
+from micl_bench.errors import InputError
 from micl_bench.files import digest_json
 
 # What computes the features, from the file's bytes on.
@@ -54,6 +55,11 @@ def describe_features(
     }
 
 
+def images_are(described: dict[str, Any], source: Source) -> bool:
+    """Whether a source's images are still those that were described on this host."""
+    return bool(described["data"]["written"] == _written(source))
+
+
 def _written(source: Source) -> str:
     """When images were last written: another picture of the same name and size is another image.
 
@@ -62,5 +68,10 @@ def _written(source: Source) -> str:
     """
     if not isinstance(source, Folder):
         return ""
-    found = (path.stat() for path in source.paths)
+    try:
+        found = [path.stat() for path in source.paths]
+    except OSError as error:
+        raise InputError(
+            f"{error.filename} is no readable image ({error.strerror}); replace or remove it"
+        ) from error
     return digest_json([(status.st_mtime_ns, status.st_ctime_ns) for status in found])

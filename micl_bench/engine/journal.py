@@ -44,13 +44,13 @@ class Journal:
         )
         self.write(row | {"seconds_left": self.progress.seconds_left})
 
-    def write(self, row: dict[str, float]) -> None:
-        """Write a row; it holds at least step and epoch."""
+    def write(self, row: dict[str, Any]) -> None:
+        """Write a row; it holds at least step and epoch. Words in it go to the file alone."""
         if self._log:
             self._log.write(row)
         if self._events:
             for name, value in row.items():
-                if name not in _HIDDEN:
+                if name not in _HIDDEN and not isinstance(value, str):
                     self._events.add_scalar(name, value, int(row["step"]))
 
     def rows(self) -> list[dict[str, Any]]:

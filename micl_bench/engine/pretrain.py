@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from micl_bench.backbone import init_mae_
+from micl_bench.data.checked import decode_all, look_at
 from micl_bench.data.copying import device_batches
 from micl_bench.data.source import open_source, require_pixels
 from micl_bench.data.stream import steps_per_epoch
@@ -113,6 +114,9 @@ class Pretrainer:
                 into the same folder.
             OSError: the disk is full; the states saved before are whole.
         """
+        if not finished_record(self.out):
+            look_at(self.train)
+            decode_all(*([self.held_out] if self.recipe.knn_every_epochs else []))
         self.out.mkdir(parents=True, exist_ok=True)
         with alone(self.out, "training into") if rank() == 0 else contextlib.nullcontext():
             if record := finished_record(self.out):

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from micl_bench.backbone import Vit
+from micl_bench.data.checked import Watch, decode_all, look_at
 from micl_bench.data.copying import device_batches
 from micl_bench.data.folder import Folder
 from micl_bench.data.stream import steps_per_epoch
@@ -91,7 +92,6 @@ class SupervisedTrainer:
         self.states = States(out / "states")
         self._digests = {
             "train_digest": train.digest,
-            "held_out_digest": held_out.digest,
             "checkpoint_digest": start.digest,
         }
         # Before anything is saved there is nothing that another recipe could spoil.
@@ -109,10 +109,13 @@ class SupervisedTrainer:
 
         Raises:
             Stopped: a signal asked for it; the state is saved.
-            InputError: the loss is not finite, an image cannot be read, or another process trains
-                into the same folder.
+            InputError: the loss is not finite, an image cannot be read, held-out images changed
+                while they were, or another process trains into the same folder.
             OSError: the disk is full; the states saved before are whole.
         """
+        watch = Watch(self.held_out)
+        look_at(self.train)
+        decode_all(self.held_out)
         self.out.mkdir(parents=True, exist_ok=True)
         with alone(self.out, "training into") if rank() == 0 else contextlib.nullcontext():
             if rank() == 0:
@@ -127,7 +130,9 @@ class SupervisedTrainer:
             )
             try:
                 self._train()
-                return self._look()
+                logits_MC = self._look()
+                watch.require_unchanged()
+                return logits_MC
             finally:
                 self.journal.close()
 
@@ -284,13 +289,18 @@ class SupervisedTrainer:
                     "epoch": self.step / self.plan.steps_per_epoch,
                     "held_out_loss": F.cross_entropy(logits_MC, labels_M).item(),
                     "held_out_top1": top1(logits_MC, labels_M),
+                    "held_out_digest": self.held_out.digest,
                 }
             )
         return logits_MC
 
     def _looked(self) -> bool:
         rows = self.journal.rows()
-        found = any(row["step"] == self.step and "held_out_top1" in row for row in rows)
+        # Where other images were held out, before a run went on, it looks again.
+        found = any(
+            row["step"] == self.step and row.get("held_out_digest") == self.held_out.digest
+            for row in rows
+        )
         return bool(from_first(found))
 
     @torch.no_grad()

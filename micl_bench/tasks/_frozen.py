@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from micl_bench.data.checked import look_at
 from micl_bench.data.source import Source, open_source, tell_absent_classes
 from micl_bench.engine.feature_cache import Features, cached_features, default_folder
 from micl_bench.tasks._request import Request, Session
@@ -19,8 +20,11 @@ def open_splits(request: Request) -> tuple[Source, Source]:
     return train, test
 
 
-def stored_features(session: Session, source: Source) -> Features:
+def stored_features(session: Session, source: Source, *, beside: Source | None = None) -> Features:
     """Features of every image by the session's backbone; the recipe says how they are computed.
+
+    Args:
+        beside: whose features are wanted next: its images are looked at too before any are computed.
 
     Raises:
         InputError: as `cached_features`.
@@ -36,6 +40,7 @@ def stored_features(session: Session, source: Source) -> Features:
         num_workers=recipe.num_workers,
         folder=default_folder(),
         label=f"features of {source.root.name}",
+        before=lambda: look_at(*(one for one in (source, beside) if one is not None)),
     )
 
 

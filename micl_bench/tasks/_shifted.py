@@ -20,6 +20,8 @@ from micl_bench.robustness import RobustnessSet, right_answers
 
 Reading = tuple[int, ...]
 """The outputs among which the largest logit is looked for, ascending."""
+ASSUMED_BY_NAME = "assumed in order of their names"
+"""How outputs' classes are known where nothing tells them: no convention, a guess."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,9 +69,15 @@ def output_names(
     for WordNet ids is the field's convention, if it has as many.
 
     Raises:
-        InputError: it names none and has another number of them.
+        InputError: it names none and has another number of them, or names that are not one for each.
     """
     if checkpoint.classes:
+        names, outputs = checkpoint.classes, checkpoint.content.num_classes
+        if not len(names) == len(set(names)) == outputs:
+            raise InputError(
+                f"{checkpoint.info.source} has {outputs} outputs and names {len(names)} classes, "
+                f"{len(set(names))} of them different; each output needs a name of its own"
+            )
         return checkpoint.classes, "named by the checkpoint"
     outputs, wanted = checkpoint.content.num_classes, len(clean_classes)
     if outputs != wanted:
@@ -78,9 +86,8 @@ def output_names(
             f"{wanted}, as many as the clean set has classes, would be taken in sorted order"
         )
     wordnet = all(name[0] == "n" and name[1:].isdigit() for name in clean_classes)
-    return tuple(sorted(clean_classes)), (
-        f"assumed in order of {'WordNet ids' if wordnet else 'their names'}"
-    )
+    known = "assumed in order of WordNet ids" if wordnet else ASSUMED_BY_NAME
+    return tuple(sorted(clean_classes)), known
 
 
 def match(one: RobustnessSet, root: Path, outputs: tuple[str, ...], *, source: str) -> Shift:

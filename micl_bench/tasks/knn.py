@@ -67,7 +67,9 @@ def run(request: Request) -> list[Result]:
         say(f"k = {', '.join(left_out)} left out: there are {len(train)} training images")
     k, budget = max((recipe.k, *ks)), recipe.memory_mib
     require_memory(len(train), len(test), k=k, width=arch.width, memory_mib=budget)
-    stored = [stored_features(session, source) for source in (train, test)]
+    # The evaluated images first: one that cannot be decoded is found before the many.
+    val = stored_features(session, test, beside=train)
+    stored = [stored_features(session, train), val]
     keys_ND, queries_MD = (part.tensor(_READOUTS[recipe.pool]) for part in stored)
     neighbours = nearest_keys(
         keys_ND,

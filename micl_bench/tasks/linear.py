@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from micl_bench.config import to_dict
+from micl_bench.data.checked import look_at
 from micl_bench.data.file_lists import part_of, split_by_class
 from micl_bench.data.pixels import Pixels
 from micl_bench.engine.feature_cache import Features
@@ -101,7 +102,9 @@ class _Grid:
         labels_M = images.train.labels_N
         self.chosen_on, self.fitted = split_by_class(labels_M, share, seed=self.recipe.seed)
         self.plan = self.recipe.probe.plan(len(self.fitted))
-        self.stored = {"val": stored_features(session, images.test)}
+        if self.recipe.augments:
+            look_at(images.train)
+        self.stored = {"val": stored_features(session, images.test, beside=images.train)}
         self.test = self.stored["val"]
         self.probe = Probe(
             self.recipe.probe,

@@ -86,7 +86,9 @@ def run(request: Request) -> list[Result]:
     images = open_labelled(
         request.data, labels=recipe.labels, fraction=recipe.fraction, seed=recipe.seed
     )
-    train, test = (stored_features(session, folder) for folder in (images.train, images.test))
+    # The evaluated images first: one that cannot be decoded is found before the many.
+    test = stored_features(session, images.test, beside=images.train)
+    train = stored_features(session, images.train)
     prepare = centred_rows if recipe.centred_rows else torch.nn.Identity()
     train_ND, test_MD = (prepare(features.tensor(recipe.readout)) for features in (train, test))
     regression = _Regression(

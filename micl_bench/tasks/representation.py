@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import torch
 
+from micl_bench.data.checked import Watch
 from micl_bench.data.pixels import Pixels
 from micl_bench.data.source import Source, open_source
 from micl_bench.distributed import rank
@@ -86,6 +87,7 @@ def run(request: Request) -> list[Result]:
             num_views=objective.num_views,
             mask_ratio=objective.mask_ratio,
         )
+    unchanged = Watch(source)
     stored = stored_features(session, source)
     readout = "cls_1" if session.checkpoint.arch.class_token else "avg_1"
     features_ND = stored.tensor(readout)
@@ -95,6 +97,7 @@ def run(request: Request) -> list[Result]:
         "rankme": rankme(features_ND[chosen_N]).item(),
     }
     pictures, on_views = _pictures(session, source)
+    unchanged.require_unchanged()
     result = session.result(
         task="representation",
         protocol=_protocol(recipe, readout, on_views=bool(on_views)),

@@ -8,16 +8,25 @@ from typing import Annotated, Any
 import numpy as np
 
 from micl_bench import plugins
+from micl_bench.data.checked import MOST_HEADERS, Watch, look_at
 from micl_bench.data.pixels import Pixels
 from micl_bench.engine.precision import at_precision
 from micl_bench.errors import InputError
-from micl_bench.image_files import class_folders
+from micl_bench.image_files import class_folders, join_lines
+from micl_bench.log import say
 from micl_bench.record import Result
 from micl_bench.robustness import CleanSet, RobustnessSet, inspect_set
 from micl_bench.tasks._corrupted import measure_corrupted
 from micl_bench.tasks._request import Request, Session
 from micl_bench.tasks._scores import CleanRun, Measured, measure, measure_real
-from micl_bench.tasks._shifted import Classifier, Shift, match, open_classes, output_names
+from micl_bench.tasks._shifted import (
+    ASSUMED_BY_NAME,
+    Classifier,
+    Shift,
+    match,
+    open_classes,
+    output_names,
+)
 from micl_bench.values import Count, Listed, Precision, Seed, Values, Workers
 
 _UNKNOWN = "unknown"
@@ -66,6 +75,7 @@ def run(request: Request) -> list[Result]:
     outputs, known = _outputs(session, sets)
     source = session.checkpoint.info.source
     shifts = [match(one, request.data, outputs, source=source) for one in sets]
+    unchanged = _looked_at(shifts, request.data)
     classifier = Classifier(
         model=model,
         checkpoint=session.checkpoint,
@@ -77,11 +87,38 @@ def run(request: Request) -> list[Result]:
         clean = _run_clean(shifts, classifier, recipe.pixels, request.data)
         measured, seconds = _run_shifted(shifts, clean, classifier, recipe, request.data)
         seen = watch.seen()
+    unchanged.require_unchanged()
     shared = (session.measurement.elapsed - sum(seconds)) / len(sets)
     return [
         _result(session, shift, one, classes=known, precision=seen, seconds=own + shared)
         for shift, one, own in zip(shifts, measured, seconds, strict=True)
     ]
+
+
+def _looked_at(shifts: list[Shift], root: Path) -> Watch:
+    """Look at the images of all sets, and say what is not read of their folders.
+
+    Returns:
+        Of all but corrupted sets, which are millions of files: what tells whether they changed.
+    """
+    places: dict[Path, tuple[str, ...]] = {}
+    for shift in shifts:
+        clean = root / shift.one.clean.folder
+        own = (shift.outputs[output] for output in shift.own)
+        places[clean] = tuple(dict.fromkeys((*places.get(clean, ()), *own)))
+        if shift.one.folder != shift.one.clean.folder:
+            places |= {root / part: shift.folders for part in shift.one.parts}
+    corrupted = {root / part for s in shifts if s.one.corruptions for part in s.one.parts}
+    kept, lines = [], []
+    for place, names in places.items():
+        folder = open_classes(place, names)
+        lines.append(folder.left_out)
+        look_at(folder, most=MOST_HEADERS // (len(corrupted) if place in corrupted else 1))
+        kept += [] if place in corrupted else [folder]
+    # Of 75 parts with the same in each, once.
+    if left_out := join_lines(lines):
+        say(f"{root}: {left_out}")
+    return Watch(*kept)
 
 
 def _require(one: RobustnessSet, root: Path, *, allow_partial: bool) -> None:
@@ -173,7 +210,7 @@ def _result(
     one, recipe = shift.one, session.recipe
     settings = _settings(shift, measured, recipe.pixels)
     settings["classifier"] = session.checkpoint.maker or _UNKNOWN
-    return session.result(
+    result = session.result(
         task="robustness",
         protocol=_protocol(shift, settings, recipe.pixels),
         data=measured.data,
@@ -189,6 +226,12 @@ def _result(
             "clean": dataclasses.asdict(measured.clean),
         },
         seconds=seconds,
+    )
+    if classes != ASSUMED_BY_NAME:
+        return result
+    guesses = (*result.checkpoint.guesses, "the classes of its outputs, in order of their names")
+    return dataclasses.replace(
+        result, checkpoint=dataclasses.replace(result.checkpoint, guesses=guesses)
     )
 
 

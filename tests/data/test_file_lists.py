@@ -58,7 +58,7 @@ def test_a_list_names_images_in_any_order(folder: Folder, form: str) -> None:
         (("n01_0.JPEG", "n02_0.JPEG", "n03_9.JPEG", "n02_99.JPEG"), "lacks: n03_9.JPEG, n02_99.JPEG"),
         (("n01_0.JPEG", "n02_0.JPEG", "n01_0.JPEG"), "more than once: n01_0.JPEG"),
         (("n01_0.JPEG", "n02_0.JPEG", "n01/n01_0.JPEG"), "with and without their class"),
-        (("n01_0.JPEG", "n02_0.JPEG", "same.JPEG"), "several classes: same.JPEG; write <class>/<name>"),
+        (("n01_0.JPEG", "n02_0.JPEG", "same.JPEG"), "of several classes or folders: same.JPEG; write"),
         (("n01_0.JPEG", "n01_1.JPEG"), "names no image of: n02"),
         (("", " "), "is empty"),
     ],
@@ -94,3 +94,36 @@ def test_a_split_holds_every_image_once() -> None:
     assert np.bincount(labels_N[taken]).tolist() == [2, 1, 6]
     nothing, everything = split_by_class(labels_N, 0.0, seed=1)
     assert (len(nothing), everything.tolist()) == (0, list(range(41)))
+
+
+def test_images_in_inner_folders_are_named_with_them_or_without(folder: Folder) -> None:
+    for name in ("n01/deep/er/x.JPEG", "n02/deep/y.JPEG", "n02/z.JPEG", "n02/deep/z.JPEG"):
+        (folder.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder.root / name).touch()
+    folder = open_folder(folder.root)
+    for lines in (
+        ("x.JPEG", "y.JPEG", "n02/z.JPEG"),
+        ("/some/train/n01/deep/er/x.JPEG", "n02/y.JPEG", "train/n02/z.JPEG"),
+    ):
+        few = listed_images(folder, write(folder, *lines))
+        assert few.names == ("n01/deep/er/x.JPEG", "n02/z.JPEG", "n02/deep/y.JPEG")
+    with pytest.raises(InputError, match=r"several classes or folders: z\.JPEG"):
+        listed_images(folder, write(folder, "x.JPEG", "z.JPEG"))
+    with pytest.raises(InputError, match=r"lacks: n02/x\.JPEG, deep/y\.JPEG"):
+        listed_images(folder, write(folder, "n02/x.JPEG", "deep/y.JPEG"))
+
+
+def test_a_name_is_never_found_in_another_class_than_its_line_says(folder: Folder) -> None:
+    with pytest.raises(InputError, match=r"lacks: n02/n01_0\.JPEG"):
+        listed_images(folder, write(folder, "n02/n01_0.JPEG", "n02/n02_0.JPEG"))
+
+
+def test_odd_names_can_be_listed(folder: Folder) -> None:
+    odd = [" blanks ", "sep\u2028arator", "caf\udce9", "two\nlines", "b\\s"]
+    for name in odd:
+        (folder.root / "n01" / f"{name}.png").touch()
+    folder = open_folder(folder.root)
+    lines = [name for name in folder.names if name.endswith(".png")]
+    assert len(lines) == len(odd)
+    few = listed_images(folder, write(folder, *lines, "n02/n02_1.JPEG"))
+    assert [name for name in few.names if name.endswith(".png")] == lines

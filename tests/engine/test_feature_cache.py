@@ -18,7 +18,7 @@ from support import REPOSITORY, Command, Run
 
 from micl_bench.backbone import Arch, Vit
 from micl_bench.checkpoints import load_checkpoint
-from micl_bench.data import stream
+from micl_bench.data import folder as image_folder
 from micl_bench.data.folder import open_folder
 from micl_bench.data.pixels import Pixels
 from micl_bench.engine import feature_cache, feature_key
@@ -119,7 +119,7 @@ def test_the_second_call_reads_no_image(
     def refuse(*_: object, **__: object) -> None:
         raise InputError("an image was read")
 
-    monkeypatch.setattr(stream, "read_image", refuse)
+    monkeypatch.setattr(image_folder, "read_image", refuse)
     with pytest.raises(InputError, match="an image was read"):
         features(images, tmp_path / "other")
     second = features(images, tmp_path / "cache", batch_size=7)
@@ -246,7 +246,7 @@ def test_a_killed_run_leaves_nothing_that_counts(
     assert begun[0].exists()
     key = begun[0].parent.name.split(".")[1]
     assert not (tmp_path / "features" / key).exists()
-    found = features(embedded / "embedded" / "train", tmp_path / "features")
+    found = features(embedded / "embedded" / "val", tmp_path / "features")
     assert found.key == key
     assert not list(tmp_path.glob("features/.*.tmp"))
 

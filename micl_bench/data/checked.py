@@ -1,0 +1,134 @@
+"""Images are looked at before anything expensive, and evaluated ones must stay as they were.
+
+A run must not learn at its end that an image cannot be read, nor measure other images than its record
+names. Stores were decoded when they were packed; `data verify` reads them again.
+"""
+
+import functools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from micl_bench.data.folder import Folder, read_image
+from micl_bench.data.headers import read_headers, spread
+from micl_bench.data.source import Source
+from micl_bench.data.store import PIXELS_FILE
+from micl_bench.distributed import collect_objects, from_first, rank, world_size
+from micl_bench.errors import InputError
+from micl_bench.image_files import shown_name
+from micl_bench.log import Progress
+
+MOST_HEADERS = 50_000
+"""Of more images so many, evenly spaced, are opened: of a million, all would take minutes."""
+
+_THREADS = 8
+_SHOWN = 3
+# Fewer are read before anybody looks for a sign of life.
+_WORTH_A_LINE = 1000
+
+_Problem = tuple[Path, str]
+
+
+def decode_all(*sources: Source, label: str = "reading held-out images") -> None:
+    """Decode every image once, as evaluation does; every process must call it.
+
+    Raises:
+        InputError: images that cannot be read, the first one with its reason.
+    """
+    folders = [one for one in sources if isinstance(one, Folder)]
+    images = [(folder, index) for folder in folders for index in range(len(folder))]
+    own = images[rank() :: world_size()]
+
+    def problem_of(image: tuple[Folder, int]) -> list[_Problem]:
+        folder, index = image
+        return _problems(folder.paths[index], lambda: folder.image(index))
+
+    problems: list[_Problem] = []
+    with (
+        _progress(label, len(own)) as progress,
+        ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as threads,
+    ):
+        for found in threads.map(problem_of, own):
+            problems += found
+            progress.step()
+    _refuse(problems, len(images))
+
+
+def look_at(*sources: Source, most: int = MOST_HEADERS) -> None:
+    """Open images without decoding them; every process must call it.
+
+    It sees what is no image and what is cut off.
+
+    Args:
+        most: files to open; where there are more, evenly spaced ones.
+
+    Raises:
+        InputError: as `decode_all`.
+    """
+    paths = [path for one in sources if isinstance(one, Folder) for path in one.paths]
+    own = spread(paths, most)[rank() :: world_size()]
+    with _progress("looking at images", len(own)) as progress:
+        headers = read_headers(own, on_read=progress.step)
+    suspects = [path for path, header in zip(own, headers, strict=True) if header.error]
+    problems: list[_Problem] = []
+    for path in suspects:
+        # In the words, and by the judgement, of who reads images.
+        problems += _problems(path, functools.partial(read_image, path))
+    _refuse(problems, len(paths))
+
+
+def _progress(label: str, number: int) -> Progress:
+    return Progress(label, total=number, quiet=rank() > 0 or number < _WORTH_A_LINE)
+
+
+def _problems(path: Path, read: Callable[[], object]) -> list[_Problem]:
+    try:
+        read()
+    except InputError as error:
+        return [(path, str(error))]
+    return []
+
+
+def _refuse(problems: list[_Problem], number: int) -> None:
+    """Tell every process of all that any of them found."""
+    parts = collect_objects(problems)
+    if every := from_first(sorted(problem for part in parts for problem in part)):
+        (_, first), *others = every
+        names = ", ".join(shown_name(path.name) for path, _ in others[:_SHOWN])
+        more = ", ..." if len(others) > _SHOWN else ""
+        also = f" (and {len(others):,} more of {number:,} images: {names}{more})" if others else ""
+        raise InputError(first + also)
+
+
+class Watch:
+    """Tells whether images were replaced since it was made."""
+
+    def __init__(self, *sources: Source) -> None:
+        self._sources = sources
+        self._before = self._now()
+
+    def require_unchanged(self) -> None:
+        """Raise an InputError, on every process, if images changed meanwhile."""
+        problem = ""
+        if rank() == 0 and (now := self._now()) != self._before:
+            changed = sorted(path for path in now if now[path] != self._before[path])
+            more = f" and {len(changed) - 1:,} more" if len(changed) > 1 else ""
+            problem = (
+                f"{changed[0]}{more} changed while it was read; nothing was recorded, the same "
+                "command measures again"
+            )
+        if problem := from_first(problem):
+            raise InputError(problem)
+
+    def _now(self) -> dict[Path, tuple[int, ...]]:
+        """Size, time of writing and number of each file; none of a file that went."""
+        found: dict[Path, tuple[int, ...]] = {}
+        for one in self._sources if rank() == 0 else ():
+            for path in one.paths if isinstance(one, Folder) else (one.root / PIXELS_FILE,):
+                try:
+                    status = path.stat()
+                    found[path] = status.st_size, status.st_mtime_ns, status.st_ino
+                except OSError:
+                    found[path] = ()
+        return found
