@@ -106,11 +106,7 @@ def _scored(selection: Selection) -> _Scored:
     runs: dict[str, list[tuple[str, str, Run]]] = {}
     every: list[Result] = []
     for task in _tasks():
-        results = [
-            result
-            for result in selection.of_task(task)
-            if math.isfinite(result.metrics.get("top1", math.nan))
-        ]
+        results = [result for result in selection.of_task(task) if "top1" in result.metrics]
         every += results
         caption_of = captions(results)
         runs[task] = [
@@ -205,7 +201,8 @@ def _points(
         for run in runs:
             networks.setdefault(network_of(run[1]), []).append(run)
         entry = entry_of("top1", next(iter(networks.values())))
-        points.append((value_along(axis, trainings[key]), entry))
+        if math.isfinite(entry.mean):
+            points.append((value_along(axis, trainings[key]), entry))
     return sorted(points, key=lambda point: _order(point[0]))
 
 

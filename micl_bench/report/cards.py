@@ -134,7 +134,7 @@ def _evidence(inventory: Inventory, result: Result) -> dict[str, Any]:
 def _measured(result: Result, metric: str) -> Unlike:
     """Header, number, interval, number and ends to sort by."""
     value, bounds = result.metrics[metric], interval(result, metric)
-    text = format_interval(metric, bounds) if bounds else ""
+    text = format_interval(metric, bounds) if bounds else result.undefined.get(metric, "")
     words = metric_header(metric), format_value(metric, value), text
     return Unlike((*words, shortened(value), metric))
 

@@ -73,6 +73,22 @@ def measured_cell(
     )
 
 
+def remarks(entry: Entry) -> list[str]:
+    """Footnotes of a number's own: why it is undefined, what was stated, which files were not read."""
+    results = [result for _, result in entry.runs]
+    reasons = [r.undefined[entry.metric] for r in results if entry.metric in r.undefined]
+    share = f" in {len(reasons)} of {len(results)} runs" if len(results) > 1 else ""
+    lines = [f"undefined{share}: {reason}" for reason in dict.fromkeys(reasons)]
+    stated = {stage.method for r in results for stage in r.checkpoint.origin if stage.stated}
+    lines += [
+        f"the pre-training {name} and its seeds are as the user stated them; the files do not say"
+        for name in sorted(stated)
+    ]
+    datas = [data for r in results for data in (r.data, r.train) if data and data.left_out]
+    lines += [f"not read of {data.name}, {data.split}: {data.left_out}" for data in datas]
+    return list(dict.fromkeys(lines))
+
+
 def heads_tried(result: Result) -> int:
     """How many heads the best was chosen from by the very images it is measured on, or 0."""
     if not str(result.settings.get("selection", "")).startswith(_CHOSEN_ON_THESE):

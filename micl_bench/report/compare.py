@@ -8,7 +8,7 @@ import numpy as np
 
 from micl_bench.errors import InputError
 from micl_bench.predictions import Predictions
-from micl_bench.report.contenders import Contender, Place
+from micl_bench.report.contenders import Contender, Place, Run
 from micl_bench.report.difference import (
     Difference,
     Evidence,
@@ -82,6 +82,9 @@ def _at(
             ours=side_of(ours.letter, ours_runs, metric),
             theirs=side_of(theirs.letter, theirs_runs, metric),
         )
+        if reason := _undefined(metric, [*ours_runs, *theirs_runs]):
+            found.append(dataclasses.replace(bare, note=reason))
+            continue
         twins = [other.metric for other in found if _is_same(other, bare, pair)]
         if twins:
             found.append(dataclasses.replace(bare, note=f"it is {metric_name(twins[0])}"))
@@ -90,6 +93,12 @@ def _at(
         else:
             found.append(on_images(bare, *pair))
     return found
+
+
+def _undefined(metric: str, runs: list[Run]) -> str:
+    """Why a metric has no value in one of some runs, or nothing."""
+    reasons = {result.undefined[metric]: None for _, result in runs if metric in result.undefined}
+    return f"{metric_name(metric)} is undefined: {'; '.join(reasons)}" if reasons else ""
 
 
 def _is_same(earlier: Difference, bare: Difference, pair: list[Evidence]) -> bool:

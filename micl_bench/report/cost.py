@@ -96,7 +96,7 @@ def cost_panels(selection: Selection, references: Sequence[Reference], axis: Axi
         caption_of = captions(own) if known else {}
         for result, (costs[result.id], hardware) in known:
             for metric in headline_metrics(list(result.metrics)):
-                if direction(metric) > 0 and math.isfinite(result.metrics[metric]):
+                if direction(metric) > 0:
                     key = (task, result.data, metric, caption_of[result.id], hardware)
                     networks = groups.setdefault(key, {})
                     networks.setdefault(network_of(result), []).append(result)
@@ -104,6 +104,9 @@ def cost_panels(selection: Selection, references: Sequence[Reference], axis: Axi
     panels = []
     for (task, data, metric, words, hardware), networks in groups.items():
         any_of = [results[0] for results in networks.values()]
+        points = _measured(metric, networks, costs, selection)
+        if not points:
+            continue
         alike = _alike(references, any_of)
         costs_here = spent.get(_device_in(hardware), [])
         panels.append(
@@ -114,7 +117,7 @@ def cost_panels(selection: Selection, references: Sequence[Reference], axis: Axi
                 axis=axis,
                 hardware=hardware,
                 protocol=words,
-                measured=_measured(metric, networks, costs, selection),
+                measured=points,
                 published=_published(alike, (task, family(data), metric), axis, costs_here),
             )
         )
@@ -205,6 +208,8 @@ def _measured(
     for network, results in networks.items():
         entry = entry_of(metric, [(selection.path_of(result), result) for result in results])
         spent = values_of((result for _, result in entry.runs), lambda result: costs[result.id])
+        if not math.isfinite(entry.mean):
+            continue
         arch = f", {arch_label(network.arch)}" if several_archs else ""
         points.append(
             Point(

@@ -133,6 +133,8 @@ def corrupted_scores(
     names = result.details.get("corruption_error")
     if not isinstance(names, dict) or not names or metric not in ("top1", "mCE"):
         return None
+    if any(not isinstance(error, int | float) for error in names.values()):
+        return None
     columns = [[predictions.correct.get(f"top1_{c}_{s}") for s in _SEVERITIES] for c in names]
     if any(column is None for row in columns for column in row):
         return None

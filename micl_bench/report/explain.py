@@ -144,6 +144,7 @@ def _metric(result: Result, name: str, remade: dict[str, float]) -> dict[str, An
         "name": name,
         "header": metric_header(name),
         "value": result.metrics[name],
+        "undefined": result.undefined.get(name, ""),
         "interval": interval(result, name),
         "from_evidence": remade.get(name),
     }

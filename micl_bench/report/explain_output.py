@@ -76,6 +76,8 @@ def _metrics(metrics: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
         text = _number(one["name"], one["value"])
         if ends := one["interval"]:
             text += f"  95 % interval {' to '.join(_number(one['name'], end) for end in ends)}"
+        if one["undefined"]:
+            text += f": {one['undefined']}"
         if one["from_evidence"] is not None:
             text += f"  (from the images: {_number(one['name'], one['from_evidence'])})"
         yield one["header"], text
@@ -83,7 +85,7 @@ def _metrics(metrics: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
 
 def _number(metric: str, value: float | None) -> str:
     if value is None or not math.isfinite(value):
-        return "not a number"
+        return "–"
     return f"{value:.2f}" if is_percentage(metric) else f"{value:.6g}"
 
 
@@ -104,6 +106,8 @@ def _images(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
         stands = f", stands in for {one['stands_for']}" if one["stands_for"] else ""
         yield label, f"{one['name']}, split {one['split']}, {one['images']:,} images{stands}"
         yield "", f"digest {one['digest']}"
+        if one["left_out"]:
+            yield "", f"not read: {one['left_out']}"
 
 
 def _checkpoint(one: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -124,11 +125,13 @@ def _cell_row(table: Table, row: Row, column: Column, cell: Cell) -> Sequence[ob
 def _measurement(result: Result, metric: str) -> Sequence[object]:
     data, train = result.data, result.train
     low, high = interval(result, metric) or (None, None)
+    value = result.metrics[metric]
     return (
         *(result.task, data.name, data.stands_for, data.split, data.images, data.digest),
         *((train.name, train.images, train.digest) if train else (None, None, None)),
         *(result.method, result.arch, result.checkpoint.branch, result.checkpoint.digest),
-        *(result.seed, result.protocol, result.fingerprint, metric, result.metrics[metric]),
+        *(result.seed, result.protocol, result.fingerprint, metric),
+        None if math.isnan(value) else value,
         *(low, high, result.id, "; ".join(result.checkpoint.guesses)),
     )
 

@@ -114,7 +114,8 @@ def _short(name: str) -> str:
 def similarity_histograms(found: dict[str, Arrays]) -> Figure:
     """Cosine and T-SP similarities of views of one image and of different ones, a row a method."""
     figure = Figure(figsize=(PAGE_INCHES, 0.5 + 1.75 * len(found)), layout="constrained")
-    grid = figure.subplots(len(found), 2, squeeze=False)
+    # What stands above each other has one scale, so that histograms can be compared.
+    grid = figure.subplots(len(found), 2, squeeze=False, sharex="col")
     for row, (method, arrays) in zip(grid, found.items(), strict=True):
         for axes, (kind, words) in zip(row, _SIMILARITIES.items(), strict=True):
             _draw_similarities(axes, arrays, kind)

@@ -8,7 +8,7 @@ from micl_bench.record import Result
 from micl_bench.report.against_published import Verdict
 from micl_bench.report.assumed import assumed_words
 from micl_bench.report.beside import Beside
-from micl_bench.report.cells import Notes, measured_cell
+from micl_bench.report.cells import Notes, measured_cell, remarks
 from micl_bench.report.facts import MISSING, measured_fact
 from micl_bench.report.layout import Columns, Entry, Layout, Line, entry_of, lay_out
 from micl_bench.report.lineage import Lineage
@@ -171,6 +171,7 @@ class MeasuredRows:
     ) -> Cell:
         words = [layout.captions[entry.first.id]] if number in layout.mixed else []
         words += [_OLDER] if number in line.older else []
+        words += remarks(entry)
         # An ablation is about differences between its own rows.
         details, more = ((), []) if spec.axes else self._beside.words(entry)
         words += assumed_words(result for _, result in entry.runs)

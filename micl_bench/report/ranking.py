@@ -18,6 +18,7 @@ from micl_bench.report.difference import (
     on_images,
     over_runs,
 )
+from micl_bench.report.identity import network_of
 from micl_bench.report.layout import Entry
 from micl_bench.report.metrics import direction, format_value, is_percentage
 from micl_bench.report.redrawn import Kept, read_kept
@@ -25,6 +26,10 @@ from micl_bench.statistics import holm
 
 # Those of a whole ImageNet take some ten megabytes each.
 _KEPT_AT_ONCE = 16
+_UNKNOWN = (
+    "how these files of one method relate is not known, whether seeds of one pre-training or several; "
+    "--pretrain-seed and --pretrain-name state it"
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -140,6 +145,8 @@ def _tested(entry: Entry, best: Entry, shelf: Shelf) -> Difference:
         ours=Side(letter="this", values=list(entry.values), interval=entry.interval),
         theirs=Side(letter="the best", values=list(best.values), interval=best.interval),
     )
+    if _are_unrelated(entry.first, best.first):
+        return dataclasses.replace(bare, note=_UNKNOWN)
     if len(entry.values) > 1 or len(best.values) > 1:
         return over_runs(bare)
     try:
@@ -150,6 +157,16 @@ def _tested(entry: Entry, best: Entry, shelf: Shelf) -> Difference:
             bare, note="a file of predictions is damaged or not its record's"
         )
     return on_images(bare, *kept)
+
+
+def _are_unrelated(one: Result, other: Result) -> bool:
+    """Whether they are of two files of one method, of which nobody says how these relate."""
+    pair = (network_of(one), network_of(other))
+    return (
+        pair[0].method == pair[1].method
+        and pair[0].digest != pair[1].digest
+        and not all(network.training for network in pair)
+    )
 
 
 def _deltas(

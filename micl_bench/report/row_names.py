@@ -25,7 +25,10 @@ def name_rows(rows: Iterable[tuple[Identity, Result]]) -> dict[Identity, str]:
 
 def _apart(trainings: dict[str, Sequence[Stage]]) -> dict[str, str]:
     """Settings in which trainings differ, in words, where these are few and tell all apart."""
-    flat = {name: _settings(stages) for name, stages in trainings.items()}
+    return _differing({name: _settings(stages) for name, stages in trainings.items()})
+
+
+def _differing(flat: dict[str, dict[str, str]]) -> dict[str, str]:
     keys = dict.fromkeys(key for settings in flat.values() for key in settings)
     differ = [key for key in keys if len({s.get(key, "") for s in flat.values()}) > 1]
     if not 0 < len(differ) <= _MOST_WORDS:
@@ -45,3 +48,15 @@ def _settings(stages: Sequence[Stage]) -> dict[str, str]:
         settings = {"data": stage.data, "data_digest": stage.data_digest[:7], **stage.settings}
         found |= {f"{stage.task}.{key}": value for key, value in flat_settings(settings).items()}
     return found
+
+
+def name_settings(runs: Iterable[Result]) -> dict[str, str]:
+    """By fingerprint, the settings in which pre-trainings of one method differ, in words."""
+    groups: dict[tuple[str, str], dict[str, dict[str, str]]] = {}
+    for run in runs:
+        alike = groups.setdefault((run.method, run.arch), {})
+        alike[run.fingerprint] = flat_settings(run.settings)
+    words: dict[str, str] = {}
+    for alike in groups.values():
+        words |= _differing(alike)
+    return words

@@ -38,7 +38,7 @@ from micl_bench.report.selection import Selection
 _MOST_SERIES, _MOST_GROUPS = 8, 24
 _UPRIGHT_INCHES, _LYING_INCHES = 0.3, 0.12
 """Widths of a bar from which its score has room above it, written upright or on its side."""
-_LETTERS, _FEWEST_LETTERS, _LONGEST_SLANTED = 105, 8, 60
+_LETTERS, _FEWEST_LETTERS, _LONGEST_SLANTED = 92, 8, 60
 """Letters that fit below the axis; those that a group must have for upright names; of slanted ones."""
 _TASK_WORDS = {
     "knn": "k-NN",
@@ -144,8 +144,11 @@ def _bars(scores: _Scores) -> Figure:
 
 def drawable_metrics(result: Result) -> list[str]:
     """The headline metrics that have a bar: finite ones, of which a longer one is no worse."""
-    metrics = headline_metrics(list(result.metrics))
-    return [m for m in metrics if math.isfinite(result.metrics[m]) and direction(m) >= 0]
+    return [metric for metric in _bar_metrics(result) if math.isfinite(result.metrics[metric])]
+
+
+def _bar_metrics(result: Result) -> list[str]:
+    return [m for m in headline_metrics(list(result.metrics)) if direction(m) >= 0]
 
 
 def _scores(results: list[Result]) -> tuple[_Scores, dict[tuple[str, str], str]]:
@@ -166,20 +169,26 @@ def _scores(results: list[Result]) -> tuple[_Scores, dict[tuple[str, str], str]]
             mark = mark_of(protocols.index(words)) if len(protocols) > 1 else ""
             marks[task, mark] = words
             arch = f", {arch_label(result.arch)}" if several_archs else ""
-            for metric in drawable_metrics(result):
+            for metric in _bar_metrics(result):
                 group = runs.setdefault(_Group(task, result.data, metric, mark), {})
                 networks = group.setdefault(result.method + arch, {})
                 networks.setdefault(network_of(result), []).append(result)
     metrics = list(dict.fromkeys(group.metric for group in runs))
     ordered = sorted(runs, key=lambda group: _group_order(group, metrics))
-    return {
+    # The first network is that of the newest record.
+    entries = {
         group: {
-            # The first network is that of the newest record.
             name: _entry(group.metric, next(iter(networks.values())))
             for name, networks in runs[group].items()
         }
         for group in ordered
-    }, marks
+    }
+    # A mean of which one value is undefined is undefined.
+    defined = {
+        group: {name: entry for name, entry in found.items() if math.isfinite(entry.mean)}
+        for group, found in entries.items()
+    }
+    return {group: found for group, found in defined.items() if found}, marks
 
 
 def _entry(metric: str, results: list[Result]) -> Entry:

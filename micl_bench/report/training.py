@@ -17,6 +17,7 @@ from micl_bench.report.drawing import Drawing, Found
 from micl_bench.report.identity import identity_of, labels
 from micl_bench.report.metrics import method_rank
 from micl_bench.report.palette import FAINT, INK, LINES, PAGE_INCHES, SMALL, method_colours
+from micl_bench.report.row_names import name_settings
 from micl_bench.report.selection import Selection
 
 Rows = list[dict[str, Any]]
@@ -29,7 +30,9 @@ _SMOOTH_FROM = 60
 def found_training(selection: Selection) -> Found:
     """The curves of all pre-training runs, as many as can be read, ours first."""
     runs = sorted(selection.of_task("pretrain"), key=lambda result: method_rank(result.method))
-    names = labels(identity_of(run) for run in runs)
+    # The settings are those of the run itself, so its fingerprint stands for its training.
+    networks = {run.id: identity_of(run)._replace(training=run.fingerprint) for run in runs}
+    names = labels(networks.values(), name_settings(runs))
     curves: dict[str, tuple[str, Rows]] = {}
     found = Found()
     for run in runs:
@@ -39,10 +42,15 @@ def found_training(selection: Selection) -> Found:
         if problem:
             found.left_out.append(f"Pre-training curves of {run.method} are left out: {problem}.")
         else:
-            curves[_distinct(names[identity_of(run)], curves)] = (run.method, rows)
+            curves[_distinct(names[networks[run.id]], curves)] = (run.method, rows)
     if curves:
         more = len(runs) - len(curves) - len(found.left_out)
-        words = ["Loss of each step, and accuracy of k-NN on features of held-out images."]
+        scored = any(len(_series(rows, "knn_top1")[0]) for _, rows in curves.values())
+        words = [
+            "Loss of each step, and accuracy of k-NN on features of held-out images."
+            if scored
+            else "Loss of each step; no run measured k-NN as it trained."
+        ]
         if _starts_at(next(iter(curves.values()))[1]) is not None and len(curves) == 1:
             words.append("The dotted line is k-NN on the features of the weights at step 0.")
         if more:
@@ -89,14 +97,18 @@ def training_curves(runs: dict[str, tuple[str, Rows]]) -> Figure:
     Runs of one method have its colour and differ in their lines.
     """
     figure = Figure(figsize=(PAGE_INCHES, 2.7), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    has_scores = any(len(_series(rows, "knn_top1")[0]) for _, rows in runs.values())
+    # Without any k-NN, as with `knn_every_epochs=0`, the loss has the whole width.
+    left, *others = figure.subplots(1, 2 if has_scores else 1, squeeze=False)[0]
     looks = _looks(runs)
     for label, (_, rows) in runs.items():
         _draw_loss(left, label, rows, *looks[label])
-        _draw_knn(right, label, rows, *looks[label], alone=len(runs) == 1)
+        for right in others:
+            _draw_knn(right, label, rows, *looks[label], alone=len(runs) == 1)
     left.set(title="Pre-training loss", xlabel="step", ylabel="loss")
-    right.set(title="k-NN on held-out images, as it trains", xlabel="step", ylabel="top-1 [%]")
-    for axes in (left, right):
+    for right in others:
+        right.set(title="k-NN on held-out images, as it trains", xlabel="step", ylabel="top-1 [%]")
+    for axes in (left, *others):
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     handles, words = left.get_legend_handles_labels()
     if handles:

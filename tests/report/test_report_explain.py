@@ -118,7 +118,7 @@ def test_not_a_number_is_said_so(tmp_path: Path) -> None:
     )
     found, text = found_in(tmp_path, one)
     assert found["metrics"][0]["value"] is None
-    assert "not a number" in text
+    assert "–: no image counts for it" in text
 
 
 def test_every_record_of_a_demo_is_explained(demo_results: Path) -> None:

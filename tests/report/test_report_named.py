@@ -90,6 +90,19 @@ def test_tables_of_the_cost_and_legends_and_captions_have_it(tmp_path: Path) -> 
         assert not [row for row in table.rows if row.label.partition(",")[0] == "MiCL"], table.name
 
 
+def test_a_legend_names_the_setting_that_differs(tmp_path: Path) -> None:
+    trainings = Trainings()
+    for ratio in (0.5, 0.75):
+        trainings.add(70.0, mask_ratio=ratio)
+    runs = []
+    for place, one in enumerate(one for one in trainings.records if one.task == "pretrain"):
+        (tmp_path / f"{place}.jsonl").write_text('{"step": 1, "loss": 2}\n{"step": 2, "loss": 1}\n')
+        runs.append(dataclasses.replace(one, artifacts={"metrics": f"{place}.jsonl"}))
+    (curves,) = found_training(selected(runs, tmp_path)).drawings
+    legend = [text.get_text() for text in curves.draw().legends[0].get_texts()]
+    assert sorted(legend) == ["MiCL, mask ratio 0.5", "MiCL, mask ratio 0.75"]
+
+
 def test_the_page_has_no_other_name(tmp_path: Path) -> None:
     for one in suite():
         write_result(one, tmp_path / "results")

@@ -273,7 +273,7 @@ function recordCard(fields) {
   const command = element("pre", { tabindex: 0, "aria-label": "Command" }, get("command"));
   const artefacts = get("artefacts").map(([name, path, digest]) => [name, digest ? `${path}, SHA-256 ${digest}` : path]);
   const origin = get("origin").map((stage) => folded(
-    `${stage.get("task")}: ${stage.get("method")}, ${stage.get("epochs")} epochs of ${stage.get("data") || "no images"}`, stage));
+    `${stage.get("task")}: ${stage.get("method")}, ${stage.get("epochs")} epochs of ${stage.get("data") || "no images"}${stage.get("stated") ? ", as stated by the user" : ""}`, stage));
   return [
     block("Metrics", metricTable(get("metrics")), named("protocol")),
     block("Command", command, copyButton(command)),
