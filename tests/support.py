@@ -29,13 +29,23 @@ class Command:
 
     Args:
         largest_file: bytes beyond which its writes fail, as on a full disk.
+        largest_memory: bytes of data that it cannot have more of.
+        peak: file that it writes its largest resident memory to, in bytes, as it ends.
     """
 
-    def __init__(self, *arguments: object, cwd: Path | None = None, largest_file: int = 0) -> None:
+    def __init__(
+        self,
+        *arguments: object,
+        cwd: Path | None = None,
+        largest_file: int = 0,
+        largest_memory: int = 0,
+        peak: Path | None = None,
+    ) -> None:
         self.args = ["micl-bench", *map(str, arguments)]
         self._texts = [tempfile.NamedTemporaryFile("r") for _ in range(2)]  # noqa: SIM115
         names = [text.name for text in self._texts]
-        options = (self.args, str(cwd or Path.cwd()), dict(os.environ), names, largest_file)
+        limits = {resource.RLIMIT_FSIZE: largest_file, resource.RLIMIT_DATA: largest_memory}
+        options = (self.args, str(cwd or Path.cwd()), dict(os.environ), names, limits, peak)
         self._process = _CONTEXT.Process(target=_be_micl_bench, args=options)
         self._process.start()
 
@@ -46,6 +56,9 @@ class Command:
         assert self._process.pid
         os.kill(self._process.pid, number)
 
+    def kill(self) -> None:
+        self._process.kill()
+
     def wait(self) -> subprocess.CompletedProcess[str]:
         self._process.join()
         code = self._process.exitcode
@@ -55,7 +68,12 @@ class Command:
 
 
 def _be_micl_bench(
-    arguments: list[str], cwd: str, environment: dict[str, str], names: list[str], largest_file: int
+    arguments: list[str],
+    cwd: str,
+    environment: dict[str, str],
+    names: list[str],
+    limits: dict[int, int],
+    peak: Path | None,
 ) -> None:
     for descriptor, name in zip((1, 2), names, strict=True):
         os.dup2(os.open(name, os.O_WRONLY | os.O_APPEND), descriptor)
@@ -67,10 +85,15 @@ def _be_micl_bench(
         signal.signal(
             number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
         )
-    if largest_file:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    for kind, limit in limits.items():
+        if limit:
+            resource.setrlimit(kind, (limit, limit))
     sys.argv = arguments
-    main()
+    try:
+        main()
+    finally:
+        if peak:
+            peak.write_text(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10))
 
 
 def torchrun(processes: int, *arguments: object) -> subprocess.CompletedProcess[str]:
