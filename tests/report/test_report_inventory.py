@@ -10,6 +10,7 @@ from micl_bench.errors import InputError
 from micl_bench.plans import RUN_FILE, Plan, PlannedRun, write_plan
 from micl_bench.record import write_result
 from micl_bench.report import build_report
+from micl_bench.report.faults import Faults
 from micl_bench.report.inventory import describe, take_inventory
 from micl_bench.report.overview import missing_table, overview_table, sentences
 
@@ -32,7 +33,7 @@ def test_records_of_runs_that_are_planned_anew_are_stale_and_do_not_count(tmp_pa
     assert inventory.stale == {old.id}
     assert {record.id for record in inventory.selection.current} == {new.id, own.id}
     assert inventory.status(old.id) == "stale"
-    assert "1 record is stale" in " ".join(sentences(inventory))
+    assert "1 record is stale" in " ".join(sentences(inventory, Faults(damaged=[], gone=[])))
     # Another suite's plan might have kept it, had it not been damaged.
     (tmp_path / "plans" / "other.json").write_text("{")
     assert not take_inventory(tmp_path).stale
@@ -53,7 +54,9 @@ def test_missing_runs_are_listed_and_shown_where_their_number_would_be(tmp_path:
     cells = {row.label: [(c.text, c.details) for c in row.cells] for row in overview.rows}
     assert cells["MiCL"][1] == ("n/a", ("1 failed", "1 to do"))
     assert cells["never run"][-1] == ("n/a", ("1 to do",))
-    assert "Suite s: 1 done, 1 failed, 2 to do." in sentences(inventory)
+    assert "Suite s: 1 done, 1 failed, 2 to do." in sentences(
+        inventory, Faults(damaged=[], gone=[])
+    )
 
 
 def test_several_records_of_a_cell_give_a_range_and_never_a_mean(tmp_path: Path) -> None:
