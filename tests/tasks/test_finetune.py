@@ -1,5 +1,6 @@
 """Fine-tuning: its recipes, its record, and that a kill or more processes change nothing."""
 
+import dataclasses
 import json
 import random
 import signal
@@ -272,8 +273,8 @@ def test_imagenet_recipe_has_the_values_of_its_sources(
         assert word in text
     assert ("[I]" in text) is (size == "s16")
     if size == "b16":
-        # What the task does without a recipe.
-        own = FinetuneRecipe()
+        # What the task does without a recipe, for a checkpoint of this size.
+        own = FinetuneRecipe(pixels=dataclasses.replace(FinetuneRecipe().pixels, img_size=224))
         assert own.what_is_computed() | {"precision": "bf16"} == recipe.what_is_computed()
 
 
