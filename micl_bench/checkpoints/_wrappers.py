@@ -31,6 +31,10 @@ class Unwrapped:
 
     def named_as_stored(self, converted: Converted) -> Converted:
         """The same with the file's own names in the fates."""
+        changed = {key for key, _ in self.stored}
+        if converted.branch in self.content and converted.branch not in changed:
+            # Its own table had plain names; that of another network had not.
+            return converted
         found = {fate.name for fate in converted.fates}
         fitting = [one for one in self.stored if found & one[1].keys()]
         fitting.sort(key=lambda one: (one[0] != converted.branch, -len(found & one[1].keys())))

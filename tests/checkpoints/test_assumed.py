@@ -43,7 +43,7 @@ def hub_folder(folder: Path, **changes: Any) -> Path:
     model = timm.create_model(
         "vit_tiny_patch16_224.augreg_in21k", img_size=32, num_heads=4, num_classes=3, **SIZES
     )
-    save_for_hf(model, str(folder))
+    save_for_hf(model, str(folder), safe_serialization=True)
     told = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**told, **changes}))
     return folder
