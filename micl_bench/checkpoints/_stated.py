@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from micl_bench.backbone import Arch
 from micl_bench.checkpoints._checkpoint import Checkpoint
 from micl_bench.errors import InputError
 from micl_bench.files import digest_json
@@ -32,10 +33,14 @@ class Statement:
         if not 0 <= self.seed < _LARGEST_SEED:
             raise InputError(f"--pretrain-seed {self.seed}; give a whole number from 0 to 2^63 - 1")
 
-    @property
-    def stage(self) -> Stage:
-        """The training as the origin of weights holds it."""
-        settings = {"stated": self.name}
+    def stage(self, arch: Arch) -> Stage:
+        """The training as the origin of weights holds it.
+
+        Its fingerprint is also of the network's sizes: networks of different sizes under one name are
+        no seeds of one pre-training, whatever is stated.
+        """
+        sizes = {"width": arch.width, "depth": arch.depth, "patch_size": arch.patch_size}
+        settings = {"stated": self.name, **sizes}
         return Stage(
             task="pretrain",
             method=self.name,
@@ -48,7 +53,7 @@ class Statement:
             stated=True,
         )
 
-    def origin(self, told: tuple[Stage, ...], *, source: str) -> tuple[Stage, ...]:
+    def origin(self, told: tuple[Stage, ...], *, arch: Arch, source: str) -> tuple[Stage, ...]:
         """The trainings behind weights, given those that their file tells.
 
         Raises:
@@ -56,8 +61,8 @@ class Statement:
         """
         first = next((stage for stage in told if stage.task in ("initialise", "pretrain")), None)
         if first is None:
-            return (self.stage, *told)
-        if first == self.stage:
+            return (self.stage(arch), *told)
+        if first == self.stage(arch):
             return told
         if first.stated:
             raise InputError(
@@ -80,7 +85,7 @@ def stated(checkpoint: Checkpoint, statement: Statement | None) -> Checkpoint:
     if statement is None:
         return checkpoint
     content, source = checkpoint.content, checkpoint.info.source
-    origin = statement.origin(content.origin, source=source)
+    origin = statement.origin(content.origin, arch=content.arch, source=source)
     if content.told_seed not in (None, statement.seed):
         raise InputError(
             f"{source} says itself that it was trained with seed {content.told_seed}, not with "

@@ -74,7 +74,7 @@ def typed(hint: Any, value: Any, name: str, place: str) -> Any:
 
 
 def check_stands_alone(content: Any, place: str) -> None:
-    """Raise an InputError where OmegaConf would look a value up, in the environment for instance."""
+    """Raise an InputError where a value is written as a reference to another one, or to a variable."""
     if isinstance(content, dict | list):
         inside = [*content, *content.values()] if isinstance(content, dict) else content
         for value in inside:

@@ -8,6 +8,7 @@ from pathlib import Path
 from micl_bench.errors import InputError
 from micl_bench.suite.checks import MADE, check_method, in_one_line, split_made
 from micl_bench.suite.file import Entry, Given, Made, SuiteFile
+from micl_bench.suite.keys import content_digest
 from micl_bench.suite.run import Product, Recipe, Run, Weights, Word
 
 _MOST_RUNS = 10_000
@@ -119,6 +120,7 @@ class _Expansion:
         if seed is not None and seed not in files:
             known = ", ".join(map(str, sorted(files)))
             raise InputError(f"{place}: {name!r} has no file of seed {seed}; its files: {known}")
+        _require_different(files, f"{place}: {name!r}")
         for one, file in files.items():
             if seed in (None, one):
                 told = ("--pretrain-name", name, "--pretrain-seed", str(one))
@@ -247,6 +249,18 @@ def _reading(given: Given) -> tuple[str, ...]:
 def _word(checkpoint: str) -> Word:
     """`timm:NAME` and its like as they are; anything else is a file."""
     return checkpoint if ":" in checkpoint.partition("/")[0] else Weights(Path(checkpoint))
+
+
+def _require_different(files: dict[int, str], place: str) -> None:
+    """Raise an InputError where two files that are stated to differ in their seed are the same."""
+    seeds: dict[str, int] = {}
+    for seed, file in files.items():
+        first = seeds.setdefault(content_digest(Path(file)), seed)
+        if first != seed:
+            raise InputError(
+                f"{place} has the same content for seeds {first} and {seed}; seeds of one pre-training "
+                "give different weights"
+            )
 
 
 def short_keys(keys: list[str]) -> dict[str, str]:

@@ -72,6 +72,16 @@ def test_files_of_seeds_are_a_run_each_and_stated(tmp_path: Path) -> None:
     assert not any(word in run.words for run in hurt for word in ("--pretrain-seed", "--set"))
 
 
+def test_two_seeds_of_the_same_content_are_refused(tmp_path: Path) -> None:
+    for name, content in (("a", b"x"), ("b", b"y"), ("c", b"x")):
+        (tmp_path / f"{name}.pth").write_bytes(content)
+    files = {seed: str(tmp_path / f"{name}.pth") for seed, name in enumerate("abc")}
+    with pytest.raises(InputError, match="the same content for seeds 0 and 2"):
+        read(tmp_path, ENTRY % f"{{files: {files}}}")
+    files.pop(2)
+    assert len(read(tmp_path, ENTRY % f"{{files: {files}}}")) == 2
+
+
 def test_seeds_choose_among_files_and_are_those_of_the_evaluation_too(tmp_path: Path) -> None:
     runs = read(tmp_path, ENTRY % THREE, "seeds=[2,0]")
     assert [(run.seed, "c.pth" in words(run)) for run in runs] == [(2, True), (0, False)]

@@ -1,6 +1,7 @@
 """Files that do not say which pre-training they are of: what the user states of them, all the way."""
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from support import REPOSITORY, Run
 
 from micl_bench.backbone import init_mae_, named_arch
-from micl_bench.checkpoints import load_checkpoint
+from micl_bench.checkpoints import Statement, load_checkpoint, stated
 from micl_bench.record import Result, read_result
 from micl_bench.report.contenders import read_contenders
 from micl_bench.report.identity import network_of, seeds_of
@@ -22,9 +23,9 @@ FINETUNE = REPOSITORY / "downstream" / "embedded_finetune.py"
 ROBUSTNESS = REPOSITORY / "downstream" / "embedded_robustness.py"
 
 
-def foreign(path: Path, seed: int, **more: Any) -> Path:
+def foreign(path: Path, seed: int, *, depth: int = 4, **more: Any) -> Path:
     """A file of somebody else: tensors, and nothing on what made them but what `more` says."""
-    model = named_arch(ARCH).build()
+    model = dataclasses.replace(named_arch(ARCH), depth=depth).build()
     init_mae_(model, generator=torch.Generator().manual_seed(seed))
     torch.save({"model": model.state_dict(), **more}, path)
     return path
@@ -73,6 +74,21 @@ def test_stated_seeds_are_runs_of_one_pretraining_for_compare_and_report(
     assert not any("weights" in row for row in rows)
     explained = micl_bench("explain", results[0].id, "--results", tmp_path / "results")
     assert "stated by the user" in explained.stdout
+
+
+def test_networks_of_other_sizes_are_no_seeds_of_one_pretraining(tmp_path: Path) -> None:
+    statement = Statement(name="ours", seed=0)
+    stages = [
+        stated(load_checkpoint(f), statement).content.origin[0]
+        for f in (
+            foreign(tmp_path / "a.pth", 0),
+            foreign(tmp_path / "b.pth", 1),
+            foreign(tmp_path / "deep.pth", 2, depth=2),
+        )
+    ]
+    assert stages[0] == stages[1]
+    assert stages[2].fingerprint != stages[0].fingerprint
+    assert all(stage.stated for stage in stages)
 
 
 def test_without_a_statement_compare_says_that_the_files_do_not_tell(
