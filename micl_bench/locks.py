@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from micl_bench.errors import InputError
+from micl_bench.patience import Patience
 
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 _POLL_SECONDS = 0.2
@@ -166,9 +167,9 @@ def _holder(path: Path) -> str:
 
 
 def _wait(done: Callable[[], bool], busy: str) -> None:
-    end = time.monotonic() + _LONGEST_WAIT_SECONDS
+    patience = Patience(_LONGEST_WAIT_SECONDS, every=_POLL_SECONDS)
     while not done():
-        if time.monotonic() > end:
+        if patience.ends():
             hours = _LONGEST_WAIT_SECONDS / 3600
             raise InputError(f"{busy} and has not ended in {hours:g} hours; stop it, or look why")
         time.sleep(_POLL_SECONDS)

@@ -19,6 +19,8 @@ from rich.progress import Progress as Bars
 from micl_bench.files import atomic_write
 
 _LINE_EVERY_SECONDS = 10.0
+_TEXTS = ("held_out_digest",)
+"""What is text in a row of metrics; all else are numbers."""
 
 
 def say(message: str) -> None:
@@ -146,12 +148,16 @@ class MetricLog:
 
 
 def _steps(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows that are numbers of a step: another's would end whoever counts on them."""
+    """Rows of a step whose values have their types: another's would end whoever counts on them."""
     return [
         row
         for row in rows
-        if type(row.get("step")) is int and all(type(v) in (int, float) for v in row.values())
+        if type(row.get("step")) is int and all(_fits(name, value) for name, value in row.items())
     ]
+
+
+def _fits(name: str, value: object) -> bool:
+    return isinstance(value, str) if name in _TEXTS else type(value) in (int, float)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

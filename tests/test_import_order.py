@@ -26,6 +26,7 @@ ROWS = (
         "distributed",
         "draws",
         "patches",
+        "patience",
         "per_image",
         "locks",
         "log",

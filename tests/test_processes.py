@@ -1,9 +1,12 @@
 """Processes that help: they end with the one they help, without a trace, and are not waited for."""
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,7 @@ from micl_bench.data import workers
 from micl_bench.data.workers import Loader
 from micl_bench.errors import InputError
 from micl_bench.failures import explained
+from micl_bench.locks import alone, turn
 
 MODEL = "random:vit_demo_patch4_32"
 
@@ -123,19 +127,104 @@ class _Items(Dataset):
         ("killed", "was killed, which a system does where memory runs out"),
         ("ended", "ended with exit code 5"),
         ("full", "found no room in /dev/shm; set num_workers=0"),
-        ("hangs", r"no process that reads images has sent a batch for 0\.0"),
+        ("hangs", r"no worker has sent a batch for 0\.0"),
         ("refuses", "^this image is bad$"),
     ],
 )
 def test_what_becomes_of_a_reader_is_one_line(
     what: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "_LONGEST_WAIT_SECONDS", 1.0)
+    monkeypatch.setattr(workers, "_LONGEST_WAIT_SECONDS", 2.0)
+    monkeypatch.setattr(workers, "_LOOK_SECONDS", 0.5)
     before = signal.getsignal(signal.SIGCHLD)
     with pytest.raises(InputError, match=words):
         list(Loader(_Items(what), batch_size=None, num_workers=2))
     # torch's own would raise for the second process that dies, at a moment of its own.
     assert signal.getsignal(signal.SIGCHLD) == before
+
+
+# Each says "waits" once it waits, and "done" in the end.
+_READS = """
+import time
+from micl_bench.data import workers
+workers._LONGEST_WAIT_SECONDS, workers._LOOK_SECONDS = 3.0, 0.2
+class Items(list):
+    def __getitem__(self, index):
+        if index == 1:
+            print("waits", flush=True)
+            for _ in range(15): time.sleep(0.1)
+        return index
+if __name__ == "__main__":
+    assert list(workers.Loader(Items(range(3)), batch_size=None, num_workers=1)) == [0, 1, 2]
+    print("done")
+"""
+_WAITS_IN_A_FOLDER = """
+import sys
+from pathlib import Path
+from micl_bench import locks
+locks._LONGEST_WAIT_SECONDS = 3.0
+with locks.alone(Path(sys.argv[1]), "at", on_wait=lambda: print("waits", flush=True)): print("done")
+"""
+_WAITS_FOR_A_FILE = """
+import sys
+from pathlib import Path
+from micl_bench import locks
+locks._LONGEST_WAIT_SECONDS = 3.0
+said = lambda _: print("waits", flush=True)
+with locks.turn(Path(sys.argv[1], "lock"), "at", on_wait=said): print("done")
+"""
+_WAITS_FOR_FEATURES = """
+import sys
+from pathlib import Path
+from micl_bench.engine import feature_files
+feature_files._LONGEST_WAIT_SECONDS = 3.0
+feature_files.say = lambda _: print("waits", flush=True)
+with feature_files.waited_turn(Path(sys.argv[1], "lock")): print("done")
+"""
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+@pytest.mark.parametrize(
+    "code",
+    [_READS, _WAITS_IN_A_FOLDER, _WAITS_FOR_A_FILE, _WAITS_FOR_FEATURES],
+    ids=["images", "folder", "file", "features"],
+)
+def test_a_job_that_was_stopped_as_a_whole_has_not_waited_meanwhile(
+    tmp_path: Path, code: str, stopped: bool
+) -> None:
+    (tmp_path / "program.py").write_text(code)
+    held = tmp_path / "held"
+    held.mkdir()
+    with contextlib.ExitStack() as ours:
+        ours.enter_context(alone(held, "at"))
+        ours.enter_context(turn(held / "lock", "at"))
+        process = subprocess.Popen(
+            [sys.executable, tmp_path / "program.py", held],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        try:
+            assert process.stdout
+            assert process.stdout.readline() == "waits\n"
+            if stopped:
+                os.killpg(process.pid, signal.SIGSTOP)
+                time.sleep(4)
+                os.killpg(process.pid, signal.SIGCONT)
+                time.sleep(0.6)
+            elif code != _READS:
+                # Held all the while, the wait ends.
+                assert process.wait(60) == 1
+            ours.close()
+            said, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    if stopped or code == _READS:
+        assert said == "done\n", errors
+    else:
+        assert "has not ended in" in errors or "has not ended; stop it" in errors
 
 
 def test_a_loader_without_processes_gives_the_same(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import os
 import shutil
 import signal
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
 from micl_bench.errors import InputError
+from micl_bench.patience import Patience
 from micl_bench.processes import (
     NO_FILES,
     NO_ROOM,
@@ -34,6 +34,7 @@ from micl_bench.processes import (
 _AHEAD = 2
 """Batches that each process makes ahead; torch's default."""
 _LONGEST_WAIT_SECONDS = 1800.0
+_LOOK_SECONDS = 5.0
 
 
 class Loader(DataLoader[Any]):
@@ -95,23 +96,24 @@ def _failure(workers: Sequence[Any]) -> str:
 
 
 def _bound(batches: Any) -> None:
-    """Give up waiting for a batch at some time; torch looks every few seconds whether a worker died."""
+    """Give up after looks for a batch that all failed; after each, torch looks whether a worker died."""
     look = getattr(type(batches), "_try_get_data", None)
     if look is None:
         return
     # Not the loader itself, which would never end: it would hold what holds it.
     loader = weakref.proxy(batches)
-    began = time.monotonic()
+    patience = Patience(_LONGEST_WAIT_SECONDS, every=_LOOK_SECONDS)
 
     def bounded(*arguments: Any, **named: Any) -> Any:
-        nonlocal began
+        if not (arguments or named):
+            arguments = (_LOOK_SECONDS,)
         found = look(loader, *arguments, **named)
         if found[0]:
-            began = time.monotonic()
-        elif time.monotonic() - began > _LONGEST_WAIT_SECONDS:
+            patience.begin_again()
+        elif patience.ends():
             raise InputError(
-                f"no process that reads images has sent a batch for {_LONGEST_WAIT_SECONDS / 60:g} "
-                "minutes: the disk does not answer, or they hang; try num_workers=0"
+                f"no worker has sent a batch for {_LONGEST_WAIT_SECONDS / 60:g} minutes: the disk does "
+                "not answer, or the workers hang; try num_workers=0"
             )
         return found
 

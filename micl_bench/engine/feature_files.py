@@ -17,6 +17,7 @@ from micl_bench.distributed import from_first, rank
 from micl_bench.errors import InputError
 from micl_bench.locks import Held, take
 from micl_bench.log import say
+from micl_bench.patience import Patience
 
 _GIB = 1 << 30
 _POLL_SECONDS = 0.5
@@ -33,7 +34,7 @@ def waited_turn(path: Path) -> Iterator[bool]:
     Yields whether the file system knows locks: where it does not, other runs may be at it too.
     """
     held: Held | None = None
-    end = time.monotonic() + _LONGEST_WAIT_SECONDS
+    patience = Patience(_LONGEST_WAIT_SECONDS, every=_POLL_SECONDS)
     try:
         said = False
         # The others hear of every try: a collective operation would give up after half an hour.
@@ -41,7 +42,7 @@ def waited_turn(path: Path) -> Iterator[bool]:
             held = take(path) if rank() == 0 else None
             if (locked := from_first(held.locked if held else None)) is not None:
                 break
-            if time.monotonic() > end:
+            if patience.ends():
                 raise InputError(
                     f"another run has computed the same features for {_LONGEST_WAIT_SECONDS / 3600:g} "
                     "hours and has not ended; stop it, or look why"

@@ -11,13 +11,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO, Any
 
 from micl_bench.errors import Stopped
+from micl_bench.patience import Patience
 
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 _SECONDS_TO_END = 10.0
@@ -83,7 +83,7 @@ class Process:
         """Leave no process behind, whatever was raised meanwhile."""
         if self._process.poll() is None:
             self._send(signal.SIGTERM)
-            if self._ended(_SECONDS_TO_END) is None:
+            if not self._ends_soon():
                 # It leads its session: what it started goes too.
                 os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -115,10 +115,15 @@ class Process:
     def _interrupt(self) -> None:
         """Pass a Ctrl-C on; who does not heed it in time, or at a second one, is ended."""
         self._send(signal.SIGINT)
-        end = time.monotonic() + _SECONDS_TO_END
         with contextlib.suppress(KeyboardInterrupt):
-            while self._ended(_TICK_SECONDS) is None and time.monotonic() < end:
-                pass
+            self._ends_soon()
+
+    def _ends_soon(self) -> bool:
+        patience = Patience(_SECONDS_TO_END, every=_TICK_SECONDS)
+        while self._ended(_TICK_SECONDS) is None:
+            if patience.ends():
+                return False
+        return True
 
     def _ended(self, seconds: float) -> int | None:
         try:

@@ -52,7 +52,30 @@ def test_a_damaged_metric_log_loses_its_damaged_lines_alone(
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [*left, 4]
 
 
-@pytest.mark.parametrize("row", ['{"step": "2"}', '{"step": 2, "loss": "low"}', '{"step": true}'])
+def test_a_row_may_hold_the_text_that_belongs_there(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    rows = [*ROWS, {"step": 3, "held_out_top1": 50.0, "held_out_digest": "sha256:x"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for _ in range(2):
+        log = MetricLog(path, first_step=4)
+        assert log.rows() == rows
+        log.close()
+    assert read_metrics(path) == rows
+    MetricLog(path, first_step=3).close()
+    assert read_metrics(path) == ROWS[:2]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        '{"step": "2"}',
+        '{"step": 2, "loss": "low"}',
+        '{"step": true}',
+        '{"step": 2, "held_out_digest": 3}',
+        '{"step": 2, "held_out_digest": null}',
+        '{"step": 2, "held_out_top1": "sha256:x", "held_out_digest": "sha256:x"}',
+    ],
+)
 def test_an_edited_row_of_another_kind_ends_no_run(tmp_path: Path, row: str) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(LINES[0] + row.encode() + b"\n")

@@ -1,5 +1,6 @@
 """Fine-tuning: its recipes, its record, and that a kill or more processes change nothing."""
 
+import contextlib
 import dataclasses
 import json
 import random
@@ -13,10 +14,12 @@ import torch
 from support import REPOSITORY, Command, Run, losses, torchrun
 
 from micl_bench.checkpoints import load_checkpoint
+from micl_bench.cli import main
 from micl_bench.config import load_recipe
 from micl_bench.data.folder import open_folder
 from micl_bench.data.pixels import Pixels
 from micl_bench.data.stream import evaluation_batches
+from micl_bench.engine import supervised
 from micl_bench.engine.mixing import MixConfig, Mixing
 from micl_bench.engine.resume import States
 from micl_bench.engine.supervised_recipe import FinetuneRecipe
@@ -31,6 +34,9 @@ SMALL = (
     "training.optim.warmup_epochs=1", "save_every_steps=3", "check_every_epochs=2",
 )  # fmt: skip
 STEPS = 20
+TIMES = ("images_per_second", "data_wait", "seconds_left")
+# One step an epoch, with a save and a look after each.
+ALL_LOOKS = ("training.batch_size=80", "training.epochs=12", "check_every_epochs=1")
 RECIPES = ("s16", "b16", "l16", "h14")
 # Nothing but sizes, lengths and how it is carried out.
 SHORT = ("pixels.img_size=16", "training.epochs=1", "training.batch_size=40", "compile=false")
@@ -68,8 +74,20 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
     return found
 
 
+def logged(out: Path) -> list[dict[str, Any]]:
+    """The log without what a clock gave."""
+    return [
+        {name: value for name, value in row.items() if name not in TIMES}
+        for row in read_metrics(out / "metrics.jsonl")
+    ]
+
+
+def looks(out: Path) -> list[int]:
+    return [row["step"] for row in logged(out) if "held_out_top1" in row]
+
+
 def assert_equal_runs(out: Path, whole: Path) -> None:
-    assert losses(out) == losses(whole)
+    assert logged(out) == logged(whole)
     ours, theirs = weights(out), weights(whole)
     assert all(torch.equal(ours[name], value) for name, value in theirs.items())
     assert record_in(out)["metrics"] == record_in(whole)["metrics"]
@@ -136,6 +154,41 @@ def test_a_signal_saves_and_the_time_of_all_parts_counts(
     assert record["start"] == state["start"]
 
 
+def test_looks_at_held_out_images_outlive_every_cut_and_none_is_done_twice(
+    few_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    finish(words(few_digits, whole, *ALL_LOOKS))
+    command = words(few_digits, out, *ALL_LOOKS)
+    # SIGTERM cuts between a save and its look.
+    signalled(command, out, 3, signal.SIGTERM)
+    before = looks(out)
+    assert before == list(range(1, len(losses(out))))
+    assert before
+    process = Command(*command)
+    while len(looks(out)) < 6 and process.is_running():
+        time.sleep(0.005)
+    process.send(signal.SIGKILL)
+    assert process.wait().returncode == -signal.SIGKILL
+    kept = looks(out)
+    assert kept == list(range(1, kept[-1] + 1))
+
+    done, really = 0, supervised.run_over_folder
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        nonlocal done
+        done += 1
+        return really(*arguments, **named)
+
+    monkeypatch.setattr(supervised, "run_over_folder", counted)
+    monkeypatch.setattr("sys.argv", ["micl-bench", *command])
+    with contextlib.suppress(SystemExit):
+        main()
+    assert done == 12 - len(kept)
+    assert looks(out) == list(range(1, 13))
+    assert_equal_runs(out, whole)
+
+
 def test_two_processes_and_micro_batches_give_the_same_classifier(
     whole: Path, few_digits: Path, tmp_path: Path
 ) -> None:
@@ -176,9 +229,8 @@ def test_the_record_tells_what_moved_the_number(whole: Path, few_digits: Path) -
     assert details["peak_learning_rate"] == pytest.approx(5e-4 * 16 / 256)
     assert details["images_per_second"] > 0
     rows = read_metrics(whole / "metrics.jsonl")
-    looks = [(row["step"], row["held_out_top1"]) for row in rows if "held_out_top1" in row]
-    assert [step for step, _ in looks] == [10, 20]
-    assert looks[-1][1] == pytest.approx(record["metrics"]["top1"])
+    assert looks(whole) == [10, 20]
+    assert rows[-1]["held_out_top1"] == pytest.approx(record["metrics"]["top1"])
     assert {"loss", "lr", "images_per_second", "data_wait"} <= rows[0].keys()
     assert rows[STEPS]["lr"] < 2e-6
 
