@@ -234,6 +234,13 @@ def test_a_loader_without_processes_gives_the_same(tmp_path: Path) -> None:
     assert torch.equal(one, two)
 
 
+@pytest.mark.parametrize("processes", [0, 1])
+def test_a_loader_draws_nothing_from_the_generator_that_all_threads_share(processes: int) -> None:
+    before = torch.get_rng_state()
+    assert len(list(Loader(_Items(""), batch_size=None, num_workers=processes))) == 6
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def small_memory(size: str, words: list[object]) -> "subprocess.CompletedProcess[str]":
     """The command where /dev/shm has so much room, in a mount namespace of its own."""
     script = f'mount -t tmpfs -o size={size} tmpfs /dev/shm && exec "$@"'

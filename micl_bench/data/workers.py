@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
@@ -45,6 +46,9 @@ class Loader(DataLoader[Any]):
     """
 
     def __init__(self, dataset: Any, *, num_workers: int = 0, **options: Any) -> None:
+        # torch draws a seed as an iteration begins: not from the process's generator, which another
+        # thread may have borrowed for an image's draws.
+        options.setdefault("generator", torch.Generator())
         super().__init__(dataset, num_workers=num_workers, **options)
         if num_workers:
             self.collate_fn = _Sent(self.collate_fn)
