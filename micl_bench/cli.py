@@ -182,15 +182,10 @@ def evaluate(
     _require_name(method)
     if bool(pretrain_name) != (pretrain_seed is not None):
         raise InputError("--pretrain-name and --pretrain-seed say one thing together: give both")
-    from micl_bench.tasks._out import own_folder, records_before, write_records
-
-    command = context.obj.command
-    if before := records_before(out, task, command):
-        for path, result in before:
-            print(_line(path, result))
-        return
     from micl_bench.checkpoints import Statement
-    from micl_bench.distributed import process_group, rank
+    from micl_bench.distributed import from_first, process_group, rank
+    from micl_bench.tasks._inputs import inputs_of
+    from micl_bench.tasks._out import own_folder, records_before, write_records
     from micl_bench.tasks._request import Request
 
     statement = None if pretrain_seed is None else Statement(name=pretrain_name, seed=pretrain_seed)
@@ -210,14 +205,18 @@ def evaluate(
             recipe=recipe,
             overrides=tuple(assignments or ()),
             method=method,
-            command=command,
+            command=context.obj.command,
             statement=statement,
             device=device,
         )
-        results = module.run(request)
-        # All of them first: nothing that goes wrong with a terminal shall cost a record.
-        paths = write_records(out, task, results) if rank() == 0 else []
-        for path, result in zip(paths, results, strict=False):
+        # The first process's, before anything is measured: inputs may change meanwhile.
+        inputs = inputs_of(request, module) if rank() == 0 else {}
+        done = records_before(request, task, inputs) if rank() == 0 else []
+        if not from_first(bool(done)):
+            results = module.run(request)
+            # All of them first: nothing that goes wrong with a terminal shall cost a record.
+            done = write_records(out, task, results, inputs) if rank() == 0 else []
+        for path, result in done:
             print(_line(path, result))
 
 

@@ -165,7 +165,7 @@ def _from_file(
         converted = with_statements(_proven(converted, name, arch, layout), content)
         if wanted:
             converted = with_pixels(converted, wanted)
-        info = CheckpointInfo(source=source, format=name, digest=_digest(path))
+        info = CheckpointInfo(source=source, format=name, digest=digest_of(path))
         named = dataclasses.replace(_cleaned(stated(converted), path), told_seed=seed_in(content))
         checkpoint = Checkpoint(info=info, content=without_unread_head(named))
         checkpoint.verify()
@@ -255,7 +255,8 @@ def _only_format(content: dict[str, Any], path: Path) -> str:
     )
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """SHA-256 of a checkpoint file, or over the files of a checkpoint folder, as records have it."""
     if path.is_file():
         return digest_file(path)
     files = (file for file in path.iterdir() if _FOLDER_FILES.fullmatch(file.name))

@@ -1,5 +1,6 @@
 """The folder that an evaluation writes to: whose it is, and what a killed one left in it."""
 
+import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from micl_bench.files import atomic_write, write_once
 from micl_bench.locks import turn
 from micl_bench.log import say
 from micl_bench.record import Result, read_result, record_file
+from micl_bench.tasks._inputs import other_input
+from micl_bench.tasks._request import Request
 
 _TRAIN = ("pretrain", "finetune", "linear", "ade20k", "coco")
 """Tasks that leave files of fixed names beside their record: classifier, states, log."""
@@ -20,22 +23,28 @@ def own_folder(out: Path, task: str) -> Iterator[None]:
     """Keep other processes from evaluating the same task into the same folder meanwhile.
 
     Raises:
-        InputError: one is at it.
+        InputError: one is at it, or the folder is a file.
     """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file; give a folder")
     with turn(out / f".{task}.lock", f"evaluating {task} into {out}"):
         yield
 
 
-def records_before(out: Path, task: str, command: str) -> list[tuple[Path, Result]]:
-    """The records that an earlier call of the same command left; none where it has to be run.
+def records_before(
+    request: Request, task: str, inputs: dict[str, str]
+) -> list[tuple[Path, Result]]:
+    """The records that an earlier call left of what this one would measure; none where it has to run.
 
     What a call was killed in the middle of writing is written to its end.
 
+    Args:
+        inputs: as `inputs_of` gives them.
+
     Raises:
-        InputError: the folder holds another command's result of the task, or is a file.
+        InputError: the folder holds a result of the task of another command or of other inputs.
     """
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file; give a folder")
+    out = request.out
     kinds = _TRAIN if task in _TRAIN else (task,)
     for kind in kinds:
         if kind != task and any(out.glob(f"{kind}-*.json")):
@@ -47,9 +56,9 @@ def records_before(out: Path, task: str, command: str) -> list[tuple[Path, Resul
     found = []
     for path in sorted(out.glob(f"{task}-*.json")):
         result = read_result(path)
-        if result.command != command:
+        if other := other_input(result, request, inputs):
             raise InputError(
-                f"--out {out} holds a {task} result of another command already; give another folder"
+                f"--out {out} holds a {task} result of another {other} already; give another folder"
             )
         found.append((path, result))
     for path, _ in found:
@@ -57,8 +66,17 @@ def records_before(out: Path, task: str, command: str) -> list[tuple[Path, Resul
     return found
 
 
-def write_records(out: Path, task: str, results: Sequence[Result]) -> list[Path]:
-    """Write all records of a call: killed in between, the next call writes the rest."""
+def write_records(
+    out: Path, task: str, results: Sequence[Result], inputs: dict[str, str]
+) -> list[tuple[Path, Result]]:
+    """Write all records of a call: killed in between, the next call writes the rest.
+
+    Args:
+        inputs: what was measured, by which the same call again knows its own records.
+    """
+    results = [
+        dataclasses.replace(one, details={**one.details, "inputs": inputs}) for one in results
+    ]
     files = dict(map(record_file, results))
     if len(files) > 1:
         content = {name: text.decode() for name, text in files.items()}
@@ -66,7 +84,7 @@ def write_records(out: Path, task: str, results: Sequence[Result]) -> list[Path]
     for name, text in files.items():
         write_once(out / name, text)
     _pending(out, task).unlink(missing_ok=True)
-    return [out / name for name in files]
+    return [(out / name, one) for name, one in zip(files, results, strict=True)]
 
 
 def _write_pending(out: Path, task: str) -> None:

@@ -7,14 +7,30 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from support import REPOSITORY, Command, Run
+from support import REPOSITORY, Command, Run, torchrun
 
+from micl_bench.checkpoints import load_checkpoint, save_checkpoint
 from micl_bench.errors import InputError
 from micl_bench.files import digest_file
 from micl_bench.record import Result, read_result
 from micl_bench.tasks._out import own_folder, records_before, write_records
+from micl_bench.tasks._request import Request
 
 RECIPE = REPOSITORY / "downstream" / "embedded_knn.py"
+RANDOM = "random:vit_demo_patch4_32"
+INPUTS = {"recipe": "1" * 64, "data": "2" * 64}
+
+
+def request(out: Path, command: str) -> Request:
+    return Request(
+        checkpoint=RANDOM,
+        data=Path("none"),
+        out=out,
+        recipe=None,
+        overrides=(),
+        method="",
+        command=command,
+    )
 
 
 def words(data: Path, *more: object) -> list[object]:
@@ -71,15 +87,15 @@ def test_records_that_a_kill_kept_from_being_written_are_written_by_the_next_cal
     results: Sequence[Result], tmp_path: Path, written: int
 ) -> None:
     out, command = tmp_path / "out", results[0].command
-    paths = write_records(tmp_path / "whole", "knn", results)
+    paths = [path for path, _ in write_records(tmp_path / "whole", "knn", results, INPUTS)]
     pending = {path.name: path.read_text() for path in paths}
-    assert [path.name for path in paths] == [f"{one.id}.json" for one in results]
+    assert [path.name for path in paths] == [f"{read_result(path).id}.json" for path in paths]
     assert len(list((tmp_path / "whole").iterdir())) == 2
     out.mkdir()
     for path in paths[:written]:
         shutil.copy(path, out)
     (out / ".knn.pending").write_text(json.dumps(pending))
-    found = records_before(out, "knn", command)
+    found = records_before(request(out, command), "knn", INPUTS)
     assert sorted(path.name for path, _ in found) == sorted(pending)
     assert all((out / name).read_text() == text for name, text in pending.items())
     assert len(list(out.iterdir())) == 2
@@ -93,14 +109,101 @@ def test_records_that_a_kill_kept_from_being_written_are_written_by_the_next_cal
 def test_a_damaged_note_of_records_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / ".knn.pending").write_text(content)
     with pytest.raises(InputError, match=r"\.knn\.pending"):
-        records_before(tmp_path, "knn", "micl-bench eval knn")
+        records_before(request(tmp_path, "micl-bench eval knn"), "knn", INPUTS)
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_only_the_same_command_counts_as_done(results: Sequence[Result], tmp_path: Path) -> None:
-    assert records_before(tmp_path / "none", "knn", "") == []
-    write_records(tmp_path, "knn", results[:1])
-    assert records_before(tmp_path, "logistic", "") == []
-    assert len(records_before(tmp_path, "knn", results[0].command)) == 1
+def test_only_the_same_command_on_the_same_inputs_counts_as_done(
+    results: Sequence[Result], tmp_path: Path
+) -> None:
+    command = results[0].command
+    same = request(tmp_path, command)
+    assert records_before(request(tmp_path / "none", ""), "knn", INPUTS) == []
+    write_records(tmp_path, "knn", results[:1], INPUTS)
+    assert records_before(same, "logistic", INPUTS) == []
+    assert len(records_before(same, "knn", INPUTS)) == 1
     with pytest.raises(InputError, match="another command already"):
-        records_before(tmp_path, "knn", f"{results[0].command} --set k=3")
+        records_before(request(tmp_path, f"{command} --set k=3"), "knn", INPUTS)
+    for name in INPUTS:
+        with pytest.raises(InputError, match=f"another {name} already"):
+            records_before(same, "knn", INPUTS | {name: "3" * 64})
+
+
+@pytest.fixture
+def place(few_digits: Path, tmp_path: Path, micl_bench: Run) -> Path:
+    """A working folder with data, recipe and checkpoint of its own, and a record of them in `out`."""
+    here = tmp_path / "here"
+    shutil.copytree(few_digits, here / "data")
+    shutil.copy(RECIPE, here / "recipe.py")
+    draw(here, seed=0)
+    done = micl_bench(*OWN, cwd=here)
+    assert done.returncode == 0, done.stderr
+    return here
+
+
+OWN = ("eval", "knn", "--data", "data", "--recipe", "recipe.py", "--set", "ks=[5]",
+       "--checkpoint", "net.pt", "--out", "out")  # fmt: skip
+
+
+def draw(place: Path, *, seed: int) -> None:
+    """A checkpoint `net.pt`, of the seed's weights."""
+    checkpoint = load_checkpoint(RANDOM, seed=seed)
+    model, arch = checkpoint.backbone(), checkpoint.arch
+    save_checkpoint(place / "net.pt", model, arch, method="mine", provenance={})
+
+
+def test_the_same_command_again_prints_the_same_and_measures_nothing(
+    micl_bench: Run, place: Path
+) -> None:
+    before = {path.name: path.read_bytes() for path in (place / "out").iterdir()}
+    first, second = (micl_bench(*OWN, cwd=place) for _ in range(2))
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr
+    assert first.stdout == second.stdout != ""
+    assert "nothing to do" in first.stderr
+    assert {path.name: path.read_bytes() for path in (place / "out").iterdir()} == before
+
+
+def test_other_files_of_the_same_names_are_no_result_to_print(
+    micl_bench: Run, place: Path, tmp_path: Path
+) -> None:
+    (record,) = (place / "out").glob("knn-*.json")
+
+    def copied(name: str) -> Path:
+        return shutil.copytree(place, tmp_path / name)
+
+    checkpoint = copied("checkpoint")
+    draw(checkpoint, seed=1)
+    recipe = copied("recipe")
+    text = (recipe / "recipe.py").read_text()
+    (recipe / "recipe.py").write_text(text.replace(" k=10,", " k=9,"))
+    image, grown, more, gone = map(copied, ("image", "grown", "more", "gone"))
+    next((image / "data" / "val").glob("*/*.*")).unlink()
+    with next((grown / "data" / "train").glob("*/*.*")).open("ab") as file:
+        file.write(b"0")
+    old = next((more / "data" / "train").glob("*/*.*"))
+    shutil.copy(old, old.with_stem("new"))
+    (gone / "net.pt").unlink()
+    for folder, other in (
+        (checkpoint, "checkpoint"), (gone, "checkpoint"), (recipe, "recipe"), (image, "data"),
+        (grown, "data"), (more, "data"),
+    ):  # fmt: skip
+        done = micl_bench(*OWN, cwd=folder)
+        assert (done.returncode, done.stdout) == (2, ""), folder
+        assert done.stderr.splitlines() == [
+            f"error: --out out holds a knn result of another {other} already; give another folder"
+        ]
+        assert sorted(path.name for path in (folder / "out").glob("knn*")) == [record.name]
+    # Equal inputs in another place are the same.
+    assert micl_bench(*OWN, cwd=copied("equal")).returncode == 0
+
+
+def test_of_several_processes_one_says_that_nothing_is_to_do(
+    few_digits: Path, tmp_path: Path
+) -> None:
+    command = ["-m", "micl_bench", *words(few_digits, "--checkpoint", RANDOM)]
+    command += ["--out", tmp_path / "out"]
+    first, again = (torchrun(2, *command) for _ in range(2))
+    assert first.returncode == again.returncode == 0, first.stderr + again.stderr
+    assert again.stdout == first.stdout
+    assert again.stdout.count("top1 ") == again.stderr.count("nothing to do") == 1
+    assert len(list((tmp_path / "out").glob("knn-*.json"))) == 1
