@@ -23,11 +23,18 @@ def own_folder(out: Path, task: str) -> Iterator[None]:
     """Keep other processes from evaluating the same task into the same folder meanwhile.
 
     Raises:
-        InputError: one is at it, or the folder is a file.
+        InputError: one is at it, or the folder is a file or holds what the task would replace.
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; give a folder")
     with turn(out / f".{task}.lock", f"evaluating {task} into {out}"):
+        kinds = _TRAIN if task in _TRAIN else (task,)
+        for kind in kinds:
+            if kind != task and any(out.glob(f"{kind}-*.json")):
+                raise InputError(
+                    f"--out {out} holds a {kind} result, whose files {task} would replace; give another "
+                    "folder"
+                )
         yield
 
 
@@ -45,13 +52,6 @@ def records_before(
         InputError: the folder holds a result of the task of another command or of other inputs.
     """
     out = request.out
-    kinds = _TRAIN if task in _TRAIN else (task,)
-    for kind in kinds:
-        if kind != task and any(out.glob(f"{kind}-*.json")):
-            raise InputError(
-                f"--out {out} holds a {kind} result, whose files {task} would replace; give another "
-                "folder"
-            )
     _write_pending(out, task)
     found = []
     for path in sorted(out.glob(f"{task}-*.json")):
