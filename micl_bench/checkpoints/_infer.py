@@ -27,6 +27,8 @@ _MOST_BLOCKS = 256
 # No file holds the number of heads; every published ViT of these widths (timm's so400m, huge, giant
 # and gigantic, as those of MAE and I-JEPA) has 16 instead of width / 64.
 _SIXTEEN_HEADS = (1152, 1280, 1408, 1664)
+# Width, depth, patch and grid: plain ViTs that have no position for [CLS] nevertheless.
+_FLEXIVITS = {(384, 12, 16, 15), (768, 12, 16, 15), (1024, 24, 16, 15)}
 WIDTHS = (192, 384, 768, 1024, 1280, 1408)
 """Of the networks that the code of most methods builds, all with the usual heads."""
 
@@ -218,15 +220,28 @@ def _grid(
         )
     grid, patches_only = found[0]
     # One row less than a square is a grid too, one row longer and one column narrower.
-    # (Of those with this layer scale it is asked anyway which they are.)
-    if patches_only and not registers and told is None and "blocks.0.gamma_1" not in state:
+    if patches_only and not registers and told is None and not _lacks_class_row(state, grid):
+        oblong = _most_square(rows - prefix)
         raise UntoldError(
-            f"{rows} positions fit {grid} x {grid} patches without one for [CLS], and grids such as "
-            f"{_most_square(rows - prefix)} with one, which no tensor tells apart; only square inputs "
-            f"are read: give --arch grid={grid}x{grid}, or the name of timm's model, if it is "
-            "one"
+            f"{rows} positions fit {grid} x {grid} patches without one for [CLS], or patches of no "
+            f"square such as {oblong} with one for [CLS], and no tensor tells which; state it: --arch "
+            f"grid={grid}x{grid} (or timm's name of the model) where [CLS] has none; images that are "
+            "not square are not read, so for those give a network on square images"
         )
     return grid, patches_only
+
+
+def _lacks_class_row(state: dict[str, Tensor], grid: int) -> bool:
+    """Whether published networks of such tensors have no position for [CLS]; assumed, not known.
+
+    DeiT III's have layer scale and an even grid. Patches that are no square and stand beside a row for
+    [CLS] fill an even grid only where both their sides are odd, as no usual input's are. FlexiViT's
+    are told by their sizes.
+    """
+    if {"blocks.0.ls1.gamma", "blocks.0.gamma_1"} & state.keys():
+        return grid % 2 == 0
+    width, _, patch, _ = state["patch_embed.proj.weight"].shape
+    return (width, _depth(state), patch, grid) in _FLEXIVITS
 
 
 def _most_square(patches: int) -> str:

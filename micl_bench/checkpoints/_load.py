@@ -59,7 +59,8 @@ def load_checkpoint(
             `public:NAME` (downloaded from its authors) or `random:ARCH` (MAE initialisation).
         arch: name of the architecture where the file's shapes do not tell it, or single values
             (`heads=6,grid=14x14`).
-        layout: name of the format where the keys fit several, or to overrule them.
+        layout: name of the format where the keys fit several, or to overrule them. A method's states
+            what its code has by default, such as the norms' epsilon; a library's does not.
         branch: which of several networks in the file.
         pixels: mean and std that the network was trained with: `imagenet`, `inception`, `clip`, or six
             numbers with commas between them.
@@ -146,7 +147,7 @@ def _from_file(
         stated: puts in what is known of the file from elsewhere.
     """
     wanted = pixels_told(pixels) if pixels is not None else None
-    told_by(arch)
+    told = told_by(arch)
     source = visible_path(path)
     path = with_its_folder(path)
     content = read_safely(path)
@@ -162,7 +163,13 @@ def _from_file(
         converted = plain.named_as_stored(converted)
         if converted.untold_pixels and wanted is None:
             raise UntoldError(converted.untold_pixels)
-        converted = with_statements(_proven(converted, name, arch, layout), content)
+        converted = with_statements(
+            _proven(converted, name, arch, layout),
+            content,
+            told=told,
+            pixels=wanted,
+            is_folder=path.is_dir(),
+        )
         if wanted:
             converted = with_pixels(converted, wanted)
         info = CheckpointInfo(source=source, format=name, digest=digest_of(path))
@@ -186,8 +193,11 @@ def _proven(converted: Converted, name: str, arch: str | None, layout: str | Non
             "those of the patches are of no square input, the only ones read"
         )
     guesses = set(converted.guesses)
+    # To name a library says who brings positions to another grid, not what its model was built with.
+    if not converted.proven and (layout is None or name in _LIBRARIES):
+        guesses |= set(assumed(converted.arch, arch, is_open=True))
     if layout is None and not converted.proven:
-        guesses |= {*assumed(converted.arch, arch, is_open=True), "positions"}
+        guesses.add("positions")
         if name not in _LIBRARIES:
             guesses.add("pixels")
             converted = dataclasses.replace(converted, method="")

@@ -5,13 +5,12 @@ import json
 import math
 from argparse import Namespace
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
 from micl_bench.checkpoints._stand_ins import Settings
 from micl_bench.checkpoints._told import Pixels
-from micl_bench.errors import InputError
 
 _TABLES = (
     "config", "args", "hyper_parameters", "hparams", "cfg", "model_args", "model_kwargs", "model_cfg",
@@ -19,6 +18,16 @@ _TABLES = (
     "vision_config", "opt", "train_args", "encoder",
 )  # fmt: skip
 """Names under which trainers and libraries keep what they were called with, at any depth of three."""
+_NETWORKS = (
+    "config",
+    "model_args",
+    "model_kwargs",
+    "model_cfg",
+    "model_config",
+    "vision_config",
+    "args",
+)
+"""Those of what a network was built with: not of the data, whose size may be another."""
 _HEADS = ("num_heads", "num_attention_heads", "n_heads")
 _EPS = ("layer_norm_eps", "norm_eps", "layer_norm_epsilon")
 _MEAN = (("mean", "std"), ("image_mean", "image_std"), ("pixel_mean", "pixel_std"))
@@ -30,11 +39,27 @@ _LONGEST_TEXT = 1 << 16
 _TIMM_SCRIPT = {"crop_pct", "interpolation", "mean", "std", "model"}
 
 
+Kind = Literal["heads", "norm_eps", "pixels", "size"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """A statement that is no value of its kind."""
+
+    kind: Kind
+    key: str
+    """Dotted, from the outermost table."""
+    value: Any
+    needed: str
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Statements:
     """The first of each that was found; None, or empty, where nothing says so."""
 
     heads: int | None = None
+    heads_key: str = ""
+    """Where that stands, dotted."""
     norm_eps: float | None = None
     pixels: Pixels | None = None
     size: tuple[int, int] | None = None
@@ -43,24 +68,45 @@ class Statements:
     """Of models, as the file calls them."""
     timm_script: bool = False
     """The options are those of timm's own training script."""
+    faults: tuple[Fault, ...] = ()
+    """Statements that are there, and cannot be used."""
+    networks: tuple[tuple[str, dict[str, Any]], ...] = ()
+    """What networks were built with, and where it stands."""
 
 
 def statements_of(content: dict[str, Any]) -> Statements:
-    """Look through the tables of a file that hold no tensors.
-
-    Raises:
-        InputError: a mean or std that no pixels have.
-    """
-    tables = list(_tables(content, 0))
+    """Look through the tables of a file that hold no tensors; what is null counts as not stated."""
+    found = [(place, _settled(table)) for place, table in _tables(content, "")]
+    tables = [table for _, table in found]
     names = [str(table[key]) for table in tables for key in _NAMES if _is_text(table.get(key))]
     return Statements(
+        heads_key=next(
+            (
+                f"{place}.{key}".lstrip(".")
+                for place, table in found
+                for key in _HEADS
+                if _whole(table.get(key))
+            ),
+            "",
+        ),
         heads=_first(tables, _HEADS, _whole),
         norm_eps=_first(tables, _EPS, _fraction),
-        pixels=_pixels(tables),
+        pixels=next(filter(None, map(_pixels, tables)), None),
         size=_first(tables, _SIZE, _sides),
         names=tuple(dict.fromkeys(names)),
-        timm_script=any(table.keys() >= _TIMM_SCRIPT for table in tables),
+        timm_script=any(map(_is_timm_script, (table for _, table in _tables(content, "")))),
+        faults=tuple(fault for place, table in found for fault in _faults(place, table)),
+        networks=tuple(
+            (place, table)
+            for place, table in found
+            if place.rpartition(".")[2] in _NETWORKS and not _is_timm_script(table)
+        ),
     )
+
+
+def sides_of(value: Any) -> tuple[int, int] | None:
+    """Height and width of an input or a patch; None for what is none."""
+    return _sides(value)
 
 
 def options_of(content: dict[str, Any], key: str) -> dict[str, Any]:
@@ -68,13 +114,52 @@ def options_of(content: dict[str, Any], key: str) -> dict[str, Any]:
     return _as_table(content.get(key))
 
 
-def _tables(table: dict[str, Any], depth: int) -> Iterator[dict[str, Any]]:
-    yield table
-    for key in _TABLES if depth < _DEEPEST else ():
+def _tables(table: dict[str, Any], place: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    yield place, table
+    for key in _TABLES if place.count(".") < _DEEPEST - 1 or not place else ():
         inner = _as_table(table.get(key))
         # A network may be called `encoder` or `backbone` too.
         if inner and not any(isinstance(value, Tensor) for value in inner.values()):
-            yield from _tables(inner, depth + 1)
+            yield from _tables(inner, f"{place}.{key}".lstrip("."))
+
+
+def _settled(table: dict[str, Any]) -> dict[str, Any]:
+    """Without nulls, and without what refers to another value (`${model.heads}`)."""
+    return {
+        key: value
+        for key, value in table.items()
+        if value is not None and not (isinstance(value, str) and "${" in value)
+    }
+
+
+def _is_timm_script(table: dict[str, Any]) -> bool:
+    return table.keys() >= _TIMM_SCRIPT
+
+
+def _faults(place: str, table: dict[str, Any]) -> Iterator[Fault]:
+    readers: tuple[tuple[Kind, tuple[str, ...], Any, str], ...] = (
+        ("heads", _HEADS, _whole, "a whole number from 1 to 1024"),
+        ("norm_eps", _EPS, _fraction, "a number between 0 and 1"),
+        ("size", _SIZE, _sides, "pixels, as 224 or [224, 224]"),
+    )
+    for kind, keys, read, needed in readers:
+        for key in keys:
+            if key in table and read(table[key]) is None:
+                yield Fault(kind, f"{place}.{key}".lstrip("."), table[key], needed)
+    for names in _MEAN:
+        # Among a run's options, `std` alone, or one number, is of other things than pixels.
+        is_asked = place.startswith(("config", "preprocessor_config")) or all(
+            isinstance(table.get(name), (list, tuple)) for name in names
+        )
+        if not is_asked or not table.keys() & set(names) or _pixels_of(table, names):
+            continue
+        # Of two that are numbers, that of the wrong range; of others, the first.
+        wrong = next((name for name in names if _three(table.get(name)) is None), names[1])
+        key = f"{place}.{wrong}".lstrip(".")
+        needed = (
+            "three numbers each for mean (from 0 to 1) and std (above 0, at most 1), or up to 255"
+        )
+        yield Fault("pixels", key, table.get(wrong), needed)
 
 
 def _as_table(value: Any) -> dict[str, Any]:
@@ -122,24 +207,19 @@ def _sides(value: Any) -> tuple[int, int] | None:
     return None
 
 
-def _pixels(tables: list[dict[str, Any]]) -> Pixels | None:
-    for table in tables:
-        for names in _MEAN:
-            mean, std = (_three(table.get(name)) for name in names)
-            if mean is None or std is None:
-                continue
-            # Some count pixels from 0 to 255.
-            scale = 255.0 if max(*mean, *std) > 2 else 1.0
-            pixels = (tuple(one / scale for one in mean), tuple(one / scale for one in std))
-            if not all(0 <= one <= 1 for one in pixels[0]) or not all(
-                0 < one <= 1 for one in pixels[1]
-            ):
-                raise InputError(
-                    f"the file states mean {list(mean)} and std {list(std)} of the pixels; needed are "
-                    "three numbers each, from 0 to 1 and above 0; --pixels states others"
-                )
-            return pixels  # type: ignore[return-value]
-    return None
+def _pixels(table: dict[str, Any]) -> Pixels | None:
+    return next(filter(None, (_pixels_of(table, names) for names in _MEAN)), None)
+
+
+def _pixels_of(table: dict[str, Any], names: tuple[str, str]) -> Pixels | None:
+    mean, std = (_three(table.get(name)) for name in names)
+    if mean is None or std is None:
+        return None
+    # Some count pixels from 0 to 255.
+    scale = 255.0 if max(*mean, *std) > 2 else 1.0
+    pixels = (tuple(one / scale for one in mean), tuple(one / scale for one in std))
+    is_usable = all(0 <= one <= 1 for one in pixels[0]) and all(0 < one <= 1 for one in pixels[1])
+    return pixels if is_usable else None  # type: ignore[return-value]
 
 
 def _three(value: Any) -> tuple[float, ...] | None:

@@ -117,7 +117,7 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
     preprocessor = content.get("preprocessor_config")
     mean, std = _pixels(preprocessor, kind)
     is_stated = isinstance(preprocessor, dict) and (
-        "image_mean" in preprocessor or preprocessor.get("do_normalize") is False
+        preprocessor.get("image_mean") is not None or preprocessor.get("do_normalize") is False
     )
     patches_only = "reg_token" in state
     state, fates = _fold_class_position(state, fates) if patches_only else (state, fates)
@@ -206,9 +206,13 @@ def _pixels(preprocessor: Any, kind: _Kind) -> Pixels:
         )
     if preprocessor.get("do_normalize") is False:
         return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    if "image_mean" not in preprocessor:
+    if preprocessor.get("image_mean") is None and preprocessor.get("image_std") is None:
         return kind.mean, kind.std
     try:
+        if isinstance(preprocessor["image_mean"], str) or isinstance(
+            preprocessor["image_std"], str
+        ):
+            raise InputError(_NUMBERS_NEEDED)
         red, green, blue = map(float, preprocessor["image_mean"])
         of_red, of_green, of_blue = map(float, preprocessor["image_std"])
     except (KeyError, TypeError, ValueError) as error:

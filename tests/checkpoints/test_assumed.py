@@ -183,6 +183,133 @@ def test_a_grid_without_a_position_of_the_class_token_is_read_once_it_is_stated(
     assert load_checkpoint(saved(told, tmp_path / "told.pth")).arch.patch_positions_only
 
 
+def test_published_networks_without_a_position_of_the_class_token_are_read_and_marked(
+    tmp_path: Path,
+) -> None:
+    small = {"depth": 2, "num_heads": 6, "num_classes": 0}
+    names = {
+        "deit3_small_patch16_224": 14,
+        "deit3_small_patch16_384": 24,
+        "flexivit_small": 15,
+    }
+    for name, grid in names.items():
+        options = {} if name.startswith("flexivit") else small
+        model = timm.create_model(name, **options)
+        path = saved({"model": model.state_dict()}, tmp_path / f"{name}.pth")
+        loaded = load_checkpoint(path)
+        assert loaded.arch.patch_positions_only
+        assert loaded.arch.img_size == 16 * grid
+        marked = f"{grid} x {grid} patches without positions for tokens before them"
+        assert marked in loaded.described_at(loaded.arch.img_size).guesses
+        with pytest.raises(InputError, match=f"--arch grid={grid}x{grid} states it"):
+            loaded.refuse_guesses(None)
+        found = {"grid", "norm_eps"} & set(guessed(path, layout="timm"))
+        assert found == {"grid", "norm_eps"}
+        assert "grid" not in guessed(path, arch=f"grid={grid}x{grid}")
+        told = {"model": model.state_dict(), "args": Namespace(img_size=16 * grid)}
+        assert "grid" not in guessed(saved(told, tmp_path / "told.pth"))
+
+
+@pytest.mark.parametrize("sides", [(96, 48), (72, 64), (144, 32)])
+def test_layer_scale_alone_makes_no_square_of_another_grid(
+    sides: tuple[int, int], tmp_path: Path
+) -> None:
+    path = saved(vit(img_size=sides, init_values=1e-5).state_dict(), tmp_path / "grid.pth")
+    with pytest.raises(InputError, match="no tensor tells which") as caught:
+        load_checkpoint(path)
+    assert "where [CLS] has none" in str(caught.value)
+    assert "give a network on square images" in str(caught.value)
+
+
+_PIXELS = "needed: three numbers each for mean"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pretrained_cfg": {"mean": [0.5], "std": HALF}}, f"pretrained_cfg.mean is .*{_PIXELS}"),
+        ({"pretrained_cfg": {"mean": "0.5", "std": HALF}}, f"pretrained_cfg.mean is .*{_PIXELS}"),
+        ({"pretrained_cfg": {"mean": 0.5, "std": HALF}}, f"pretrained_cfg.mean is .*{_PIXELS}"),
+        ({"pretrained_cfg": {"mean": HALF}}, f"pretrained_cfg.std is None.*{_PIXELS}"),
+        ({"pretrained_cfg": {"mean": HALF, "std": [0, 0, 0]}}, f"_cfg.std is .*{_PIXELS}"),
+        ({"model_args": {"num_heads": "4"}}, "model_args.num_heads is '4'; needed: a whole"),
+        ({"model_args": {"num_heads": 0}}, "model_args.num_heads is 0; needed: a whole"),
+        ({"model_args": {"num_heads": 2.5}}, "model_args.num_heads is 2.5; needed: a whole"),
+        ({"model_args": {"norm_eps": "small"}}, "model_args.norm_eps is 'small'; needed: a number"),
+        ({"model_args": {"img_size": "32"}}, "model_args.img_size is '32'; needed: pixels"),
+        ({"model_args": {"num_heads": 3}}, "model_args.num_heads is 3, which does not fit"),
+        ({"model_args": {"img_size": 64}}, "img_size is 64, but the positions are of 32 pixels"),
+        ({"model_args": {"img_size": [64, 64]}}, "img_size is .*but the positions are of 32"),
+        ({"model_args": {"patch_size": 8}}, "patch_size is 8, but the tensors have 4"),
+        ({"model_args": {"embed_dim": 64}}, "embed_dim is 64, but the tensors have 128"),
+        ({"model_args": {"depth": 3}}, "depth is 3, but the tensors have 2"),
+    ],
+)  # fmt: skip
+def test_a_statement_that_cannot_be_used_is_an_error_that_names_file_and_key(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    folder = hub_folder(tmp_path / "hub", **changes)
+    with pytest.raises(InputError, match=rf"{folder}: config\.json: .*{message}"):
+        load_checkpoint(folder)
+
+
+def test_what_the_user_states_goes_before_a_statement_that_cannot_be_used(tmp_path: Path) -> None:
+    for number, (changes, options) in enumerate(
+        (
+            ({"pretrained_cfg": {"mean": [0.5], "std": [0]}}, {"pixels": "inception"}),
+            ({"model_args": {"num_heads": "4"}}, {"arch": "heads=4"}),
+            ({"model_args": {"img_size": 64}}, {"arch": "grid=8x8"}),
+        )
+    ):
+        folder = hub_folder(tmp_path / str(number), **changes)
+        assert load_checkpoint(folder, **options).arch.img_size == 32
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"pretrained_cfg": {"mean": None, "std": None}}, ("pixels",)),
+        ({"model_args": {"num_heads": None}}, ("heads",)),
+        ({"model_args": {"num_heads": 4, "img_size": None}}, ()),
+    ],
+)
+def test_null_counts_as_not_stated(
+    changes: dict[str, Any], wanted: tuple[str, ...], tmp_path: Path
+) -> None:
+    assert guessed(hub_folder(tmp_path / "hub", **changes)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"image_mean": [0.5], "image_std": HALF}, "three numbers each for image_mean"),
+        ({"image_mean": "010", "image_std": "111"}, "three numbers each for image_mean"),
+        ({"image_mean": HALF, "image_std": None}, "three numbers each for image_mean"),
+        ({"image_mean": None, "image_std": None}, ""),
+    ],
+)
+def test_the_pixels_of_transformers_are_stated_or_refused(
+    values: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    folder = FOREIGN["huggingface-vit"](tmp_path)
+    (folder / "preprocessor_config.json").write_text(json.dumps(values))
+    if not message:
+        assert guessed(folder) == ("pixels",)
+        return
+    with pytest.raises(InputError, match=f"preprocessor_config.json needs {message}"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("layout", [None, "timm"])
+def test_naming_a_librarys_format_states_no_epsilon(layout: str | None, tmp_path: Path) -> None:
+    path = saved(vit().state_dict(), tmp_path / "x.pth")
+    loaded = load_checkpoint(path, arch="heads=4", pixels="imagenet", layout=layout)
+    with pytest.raises(InputError, match="--arch norm_eps=E states it"):
+        loaded.refuse_guesses(32)
+    stated = load_checkpoint(path, arch="heads=4,norm_eps=1e-6", pixels="imagenet", layout=layout)
+    stated.refuse_guesses(32)
+
+
 def test_where_the_method_has_a_position_of_the_class_token_no_other_grid_is_read(
     tmp_path: Path,
 ) -> None:
