@@ -70,13 +70,22 @@ def ran(*words: object, cwd: Path) -> Ran:
         )
 
 
-def require_no_complaint(cases: Iterable[tuple[str, Callable[[], Ran]]]) -> None:
-    """Run every case and raise an AssertionError that lists all that ended wrongly, by their names."""
-    wrong, number = [], 0
+def require_no_complaint(
+    cases: Iterable[tuple[str, Callable[[], Ran]]], *, taken: float = 0.0
+) -> None:
+    """Run every case and raise an AssertionError that lists all that ended wrongly, by their names.
+
+    Args:
+        taken: share of the cases that is taken at least: where all are refused, what comes after the
+            first check is never tried.
+    """
+    wrong, number, accepted = [], 0, 0
     for name, case in cases:
         number += 1
         outcome = case()
+        accepted += outcome.code == 0
         if outcome.complaint:
             wrong.append(f"{name}: {' '.join(outcome.words)[:200]}\n    {outcome.complaint}")
     assert number
     assert not wrong, f"{len(wrong)} of {number:,} cases\n" + "\n".join(wrong[:40])
+    assert accepted >= taken * number, f"only {accepted} of {number:,} cases were taken"
