@@ -104,11 +104,11 @@ def not_read(part: Part, data: Any, files: dict[Path, CocoFile]) -> str:
     if is_coco(part):
         folder, file = Path(data.data_prefix["img"]), Path(data.ann_file)
         named = set(files[file].images.values())
-        why = f"as no entry of {file.name} names them"
+        why = f"since {file.name} lists others only"
     else:
         folder, suffix = Path(data.data_prefix["img_path"]), data.img_suffix
         named = {name for name in list_images(folder)[0] if name.endswith(suffix)}
-        why = f"as their names do not end in {suffix}"
+        why = f"since only names that end in {suffix} are"
     names, listing = list_images(folder)
     lines = []
     if others := [name for name in names if name not in named]:

@@ -353,14 +353,14 @@ def test_files_of_other_names_are_counted(coco: Path, ade20k: Path) -> None:
     assert found.left_out == {
         "train_dataloader": f"in {ade20k}/images/training 1 entry is not read: 1 that are no images by "
         "their suffix (.txt)",
-        "val_dataloader": f"in {ade20k}/images/validation 1 image is not read, as their names do not "
-        f"end in .jpg: {image.stem}.JPG",
+        "val_dataloader": f"in {ade20k}/images/validation 1 image is not read, since only names "
+        f"that end in .jpg are: {image.stem}.JPG",
     }
     (coco / "val2017/more.jpg").touch()
     (coco / "val2017/._hidden.jpg").touch()
     assert checked(coco).left_out == {
-        "val_dataloader": f"in {coco}/val2017 1 image is not read, as no entry of "
-        "instances_val2017.json names them: more.jpg; 1 entry is not read: 1 with a leading dot "
+        "val_dataloader": f"in {coco}/val2017 1 image is not read, since "
+        "instances_val2017.json lists others only: more.jpg; 1 entry is not read: 1 with a leading dot "
         "(._hidden.jpg)"
     }
 
