@@ -239,7 +239,8 @@ def test_explain_checks_the_evidence_again(place: Path, micl_bench: Run) -> None
     np.savez_compressed(evidence, **arrays)
     done = micl_bench("explain", path)
     assert done.returncode == 0
-    assert f"{evidence.name}: another file: its SHA-256 differs" in done.stdout
+    words = f"is not the file that record {path.name} was written with: its SHA-256 differs"
+    assert f"{evidence.name} {words}" in " ".join(done.stdout.split())
     assert "PROBLEM: " in done.stdout
     evidence.unlink()
     done = micl_bench("explain", path)
