@@ -56,12 +56,13 @@ class Loader(DataLoader[Any]):
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         workers: Sequence[Any] = ()
+        batches: Any = None
         try:
             if not self.num_workers:
                 yield from super().__iter__()
                 return
             with starting(self.num_workers), _no_handler_left():
-                batches: Any = super().__iter__()
+                batches = super().__iter__()
             workers = getattr(batches, "_workers", ())
             _bound(batches)
             yield from batches
@@ -76,6 +77,9 @@ class Loader(DataLoader[Any]):
                 raise
             error.__traceback__ = None
             raise InputError(_failure(workers)) from error
+        finally:
+            # An exception keeps this frame: its processes end now, whoever keeps the exception.
+            batches = None
 
 
 @contextmanager
