@@ -262,6 +262,23 @@ def digest_files(root: Path, paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
+def files_below(folder: Path) -> Iterator[Path]:
+    """All files in a folder and its folders, each folder once, without names with a leading dot.
+
+    What cannot be listed has none.
+    """
+    seen = set()
+    for place, inner, names in os.walk(folder, followlinks=True):
+        own = Path(place).stat()
+        if (own.st_dev, own.st_ino) in seen:
+            # A link to a folder above leads round for ever.
+            inner.clear()
+            continue
+        seen.add((own.st_dev, own.st_ino))
+        inner[:] = sorted(name for name in inner if name[0] != ".")
+        yield from (Path(place, name) for name in names if name[0] != ".")
+
+
 def digest_listing(root: Path, paths: Iterable[Path]) -> str:
     """SHA-256 over relative names and sizes, in sorted order.
 

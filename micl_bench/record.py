@@ -50,7 +50,8 @@ class DataSet:
     split: str
     images: int
     digest: str
-    """SHA-256 over the sorted relative file names and sizes."""
+    """SHA-256 over names and sizes of the images and, of segmentation and detection, the content of
+    the annotation files and masks."""
     stands_for: str = ""
     """The public set an embedded one stands in for; empty for a real set. Tables must say it."""
     left_out: str = dataclasses.field(default="", compare=False)

@@ -68,7 +68,7 @@ def resolve(
         seed=seed,
         **{name: value for name, value in asked.items() if value is not None},
     )
-    config = _with_data(config, path, data)
+    config = with_data(config, path, data)
     # CUDA has no deterministic kernel for some of the operators; on CPU all of them have.
     config.randomness = {"seed": seed, "deterministic": not torch.cuda.is_available()}
     _refuse_pickles(config, path)
@@ -90,6 +90,21 @@ def read(path: Path, overrides: Sequence[str]) -> Config:
         apply(config, override)
     check_bounds(config)
     return config
+
+
+def with_data(config: Config, path: Path, data: Path) -> Config:
+    """Replace the config's own `data_root` wherever a path begins with it.
+
+    Raises:
+        InputError: it has none, or there is no such folder.
+    """
+    old = config.get("data_root")
+    if not isinstance(old, str) or not old:
+        raise InputError(f"{path} has no data_root at its top to put the data folder in")
+    if not data.is_dir():
+        raise InputError(f"no data folder at {data}")
+    moved = _replaced(config.to_dict(), old.rstrip("/"), visible_path(data))
+    return Config(moved, filename=config.filename)
 
 
 def fit_to(config: Config, checkpoint: Checkpoint, overrides: Sequence[str]) -> None:
@@ -187,17 +202,6 @@ def _check_model(config: Config, path: Path, library: str) -> None:
     backbone = model.get("backbone") if isinstance(model, dict) else None
     if not isinstance(backbone, dict) or backbone.get("type") != "MiCLViT":
         raise InputError(f"{path} has no model.backbone of type MiCLViT to put the checkpoint in")
-
-
-def _with_data(config: Config, path: Path, data: Path) -> Config:
-    """Replace the config's own `data_root` wherever a path begins with it."""
-    old = config.get("data_root")
-    if not isinstance(old, str) or not old:
-        raise InputError(f"{path} has no data_root at its top to put the data folder in")
-    if not data.is_dir():
-        raise InputError(f"no data folder at {data}")
-    moved = _replaced(config.to_dict(), old.rstrip("/"), visible_path(data))
-    return Config(moved, filename=config.filename)
 
 
 def _replaced(node: Any, old: str, new: str) -> Any:

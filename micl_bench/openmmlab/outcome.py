@@ -40,6 +40,8 @@ class Outcome:
     images_a_pass: int
     """Of one process, in one pass."""
     processes: int
+    data_digests: dict[str, str]
+    """By `train_dataloader` and `val_dataloader`: `data_digests.data_digests`."""
     left_out: dict[str, str]
     """By `train_dataloader` and `val_dataloader`: a line on what lies there and was not read."""
     truth: dict[str, float]

@@ -33,7 +33,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 
 from micl_bench.checkpoints import Checkpoint, Statement, load_checkpoint, stated
-from micl_bench.distributed import rank
+from micl_bench.distributed import from_first, rank
 from micl_bench.log import MetricLog, Progress, say
 from micl_bench.openmmlab.agreement import MiCLSameWeights
 from micl_bench.openmmlab.batch import Batch, shared
@@ -48,6 +48,7 @@ from micl_bench.openmmlab.build import (
 )
 from micl_bench.openmmlab.configs import as_json, fit_to, resolve
 from micl_bench.openmmlab.data_checks import require_sound
+from micl_bench.openmmlab.data_digests import data_digests
 from micl_bench.openmmlab.evidence import Evidence
 from micl_bench.openmmlab.memory import check_memory
 from micl_bench.openmmlab.outcome import Outcome
@@ -80,7 +81,6 @@ def run(
     library: str = "",
     statement: Statement | None = None,
     measurement: Measurement | None = None,
-    digests: dict[str, str] | None = None,
 ) -> Outcome:
     """Train on the config's training split, evaluate on its validation split.
 
@@ -100,7 +100,6 @@ def run(
         library: `mmseg` or `mmdet`, whose config it must be; either if empty.
         statement: which pre-training the weights are of, where the user states it.
         measurement: whose start is set back to that of a run that goes on.
-        digests: of what is trained on; a run goes on with the same only.
 
     Raises:
         InputError: bad config, override, checkpoint or data; a loss that is no number; `work_dir`
@@ -138,13 +137,15 @@ def run(
             check_memory(resolved, device=torch.device(get_device()), processes=batch.processes)
     if warning:
         say(f"{config.name}: {warning}")
+    digests = from_first(data_digests(resolved) if rank() == 0 else {})
     keeper = Keeper(
         work_dir,
         Identity(settings | _passes(batch), seed, batch.total),
         passes=1 if batch.counted else batch.passes,
         measurement=measurement or Measurement(command=""),
         checkpoint_digest=loaded.info.digest,
-        **(digests or {}),
+        # Held-out data are read again after each cut: corrected, they take a saved training on.
+        train_digest=digests["train_dataloader"],
     )
     checked = require_sound(resolved, config.name)
     training = _Training(config.name, resolved, batch, keeper, work_dir, label or config.stem)
@@ -166,6 +167,7 @@ def run(
                 batch=batch.total,
                 images_a_pass=batch.size,
                 processes=batch.processes,
+                data_digests=digests,
                 left_out=checked.left_out,
                 truth=checked.truth,
                 spent=keeper.spent,

@@ -1,17 +1,16 @@
 """What segmentation and detection share: a run of an mmengine config becomes a record."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from micl_bench.data.embedded.parts import embedded_name
 from micl_bench.distributed import rank
 from micl_bench.errors import InputError
-from micl_bench.files import digest_file, digest_listing
+from micl_bench.files import digest_file
 from micl_bench.provenance import Measurement
 from micl_bench.record import DataSet, Result
 from micl_bench.tasks._request import Request
-
-Patterns = tuple[str, ...]
 
 
 def run_config(
@@ -21,28 +20,26 @@ def run_config(
     label: str,
     library: str,
     splits: tuple[str, str],
-    train_files: Patterns,
-    files: Patterns,
+    needed: Sequence[str],
 ) -> list[Result]:
     """Train and evaluate the request's config.
 
     Args:
         library: `mmseg` or `mmdet`, whose configs the task runs.
         splits: of the images that are trained on and evaluated, as the data set calls them.
-        train_files: patterns below the data folder of the images that are trained on and their truth.
-        files: of the evaluated ones.
+        needed: folders and files that the data folder must have.
 
     Raises:
         InputError: no config, or a bad one, bad data or checkpoint; OpenMMLab not installed.
         Stopped: a signal asked for it, and the state is saved; the same request goes on.
     """
     from micl_bench.openmmlab import run
+    from micl_bench.openmmlab.data_digests import LOADERS
 
     if request.recipe is None:
         raise InputError(f"{task} needs an mmengine config: --recipe downstream/<config>.py")
-    _require_layout(request.data, label, (*train_files, *files))
+    _require_layout(request.data, label, needed)
     measurement = Measurement(command=request.command)
-    train_digest, digest = (_digest(request.data, patterns) for patterns in (train_files, files))
     outcome = run(
         request.recipe,
         checkpoint=request.checkpoint,
@@ -58,8 +55,6 @@ def run_config(
         statement=request.statement,
         library=library,
         measurement=measurement,
-        # Held-out data are read again after each cut: corrected, they take a saved training on.
-        digests={"train_digest": train_digest},
     )
     name, stands_for = embedded_name(request.data) or (request.data.resolve().name, "")
     head = _head(outcome.config["model"])
@@ -68,16 +63,12 @@ def run_config(
             name=name,
             split=split,
             images=images,
-            digest=value,
+            digest=outcome.data_digests[loader],
             stands_for=stands_for,
             left_out=outcome.left_out.get(loader, ""),
         )
-        for split, images, value, loader in zip(
-            splits,
-            (outcome.train_images, outcome.images),
-            (train_digest, digest),
-            ("train_dataloader", "val_dataloader"),
-            strict=True,
+        for split, images, loader in zip(
+            splits, (outcome.train_images, outcome.images), LOADERS, strict=True
         )
     )
     kept = {"predictions": outcome.predictions, "statistics": outcome.evidence}
@@ -127,11 +118,10 @@ def _head(model: dict[str, Any]) -> str:
     return f"{_HEADS.get(kind, kind)}, {scales}"
 
 
-def _require_layout(folder: Path, label: str, patterns: Patterns) -> None:
+def _require_layout(folder: Path, label: str, needed: Sequence[str]) -> None:
     """Refuse a folder that is laid out in another way, with what it lacks and where that may be."""
     if not folder.is_dir():
         raise InputError(f"no data folder at {folder}")
-    needed = [pattern.removesuffix("/*") for pattern in patterns]
     missing = [name for name in needed if not (folder / name).exists()]
     if not missing:
         return
@@ -143,7 +133,3 @@ def _require_layout(folder: Path, label: str, patterns: Patterns) -> None:
         f"{folder} is not laid out for {label}: no {' and no '.join(missing)} in it (needed: "
         f"{', '.join(needed)}); {fix}"
     )
-
-
-def _digest(folder: Path, patterns: Patterns) -> str:
-    return digest_listing(folder, [path for pattern in patterns for path in folder.glob(pattern)])

@@ -2,6 +2,7 @@
 
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -10,17 +11,18 @@ from micl_bench import plugins
 from micl_bench.checkpoints import digest_of
 from micl_bench.config import resolve, to_dict
 from micl_bench.data.store import HEADER_FILE
-from micl_bench.files import digest_file, digest_json
+from micl_bench.files import digest_file, digest_json, files_below
 from micl_bench.image_files import name_text
 from micl_bench.record import Result
 from micl_bench.tasks._request import Request
 
-_DENSE = ("annotations", "images", "train2017", "val2017")
 _DRAWN_OR_PUBLISHED = ("random:", "timm:", "public:")
 
 
 def inputs_of(request: Request, module: ModuleType) -> dict[str, str]:
-    """Digests of the resolved recipe and of the data folder's names and sizes, for records' details.
+    """Digests of the resolved recipe and of the data, for records' details.
+
+    Images count by their names and sizes, what tells their labels by its content.
 
     Args:
         module: the task.
@@ -30,17 +32,18 @@ def inputs_of(request: Request, module: ModuleType) -> dict[str, str]:
     """
     kind = getattr(module, "RECIPE", None)
     if kind is None:
-        return {"recipe": _config(request), "data": _listing(request.data, _DENSE)}
+        return _of_config(request)
     recipe: Any = resolve(kind, request.recipe, request.overrides)
     content, labels = [to_dict(recipe)], Path(getattr(recipe, "labels", ""))
     if labels.is_file():
         content.append({"labels": digest_file(labels)})
-    places = ["train", "val"]
+    places, mappings = ["train", "val"], []
     if names := getattr(recipe, "sets", ()):
         sets = [plugins.find("robustness", name).SET for name in names]
         places = [str(part) for one in sets for part in (*one.parts, one.clean.folder)]
-        places += [str(one.folder.parent / "mappings") for one in sets if one.labels == "mappings"]
-    return {"recipe": digest_json(content), "data": _listing(request.data, sorted(set(places)))}
+        mappings = [str(one.folder.parent / "mappings") for one in sets if one.labels == "mappings"]
+    listed = _listing(request.data, sorted({*places, *mappings}), labels=mappings)
+    return {"recipe": digest_json(content), "data": listed}
 
 
 def other_input(result: Result, request: Request, inputs: dict[str, str]) -> str:
@@ -55,40 +58,40 @@ def other_input(result: Result, request: Request, inputs: dict[str, str]) -> str
     return next((name for name in inputs if inputs[name] != before.get(name)), "")
 
 
-def _config(request: Request) -> str:
-    """Of an mmengine config with all that it is based on; empty where none was given."""
+def _of_config(request: Request) -> dict[str, str]:
+    """Of an mmengine config with all that it is based on, and of the data that it reads."""
     if request.recipe is None:
-        return ""
-    from micl_bench.openmmlab.configs import as_json, read
+        return {"recipe": "", "data": ""}
+    from micl_bench.openmmlab.configs import as_json, read, with_data
+    from micl_bench.openmmlab.data_digests import data_digests
     from micl_bench.openmmlab.traces import quiet
 
     with quiet(io.StringIO()):
-        return digest_json(as_json(read(request.recipe, request.overrides)))
+        config = read(request.recipe, request.overrides)
+        data = data_digests(with_data(config, request.recipe, request.data))
+        return {"recipe": digest_json(as_json(config)), "data": digest_json(data)}
 
 
-def _listing(data: Path, places: tuple[str, ...] | list[str]) -> str:
-    """Never refuses: what is missing or cannot be read, the task itself names."""
-    sizes: dict[str, Any] = {}
+def _listing(data: Path, places: list[str], *, labels: list[str]) -> str:
+    """Of images by names and sizes, of labels by content. Never refuses: what is missing or cannot
+    be read, the task itself names."""
+    known: dict[str, Any] = {}
     for place in places:
-        seen = set()
-        for folder, below, names in os.walk(data / place, followlinks=True):
-            own = Path(folder).stat()
-            if (own.st_dev, own.st_ino) in seen:
-                # A link to a folder above leads round for ever.
-                below.clear()
-                continue
-            seen.add((own.st_dev, own.st_ino))
-            below.sort()
-            start = os.path.relpath(folder, data)
-            sizes |= {name_text(f"{start}/{name}"): _size(f"{folder}/{name}") for name in names}
+        read = digest_file if place in labels else _size
+        for file in files_below(data / place):
+            known[name_text(os.path.relpath(file, data))] = _known(file, read)
         if (header := data / place / HEADER_FILE).is_file():
             # A store's files have the same sizes whatever is in them.
-            sizes[f"{place}/"] = digest_file(header)
-    return digest_json(sizes)
+            known[f"{place}/"] = digest_file(header)
+    return digest_json(known)
 
 
-def _size(path: str) -> int:
+def _known(file: Path, read: Callable[[Path], int | str]) -> int | str:
     try:
-        return Path(path).stat().st_size
+        return read(file)
     except OSError:
         return -1
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size

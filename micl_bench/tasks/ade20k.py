@@ -18,6 +18,9 @@ def run(request: Request) -> list[Result]:
         label="segmentation",
         library="mmseg",
         splits=("training", "validation"),
-        train_files=("images/training/*", "annotations/training/*"),
-        files=("images/validation/*", "annotations/validation/*"),
+        needed=[
+            f"{kind}/{split}"
+            for split in ("training", "validation")
+            for kind in ("images", "annotations")
+        ],
     )

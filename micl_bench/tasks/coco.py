@@ -18,6 +18,9 @@ def run(request: Request) -> list[Result]:
         label="detection",
         library="mmdet",
         splits=("train2017", "val2017"),
-        train_files=("train2017/*", "annotations/instances_train2017.json"),
-        files=("val2017/*", "annotations/instances_val2017.json"),
+        needed=[
+            place
+            for split in ("train2017", "val2017")
+            for place in (split, f"annotations/instances_{split}.json")
+        ],
     )

@@ -76,25 +76,44 @@ def test_a_store_counts_by_what_it_says_is_in_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "file", "read"),
+    ("task", "file", "read", "label"),
     [
-        ("ade20k", "embedded_upernet.py", "annotations/validation/1.png"),
-        ("coco", "embedded_mask_rcnn.py", "val2017/1.jpg"),
+        (
+            "ade20k",
+            "embedded_upernet.py",
+            "images/training/1.jpg",
+            "annotations/validation/1.png",
+        ),
+        ("coco", "embedded_mask_rcnn.py", "val2017/1.jpg", "annotations/instances_train2017.json"),
     ],
 )
 def test_a_config_counts_with_what_it_is_based_on(
-    tmp_path: Path, task: str, file: str, read: str
+    tmp_path: Path, task: str, file: str, read: str, label: str
 ) -> None:
     pytest.importorskip("mmengine")
     own = tmp_path / "configs"
     base = written(own / "base.py", (REPOSITORY / "downstream" / file).read_text())
     config = written(own / "config.py", '_base_ = "base.py"\n')
     data = tmp_path / "data"
+    label = written(data / label)
     first = inputs(task, data, config)
     assert inputs(task, data, config) == first
-    written(data / read)
+    # Labels count by content, images by size.
+    label.write_text("2")
     second = inputs(task, data, config)
+    assert second["data"] != first["data"]
+    image = written(data / read)
+    first, second = second, inputs(task, data, config)
+    image.write_text("2")
+    assert inputs(task, data, config) == second
     assert second["data"] != first["data"]
     assert second["recipe"] == first["recipe"]
     base.write_text(base.read_text() + "\ntrain_cfg.update(max_iters=3)\n")
     assert inputs(task, data, config)["recipe"] != first["recipe"]
+
+
+def test_labels_that_a_mapping_tells_count_by_content(tmp_path: Path) -> None:
+    mapping = written(tmp_path / "objectnet-1.0/mappings/folder_to_objectnet_label.json", "12")
+    first = inputs("robustness", tmp_path, None, "sets=[objectnet]")
+    mapping.write_text("21")
+    assert inputs("robustness", tmp_path, None, "sets=[objectnet]")["data"] != first["data"]
