@@ -34,6 +34,9 @@ _TORCH_ATTENTION = (
     (r"blocks\.(\d+)\.attn\.proj\.", r"layers.\1.attn.attn.out_proj."),
 )
 
+# Of a safetensors file: how long the header is that follows.
+_LENGTH_BYTES = 8
+
 
 def save_checkpoint(
     path: Path,
@@ -66,9 +69,14 @@ def save_checkpoint(
     }
     if start:
         content |= _reading(start.content)
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+    _save(content, path)
     return digest_file(path)
+
+
+def _save(content: dict[str, Any], path: Path) -> None:
+    # Given a name, torch writes it into the file, and equal weights would have unequal digests.
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        torch.save(content, file)
 
 
 def _origin(stage: Stage | None, start: Checkpoint | None) -> list[dict[str, Any]]:
@@ -99,8 +107,7 @@ def _timm(checkpoint: Checkpoint, path: Path) -> str:
         "state_dict": _whole(checkpoint.content.state),
         ABOUT: json.dumps(_about(checkpoint)),
     }
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+    _save(content, path)
     return ""
 
 
@@ -110,7 +117,20 @@ def _safetensors(checkpoint: Checkpoint, path: Path) -> str:
     with atomic_path(path) as temporary:
         metadata = {"format": "pt", ABOUT: json.dumps(_about(checkpoint))}
         save_file(_whole(checkpoint.content.state), temporary, metadata)
+        _order_metadata(temporary)
     return ""
+
+
+def _order_metadata(path: Path) -> None:
+    """Sort what safetensors wrote in an order that it draws anew each time."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size)
+        assert len(text) == size
+        file.seek(_LENGTH_BYTES)
+        file.write(text)
 
 
 def _openmmlab(checkpoint: Checkpoint, path: Path) -> str:
@@ -135,9 +155,8 @@ def _openmmlab(checkpoint: Checkpoint, path: Path) -> str:
     # A head of its own would be one of another kind; mmengine does not look at the rest of `meta`.
     content = dataclasses.replace(checkpoint.content, num_classes=0, classes=(), maker="")
     about = _about(dataclasses.replace(checkpoint, content=content))
-    with atomic_path(path) as temporary:
-        meta = {ABOUT: json.dumps(about)}
-        torch.save({"state_dict": _whole(tensors), "meta": meta}, temporary)
+    meta = {ABOUT: json.dumps(about)}
+    _save({"state_dict": _whole(tensors), "meta": meta}, path)
     options = {
         "img_size": arch.img_size,
         "patch_size": arch.patch_size,

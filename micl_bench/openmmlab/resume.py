@@ -182,8 +182,9 @@ class Keeper:
         if rank() == 0:
             state = {"state_dict": dict(unwrapped(runner.model).state_dict())}
             runner.call_hook("before_save_checkpoint", checkpoint=state)
-            with atomic_path(self._model) as temporary:
-                torch.save({"state_dict": dict(state["state_dict"]), "config": config}, temporary)
+            # Given a name, torch would write it into the file.
+            with atomic_path(self._model) as temporary, temporary.open("wb") as file:
+                torch.save({"state_dict": dict(state["state_dict"]), "config": config}, file)
 
     def finish(self) -> Path | None:
         """Remove the states of a run that came to its end; returns where its model is, if kept."""

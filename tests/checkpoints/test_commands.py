@@ -120,6 +120,24 @@ def test_converted_and_read_again_it_gives_the_same_bits(
         )
 
 
+@pytest.mark.parametrize("layout", ["micl-bench", "timm", "openmmlab", "safetensors"])
+def test_equal_weights_are_equal_bytes(tmp_path: Path, beit: Path, layout: str) -> None:
+    def write(path: Path) -> bytes:
+        start = load_checkpoint(str(beit))
+        if layout == "micl-bench":
+            digest = save_checkpoint(
+                path, start.backbone(), start.arch, method="x", provenance={}, start=start
+            )
+            assert digest == digest_file(path)
+        else:
+            export(start, layout, path)
+        return path.read_bytes()
+
+    suffix = ".safetensors" if layout == "safetensors" else ".pth"
+    written = {write(tmp_path / f"{name}{suffix}") for name in ("one", "two", "a longer name")}
+    assert len(written) == 1
+
+
 def test_a_converted_file_needs_no_architecture_for_its_heads(tmp_path: Path) -> None:
     target = tmp_path / "demo.safetensors"
     export(load_checkpoint("random:vit_demo_patch4_32"), "safetensors", target)
