@@ -141,6 +141,9 @@ def test_preempted_it_saves_is_requeued_and_goes_on(
     (told,) = store.glob("pretrain/embedded/*/log.txt")
     saved = int(told.read_text().partition("after saving step ")[2].split()[0])
 
+    # Within the second in which it stopped the job, the node refuses it: "credential revoked".
+    time.sleep(2)
+
     def goes_on() -> bool:
         # A requeued job waits for two minutes, unless it is told not to.
         update = ["scontrol", "update", f"JobId={job}", "StartTime=now"]
@@ -149,7 +152,8 @@ def test_preempted_it_saves_is_requeued_and_goes_on(
 
     wait_for(goes_on, tmp_path)
     assert f"going on from step {saved} of" in told.read_text()
-    wait_for(lambda: words(tmp_path)["pretrain/MiCL"] == "done", tmp_path)
+    # What needs it waited for its second part too.
+    wait_for(lambda: words(tmp_path)["knn/MiCL"] == "done", tmp_path)
     said(slurm, "scancel", "--user", said(slurm, "id", "-un").strip())
 
 
