@@ -122,6 +122,7 @@ def test_a_report_that_is_not_the_demos_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
 
 
+@pytest.mark.long
 def test_a_failure_is_told_and_the_rest_is_done(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -140,6 +141,7 @@ def test_a_failure_is_told_and_the_rest_is_done(
     assert [r.method for _, r in read_results(tmp_path / "work" / "results")] == ["r"]
 
 
+@pytest.mark.long
 def test_killed_in_pretraining_it_goes_on_from_the_saved_step(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "micl_bench", "demo", "--workdir", str(tmp_path / "work")]
     out = tmp_path / "work" / "results" / "pretrain" / "embedded"

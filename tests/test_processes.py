@@ -50,6 +50,7 @@ def features(images: Path, out: Path) -> list[object]:
     return ["features", *words, "--batch-size", 16]
 
 
+@pytest.mark.long
 @needs_proc
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
 @pytest.mark.parametrize(
@@ -80,6 +81,7 @@ def test_a_packing_that_is_ended_leaves_no_process(
         assert struck.stderr.splitlines()[-1].startswith("interrupted; ")
 
 
+@pytest.mark.long
 @needs_proc
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
 def test_readers_of_images_end_with_the_one_that_reads(
@@ -183,6 +185,7 @@ with feature_files.waited_turn(Path(sys.argv[1], "lock")): print("done")
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stopped", [True, False])
 @pytest.mark.parametrize(
     "code",
@@ -300,6 +303,7 @@ def test_processes_that_train_together_say_who_is_missing(tmp_path: Path) -> Non
     assert "line: another of the processes that work together ended early" in done.stdout, done
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("missing", ["MASTER_ADDR", "RANK"])
 def test_processes_that_do_not_find_each_other_are_one_line(tmp_path: Path, missing: str) -> None:
     place = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}

@@ -66,6 +66,7 @@ def shortened(line: str) -> list[str]:
     return words + options + [word for value in sets for word in ("--set", value)]
 
 
+@pytest.mark.long
 def test_the_commands_run_in_the_order_in_which_they_stand(
     micl_bench: Run, few_digits: Path, checkout: Path
 ) -> None:

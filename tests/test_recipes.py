@@ -62,6 +62,7 @@ TASK_OF = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", RUN_HERE, ids=lambda path: path.stem)
 def test_pretraining_recipe_takes_two_steps(
     micl_bench: Run, few_digits: Path, tmp_path: Path, path: Path
@@ -129,6 +130,7 @@ def test_there_are_no_other_imagenet_recipes() -> None:
     assert {path.stem for path in PRETRAIN if path.stem.startswith("imagenet")} == wanted
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", HERE, ids=lambda path: path.stem)
 def test_downstream_recipe_gives_records(
     micl_bench: Run, embedded: Path, few_digits: Path, tmp_path: Path, path: Path

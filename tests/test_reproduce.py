@@ -53,6 +53,7 @@ def another(place: Path, **changes: Any) -> Path:
     return write_result(dataclasses.replace(result, **changes), path.parent)
 
 
+@pytest.mark.long
 def test_a_knn_is_identical_when_run_again(place: Path, micl_bench: Run) -> None:
     path, result = the_record(place)
     before = {file: file.read_bytes() for file in path.parent.iterdir()}
@@ -84,6 +85,7 @@ def test_a_knn_is_identical_when_run_again(place: Path, micl_bench: Run) -> None
     assert own.returncode == 2
 
 
+@pytest.mark.long
 def test_paths_start_where_the_command_was_started(place: Path, micl_bench: Run) -> None:
     path, _ = the_record(place)
     elsewhere = place / "elsewhere"
@@ -107,6 +109,7 @@ def test_other_images_are_named_and_not_comparable(place: Path, micl_bench: Run)
     assert "not as it was, and moves the number: images: then digits, split val, 40" in done.stdout
 
 
+@pytest.mark.long
 def test_within_the_interval_or_outside_it(place: Path, micl_bench: Run) -> None:
     """Records that say something else than was measured, of which only one could be chance."""
     _, result = the_record(place)
@@ -146,6 +149,7 @@ def test_another_recipe_is_not_comparable(place: Path, micl_bench: Run) -> None:
     assert "moves the number: settings (then / now): k: 5 / 7" in done.stdout
 
 
+@pytest.mark.long
 def test_a_hostile_command_runs_nothing(place: Path, micl_bench: Run) -> None:
     (place / "evil.py").write_text("import pathlib; pathlib.Path('ran').touch(); recipe = None\n")
     # The working folder is no place to import from.
@@ -193,6 +197,7 @@ def test_bad_input_is_one_line(
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.long
 def test_a_stopped_reproduction_goes_on_and_is_identical(few_digits: Path, tmp_path: Path) -> None:
     settings = (
         *("pixels.img_size=16", "training.epochs=8", "training.batch_size=16", "mix.group=4"),
@@ -267,6 +272,7 @@ def test_explain_of_a_published_number(micl_bench: Run) -> None:
     assert micl_bench("explain", "published-").returncode == 2
 
 
+@pytest.mark.long
 def test_it_gets_as_many_threads_as_then(place: Path, micl_bench: Run) -> None:
     _, result = the_record(place)
     other = str(1 + int(result.environment["threads"]))
@@ -278,6 +284,7 @@ def test_it_gets_as_many_threads_as_then(place: Path, micl_bench: Run) -> None:
     assert "threads: " not in done.stdout + done.stderr
 
 
+@pytest.mark.long
 def test_explain_ends_with_a_command_that_works_wherever_the_store_is(
     place: Path, micl_bench: Run
 ) -> None:

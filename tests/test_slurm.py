@@ -104,6 +104,7 @@ def jobs() -> Iterator[list[Job]]:
                 os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.long
 def test_preempted_it_saves_requeues_and_ends_as_if_nothing_had_happened(
     whole: list[float],
     few_digits: Path,
@@ -133,6 +134,7 @@ def test_preempted_it_saves_requeues_and_ends_as_if_nothing_had_happened(
     assert len(list(out.glob("pretrain-*.json"))) == 1
 
 
+@pytest.mark.long
 def test_two_tasks_train_together_and_are_requeued_together(
     whole: list[float], few_digits: Path, tmp_path: Path, jobs: list[Job]
 ) -> None:
@@ -154,6 +156,7 @@ def test_two_tasks_train_together_and_are_requeued_together(
     assert losses(out) == pytest.approx(whole, rel=1e-3)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("number", "options", "last_line"),
     [
@@ -185,6 +188,7 @@ def test_it_ends_saved_where_a_person_or_the_limit_of_requeues_says_so(
     assert 6 <= len(losses(out)) < STEPS
 
 
+@pytest.mark.long
 def test_bad_input_is_one_line_of_the_log_and_a_failed_task(
     tmp_path: Path, jobs: list[Job]
 ) -> None:

@@ -68,6 +68,7 @@ def test_a_file_never_gets_what_is_printed(tmp_path: Path) -> None:
     assert (tmp_path / "it.json").read_text().startswith("{")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("language", ["C", "C.UTF-8", "POSIX"])
 @pytest.mark.parametrize("encoding", [None, "ascii"])
 def test_any_terminal_can_show_what_is_printed(
@@ -107,6 +108,7 @@ def test_a_working_folder_that_is_gone_is_said(tmp_path: Path) -> None:
     assert "the working folder is no longer there" in err
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["a file", _long("in /proc"), _long("no such user")])
 def test_a_cache_that_cannot_be_written_is_named_with_the_way_out(
     few_digits: Path, tmp_path: Path, kind: str
@@ -123,6 +125,7 @@ def test_a_cache_that_cannot_be_written_is_named_with_the_way_out(
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("home", [None, _long(""), _long("/proc/none"), _long("/dev/null")])
 def test_no_home_is_needed_where_the_cache_has_a_place(
     few_digits: Path, tmp_path: Path, home: str | None

@@ -26,6 +26,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.long
 def test_the_backbones_figures_are_written(micl_bench: Run, tmp_path: Path) -> None:
     words = ("--arch", "vit_demo_patch4_32", "--size", 64, "--batch", 2, "--rounds", 1)
     done = micl_bench("bench", "dense", *words, "--json", "dense.json")
@@ -64,6 +65,7 @@ def test_an_iteration_of_a_recipe_takes_about_what_was_estimated() -> None:
     assert 0.75 * estimated < found["peak_memory_mib"] < 1.3 * estimated + 60
 
 
+@pytest.mark.long
 def test_a_recipe_on_the_command_line(micl_bench: Run, tmp_path: Path) -> None:
     recipe = REPOSITORY / "downstream" / "embedded_mask_rcnn.py"
     checkpointed = "model.backbone.drop_path=0.1"
@@ -127,6 +129,7 @@ def test_a_process_that_fails_says_why(capfd: pytest.CaptureFixture[str]) -> Non
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("words", "message"),
     [

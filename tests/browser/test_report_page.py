@@ -373,6 +373,7 @@ def test_only_the_pages_own_script_runs_and_nothing_is_fetched(
     context.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_barrier_is_found(html: Path, open_page: OpenPage, scheme: str) -> None:
     page = open_page(html, color_scheme=scheme)

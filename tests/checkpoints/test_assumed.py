@@ -224,6 +224,7 @@ def test_layer_scale_alone_makes_no_square_of_another_grid(
 _PIXELS = "needed: three numbers each for mean"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

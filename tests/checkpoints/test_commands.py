@@ -94,6 +94,7 @@ def test_inspect_refuses_what_an_evaluation_would_refuse(micl_bench: Run, tmp_pa
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("layout", ["timm", "safetensors", "openmmlab"])
 @pytest.mark.parametrize("name", ["micl_bench", "mae-decoder", "beit"])
 def test_converted_and_read_again_it_gives_the_same_bits(

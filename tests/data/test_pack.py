@@ -101,6 +101,7 @@ def members(group: int) -> list[str]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_killed_packing_goes_on_to_the_same_bytes(tmp_path: Path, workers: int) -> None:

@@ -42,6 +42,7 @@ def alone(numbered: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 
 
 # Two slices: the third process has none. Two processes: see also tests/tasks/test_knn_task.py.
+@pytest.mark.long
 @pytest.mark.parametrize("processes", [pytest.param(2, marks=pytest.mark.long), 3])
 def test_any_number_of_processes_gives_the_same_bits(
     numbered: Path, alone: dict[str, Any], tmp_path: Path, processes: int

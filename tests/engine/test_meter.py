@@ -11,6 +11,7 @@ from micl_bench.engine import meter
 from micl_bench.engine.meter import Meter, flop_per_image, matmul_peak
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "views", "kept"),
     [

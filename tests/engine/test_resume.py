@@ -91,6 +91,7 @@ def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(
     assert "nothing to do" in finish(words)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_saves_the_step_it_came_in(
     whole: Path, few_digits: Path, tmp_path: Path, number: signal.Signals
@@ -104,6 +105,7 @@ def test_a_signal_saves_the_step_it_came_in(
     assert_equal_runs(out, whole)
 
 
+@pytest.mark.long
 def test_a_damaged_state_is_replaced_by_the_one_before(
     whole: Path, few_digits: Path, tmp_path: Path
 ) -> None:
@@ -127,6 +129,7 @@ def test_a_damaged_state_is_replaced_by_the_one_before(
     assert "every saved state" in failed.stderr.splitlines()[-1]
 
 
+@pytest.mark.long
 def test_a_full_disk_stops_the_run_and_damages_nothing(
     whole: Path, few_digits: Path, tmp_path: Path
 ) -> None:
@@ -143,6 +146,7 @@ def test_a_full_disk_stops_the_run_and_damages_nothing(
     assert_equal_runs(out, whole)
 
 
+@pytest.mark.long
 def test_other_workers_and_other_numbers_of_processes_go_on(
     whole: Path, few_digits: Path, tmp_path: Path
 ) -> None:
@@ -160,6 +164,7 @@ def test_other_workers_and_other_numbers_of_processes_go_on(
     assert losses(out) == pytest.approx(losses(whole), rel=1e-3)
 
 
+@pytest.mark.long
 def test_torchrun_stops_on_a_signal_to_any_process_and_resumes(
     whole: Path, few_digits: Path, tmp_path: Path
 ) -> None:

@@ -246,6 +246,7 @@ def test_a_name_that_would_change_nothing_is_refused(ade20k: Path) -> None:
         resolve(path_of("b"), checkpoint="", data=ade20k, seed=0, overrides=["width=384"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", CONFIGS)
 def test_it_runs(ade20k: Path, checkpoints: dict[str, str], tmp_path: Path, name: str) -> None:
     outcome = run(
@@ -264,6 +265,7 @@ def test_it_runs(ade20k: Path, checkpoints: dict[str, str], tmp_path: Path, name
     assert arrays["predicted_NHW"].shape == arrays["truth_NHW"].shape
 
 
+@pytest.mark.long
 def test_its_other_ways_run(ade20k: Path, checkpoints: dict[str, str], tmp_path: Path) -> None:
     outcome = run(
         path_of("b"),

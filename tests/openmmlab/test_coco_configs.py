@@ -476,6 +476,7 @@ def test_a_batch_of_empty_crops_is_trained_on(picture: Path, checkpoints: dict[s
     assert not missing
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", [VITDET["b"], ONE_X["b"]], ids=lambda path: path.stem)
 def test_eval_coco_runs_it(
     path: Path, coco: Path, checkpoints: dict[str, str], tmp_path: Path
@@ -498,6 +499,7 @@ def test_eval_coco_runs_it(
     assert set(labels.tolist()) <= {8 * digit for digit in range(10)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "path", [VITDET["s"], VITDET["l"], ONE_X["s"], ONE_X["l"]], ids=lambda path: path.stem
 )

@@ -32,6 +32,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("task", TASKS)
 def test_a_corrected_validation_set_goes_on_from_the_saved_state(
     server: Server, embedded: Path, tmp_path: Path, task: str
@@ -72,6 +73,7 @@ def test_a_corrected_validation_set_goes_on_from_the_saved_state(
     assert claim["train_digest"] == record["train"]["digest"]
 
 
+@pytest.mark.long
 def test_other_training_data_are_another_run(
     server: Server, embedded: Path, tmp_path: Path
 ) -> None:

@@ -230,6 +230,7 @@ def test_an_image_of_another_size_than_its_entry_is_found_first(coco: Path) -> N
     assert f"{file.name} is 50 x 40, its entry 96 x 96" in fatal(checked(coco))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("orientation", [3, 6, 8])
 def test_images_that_exif_turns_are_refused_or_read_as_stored(
     coco: Path, ade20k: Path, tmp_path: Path, orientation: int
@@ -413,6 +414,7 @@ def test_a_pipeline_that_loses_the_truth_is_found_first(
     assert "gives no img_id" in fatal(checked(coco, config=config))
 
 
+@pytest.mark.long
 def test_nothing_that_happens_to_the_files_is_an_error_of_ours(coco: Path) -> None:
     """15 spoilt files through everything that a run would do with them before it trains."""
     rng = random.Random(1)

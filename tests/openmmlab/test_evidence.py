@@ -320,6 +320,7 @@ def test_other_evaluators_are_refused_before_anything_runs(
         found("mmseg", embedded, tmp_path, val_evaluator=[evaluator])
 
 
+@pytest.mark.long
 def test_two_processes_keep_each_image_once(embedded: Path, tmp_path: Path) -> None:
     """Seven images on two processes: one of them evaluates an image again."""
     done = torchrun(2, WORKER, embedded, tmp_path)

@@ -112,6 +112,7 @@ def test_activations_are_those_that_a_real_pass_saves(window_size: int, kernel: 
     assert found.kept + found.inputs == pytest.approx(real, rel=0.05)
 
 
+@pytest.mark.long
 def test_it_grows_with_batch_and_size_and_falls_with_recomputation_and_bf16(
     base: Estimate,
 ) -> None:

@@ -52,6 +52,7 @@ def test_the_readme_shows_what_is_run_here() -> None:
     assert shown in ([], [*ours, TRAIN])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -79,6 +80,7 @@ def test_mmengine_alone_trains_them(folder: Path, name: str, said: str) -> None:
     assert said in done.stdout
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("task", "name", "data", "metrics"),
     [

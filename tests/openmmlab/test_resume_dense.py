@@ -55,6 +55,7 @@ def assert_equal_runs(out: Path, whole: Path) -> None:
     assert all(torch.equal(weights[name], value) for name, value in others.items())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("task", TASKS)
 def test_killed_and_stopped_with_other_numbers_of_workers(
     server: Server, embedded: Path, tmp_path: Path, whole: dict[str, tuple[Path, Path]], task: str
@@ -81,6 +82,7 @@ def test_killed_and_stopped_with_other_numbers_of_workers(
     assert not (out / "states").exists()
 
 
+@pytest.mark.long
 def test_killed_in_its_evaluation_it_evaluates(
     server: Server, embedded: Path, tmp_path: Path, whole: dict[str, tuple[Path, Path]]
 ) -> None:
@@ -98,6 +100,7 @@ def test_killed_in_its_evaluation_it_evaluates(
     assert_equal_runs(out, expected)
 
 
+@pytest.mark.long
 def test_a_folder_of_another_run_is_refused_and_untouched(
     server: Server, embedded: Path, tmp_path: Path, whole: dict[str, tuple[Path, Path]]
 ) -> None:
@@ -156,6 +159,7 @@ def test_where_iterations_are_passes_a_step_may_not_be_shared_anew(
     assert "holds a run of another recipe" in refused.errors
 
 
+@pytest.mark.long
 def test_by_epochs_it_goes_on_too(server: Server, embedded: Path, tmp_path: Path) -> None:
     # 22 images in batches of 4: six iterations an epoch, rates by epoch, saved in the middle of one.
     epochs = """

@@ -75,6 +75,7 @@ def test_same_seed_same_result(outcomes: dict[str, list[Outcome]], task: str) ->
         assert np.array_equal(array, np.load(second.predictions)[name]), name
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("task", CONFIGS)
 def test_how_many_images_are_read_at_a_time_moves_no_bit_and_no_setting(
     outcomes: dict[str, list[Outcome]], embedded: Path, tmp_path: Path, task: str
@@ -323,6 +324,7 @@ def test_other_pixels_than_the_checkpoints_are_refused_unless_asked_for(
         fit_to(resolved, load_checkpoint(DEMO), asked)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("override", "message"),
     [

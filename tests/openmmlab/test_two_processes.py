@@ -56,6 +56,7 @@ def test_the_same_steps_as_one_process(server: Server, embedded: Path, tmp_path:
     assert not (tmp_path / "two" / ".collected").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("task", ["ade20k", "coco"])
 def test_each_image_counts_once(server: Server, embedded: Path, tmp_path: Path, task: str) -> None:
     more = ALIKE + (ALIKE_ADE20K if task == "ade20k" else "")
@@ -81,6 +82,7 @@ def test_each_image_counts_once(server: Server, embedded: Path, tmp_path: Path, 
             np.testing.assert_array_equal(first[array], second[array], err_msg=array)
 
 
+@pytest.mark.long
 def test_two_go_on_where_two_were_stopped(server: Server, embedded: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path / "config.py", "ade20k")
     for out in ("whole", "cut"):
@@ -102,6 +104,7 @@ def test_two_go_on_where_two_were_stopped(server: Server, embedded: Path, tmp_pa
     assert ours["settings"]["normalised_together"] == 2
 
 
+@pytest.mark.long
 def test_what_cannot_be_shared_ends_every_process_with_a_line(
     server: Server, embedded: Path, tmp_path: Path
 ) -> None:

@@ -59,6 +59,7 @@ def assert_maps_are_timms(vit: MiCLViT, path: str, size: int, *, norm: bool = Tr
         torch.testing.assert_close(mine_NDhw, timms_NDhw, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("larger", "norm"), [(0, True), (3, False)])
 @pytest.mark.parametrize("name", ARCHS)
 def test_maps_are_timms_own_at_the_stored_size_and_at_another(

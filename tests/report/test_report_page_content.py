@@ -190,6 +190,7 @@ def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
             yield path.relative_to(folder).as_posix(), path.read_bytes()
 
 
+@pytest.mark.long
 def test_the_same_records_give_the_same_bytes(demo_results: Path, tmp_path: Path) -> None:
     """In other processes, with other hashes, from another folder with other times and order."""
     shutil.copy(next(demo_results.rglob("knn*.json")), demo_results / "again.json")

@@ -58,6 +58,7 @@ def on_a_terminal(*words: object) -> str:
     return seen.decode(errors="replace")
 
 
+@pytest.mark.long
 def test_a_terminal_shows_a_bar_the_run_its_last_line_and_the_counts(
     suite: Path, tmp_path: Path
 ) -> None:
@@ -78,6 +79,7 @@ def test_a_terminal_shows_a_bar_the_run_its_last_line_and_the_counts(
     assert plain.count("of 3") > 5
 
 
+@pytest.mark.long
 def test_elsewhere_it_is_plain_lines(micl_bench: Run, suite: Path, tmp_path: Path) -> None:
     done = micl_bench("suite", "run", suite, "--out", tmp_path / "store")
     assert "\x1b" not in done.stderr

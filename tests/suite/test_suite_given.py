@@ -143,6 +143,7 @@ entries: [{{name: n}}]
 """
 
 
+@pytest.mark.long
 def test_files_of_a_suite_are_seeds_of_one_row(
     micl_bench: Run, few_digits: Path, tmp_path: Path
 ) -> None:

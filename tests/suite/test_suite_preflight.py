@@ -58,6 +58,7 @@ def test_what_could_not_begin_is_found_and_named(
     assert words in problem
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("bad", "words"),
     [

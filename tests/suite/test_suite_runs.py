@@ -140,6 +140,7 @@ def test_failures_stop_only_what_needs_them_and_a_second_time_does_nothing_more(
     assert not any(is_stale(store, path, [plan]) for path in after)
 
 
+@pytest.mark.long
 def test_nothing_to_do_is_said_without_torch(
     micl_bench: Run, suite: Path, few_digits: Path, tmp_path: Path
 ) -> None:
@@ -158,6 +159,7 @@ def test_nothing_to_do_is_said_without_torch(
     assert written(tmp_path / "store") == before
 
 
+@pytest.mark.long
 def test_a_changed_recipe_makes_only_what_depends_on_it_and_the_old_is_stale(
     suite: Path, few_digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -195,6 +197,7 @@ def test_a_changed_recipe_makes_only_what_depends_on_it_and_the_old_is_stale(
             if result.task == "knn" and path not in stale} == {0.1}  # fmt: skip
 
 
+@pytest.mark.long
 def test_killed_at_any_moment_it_goes_on_and_doubles_nothing(
     suite: Path, few_digits: Path, tmp_path: Path
 ) -> None:
@@ -235,6 +238,7 @@ def test_killed_at_any_moment_it_goes_on_and_doubles_nothing(
         assert path.stat().st_mtime_ns == when
 
 
+@pytest.mark.long
 def test_two_suites_at_one_store_share_the_work_and_lose_nothing(
     suite: Path, few_digits: Path, tmp_path: Path
 ) -> None:
@@ -255,6 +259,7 @@ def test_two_suites_at_one_store_share_the_work_and_lose_nothing(
     assert {plan.suite for plan in read_plans(store)[0]} == {"suite", "other"}
 
 
+@pytest.mark.long
 def test_runs_end_with_the_suite_that_is_killed_and_go_on_with_the_next(
     suite: Path, few_digits: Path, tmp_path: Path
 ) -> None:
@@ -279,6 +284,7 @@ def test_runs_end_with_the_suite_that_is_killed_and_go_on_with_the_next(
     assert again.returncode == 0, said
 
 
+@pytest.mark.long
 def test_an_interrupted_suite_says_one_line_and_leaves_no_process(
     suite: Path, few_digits: Path, tmp_path: Path
 ) -> None:
@@ -301,6 +307,7 @@ def children_of(process: int) -> list[int]:
     return [int(child) for child in found.split()]
 
 
+@pytest.mark.long
 def test_a_signal_reaches_the_run_which_saves(
     suite: Path, few_digits: Path, tmp_path: Path
 ) -> None:
@@ -317,6 +324,7 @@ def test_a_signal_reaches_the_run_which_saves(
     assert states(suite, store)["pretrain/MiCL"] == "cut"
 
 
+@pytest.mark.long
 def test_a_run_that_crashes_takes_nothing_along(
     suite: Path, few_digits: Path, tmp_path: Path
 ) -> None:
@@ -343,6 +351,7 @@ def test_a_run_that_ends_well_without_a_result_was_stopped(
         Runner("stopped", expand(read_file(suite)), tmp_path / "store").run()
 
 
+@pytest.mark.long
 def test_what_is_gone_is_made_again(suite: Path, few_digits: Path, tmp_path: Path) -> None:
     text = suite.read_text()
     suite.write_text(text[: text.index("  - {name: missing")])
@@ -383,6 +392,7 @@ def test_several_processes_are_torchruns() -> None:
     assert words[-5:] == ["--nproc-per-node=2", "-m", "micl_bench", "eval", "knn"]
 
 
+@pytest.mark.long
 def test_it_runs_under_torchrun_too(few_digits: Path, tmp_path: Path) -> None:
     path = tmp_path / "two.yaml"
     recipe = REPOSITORY / "downstream" / "embedded_knn.py"

@@ -83,6 +83,7 @@ def words(folder: Path) -> dict[str, str]:
     return {run.name: found.of(run).word for run in runs}
 
 
+@pytest.mark.long
 def test_a_level_of_need_is_an_array_and_a_failure_stops_only_what_needs_it(
     slurm: dict[str, str], few_digits: Path, tmp_path: Path
 ) -> None:
@@ -157,6 +158,7 @@ def test_preempted_it_saves_is_requeued_and_goes_on(
     said(slurm, "scancel", "--user", said(slurm, "id", "-un").strip())
 
 
+@pytest.mark.long
 def test_options_of_jobs_want_jobs(micl_bench: Run, few_digits: Path, tmp_path: Path) -> None:
     write(tmp_path, few_digits, epochs=1)
     command = ("suite", "run", "suite.yaml", "--out", "store")

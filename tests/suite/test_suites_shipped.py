@@ -49,6 +49,7 @@ def test_these_are_shipped() -> None:
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
 @pytest.mark.parametrize("seeds", ["", "seeds=[0,1]"])
 def test_every_recipe_takes_every_override(path: Path, seeds: str) -> None:
@@ -69,6 +70,7 @@ def test_every_recipe_takes_every_override(path: Path, seeds: str) -> None:
         override(load_recipe(recipe_of(run), kind), sets_of(run))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
 def test_it_opens_with_its_command_which_plans_it(
     micl_bench: Run, path: Path, checkout: Path

@@ -103,6 +103,7 @@ def whole(few_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.long
 def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(
     whole: Path, few_digits: Path, tmp_path: Path
 ) -> None:
@@ -154,6 +155,7 @@ def test_a_signal_saves_and_the_time_of_all_parts_counts(
     assert record["start"] == state["start"]
 
 
+@pytest.mark.long
 def test_looks_at_held_out_images_outlive_every_cut_and_none_is_done_twice(
     few_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,6 +51,7 @@ def assert_same(found: Predictions, expected: Predictions) -> None:
         assert (found.correct[name] == expected.correct[name]).all()
 
 
+@pytest.mark.long
 def test_the_record_holds_every_k_and_each_prediction(
     micl_bench: Run, few_digits: Path, tmp_path: Path
 ) -> None:

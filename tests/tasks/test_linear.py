@@ -117,6 +117,7 @@ def test_the_record_says_what_moved_the_number(whole: Path, few_digits: Path) ->
     assert labels_M.tolist() == predictions.labels_M.tolist()
 
 
+@pytest.mark.long
 def test_killed_and_stopped_it_ends_as_if_nothing_had_happened(
     whole: Path, few_digits: Path, tmp_path: Path
 ) -> None:
@@ -147,6 +148,7 @@ def _saved_beyond(out: Path, step: int) -> bool:
     return any(int(p.name.split("-")[1]) > step for p in (out / "states").glob("step-*.pt"))
 
 
+@pytest.mark.long
 def test_two_processes_give_the_same_heads(whole: Path, few_digits: Path, tmp_path: Path) -> None:
     # 40 images are two slices of the backbone, one full: a process each.
     assert SLICE_IMAGES < 40 < 2 * SLICE_IMAGES

@@ -80,6 +80,7 @@ def test_msns_regression_of_listed_labels_is_scikit_learns(
     assert record["metrics"]["top1"] == pytest.approx(100 * twin.score(rows_MD, test.labels_N))
 
 
+@pytest.mark.long
 def test_c_is_chosen_on_held_out_labels_by_any_number_of_processes(
     micl_bench: Run, few_digits: Path, tmp_path: Path
 ) -> None:

@@ -197,6 +197,7 @@ def test_other_files_of_the_same_names_are_no_result_to_print(
     assert micl_bench(*OWN, cwd=copied("equal")).returncode == 0
 
 
+@pytest.mark.long
 def test_of_several_processes_one_says_that_nothing_is_to_do(
     few_digits: Path, tmp_path: Path
 ) -> None:
