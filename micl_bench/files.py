@@ -37,7 +37,7 @@ def temporary_file(path: Path) -> Iterator[Path]:
     What a killed process left in the folder goes too: whoever writes holds a lock on its file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(path.parent)
+    sweep(path.parent)
     while True:
         temporary = path.with_name(f".{_beginning(path)}.{secrets.token_hex(4)}{_SUFFIX}")
         handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -85,8 +85,9 @@ def atomic_write(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
-def write_once(path: Path, content: bytes) -> None:
-    """Write a file that is never changed afterwards.
+@contextmanager
+def path_once(path: Path) -> Iterator[Path]:
+    """Yield a temporary file beside `path`, whose content is never changed once it has that name.
 
     Safe beside other writers: whoever comes first wins, the same content twice is no harm.
 
@@ -94,21 +95,27 @@ def write_once(path: Path, content: bytes) -> None:
         InputError: the file is there with another content.
     """
     with temporary_file(path) as temporary:
-        temporary.write_bytes(content)
+        yield temporary
         to_disk(temporary)
         try:
             # Unlike a rename, a link never takes the place of what is there.
             path.hardlink_to(temporary)
         except FileExistsError:
-            if path.read_bytes() != content:
+            if not path.is_file() or digest_file(path) != digest_file(temporary):
                 raise InputError(
-                    f"{path} exists with another content; it is left as it is"
+                    f"{path} exists with another content and is left as it is; give another name"
                 ) from None
         except OSError as error:
             if error.errno not in (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK):
                 raise
             # A file system without links.
             temporary.replace(path)
+
+
+def write_once(path: Path, content: bytes) -> None:
+    """Write a file that is never changed afterwards, as `path_once` has it."""
+    with path_once(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def to_disk(path: Path) -> None:
@@ -123,7 +130,7 @@ def _beginning(path: Path) -> str:
 
 
 @functools.cache
-def _sweep(folder: Path) -> None:
+def sweep(folder: Path) -> None:
     """Remove the temporary files in a folder that no living process holds, once a process."""
     for path in folder.iterdir():
         if not path.name.endswith(_SUFFIX) or path.is_symlink() or not path.is_file():

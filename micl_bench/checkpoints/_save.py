@@ -16,7 +16,7 @@ from micl_bench.checkpoints._checkpoint import Checkpoint
 from micl_bench.checkpoints._convert import Converted
 from micl_bench.checkpoints.micl_bench import ABOUT
 from micl_bench.errors import InputError
-from micl_bench.files import atomic_path, digest_file
+from micl_bench.files import atomic_path, digest_file, path_once
 from micl_bench.record import Stage
 
 # mmsegmentation's names of its own VisionTransformer and BEiT.
@@ -69,13 +69,14 @@ def save_checkpoint(
     }
     if start:
         content |= _reading(start.content)
-    _save(content, path)
+    with atomic_path(path) as temporary:
+        _save(content, temporary)
     return digest_file(path)
 
 
 def _save(content: dict[str, Any], path: Path) -> None:
     # Given a name, torch writes it into the file, and equal weights would have unequal digests.
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
+    with path.open("wb") as file:
         torch.save(content, file)
 
 
@@ -94,10 +95,9 @@ def export(checkpoint: Checkpoint, layout: str, path: Path) -> str:
         what its user has to know; empty where there is nothing to say.
 
     Raises:
-        InputError: there is a file already, or the layout has no place for the architecture.
+        InputError: there is a file with another content, or the layout has no place for the
+            architecture.
     """
-    if path.exists() or path.is_symlink():
-        raise InputError(f"{path} exists already; give another name")
     return _EXPORTS[layout](checkpoint, path)
 
 
@@ -107,14 +107,15 @@ def _timm(checkpoint: Checkpoint, path: Path) -> str:
         "state_dict": _whole(checkpoint.content.state),
         ABOUT: json.dumps(_about(checkpoint)),
     }
-    _save(content, path)
+    with path_once(path) as temporary:
+        _save(content, temporary)
     return ""
 
 
 def _safetensors(checkpoint: Checkpoint, path: Path) -> str:
     if path.suffix != ".safetensors":
         raise InputError(f"--out {path} must end in .safetensors")
-    with atomic_path(path) as temporary:
+    with path_once(path) as temporary:
         metadata = {"format": "pt", ABOUT: json.dumps(_about(checkpoint))}
         save_file(_whole(checkpoint.content.state), temporary, metadata)
         _order_metadata(temporary)
@@ -156,7 +157,8 @@ def _openmmlab(checkpoint: Checkpoint, path: Path) -> str:
     content = dataclasses.replace(checkpoint.content, num_classes=0, classes=(), maker="")
     about = _about(dataclasses.replace(checkpoint, content=content))
     meta = {ABOUT: json.dumps(about)}
-    _save({"state_dict": _whole(tensors), "meta": meta}, path)
+    with path_once(path) as temporary:
+        _save({"state_dict": _whole(tensors), "meta": meta}, temporary)
     options = {
         "img_size": arch.img_size,
         "patch_size": arch.patch_size,

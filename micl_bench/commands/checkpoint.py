@@ -82,8 +82,8 @@ def convert(
     timm: its names, as its training script saves them. safetensors: the same without pickle.
     openmmlab: the backbone of mmsegmentation's VisionTransformer or BEiT, without a head.
     """
-    if out.exists():
-        raise InputError(f"--out {out} exists already; give another name")
+    if out.exists() and not out.is_file():
+        raise InputError(f"--out {out} is no file; give another name")
     from micl_bench.checkpoints import export, load_checkpoint
 
     loaded = load_checkpoint(source, arch=arch, layout=layout, branch=branch, pixels=pixels)

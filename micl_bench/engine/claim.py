@@ -35,7 +35,13 @@ def require_same_run(out: Path, recipe: Computing, **digests: str) -> None:
         )
     values, then = found
     now = recipe.what_is_computed()
-    others = [name for name in sorted(values.keys() | now) if values.get(name) != now.get(name)]
+    # Claims of before say what was set, whether it had an effect or not.
+    as_set = _computed(json.loads(json.dumps(to_dict(recipe))), recipe)
+    others = [
+        name
+        for name in sorted(values.keys() | now)
+        if values.get(name) not in (now.get(name), as_set.get(name))
+    ]
     # Of an earlier version, it may name more.
     others += [name.replace("_", " ") for name in digests if then.get(name) != digests[name]]
     if others:
@@ -48,7 +54,7 @@ def require_same_run(out: Path, recipe: Computing, **digests: str) -> None:
 
 def write_claim(out: Path, recipe: Computing, **digests: str) -> None:
     """Say whose folder it is; only who trains in it may."""
-    content = {"recipe": to_dict(recipe), **digests}
+    content = {"recipe": to_dict(recipe) | recipe.what_is_computed(), **digests}
     atomic_write(out / _FILE, (json.dumps(content, indent=2) + "\n").encode())
 
 
@@ -56,7 +62,10 @@ def _claim_in(path: Path, recipe: Computing) -> tuple[dict[str, Any], dict[str, 
     """What is computed there, and from what; None where it cannot be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        values = content.pop("recipe").items()
-        return {key: value for key, value in values if recipe.computes(key)}, content
+        return _computed(content.pop("recipe"), recipe), content
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return None
+
+
+def _computed(values: dict[str, Any], recipe: Computing) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if recipe.computes(key)}

@@ -46,6 +46,7 @@ from micl_bench.engine.step import NUMBERS, Step
 from micl_bench.engine.stopping import StopSignals, stopped
 from micl_bench.engine.views_shown import save_views
 from micl_bench.errors import InputError
+from micl_bench.files import sweep
 from micl_bench.locks import alone
 from micl_bench.log import say
 from micl_bench.objectives.micl import MiCL
@@ -119,6 +120,8 @@ class Pretrainer:
             decode_all(*([self.held_out] if self.recipe.knn_every_epochs else []))
         self.out.mkdir(parents=True, exist_ok=True)
         with alone(self.out, "training into") if rank() == 0 else contextlib.nullcontext():
+            # A call that finds its record writes nothing that would.
+            sweep(self.out)
             if record := finished_record(self.out):
                 say(f"{self.out} holds a finished run; nothing to do")
                 return record

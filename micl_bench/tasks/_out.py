@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from micl_bench.errors import InputError
-from micl_bench.files import atomic_write, write_once
+from micl_bench.files import atomic_write, sweep, write_once
 from micl_bench.locks import turn
 from micl_bench.log import say
 from micl_bench.record import Result, read_result, record_file
@@ -28,6 +28,8 @@ def own_folder(out: Path, task: str) -> Iterator[None]:
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; give a folder")
     with turn(out / f".{task}.lock", f"evaluating {task} into {out}"):
+        # A call that finds its record writes nothing that would.
+        sweep(out)
         kinds = _TRAIN if task in _TRAIN else (task,)
         for kind in kinds:
             if kind != task and any(out.glob(f"{kind}-*.json")):

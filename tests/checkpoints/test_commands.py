@@ -151,9 +151,16 @@ def test_convert_as_a_command_never_overwrites(micl_bench: Run, tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     assert load_checkpoint(target).method == "MiCL"
     before = digest_file(target)
+    # Killed after it was written, or called twice, it is what was asked for.
     again = micl_bench("convert", path, "--to", "safetensors", "--out", target)
-    assert (again.returncode, digest_file(target)) == (2, before)
-    assert "exists already" in again.stderr
+    assert (again.returncode, digest_file(target)) == (0, before)
+    other = ("convert", "random:vit_demo_patch4_32", "--to", "safetensors", "--out")
+    for there, words in ((target, "exists with another content"), (tmp_path, "is no file")):
+        refused = micl_bench(*other, there)
+        assert refused.returncode == 2
+        assert words in refused.stderr
+    assert digest_file(target) == before
+    assert [file.name for file in target.parent.iterdir()] == [target.name]
     wrong = micl_bench("convert", path, "--to", "safetensors", "--out", tmp_path / "x.pth")
     assert wrong.returncode == 2
     assert "must end in .safetensors" in wrong.stderr

@@ -15,11 +15,12 @@ from support import REPOSITORY, Command, Run, losses, torchrun
 
 from micl_bench.checkpoints import load_checkpoint
 from micl_bench.cli import main
-from micl_bench.config import load_recipe
+from micl_bench.config import load_recipe, to_dict
 from micl_bench.data.folder import open_folder
 from micl_bench.data.pixels import Pixels
 from micl_bench.data.stream import evaluation_batches
 from micl_bench.engine import supervised
+from micl_bench.engine.claim import require_same_run, write_claim
 from micl_bench.engine.mixing import MixConfig, Mixing
 from micl_bench.engine.resume import States
 from micl_bench.engine.supervised_recipe import FinetuneRecipe
@@ -396,6 +397,39 @@ def test_what_moves_nothing_is_no_axis_of_the_fingerprint() -> None:
         assert (found[0] != found[1]) is axis
     with pytest.raises(InputError, match="head_norm is 'new'; needed: fresh or pretrained"):
         FinetuneRecipe(head_norm="new")
+
+
+NO_MIX = MixConfig(mixup=0.0, cutmix=0.0)
+
+
+@pytest.mark.parametrize("as_before", [False, True], ids=["now", "before"])
+@pytest.mark.parametrize(
+    "changes",
+    [{"pool": "token"}, {"mix": NO_MIX}, {"mix": MixConfig(cutmix=0.0, switch_probability=0.1)}],
+    ids=str,
+)
+def test_a_value_without_an_effect_keeps_no_run_from_going_on(
+    tmp_path: Path, changes: dict[str, Any], as_before: bool
+) -> None:
+    recipe = FinetuneRecipe(**changes)
+    write_claim(tmp_path, recipe, train_digest="x")
+    if as_before:
+        content = {"recipe": to_dict(recipe), "train_digest": "x"}
+        (tmp_path / "recipe.json").write_text(json.dumps(content))
+    require_same_run(tmp_path, recipe, train_digest="x")
+    for other in ({"seed": 1}, {"pool": "avg", "mix": MixConfig(mixup=0.1)}):
+        with pytest.raises(InputError, match="holds a run of another recipe or other data"):
+            require_same_run(tmp_path, FinetuneRecipe(**{**changes, **other}), train_digest="x")
+
+
+def test_the_embedded_recipe_goes_on_where_it_was_cut(few_digits: Path, tmp_path: Path) -> None:
+    recipe = REPOSITORY / "downstream" / "embedded_finetune.py"
+    more = ("training.epochs=3", "training.batch_size=16", "save_every_steps=1")
+    command = ["eval", "finetune", "--checkpoint", RANDOM, "--recipe", str(recipe)]
+    command += ["--data", str(few_digits), "--out", str(tmp_path / "run")]
+    command += [word for value in more for word in ("--set", value)]
+    signalled(command, tmp_path / "run", 3, signal.SIGTERM)
+    assert "going on from step" in finish(command)
 
 
 @pytest.mark.parametrize(
