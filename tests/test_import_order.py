@@ -43,6 +43,7 @@ ROWS = (
         "files",
         "values",
         "errors",
+        "wording",
         "image_files",
     ),
 )

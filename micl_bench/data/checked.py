@@ -6,12 +6,12 @@ names. Stores were decoded when they were packed; `data verify` reads them again
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from micl_bench.data.folder import Folder, read_image
-from micl_bench.data.headers import read_headers, spread
+from micl_bench.data.folder import Folder, may_be_unreadable, read_image
+from micl_bench.data.headers import Header, read_headers, spread
 from micl_bench.data.source import Source
 from micl_bench.data.store import PIXELS_FILE
 from micl_bench.distributed import collect_objects, from_first, rank, world_size
@@ -27,7 +27,8 @@ _SHOWN = 3
 # Fewer are read before anybody looks for a sign of life.
 _WORTH_A_LINE = 1000
 
-_Problem = tuple[Path, str]
+Problem = tuple[Path, str]
+"""A file, and a sentence on it."""
 
 
 def decode_all(*sources: Source, label: str = "reading held-out images") -> None:
@@ -40,11 +41,11 @@ def decode_all(*sources: Source, label: str = "reading held-out images") -> None
     images = [(folder, index) for folder in folders for index in range(len(folder))]
     own = images[rank() :: world_size()]
 
-    def problem_of(image: tuple[Folder, int]) -> list[_Problem]:
+    def problem_of(image: tuple[Folder, int]) -> list[Problem]:
         folder, index = image
         return _problems(folder.paths[index], lambda: folder.image(index))
 
-    problems: list[_Problem] = []
+    problems: list[Problem] = []
     with (
         _progress(label, len(own)) as progress,
         ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as threads,
@@ -58,7 +59,7 @@ def decode_all(*sources: Source, label: str = "reading held-out images") -> None
 def look_at(*sources: Source, most: int = MOST_HEADERS) -> None:
     """Open images without decoding them; every process must call it.
 
-    It sees what is no image and what is cut off.
+    It sees what is no image, what is cut off, and what is of a kind that is not read.
 
     Args:
         most: files to open; where there are more, evenly spaced ones.
@@ -67,22 +68,26 @@ def look_at(*sources: Source, most: int = MOST_HEADERS) -> None:
         InputError: as `decode_all`.
     """
     paths = [path for one in sources if isinstance(one, Folder) for path in one.paths]
-    own = spread(paths, most)[rank() :: world_size()]
-    with _progress("looking at images", len(own)) as progress:
-        headers = read_headers(own, on_read=progress.step)
-    suspects = [path for path, header in zip(own, headers, strict=True) if header.error]
-    problems: list[_Problem] = []
-    for path in suspects:
-        # In the words, and by the judgement, of who reads images.
-        problems += _problems(path, functools.partial(read_image, path))
+    _, problems = open_images(spread(paths, most)[rank() :: world_size()])
     _refuse(problems, len(paths))
+
+
+def open_images(paths: Sequence[Path]) -> tuple[list[Header], list[Problem]]:
+    """Headers of image files, and those that cannot be read, by the judgement of who reads images."""
+    with _progress("looking at images", len(paths)) as progress:
+        headers = read_headers(paths, on_read=progress.step)
+    problems: list[Problem] = []
+    for path, header in zip(paths, headers, strict=True):
+        if may_be_unreadable(header):
+            problems += _problems(path, functools.partial(read_image, path))
+    return headers, problems
 
 
 def _progress(label: str, number: int) -> Progress:
     return Progress(label, total=number, quiet=rank() > 0 or number < _WORTH_A_LINE)
 
 
-def _problems(path: Path, read: Callable[[], object]) -> list[_Problem]:
+def _problems(path: Path, read: Callable[[], object]) -> list[Problem]:
     try:
         read()
     except InputError as error:
@@ -90,7 +95,7 @@ def _problems(path: Path, read: Callable[[], object]) -> list[_Problem]:
     return []
 
 
-def _refuse(problems: list[_Problem], number: int) -> None:
+def _refuse(problems: list[Problem], number: int) -> None:
     """Tell every process of all that any of them found."""
     parts = collect_objects(problems)
     if every := from_first(sorted(problem for part in parts for problem in part)):

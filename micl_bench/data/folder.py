@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from micl_bench.data.embedded.parts import embedded_name
+from micl_bench.data.headers import Header
 from micl_bench.errors import InputError
 from micl_bench.files import digest_listing
 from micl_bench.image_files import Listing, list_classes, list_images, name_text, shown_name
@@ -24,6 +25,10 @@ from micl_bench.record import DataSet
 
 # What the suffixes above can hold; Pillow knows dozens more, each more code to feed strange bytes to.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF", "GIF")
+# A JPEG of several pictures, as cameras write it, calls itself MPO once it is open.
+_KINDS = (*_FORMATS, "MPO")
+# First letters of the modes that have more than 8 bits per channel.
+_DEEP = ("I", "F")
 SPLITS = ("train", "val", "validation", "test")
 
 
@@ -213,8 +218,14 @@ def read_sized_image(path: Path, *, at_least: int = 0) -> tuple[Image.Image, tup
         raise InputError(f"{path} is no readable image ({reason}); replace or remove it") from error
 
 
+def may_be_unreadable(header: Header) -> bool:
+    """Whether `read_image` may refuse a file with this header; it tells once it decodes the file."""
+    deep = header.mode[:1] in _DEEP and header.kind != "PNG"
+    return bool(header.error) or header.kind not in _KINDS or deep
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode[0] not in "IF":
+    if image.mode[0] not in _DEEP:
         return image.convert("RGB")
     # Pillow would clip such pixels to 8 bits: nearly white, or black.
     if image.format != "PNG":

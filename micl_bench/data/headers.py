@@ -32,6 +32,8 @@ class Header:
     error: str = ""
     orientation: int = _UPRIGHT
     """EXIF's number, 1 to 8: how viewers, and readers that heed it, turn and mirror what is stored."""
+    kind: str = ""
+    """As Pillow calls the format of the content, whatever the file's suffix: `JPEG`, ..."""
 
     @property
     def size(self) -> str:
@@ -92,6 +94,7 @@ def read_header(file: Path, *, decode: bool = False) -> Header:
                 image.height,
                 image.mode,
                 orientation=stated if stated in range(1, 9) else _UPRIGHT,
+                kind=image.format or "",
             )
             if decode or _lacks_end(file, image.format or ""):
                 # Bytes may follow the end; only the pixels tell.

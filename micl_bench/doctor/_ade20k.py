@@ -15,16 +15,16 @@ from micl_bench.data.dense_checks import (
 )
 from micl_bench.data.headers import in_threads, spread
 from micl_bench.data.mask_checks import check_pairs, read_pairs, readable
-from micl_bench.doctor._finding import Finding, of_fault, ok, problem, warning
+from micl_bench.doctor._finding import Finding, of_fault, problem, warning
 from micl_bench.doctor._names import files_and_others, first, subfolders
+from micl_bench.doctor._release import against_release
 from micl_bench.image_files import list_images
+from micl_bench.wording import counted
 
 IMAGES = {"training": 20_210, "validation": 2_000}
 CLASSES = 150
 ARCHIVE = "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip"
 _SAMPLE = {"training": 500}
-# Of fewer images somebody chose them; of more, some were lost.
-_NEARLY = 0.9
 _UNPACK = f"unpack {ARCHIVE} again"
 # Shares of pixels, wall first, in 1/10,000: column Ratio of objectInfo150.txt in the release.
 _RATIOS = (
@@ -79,10 +79,17 @@ def _check_split(folder: Path, split: str, embedded_classes: int) -> Iterator[Fi
             yield warning(subject, found, f"let their names end in {suffix}, in lower case")
     if not images or not masks:
         return
-    counted = _counted(subject, len(images), 0 if embedded_classes else IMAGES[split])
+    counts = against_release(
+        subject,
+        f"ADE20K: {counted(len(images), 'image')}",
+        title="ADE20K",
+        images=len(images),
+        expected=0 if embedded_classes else IMAGES[split],
+        unpack=_UNPACK,
+    )
     number = _SAMPLE.get(split, len(masks))
     how = f"{number} masks, evenly spaced," if number < len(masks) else "all masks"
-    yield dataclasses.replace(counted, found=f"{counted.found}; labels of {how} were read")
+    yield dataclasses.replace(counts, found=f"{counts.found}; labels of {how} were read")
     for without, names in (
         ("images without an annotation", sorted(images.keys() - masks.keys())),
         ("annotations without an image", sorted(masks.keys() - images.keys())),
@@ -105,18 +112,6 @@ def _files(folder: Path, suffix: str) -> tuple[dict[str, Path], list[str]]:
     files, others = files_and_others(folder)
     paths = [folder / name for name in files if name.endswith(suffix)]
     return {path.stem: path for path in paths}, sorted(n for n in others if n.endswith(suffix))
-
-
-def _counted(subject: str, images: int, expected: int) -> Finding:
-    found = f"ADE20K: {images:,} images"
-    if not expected or images == expected:
-        return ok(subject, found)
-    if _NEARLY * expected < images < expected:
-        return problem(subject, f"{found}, {expected - images:,} missing", _UNPACK)
-    if images > expected:
-        return problem(subject, f"{found}; the release has {expected:,}", _UNPACK)
-    mend = f"name the subset wherever its numbers are shown; whole, it has {expected:,} images"
-    return warning(subject, f"{found}: a part of ADE20K", mend)
 
 
 def _check_labels(subject: str, masks: list[Path], classes: int, whole: bool) -> Iterator[Finding]:

@@ -13,16 +13,16 @@ from micl_bench.data.coco_file import CocoFile
 from micl_bench.data.faults import Fault
 from micl_bench.data.headers import spread
 from micl_bench.doctor._coco_categories import check_categories
-from micl_bench.doctor._finding import Finding, of_fault, ok, problem, warning
+from micl_bench.doctor._finding import Finding, of_fault, problem, warning
 from micl_bench.doctor._names import files_and_others, first
+from micl_bench.doctor._release import against_release
+from micl_bench.wording import counted
 
 IMAGES = {"train2017": 118_287, "val2017": 5_000}
 # cocodataset/cocoapi issue 76 lists the other 1,021 of train, and mmdetection's YOLOF config has this
 # number; of val, giddyyupp/coco-minitrain issue 34.
 WITH_OBJECTS = {"train2017": 117_266, "val2017": 4_952}
 _HEADERS = 5_000
-# Of fewer images somebody chose them; of more, some were lost.
-_NEARLY = 0.9
 _ANNOTATIONS = "http://images.cocodataset.org/annotations/annotations_trainval2017.zip"
 _UNPACK = f"unpack {_ANNOTATIONS} again"
 
@@ -56,34 +56,24 @@ def _check_split(
     folder: Path, subject: str, split: str, file: CocoFile, embedded: bool
 ) -> Iterator[Finding]:
     whole = len(file.images) == IMAGES[split] and not embedded
-    yield _counted(subject, file, 0 if embedded else IMAGES[split])
-    objects = file.images_with_objects()
+    images, objects = len(file.images), file.images_with_objects()
+    yield against_release(
+        subject,
+        f"COCO: {counted(images, 'image')}, {objects:,} of them with objects",
+        title="COCO",
+        images=images,
+        expected=0 if embedded else IMAGES[split],
+        unpack=_UNPACK,
+    )
     if whole and objects != WITH_OBJECTS[split]:
-        yield problem(
-            subject, f"{objects:,} images with objects; {WITH_OBJECTS[split]:,} expected", _UNPACK
-        )
+        found = f"{counted(objects, 'image')} with objects; the release has {WITH_OBJECTS[split]:,}"
+        yield warning(subject, found, f"of COCO, {_UNPACK}; other annotations may stay as they are")
     for fault in check_annotations(file, evaluated=split.startswith("val")):
         yield of_fault(subject, fault)
     if not file.has_instances():
         return
     yield from check_categories(subject, file, embedded=embedded, whole=whole, mend=_UNPACK)
     yield from _check_images(folder, subject, file)
-
-
-def _counted(subject: str, file: CocoFile, expected: int) -> Finding:
-    images = len(file.images)
-    found = f"COCO: {images:,} images, {file.images_with_objects():,} of them with objects"
-    if not expected or images == expected:
-        return ok(subject, found)
-    if _NEARLY * expected < images < expected:
-        return problem(subject, f"{found}; {expected - images:,} missing", _UNPACK)
-    if images > expected:
-        return problem(subject, f"{found}; the release has {expected:,}", _UNPACK)
-    mend = (
-        f"name the subset wherever its numbers are shown; whole, it has {expected:,} images. For data "
-        "of your own, --recipe CONFIG checks against the config instead"
-    )
-    return warning(subject, f"{found}: a part of COCO", mend)
 
 
 def _check_images(folder: Path, subject: str, file: CocoFile) -> Iterator[Finding]:

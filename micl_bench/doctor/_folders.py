@@ -1,6 +1,6 @@
 """Data folders: what lies there, and whether it is whole.
 
-Of ImageNet and its like, names are read, no image; of ADE20K and COCO, what a run would fail by.
+Of each, what a run would fail by; what a release has beside that, is a remark.
 """
 
 from pathlib import Path
@@ -14,8 +14,9 @@ from micl_bench.doctor._imagenet import (
     check_splits,
     check_store,
 )
+from micl_bench.doctor._images import check_images
 from micl_bench.doctor._names import subfolders
-from micl_bench.image_files import list_images
+from micl_bench.image_files import list_classes, list_images
 
 _ADE20K = ("training", "validation")
 _COCO = ("train2017", "val2017")
@@ -37,7 +38,8 @@ def check_data(folder: Path) -> list[Finding]:
         found = _recognise(folder)
         for child in subfolders(folder) if not found else ():
             found += [] if child.name in shifted else _recognise(child)
-        found += [finding for findings in shifted.values() for finding in findings] + unchecked
+        found += [finding for findings in shifted.values() for finding in findings]
+        found = (found or _classes_alone(folder)) + unchecked
     except OSError as error:
         mend = "make it readable, or give another folder"
         return [problem(str(folder), reason(error), mend)]
@@ -65,6 +67,12 @@ def _recognise(folder: Path) -> list[Finding]:
     if any(WORDNET_ID.fullmatch(child.name) for child in subfolders(folder)):
         return list(check_classes(folder, ""))
     return list(check_loose(folder))
+
+
+def _classes_alone(folder: Path) -> list[Finding]:
+    """Where class folders with images lie in the folder itself, whatever they are called."""
+    listing = list_classes(folder)
+    return list(check_classes(folder, "")) if any(listing.classes.values()) else []
 
 
 def _embedded(folder: Path, parts: list[str]) -> Finding:
@@ -145,8 +153,14 @@ def _checked(one: Any, root: Path) -> list[Finding]:
     from micl_bench import robustness
 
     place = root / one.folder
-    wrong = [text.rpartition("; ") for text in robustness.check(one, root)]
-    return [
-        problem(str(place), found or rest, rest if found else "unpack the release again")
-        for found, _, rest in wrong
+    findings = robustness.inspect_set(one, root)
+    partial = "; or measure what is there: eval robustness --set allow_partial=true"
+    mend_missing = "" if findings.wrong else partial
+    lines = [(text.rpartition("; "), "") for text in findings.wrong]
+    lines += [(text.rpartition("; "), mend_missing) for text in findings.missing]
+    found = [
+        problem(str(place), what or rest, (rest if what else "unpack the release again") + more)
+        for (what, _, rest), more in lines
     ] or [ok(str(place), f"{one.title}, whole")]
+    there = [list_classes(root / part) for part in one.parts if (root / part).is_dir()]
+    return [*found, *check_images(str(place), there)]

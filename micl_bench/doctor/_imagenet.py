@@ -1,4 +1,8 @@
-"""Image folders and ImageNet: sorted into classes, whole, named so that labels can be trusted."""
+"""Image folders and ImageNet: sorted into classes, readable, named so that labels can be trusted.
+
+What `eval` refuses is a problem. That ImageNet's release has other numbers is a remark: sets of other
+images have its classes too.
+"""
 
 import os
 import re
@@ -6,8 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from micl_bench.doctor._finding import Finding, ok, problem, warning
+from micl_bench.doctor._images import check_images
 from micl_bench.doctor._names import first, subfolders
-from micl_bench.image_files import list_classes, name_text
+from micl_bench.image_files import LeftOut, list_classes, name_text
+from micl_bench.wording import counted, plural
 
 WORDNET_ID = re.compile(r"n\d{8}")
 _VALIDATION_FILE = re.compile(r"ILSVRC2012_val_\d{8}\.JPEG")
@@ -36,7 +42,7 @@ def check_splits(folder: Path, splits: list[str]) -> Iterator[Finding]:
         if all(classes) and (alone := sorted(classes[1] - classes[0])):
             yield problem(
                 str(folder / "val"),
-                f"{len(alone)} classes that train lacks: {first(alone)}",
+                f"{counted(len(alone), 'class', 'classes')} that train lacks: {first(alone)}",
                 "use train and val of one release; classes are matched by folder name",
             )
 
@@ -46,7 +52,9 @@ def _check_split(inside: Path, split: str) -> Iterator[Finding]:
         yield check_store(inside)
     elif subfolders(inside):
         yield from check_classes(inside, split)
-        yield from check_loose(inside)
+        # `eval` reads the classes that are there, and says what it leaves out.
+        for loose in check_loose(inside):
+            yield warning(loose.subject, loose.found, loose.mend)
     else:
         flat = list(check_loose(inside))
         yield from flat or [
@@ -63,13 +71,13 @@ def check_loose(folder: Path) -> Iterator[Finding]:
     if loose:
         yield problem(
             str(folder),
-            f"{loose:,} validation images that are not sorted into classes",
+            f"{counted(loose, 'validation image')} not sorted into classes",
             f"put ILSVRC2012_devkit_t12.tar.gz into {root}, then: {_sort_command(root, folder)}",
         )
     elif archives:
         yield problem(
             str(folder),
-            f"{archives:,} archives of single classes that are not unpacked",
+            f"{counted(archives, 'archive')} of single classes, not unpacked",
             f"cd {folder} && for f in n*.tar; do mkdir ${{f%.tar}} && tar xf $f -C ${{f%.tar}} && "
             "rm $f; done",
         )
@@ -106,30 +114,50 @@ def check_classes(folder: Path, split: str) -> Iterator[Finding]:
     images = sum(counts.values())
     for fault in listing.faults[:_SHOWN_FAULTS]:
         yield problem(subject, f"{fault.path} {fault.reason}", "replace or remove it")
+    if more := len(listing.faults[_SHOWN_FAULTS:]):
+        yield problem(subject, f"and {more:,} more like it", "replace or remove them")
     if left_out := str(listing.left_out):
-        mend = "move what is meant as data into a class folder, under the suffix of an image"
-        yield warning(subject, left_out, mend)
-    others = sorted(name for name in counts if not WORDNET_ID.fullmatch(name))
-    found = f"{images:,} images in {len(counts):,} classes"
+        yield warning(subject, left_out, _mend_left_out(listing.left_out))
+    found = f"{counted(images, 'image')} in {counted(len(counts), 'class', 'classes')}"
     if empty := sorted(name for name, number in counts.items() if not number):
-        mend = "unpack them again, or remove the folders"
-        yield problem(subject, f"{len(empty)} class folders without an image: {first(empty)}", mend)
-    if others and len(others) == len(counts):
-        if len(counts) in _LIKE_IMAGENET:
-            yield warning(
-                subject,
-                f"{found}, as ImageNet has, but folders are called {first(others)}: nothing tells "
-                "in which order labels count, and a wrong order gives accuracies near 0.1 %",
-                "name the folders by WordNet id (n01440764, ...); robustness sets need them",
-            )
-        else:
-            yield ok(subject, found)
-        return
-    if others:
-        mend = "move what does not belong there elsewhere"
-        yield problem(subject, f"{len(others)} folders are no WordNet ids: {first(others)}", mend)
-        return
-    yield _imagenet(subject, split, counts, found)
+        folders = counted(len(empty), "class folder")
+        mend = f"unpack {plural(len(empty), 'it', 'them')} again, or remove the folders"
+        yield problem(subject, f"{folders} without an image: {first(empty)}", mend)
+    yield from check_images(subject, [listing])
+    yield _named(subject, split, counts, found)
+
+
+def _mend_left_out(left_out: LeftOut) -> str:
+    """What to do about each kind of what is not read."""
+    advice = []
+    if left_out.hidden.number:
+        advice.append("names with a leading dot are never read and may stay")
+    if left_out.others:
+        advice.append(
+            "give what is meant as an image the suffix of its format, such as .jpg or .png"
+        )
+    if left_out.loose.number:
+        advice.append("move images that are meant as data into class folders")
+    return "; ".join(advice)
+
+
+def _named(subject: str, split: str, counts: dict[str, int], found: str) -> Finding:
+    """What the names of the class folders tell."""
+    others = sorted(name for name in counts if not WORDNET_ID.fullmatch(name))
+    if not others:
+        return _imagenet(subject, split, counts, found)
+    if len(others) < len(counts):
+        are = plural(len(others), "folder is no WordNet id", "folders are no WordNet ids")
+        mend = "move what is no class elsewhere; each folder is read as a class"
+        return warning(subject, f"{found}; {len(others):,} {are}: {first(others)}", mend)
+    if len(counts) in _LIKE_IMAGENET:
+        return warning(
+            subject,
+            f"{found}, as ImageNet has, but folders are called {first(others)}: nothing tells "
+            "in which order labels count, and a wrong order gives accuracies near 0.1 %",
+            "name the folders by WordNet id (n01440764, ...); robustness sets need them",
+        )
+    return ok(subject, found)
 
 
 def _imagenet(subject: str, split: str, counts: dict[str, int], found: str) -> Finding:
@@ -137,12 +165,20 @@ def _imagenet(subject: str, split: str, counts: dict[str, int], found: str) -> F
     if len(counts) < _CLASSES:
         mend = "name the subset wherever its numbers are shown; whole, it has 1,000 classes"
         return warning(subject, f"{found}: a part of ImageNet", mend)
+    whole = f"ImageNet {split}, whole" if expected and len(counts) == _CLASSES else "by WordNet id"
     per_class = expected // _CLASSES if expected and split == "val" else 0
     wrong = sorted(name for name, number in counts.items() if per_class and number != per_class)
-    if expected and (images != expected or wrong):
-        more = f"{expected - images:,} missing" if images < expected else "some in wrong folders"
+    if not expected or (images == expected and not wrong):
+        return ok(subject, f"{found}: {whole}")
+    if images == expected:
+        differs = f"{per_class} per class expected, others in {first(wrong)}"
+    else:
         where = f", in {first(wrong)}" if wrong else ""
-        mend = "unpack the archive again; a broken download has another MD5 than the release's"
-        return problem(subject, f"{found}, {expected:,} expected: {more}{where}", mend)
-    whole = f"ImageNet {split}, whole" if expected and len(counts) == _CLASSES else "by WordNet id"
-    return ok(subject, f"{found}: {whole}")
+        more = "missing" if images < expected else "more"
+        differs = f"{expected:,} expected, {abs(expected - images):,} {more}{where}"
+    return warning(
+        subject,
+        f"{found}; not ImageNet as released: {differs}",
+        "of ImageNet, unpack the archive again (a broken download has another MD5 than the release's); "
+        "another set of its classes may stay as it is",
+    )

@@ -11,6 +11,7 @@ from micl_bench.plans import Plan, PlannedRun, is_stale, read_plans
 from micl_bench.record import Result
 from micl_bench.report.selection import Selection, select
 from micl_bench.store import read_store
+from micl_bench.wording import counted
 
 Status = Literal["current", "superseded", "stale"]
 
@@ -96,19 +97,16 @@ def sorted_by_name(records: list[tuple[Path, Result]]) -> list[tuple[Path, Resul
 def describe(inventory: Inventory) -> list[str]:
     """Lines for the terminal: how many records, and each damaged file by name."""
     replaced = len(inventory.selection.replaced_by)
-    words = [f"{len(inventory.records):,} {plural(len(inventory.records), 'record')}"]
+    words = [counted(len(inventory.records), "record")]
     words += [f"{replaced:,} of them superseded"] if replaced else []
     words += [f"{len(inventory.stale):,} stale"] if inventory.stale else []
-    words += [f"{len(inventory.missing):,} planned runs missing"] if inventory.missing else []
+    words += (
+        [f"{counted(len(inventory.missing), 'planned run')} missing"] if inventory.missing else []
+    )
     words += [f"{len(inventory.damaged):,} damaged"] if inventory.damaged else []
     lines = [", ".join(words)]
     lines += [f"skipped: {name}: {reason}" for name, reason in inventory.damaged]
     return [printable(line) for line in lines]
-
-
-def plural(count: int, noun: str) -> str:
-    """The noun as it follows a count."""
-    return noun if count == 1 else f"{noun}s"
 
 
 def _relative(store: Path, path: Path, reason: str) -> tuple[str, str]:

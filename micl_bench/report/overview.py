@@ -7,7 +7,7 @@ from micl_bench.report.assumed import assumed_words
 from micl_bench.report.cards import headline_of, shortened
 from micl_bench.report.cells import Notes
 from micl_bench.report.faults import Faults
-from micl_bench.report.inventory import Inventory, plural
+from micl_bench.report.inventory import Inventory
 from micl_bench.report.metrics import (
     direction,
     format_interval,
@@ -19,6 +19,7 @@ from micl_bench.report.metrics import (
     task_title,
 )
 from micl_bench.report.table_model import Cell, Column, Row, Table
+from micl_bench.wording import counted, plural
 
 _MOST_NAMES = 5
 _Place = tuple[str, str, str]
@@ -113,7 +114,7 @@ def gone_words(faults: Faults) -> str:
     named = ", ".join(faults.gone[:_MOST_NAMES])
     more = f" and {count - _MOST_NAMES:,} more" if count > _MOST_NAMES else ""
     return (
-        f"{count:,} {plural(count, 'file')} that records name {'is' if count == 1 else 'are'} gone "
+        f"{counted(count, 'file')} that records name {plural(count, 'is', 'are')} gone "
         f"({named}{more}): no test and no picture is made of them."
     )
 
@@ -136,8 +137,8 @@ def sentences(inventory: Inventory, faults: Faults) -> list[str]:
     methods = {inventory.selection.method_of(result) for _, result in records}
     tasks = {result.task for _, result in records}
     lines = [
-        f"{len(records):,} {plural(len(records), 'record')} of {len(methods)} "
-        f"{plural(len(methods), 'method')} in {len(tasks)} {plural(len(tasks), 'task')}."
+        f"{counted(len(records), 'record')} of {counted(len(methods), 'method')} in "
+        f"{counted(len(tasks), 'task')}."
     ]
     if count := len(inventory.selection.replaced_by):
         what = (

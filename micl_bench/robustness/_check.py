@@ -35,17 +35,11 @@ class _Expected:
     """Whether the release has class folders beyond `classes`."""
 
 
-def check(one: RobustnessSet, root: Path) -> list[str]:
-    """What is wrong with a set and its clean set below the data folder `root`; empty if nothing is.
+def inspect_set(one: RobustnessSet, root: Path) -> Findings:
+    """What is wrong with a set and its clean set below the data folder `root`.
 
     Reads names only, no image.
     """
-    findings = inspect_set(one, root)
-    return [*findings.wrong, *findings.missing]
-
-
-def inspect_set(one: RobustnessSet, root: Path) -> Findings:
-    """The same, with what makes labels wrong apart from what is merely missing."""
     findings = Findings()
     try:
         _inspect_all(findings, one, root)

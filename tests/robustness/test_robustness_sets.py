@@ -12,7 +12,6 @@ from micl_bench import plugins
 from micl_bench.robustness import (
     CleanSet,
     RobustnessSet,
-    check,
     image_number,
     imagenet_classes,
     inspect_set,
@@ -31,6 +30,12 @@ PUBLISHED = {
     "imagenet_c": (50_000, 1000),
     "objectnet": (18_574, 113),
 }
+
+
+def check(one: RobustnessSet, root: Path) -> list[str]:
+    """All that is found."""
+    findings = inspect_set(one, root)
+    return [*findings.wrong, *findings.missing]
 
 
 def named(name: str) -> RobustnessSet:

@@ -1,0 +1,15 @@
+"""Words of messages that depend on a number."""
+
+
+def counted(number: int, noun: str, several: str = "") -> str:
+    """A number and what is counted: `1 file`, `1,281,167 files`.
+
+    Args:
+        several: the noun's plural, where it is not made by an s.
+    """
+    return f"{number:,} {plural(number, noun, several)}"
+
+
+def plural(number: int, one: str, several: str = "") -> str:
+    """A noun, or a verb with both its forms given, as it follows a number."""
+    return one if number == 1 else several or f"{one}s"
