@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import os
 import shlex
 import sys
 import traceback
@@ -295,9 +294,10 @@ def invoke(arguments: list[str]) -> None:
     Raises:
         InputError: bad input; or Typer's own error, with `format_message`, for a wrong option.
     """
+    # A record could not hold its command.
     if strange := [word for word in arguments if not word.isascii() and _is_no_text(word)]:
         raise InputError(
-            f"{name_text(strange[0])} is no UTF-8, and records are; rename it, or give a link to it"
+            f"{name_text(strange[0])} is not valid UTF-8; rename it, or give the name of a link to it"
         )
     command = shlex.join(["micl-bench", *arguments])
     code = app(arguments, prog_name="micl-bench", standalone_mode=False, obj=_Call(command, run))
@@ -337,7 +337,7 @@ def run(
         trace_defects: raise a defect, for its stack trace; bad input stays one line.
     """
     try:
-        _check_surroundings(arguments)
+        _require_working_folder()
         invoke(arguments)
         if reason := lost_output():
             raise InputError(f"standard output cannot be written: {reason}")
@@ -373,18 +373,13 @@ def run(
         _leave(f"internal error: {name}: {error} (micl-bench --debug ... shows where)", 1)
 
 
-def _check_surroundings(arguments: list[str]) -> None:
-    """Refuse at once what would go wrong at the end, such as a record that cannot hold its command."""
+def _require_working_folder() -> None:
     try:
         Path.cwd()
     except FileNotFoundError as error:
         raise InputError(
             "the working folder is no longer there; change to one that is, and call again"
         ) from error
-    for argument in arguments:
-        if not argument.isascii() and argument.encode(errors="ignore").decode() != argument:
-            name = os.fsencode(argument).decode(errors="backslashreplace")
-            raise InputError(f"{name} is not valid UTF-8; rename it, or give another name")
 
 
 def _leave(message: str, code: int) -> NoReturn:

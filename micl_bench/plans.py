@@ -133,6 +133,8 @@ def _read(path: Path) -> Plan:
     if path.stat().st_size > _LONGEST_FILE:
         raise ValueError(f"larger than {_LONGEST_FILE:,} bytes")
     content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError("its JSON is no object")
     if content["schema"] != SCHEMA:
         raise ValueError(f"schema {content['schema']!r}, needed is {SCHEMA!r}")
     if not isinstance(content["runs"], list) or len(content["runs"]) > _MOST_RUNS:

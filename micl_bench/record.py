@@ -223,6 +223,8 @@ def _parsed(path: Path, text: bytes) -> Result:
     content = json.loads(
         text.decode(), parse_int=_whole if has_long_number else None, parse_constant=_no_number
     )
+    if not isinstance(content, dict):
+        raise ValueError("its JSON is no object")
     if (found := content.pop("schema")) != SCHEMA:
         raise InputError(
             f"{path} has schema {found!r}, this version reads {SCHEMA!r}; measure again, or "

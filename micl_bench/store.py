@@ -31,7 +31,9 @@ class Store:
 
 
 def read_store(folder: Path) -> Store:
-    """All records below a folder, and the files that would be; other JSON files are passed over.
+    """All records below a folder, and what would be one; other JSON files are passed over.
+
+    A list, or a link to nowhere, counts as one: nothing tells that it was never meant as records.
 
     Raises:
         InputError: the folder is missing.
@@ -67,11 +69,18 @@ def read_results(folder: Path) -> list[tuple[Path, Result]]:
 
 def _claims_schema(path: Path) -> bool:
     if not path.is_file():
+        if path.is_symlink() and not path.exists():
+            raise InputError(f"{path} is a link to nowhere; restore what it leads to, or remove it")
+        if _FILE_NAME.fullmatch(path.name):
+            raise InputError(f"{path} is called like a result record and is no file; remove it")
         return False
     if _FILE_NAME.fullmatch(path.name):
         return True
     try:
         with path.open("rb") as file:
-            return _BEGINNING.search(file.read(200)) is not None
+            beginning = file.read(200)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error}") from error
+    if beginning.lstrip().startswith(b"["):
+        raise InputError(f"{path} is a list, and a result record is one object; move it elsewhere")
+    return _BEGINNING.search(beginning) is not None

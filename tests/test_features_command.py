@@ -143,3 +143,13 @@ def test_features_that_are_not_finite_are_refused(
     assert done.returncode == 2
     assert done.stderr.endswith("error: model.pt gives features that are not finite\n")
     assert not (tmp_path / "out.npz").exists()
+
+
+@pytest.mark.parametrize("precision", ["fp8", "FP32", ""])
+def test_an_unknown_precision_is_refused_before_anything_is_read(
+    micl_bench: Run, tmp_path: Path, precision: str
+) -> None:
+    words = ("--checkpoint", "none.pt", "--images", "none", "--out", "x.npy")
+    done = micl_bench("features", *words, "--precision", precision)
+    assert done.returncode == 2
+    assert done.stderr == f"error: --precision is {precision!r}; allowed: fp32, bf16\n"

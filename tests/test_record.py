@@ -3,14 +3,17 @@
 import dataclasses
 import json
 import math
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from support import Run
 
 from micl_bench.errors import InputError
 from micl_bench.files import atomic_folder, atomic_path, digest_json
@@ -269,6 +272,38 @@ def test_damaged_records_are_named_and_skipped(
     said = capsys.readouterr().err.splitlines()
     assert [line.startswith("skipped: ") for line in said] == [True] * 3
     assert "cut.json is not a result record" in said[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "words"),
+    [
+        ("x.json", lambda path: path.write_text("[1, 2]"), "is a list"),
+        ("x.json", lambda path: path.write_text(f'\n [{{"schema": "{SCHEMA}"}}]'), "is a list"),
+        ("knn-0123456789.json", lambda path: path.write_text("[]"), "its JSON is no object"),
+        ("knn-0123456789.json", lambda path: path.write_text('"a"'), "its JSON is no object"),
+        ("x.json", lambda path: path.symlink_to("gone.json"), "is a link to nowhere"),
+        ("x.json", lambda path: path.symlink_to("x.json"), "is a link to nowhere"),
+        ("knn-0123456789.json", lambda path: path.symlink_to("gone"), "is a link to nowhere"),
+        ("knn-0123456789.json", lambda path: path.mkdir(), "is no file"),
+        ("knn-0123456789.json", os.mkfifo, "is no file"),
+    ],
+)
+def test_what_is_no_record_among_records_is_named_and_the_rest_is_reported(
+    tmp_path: Path,
+    result: Result,
+    micl_bench: Run,
+    name: str,
+    make: Callable[[Path], object],
+    words: str,
+) -> None:
+    write_result(result, tmp_path / "store")
+    make(tmp_path / "store" / name)
+    done = micl_bench("report", "--results", tmp_path / "store", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in (done.stdout + done.stderr).splitlines() if "skipped: " in line]
+    assert name in line
+    assert words in line
+    assert list((tmp_path / "out").iterdir())
 
 
 def test_a_store_of_damaged_records_alone_is_an_error(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_an_argument_that_is_no_text_is_refused_at_once(
     assert (code, out) == (2, "")
     (line,) = err.splitlines()
     assert "\\x" in line
-    assert line.endswith("is not valid UTF-8; rename it, or give another name")
+    assert line.endswith("is not valid UTF-8; rename it, or give the name of a link to it")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -2,12 +2,13 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
 from micl_bench.commands.options import Arch, Branch, Layout, Strict
 from micl_bench.commands.options import Pixels as PixelsTold
+from micl_bench.errors import InputError
 
 
 def features(
@@ -58,7 +59,12 @@ def features(
     from micl_bench.distributed import process_group
     from micl_bench.engine.feature_export import export_features
     from micl_bench.log import process_number
+    from micl_bench.values import Precision, shown
 
+    if precision not in get_args(Precision):
+        raise InputError(
+            f"--precision is {shown(precision)}; allowed: {', '.join(get_args(Precision))}"
+        )
     with process_group() as device:
         pixels = Pixels(img_size=img_size or 0, crop_pct=crop_pct)
         loaded = load_checkpoint(

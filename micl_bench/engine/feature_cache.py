@@ -39,7 +39,7 @@ from micl_bench.engine.feature_files import (
 )
 from micl_bench.engine.feature_key import describe_features, images_are
 from micl_bench.engine.features import outputs_by_slice, reading
-from micl_bench.engine.precision import at_precision, require_precision
+from micl_bench.engine.precision import at_precision
 from micl_bench.engine.readouts import read_out, readout_names
 from micl_bench.errors import InputError
 from micl_bench.files import digest_file, digest_json, writable_cache
@@ -139,7 +139,6 @@ def cached_features(
         InputError: an unreadable image, one that changed meanwhile, too little disk, or bf16 asked for
             where nothing runs in it.
     """
-    require_precision(precision)
     described = describe_features(checkpoint, source, pixels, precision, device)
     # Hosts with copies of the images see other times of writing.
     place = folder / from_first(digest_json(described)[:32])

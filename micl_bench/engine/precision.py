@@ -9,14 +9,7 @@ from torch.utils.hooks import RemovableHandle
 
 from micl_bench.errors import InputError
 
-PRECISIONS = ("fp32", "bf16")
 _NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
-
-
-def require_precision(precision: str) -> None:
-    """Raise an InputError unless it is one of `PRECISIONS`."""
-    if precision not in PRECISIONS:
-        raise InputError(f"precision is {precision!r}; allowed: {', '.join(PRECISIONS)}")
 
 
 class PrecisionWatch:
@@ -66,7 +59,6 @@ def at_precision(
 
     `fp32` is fp32: CUDA may not round factors to TF32, which it does in convolutions by default.
     """
-    require_precision(precision)
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before, threads = (matmul.allow_tf32, cudnn.allow_tf32), torch.get_num_threads()
     watch = PrecisionWatch(model, asked=precision)

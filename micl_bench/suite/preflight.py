@@ -5,7 +5,6 @@ Recipes are code and want torch: all are read by one process of its own, which t
 
 import contextlib
 import dataclasses
-import importlib
 import io
 import itertools
 import json
@@ -21,6 +20,7 @@ from micl_bench.log import say
 from micl_bench.suite.checks import in_one_line
 from micl_bench.suite.process import Process
 from micl_bench.suite.run import Recipe, Run
+from micl_bench.wording import counted
 
 _DENSE = ("ade20k", "coco")
 
@@ -51,7 +51,9 @@ def require_startable(runs: Sequence[Run]) -> None:
     looks = list({look.asked: look for look in map(_look, runs) if look}.values())
     if not looks:
         return
-    say(f"looking at the recipes of {len(runs)} run{'s' if len(runs) > 1 else ''}")
+    if sys.stderr.isatty():
+        # Elsewhere nobody waits, and an error is the only line.
+        say(f"looking at the recipes of {counted(len(runs), 'run')}")
     with tempfile.TemporaryDirectory() as folder:
         asked, told = Path(folder) / "asked.json", Path(folder) / "told"
         asked.write_text(json.dumps([dataclasses.asdict(look) for look in looks]), encoding="utf-8")
@@ -103,16 +105,17 @@ def main(asked: Path, told: Path) -> None:
 
 
 def _check(look: Look) -> None:
+    from micl_bench import plugins
     from micl_bench.checkpoints import require_names
     from micl_bench.config import resolve
+    from micl_bench.engine.recipe import PretrainRecipe
 
     require_names(look.checkpoint, arch=look.arch, pixels=look.pixels)
     if look.task in _DENSE:
         _check_config(look)
         return
     of_pretraining = look.task == "pretrain"
-    module = "micl_bench.engine.recipe" if of_pretraining else f"micl_bench.tasks.{look.task}"
-    kind: Any = getattr(importlib.import_module(module), f"{look.task.capitalize()}Recipe")
+    kind: Any = PretrainRecipe if of_pretraining else plugins.find("tasks", look.task).RECIPE
     recipe = resolve(kind, Path(look.recipe) if look.recipe else None, look.sets)
     if of_pretraining:
         recipe.sized_arch()

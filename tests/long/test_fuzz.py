@@ -36,14 +36,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(7200)]
 
 PRETRAIN = REPOSITORY / "pretrain" / "embedded.py"
 VIT = "random:vit_demo_patch4_32"
-TASKS = {
-    "knn": "KnnRecipe",
-    "linear": "LinearRecipe",
-    "logistic": "LogisticRecipe",
-    "finetune": "FinetuneRecipe",
-    "robustness": "RobustnessRecipe",
-    "representation": "RepresentationRecipe",
-}
+TASKS = ("knn", "linear", "logistic", "finetune", "robustness", "representation")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -83,9 +76,9 @@ def keys_of(recipe: Any, prefix: str = "") -> Iterator[str]:
 def all_keys() -> list[tuple[str, str]]:
     """Every key of every recipe, each with its task."""
     found = [("pretrain", key) for key in keys_of(load_recipe(PRETRAIN, PretrainRecipe))]
-    for task, kind in TASKS.items():
+    for task in TASKS:
         module = importlib.import_module(f"micl_bench.tasks.{task}")
-        found += [(task, key) for key in keys_of(getattr(module, kind)())]
+        found += [(task, key) for key in keys_of(module.RECIPE())]
     return found
 
 

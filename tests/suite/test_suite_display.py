@@ -84,7 +84,6 @@ def test_elsewhere_it_is_plain_lines(micl_bench: Run, suite: Path, tmp_path: Pat
     done = micl_bench("suite", "run", suite, "--out", tmp_path / "store")
     assert "\x1b" not in done.stderr
     lines = done.stderr.splitlines()
-    assert lines.pop(0) == "looking at the recipes of 3 runs"
     assert lines[0] == "[1/3] first/a [bold] name/k=5  (time left: ?)"
     assert lines[1].startswith("  micl-bench eval knn --checkpoint random:")
     assert "  k-NN  100%" in done.stderr

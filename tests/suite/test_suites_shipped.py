@@ -66,7 +66,7 @@ def test_every_recipe_takes_every_override(path: Path, seeds: str) -> None:
         kind = PretrainRecipe
         if run.task != "pretrain":
             module = importlib.import_module(f"micl_bench.tasks.{run.task}")
-            kind = getattr(module, f"{run.task.capitalize()}Recipe")
+            kind = module.RECIPE
         override(load_recipe(recipe_of(run), kind), sets_of(run))
 
 
