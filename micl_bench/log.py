@@ -17,6 +17,7 @@ from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 
 from micl_bench.files import atomic_write
+from micl_bench.wording import counted
 
 _LINE_EVERY_SECONDS = 10.0
 _TEXTS = ("held_out_digest",)
@@ -185,4 +186,4 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], str]:
     if last and damaged == [len(lines) + 1]:
         return rows, "its last line was cut, as by a kill"
     shown = ", ".join(map(str, damaged[:5])) + (", ..." if len(damaged) > 5 else "")
-    return rows, f"{len(damaged)} damaged lines ({shown})"
+    return rows, f"{counted(len(damaged), 'damaged line')} ({shown})"

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from micl_bench.checkpoints._convert import Fate
 from micl_bench.errors import InputError
+from micl_bench.wording import counted, plural
 
 # What trainers save beside a network, in any layout: left out as a whole.
 _TRAINING_STATE = re.compile(
@@ -272,7 +273,9 @@ def _refuse_unknown(unknown: list[str], number: int, layout: str) -> None:
         shown = ", ".join(unknown[:_SHOWN])
         rest = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
         raise InputError(
-            f"{len(unknown)} of the file's {number} tensors are not known to the layout {layout}: "
+            f"{len(unknown)} of {counted(number, 'tensor')} in the file "
+            f"{plural(len(unknown), 'is', 'are')} not known to the layout "
+            f"{layout}: "
             f"{shown}{rest}; `--format` reads it as another"
         )
 
@@ -298,10 +301,10 @@ def _others(content: dict[str, Any], key: str, beside: dict[str, str], layout: s
         )
         if not reason:
             raise InputError(
-                f"the file's entry {name!r} holds {number} tensors that are not known to the layout "
-                f"{layout}"
+                f"the file's entry {name!r} holds "
+                f"{counted(number, 'tensor')} not known to the layout {layout}"
             )
-        fates.append(Fate(str(name), "left out", reason=f"{reason}, {number} tensors"))
+        fates.append(Fate(str(name), "left out", reason=f"{reason}, {counted(number, 'tensor')}"))
     return fates
 
 

@@ -15,6 +15,7 @@ from micl_bench.data.pixels import normalise
 from micl_bench.errors import InputError
 from micl_bench.log import printable, say
 from micl_bench.record import CheckpointInfo
+from micl_bench.wording import counted
 
 # Not part of the backbone: a classifier's head, its own norm and its own pooling.
 _HEAD_PREFIXES = ("head.", "head_dist.", "fc_norm.", "attn_pool.")
@@ -171,7 +172,9 @@ class Checkpoint:
         if stored == 0:
             raise InputError(f"{self.info.source} has no classifier head; fine-tune it first")
         if num_classes not in (None, stored):
-            raise InputError(f"{self.info.source} knows {stored} classes, not {num_classes}")
+            raise InputError(
+                f"{self.info.source} knows {counted(stored, 'class', 'classes')}, not {num_classes}"
+            )
         return _filled(self._build_classifier, self.content.state, self.info.source)
 
     def _build_classifier(self) -> Vit:

@@ -28,6 +28,7 @@ from micl_bench.files import atomic_write, digest_json
 from micl_bench.image_files import join_lines
 from micl_bench.log import read_metrics, say
 from micl_bench.record import DataSet
+from micl_bench.wording import counted
 
 BAD_FILE = "bad.txt"
 _DECODER = f"Pillow {PIL.__version__}"
@@ -130,7 +131,10 @@ def is_packed(job: Job) -> bool:
             "folder"
         )
     if finished:
-        say(f"{out} is packed already: {header.data.images} images, {len(header.bad)} left out")
+        say(
+            f"{out} is packed already: {counted(header.data.images, 'image')}, "
+            f"{len(header.bad):,} left out"
+        )
     return finished
 
 
@@ -204,7 +208,7 @@ def finish(job: Job, done: Done, bad: Bad) -> None:
         InputError: no image could be read.
     """
     if len(bad) == len(job.folder):
-        raise InputError(f"none of the {len(bad)} images of {job.folder.root} could be read")
+        raise InputError(f"no image of {job.folder.root} could be read, of {len(bad):,}")
     lines = [done[block.block] for block in job.blocks]
     sizes = np.array([size for line in lines for size in line["sizes"]], "<i4")
     content = {
@@ -243,5 +247,5 @@ def finish(job: Job, done: Done, bad: Bad) -> None:
 def _left_out(job: Job, bad: Bad) -> str:
     """What lies in the folder and is not in the store, on one line."""
     number = len(bad)
-    unreadable = f"{number:,} images could not be read when they were packed" if bad else ""
+    unreadable = f"{counted(number, 'image')} could not be read when packed" if bad else ""
     return join_lines([job.data.left_out, unreadable])

@@ -27,6 +27,7 @@ from micl_bench.image_files import class_folders
 from micl_bench.locks import alone
 from micl_bench.log import Progress, say
 from micl_bench.values import Count, checked
+from micl_bench.wording import counted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -131,7 +132,10 @@ def _pack_one(job: Job, workers: int | None, skip_bad: bool) -> tuple[int, str]:
             lines = (f"{' '.join(reason.split())}\n" for _, reason in bad)
             atomic_write(listing, "".join(lines).encode())
             total = len(job.folder)
-            return new, f"{len(bad)} of {total} images could not be read, listed in {listing}"
+            return (
+                new,
+                f"{len(bad):,} of {counted(total, 'image')} could not be read, listed in {listing}",
+            )
         finish(job, done, bad)
     return new, ""
 

@@ -23,6 +23,7 @@ from micl_bench.data.store import Store
 from micl_bench.data.workers import Loader
 from micl_bench.draws import epoch_order
 from micl_bench.errors import InputError
+from micl_bench.wording import counted
 
 Keys = tuple[int, NDArray[np.integer]]
 """Epoch, and indices of images."""
@@ -106,7 +107,8 @@ def steps_per_epoch(source: Source, batch_size: int) -> int:
     """
     if batch_size > len(source):
         raise InputError(
-            f"batch size {batch_size} is more than the {len(source)} images of {source.root}; lower it"
+            f"batch size {batch_size} is more than {source.root} has, "
+            f"{counted(len(source), 'image')}; lower it"
         )
     return len(source) // batch_size
 

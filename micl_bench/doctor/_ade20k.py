@@ -19,7 +19,7 @@ from micl_bench.doctor._finding import Finding, of_fault, problem, warning
 from micl_bench.doctor._names import files_and_others, first, subfolders
 from micl_bench.doctor._release import against_release
 from micl_bench.image_files import list_images
-from micl_bench.wording import counted
+from micl_bench.wording import counted, plural
 
 IMAGES = {"training": 20_210, "validation": 2_000}
 CLASSES = 150
@@ -68,14 +68,20 @@ def _check_split(folder: Path, split: str, embedded_classes: int) -> Iterator[Fi
     (images, no_images), (masks, no_masks) = _files(places[0], ".jpg"), _files(places[1], ".png")
     for place, files, others in zip(places, (images, masks), (no_images, no_masks), strict=True):
         if others:
-            found = f"{len(others):,} entries of {place} are no files: {first(others)}"
+            found = (
+                f"{counted(len(others), 'entry', 'entries')} of {place} "
+                f"{plural(len(others), 'is no file', 'are no files')}: {first(others)}"
+            )
             yield problem(subject, found, f"remove them, and {_UNPACK}")
         if not files:
             yield problem(subject, f"no file in {place}", _UNPACK)
     for place, suffix in zip(places, (".jpg", ".png"), strict=True):
         others = [name for name in list_images(place)[0] if not name.endswith(suffix)]
         if others and place.is_dir():
-            found = f"{len(others):,} images in {place} are not read: {first(others)}"
+            found = (
+                f"{counted(len(others), 'image')} in {place} "
+                f"{plural(len(others), 'is', 'are')} not read: {first(others)}"
+            )
             yield warning(subject, found, f"let their names end in {suffix}, in lower case")
     if not images or not masks:
         return
@@ -90,12 +96,14 @@ def _check_split(folder: Path, split: str, embedded_classes: int) -> Iterator[Fi
     number = _SAMPLE.get(split, len(masks))
     how = f"{number} masks, evenly spaced," if number < len(masks) else "all masks"
     yield dataclasses.replace(counts, found=f"{counts.found}; labels of {how} were read")
-    for without, names in (
-        ("images without an annotation", sorted(images.keys() - masks.keys())),
-        ("annotations without an image", sorted(masks.keys() - images.keys())),
+    for what, other, names in (
+        ("image", "an annotation", sorted(images.keys() - masks.keys())),
+        ("annotation", "an image", sorted(masks.keys() - images.keys())),
     ):
         if names:
-            yield problem(subject, f"{len(names):,} {without}: {first(names)}", _UNPACK)
+            yield problem(
+                subject, f"{counted(len(names), what)} without {other}: {first(names)}", _UNPACK
+            )
     pairs = [(images[stem], masks[stem]) for stem in sorted(images.keys() & masks.keys())]
     headers = read_pairs(pairs)
     for fault in check_pairs(pairs, headers):

@@ -16,7 +16,7 @@ from micl_bench.doctor._coco_categories import check_categories
 from micl_bench.doctor._finding import Finding, of_fault, problem, warning
 from micl_bench.doctor._names import files_and_others, first
 from micl_bench.doctor._release import against_release
-from micl_bench.wording import counted
+from micl_bench.wording import counted, plural
 
 IMAGES = {"train2017": 118_287, "val2017": 5_000}
 # cocodataset/cocoapi issue 76 lists the other 1,021 of train, and mmdetection's YOLOF config has this
@@ -47,7 +47,8 @@ def check_coco(folder: Path, *, embedded: bool = False) -> Iterator[Finding]:
     if len(names) == 2 and (both := sorted(names[0] & names[1])):
         yield problem(
             str(folder),
-            f"{len(both):,} images are in both splits, so that training sees them: {first(both)}",
+            f"{counted(len(both), 'image')} {plural(len(both), 'is', 'are')} "
+            f"in both splits, so that training sees them: {first(both)}",
             _UNPACK,
         )
 
@@ -84,13 +85,18 @@ def _check_images(folder: Path, subject: str, file: CocoFile) -> Iterator[Findin
     }
     archive = f"http://images.cocodataset.org/zips/{folder.name}.zip"
     if missing := sorted(listed - files - others):
-        found = f"{len(missing):,} images of the annotations are not in {folder}: {first(missing)}"
+        found = (
+            f"{counted(len(missing), 'image')} of the annotations not in {folder}: {first(missing)}"
+        )
         yield problem(subject, found, f"unpack {archive} again")
     if unreadable := sorted(listed & others):
         found = f"{len(unreadable):,} images in {folder} are no files: {first(unreadable)}"
         yield problem(subject, found, f"remove them, and unpack {archive} again")
     if more := sorted((files | others) - listed):
-        found = f"{len(more):,} files in {folder} that the annotations do not name: {first(more)}"
+        found = (
+            f"{counted(len(more), 'file')} in {folder} that "
+            f"the annotations do not name: {first(more)}"
+        )
         mend = "use images and annotations of one release; these are never read"
         yield warning(subject, found, mend)
     headers = image_headers(folder, spread(sorted(listed & files), _HEADERS))

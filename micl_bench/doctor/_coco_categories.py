@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from micl_bench.data.coco_file import CocoFile
 from micl_bench.doctor._finding import Finding, problem, warning
 from micl_bench.doctor._names import first
+from micl_bench.wording import counted
 
 _NEVER_USED = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 _LIST = (
@@ -46,7 +47,9 @@ def _check_list(subject: str, categories: list[tuple[int, str]], mend: str) -> I
     if categories == list(CATEGORIES.items()):
         return
     if not set(names) & set(_NAMES):
-        found = f"{len(names)} categories, none of them COCO's: {first(names)}"
+        found = (
+            f"{counted(len(names), 'category', 'categories')}, none of them COCO's: {first(names)}"
+        )
         mend = "it is not COCO: check it against the config that trains on it, --recipe CONFIG"
         yield warning(subject, found, mend)
     elif names == _NAMES and ids in (list(range(80)), list(range(1, 81))):
@@ -57,7 +60,7 @@ def _check_list(subject: str, categories: list[tuple[int, str]], mend: str) -> I
             f"{mend}; results in these ids fit no other file of COCO's",
         )
     elif missing := [name for name in _NAMES if name not in names]:
-        found = f"{len(names)} categories, without {first(missing)}"
+        found = f"{counted(len(names), 'category', 'categories')}, without {first(missing)}"
         yield problem(subject, f"{found}: classes are found by name", mend)
     elif sorted(categories) == list(CATEGORIES.items()):
         found = f"categories in another order: {first(names)}"
@@ -66,4 +69,8 @@ def _check_list(subject: str, categories: list[tuple[int, str]], mend: str) -> I
         wrong = [
             f"{number} is {name}" for number, name in categories if CATEGORIES.get(number) != name
         ]
-        yield problem(subject, f"{len(wrong)} categories with other ids: {first(wrong)}", mend)
+        yield problem(
+            subject,
+            f"{counted(len(wrong), 'category', 'categories')} with other ids: {first(wrong)}",
+            mend,
+        )

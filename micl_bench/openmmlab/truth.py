@@ -25,6 +25,7 @@ from micl_bench.openmmlab.matches import Matches
 from micl_bench.openmmlab.pixel_counts import PixelCounts
 from micl_bench.openmmlab.traces import quiet
 from micl_bench.per_image import check_agreement
+from micl_bench.wording import counted, plural
 
 # What the libraries round away.
 _AS_GOOD_AS = 99.95
@@ -70,7 +71,7 @@ def measure_truth(config: Config, *, on_read: Callable[[], None]) -> Truth:
             )
             kept |= counts.kept([sample])
     if unread:
-        found = f"{len(unread):,} images fail in its pipeline: {unread[0]}"
+        found = f"{counted(len(unread), 'image')} cannot go through its pipeline: {unread[0]}"
         return Truth(faults=(Fault(found, "correct the file, or the config's val_dataloader"),))
     return _compared(counts, kept, answer)
 
@@ -179,7 +180,8 @@ class _Objects:
         reasons = [f"{self._empty:,} boxes or masks have no area"] if self._empty else []
         if crowded:
             reasons.append(
-                f"{crowded:,} images have more than {limit} objects of a class, of which {limit} count"
+                f"{counted(crowded, 'image')} {plural(crowded, 'has', 'have')} "
+                f"more than {limit} objects of a class, of which {limit} count"
             )
         return "; ".join(reasons)
 

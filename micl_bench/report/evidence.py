@@ -11,6 +11,7 @@ from micl_bench.files import digest_file
 from micl_bench.predictions import Predictions, read_predictions
 from micl_bench.record import Result
 from micl_bench.report.artifacts import artifact_path
+from micl_bench.wording import counted, plural
 
 _SAME = 1e-6
 _WITH_PICTURES = ("ade20k", "coco")
@@ -101,7 +102,10 @@ def same_order(ours: Predictions, theirs: Predictions) -> NDArray[np.int64]:
     place = {name: index for index, name in enumerate(theirs.files)}
     if place.keys() != set(ours.files):
         apart = sorted(place.keys() ^ set(ours.files))
-        raise InputError(f"{len(apart)} files are not in both, such as {apart[0]}")
+        raise InputError(
+            f"{counted(len(apart), 'file')} {plural(len(apart), 'is', 'are')} "
+            f"not in both, such as {apart[0]}"
+        )
     return np.array([place[name] for name in ours.files])
 
 

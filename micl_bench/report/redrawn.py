@@ -16,6 +16,7 @@ from micl_bench.predictions import Predictions
 from micl_bench.record import Result
 from micl_bench.report.artifacts import artifact_path
 from micl_bench.report.evidence import check_digest, read_evidence
+from micl_bench.wording import counted, plural
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,10 @@ def paired_redrawn(ours: Redrawn, theirs: Redrawn, metric: str) -> tuple[float, 
     """
     if ours.files != theirs.files:
         apart = sorted(ours.files ^ theirs.files)
-        raise InputError(f"{len(apart)} files are not in both, such as {apart[0]}")
+        raise InputError(
+            f"{counted(len(apart), 'file')} {plural(len(apart), 'is', 'are')} "
+            f"not in both, such as {apart[0]}"
+        )
     if metric not in ours.draws or metric not in theirs.draws:
         raise InputError("it is not made of what is kept of each image")
     low, high, p = paired(ours.draws, theirs.draws)[metric]

@@ -8,6 +8,7 @@ from micl_bench.errors import InputError
 from micl_bench.image_files import class_folders, list_classes, name_text, shown_name
 from micl_bench.robustness._labels import image_number, right_answers
 from micl_bench.robustness._set import RobustnessSet
+from micl_bench.wording import counted, plural
 
 _SHOWN = 3
 
@@ -71,7 +72,8 @@ def _inspect_parts(findings: Findings, one: RobustnessSet, root: Path) -> None:
         return
     if one.num_classes not in (None, len(classes)):
         findings.wrong.append(
-            f"the mappings of {one.title} name {len(classes)} classes, not {one.num_classes}; unpack "
+            f"the mappings of {one.title} name "
+            f"{counted(len(classes), 'class', 'classes')}, not {one.num_classes}; unpack "
             "the release anew"
         )
     incomplete = 0
@@ -92,7 +94,10 @@ def _inspect_parts(findings: Findings, one: RobustnessSet, root: Path) -> None:
             findings.missing += found.missing if incomplete == 0 else []
             incomplete += 1
     if incomplete > 1:
-        findings.missing.append(f"{one.title}: {incomplete - 1} more of its folders lack images")
+        findings.missing.append(
+            f"{one.title}: {incomplete - 1} more of its folders "
+            f"{plural(incomplete - 1, 'lacks', 'lack')} images"
+        )
     if one.labels == "image numbers":
         _inspect_numbers(findings, root / one.folder, one.title)
 
@@ -135,8 +140,8 @@ def _inspect(findings: Findings, expected: _Expected) -> None:
         )
     elif others and not expected.has_others:
         findings.wrong.append(
-            f"{folder} has {len(others)} class folders that are not of {expected.title}: "
-            f"{_first(others)}; remove them, or unpack the release anew"
+            f"{folder} has {counted(len(others), 'class folder')} not of {expected.title}: "
+            f"{_first(others)}; remove {plural(len(others), 'it', 'them')}, or unpack the release anew"
         )
     else:
         _inspect_counts(findings, expected)

@@ -16,6 +16,7 @@ from micl_bench.predictions import Predictions
 from micl_bench.statistics import bootstrap, wilson
 from micl_bench.tasks._scores import CleanRun, Measured
 from micl_bench.tasks._shifted import Classifier, Shift, open_classes
+from micl_bench.wording import counted
 
 
 def corruption_errors(
@@ -133,7 +134,7 @@ def _of_same_images(clean: CleanRun, first: Folder) -> CleanRun:
     absent = [name for name in first.names if name not in row]
     if absent:
         raise InputError(
-            f"{clean.folder.root} lacks {len(absent)} images that {first.root} was made of: "
+            f"{clean.folder.root} lacks {counted(len(absent), 'image')} that {first.root} was made of: "
             f"{', '.join(absent[:3])}"
         )
     return clean.rows([row[name] for name in first.names])

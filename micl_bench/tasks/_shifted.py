@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from micl_bench.checkpoints import Checkpoint
+from micl_bench.data.faults import first
 from micl_bench.data.folder import Folder, folder_of
 from micl_bench.data.pixels import Pixels
 from micl_bench.engine.features import run_over_folder
 from micl_bench.errors import InputError
 from micl_bench.image_files import list_classes
 from micl_bench.robustness import RobustnessSet, right_answers
+from micl_bench.wording import counted
 
 Reading = tuple[int, ...]
 """The outputs among which the largest logit is looked for, ascending."""
@@ -75,14 +77,16 @@ def output_names(
         names, outputs = checkpoint.classes, checkpoint.content.num_classes
         if not len(names) == len(set(names)) == outputs:
             raise InputError(
-                f"{checkpoint.info.source} has {outputs} outputs and names {len(names)} classes, "
+                f"{checkpoint.info.source} has {counted(outputs, 'output')} "
+                f"and names {counted(len(names), 'class', 'classes')}, "
                 f"{len(set(names))} of them different; each output needs a name of its own"
             )
         return checkpoint.classes, "named by the checkpoint"
     outputs, wanted = checkpoint.content.num_classes, len(clean_classes)
     if outputs != wanted:
         raise InputError(
-            f"{checkpoint.info.source} has {outputs} outputs and does not say what they stand for; only "
+            f"{checkpoint.info.source} has {counted(outputs, 'output')} "
+            "and does not say what they stand for; only "
             f"{wanted}, as many as the clean set has classes, would be taken in sorted order"
         )
     wordnet = all(name[0] == "n" and name[1:].isdigit() for name in clean_classes)
@@ -104,8 +108,8 @@ def match(one: RobustnessSet, root: Path, outputs: tuple[str, ...], *, source: s
     unknown = [name for names in right.values() for name in names if name not in place]
     if unknown:
         raise InputError(
-            f"{source} does not know {len(unknown)} classes of {one.title} ({', '.join(unknown[:3])}, "
-            f"...); evaluate a classifier of the same classes"
+            f"{source} does not know {counted(len(unknown), 'class', 'classes')} of {one.title} "
+            f"({first(unknown)}); evaluate a classifier of the same classes"
         )
     group_C = np.full(len(outputs), -1)
     for number, names in enumerate(right.values()):

@@ -31,6 +31,7 @@ from micl_bench.tasks._frozen import feature_details, stored_features
 from micl_bench.tasks._request import Request, Session
 from micl_bench.values import LARGEST, Count, Precision, Seed, Values, Within, Workers
 from micl_bench.views import patches_per_view
+from micl_bench.wording import counted
 
 Images = Annotated[int, Within(FEWEST, LARGEST)]
 
@@ -78,7 +79,9 @@ def run(request: Request) -> list[Result]:
     recipe: RepresentationRecipe = session.recipe
     source = open_source(request.data / "val")
     if len(source) < FEWEST:
-        raise InputError(f"{source.root} has {len(source)} images; {FEWEST} or more are needed")
+        raise InputError(
+            f"{source.root} has {counted(len(source), 'image')}; {FEWEST} or more are needed"
+        )
     if encodes_views(session.checkpoint):
         # Before the first slow step: whether there are patches enough for the views.
         arch, objective = session.checkpoint.arch, recipe.objective

@@ -28,6 +28,7 @@ from micl_bench.tasks._shifted import (
     output_names,
 )
 from micl_bench.values import Count, Listed, Precision, Seed, Values, Workers
+from micl_bench.wording import counted
 
 _UNKNOWN = "unknown"
 """How a classifier was made whose file does not tell."""
@@ -126,7 +127,7 @@ def _require(one: RobustnessSet, root: Path, *, allow_partial: bool) -> None:
     lines = findings.wrong if allow_partial else [*findings.wrong, *findings.missing]
     if lines:
         mend = "" if findings.wrong else " (or measure what is there: --set allow_partial=true)"
-        more = f"; and {len(lines) - 1} more findings" if len(lines) > 1 else ""
+        more = f"; and {counted(len(lines) - 1, 'more finding')}" if len(lines) > 1 else ""
         raise InputError(lines[0] + mend + more)
 
 

@@ -292,7 +292,7 @@ def test_generators_of_random_numbers_lie_beside_the_network(tmp_path: Path) -> 
     states = {name: torch.get_rng_state() for name in names}
     torch.save({"model": random_state(small_vit()), **states}, path)
     fates = {fate.name: fate for fate in load_checkpoint(path).content.fates}
-    assert {fates[name].reason for name in names} == {"state of training, 1 tensors"}
+    assert {fates[name].reason for name in names} == {"state of training, 1 tensor"}
 
 
 def test_a_fine_tuned_file_with_averaged_weights_keeps_its_own(tmp_path: Path) -> None:

@@ -301,7 +301,7 @@ def check_left_out(images: Path, out: Path) -> None:
     assert not (out / "bad.txt").exists()
     reasons = [reason for _, reason in store.header.bad]
     assert len(reasons) == 4
-    assert store.describe().left_out == "4 images could not be read when they were packed"
+    assert store.describe().left_out == "4 images could not be read when packed"
     # Each image is still found under its own name.
     sides = {name: tuple(side) for name, side in zip(store.names, store.sizes_N2, strict=True)}
     assert sides["class 0/print.jpg"] == (120, 100)
@@ -327,7 +327,7 @@ def test_leaving_out_decodes_nothing_again(few: Path, tmp_path: Path) -> None:
 def test_a_folder_of_nothing_but_bad_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bad" / "a").mkdir(parents=True)
     (tmp_path / "bad" / "a" / "empty.jpg").touch()
-    with pytest.raises(InputError, match="none of the 1 images"):
+    with pytest.raises(InputError, match=r"no image of .* could be read, of 1"):
         pack_folder(tmp_path / "bad", tmp_path / "store", skip_bad=True, **PATCHES)
 
 

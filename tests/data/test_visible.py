@@ -193,7 +193,7 @@ def test_an_unreadable_image_is_named(tmp_path: Path, num_workers: int, name: st
 
 
 def test_too_few_images_and_a_batch_that_does_not_divide_are_refused(folder: Folder) -> None:
-    with pytest.raises(InputError, match="batch size 81 is more than the 80 images"):
+    with pytest.raises(InputError, match=r"batch size 81 is more than .* has, 80 images"):
         take(folder, batch_size=81)
     with pytest.raises(InputError, match="batch size 12 cannot be split over 5 processes"):
         take(folder, part=(0, 5))

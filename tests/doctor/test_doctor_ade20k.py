@@ -111,8 +111,8 @@ def test_pairs_are_by_name(data: Path) -> None:
     )
     found = [one.found for one in problems(data)]
     assert found == [
-        "1 images without an annotation: ADE_val_00000002",
-        "1 annotations without an image: ADE_val_00009999",
+        "1 image without an annotation: ADE_val_00000002",
+        "1 annotation without an image: ADE_val_00009999",
     ]
 
 
@@ -124,9 +124,9 @@ def test_what_is_called_like_an_image_and_is_no_file_is_not_read(data: Path) -> 
     (masks / "training" / "x.png").symlink_to("x.png")
     os.mkfifo(masks / "validation" / "ignored.txt")
     assert [one.found for one in problems(data)] == [
-        f"1 entries of {images / 'training'} are no files: x.jpg",
-        f"1 entries of {masks / 'training'} are no files: x.png",
-        f"1 entries of {images / 'validation'} are no files: z.jpg",
+        f"1 entry of {images / 'training'} is no file: x.jpg",
+        f"1 entry of {masks / 'training'} is no file: x.png",
+        f"1 entry of {images / 'validation'} is no file: z.jpg",
     ]
 
 

@@ -163,7 +163,7 @@ def test_what_is_called_like_an_image_and_is_no_file_is_not_read(data: Path) -> 
     found = [one.found for one in problems(data)]
     assert found == [
         f"2 images in {folder} are no files: 000000000100.jpg, 000000000101.jpg",
-        f"1 files in {folder} that the annotations do not name: z.jpg",
+        f"1 file in {folder} that the annotations do not name: z.jpg",
     ]
 
 
@@ -171,7 +171,7 @@ def test_images_and_annotations_of_different_releases(data: Path) -> None:
     (data / "val2017/000000000101.jpg").rename(data / "val2017/COCO_val2014_000000000101.jpg")
     found = problems(data)
     assert [one.level for one in found] == ["problem", "warning"]
-    assert "1 images of the annotations are not in" in found[0].found
+    assert "1 image of the annotations not in" in found[0].found
     assert found[0].found.endswith("000000000101.jpg")
     assert found[1].found.endswith(
         "that the annotations do not name: COCO_val2014_000000000101.jpg"

@@ -26,10 +26,10 @@ LINES = [json.dumps(row).encode() + b"\n" for row in ROWS]
         (b"".join(LINES)[:-1], [1, 2, 3], ""),
         (b"".join(LINES)[:-9], [1, 2], "its last line was cut, as by a kill"),
         (b"".join(LINES) + bytes(4096), [1, 2, 3], "its last line was cut, as by a kill"),
-        (LINES[0] + bytes(100) + b"\n" + LINES[2], [1, 3], "1 damaged lines (2)"),
-        (LINES[0] + b"\xff\xfe\n" + LINES[2], [1, 3], "1 damaged lines (2)"),
+        (LINES[0] + bytes(100) + b"\n" + LINES[2], [1, 3], "1 damaged line (2)"),
+        (LINES[0] + b"\xff\xfe\n" + LINES[2], [1, 3], "1 damaged line (2)"),
         (LINES[0] + b"3\n[1]\n" + LINES[2], [1, 3], "2 damaged lines (2, 3)"),
-        (LINES[0] + b"[" * 100_000 + b"\n", [1], "1 damaged lines (2)"),
+        (LINES[0] + b"[" * 100_000 + b"\n", [1], "1 damaged line (2)"),
         (bytes(10), [], "its last line was cut"),
     ],
 )

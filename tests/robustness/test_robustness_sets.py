@@ -183,7 +183,7 @@ def test_absent_foreign_and_flat_folders_are_told(tmp_path: Path) -> None:
     (tmp_path / one.clean.folder).mkdir(parents=True)
     (tmp_path / one.clean.folder / "ILSVRC2012_val_00000001.JPEG").touch()
     foreign, flat = check(one, tmp_path)
-    assert "1 class folders that are not of ImageNet-A: n99999999" in foreign
+    assert "1 class folder not of ImageNet-A: n99999999" in foreign
     assert "has no class folders" in flat
 
 

@@ -77,7 +77,7 @@ def test_one_that_could_not_begin_keeps_all_from_beginning(
     )
     done = micl_bench("suite", "run", "s.yaml", "--out", "store")
     assert done.returncode == 2, done.stderr
-    last = done.stderr.splitlines()[-1]
+    (last,) = done.stderr.splitlines()
     assert words in last
     assert len(last) < 310
     assert "Traceback" not in done.stderr
