@@ -272,18 +272,27 @@ def digest_files(root: Path, paths: Iterable[Path]) -> str:
 def files_below(folder: Path) -> Iterator[Path]:
     """All files in a folder and its folders, each folder once, without names with a leading dot.
 
-    What cannot be listed has none.
+    What cannot be listed has none, and neither has a link to a folder above: it leads round for ever,
+    and through the whole disk on its way.
     """
-    seen = set()
+    seen = {_place_of(above) for above in folder.resolve().parents}
     for place, inner, names in os.walk(folder, followlinks=True):
-        own = Path(place).stat()
-        if (own.st_dev, own.st_ino) in seen:
-            # A link to a folder above leads round for ever.
+        own = _place_of(Path(place))
+        if own is None or own in seen:
             inner.clear()
             continue
-        seen.add((own.st_dev, own.st_ino))
+        seen.add(own)
         inner[:] = sorted(name for name in inner if name[0] != ".")
         yield from (Path(place, name) for name in names if name[0] != ".")
+
+
+def _place_of(folder: Path) -> tuple[int, int] | None:
+    """Device and number of a folder, by whatever name it is reached; None where it is gone."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def digest_listing(root: Path, paths: Iterable[Path]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from micl_bench.errors import InputError
-from micl_bench.files import atomic_folder, atomic_path, atomic_write, write_once
+from micl_bench.files import atomic_folder, atomic_path, atomic_write, files_below, write_once
 from micl_bench.per_image import write_named_arrays
 
 
@@ -193,3 +193,15 @@ def test_a_link_is_followed_and_a_mounted_disk_is_refused(tmp_path: Path) -> Non
     assert names(tmp_path / "real") == ["new"]
     with pytest.raises(InputError, match="where a disk is mounted"):
         atomic_folder(Path("/dev/shm" if os.path.ismount("/dev/shm") else "/"), filled)
+
+
+@pytest.mark.parametrize("target", ["/", "..", ".", "/nowhere", "elsewhere"])
+def test_files_below_are_listed_once_and_never_those_above(tmp_path: Path, target: str) -> None:
+    data, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
+    for file in (data / "a" / "1.png", data / ".hidden" / "2.png", elsewhere / "3.png"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    (data / "a" / "link").symlink_to(elsewhere if target == "elsewhere" else target)
+    found = {file.relative_to(data).as_posix() for file in files_below(data)}
+    beside = {"elsewhere": {"a/link/3.png"}, "/nowhere": {"a/link"}}.get(target, set())
+    assert found == {"a/1.png"} | beside
