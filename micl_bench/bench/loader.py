@@ -143,6 +143,7 @@ def _folder_batches(folder: Path, settings: LoaderSettings) -> Iterator[Tensor]:
         transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD),
     ]
     images = ImageFolder(str(folder), transform=transforms.Compose(steps))
+    # torch's own, as everybody has it. It has no other processes that could keep this one waiting.
     loader = DataLoader(images, batch_size=settings.batch, shuffle=True, drop_last=True)
     while True:
         for images_NCHW, _ in loader:

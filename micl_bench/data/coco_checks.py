@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from micl_bench.data.coco_file import CocoFile, read_coco
-from micl_bench.data.faults import Fault, first
+from micl_bench.data.faults import Fault, counted_of, first
 from micl_bench.data.headers import Header, OnRead, read_headers
+from micl_bench.wording import counted
 
 # The release has some: two boxes of train2017 are no pixel high (cocodataset/cocoapi issue 355).
 _TOLERATED = 1 / 1000
 _PIXELS = 2.0
+_KEYS = 6
 _TURN = (
     "save the images with their pixels turned and without the tag, or, where the annotations are of the "
     "pixels as stored, read them so: color_type='color_ignore_orientation' in LoadImageFromFile"
@@ -44,31 +46,40 @@ def check_annotations(
         masks: they are used.
     """
     if not file.has_instances():
-        keys = ", ".join(sorted(file.keys)[:6]) or "no annotation at all"
-        yield Fault(
-            f"no instances with box and category ({keys} in each entry)",
-            "give an instances file, neither captions nor keypoints",
-        )
+        yield Fault(_lacks(file), "give a file of objects with boxes, as COCO's instances_*.json")
         return
     boxes_A4, images_A = file.boxes_A4(), np.asarray(file.image_ids)
     listed_A = np.isin(images_A, np.asarray(list(file.images)))
     if number := int((~listed_A).sum()):
-        strange = images_A[~listed_A][0]
+        index = int(np.flatnonzero(~listed_A)[0])
+        found = counted(number, "annotation is", "annotations are")
         yield Fault(
-            f"{number:,} annotations of images that are not listed",
-            f"list them, or remove the annotations; one is of image {strange}",
+            f"{found} of images that the file does not list: annotation {file.ids[index]} is of image "
+            f"{images_A[index]}",
+            "add the images to the list 'images', or remove the annotations",
         )
     yield from _check_categories(file)
     yield from _check_ids(np.asarray(file.ids), evaluated=evaluated)
     if _are_corners(file, boxes_A4):
         yield Fault(
-            "boxes are two corners (x1, y1, x2, y2), COCO's are corner and size (x, y, width, height)",
+            "boxes are written as two corners (x1, y1, x2, y2); COCO's are one corner and the size (x, "
+            "y, width, height)",
             "write x, y, width, height",
         )
         return
     yield from _check_boxes(file, boxes_A4, listed_A)
     if masks:
-        yield from _check_masks(file, boxes_A4)
+        yield from _check_masks(file, boxes_A4, evaluated=evaluated)
+
+
+def _lacks(file: CocoFile) -> str:
+    """What it has not that instances have."""
+    if not file.keys:
+        return "it has no annotations"
+    if missing := [key for key in ("bbox", "category_id") if key not in file.keys]:
+        has = ", ".join(sorted(file.keys)[:_KEYS])
+        return f"its annotations have no {' and no '.join(missing)} (the first has {has})"
+    return "it lists no categories"
 
 
 def missing_classes(file: CocoFile, classes: Sequence[str]) -> list[str]:
@@ -97,11 +108,11 @@ def check_images(
         headers: of the files that were looked at, by name.
         as_stored: the reader does not heed EXIF's orientation.
     """
-    again = f"unpack the images of {folder.name} again"
+    again = f"copy or unpack the images of {folder.name} again"
     entries = {name: file.sizes[number] for number, name in file.images.items()}
     if doubled := [name for name, times in Counter(file.images.values()).items() if times > 1]:
-        found = f"{len(doubled):,} image files are in several entries: {first(doubled)}"
-        yield Fault(found, "keep one entry an image")
+        found = counted(len(doubled), "image file is", "image files are")
+        yield Fault(f"{found} in several entries: {first(doubled)}", "keep one entry per image")
     if broken := [f"{name} ({one.error})" for name, one in headers.items() if one.error]:
         found = f"{len(broken):,} of {len(headers):,} images in {folder} cannot be read"
         yield Fault(f"{found}: {first(broken)}", again)
@@ -113,11 +124,12 @@ def check_images(
         if one.orientation > 1 and not as_stored and not _fits_turned(one, entries[name])
     ]
     if turned:
-        found = (
-            f"{len(turned):,} images in {folder} are turned by EXIF when they are read, their "
-            f"annotations are not: {first(turned)}"
+        found = counted(len(turned), "image is", "images are")
+        yield Fault(
+            f"in {folder} {found} turned by EXIF when read, while the annotations are not: "
+            f"{first(turned)}",
+            _TURN,
         )
-        yield Fault(found, _TURN)
     resized = [
         f"{name} is {one.size}, its entry {entries[name][0]} x {entries[name][1]}"
         for name, one in whole.items()
@@ -125,8 +137,11 @@ def check_images(
         and (as_stored or one.orientation == 1)
     ]
     if resized:
-        found = f"{len(resized):,} of {len(headers):,} images have another size: {first(resized)}"
-        yield Fault(found, f"{again}; boxes count in its pixels")
+        found = counted_of(len(resized), len(headers), "images has", "images have")
+        yield Fault(
+            f"{found} another size than the annotation file says: {first(resized)}",
+            f"{again}: boxes are in pixels of the image",
+        )
 
 
 def image_headers(
@@ -149,17 +164,20 @@ def _fits_turned(header: Header, entry: tuple[int, int]) -> bool:
 def _check_categories(file: CocoFile) -> Iterator[Fault]:
     used, known = Counter(file.category_ids), {number for number, _ in file.categories}
     if strange := sorted(used.keys() - known):
+        number = sum(used[one] for one in strange)
+        found = counted(number, "annotation has a category", "annotations have categories")
         yield Fault(
-            f"wrong label offset: {sum(used[one] for one in strange):,} annotations have categories "
-            f"that the file does not list: {first([str(one) for one in strange])}; ids in use are "
-            f"{min(used)} to {max(used)}, listed are {min(known)} to {max(known)}",
-            "list them, or give the annotations the ids that are listed",
+            f"{found} that the file does not list, as by a wrong label offset: category_id "
+            f"{first([str(one) for one in strange])}; ids in use are {min(used)} to {max(used)}, "
+            f"listed are {min(known)} to {max(known)}",
+            "list these categories, or give the annotations the ids that are listed",
         )
 
 
 def _check_ids(ids_A: NDArray[np.int64], *, evaluated: bool) -> Iterator[Fault]:
     if doubled := len(ids_A) - len(np.unique(ids_A)):
-        found = f"{doubled:,} annotations have an id that others have: all but one of them get lost"
+        found = counted(doubled, "annotation has", "annotations have")
+        found = f"{found} an id that another one has too: only the last of each id is read"
         yield Fault(found, "number annotations from 1, each by a number of its own")
     if evaluated and (ids_A == 0).any():
         found = "an annotation has id 0, which pycocotools counts as missed even when it is found"
@@ -184,18 +202,37 @@ def _check_boxes(
     sizes_A2 = np.asarray([file.sizes.get(image, (0, 0)) for image in file.image_ids]).reshape(
         -1, 2
     )
+    ends_A2 = boxes_A4[:, :2] + boxes_A4[:, 2:]
     # A pixel's tolerance: outlines were drawn by hand, and their numbers are rounded.
-    low_A = (boxes_A4[:, :2] < -1).any(axis=1)
-    beyond_A = (boxes_A4[:, :2] + boxes_A4[:, 2:] > sizes_A2 + 1).any(axis=1)
-    for what, fix, wrong_A in (
-        ("boxes reach out of their images", "cut them off at its edges", low_A | beyond_A),
-        ("boxes have no area", "remove them", ~(boxes_A4[:, 2:] > 0).all(axis=1)),
+    reaching_A = ((boxes_A4[:, :2] < -1) | (ends_A2 > sizes_A2 + 1)).any(axis=1) & listed_A
+    seen_A2 = np.minimum(ends_A2, sizes_A2) - np.maximum(boxes_A4[:, :2], 0)
+    seen_A = np.maximum(seen_A2, 0).prod(axis=1)
+    outside_A = reaching_A & (seen_A < boxes_A4[:, 2:].prod(axis=1) / 2)
+    outside_A |= reaching_A & (seen_A2 < 0).any(axis=1)
+    scaled = reaching_A.sum() > len(boxes_A4) / 2
+    if (number := int(outside_A.sum())) and not scaled:
+        found = counted(number, "box lies", "boxes lie")
+        yield Fault(
+            f"{found} outside the image with more than half of the area: "
+            f"{_example(file, boxes_A4, outside_A)}",
+            "correct the boxes, or remove the annotations",
+        )
+        reaching_A &= ~outside_A
+    empty_A = ~(boxes_A4[:, 2:] > 0).all(axis=1) & listed_A
+    for one, more, fix, wrong_A in (
+        (
+            "boxes reaches out of its image",
+            "boxes reach out of their images",
+            "cut them off at the image's edges",
+            reaching_A,
+        ),
+        ("boxes has no area", "boxes have no area", "remove these annotations", empty_A),
     ):
-        wrong_A = wrong_A & listed_A
         if (number := int(wrong_A.sum())) > _TOLERATED * len(boxes_A4):
-            found = f"{number:,} of {len(boxes_A4):,} {what}: {_example(file, boxes_A4, wrong_A)}"
+            found = counted_of(number, len(boxes_A4), one, more)
             # Training and evaluation take some of them; most are of another scale than the images.
-            yield Fault(found, fix, fatal=number > len(boxes_A4) / 2)
+            fatal = number > len(boxes_A4) / 2
+            yield Fault(f"{found}: {_example(file, boxes_A4, wrong_A)}", fix, fatal=fatal)
 
 
 def _are_corners(file: CocoFile, boxes_A4: NDArray[np.float64]) -> bool:
@@ -209,32 +246,64 @@ def _are_corners(file: CocoFile, boxes_A4: NDArray[np.float64]) -> bool:
     return bool(np.mean((as_corner_P < as_size_P) & (as_corner_P < _PIXELS)) > 0.5)
 
 
-def _check_masks(file: CocoFile, boxes_A4: NDArray[np.float64]) -> Iterator[Fault]:
+def _check_masks(
+    file: CocoFile, boxes_A4: NDArray[np.float64], *, evaluated: bool
+) -> Iterator[Fault]:
     if file.unmasked:
-        found = f"{file.unmasked:,} of {len(boxes_A4):,} annotations have no segmentation"
-        yield Fault(found, "add it: mask AP needs them all")
+        found = counted_of(file.unmasked, len(boxes_A4), "annotations has", "annotations have")
+        yield Fault(f"{found} no segmentation", "add it: masks are trained on and measured here")
     if file.mask_faults:
-        found = f"{len(file.mask_faults):,} masks are not of COCO's format: {file.mask_faults[0]}"
-        yield Fault(found, "correct it, or remove the annotation")
+        found = counted(len(file.mask_faults), "mask is", "masks are")
+        yield Fault(
+            f"{found} not of COCO's format: {file.mask_faults[0]}",
+            "correct it, or remove the annotation",
+        )
+    yield from _check_strays(file, evaluated=evaluated)
     resized = [
-        f"annotation {file.ids[index]} has a mask of {width} x {height}, its image "
-        f"{size[0]} x {size[1]}"
+        f"annotation {file.ids[index]} has a mask of {width} x {height}, its image is {size[0]} x "
+        f"{size[1]}"
         for index, width, height in file.runs
         if (size := file.sizes.get(file.image_ids[index], (width, height))) != (width, height)
     ]
     if resized:
-        found = f"{len(resized):,} masks have another size than their image: {resized[0]}"
-        yield Fault(found, "give masks their image's size: AP on scaled ones is another number")
+        found = counted(len(resized), "mask has", "masks have")
+        yield Fault(
+            f"{found} another size than the image: {resized[0]}",
+            "give each mask its image's size: AP on scaled masks is another number",
+        )
     if not file.polygons:
         return
     index_P, ends_P2 = _polygons(file)
     boxes_P4 = boxes_A4[index_P]
     apart_P = np.abs(boxes_P4[:, :2] + boxes_P4[:, 2:] - ends_P2).max(axis=1) > _PIXELS
     if apart_P.mean() > 0.5:
-        found = (
-            f"{int(apart_P.sum()):,} of {len(apart_P):,} outlines do not end where their boxes do"
+        found = counted_of(
+            int(apart_P.sum()), len(apart_P), "outlines does not end", "outlines do not end"
         )
-        yield Fault(f"{found}: one of them was scaled", "write both in pixels of the image")
+        yield Fault(
+            f"{found} where the box does: outlines or boxes were scaled",
+            "write both in pixels of the image",
+        )
+
+
+def _check_strays(file: CocoFile, *, evaluated: bool) -> Iterator[Fault]:
+    """Polygons that enclose nothing, beside others of the same object."""
+    leading = [index for index, leads in file.strays if leads and evaluated]
+    if leading:
+        found = counted(len(leading), "mask begins", "masks begin")
+        yield Fault(
+            f"{found} with a polygon of fewer than 6 numbers, by which COCO's tools take the polygons "
+            f"behind it for boxes: annotation {file.ids[leading[0]]}",
+            "remove these polygons, which enclose nothing",
+        )
+    elif file.strays:
+        found = counted(len(file.strays), "mask has", "masks have")
+        yield Fault(
+            f"{found} a polygon of fewer than 6 numbers beside whole ones, which is left out: "
+            f"annotation {file.ids[file.strays[0][0]]}",
+            "remove these polygons, which enclose nothing",
+            fatal=False,
+        )
 
 
 def _polygons(file: CocoFile) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -245,4 +314,5 @@ def _polygons(file: CocoFile) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
 def _example(file: CocoFile, boxes_A4: NDArray[np.float64], wrong_A: Any) -> str:
     index = int(np.flatnonzero(wrong_A)[0])
     size = file.sizes.get(file.image_ids[index], (0, 0))
-    return f"annotation {file.ids[index]} is {boxes_A4[index].tolist()} in {size[0]} x {size[1]}"
+    box = boxes_A4[index].tolist()
+    return f"annotation {file.ids[index]} has the box {box} in an image of {size[0]} x {size[1]}"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from micl_bench.data.coco_masks import mask_fault
+from micl_bench.data.coco_masks import mask_fault, strays
 from micl_bench.data.json_stream import entries
 
 # Polygons are compared with boxes in one annotation of so many.
@@ -39,7 +39,7 @@ class CocoFile:
     image_ids: "array[int]" = dataclasses.field(default_factory=lambda: array("q"))
     category_ids: "array[int]" = dataclasses.field(default_factory=lambda: array("q"))
     boxes: "array[float]" = dataclasses.field(default_factory=lambda: array("d"))
-    """Four numbers an annotation: x, y, width, height."""
+    """Four numbers per annotation: x, y, width, height."""
     areas: "array[float]" = dataclasses.field(default_factory=lambda: array("d"))
     """Pixels, as the file has them."""
     crowds: "array[int]" = dataclasses.field(default_factory=lambda: array("b"))
@@ -47,7 +47,10 @@ class CocoFile:
     unmasked: int = 0
     """Annotations without a mask."""
     mask_faults: list[str] = dataclasses.field(default_factory=list)
-    """What is wrong with masks, one an annotation."""
+    """What is wrong with masks, one line per annotation."""
+    strays: list[tuple[int, bool]] = dataclasses.field(default_factory=list)
+    """Annotations with polygons that enclose nothing beside others: their number, and whether one
+    comes first."""
     polygons: list[tuple[int, float, float]] = dataclasses.field(default_factory=list)
     """Of some annotations: their number, and the largest x and y of their outline."""
     runs: list[tuple[int, int, int]] = dataclasses.field(default_factory=list)
@@ -153,9 +156,13 @@ def _add_mask(found: CocoFile, mask: Any, place: str) -> None:
         found.mask_faults.append(f"{place}.segmentation (annotation {found.ids[index]}) {fault}")
     elif isinstance(mask, dict):
         found.runs.append((index, mask["size"][1], mask["size"][0]))
-    elif index % _EVERY == 0:
-        right, bottom = (max(max(outline[axis::2]) for outline in mask) for axis in (0, 1))
-        found.polygons.append((index, float(right), float(bottom)))
+    else:
+        if left_out := strays(mask):
+            found.strays.append((index, left_out[0] == 0))
+        if index % _EVERY == 0:
+            whole = [one for place, one in enumerate(mask) if place not in left_out]
+            right, bottom = (max(max(outline[axis::2]) for outline in whole) for axis in (0, 1))
+            found.polygons.append((index, float(right), float(bottom)))
 
 
 def _value(entry: dict[str, Any], key: str, place: str) -> Any:

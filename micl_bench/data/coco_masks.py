@@ -13,10 +13,26 @@ _LARGEST = 1 << 24
 def mask_fault(mask: Any) -> str:
     """What is wrong with a `segmentation`, in a few words that go on a sentence; empty if nothing."""
     if isinstance(mask, list):
-        return next(filter(None, map(_polygon_fault, mask)), "")
+        left_out = strays(mask)
+        rest = (polygon for place, polygon in enumerate(mask) if place not in left_out)
+        return next(filter(None, map(_polygon_fault, rest)), "")
     if isinstance(mask, dict):
         return _runs_fault(mask)
     return f"is {_kind(mask)}, neither a list of polygons nor run lengths"
+
+
+def strays(mask: list[Any]) -> list[int]:
+    """Places of polygons with too few numbers to enclose anything; only where others do.
+
+    mmdetection leaves them out of training, and to pycocotools they are of no pixel. But for one that
+    comes first: by it pycocotools tells polygons from boxes.
+    """
+    found = [
+        place
+        for place, polygon in enumerate(mask)
+        if isinstance(polygon, list) and len(polygon) < _FEWEST and all(map(_is_place, polygon))
+    ]
+    return found if len(found) < len(mask) else []
 
 
 def _polygon_fault(polygon: Any) -> str:
@@ -24,13 +40,15 @@ def _polygon_fault(polygon: Any) -> str:
         return f"has {_kind(polygon)} among its polygons"
     if len(polygon) < _FEWEST or len(polygon) % 2:
         return (
-            f"has a polygon of {len(polygon)} numbers; an even number of them, {_FEWEST} or more, makes "
-            "x and y of its corners"
+            f"has a polygon of {len(polygon)} numbers; it takes an even number of them, {_FEWEST} or "
+            "more: x and y of each corner"
         )
-    numbers = all(isinstance(n, int | float) and not isinstance(n, bool) for n in polygon)
-    if not numbers or not all(abs(n) < _LARGEST for n in polygon):
-        return "has a polygon with what is no pixel's place"
-    return ""
+    return "" if all(map(_is_place, polygon)) else "has a polygon with what is no pixel's place"
+
+
+def _is_place(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and abs(value) < _LARGEST
 
 
 def _runs_fault(mask: dict[str, Any]) -> str:

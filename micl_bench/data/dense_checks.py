@@ -75,7 +75,8 @@ def label_fault(
         return f"labels 0 to {num_classes}, for {num_classes} classes: reduce_zero_label is missing"
     if outside:
         shown = ", ".join(map(str, outside[:3])) + (", ..." if outside[3:] else "")
-        return f"labels {shown} above {highest}, the last of {num_classes} classes"
+        words = "label {} is" if len(outside) == 1 else "labels {} are"
+        return f"{words.format(shown)} above {highest}, the last of {num_classes} classes"
     return ""
 
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from micl_bench.wording import plural
+
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
@@ -21,3 +23,8 @@ def reason(error: BaseException) -> str:
 def first(names: list[str], *, number: int = 3) -> str:
     """The first of many, on one line."""
     return ", ".join(names[:number]) + (", ..." if names[number:] else "")
+
+
+def counted_of(number: int, total: int, one: str, more: str) -> str:
+    """`1 of 20 masks is` or `3 of 20 masks are`: the words behind the numbers."""
+    return f"{number:,} of {total:,} {plural(number, one, more)}"

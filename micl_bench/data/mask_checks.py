@@ -10,6 +10,7 @@ from pathlib import Path
 from micl_bench.data.dense_checks import MASK_MODES
 from micl_bench.data.faults import Fault, first
 from micl_bench.data.headers import Header, OnRead, in_threads, read_header
+from micl_bench.wording import counted
 
 Pair = tuple[Path, Path]
 """An image and its mask."""
@@ -50,33 +51,36 @@ def check_pairs(
         if image.error or mask.error:
             continue
         if mask.mode not in MASK_MODES:
-            coloured.append(f"{mask_file.name} ({mask.mode})")
+            coloured.append(f"{mask_file.name} (mode {mask.mode})")
         size, stored = (mask.width, mask.height), (image.width, image.height)
         # Of a mask that fits the turned image alone, that image was labelled.
         if image.orientation > 1 and not as_stored and not image.shown == size != stored:
             turned.append(f"{image_file.name} (orientation {image.orientation})")
         elif size != (stored if as_stored else image.shown):
-            resized.append(f"{mask_file.name} is {mask.size}, its image {image.size}")
+            resized.append(f"{mask_file.name} is {mask.size}, its image is {image.size}")
     if broken:
         names = first([name for _, name in broken])
         where = f"the first is in {broken[0][0].parent}"
-        yield Fault(f"{len(broken):,} files cannot be read: {names}; {where}", _AGAIN)
+        found = counted(len(broken), "file cannot", "files cannot")
+        yield Fault(f"{found} be read: {names}; {where}", _AGAIN)
     if coloured:
+        found = counted(len(coloured), "mask is no 8-bit image", "masks are no 8-bit images")
         yield Fault(
-            f"{len(coloured):,} masks are no 8-bit images of one channel: {first(coloured)}; pictures "
-            "for display, or of more classes than 8 bits number",
+            f"{found} of one channel: {first(coloured)}; they are pictures for display, or have more "
+            "classes than 8 bits can number",
             "give masks whose pixels are the numbers of classes",
         )
     if turned:
+        found = counted(len(turned), "image is", "images are")
         yield Fault(
-            f"{len(turned):,} images are turned by EXIF when they are read, their masks are not: "
-            f"{first(turned)}",
+            f"{found} turned by EXIF when read, while the masks are not: {first(turned)}",
             _TURN,
         )
     if resized:
+        found = counted(len(resized), "mask has", "masks have")
         yield Fault(
-            f"{len(resized):,} masks have another size than their image: {first(resized)}",
-            "give each mask its image's size: mIoU on masks that were scaled is another number",
+            f"{found} another size than the image: {first(resized)}",
+            "give each mask its image's size: mIoU on scaled masks is another number",
         )
 
 

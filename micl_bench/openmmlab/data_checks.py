@@ -185,11 +185,12 @@ class _Check:
                 yield _of(str(file), fault)
             if missing := missing_classes(read, classes):
                 names = first([name for _, name in read.categories])
+                kind = "category" if len(missing) == 1 else "categories"
                 yield Fault(
-                    f"{file} has no category {first([repr(name) for name in missing])}, which the "
+                    f"{file} has no {kind} {first([repr(name) for name in missing])}, which the "
                     f"config names among its {len(classes)} classes; its {len(read.categories)} "
                     f"categories are {names}",
-                    "add it to the file, or set metainfo.classes and num_classes in the config",
+                    "add them to the file, or set metainfo.classes and num_classes in the config",
                 )
             elif others := other_categories(read, classes):
                 said = first([f"{name} ({number:,})" for name, number in others.items()])

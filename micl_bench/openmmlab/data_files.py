@@ -18,6 +18,7 @@ from micl_bench.data.mask_checks import check_pairs, read_pairs, readable
 from micl_bench.image_files import list_images
 from micl_bench.openmmlab.configs import dicts
 from micl_bench.openmmlab.data_sets import Part, is_a, is_coco
+from micl_bench.wording import counted
 
 _TRAINING_MASKS = 500
 
@@ -56,8 +57,10 @@ def _check_labels(part: Part, data: Any, config: Config, masks: list[Path]) -> I
     some = masks if part.evaluated else spread(masks, _TRAINING_MASKS)
     read = in_threads(_numbers, some)
     if broken := [one for one in read if isinstance(one, str)]:
-        found = f"{part.name}: {len(broken):,} masks cannot be decoded: {first(broken)}"
-        yield Fault(found, "copy or unpack them again")
+        found = counted(len(broken), "mask cannot", "masks cannot")
+        yield Fault(
+            f"{part.name}: {found} be decoded: {first(broken)}", "copy or unpack them again"
+        )
         return
     labels = add_labels(one for one in read if not isinstance(one, str))
     classes = len(data.METAINFO["classes"] if data.label_map else data.metainfo["classes"])
@@ -67,7 +70,8 @@ def _check_labels(part: Part, data: Any, config: Config, masks: list[Path]) -> I
         reduce_zero_label=data.reduce_zero_label,
         has_void=not is_a(part, "ADE20KDataset"),
     )
-    where = f"labels of {labels.masks} masks in {data.data_prefix['seg_map_path']}"
+    read_masks = counted(labels.masks, "mask", "masks")
+    where = f"labels of {read_masks} in {data.data_prefix['seg_map_path']}"
     if fault:
         yield Fault(
             f"{where}: {fault}",
@@ -76,7 +80,9 @@ def _check_labels(part: Part, data: Any, config: Config, masks: list[Path]) -> I
         return
     loaded = _loaded(labels.present(), data)
     if part.evaluated and not loaded - {VOID}:
-        yield Fault(f"{where}: no pixel is of a class, so that mIoU is undefined", "label some")
+        yield Fault(
+            f"{where}: no pixel is of a class, so that mIoU is undefined", "label some pixels"
+        )
     for place, ignored in _ignored(part, config) if VOID in loaded else ():
         if ignored != VOID:
             yield Fault(

@@ -46,7 +46,7 @@ from micl_bench.openmmlab.build import (
     normalised_together,
     nothing_left_of_a_failure,
 )
-from micl_bench.openmmlab.configs import as_json, fit_to, resolve
+from micl_bench.openmmlab.configs import as_json, evaluates_each_image, fit_to, resolve
 from micl_bench.openmmlab.data_checks import require_sound
 from micl_bench.openmmlab.data_digests import data_digests
 from micl_bench.openmmlab.evidence import Evidence
@@ -132,11 +132,11 @@ def run(
         batch = shared(resolved, overrides)
         check_norms(resolved)
         settings = _settings(resolved, batch, data)
-        warning = _unfinished_schedule(resolved)
+        remarks = [*_unfinished_schedule(resolved), *_read_together(resolved)]
         with no_trace():
             check_memory(resolved, device=torch.device(get_device()), processes=batch.processes)
-    if warning:
-        say(f"{config.name}: {warning}")
+    for remark in remarks:
+        say(f"{config.name}: {remark}")
     digests = from_first(data_digests(resolved) if rank() == 0 else {})
     keeper = Keeper(
         work_dir,
@@ -253,14 +253,24 @@ def _described(loaded: Checkpoint, config: Config) -> CheckpointInfo:
     return loaded.described_at(config.model.backbone.get("img_size"))
 
 
-def _unfinished_schedule(config: Config) -> str:
+def _read_together(config: Config) -> Iterator[str]:
+    """What a batch of evaluated images is, where somebody asked for one."""
+    images = config.val_dataloader.get("batch_size") or 1
+    if images > 1 and evaluates_each_image(config.get("val_cfg")):
+        yield (
+            f"val_dataloader.batch_size={images} reads that many images at a time; each is evaluated by "
+            "itself, so that the number does not depend on it"
+        )
+
+
+def _unfinished_schedule(config: Config) -> Iterator[str]:
     """What is odd where the learning rate's schedule and the run end at different steps."""
     schedulers = config.get("param_scheduler") or []
     last = schedulers[-1] if isinstance(schedulers, list) and schedulers else {}
     end, steps = last.get("end"), config.train_cfg.get("max_iters")
     if not end or not steps or last.get("by_epoch", True) or end == steps:
-        return ""
-    return (
+        return
+    yield (
         f"train_cfg.max_iters is {steps}, but the last schedule of the learning rate ends at {end}; "
         f"--set param_scheduler.{len(schedulers) - 1}.end={steps} ends them together"
     )

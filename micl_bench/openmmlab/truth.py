@@ -15,9 +15,10 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, METRICS
 from mmengine.structures import BaseDataElement, PixelData
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from micl_bench.data.faults import Fault, reason
+from micl_bench.data.workers import Loader
 from micl_bench.errors import InputError
 from micl_bench.openmmlab.data_sets import class_names
 from micl_bench.openmmlab.evidence import counts_of
@@ -25,7 +26,7 @@ from micl_bench.openmmlab.matches import Matches
 from micl_bench.openmmlab.pixel_counts import PixelCounts
 from micl_bench.openmmlab.traces import quiet
 from micl_bench.per_image import check_agreement
-from micl_bench.wording import counted, plural
+from micl_bench.wording import counted
 
 # What the libraries round away.
 _AS_GOOD_AS = 99.95
@@ -71,7 +72,9 @@ def measure_truth(config: Config, *, on_read: Callable[[], None]) -> Truth:
             )
             kept |= counts.kept([sample])
     if unread:
-        found = f"{counted(len(unread), 'image')} cannot go through its pipeline: {unread[0]}"
+        found = (
+            counted(len(unread), "image fails", "images fail") + f" in its pipeline: {unread[0]}"
+        )
         return Truth(faults=(Fault(found, "correct the file, or the config's val_dataloader"),))
     return _compared(counts, kept, answer)
 
@@ -143,9 +146,9 @@ class _Objects:
             for one in self._coco.imgToAnns[image]:
                 if one["category_id"] in known and not one["iscrowd"]:
                     return None
+        images = counted(len(self._metric.img_ids), "image", "images")
         return Fault(
-            f"none of its {len(self._metric.img_ids):,} images has an object that counts (crowds do "
-            "not), so that AP is undefined",
+            f"no object of its {images} counts (crowds do not), so that AP is undefined",
             "give annotations of objects",
         )
 
@@ -177,12 +180,13 @@ class _Objects:
         """What keeps AP below 100, in a few words; empty where nothing is known to."""
         limit = 100
         crowded = sum(number > limit for number in self._counted.values())
-        reasons = [f"{self._empty:,} boxes or masks have no area"] if self._empty else []
+        reasons = []
+        if self._empty:
+            empty = counted(self._empty, "box or mask has", "boxes or masks have")
+            reasons.append(f"{empty} no area")
         if crowded:
-            reasons.append(
-                f"{counted(crowded, 'image')} {plural(crowded, 'has', 'have')} "
-                f"more than {limit} objects of a class, of which {limit} count"
-            )
+            images = counted(crowded, "image has", "images have")
+            reasons.append(f"{images} more than {limit} objects of a class, of which {limit} count")
         return "; ".join(reasons)
 
     def _masks(self, objects: list[dict[str, Any]]) -> list[Any]:
@@ -233,8 +237,8 @@ def _gist(sample: Any) -> dict[str, Any] | str:
     return found
 
 
-def _seen(dataset: Any, workers: int) -> DataLoader[Any]:
-    return DataLoader(_Seen(dataset), batch_size=None, num_workers=workers, collate_fn=_as_it_is)
+def _seen(dataset: Any, workers: int) -> Loader:
+    return Loader(_Seen(dataset), batch_size=None, num_workers=workers, collate_fn=_as_it_is)
 
 
 def _as_it_is(seen: Any) -> Any:

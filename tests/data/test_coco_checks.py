@@ -82,7 +82,7 @@ def test_iscrowd_is_0_where_it_is_not_there(tmp_path: Path) -> None:
         (drop("annotations", "category_id"), "annotations[1] has no key 'category_id'"),
         (drop("annotations", "bbox"), "annotations[1] has no key 'bbox'"),
         (drop("annotations", "area"), "annotations[1] has no key 'area'"),
-        (drop("annotations", "segmentation"), "1 of 3 annotations have no segmentation"),
+        (drop("annotations", "segmentation"), "1 of 3 annotations has no segmentation"),
         (change("images", "width", 40.5), "images[1].width is 40.5, no whole number"),
         (change("images", "height", 0), "images[1] is 40 x 0 pixels large"),
         (change("images", "id", 1), "images[1].id is 1, which another image has too"),
@@ -98,9 +98,15 @@ def test_iscrowd_is_0_where_it_is_not_there(tmp_path: Path) -> None:
         (change("annotations", "bbox", [float("nan")] * 4), "NaN is no number of JSON's"),
         (change("annotations", "area", "54"), "annotations[1].area is '54', no number of pixels"),
         (change("annotations", "iscrowd", "no"), "annotations[1].iscrowd is 'no'; 0 or 1"),
-        (change("annotations", "image_id", 5), "1 annotations of images that are not listed"),
-        (change("annotations", "category_id", 8), "categories that the file does not list: 8"),
-        (change("annotations", "id", 1), "1 annotations have an id that others have"),
+        (
+            change("annotations", "image_id", 5),
+            "1 annotation is of images that the file does not list: annotation 2 is of image 5",
+        ),
+        (
+            change("annotations", "category_id", 8),
+            "as by a wrong label offset: category_id 8",
+        ),
+        (change("annotations", "id", 1), "1 annotation has an id that another one has too"),
         (change("annotations", "id", 0), "id 0, which pycocotools counts as missed"),
         (change("annotations", "id", 1.0), "annotations[1].id is 1.0, no whole number"),
         (change("annotations", "segmentation", [[1, 2, 3, 4]]), "a polygon of 4 numbers"),
@@ -118,12 +124,12 @@ def test_iscrowd_is_0_where_it_is_not_there(tmp_path: Path) -> None:
         ),
         (
             change("annotations", "segmentation", {"counts": [200], "size": [10, 20]}),
-            "annotation 2 has a mask of 20 x 10, its image 40 x 30",
+            "annotation 2 has a mask of 20 x 10, its image is 40 x 30",
         ),
         (lambda content: content.pop("images"), "no images in it"),
         (lambda content: content.update(images=[]), "no images in it"),
-        (lambda content: content.update(annotations=[]), "no instances with box and category"),
-        (lambda content: content.pop("categories"), "no instances with box and category"),
+        (lambda content: content.update(annotations=[]), "it has no annotations"),
+        (lambda content: content.pop("categories"), "it lists no categories"),
         (
             lambda content: content.update(annotations={"1": {}}),
             "annotations is {'1': {}}, no list",
@@ -178,6 +184,76 @@ def test_masks_are_no_fault_of_a_set_of_boxes(tmp_path: Path) -> None:
     assert not list(check_annotations(read_coco(tmp_path / "instances.json"), masks=False))
 
 
+TRIANGLE = [4.0, 3.0, 16.0, 3.0, 16.0, 12.0]
+
+
+@pytest.mark.parametrize("stray", [[1, 2, 3, 4], [1.5, 2.5], [7, 7, 7], []])
+def test_a_polygon_that_encloses_nothing_is_no_fault_beside_one_that_does(
+    tmp_path: Path, stray: list[float]
+) -> None:
+    """Where it comes first, pycocotools takes the others for boxes, mmdetection does not."""
+    for place, evaluated, fatal in ((1, True, []), (1, False, []), (0, False, []), (0, True, [1])):
+        content = sound()
+        outlines = [TRIANGLE, TRIANGLE]
+        outlines[place] = stray
+        content["annotations"][1]["segmentation"] = outlines
+        assert "a polygon of fewer than 6 numbers" in faults(tmp_path, content)
+        (one,) = check_annotations(read_coco(tmp_path / "instances.json"), evaluated=evaluated)
+        assert one.fatal == bool(fatal)
+        assert "annotation 2" in one.found
+
+
+def test_pycocotools_and_mmdetection_see_no_pixel_of_such_a_polygon() -> None:
+    transforms = pytest.importorskip("mmdet.datasets.transforms")
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        outline, stray = rng.uniform(-5, 45, size=8).tolist(), rng.uniform(-9, 60, 4).tolist()
+        alone = coco_masks.merge(coco_masks.frPyObjects([outline], HEIGHT, WIDTH))
+        both = coco_masks.merge(coco_masks.frPyObjects([outline, stray], HEIGHT, WIDTH))
+        assert both == alone
+        with pytest.raises(TypeError):
+            coco_masks.frPyObjects([stray, outline], HEIGHT, WIDTH)
+        for outlines in ([outline, stray], [stray, outline]):
+            instance = {"mask": outlines, "ignore_flag": 0}
+            load = transforms.LoadAnnotations(with_mask=True)
+            ((kept,),) = load._process_masks({"instances": [instance]})
+            assert kept.tolist() == outline
+            assert not instance["ignore_flag"]
+
+
+@pytest.mark.parametrize("evaluated", [True, False])
+@pytest.mark.parametrize(
+    "box", [[50, 3, 12, 9], [4, -20, 12, 9], [39, 3, 12, 9], [-8, 3, 12, 9], [90, 3, 0, 0]]
+)
+def test_a_box_outside_its_image_is_named(
+    tmp_path: Path, box: list[float], evaluated: bool
+) -> None:
+    content = sound()
+    content["annotations"][1].update(bbox=box, segmentation=[TRIANGLE])
+    content["annotations"] += [
+        {**content["annotations"][0], "id": number} for number in range(4, 3000)
+    ]
+    assert "1 box lies outside the image with more than half of the area" in faults(
+        tmp_path, content
+    )
+    (one,) = check_annotations(read_coco(tmp_path / "instances.json"), evaluated=evaluated)
+    assert one.fatal
+    numbers = [float(value) for value in box]
+    assert f"annotation 2 has the box {numbers} in an image of 40 x 30" in one.found
+
+
+@pytest.mark.parametrize("box", [[28.5, 3, 12, 9], [35, 3, 8, 9], [4, -3, 12, 9], [-1, -1, 42, 32]])
+def test_a_box_that_reaches_a_little_over_the_edge_is_taken(
+    tmp_path: Path, box: list[float]
+) -> None:
+    content = sound()
+    content["annotations"][1].update(bbox=box)
+    faults(tmp_path, content)
+    assert not any(
+        fault.fatal for fault in check_annotations(read_coco(tmp_path / "instances.json"))
+    )
+
+
 def test_run_lengths_are_read_as_pycocotools_writes_them() -> None:
     """Random masks, in its own compressed text; cut anywhere, the text is no mask any more."""
     rng = np.random.default_rng(0)
@@ -210,7 +286,7 @@ def test_exif_turns_images_away_from_their_annotations(
         assert not found
     else:
         (one,) = found
-        assert f"1 images in {tmp_path} are turned by EXIF" in one
+        assert f"in {tmp_path} 1 image is turned by EXIF" in one
         assert f"1.jpg (orientation {orientation})" in one
     stored = list(check_images(tmp_path, file, headers, as_stored=True))
     assert bool(stored) == (size != (WIDTH, HEIGHT))

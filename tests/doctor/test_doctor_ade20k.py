@@ -84,7 +84,7 @@ def test_of_many_training_masks_some_are_read(data: Path, monkeypatch: pytest.Mo
     for number, seen in ((2, False), (3, True)):
         spoilt = folder / f"ADE_train_{number:08d}.png"
         Image.new("L", (WIDTH, HEIGHT), 200).save(spoilt)
-        assert ("labels 200 above 150" in str(problems(data))) == seen
+        assert ("label 200 is above 150" in str(problems(data))) == seen
 
 
 def test_a_part_is_named_as_one(released: Path, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_mask_that_was_scaled_down_is_named_with_both_sizes(data: Path) -> Non
     (one,) = problems(data)
     assert one.subject == f"{data} (validation)"
     assert one.found == (
-        "1 masks have another size than their image: ADE_val_00000003.png is 34 x 25, its image "
+        "1 mask has another size than the image: ADE_val_00000003.png is 34 x 25, its image is "
         "68 x 51"
     )
 
@@ -174,7 +174,7 @@ def test_labels_from_1_to_151(data: Path) -> None:
 
 def test_labels_above_the_classes(data: Path) -> None:
     change(data, lambda label_HW: np.where(label_HW == 7, 200, label_HW))
-    assert "labels 200 above 150, the last of 150 classes" in problems(data)[0].found
+    assert "label 200 is above 150, the last of 150 classes" in problems(data)[0].found
 
 
 def test_classes_in_another_order(data: Path) -> None:
@@ -189,7 +189,7 @@ def test_pictures_of_masks_are_no_masks(data: Path) -> None:
     mask = data / "annotations/training/ADE_train_00000001.png"
     Image.new("RGB", (WIDTH, HEIGHT)).save(mask)
     (one,) = problems(data)
-    assert "1 masks are no 8-bit images of one channel: ADE_train_00000001.png (RGB)" in one.found
+    assert "1 mask is no 8-bit image of one channel: ADE_train_00000001.png (mode RGB)" in one.found
 
 
 @pytest.mark.parametrize("layout", ["images/ADE/training", "images/training/a/abbey"])
@@ -215,7 +215,7 @@ def test_files_that_were_cut_short(data: Path, name: str, kept: str) -> None:
     length = {"nothing": 0, "the header": 700 if "jpg" in name else 60}.get(kept, len(content) - 99)
     (data / name).write_bytes(content[:length])
     (one,) = problems(data)
-    assert one.found.startswith(f"1 files cannot be read: {Path(name).name} (")
+    assert one.found.startswith(f"1 file cannot be read: {Path(name).name} (")
 
 
 def test_bytes_after_the_end_of_a_file_are_no_fault(data: Path) -> None:
@@ -255,11 +255,11 @@ def masks(folder: Path, *arrays: list[list[int]]) -> list[Path]:
         ([0, 1, 3, 255], True, ""),
         ([0, 2, 255], True, "1 was subtracted already"),
         ([1, 2, 4], True, "1 was added"),
-        ([0, 4], True, "labels 4 above 3, the last of 3 classes"),
+        ([0, 4], True, "label 4 is above 3, the last of 3 classes"),
         ([0, 1, 2, 255], False, ""),
         ([0, 1, 3], False, "reduce_zero_label is missing"),
         ([1, 2, 3], False, "1 was added"),
-        ([0, 9, 8, 7, 6], False, "labels 6, 7, 8, ... above 2"),
+        ([0, 9, 8, 7, 6], False, "labels 6, 7, 8, ... are above 2"),
     ],
 )
 def test_faults_of_three_classes(

@@ -203,7 +203,7 @@ def test_categories_that_were_renumbered(data: Path, start: int) -> None:
 @pytest.mark.parametrize("shift", [-1, 1])
 def test_annotations_shifted_against_their_categories(data: Path, shift: int) -> None:
     (one,) = spoil(data, each(lambda one: one.update(category_id=one["category_id"] + shift)))
-    assert one.found.startswith("wrong label offset: ")
+    assert "as by a wrong label offset: category_id" in one.found
     listed = f"ids in use are {1 + shift} to {90 + shift}, listed are 1 to 90"
     assert listed in one.found
 
@@ -212,7 +212,7 @@ def test_annotations_renumbered_without_their_categories(data: Path) -> None:
     """1 to 80 are within 1 to 90, but some of them are gaps."""
     new = {old: number for number, old in enumerate(CATEGORIES, 1)}
     (one,) = spoil(data, each(lambda one: one.update(category_id=new[one["category_id"]])))
-    assert "that the file does not list: 12, 26, 29, ..." in one.found
+    assert "as by a wrong label offset: category_id 12, 26, 29, ..." in one.found
 
 
 def test_labels_that_were_shuffled(data: Path) -> None:
@@ -263,9 +263,9 @@ def test_boxes_as_two_corners(data: Path) -> None:
 
 def test_boxes_out_of_their_images_and_boxes_without_area(data: Path) -> None:
     (one,) = spoil(data, lambda content: content["annotations"][5]["bbox"].__setitem__(2, 99.0))
-    assert one.found.startswith("1 of 161 boxes reach out of their images: annotation 100005 is")
+    assert one.found.startswith("1 of 161 boxes reaches out of its image: annotation 100005 has")
     (one,) = spoil(data, lambda content: content["annotations"][5]["bbox"].__setitem__(2, 0.0))
-    assert one.found.startswith("1 of 161 boxes have no area")
+    assert one.found.startswith("1 of 161 boxes has no area")
 
 
 def test_images_or_boxes_that_were_scaled(data: Path) -> None:
@@ -273,20 +273,21 @@ def test_images_or_boxes_that_were_scaled(data: Path) -> None:
     Image.new("RGB", (32, 24)).save(image)
     (one,) = problems(data)
     assert one.found == (
-        "1 of 3 images have another size: 000000000100.jpg is 32 x 24, its entry 64 x 48"
+        "1 of 3 images has another size than the annotation file says: 000000000100.jpg is 32 x 24, "
+        "its entry 64 x 48"
     )
     shutil.copy(data / "val2017/000000000101.jpg", image)
     halved = each(lambda one: one.update(bbox=[0.5 * value for value in one["bbox"]]))
     (one,) = spoil(data, halved)
-    assert "outlines do not end where their boxes do" in one.found
+    assert "where the box does: outlines or boxes were scaled" in one.found
 
 
 def test_a_mask_that_was_scaled_down(data: Path) -> None:
     small = {"counts": [10, 5, 24 * 32 - 15], "size": [24, 32]}
     (one,) = spoil(data, lambda content: content["annotations"][-1].update(segmentation=small))
     assert one.found == (
-        "1 masks have another size than their image: annotation 100999 has a mask of 32 x 24, its "
-        "image 64 x 48"
+        "1 mask has another size than the image: annotation 100999 has a mask of 32 x 24, its "
+        "image is 64 x 48"
     )
 
 
@@ -303,15 +304,17 @@ def test_captions_are_no_instances(data: Path) -> None:
         ]
 
     (one,) = spoil(data, caption)
-    assert one.found.startswith("no instances with box and category (caption, id, image_id")
-    assert "neither captions nor keypoints" in one.mend
+    assert one.found.startswith(
+        "its annotations have no bbox and no category_id (the first has caption, id, image_id"
+    )
+    assert "a file of objects with boxes" in one.mend
 
 
 def test_ids_that_pycocotools_counts_wrongly(data: Path) -> None:
     (one,) = spoil(data, lambda content: content["annotations"][3].update(id=0))
     assert "id 0, which pycocotools counts as missed" in one.found
     (one,) = spoil(data, lambda content: content["annotations"][3].update(id=100_004))
-    assert "1 annotations have an id that others have" in one.found
+    assert "1 annotation has an id that another one has too" in one.found
 
 
 def test_pycocotools_counts_id_0_as_missed() -> None:
@@ -345,7 +348,7 @@ def test_pycocotools_counts_id_0_as_missed() -> None:
 
 def test_annotations_of_images_that_are_not_listed(data: Path) -> None:
     found = spoil(data, lambda content: content["annotations"][3].update(image_id=7))
-    assert found[0].found == "1 annotations of images that are not listed"
+    assert found[0].found.startswith("1 annotation is of images that the file does not list")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ pytest.importorskip("mmdet")
 
 from PIL import Image
 from small_sets import (
+    CONFIGS,
+    DOWNSTREAM,
     changed_config,
     checked,
     edit,
@@ -88,8 +90,6 @@ def as_it_is(embedded: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 
 def measured(data: Path, out: Path) -> dict[str, Any]:
-    from small_sets import CONFIGS, DOWNSTREAM
-
     outcome = run(
         DOWNSTREAM / CONFIGS["coco"],
         checkpoint="random:vit_demo_patch4_32",
@@ -143,12 +143,12 @@ def test_other_ids_are_the_same_classes(coco: Path, splits: list[str]) -> None:
             ["val2017"],
             "categories[2].name is 'digit_1', which another category has too",
         ),
-        (every("category_id", 77), ["train2017"], "categories that the file does not list: 77"),
+        (every("category_id", 77), ["train2017"], "by a wrong label offset: category_id 77"),
         (every("area", None), ["train2017"], "annotations[0] has no key 'area'"),
         (every("segmentation", [[1, 2, 3, 4]]), ["val2017"], "a polygon of 4 numbers"),
         (every("segmentation", None), ["train2017"], "annotations have no segmentation"),
         (every("iscrowd", 1), ["val2017"], "AP is undefined"),
-        (lambda content: content.update(annotations=[]), ["val2017"], "no instances with box"),
+        (lambda content: content.update(annotations=[]), ["val2017"], "it has no annotations"),
         (lambda content: content["annotations"][0].update(id=0), ["val2017"], "has id 0"),
     ],
 )
@@ -278,9 +278,9 @@ def test_the_libraries_turn_images_and_not_their_masks(ade20k: Path) -> None:
     [
         ("validation", lambda m: np.stack([m] * 3, axis=2), "no 8-bit images of one channel"),
         ("training", lambda m: m.astype(np.uint16), "no 8-bit images of one channel"),
-        ("training", lambda m: m[::2, ::2], "is 48 x 48, its image 96 x 96"),
-        ("validation", lambda m: np.where(m == 0, 77, m).astype(np.uint8), "labels 77 above 10"),
-        ("training", lambda m: np.where(m == 0, 11, m).astype(np.uint8), "1 was added|above 10"),
+        ("training", lambda m: m[::2, ::2], "is 48 x 48, its image is 96 x 96"),
+        ("validation", lambda m: np.where(m == 0, 77, m).astype(np.uint8), "label 77 is above 10"),
+        ("training", lambda m: np.where(m == 0, 11, m).astype(np.uint8), "1 was added|is above 10"),
         (
             "validation",
             lambda m: np.zeros_like(m),
@@ -395,8 +395,50 @@ def test_an_honest_ceiling_below_100_is_explained(coco: Path) -> None:
     assert not found.failed
     (fault,) = found.faults
     assert "the truth has box_AP" in fault.found
-    assert "1 images have more than 100 objects of a class, of which 100 count" in fault.found
+    assert "1 image has more than 100 objects of a class, of which 100 count" in fault.found
     assert 0 < found.truth["box_AP"] < 100
+
+
+@pytest.mark.parametrize("split", ["train2017", "val2017"])
+def test_a_polygon_that_encloses_nothing_is_counted_and_the_truth_stays_whole(
+    coco: Path, split: str
+) -> None:
+    def outlined(place: int) -> Callable[[Any], None]:
+        def change(content: Any) -> None:
+            one = content["annotations"][1]
+            x, y, width, height = one["bbox"]
+            outline = [x, y, x + width, y, x + width, y + height]
+            one["segmentation"] = [outline]
+            one["segmentation"].insert(place, [1, 2, 3, 4])
+
+        return change
+
+    found = checked(edit(coco, outlined(1), split))
+    (fault,) = found.faults
+    assert f"instances_{split}.json: 1 mask has a polygon of fewer than 6 numbers" in fault.found
+    assert not fault.fatal
+    assert found.truth["mask_AP"] == 100.0
+    # In front of all others.
+    assert checked(edit(coco, outlined(0), split)).failed == (split == "val2017")
+
+
+def test_that_images_are_evaluated_one_by_one_is_said_at_once(
+    coco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (coco / "val2017").rename(coco / "elsewhere")
+    (coco / "val2017").mkdir()
+    for images in (1, 3):
+        with pytest.raises(InputError, match="no such file"):
+            run(
+                DOWNSTREAM / CONFIGS["coco"],
+                checkpoint="random:vit_demo_patch4_32",
+                data=coco,
+                work_dir=tmp_path / "out",
+                overrides=(f"val_dataloader.batch_size={images}",),
+            )
+        said = capsys.readouterr().err
+        line = f"val_dataloader.batch_size={images} reads that many images at a time; each is eval"
+        assert said.count(line) == (images > 1)
 
 
 def test_a_pipeline_that_loses_the_truth_is_found_first(
