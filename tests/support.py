@@ -31,6 +31,7 @@ class Command:
         largest_file: bytes beyond which its writes fail, as on a full disk.
         largest_memory: bytes of data that it cannot have more of.
         peak: file that it writes its largest resident memory to, in bytes, as it ends.
+        begin: called in the process before the command.
     """
 
     def __init__(
@@ -40,21 +41,26 @@ class Command:
         largest_file: int = 0,
         largest_memory: int = 0,
         peak: Path | None = None,
+        begin: Callable[[], object] | None = None,
     ) -> None:
         self.args = ["micl-bench", *map(str, arguments)]
         self._texts = [tempfile.NamedTemporaryFile("r") for _ in range(2)]  # noqa: SIM115
         names = [text.name for text in self._texts]
         limits = {resource.RLIMIT_FSIZE: largest_file, resource.RLIMIT_DATA: largest_memory}
-        options = (self.args, str(cwd or Path.cwd()), dict(os.environ), names, limits, peak)
+        options = (self.args, str(cwd or Path.cwd()), dict(os.environ), names, limits, peak, begin)
         self._process = _CONTEXT.Process(target=_be_micl_bench, args=options)
         self._process.start()
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid
+        return self._process.pid
 
     def is_running(self) -> bool:
         return self._process.is_alive()
 
     def send(self, number: signal.Signals) -> None:
-        assert self._process.pid
-        os.kill(self._process.pid, number)
+        os.kill(self.pid, number)
 
     def kill(self) -> None:
         self._process.kill()
@@ -74,6 +80,7 @@ def _be_micl_bench(
     names: list[str],
     limits: dict[int, int],
     peak: Path | None,
+    begin: Callable[[], object] | None,
 ) -> None:
     for descriptor, name in zip((1, 2), names, strict=True):
         os.dup2(os.open(name, os.O_WRONLY | os.O_APPEND), descriptor)
@@ -89,6 +96,8 @@ def _be_micl_bench(
         if limit:
             resource.setrlimit(kind, (limit, limit))
     sys.argv = arguments
+    if begin:
+        begin()
     try:
         main()
     finally:
