@@ -1,4 +1,4 @@
-# One word a chore. `make demo` and `make test` need nothing but Python 3.10 to 3.12 and make.
+# One word a chore. `make demo` and `make test` need nothing but Python 3.10 to 3.13 and make.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

@@ -125,7 +125,12 @@ ALLOWED: tuple[Any, ...] = (
     *((NumpyArray, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
     (NumpyArray, "numpy.ndarray"),
     (encode, "_codecs.encode"),
-    *((path_text, f"pathlib.{kind}") for kind in ("PosixPath", "WindowsPath", "PurePosixPath")),
+    # Python 3.13 writes `pathlib._local`.
+    *(
+        (path_text, f"{module}.{kind}")
+        for module in ("pathlib", "pathlib._local")
+        for kind in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
+    ),
     (Table, "yacs.config.CfgNode"),
     *((Settings, f"omegaconf.{name}") for name in _SETTINGS),
     *((Inert, f"omegaconf.base.{name}") for name in ("ContainerMetadata", "Metadata")),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from micl_bench.doctor._finding import Finding, ok, problem, reason, warning
 
-_PYTHONS = ((3, 10), (3, 12))
+_PYTHONS = ((3, 10), (3, 13))
 _OPENMMLAB = {
     "mmengine": "onedl-mmengine",
     "mmcv": "onedl-mmcv",

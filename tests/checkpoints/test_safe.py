@@ -3,12 +3,13 @@
 import io
 import json
 import os
+import re
 import sys
 import tarfile
 import types
 import zipfile
 from argparse import Namespace
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,21 @@ def test_what_trainers_write_beside_tensors_is_read(tmp_path: Path, as_zip: bool
     assert np.array_equal(found["table"].values, written.T)
     assert found["big"].values.tolist() == [1, 258]
     assert found["config"]["TRAIN"]["EPOCHS"] == 800
+
+
+@pytest.mark.parametrize("module", [b"pathlib", b"pathlib._local"])
+@pytest.mark.parametrize("path", [PurePosixPath("work/out"), PureWindowsPath("work/out")])
+def test_paths_are_read_whichever_python_wrote_them(
+    tmp_path: Path, path: PurePath, module: bytes
+) -> None:
+    file = tmp_path / "any.pth"
+    content = {"model": {"a": torch.ones(2)}, "out": path}
+    torch.save(content, file, _use_new_zipfile_serialization=False)
+    name = type(path).__name__.encode()
+    text = re.sub(rb"cpathlib(\._local)?\n" + name, b"c" + module + b"\n" + name, file.read_bytes())
+    assert b"c" + module + b"\n" + name in text
+    file.write_bytes(text)
+    assert read_safely(file)["out"] == "work/out"
 
 
 def test_numpys_old_module_names_are_read_too(tmp_path: Path) -> None:
