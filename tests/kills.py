@@ -27,6 +27,7 @@ _MARK = "MICL_BENCH_TEST_STRUCK"
 # A helper process looks for its parent every second; a busy machine is slow to let it.
 _SECONDS_TO_END = 20.0
 _LONGEST_SECONDS = 300.0
+_BEGUN_SECONDS = 0.1
 
 _CHANGES = {
     *("os.rename", "os.link", "os.symlink", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"),
@@ -143,6 +144,8 @@ def forked(
             if after is not None:
                 while process.is_running() and os.getsid(process.pid) != process.pid:
                     time.sleep(0.002)
+                # Interrupted before a program's first line is through, Python prints a trace.
+                time.sleep(_BEGUN_SECONDS if number == signal.SIGINT else 0)
                 while process.is_running() and time.monotonic() - began < after:
                     time.sleep(0.002)
                 with contextlib.suppress(ProcessLookupError):
@@ -161,7 +164,6 @@ def _begin(
     environment: dict[str, str], counted: str, at_change: int, number: signal.Signals
 ) -> None:
     """Lead a session, and count changes to the working folder in the length of a file."""
-    os.setsid()
     os.environ.update(environment)
     own, here, seen = os.getpid(), Path.cwd(), 0
     handle = os.open(counted, os.O_WRONLY | os.O_APPEND)
@@ -183,6 +185,8 @@ def _begin(
                 os.kill(own, number)
 
     sys.addaudithook(hook)
+    # Last of all: who strikes waits for it.
+    os.setsid()
 
 
 def _run(mark: str, number: int) -> bool:
