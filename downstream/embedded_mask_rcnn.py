@@ -174,7 +174,7 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=12,
+    batch_size=1,
     num_workers=0,
     sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(

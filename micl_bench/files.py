@@ -19,6 +19,7 @@ from micl_bench.errors import InputError
 from micl_bench.locks import is_open_as, try_lock, turn
 
 _SUFFIX = ".micl-bench.tmp"
+_OURS = re.compile(r"\..*\.[0-9a-f]{8}" + re.escape(_SUFFIX), re.DOTALL)
 _KINDS = (".new", ".old")
 _LONGEST_BEGINNING = 100
 # Of torch's and safetensors' writers, where the system refused a write.
@@ -133,7 +134,7 @@ def _beginning(path: Path) -> str:
 def sweep(folder: Path) -> None:
     """Remove the temporary files in a folder that no living process holds, once a process."""
     for path in folder.iterdir():
-        if not path.name.endswith(_SUFFIX) or path.is_symlink() or not path.is_file():
+        if not _OURS.fullmatch(path.name) or path.is_symlink() or not path.is_file():
             continue
         # Another process may be removing them too.
         with contextlib.suppress(OSError):

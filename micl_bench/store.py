@@ -81,6 +81,9 @@ def _claims_schema(path: Path) -> bool:
             beginning = file.read(200)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error}") from error
-    if beginning.lstrip().startswith(b"["):
-        raise InputError(f"{path} is a list, and a result record is one object; move it elsewhere")
-    return _BEGINNING.search(beginning) is not None
+    is_record = _BEGINNING.search(beginning) is not None
+    if is_record and beginning.lstrip().startswith(b"["):
+        raise InputError(
+            f"{path} is a list, and a result record is one object; write each by itself"
+        )
+    return is_record

@@ -277,7 +277,6 @@ def test_damaged_records_are_named_and_skipped(
 @pytest.mark.parametrize(
     ("name", "make", "words"),
     [
-        ("x.json", lambda path: path.write_text("[1, 2]"), "is a list"),
         ("x.json", lambda path: path.write_text(f'\n [{{"schema": "{SCHEMA}"}}]'), "is a list"),
         ("knn-0123456789.json", lambda path: path.write_text("[]"), "its JSON is no object"),
         ("knn-0123456789.json", lambda path: path.write_text('"a"'), "its JSON is no object"),

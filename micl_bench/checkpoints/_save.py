@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from micl_bench.backbone import Arch, Vit
@@ -117,21 +117,20 @@ def _safetensors(checkpoint: Checkpoint, path: Path) -> str:
         raise InputError(f"--out {path} must end in .safetensors")
     with path_once(path) as temporary:
         metadata = {"format": "pt", ABOUT: json.dumps(_about(checkpoint))}
-        save_file(_whole(checkpoint.content.state), temporary, metadata)
-        _order_metadata(temporary)
+        # Its `save_file` writes to a file of its own, which no sweep knows, and readable by few.
+        temporary.write_bytes(_ordered(save(_whole(checkpoint.content.state), metadata)))
     return ""
 
 
-def _order_metadata(path: Path) -> None:
-    """Sort what safetensors wrote in an order that it draws anew each time."""
-    with path.open("r+b") as file:
-        size = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-        header = json.loads(file.read(size))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size)
-        assert len(text) == size
-        file.seek(_LENGTH_BYTES)
-        file.write(text)
+def _ordered(content: bytes) -> bytes:
+    """A safetensors file with its metadata sorted: their order is drawn anew each time."""
+    size = int.from_bytes(content[:_LENGTH_BYTES], "little")
+    end = _LENGTH_BYTES + size
+    header = json.loads(content[_LENGTH_BYTES:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size)
+    assert len(text) == size
+    return content[:_LENGTH_BYTES] + text + content[end:]
 
 
 def _openmmlab(checkpoint: Checkpoint, path: Path) -> str:

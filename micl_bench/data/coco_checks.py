@@ -67,7 +67,7 @@ def check_annotations(
             "write x, y, width, height",
         )
         return
-    yield from _check_boxes(file, boxes_A4, listed_A)
+    yield from _check_boxes(file, boxes_A4, listed_A, evaluated=evaluated)
     if masks:
         yield from _check_masks(file, boxes_A4, evaluated=evaluated)
 
@@ -185,7 +185,11 @@ def _check_ids(ids_A: NDArray[np.int64], *, evaluated: bool) -> Iterator[Fault]:
 
 
 def _check_boxes(
-    file: CocoFile, boxes_A4: NDArray[np.float64], listed_A: NDArray[np.bool_]
+    file: CocoFile,
+    boxes_A4: NDArray[np.float64],
+    listed_A: NDArray[np.bool_],
+    *,
+    evaluated: bool,
 ) -> Iterator[Fault]:
     if not len(boxes_A4):
         return
@@ -209,6 +213,9 @@ def _check_boxes(
     seen_A = np.maximum(seen_A2, 0).prod(axis=1)
     outside_A = reaching_A & (seen_A < boxes_A4[:, 2:].prod(axis=1) / 2)
     outside_A |= reaching_A & (seen_A2 < 0).any(axis=1)
+    empty_A = ~(boxes_A4[:, 2:] > 0).all(axis=1) & listed_A
+    # A crowd's box is of a region, and no object has to be found in it.
+    outside_A &= ~empty_A & ~np.asarray(file.crowds, dtype=bool)
     scaled = reaching_A.sum() > len(boxes_A4) / 2
     if (number := int(outside_A.sum())) and not scaled:
         found = counted(number, "box lies", "boxes lie")
@@ -216,9 +223,10 @@ def _check_boxes(
             f"{found} outside the image with more than half of the area: "
             f"{_example(file, boxes_A4, outside_A)}",
             "correct the boxes, or remove the annotations",
+            # Training leaves out those that do not meet their image.
+            fatal=evaluated or number > _TOLERATED * len(boxes_A4),
         )
         reaching_A &= ~outside_A
-    empty_A = ~(boxes_A4[:, 2:] > 0).all(axis=1) & listed_A
     for one, more, fix, wrong_A in (
         (
             "boxes reaches out of its image",
@@ -292,8 +300,8 @@ def _check_strays(file: CocoFile, *, evaluated: bool) -> Iterator[Fault]:
     if leading:
         found = counted(len(leading), "mask begins", "masks begin")
         yield Fault(
-            f"{found} with a polygon of fewer than 6 numbers, by which COCO's tools take the polygons "
-            f"behind it for boxes: annotation {file.ids[leading[0]]}",
+            f"{found} with a polygon of fewer than 5 numbers, at which COCO's tools fail: "
+            f"annotation {file.ids[leading[0]]}",
             "remove these polygons, which enclose nothing",
         )
     elif file.strays:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from micl_bench.data.coco_masks import mask_fault, strays
+from micl_bench.data.coco_masks import leads_astray, mask_fault, strays
 from micl_bench.data.json_stream import entries
 
 # Polygons are compared with boxes in one annotation of so many.
@@ -158,7 +158,7 @@ def _add_mask(found: CocoFile, mask: Any, place: str) -> None:
         found.runs.append((index, mask["size"][1], mask["size"][0]))
     else:
         if left_out := strays(mask):
-            found.strays.append((index, left_out[0] == 0))
+            found.strays.append((index, leads_astray(mask)))
         if index % _EVERY == 0:
             whole = [one for place, one in enumerate(mask) if place not in left_out]
             right, bottom = (max(max(outline[axis::2]) for outline in whole) for axis in (0, 1))

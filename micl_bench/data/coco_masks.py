@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 _FEWEST = 6
+_NUMBERS_OF_A_BOX = 4
 _LARGEST = 1 << 24
 
 
@@ -24,8 +25,8 @@ def mask_fault(mask: Any) -> str:
 def strays(mask: list[Any]) -> list[int]:
     """Places of polygons with too few numbers to enclose anything; only where others do.
 
-    mmdetection leaves them out of training, and to pycocotools they are of no pixel. But for one that
-    comes first: by it pycocotools tells polygons from boxes.
+    mmdetection leaves them out of training, and to pycocotools they are of no pixel, but for one that
+    `leads_astray`.
     """
     found = [
         place
@@ -33,6 +34,11 @@ def strays(mask: list[Any]) -> list[int]:
         if isinstance(polygon, list) and len(polygon) < _FEWEST and all(map(_is_place, polygon))
     ]
     return found if len(found) < len(mask) else []
+
+
+def leads_astray(mask: list[Any]) -> bool:
+    """Whether pycocotools fails at the first of some polygons, by which it tells them from boxes."""
+    return isinstance(mask[0], list) and len(mask[0]) <= _NUMBERS_OF_A_BOX
 
 
 def _polygon_fault(polygon: Any) -> str:

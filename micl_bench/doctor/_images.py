@@ -7,6 +7,8 @@ from micl_bench.doctor._finding import Finding, problem, reason, warning
 from micl_bench.image_files import Listing, shown_name
 from micl_bench.wording import counted, plural
 
+_SHOWN = 3
+
 
 def check_images(subject: str, listings: Sequence[Listing]) -> Iterator[Finding]:
     """Headers of the listed images, of many as many as `eval` opens, evenly spaced."""
@@ -21,8 +23,10 @@ def check_images(subject: str, listings: Sequence[Listing]) -> Iterator[Finding]
     headers, unreadable = open_images(looked_at)
     of = counted(len(looked_at), "image") + (" looked at" if len(looked_at) < len(paths) else "")
     if unreadable:
-        found, _, mend = unreadable[0][1].rpartition("; ")
-        yield problem(subject, f"{len(unreadable):,} of {of} cannot be read: {found}", mend)
+        texts = [text.rpartition("; ") for _, text in unreadable]
+        found = "; ".join(text for text, _, _ in texts[:_SHOWN])
+        more = f"; and {len(texts) - _SHOWN:,} more" if len(texts) > _SHOWN else ""
+        yield problem(subject, f"{len(texts):,} of {of} cannot be read: {found}{more}", texts[0][2])
     turned = [
         path for path, header in zip(looked_at, headers, strict=True) if header.orientation > 1
     ]

@@ -23,7 +23,8 @@ from micl_bench.checkpoints import (
     save_checkpoint,
 )
 from micl_bench.errors import InputError
-from micl_bench.files import digest_file
+from micl_bench.files import digest_file, to_disk
+from micl_bench.locks import try_lock
 
 
 @pytest.fixture
@@ -137,6 +138,28 @@ def test_equal_weights_are_equal_bytes(tmp_path: Path, beit: Path, layout: str) 
     suffix = ".safetensors" if layout == "safetensors" else ".pth"
     written = {write(tmp_path / f"{name}{suffix}") for name in ("one", "two", "a longer name")}
     assert len(written) == 1
+
+
+@pytest.mark.parametrize("layout", ["timm", "safetensors"])
+def test_a_converted_file_is_its_own_until_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str
+) -> None:
+    """What another process sweeps away, or finds, while it is written."""
+    names: list[str] = []
+
+    def note(path: Path) -> None:
+        names.extend(one.name for one in tmp_path.iterdir())
+        with path.open("rb") as handle:
+            assert try_lock(handle.fileno()) is None
+        to_disk(path)
+
+    monkeypatch.setattr("micl_bench.files.to_disk", note)
+    path = tmp_path / "one.safetensors"
+    export(load_checkpoint("random:vit_demo_patch4_32"), layout, path)
+    (name,) = names
+    assert name.endswith(".micl-bench.tmp")
+    (tmp_path / "plain").touch()
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_a_converted_file_needs_no_architecture_for_its_heads(tmp_path: Path) -> None:

@@ -187,19 +187,22 @@ def test_masks_are_no_fault_of_a_set_of_boxes(tmp_path: Path) -> None:
 TRIANGLE = [4.0, 3.0, 16.0, 3.0, 16.0, 12.0]
 
 
-@pytest.mark.parametrize("stray", [[1, 2, 3, 4], [1.5, 2.5], [7, 7, 7], []])
+@pytest.mark.parametrize("stray", [[1, 2, 3, 4], [1.5, 2.5], [7, 7, 7], [], [1, 2, 3, 4, 5]])
 def test_a_polygon_that_encloses_nothing_is_no_fault_beside_one_that_does(
     tmp_path: Path, stray: list[float]
 ) -> None:
-    """Where it comes first, pycocotools takes the others for boxes, mmdetection does not."""
-    for place, evaluated, fatal in ((1, True, []), (1, False, []), (0, False, []), (0, True, [1])):
+    """At one of at most four numbers that comes first pycocotools fails, mmdetection does not."""
+    for place, evaluated in ((1, True), (1, False), (0, False), (0, True)):
+        fatal = evaluated and place == 0 and len(stray) < 5
         content = sound()
         outlines = [TRIANGLE, TRIANGLE]
         outlines[place] = stray
         content["annotations"][1]["segmentation"] = outlines
-        assert "a polygon of fewer than 6 numbers" in faults(tmp_path, content)
+        words = f"a polygon of fewer than {5 if fatal else 6} numbers"
+        faults(tmp_path, content)
         (one,) = check_annotations(read_coco(tmp_path / "instances.json"), evaluated=evaluated)
-        assert one.fatal == bool(fatal)
+        assert one.fatal == fatal
+        assert words in one.found
         assert "annotation 2" in one.found
 
 
@@ -223,7 +226,7 @@ def test_pycocotools_and_mmdetection_see_no_pixel_of_such_a_polygon() -> None:
 
 @pytest.mark.parametrize("evaluated", [True, False])
 @pytest.mark.parametrize(
-    "box", [[50, 3, 12, 9], [4, -20, 12, 9], [39, 3, 12, 9], [-8, 3, 12, 9], [90, 3, 0, 0]]
+    "box", [[50, 3, 12, 9], [4, -20, 12, 9], [39, 3, 12, 9], [-8, 3, 12, 9], [90, 3, 1, 1]]
 )
 def test_a_box_outside_its_image_is_named(
     tmp_path: Path, box: list[float], evaluated: bool
@@ -237,7 +240,8 @@ def test_a_box_outside_its_image_is_named(
         tmp_path, content
     )
     (one,) = check_annotations(read_coco(tmp_path / "instances.json"), evaluated=evaluated)
-    assert one.fatal
+    # Training leaves one in thousands out.
+    assert one.fatal == evaluated
     numbers = [float(value) for value in box]
     assert f"annotation 2 has the box {numbers} in an image of 40 x 30" in one.found
 

@@ -77,6 +77,9 @@ CASES = {
         stories=1,
     ),
     "convert": Case(f"convert {VIT} --to timm --out out", stories=2, at_once=True),
+    "convert to safetensors": Case(
+        f"convert {VIT} --to safetensors --out out/one.safetensors", stories=2, at_once=True
+    ),
     "report": Case("report --results {results} --out out", at_once=True, stories=2),
     "report over another": Case(
         "report --results {results} --out out",
