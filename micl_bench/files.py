@@ -28,6 +28,7 @@ _WRITERS_WORDS = (
     "PytorchStreamWriter",
     "Error while serializing: I/O error",
 )
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _BLOCK_BYTES = 1 << 20
 
 
@@ -59,13 +60,14 @@ def temporary_file(path: Path) -> Iterator[Path]:
 
 def _unwritten(path: Path, error: Exception) -> Exception:
     """What to raise where a file could not be written; libraries' writers have errors of their own."""
+    words = str(error).splitlines()[0] if str(error) else ""
     if isinstance(error, OSError) and error.errno and not error.filename:
-        return OSError(error.errno, error.strerror, str(path))
-    if any(word in str(error) for word in _WRITERS_WORDS):
-        return OSError(
-            f"{path} cannot be written ({str(error).splitlines()[0]}); is the disk full?"
-        )
-    return error
+        if error.errno not in _FULL:
+            return OSError(error.errno, error.strerror, str(path))
+        words = error.strerror or words
+    elif not any(word in str(error) for word in _WRITERS_WORDS):
+        return error
+    return OSError(f"{path} cannot be written ({words}); is the disk full?")
 
 
 @contextmanager
