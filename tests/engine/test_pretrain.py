@@ -203,7 +203,7 @@ def test_bad_folders_are_refused_in_one_line(
     for data, words in (
         (tmp_path / "missing", "no image folder"),
         (tmp_path / "empty", "has no image"),
-        (unreadable, "more than the 1 images"),
+        (unreadable, "has, 1 image; lower it"),
         (few_digits / "train", "no image folder"),
     ):
         done = micl_bench("pretrain", recipe_path, "--data", data, "--out", "run")

@@ -193,9 +193,10 @@ def test_the_terminal_shows_progress_alone(
         small_run("detection", embedded, tmp_path, label="detection of digits")
     shown = capfd.readouterr()
     assert shown.out == ""
-    # Two steps of a schedule that is longer: that is told first.
-    odd, *lines = shown.err.splitlines()
-    assert "the last schedule of the learning rate ends at" in odd
+    # Two steps of a schedule that is longer, and images read together: that is said first.
+    schedule, together, *lines = shown.err.splitlines()
+    assert "the last schedule of the learning rate ends at" in schedule
+    assert "val_dataloader.batch_size=3 reads that many images at a time" in together
     assert lines
     assert all(line.startswith(("checking", "detection of digits ")) for line in lines), shown.err
 
