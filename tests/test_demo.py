@@ -61,6 +61,7 @@ def made(folder: Path) -> dict[Path, int]:
     }
 
 
+@pytest.mark.long
 def test_results_hold_every_task_and_start(finished: Path) -> None:
     found = {(r.task, r.data.name, r.method) for _, r in read_results(finished / "work/results")}
     both = ("MiCL", "random weights")
@@ -74,6 +75,7 @@ def test_results_hold_every_task_and_start(finished: Path) -> None:
     assert found == expected
 
 
+@pytest.mark.long
 def test_features_are_computed_once_for_all_that_read_them(finished: Path) -> None:
     read = {
         (result.task, result.method): result.details["features"]["val"]["read"]
@@ -85,12 +87,14 @@ def test_features_are_computed_once_for_all_that_read_them(finished: Path) -> No
     assert read["linear", "random weights"]
 
 
+@pytest.mark.long
 def test_the_report_has_its_tables_and_pictures(finished: Path) -> None:
     page = (finished / "work" / "report" / "report.html").read_text()
     assert "stands in for ImageNet-A" in page
     assert len(list((finished / "work" / "report" / "figures").glob("*.png"))) >= 5
 
 
+@pytest.mark.long
 def test_run_again_it_does_nothing(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = made(finished)
     run_demo(finished / "work", command="again", suite=shortened(finished))
@@ -100,6 +104,7 @@ def test_run_again_it_does_nothing(finished: Path, capsys: pytest.CaptureFixture
     assert str(finished / "work" / "report" / "report.html") in printed
 
 
+@pytest.mark.long
 def test_a_removed_result_is_made_again_and_the_report_too(finished: Path) -> None:
     before = made(finished)
     (record,) = (finished / "work" / "results" / "knn" / "random_weights").rglob("knn-*.json")
