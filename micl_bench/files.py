@@ -278,9 +278,9 @@ def files_below(folder: Path) -> Iterator[Path]:
     What cannot be listed has none, and neither has a link to a folder above: it leads round for ever,
     and through the whole disk on its way.
     """
-    seen = {_place_of(above) for above in folder.resolve().parents}
+    seen = {place_of(above) for above in folder.resolve().parents}
     for place, inner, names in os.walk(folder, followlinks=True):
-        own = _place_of(Path(place))
+        own = place_of(Path(place))
         if own is None or own in seen:
             inner.clear()
             continue
@@ -289,7 +289,7 @@ def files_below(folder: Path) -> Iterator[Path]:
         yield from (Path(place, name) for name in names if name[0] != ".")
 
 
-def _place_of(folder: Path) -> tuple[int, int] | None:
+def place_of(folder: Path) -> tuple[int, int] | None:
     """Device and number of a folder, by whatever name it is reached; None where it is gone."""
     try:
         found = folder.stat()

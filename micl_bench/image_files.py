@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from micl_bench.errors import InputError
+from micl_bench.files import place_of
 from micl_bench.log import printable
 
 SUFFIXES = frozenset(
@@ -249,14 +250,8 @@ def _is_new(folder: str, seen: set[tuple[int, int]], found: Listing) -> bool:
 
 
 def _own_and_above(root: Path) -> set[tuple[int, int]]:
-    known = set()
-    for folder in (root.resolve(), *root.resolve().parents):
-        try:
-            status = folder.stat()
-        except OSError:
-            continue
-        known.add((status.st_dev, status.st_ino))
-    return known
+    found = (place_of(folder) for folder in (root.resolve(), *root.resolve().parents))
+    return {place for place in found if place}
 
 
 def _entries(folder: str, found: Listing) -> Iterator["os.DirEntry[str]"]:

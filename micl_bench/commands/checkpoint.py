@@ -81,6 +81,9 @@ def convert(
 
     timm: its names, as its training script saves them. safetensors: the same without pickle.
     openmmlab: the backbone of mmsegmentation's VisionTransformer or BEiT, without a head.
+
+    A file that is there is never changed: one with the same content is as good as a new one, another is
+    refused.
     """
     if out.exists() and not out.is_file():
         raise InputError(f"--out {out} is no file; give another name")

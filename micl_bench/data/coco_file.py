@@ -49,8 +49,8 @@ class CocoFile:
     mask_faults: list[str] = dataclasses.field(default_factory=list)
     """What is wrong with masks, one line per annotation."""
     strays: list[tuple[int, bool]] = dataclasses.field(default_factory=list)
-    """Annotations with polygons that enclose nothing beside others: their number, and whether one
-    comes first."""
+    """Annotations with polygons that enclose nothing beside others: their number, and whether
+    pycocotools fails at them."""
     polygons: list[tuple[int, float, float]] = dataclasses.field(default_factory=list)
     """Of some annotations: their number, and the largest x and y of their outline."""
     runs: list[tuple[int, int, int]] = dataclasses.field(default_factory=list)

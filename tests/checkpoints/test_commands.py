@@ -144,7 +144,7 @@ def test_equal_weights_are_equal_bytes(tmp_path: Path, beit: Path, layout: str) 
 def test_a_converted_file_is_its_own_until_it_has_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str
 ) -> None:
-    """What another process sweeps away, or finds, while it is written."""
+    """While it is written, it is one temporary file that a sweep leaves alone; then all may read it."""
     names: list[str] = []
 
     def note(path: Path) -> None:

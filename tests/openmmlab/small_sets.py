@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmengine.config import Config
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -76,17 +77,21 @@ def turned(file: Path, orientation: int) -> None:
         image.save(file, exif=exif)
 
 
-def checked(folder: Path, *, config: Path | None = None, sets: tuple[str, ...] = ()) -> Checked:
-    """What a run with the shipped config of the layout, or another, would find first."""
+def resolved(folder: Path, *, config: Path | None = None, sets: tuple[str, ...] = ()) -> Config:
+    """The shipped config of the folder's layout, or another, as a run has it."""
     task = "ade20k" if (folder / "images").is_dir() else "coco"
-    resolved = resolve(
+    return resolve(
         config or DOWNSTREAM / CONFIGS[task],
         checkpoint="random:vit_demo_patch4_32",
         data=folder,
         seed=0,
         overrides=sets,
     )
-    return check(resolved)
+
+
+def checked(folder: Path, *, config: Path | None = None, sets: tuple[str, ...] = ()) -> Checked:
+    """What a run with the shipped config of the layout, or another, would find first."""
+    return check(resolved(folder, config=config, sets=sets))
 
 
 def changed_config(path: Path, task: str, *changes: tuple[str, str]) -> Path:

@@ -13,10 +13,9 @@ pytest.importorskip("mmseg")
 pytest.importorskip("mmdet")
 
 from PIL import Image
-from small_sets import CONFIGS, DOWNSTREAM, changed_config, small_ade20k, small_coco
+from small_sets import CONFIGS, DOWNSTREAM, changed_config, resolved, small_ade20k, small_coco
 
 from micl_bench.openmmlab import run
-from micl_bench.openmmlab.configs import resolve
 from micl_bench.openmmlab.data_digests import data_digests
 
 TRAIN, VAL = "train_dataloader", "val_dataloader"
@@ -33,15 +32,7 @@ def ade20k(embedded: Path, tmp_path: Path) -> Path:
 
 
 def digests(folder: Path, *, config: Path | None = None) -> dict[str, str]:
-    task = "ade20k" if (folder / "images").is_dir() else "coco"
-    resolved = resolve(
-        config or DOWNSTREAM / CONFIGS[task],
-        checkpoint="random:vit_demo_patch4_32",
-        data=folder,
-        seed=0,
-        overrides=(),
-    )
-    return data_digests(resolved)
+    return data_digests(resolved(folder, config=config))
 
 
 def changed(before: dict[str, str], folder: Path, *, config: Path | None = None) -> list[str]:
