@@ -25,7 +25,17 @@ from micl_bench.commands import (
     slurm,
     suite,
 )
-from micl_bench.commands.options import Arch, Branch, Data, Layout, Out, Overrides, Pixels, Strict
+from micl_bench.commands.options import (
+    Arch,
+    Branch,
+    Data,
+    Layout,
+    Out,
+    Overrides,
+    Pixels,
+    Source,
+    Strict,
+)
 from micl_bench.errors import InputError, Stopped
 from micl_bench.failures import explained, guard_imports
 from micl_bench.image_files import name_text
@@ -140,10 +150,7 @@ def pretrain(
 def evaluate(
     context: typer.Context,
     task: Annotated[str, typer.Argument(help="One of the tasks listed below.")],
-    checkpoint: Annotated[
-        str,
-        typer.Option(help="A file, timm:NAME, public:NAME or random:ARCH.", show_default=False),
-    ],
+    checkpoint: Source,
     data: Data,
     out: Out,
     arch: Arch = None,

@@ -31,6 +31,7 @@ ROWS = (
         "locks",
         "log",
         "machine",
+        "network",
         "predictions",
         "npz",
         "processes",

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import timm
 import torch
 
-from micl_bench.checkpoints._reach import UnreachableError, check_reachable
 from micl_bench.errors import InputError
+from micl_bench.network import UnreachableError, check_reachable, weights_out_of_reach
 
 
 def timm_model(name: str) -> Any:
@@ -26,10 +26,7 @@ def timm_model(name: str) -> Any:
         with _network(config):
             return timm.create_model(name, pretrained=True)
     except UnreachableError as error:
-        raise InputError(
-            f"the weights of {name} are not in the cache, and {_place(config)} was not reached "
-            f"({error}); without a network, download them elsewhere and give the file"
-        ) from error
+        raise weights_out_of_reach(name, _place(config), error) from error
     # The client of the hub has errors of its own, other ones by version.
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]

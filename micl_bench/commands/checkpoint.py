@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from micl_bench.commands.options import Arch, Branch, Layout, Pixels, Strict
+from micl_bench.commands.options import SOURCES, Arch, Branch, Layout, Pixels, Strict
 from micl_bench.errors import InputError
 from micl_bench.log import printable
+from micl_bench.network import check_source
 
 if TYPE_CHECKING:
     from micl_bench.checkpoints import Checkpoint
@@ -18,8 +19,9 @@ _Source = Annotated[
     str,
     typer.Argument(
         metavar="CHECKPOINT",
-        help="A file, a folder in Hugging Face's layout, timm:NAME, public:NAME or random:ARCH.",
+        help=SOURCES,
         show_default=False,
+        callback=check_source,
     ),
 ]
 

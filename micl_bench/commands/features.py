@@ -6,16 +6,13 @@ from typing import Annotated, get_args
 
 import typer
 
-from micl_bench.commands.options import Arch, Branch, Layout, Strict
+from micl_bench.commands.options import Arch, Branch, Layout, Source, Strict
 from micl_bench.commands.options import Pixels as PixelsTold
 from micl_bench.errors import InputError
 
 
 def features(
-    checkpoint: Annotated[
-        str,
-        typer.Option(help="A file, timm:NAME, public:NAME or random:ARCH.", show_default=False),
-    ],
+    checkpoint: Source,
     images: Annotated[
         Path,
         typer.Option(

@@ -5,6 +5,18 @@ from typing import Annotated
 
 import typer
 
+from micl_bench.network import check_source
+
+SOURCES = "A file, a folder in Hugging Face's layout, timm:NAME, public:NAME or random:ARCH."
+Source = Annotated[
+    str,
+    typer.Option(
+        "--checkpoint",
+        help=SOURCES,
+        show_default=False,
+        callback=check_source,
+    ),
+]
 Data = Annotated[Path, typer.Option(help="Data folder.", show_default=False)]
 Out = Annotated[Path, typer.Option(help="Folder for what is made.", show_default=False)]
 Overrides = Annotated[

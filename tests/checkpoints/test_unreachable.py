@@ -1,9 +1,12 @@
 """Without a network: `timm:` and `public:` say so within seconds, and read what is in the cache."""
 
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,9 +14,10 @@ import huggingface_hub.constants
 import pytest
 from test_timm_source import _fill_cache
 
+from micl_bench import network
 from micl_bench.checkpoints import load_checkpoint
-from micl_bench.checkpoints._reach import UnreachableError, check_reachable
 from micl_bench.errors import InputError
+from micl_bench.network import UnreachableError, check_reachable, check_source
 
 SLOWEST = 5.0
 
@@ -91,6 +95,81 @@ def test_sources_without_a_network_are_refused_in_a_line(
     if source.startswith("timm"):
         with pytest.raises(InputError, match="HF_HUB_OFFLINE is set"):
             load_checkpoint(source)
+
+
+COMMANDS = (
+    ("eval", "knn", "--data", "data", "--out", "out", "--checkpoint"),
+    ("features", "--images", "data", "--out", "f.npz", "--checkpoint"),
+    ("show", "attention", "--images", "data", "--out", "a.png", "--checkpoint"),
+    ("inspect",),
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda words: words[0])
+def test_commands_refuse_before_anything_slow_is_imported(
+    command: tuple[str, ...], tmp_path: Path
+) -> None:
+    with deaf_server() as url:
+        done = _run_without_a_network([*command, "timm:vit_small_patch16_224"], tmp_path, proxy=url)
+    *imports, error = done.stderr.splitlines()
+    assert done.returncode == 2
+    assert error.startswith("error: the weights of vit_small_patch16_224 are not in the cache, and")
+    assert "without a network, download them elsewhere and give the file" in error
+    # Their imports alone take longer than an answer may.
+    assert any(line.endswith("micl_bench.network") for line in imports)
+    assert not [line for line in imports if line.split()[-1] in {"torch", "timm", "torchvision"}]
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+def test_where_something_was_downloaded_timm_is_asked_for_its_name(tmp_path: Path) -> None:
+    _fill_cache("test_vit3.r160_in1k", tmp_path / "home" / "hub")
+    with deaf_server() as url:
+        done = _run_without_a_network(["inspect", "timm:test_vit3.r160_in1k"], tmp_path, proxy=url)
+    assert done.returncode == 0
+    assert "test_vit3" in done.stdout
+
+
+def test_one_server_that_answers_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(network, "check_reachable", _only_reaches("dl.fbaipublicfiles.com"))
+    assert check_source("timm:vit_huge_patch14_gap_224.in1k_ijepa").startswith("timm:vit_huge")
+    monkeypatch.setattr(network, "check_reachable", _only_reaches("nowhere"))
+    with pytest.raises(InputError, match=r"huggingface.co was not reached \(refused\); without"):
+        check_source("timm:vit_huge_patch14_gap_224.in1k_ijepa")
+    assert check_source("random:vit_tiny_patch16_224") == "random:vit_tiny_patch16_224"
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "hub" / "checkpoints" / "IN1K-vit.h.14-300e.pth.tar").touch()
+    assert check_source("timm:vit_huge_patch14_gap_224.in1k_ijepa").startswith("timm:vit_huge")
+
+
+def _only_reaches(host: str) -> Callable[[str], None]:
+    def check(url: str) -> None:
+        if host not in url:
+            raise UnreachableError("refused")
+
+    return check
+
+
+def _run_without_a_network(
+    words: list[str], folder: Path, *, proxy: str
+) -> subprocess.CompletedProcess[str]:
+    home = folder / "home"
+    home.mkdir(exist_ok=True)
+    return subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "micl_bench", *words],
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(home),
+            "HF_HUB_CACHE": str(home / "hub"),
+            "HTTPS_PROXY": proxy.replace("https", "http"),
+        },
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 def test_what_is_in_the_cache_is_read_without_asking_anybody(

@@ -24,9 +24,6 @@ Results = Annotated[
         help="Folder with records, at any depth, or a record; repeatable.", show_default=False
     ),
 ]
-Checkpoint = Annotated[
-    str, typer.Option(help="A file, timm:NAME, public:NAME or random:ARCH.", show_default=False)
-]
 Images = Annotated[
     Path,
     typer.Option(

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from micl_bench.commands.options import Arch, Branch, Layout, Overrides
+from micl_bench.commands.options import Arch, Branch, Layout, Overrides, Source
 from micl_bench.commands.options import Pixels as PixelsTold
 from micl_bench.commands.show._common import (
-    Checkpoint,
     CropPct,
     Images,
     ImageSize,
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from micl_bench.checkpoints import Checkpoint as Loaded
+    from micl_bench.checkpoints import Checkpoint
     from micl_bench.data.pixels import Pixels
 
 _MOST_IMAGES = 6
@@ -34,7 +33,7 @@ Number = Annotated[
 
 
 def attention(
-    checkpoint: Checkpoint,
+    checkpoint: Source,
     images: Images,
     out: Picture,
     number: Number = _MOST_IMAGES,
@@ -61,7 +60,7 @@ def attention(
 
 
 def patches(
-    checkpoint: Checkpoint,
+    checkpoint: Source,
     images: Images,
     out: Picture,
     number: Number = _MOST_IMAGES,
@@ -87,7 +86,7 @@ def patches(
 
 
 def features(
-    checkpoint: Checkpoint,
+    checkpoint: Source,
     images: Images,
     out: Picture,
     number: Annotated[
@@ -133,7 +132,7 @@ def features(
 
 
 def similarity(
-    checkpoint: Checkpoint,
+    checkpoint: Source,
     images: Images,
     recipe: Annotated[
         Path, typer.Option(help="Pre-training recipe: mask ratio, views, kappa, size, seed.")
@@ -185,7 +184,7 @@ def _loaded(
     normalised: str | None,
     img_size: int | None,
     crop_pct: float,
-) -> "tuple[Loaded, Pixels]":
+) -> "tuple[Checkpoint, Pixels]":
     from micl_bench.checkpoints import load_checkpoint
     from micl_bench.data.pixels import Pixels
 
@@ -210,7 +209,7 @@ def _device() -> Any:
 
 
 def _write(
-    loaded: "Loaded",
+    loaded: "Checkpoint",
     arrays: dict[str, Any],
     draw: "Callable[[dict[str, dict[str, Any]]], Figure]",
     caption: "Callable[[dict[str, dict[str, Any]]], str]",
