@@ -5,10 +5,10 @@
 """
 
 from micl_bench.data.pixels import Pixels
-from micl_bench.engine.augment import AugmentConfig
-from micl_bench.engine.mixing import MixConfig
-from micl_bench.engine.optim import OptimConfig
-from micl_bench.engine.supervised_recipe import FinetuneRecipe, SupervisedConfig
+from micl_bench.engine.supervised.augment import AugmentConfig
+from micl_bench.engine.supervised.mixing import MixConfig
+from micl_bench.engine.supervised.recipe import FinetuneRecipe, SupervisedConfig
+from micl_bench.runs.optim import OptimConfig
 
 recipe = FinetuneRecipe(
     # Crops of 0.6 or more leave a digit readable; mirrored it would be another sign.

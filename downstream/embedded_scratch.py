@@ -10,10 +10,10 @@ pretrain/embedded.py are 16 steps of 64 images each, with 2 x 17 tokens an image
 """
 
 from micl_bench.data.pixels import Pixels
-from micl_bench.engine.augment import AugmentConfig
-from micl_bench.engine.mixing import MixConfig
-from micl_bench.engine.optim import OptimConfig
-from micl_bench.engine.supervised_recipe import FinetuneRecipe, SupervisedConfig
+from micl_bench.engine.supervised.augment import AugmentConfig
+from micl_bench.engine.supervised.mixing import MixConfig
+from micl_bench.engine.supervised.recipe import FinetuneRecipe, SupervisedConfig
+from micl_bench.runs.optim import OptimConfig
 
 recipe = FinetuneRecipe(
     pixels=Pixels(img_size=32, crop_pct=1.0, crop_scale=(0.6, 1.0)),

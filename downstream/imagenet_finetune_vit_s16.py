@@ -19,10 +19,10 @@ trains [CLS]: for MiCL report both, the second with `--set pool=token --out ...`
 """
 
 from micl_bench.data.pixels import Pixels
-from micl_bench.engine.augment import AugmentConfig
-from micl_bench.engine.mixing import MixConfig
-from micl_bench.engine.optim import OptimConfig
-from micl_bench.engine.supervised_recipe import FinetuneRecipe, SupervisedConfig
+from micl_bench.engine.supervised.augment import AugmentConfig
+from micl_bench.engine.supervised.mixing import MixConfig
+from micl_bench.engine.supervised.recipe import FinetuneRecipe, SupervisedConfig
+from micl_bench.runs.optim import OptimConfig
 
 recipe = FinetuneRecipe(
     # [F]: timm's crop and flip in training; short side 256 and crop 224 in evaluation.

@@ -13,7 +13,7 @@ the training images instead: `--set selection=held_out`.
 """
 
 from micl_bench.data.pixels import Pixels
-from micl_bench.engine.probe import ProbeConfig
+from micl_bench.engine.frozen.probe.probe import ProbeConfig
 from micl_bench.tasks.linear import LinearRecipe
 
 recipe = LinearRecipe(

@@ -17,7 +17,7 @@ not use: `--set probe.readouts=[avg_1]`.
 """
 
 from micl_bench.data.pixels import Pixels
-from micl_bench.engine.probe import ProbeConfig
+from micl_bench.engine.frozen.probe.probe import ProbeConfig
 from micl_bench.tasks.linear import LinearRecipe
 
 recipe = LinearRecipe(

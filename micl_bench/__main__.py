@@ -1,5 +1,5 @@
 """`python -m micl_bench` is `micl-bench`."""
 
-from micl_bench.cli import main
+from micl_bench.cli.app import main
 
 main()

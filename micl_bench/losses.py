@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from micl_bench.errors import InputError
+from micl_bench.runtime.errors import InputError
 
 
 def tsp_similarity(cosine: Tensor, kappa: float = 1 / 64) -> Tensor:

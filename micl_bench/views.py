@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from micl_bench.draws import Stream, words
-from micl_bench.errors import InputError
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.randomness import Stream, words
 
 # floor(L * (1 - mask_ratio)) is meant in real numbers: 1 - 0.9 is a little under 0.1 in binary, and
 # 10 * (1 - 0.9) must give 1, not 0. One part in a million is far under one patch and over rounding.

@@ -8,9 +8,9 @@ and with 0.9 of them hidden, 3 patches a view would be left.
 """
 
 from micl_bench.data.pixels import Pixels
-from micl_bench.engine.optim import OptimConfig
-from micl_bench.engine.recipe import PretrainRecipe
+from micl_bench.engine.pretraining.recipe import PretrainRecipe
 from micl_bench.objectives.micl import MiCL
+from micl_bench.runs.optim import OptimConfig
 
 recipe = PretrainRecipe(
     arch="vit_demo_patch4_32",

@@ -18,9 +18,9 @@ instead of `micl-bench`.
 """
 
 from micl_bench.data.pixels import Pixels
-from micl_bench.engine.optim import OptimConfig
-from micl_bench.engine.recipe import PretrainRecipe
+from micl_bench.engine.pretraining.recipe import PretrainRecipe
 from micl_bench.objectives.micl import MiCL
+from micl_bench.runs.optim import OptimConfig
 
 recipe = PretrainRecipe(
     arch="vit_base_patch16_224",

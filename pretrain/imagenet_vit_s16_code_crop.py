@@ -17,9 +17,9 @@ Negatives come from the same GPU, as in that code, so the number of GPUs moves t
 """
 
 from micl_bench.data.pixels import Pixels
-from micl_bench.engine.optim import OptimConfig
-from micl_bench.engine.recipe import PretrainRecipe
+from micl_bench.engine.pretraining.recipe import PretrainRecipe
 from micl_bench.objectives.micl import MiCL
+from micl_bench.runs.optim import OptimConfig
 
 recipe = PretrainRecipe(
     arch="vit_small_patch16_224",

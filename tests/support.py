@@ -10,8 +10,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from micl_bench.cli import main
-from micl_bench.log import read_metrics
+from micl_bench.cli.app import main
+from micl_bench.runtime.log import read_metrics
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -21,7 +21,9 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 # Processes are forked from a server that has imported torch and timm, which takes a new interpreter
 # several seconds; the server itself runs nothing.
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["micl_bench.engine.pretrain", "torch.utils.tensorboard"])
+_CONTEXT.set_forkserver_preload(
+    ["micl_bench.engine.pretraining.pretrainer", "torch.utils.tensorboard"]
+)
 
 
 class Command:

@@ -10,7 +10,7 @@ import pytest
 from isolation import isolate
 from support import Run
 
-from micl_bench.files import cache_folder
+from micl_bench.runtime.files import cache_folder
 
 SETTINGS = {
     "MICL_BENCH_PLUGINS": "/plugins",

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from micl_bench.errors import InputError
 from micl_bench.losses import micl_loss, micl_loss_of_rows, tsp_similarity, view_cosines
+from micl_bench.runtime.errors import InputError
 
 
 def naive_loss(features: list[list[list[float]]], kappa: float, temperature: float) -> float:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from support import REPOSITORY, Run
 
-from micl_bench.config import load_recipe
-from micl_bench.engine.recipe import PretrainRecipe
+from micl_bench.engine.pretraining.recipe import PretrainRecipe
 from micl_bench.objectives.micl import MiCL
+from micl_bench.runtime.config import load_recipe
 from micl_bench.tasks.finetune import FinetuneRecipe
 from micl_bench.views import patches_per_view
 

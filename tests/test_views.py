@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy.stats import chi2
 
-from micl_bench.draws import Stream, words
-from micl_bench.errors import InputError
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.randomness import Stream, words
 from micl_bench.views import draw_views, patches_per_view, sample_views
 
 

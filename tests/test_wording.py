@@ -2,7 +2,7 @@
 
 import pytest
 
-from micl_bench.wording import counted, plural
+from micl_bench.runtime.wording import counted, plural
 
 
 @pytest.mark.parametrize(

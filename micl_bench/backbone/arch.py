@@ -10,7 +10,7 @@ from timm.models import VisionTransformer
 from timm.models.beit import Beit
 from timm.models.eva import Eva
 
-from micl_bench.errors import InputError
+from micl_bench.runtime.errors import InputError
 
 Vit = VisionTransformer | Beit | Eva
 """timm's models of a ViT: `Beit` has relative positions, `Eva` rotary ones."""

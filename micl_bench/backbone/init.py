@@ -5,7 +5,7 @@ import torch
 from timm.models import VisionTransformer
 from torch import Tensor, nn
 
-from micl_bench.errors import InputError
+from micl_bench.runtime.errors import InputError
 
 
 def sincos_positions(grid: int, width: int) -> Tensor:

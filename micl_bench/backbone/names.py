@@ -10,8 +10,8 @@ from timm.models.beit import Beit
 from timm.models.eva import Eva
 
 from micl_bench.backbone.arch import Arch, Pool, Vit
-from micl_bench.errors import InputError
-from micl_bench.values import shown
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.values import shown
 
 _MODULES = ("vision_transformer", "beit", "eva", "deit")
 _EXAMPLES = "vit_tiny_patch16_224, vit_base_patch32_224, deit_small_patch16_224"

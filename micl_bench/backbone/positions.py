@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from micl_bench.backbone.init import sincos_positions
-from micl_bench.errors import InputError
+from micl_bench.runtime.errors import InputError
 
 Grid = int | tuple[int, int]
 """Patches a side, or rows and columns."""

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_masks
 from pycocotools.coco import COCO
 
-from micl_bench.log import Progress
 from micl_bench.openmmlab.coco_backends import BACKENDS, evaluator
-from micl_bench.values import Count, Values
+from micl_bench.runtime.log import Progress
+from micl_bench.runtime.values import Count, Values
 
 _SEED = 0
 _HEIGHT, _WIDTH = 480, 640

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from micl_bench.engine.neighbours import nearest_keys, search_bytes
-from micl_bench.errors import InputError
-from micl_bench.log import Progress
-from micl_bench.values import LARGEST, Count, Values, Within
+from micl_bench.engine.frozen.neighbours import nearest_keys, search_bytes
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.log import Progress
+from micl_bench.runtime.values import LARGEST, Count, Values, Within
 
 _SEED = 0
 _ROWS = 1 << 14

@@ -25,13 +25,13 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from micl_bench.data.embedded.photographs import load_photographs
-from micl_bench.data.pack import pack_folder
+from micl_bench.data.packed.pack import pack_folder
+from micl_bench.data.packed.store import Store
 from micl_bench.data.pixels import IMAGENET_MEAN, IMAGENET_STD, Pixels, normalise
-from micl_bench.data.store import Store
 from micl_bench.data.visible import visible_batches
-from micl_bench.errors import InputError
-from micl_bench.log import Progress
-from micl_bench.values import Count, Side, Values, Within
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.log import Progress
+from micl_bench.runtime.values import Count, Side, Values, Within
 from micl_bench.views import draw_views, patches_per_view
 
 _WIDTH, _HEIGHT, _QUALITY = 500, 375, 90

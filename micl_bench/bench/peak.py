@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from micl_bench.errors import InputError
-from micl_bench.processes import begin_helper, how_it_ended, starting
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.processes import begin_helper, how_it_ended, starting
 
 T = TypeVar("T")
 

@@ -25,19 +25,19 @@ from torch import Tensor
 
 from micl_bench.backbone import Arch, init_mae_, named_arch
 from micl_bench.bench.loader import write_photographs
-from micl_bench.data.copying import device_batches
-from micl_bench.data.pack import pack_folder
+from micl_bench.data.packed.pack import pack_folder
 from micl_bench.data.pixels import Pixels, normalise
+from micl_bench.data.to_device import device_batches
 from micl_bench.data.visible import Visible, visible_batches
-from micl_bench.engine.encoder import ViewEncoder, has_bfloat16
-from micl_bench.engine.meter import flop_per_image, matmul_peak, settle
-from micl_bench.engine.optim import OptimConfig, build_optimizer
-from micl_bench.engine.parallel import distribute
-from micl_bench.engine.step import Step
-from micl_bench.log import Progress
+from micl_bench.engine.pretraining.encoder import ViewEncoder, has_bfloat16
+from micl_bench.engine.pretraining.meter import flop_per_image, matmul_peak, settle
+from micl_bench.engine.pretraining.parallel import distribute
+from micl_bench.engine.pretraining.step import Step
 from micl_bench.losses import micl_loss
 from micl_bench.objectives.micl import MiCL
-from micl_bench.values import LARGEST, Amount, Count, Precision, Values, Within
+from micl_bench.runs.optim import OptimConfig, build_optimizer
+from micl_bench.runtime.log import Progress
+from micl_bench.runtime.values import LARGEST, Amount, Count, Precision, Values, Within
 from micl_bench.views import patches_per_view
 
 _SEED = 0

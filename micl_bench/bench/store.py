@@ -11,9 +11,9 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from micl_bench.files import digest_json
-from micl_bench.record import CheckpointInfo, DataSet, Result, Stage, write_result
-from micl_bench.statistics import wilson
+from micl_bench.records.result import CheckpointInfo, DataSet, Result, Stage, write_result
+from micl_bench.records.statistics import wilson
+from micl_bench.runtime.files import digest_json
 
 _METHODS = {
     "MiCL": 80.0,

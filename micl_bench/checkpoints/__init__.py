@@ -6,7 +6,6 @@ One public file per layout (`recognise`, `convert`); a new layout is a new file.
 from micl_bench.checkpoints._checkpoint import Checkpoint
 from micl_bench.checkpoints._load import digest_of, load_backbone, load_checkpoint, load_classifier
 from micl_bench.checkpoints._names import require_names
-from micl_bench.checkpoints._safe import read_safely
 from micl_bench.checkpoints._save import export, save_checkpoint
 from micl_bench.checkpoints._stated import Statement, stated
 
@@ -18,7 +17,6 @@ __all__ = [
     "load_backbone",
     "load_checkpoint",
     "load_classifier",
-    "read_safely",
     "require_names",
     "save_checkpoint",
     "stated",

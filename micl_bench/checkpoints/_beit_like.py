@@ -8,11 +8,11 @@ from timm.models.beit import checkpoint_filter_fn
 from torch import Tensor
 
 from micl_bench.backbone import Arch
-from micl_bench.checkpoints._account import Rule, drop
-from micl_bench.checkpoints._convert import Fate
+from micl_bench.checkpoints._converted import Fate
 from micl_bench.checkpoints._infer import infer_arch
-from micl_bench.checkpoints._plain import empty_model, filtered_by_timm, num_classes_of
-from micl_bench.errors import InputError
+from micl_bench.checkpoints._rules import Rule, drop
+from micl_bench.checkpoints._timm_names import empty_model, filtered_by_timm, num_classes_of
+from micl_bench.runtime.errors import InputError
 
 _DROPPED = (
     drop(r"(.+\.)?relative_position_index", "table of offsets, computed anew"),

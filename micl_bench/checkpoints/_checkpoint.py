@@ -9,13 +9,13 @@ from torch import Tensor
 
 from micl_bench.backbone import Arch, Pool, Vit, resample_positions
 from micl_bench.backbone.positions import recomputed_sincos, resample_relative
-from micl_bench.checkpoints._convert import Converted, Guess
+from micl_bench.checkpoints._converted import Converted, Guess
 from micl_bench.checkpoints._told import pixels_in_words
 from micl_bench.data.pixels import normalise
-from micl_bench.errors import InputError
-from micl_bench.log import printable, say
-from micl_bench.record import CheckpointInfo
-from micl_bench.wording import counted
+from micl_bench.records.result import CheckpointInfo
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.log import printable, say
+from micl_bench.runtime.wording import counted
 
 # Not part of the backbone: a classifier's head, its own norm and its own pooling.
 _HEAD_PREFIXES = ("head.", "head_dist.", "fc_norm.", "attn_pool.")

@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from micl_bench.checkpoints._account import account, drop, first_key, tensors_of
-from micl_bench.checkpoints._convert import Converted, PositionRule
+from micl_bench.checkpoints._converted import Converted, PositionRule
 from micl_bench.checkpoints._infer import WIDTHS, assumed, infer_arch
-from micl_bench.checkpoints._plain import PLAIN, chosen
+from micl_bench.checkpoints._rules import account, drop, first_key, tensors_of
+from micl_bench.checkpoints._timm_names import PLAIN, chosen
 
 _PREFIX = r"(module\.)?(backbone\.)?"
 _RULES = (

@@ -15,10 +15,10 @@ from typing import Any
 
 from micl_bench import __version__
 from micl_bench.checkpoints._https import RefusedRedirectError, https_opener, is_allowed
-from micl_bench.errors import InputError
-from micl_bench.files import atomic_write
-from micl_bench.log import Progress, say
-from micl_bench.network import UnreachableError, check_reachable
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.files import atomic_write
+from micl_bench.runtime.log import Progress, say
+from micl_bench.runtime.network import UnreachableError, check_reachable
 
 _BLOCK_BYTES = 1 << 20
 # No public ViT comes near it: whoever sends more, sends something else.

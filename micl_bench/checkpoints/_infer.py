@@ -17,9 +17,9 @@ from typing import Any
 from torch import Tensor
 
 from micl_bench.backbone import Arch, Pool, Vit, arch_names, fits, named_arch, timm_vit
-from micl_bench.checkpoints._convert import Guess
+from micl_bench.checkpoints._converted import Guess
 from micl_bench.checkpoints._told import Told, told_by
-from micl_bench.errors import InputError, UntoldError
+from micl_bench.runtime.errors import InputError, UntoldError
 
 _HEAD_WIDTH = 64
 # Every one is built; the deepest that was published has 56.

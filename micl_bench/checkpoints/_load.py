@@ -12,23 +12,23 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from micl_bench import plugins
 from micl_bench.backbone import Pool, Vit, fits, init_mae_, named_arch, timm_vit
-from micl_bench.checkpoints._account import keep_all
 from micl_bench.checkpoints._checkpoint import Checkpoint, without_unread_head
-from micl_bench.checkpoints._convert import Converted, Guess
+from micl_bench.checkpoints._converted import Converted, Guess
 from micl_bench.checkpoints._infer import arch_of, assumed
-from micl_bench.checkpoints._safe import read_safely, with_its_folder
+from micl_bench.checkpoints._rules import keep_all
 from micl_bench.checkpoints._stated import seed_in
 from micl_bench.checkpoints._timm_hub import timm_model
 from micl_bench.checkpoints._told import pixels_told, told_by
 from micl_bench.checkpoints._wrappers import unwrapped
 from micl_bench.checkpoints._written import with_pixels, with_statements
-from micl_bench.errors import InputError, UntoldError
-from micl_bench.files import digest_file, digest_files, digest_json
-from micl_bench.image_files import name_text
-from micl_bench.log import printable
-from micl_bench.record import CheckpointInfo, Stage, visible_path
+from micl_bench.data.image_files import name_text
+from micl_bench.records.result import CheckpointInfo, Stage, visible_path
+from micl_bench.runtime import plugins
+from micl_bench.runtime.errors import InputError, UntoldError
+from micl_bench.runtime.files import digest_file, digest_files, digest_json
+from micl_bench.runtime.log import printable
+from micl_bench.runtime.safe_reading.read import read_safely, with_its_folder
 
 # Its names are what other formats are made of, so it is asked last: nothing else may claim the file.
 _PLAIN = "timm"

@@ -8,13 +8,13 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from micl_bench import distributed
 from micl_bench.checkpoints._download import download, matches
-from micl_bench.errors import InputError
-from micl_bench.files import writable_cache
-from micl_bench.locks import alone
-from micl_bench.log import say
-from micl_bench.network import UnreachableError
+from micl_bench.runtime import distributed
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.files import writable_cache
+from micl_bench.runtime.locks import alone
+from micl_bench.runtime.log import say
+from micl_bench.runtime.network import UnreachableError
 
 # In a checkout a link to results/checkpoints.csv, in an installed package its copy.
 _TABLE = Path(__file__).with_name("checkpoints.csv")

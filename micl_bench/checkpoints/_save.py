@@ -13,11 +13,11 @@ from torch import Tensor
 
 from micl_bench.backbone import Arch, Vit
 from micl_bench.checkpoints._checkpoint import Checkpoint
-from micl_bench.checkpoints._convert import Converted
+from micl_bench.checkpoints._converted import Converted
 from micl_bench.checkpoints.micl_bench import ABOUT
-from micl_bench.errors import InputError
-from micl_bench.files import atomic_path, digest_file, path_once
-from micl_bench.record import Stage
+from micl_bench.records.result import Stage
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.files import atomic_path, digest_file, path_once
 
 # mmsegmentation's names of its own VisionTransformer and BEiT.
 _OPENMMLAB = (

@@ -6,9 +6,9 @@ from typing import Any
 
 from micl_bench.backbone import Arch
 from micl_bench.checkpoints._checkpoint import Checkpoint
-from micl_bench.errors import InputError
-from micl_bench.files import digest_json
-from micl_bench.record import Stage
+from micl_bench.records.result import Stage
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.files import digest_json
 
 _LARGEST_SEED = 1 << 63
 _LONGEST_NAME = 100

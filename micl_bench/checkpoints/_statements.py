@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from micl_bench.checkpoints._stand_ins import Settings
 from micl_bench.checkpoints._told import Pixels
+from micl_bench.runtime.safe_reading.allowlist import Settings
 
 _TABLES = (
     "config", "args", "hyper_parameters", "hparams", "cfg", "model_args", "model_kwargs", "model_cfg",

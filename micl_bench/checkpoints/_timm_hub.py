@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import timm
 import torch
 
-from micl_bench.errors import InputError
-from micl_bench.network import UnreachableError, check_reachable, weights_out_of_reach
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.network import UnreachableError, check_reachable, weights_out_of_reach
 
 
 def timm_model(name: str) -> Any:

@@ -12,7 +12,7 @@ from timm.data import (
     OPENAI_CLIP_STD,
 )
 
-from micl_bench.errors import InputError
+from micl_bench.runtime.errors import InputError
 
 Pixels = tuple[tuple[float, float, float], tuple[float, float, float]]
 """Mean and std of pixels from 0 to 1."""

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from micl_bench.checkpoints._convert import Converted
-from micl_bench.errors import InputError
+from micl_bench.checkpoints._converted import Converted
+from micl_bench.runtime.errors import InputError
 
 # torch.compile, Lightning's Fabric, FSDP and checkpointed activations, at any place of a name; data
 # parallel training beside them or in front. What is called `module` elsewhere is part of a network.

@@ -3,11 +3,11 @@
 import dataclasses
 from typing import Any
 
-from micl_bench.checkpoints._convert import Converted, Guess
+from micl_bench.checkpoints._converted import Converted, Guess
 from micl_bench.checkpoints._infer import with_heads
 from micl_bench.checkpoints._statements import Statements, sides_of, statements_of
 from micl_bench.checkpoints._told import Pixels, Told
-from micl_bench.errors import InputError
+from micl_bench.runtime.errors import InputError
 
 _NOTHING = Told()
 

@@ -8,10 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from micl_bench.checkpoints import simmim
-from micl_bench.checkpoints._account import drop, first_key, tensors_of
 from micl_bench.checkpoints._beit_like import convert_beit_like, is_beit_like
-from micl_bench.checkpoints._convert import Converted
-from micl_bench.checkpoints._plain import (
+from micl_bench.checkpoints._converted import Converted
+from micl_bench.checkpoints._rules import drop, first_key, tensors_of
+from micl_bench.checkpoints._timm_names import (
     Pixels,
     num_classes_of,
     pixels_of_timm,

@@ -7,11 +7,11 @@ from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor
 
 from micl_bench.backbone import Arch
-from micl_bench.checkpoints._account import drop, first_key, tensors_of
-from micl_bench.checkpoints._convert import Converted, PositionRule
+from micl_bench.checkpoints._converted import Converted, PositionRule
 from micl_bench.checkpoints._infer import assumed, infer_arch
-from micl_bench.checkpoints._plain import chosen, empty_model, filtered_by_timm
-from micl_bench.errors import InputError
+from micl_bench.checkpoints._rules import drop, first_key, tensors_of
+from micl_bench.checkpoints._timm_names import chosen, empty_model, filtered_by_timm
+from micl_bench.runtime.errors import InputError
 
 _TELLTALE = {"mask_token", "cls_token", "pos_embed", "blocks.0.ls1.gamma"}
 _WIDTHS = (384, 768, 1024, 1536)

@@ -7,17 +7,17 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models.eva import checkpoint_filter_fn
 from torch import Tensor
 
-from micl_bench.checkpoints._account import drop, first_key, tensors_of
-from micl_bench.checkpoints._convert import Converted
+from micl_bench.checkpoints._converted import Converted
 from micl_bench.checkpoints._infer import infer_arch
-from micl_bench.checkpoints._plain import (
+from micl_bench.checkpoints._rules import drop, first_key, tensors_of
+from micl_bench.checkpoints._timm_names import (
     Pixels,
     chosen,
     empty_model,
     filtered_by_timm,
     pixels_of_timm,
 )
-from micl_bench.errors import InputError, UntoldError
+from micl_bench.runtime.errors import InputError, UntoldError
 
 # Width and whether the MLPs are gated tell the published sizes apart.
 _SIZES = {

@@ -14,11 +14,11 @@ from timm.data import (
 from torch import Tensor
 
 from micl_bench.backbone import Arch, Pool
-from micl_bench.checkpoints._account import Rule, account, drop, keep, merge, refuse_branch
-from micl_bench.checkpoints._convert import Converted, Fate, PositionRule
+from micl_bench.checkpoints._converted import Converted, Fate, PositionRule
 from micl_bench.checkpoints._infer import infer_arch
-from micl_bench.checkpoints._plain import Pixels, num_classes_of
-from micl_bench.errors import InputError
+from micl_bench.checkpoints._rules import Rule, account, drop, keep, merge, refuse_branch
+from micl_bench.checkpoints._timm_names import Pixels, num_classes_of
+from micl_bench.runtime.errors import InputError
 
 _BLOCK = r"encoder\.layer\.(\d+)\."
 _END = r"(weight|bias)"

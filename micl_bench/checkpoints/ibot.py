@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from micl_bench.checkpoints._convert import Converted
+from micl_bench.checkpoints._converted import Converted
 from micl_bench.checkpoints._distilled import convert_distilled, names_of
 
 

@@ -3,10 +3,10 @@
 import re
 from typing import Any
 
-from micl_bench.checkpoints._account import account, drop, first_key, keep, tensors_of
-from micl_bench.checkpoints._convert import Converted
+from micl_bench.checkpoints._converted import Converted
 from micl_bench.checkpoints._infer import assumed, infer_arch
-from micl_bench.checkpoints._plain import PLAIN, chosen
+from micl_bench.checkpoints._rules import account, drop, first_key, keep, tensors_of
+from micl_bench.checkpoints._timm_names import PLAIN, chosen
 
 _MARK = re.compile(r"(?:(.+)\.)?vit\.(?:patch_embed|blocks)\..+")
 # What lightly's own benchmarks call the network that they evaluate, in this order.

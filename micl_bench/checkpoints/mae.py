@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from micl_bench.backbone import sincos_positions
-from micl_bench.checkpoints._account import account, drop, first_key, keep, tensors_of
-from micl_bench.checkpoints._convert import Converted, PositionRule
+from micl_bench.checkpoints._converted import Converted, PositionRule
 from micl_bench.checkpoints._infer import WIDTHS, assumed, infer_arch
-from micl_bench.checkpoints._plain import num_classes_of, table_beside_averages
+from micl_bench.checkpoints._rules import account, drop, first_key, keep, tensors_of
+from micl_bench.checkpoints._timm_names import num_classes_of, table_beside_averages
 
 POSITIONS = PositionRule(antialias=False)
 ENCODER = (keep(r"cls_token|pos_embed|(patch_embed\.proj|blocks\.\d+|norm)\..+"),)

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from micl_bench.checkpoints._account import account, first_key, refuse_branch, tensors_of
-from micl_bench.checkpoints._convert import Converted
+from micl_bench.checkpoints._converted import Converted
 from micl_bench.checkpoints._infer import WIDTHS, assumed, infer_arch
+from micl_bench.checkpoints._rules import account, first_key, refuse_branch, tensors_of
 from micl_bench.checkpoints.mae import ENCODER, POSITIONS, has_head, is_fixed_encoder, options
 
 _MODELS = "sae_vit_"

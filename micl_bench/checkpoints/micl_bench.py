@@ -6,12 +6,12 @@ from typing import Any, get_args
 from torch import Tensor
 
 from micl_bench.backbone import Arch, timm_vit
-from micl_bench.checkpoints._account import account, keep, refuse_branch
-from micl_bench.checkpoints._convert import Converted, Guess, PositionRule
-from micl_bench.checkpoints._plain import num_classes_of
-from micl_bench.errors import InputError
-from micl_bench.record import Stage
-from micl_bench.schema import built
+from micl_bench.checkpoints._converted import Converted, Guess, PositionRule
+from micl_bench.checkpoints._rules import account, keep, refuse_branch
+from micl_bench.checkpoints._timm_names import num_classes_of
+from micl_bench.records.result import Stage
+from micl_bench.records.schema import built
+from micl_bench.runtime.errors import InputError
 
 ABOUT = "micl_bench_about"
 """What `micl-bench convert` writes into files of other layouts: the rest of this one, as JSON."""

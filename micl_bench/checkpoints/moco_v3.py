@@ -7,11 +7,11 @@ from typing import Any
 from torch import Tensor
 
 from micl_bench.backbone import Arch
-from micl_bench.checkpoints._account import account, drop, first_key, tensors_of
-from micl_bench.checkpoints._convert import Converted, PositionRule
+from micl_bench.checkpoints._converted import Converted, PositionRule
 from micl_bench.checkpoints._infer import assumed, infer_arch
-from micl_bench.checkpoints._plain import PLAIN, chosen
-from micl_bench.errors import InputError
+from micl_bench.checkpoints._rules import account, drop, first_key, tensors_of
+from micl_bench.checkpoints._timm_names import PLAIN, chosen
+from micl_bench.runtime.errors import InputError
 
 _ENCODERS = {"base": "base_encoder", "momentum": "momentum_encoder"}
 # The method's own ViT-S (of width 384) has 12 heads (`vit_small` in vits.py of its authors' code),

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from micl_bench.checkpoints._account import account, drop, tensors_of
-from micl_bench.checkpoints._convert import Converted, PositionRule
+from micl_bench.checkpoints._converted import Converted, PositionRule
 from micl_bench.checkpoints._infer import WIDTHS, assumed, infer_arch
-from micl_bench.checkpoints._plain import PLAIN, chosen
+from micl_bench.checkpoints._rules import account, drop, tensors_of
+from micl_bench.checkpoints._timm_names import PLAIN, chosen
 
 _BRANCHES = ["target_encoder", "encoder"]
 _RULES = (*PLAIN, drop(r"fc\..+", "projection head"), drop(r"pred\..+", "prediction head"))

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from micl_bench.checkpoints import micl_bench, solo_learn
-from micl_bench.checkpoints._account import (
+from micl_bench.checkpoints._converted import Converted, PositionRule
+from micl_bench.checkpoints._infer import assumed, infer_arch
+from micl_bench.checkpoints._rules import (
     Rule,
     account,
     drop,
@@ -17,11 +19,9 @@ from micl_bench.checkpoints._account import (
     split,
     tensors_of,
 )
-from micl_bench.checkpoints._convert import Converted, PositionRule
-from micl_bench.checkpoints._infer import assumed, infer_arch
-from micl_bench.checkpoints._plain import Pixels, num_classes_of
+from micl_bench.checkpoints._timm_names import Pixels, num_classes_of
 from micl_bench.checkpoints._told import IMAGENET
-from micl_bench.errors import InputError
+from micl_bench.runtime.errors import InputError
 
 _END = r"(weight|bias)"
 _TOP = r"(?:backbone\.)?"

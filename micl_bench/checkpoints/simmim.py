@@ -3,10 +3,10 @@
 import re
 from typing import Any
 
-from micl_bench.checkpoints._account import drop, first_key, refuse_branch, tensors_of
 from micl_bench.checkpoints._beit_like import convert_beit_like, is_beit_like
-from micl_bench.checkpoints._convert import Converted
-from micl_bench.checkpoints._plain import num_classes_of
+from micl_bench.checkpoints._converted import Converted
+from micl_bench.checkpoints._rules import drop, first_key, refuse_branch, tensors_of
+from micl_bench.checkpoints._timm_names import num_classes_of
 
 _PREFIX = r"encoder\."
 _DROPPED = (drop(r"decoder\..+", "decoder"),)

@@ -3,12 +3,12 @@
 import re
 from typing import Any
 
-from micl_bench.checkpoints._account import account, drop, keep, tensors_of
-from micl_bench.checkpoints._convert import Converted, Guess
+from micl_bench.checkpoints._converted import Converted, Guess
 from micl_bench.checkpoints._infer import assumed, infer_arch
-from micl_bench.checkpoints._plain import PLAIN, chosen
+from micl_bench.checkpoints._rules import account, drop, keep, tensors_of
 from micl_bench.checkpoints._statements import options_of
-from micl_bench.errors import InputError
+from micl_bench.checkpoints._timm_names import PLAIN, chosen
+from micl_bench.runtime.errors import InputError
 
 _BRANCHES = {
     "backbone": r"backbone\.",

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from micl_bench.backbone import Arch, Vit, arch_names, timm_vit
 from micl_bench.checkpoints import micl_bench
-from micl_bench.checkpoints._account import count_tensors, drop, tensors_of
-from micl_bench.checkpoints._convert import Converted, Guess
+from micl_bench.checkpoints._converted import Converted, Guess
 from micl_bench.checkpoints._infer import assumed, infer_arch
-from micl_bench.checkpoints._plain import (
+from micl_bench.checkpoints._rules import count_tensors, drop, tensors_of
+from micl_bench.checkpoints._statements import Statements, options_of, statements_of
+from micl_bench.checkpoints._timm_names import (
     FilterFn,
     Pixels,
     account_by_timm,
@@ -21,9 +22,8 @@ from micl_bench.checkpoints._plain import (
     num_classes_of,
     pixels_of_timm,
 )
-from micl_bench.checkpoints._statements import Statements, options_of, statements_of
 from micl_bench.checkpoints._told import IMAGENET, told_by
-from micl_bench.errors import InputError, UntoldError
+from micl_bench.runtime.errors import InputError, UntoldError
 
 # Where timm's own `load_checkpoint` looks, in its order: averaged weights first; then mmengine's.
 _AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict")

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from micl_bench.data.folder import Folder
+from micl_bench.data.image_files import list_images, shown_name
+from micl_bench.data.packed.store import is_store
 from micl_bench.data.source import Source, open_source
-from micl_bench.data.store import is_store
-from micl_bench.errors import InputError
-from micl_bench.image_files import list_images, shown_name
-from micl_bench.log import say
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.log import say
 
 
 def open_images(path: Path) -> tuple[Source, bool]:

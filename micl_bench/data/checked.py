@@ -12,12 +12,12 @@ from pathlib import Path
 
 from micl_bench.data.folder import Folder, may_be_unreadable, read_image
 from micl_bench.data.headers import Header, read_headers, spread
+from micl_bench.data.image_files import shown_name
+from micl_bench.data.packed.store import PIXELS_FILE
 from micl_bench.data.source import Source
-from micl_bench.data.store import PIXELS_FILE
-from micl_bench.distributed import collect_objects, from_first, rank, world_size
-from micl_bench.errors import InputError
-from micl_bench.image_files import shown_name
-from micl_bench.log import Progress
+from micl_bench.runtime.distributed import collect_objects, from_first, rank, world_size
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.log import Progress
 
 MOST_HEADERS = 50_000
 """Of more images so many, evenly spaced, are opened: of a million, all would take minutes."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from micl_bench.data.coco_file import CocoFile, read_coco
 from micl_bench.data.faults import Fault, counted_of, first
 from micl_bench.data.headers import Header, OnRead, read_headers
-from micl_bench.wording import counted
+from micl_bench.runtime.wording import counted
 
 # The release has some: two boxes of train2017 are no pixel high (cocodataset/cocoapi issue 355).
 _TOLERATED = 1 / 1000

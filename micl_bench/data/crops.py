@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from micl_bench.draws import Stream, uniforms
+from micl_bench.runtime.randomness import Stream, uniforms
 
 _TRIES = 10
 _NUMBERS = 1 + 4 * _TRIES

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from micl_bench.wording import plural
+from micl_bench.runtime.wording import plural
 
 
 @dataclasses.dataclass(frozen=True)

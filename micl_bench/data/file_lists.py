@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from micl_bench.data.folder import Folder
-from micl_bench.errors import InputError
-from micl_bench.files import digest_json
-from micl_bench.image_files import shown_name
+from micl_bench.data.image_files import shown_name
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.files import digest_json
 
 _SHOWN = 3
 _LONGEST_PATH = 150

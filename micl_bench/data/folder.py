@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from micl_bench.data.embedded.parts import embedded_name
+from micl_bench.data.embedded.manifest import embedded_name
 from micl_bench.data.headers import Header
-from micl_bench.errors import InputError
-from micl_bench.files import digest_listing
-from micl_bench.image_files import Listing, list_classes, list_images, name_text, shown_name
-from micl_bench.log import say
-from micl_bench.record import DataSet
+from micl_bench.data.image_files import Listing, list_classes, list_images, name_text, shown_name
+from micl_bench.records.result import DataSet
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.files import digest_listing
+from micl_bench.runtime.log import say
 
 # What the suffixes above can hold; Pillow knows dozens more, each more code to feed strange bytes to.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF", "GIF")

@@ -10,7 +10,7 @@ from pathlib import Path
 from micl_bench.data.dense_checks import MASK_MODES
 from micl_bench.data.faults import Fault, first
 from micl_bench.data.headers import Header, OnRead, in_threads, read_header
-from micl_bench.wording import counted
+from micl_bench.runtime.wording import counted
 
 Pair = tuple[Path, Path]
 """An image and its mask."""

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from micl_bench.data.crops import Crops, Sizes, centre_boxes, draw_crops
 from micl_bench.data.folder import to_tensor
-from micl_bench.errors import InputError
-from micl_bench.values import Fraction, SideOrOwn, Values
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.values import Fraction, SideOrOwn, Values
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from micl_bench.data.crops import Boxes, Crops, Sizes, centre_boxes
-from micl_bench.data.store import Store
-from micl_bench.errors import InputError
+from micl_bench.data.packed.store import Store
 from micl_bench.patches import unpatchify
+from micl_bench.runtime.errors import InputError
 
 _RADIUS = 2
 # Few distinct window sizes, so that memory is reused and rows of a window stay aligned.

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from micl_bench.data.folder import Folder, open_folder
+from micl_bench.data.packed.store import Store, is_store, open_store
 from micl_bench.data.pixels import Pixels
-from micl_bench.data.store import Store, is_store, open_store
-from micl_bench.errors import InputError
-from micl_bench.log import say
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.log import say
 
 Source = Folder | Store
 

@@ -16,14 +16,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from micl_bench.data.folder import Folder
+from micl_bench.data.packed.store import Store
 from micl_bench.data.pixels import Pixels, evaluation_pixels, training_crops, training_pixels
 from micl_bench.data.resample import resampled_images
 from micl_bench.data.source import Source, require_pixels
-from micl_bench.data.store import Store
 from micl_bench.data.workers import Loader
-from micl_bench.draws import epoch_order
-from micl_bench.errors import InputError
-from micl_bench.wording import counted
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.randomness import epoch_order
+from micl_bench.runtime.wording import counted
 
 Keys = tuple[int, NDArray[np.integer]]
 """Epoch, and indices of images."""

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
-from micl_bench.errors import InputError
-from micl_bench.patience import Patience
-from micl_bench.processes import (
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.patience import Patience
+from micl_bench.runtime.processes import (
     NO_FILES,
     NO_ROOM,
     NOT_SENT,

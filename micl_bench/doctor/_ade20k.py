@@ -14,12 +14,12 @@ from micl_bench.data.dense_checks import (
     nearest_offset,
 )
 from micl_bench.data.headers import in_threads, spread
+from micl_bench.data.image_files import list_images
 from micl_bench.data.mask_checks import check_pairs, read_pairs, readable
 from micl_bench.doctor._finding import Finding, of_fault, problem, warning
 from micl_bench.doctor._names import files_and_others, first, subfolders
 from micl_bench.doctor._release import against_release
-from micl_bench.image_files import list_images
-from micl_bench.wording import counted, plural
+from micl_bench.runtime.wording import counted, plural
 
 IMAGES = {"training": 20_210, "validation": 2_000}
 CLASSES = 150

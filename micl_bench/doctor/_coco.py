@@ -16,7 +16,7 @@ from micl_bench.doctor._coco_categories import check_categories
 from micl_bench.doctor._finding import Finding, of_fault, problem, warning
 from micl_bench.doctor._names import files_and_others, first
 from micl_bench.doctor._release import against_release
-from micl_bench.wording import counted, plural
+from micl_bench.runtime.wording import counted, plural
 
 IMAGES = {"train2017": 118_287, "val2017": 5_000}
 # cocodataset/cocoapi issue 76 lists the other 1,021 of train, and mmdetection's YOLOF config has this

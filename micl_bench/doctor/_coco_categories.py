@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from micl_bench.data.coco_file import CocoFile
 from micl_bench.doctor._finding import Finding, problem, warning
 from micl_bench.doctor._names import first
-from micl_bench.wording import counted
+from micl_bench.runtime.wording import counted
 
 _NEVER_USED = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 _LIST = (

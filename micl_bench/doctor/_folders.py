@@ -6,6 +6,7 @@ Of each, what a run would fail by; what a release has beside that, is a remark.
 from pathlib import Path
 from typing import Any
 
+from micl_bench.data.image_files import list_classes, list_images
 from micl_bench.doctor._finding import Finding, ok, problem, reason, warning
 from micl_bench.doctor._imagenet import (
     WORDNET_ID,
@@ -16,7 +17,6 @@ from micl_bench.doctor._imagenet import (
 )
 from micl_bench.doctor._images import check_images
 from micl_bench.doctor._names import subfolders
-from micl_bench.image_files import list_classes, list_images
 
 _ADE20K = ("training", "validation")
 _COCO = ("train2017", "val2017")
@@ -53,7 +53,7 @@ def check_data(folder: Path) -> list[Finding]:
 
 
 def _recognise(folder: Path) -> list[Finding]:
-    from micl_bench.data.embedded.parts import DESCRIPTION_FILE, PARTS
+    from micl_bench.data.embedded.manifest import DESCRIPTION_FILE, PARTS
 
     if (folder / DESCRIPTION_FILE).is_file() and (folder / "embedded").is_dir():
         return [_embedded(folder, list(PARTS))]
@@ -104,7 +104,7 @@ def _dense(folder: Path, embedded_classes: int = 0) -> list[Finding]:
 
 def _embedded_part(folder: Path) -> list[Finding]:
     """Where the folder is a part of the embedded set, or in one; empty elsewhere."""
-    from micl_bench.data.embedded.parts import CLASSES, embedded_name
+    from micl_bench.data.embedded.manifest import CLASSES, embedded_name
 
     named = embedded_name(folder)
     if named is None:
@@ -120,7 +120,7 @@ def _embedded_part(folder: Path) -> list[Finding]:
 def _declared_sets(folder: Path) -> tuple[list[Any], list[Finding]]:
     """All shifted sets; none, and a warning, where torch and timm are not whole."""
     try:
-        from micl_bench import plugins
+        from micl_bench.runtime import plugins
 
         return [plugins.find("robustness", name).SET for name in plugins.names("robustness")], []
     except Exception as error:  # told elsewhere too

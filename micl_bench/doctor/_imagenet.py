@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from micl_bench.data.image_files import LeftOut, list_classes, name_text
 from micl_bench.doctor._finding import Finding, ok, problem, warning
 from micl_bench.doctor._images import check_images
 from micl_bench.doctor._names import first, subfolders
-from micl_bench.image_files import LeftOut, list_classes, name_text
-from micl_bench.wording import counted, plural
+from micl_bench.runtime.wording import counted, plural
 
 WORDNET_ID = re.compile(r"n\d{8}")
 _VALIDATION_FILE = re.compile(r"ILSVRC2012_val_\d{8}\.JPEG")

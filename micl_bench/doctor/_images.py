@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from micl_bench.data.image_files import Listing, shown_name
 from micl_bench.doctor._finding import Finding, problem, reason, warning
-from micl_bench.image_files import Listing, shown_name
-from micl_bench.wording import counted, plural
+from micl_bench.runtime.wording import counted, plural
 
 _SHOWN = 3
 

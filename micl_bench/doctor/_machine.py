@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from micl_bench.doctor._finding import Finding, ok, problem, reason, warning
-from micl_bench.files import cache_folder
-from micl_bench.machine import free_memory
+from micl_bench.runtime.files import cache_folder
+from micl_bench.runtime.memory import free_memory
 
 _GIB = 1 << 30
 _LITTLE_MEMORY = 4 * _GIB

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from micl_bench.doctor._finding import Finding, of_fault, ok, problem, warning
-from micl_bench.errors import InputError
+from micl_bench.runtime.errors import InputError
 
 # Nothing of it is loaded.
 _ANY_CHECKPOINT = "random:vit_small_patch16_224"

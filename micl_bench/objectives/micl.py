@@ -10,11 +10,11 @@ from timm.models import VisionTransformer
 from torch import Tensor
 
 from micl_bench.backbone import view_features
-from micl_bench.distributed import gather_rows, rank
-from micl_bench.errors import InputError
 from micl_bench.losses import micl_loss, micl_loss_of_rows
 from micl_bench.patches import gather_patches
-from micl_bench.values import LARGEST, NotNegative, Positive, Values, Within
+from micl_bench.runtime.distributed import gather_rows, rank
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.values import LARGEST, NotNegative, Positive, Values, Within
 from micl_bench.views import draw_views, sample_views
 
 

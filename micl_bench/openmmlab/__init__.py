@@ -4,7 +4,7 @@
 working operators, whether or not mmcv's were compiled.
 """
 
-from micl_bench.errors import InputError
+from micl_bench.runtime.errors import InputError
 
 try:
     import mmcv  # noqa: F401

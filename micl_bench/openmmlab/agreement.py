@@ -12,8 +12,8 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from micl_bench.errors import InputError
-from micl_bench.openmmlab.locate import micl_vits, unwrapped
+from micl_bench.openmmlab.find_vit import micl_vits, unwrapped
+from micl_bench.runtime.errors import InputError
 
 
 @HOOKS.register_module()

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from mmengine.config import Config
 
-from micl_bench.distributed import world_size
-from micl_bench.errors import InputError
+from micl_bench.runtime.distributed import world_size
+from micl_bench.runtime.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,15 +17,15 @@ from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
 from torch import nn
 
-from micl_bench.distributed import rank, world_size
-from micl_bench.draws import Stream
-from micl_bench.engine.seeded import seeded
-from micl_bench.errors import InputError, Stopped
 from micl_bench.openmmlab.batch import Batch
 from micl_bench.openmmlab.configs import dicts, evaluates_each_image
 from micl_bench.openmmlab.data_sets import by_name, check_same_classes, class_names
 from micl_bench.openmmlab.loops import ImageLoop, build_loop
 from micl_bench.openmmlab.resume import Keeper
+from micl_bench.runs.seeded import seeded
+from micl_bench.runtime.distributed import rank, world_size
+from micl_bench.runtime.errors import InputError, Stopped
+from micl_bench.runtime.randomness import Stream
 
 _GIST = 300
 _runs = itertools.count()

@@ -6,7 +6,7 @@ precision over recall.
 
 from pycocotools.cocoeval import COCOeval
 
-from micl_bench.errors import InputError
+from micl_bench.runtime.errors import InputError
 
 BACKENDS = ("pycocotools", "faster_coco_eval")
 

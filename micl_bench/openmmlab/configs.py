@@ -14,10 +14,10 @@ import torch
 from mmengine.config import Config
 
 from micl_bench.checkpoints import Checkpoint
-from micl_bench.errors import InputError
 from micl_bench.openmmlab.overrides import apply, check_bounds
-from micl_bench.record import visible_path
-from micl_bench.values import Seed, checked
+from micl_bench.records.result import visible_path
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.values import Seed, checked
 
 _PACKAGES = {"mmseg": "onedl-mmsegmentation", "mmdet": "onedl-mmdetection"}
 _UNPICKLING = ("Pretrained", "PretrainedInit")

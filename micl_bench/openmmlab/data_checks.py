@@ -28,9 +28,6 @@ from micl_bench.data.coco_checks import (
 )
 from micl_bench.data.coco_file import CocoFile
 from micl_bench.data.faults import Fault, first
-from micl_bench.distributed import from_first, rank
-from micl_bench.errors import InputError
-from micl_bench.log import Progress, printable, say
 from micl_bench.openmmlab.build import blaming
 from micl_bench.openmmlab.configs import dicts
 from micl_bench.openmmlab.data_files import check_coco_images, check_masks, not_read
@@ -44,8 +41,11 @@ from micl_bench.openmmlab.data_sets import (
     is_coco,
     parts,
 )
-from micl_bench.openmmlab.traces import no_trace, quiet
+from micl_bench.openmmlab.isolation import no_trace, quiet
 from micl_bench.openmmlab.truth import measure_truth
+from micl_bench.runtime.distributed import from_first, rank
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.log import Progress, printable, say
 
 
 @dataclasses.dataclass

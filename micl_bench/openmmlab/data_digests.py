@@ -9,9 +9,9 @@ from typing import Any
 from mmengine.config import Config
 
 from micl_bench.data.headers import in_threads
-from micl_bench.files import digest_file, digest_json, files_below
-from micl_bench.image_files import name_text
+from micl_bench.data.image_files import name_text
 from micl_bench.openmmlab.configs import dicts
+from micl_bench.runtime.files import digest_file, digest_json, files_below
 
 LOADERS = ("train_dataloader", "val_dataloader")
 _KEYS = {"ann_file", "data_prefix", "data_root"}

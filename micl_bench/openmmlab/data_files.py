@@ -14,11 +14,11 @@ from micl_bench.data.coco_file import CocoFile
 from micl_bench.data.dense_checks import VOID, add_labels, histogram, label_fault
 from micl_bench.data.faults import Fault, first, reason
 from micl_bench.data.headers import in_threads, spread
+from micl_bench.data.image_files import list_images
 from micl_bench.data.mask_checks import check_pairs, read_pairs, readable
-from micl_bench.image_files import list_images
 from micl_bench.openmmlab.configs import dicts
 from micl_bench.openmmlab.data_sets import Part, is_a, is_coco
-from micl_bench.wording import counted
+from micl_bench.runtime.wording import counted
 
 _TRAINING_MASKS = 500
 

@@ -12,8 +12,8 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 
-from micl_bench.errors import InputError
 from micl_bench.openmmlab.configs import dicts
+from micl_bench.runtime.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)

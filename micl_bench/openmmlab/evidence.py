@@ -13,13 +13,13 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from micl_bench.confusions import Confusions
-from micl_bench.detections import Detections
-from micl_bench.distributed import collect_objects, from_first, rank
-from micl_bench.errors import InputError
 from micl_bench.openmmlab.matches import Matches
 from micl_bench.openmmlab.pixel_counts import PixelCounts
-from micl_bench.per_image import check_agreement, intervals
+from micl_bench.records.evidence.confusions import Confusions
+from micl_bench.records.evidence.detections import Detections
+from micl_bench.records.evidence.per_image import check_agreement, intervals
+from micl_bench.runtime.distributed import collect_objects, from_first, rank
+from micl_bench.runtime.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

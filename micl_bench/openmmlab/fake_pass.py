@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from micl_bench.openmmlab.input_size import Size
 from micl_bench.openmmlab.live_bytes import LiveBytes, fake_copy
-from micl_bench.openmmlab.samples import segmented
+from micl_bench.openmmlab.synthetic import segmented
 
 _BEFORE_HEADS = ("data_preprocessor", "backbone", "neck")
 

@@ -18,10 +18,10 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from micl_bench.errors import InputError
 from micl_bench.openmmlab.input_size import Size, training_size
-from micl_bench.openmmlab.samples import detected, segmented
-from micl_bench.openmmlab.traces import no_trace, quiet
+from micl_bench.openmmlab.isolation import no_trace, quiet
+from micl_bench.openmmlab.synthetic import detected, segmented
+from micl_bench.runtime.errors import InputError
 
 _ENDLESS = 1 << 30
 

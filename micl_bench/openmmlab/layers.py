@@ -4,10 +4,10 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from micl_bench.errors import InputError
 from micl_bench.openmmlab.configs import read
 from micl_bench.openmmlab.iteration import build_model
 from micl_bench.openmmlab.optim import MiCLViTConstructor
+from micl_bench.runtime.errors import InputError
 
 HEADER = ("parameter", "scale", "learning rate", "weight decay")
 

@@ -19,11 +19,11 @@ from mmengine.runner.amp import autocast
 from torch import nn
 from torch.utils.data import DataLoader
 
-from micl_bench.distributed import rank, world_size
-from micl_bench.draws import Stream, words
-from micl_bench.errors import InputError
-from micl_bench.openmmlab.locate import unwrapped
-from micl_bench.openmmlab.order import Passes, placed
+from micl_bench.openmmlab.find_vit import unwrapped
+from micl_bench.openmmlab.sampling import Passes, placed
+from micl_bench.runtime.distributed import rank, world_size
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.randomness import Stream, words
 
 AfterStep = Callable[[Runner], None]
 

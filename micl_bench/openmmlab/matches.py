@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from mmengine.evaluator import BaseMetric
 
-from micl_bench.detections import KINDS, MOST, Detections, Found
-from micl_bench.errors import InputError
+from micl_bench.records.evidence.detections import KINDS, MOST, Detections, Found
+from micl_bench.runtime.errors import InputError
 
 Kept = dict[int, dict[str, Any]]
 """By number of the image, what `CocoMetric` keeps of it: boxes, scores, labels, masks as run lengths."""

@@ -19,10 +19,10 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from torch import nn
 
-from micl_bench.errors import InputError
-from micl_bench.machine import free_memory
 from micl_bench.openmmlab.iteration import build_model
 from micl_bench.openmmlab.memory_plan import Estimate, Plan, estimate_plan, plan_of, vits_of
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.memory import free_memory
 
 MARGIN = 0.15
 """By which share an estimate may be too high; where more boxes are drawn than are found, it is."""

@@ -16,9 +16,9 @@ from micl_bench.openmmlab.fake_pass import (
     optimiser_bytes,
     training_pass,
 )
+from micl_bench.openmmlab.find_vit import micl_vits
 from micl_bench.openmmlab.input_size import Size, evaluation_size
 from micl_bench.openmmlab.iteration import size_in_training
-from micl_bench.openmmlab.locate import micl_vits
 from micl_bench.openmmlab.vit import MiCLViT
 
 _CASTS = {"Bf16OptimWrapper": torch.bfloat16}

@@ -18,7 +18,7 @@ from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import MODELS, TRANSFORMS
 from torch import Tensor
 
-from micl_bench.errors import InputError
+from micl_bench.runtime.errors import InputError
 
 # Wider than any image: only the short side counts.
 _ANY_LENGTH = 100_000

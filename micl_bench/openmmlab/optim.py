@@ -21,8 +21,8 @@ from mmengine.optim import AmpOptimWrapper, DefaultOptimWrapperConstructor, Opti
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 
-from micl_bench.errors import InputError
-from micl_bench.openmmlab.locate import micl_vits, unwrapped
+from micl_bench.openmmlab.find_vit import micl_vits, unwrapped
+from micl_bench.runtime.errors import InputError
 
 _DEFAULTS = {"layer_decay": 1.0, "backbone_lr_mult": 1.0}
 

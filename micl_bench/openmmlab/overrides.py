@@ -6,8 +6,8 @@ from typing import Any
 
 from mmengine.config import Config
 
-from micl_bench.errors import InputError
-from micl_bench.values import Amount, Count, Seed, Side, Workers, checked, from_text, shown
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.values import Amount, Count, Seed, Side, Workers, checked, from_text, shown
 
 _BOUNDS: dict[str, Any] = {
     "train_dataloader.batch_size": Count,

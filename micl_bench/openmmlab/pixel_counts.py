@@ -13,8 +13,8 @@ import torch
 from mmengine.evaluator import BaseMetric
 from numpy.typing import NDArray
 
-from micl_bench.confusions import METRICS, Confusions
-from micl_bench.errors import InputError
+from micl_bench.records.evidence.confusions import METRICS, Confusions
+from micl_bench.runtime.errors import InputError
 
 Kept = dict[str, NDArray[np.int64]]
 """By file name, the entries (3, E) that are not 0."""

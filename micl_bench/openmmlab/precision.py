@@ -15,9 +15,9 @@ from mmengine.runner import Runner
 from mmengine.runner.amp import autocast
 from torch import nn
 
-from micl_bench.engine.precision import PrecisionWatch
-from micl_bench.errors import InputError
-from micl_bench.openmmlab.locate import micl_vits, unwrapped
+from micl_bench.openmmlab.find_vit import micl_vits, unwrapped
+from micl_bench.runs.precision import PrecisionWatch
+from micl_bench.runtime.errors import InputError
 
 _NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 # What mmcv's runners of before mmengine read, or what users take it for.

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from micl_bench.files import atomic_path
+from micl_bench.runtime.files import atomic_path
 
 _MIN_SCORE = 0.05
 _MAX_DETECTIONS = 20

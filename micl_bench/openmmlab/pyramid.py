@@ -14,7 +14,7 @@ from mmengine.registry import MODELS
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
-from micl_bench.errors import InputError
+from micl_bench.runtime.errors import InputError
 
 
 class Rescale(nn.Module):

@@ -19,18 +19,18 @@ import torch
 from mmengine.runner import Runner
 
 from micl_bench.data.workers import begin_worker
-from micl_bench.distributed import any_process, from_first, rank, world_size
-from micl_bench.engine.claim import require_same_run, write_claim
-from micl_bench.engine.outcome import Spent
-from micl_bench.engine.resume import States
-from micl_bench.engine.stopping import StopSignals, stopped
-from micl_bench.errors import InputError
-from micl_bench.files import atomic_path
-from micl_bench.locks import alone
-from micl_bench.log import MetricLog
-from micl_bench.openmmlab.locate import unwrapped
+from micl_bench.engine.pretraining.records import Spent
+from micl_bench.openmmlab.find_vit import unwrapped
 from micl_bench.openmmlab.precision import MiCLPrecision
-from micl_bench.provenance import Measurement
+from micl_bench.records.provenance import Measurement
+from micl_bench.runs.ownership import require_same_run, write_claim
+from micl_bench.runs.signals import StopSignals, stopped
+from micl_bench.runs.states import States
+from micl_bench.runtime.distributed import any_process, from_first, rank, world_size
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.files import atomic_path
+from micl_bench.runtime.locks import alone
+from micl_bench.runtime.log import MetricLog
 
 MODEL_FILE = "model.pt"
 _IN_A_STATE = {"state_dict", "optimizer", "schedulers", "step", "precision", "start", "spent"}

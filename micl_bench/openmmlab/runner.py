@@ -33,8 +33,6 @@ from mmengine.config import Config
 from mmengine.device import get_device
 
 from micl_bench.checkpoints import Checkpoint, Statement, load_checkpoint, stated
-from micl_bench.distributed import from_first, rank
-from micl_bench.log import MetricLog, Progress, say
 from micl_bench.openmmlab.agreement import MiCLSameWeights
 from micl_bench.openmmlab.batch import Batch, shared
 from micl_bench.openmmlab.build import (
@@ -50,16 +48,18 @@ from micl_bench.openmmlab.configs import as_json, evaluates_each_image, fit_to, 
 from micl_bench.openmmlab.data_checks import require_sound
 from micl_bench.openmmlab.data_digests import data_digests
 from micl_bench.openmmlab.evidence import Evidence
+from micl_bench.openmmlab.isolation import no_trace, quiet
 from micl_bench.openmmlab.memory import check_memory
 from micl_bench.openmmlab.outcome import Outcome
 from micl_bench.openmmlab.precision import MiCLPrecision
 from micl_bench.openmmlab.predictions import write_predictions
+from micl_bench.openmmlab.progress_hook import Watch
 from micl_bench.openmmlab.resume import Identity, Keeper, alone_in
 from micl_bench.openmmlab.settings import what_counts
-from micl_bench.openmmlab.traces import no_trace, quiet
-from micl_bench.openmmlab.watch import Watch
-from micl_bench.provenance import Measurement
-from micl_bench.record import CheckpointInfo, visible_path
+from micl_bench.records.provenance import Measurement
+from micl_bench.records.result import CheckpointInfo, visible_path
+from micl_bench.runtime.distributed import from_first, rank
+from micl_bench.runtime.log import MetricLog, Progress, say
 
 _NUM_SAMPLES = 6
 

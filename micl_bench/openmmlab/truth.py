@@ -19,14 +19,14 @@ from torch.utils.data import Dataset
 
 from micl_bench.data.faults import Fault, reason
 from micl_bench.data.workers import Loader
-from micl_bench.errors import InputError
 from micl_bench.openmmlab.data_sets import class_names
 from micl_bench.openmmlab.evidence import counts_of
+from micl_bench.openmmlab.isolation import quiet
 from micl_bench.openmmlab.matches import Matches
 from micl_bench.openmmlab.pixel_counts import PixelCounts
-from micl_bench.openmmlab.traces import quiet
-from micl_bench.per_image import check_agreement
-from micl_bench.wording import counted
+from micl_bench.records.evidence.per_image import check_agreement
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.wording import counted
 
 # What the libraries round away.
 _AS_GOOD_AS = 99.95

@@ -18,8 +18,6 @@ from torch.utils.checkpoint import checkpoint as recomputed
 from micl_bench.backbone import Arch
 from micl_bench.backbone.positions import resample_relative
 from micl_bench.checkpoints import load_checkpoint
-from micl_bench.engine.optim import layers_above
-from micl_bench.errors import InputError
 from micl_bench.openmmlab.pyramid import Rescale
 from micl_bench.openmmlab.tokens import (
     Positions,
@@ -30,6 +28,8 @@ from micl_bench.openmmlab.tokens import (
     without_prefix_tokens,
 )
 from micl_bench.openmmlab.windows import MapAttention, RelativeBias
+from micl_bench.runs.optim import layers_above
+from micl_bench.runtime.errors import InputError
 
 # As many as there are maps, of which BEiT, MAE and ViTDet all have four.
 _QUARTERS = 4

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from micl_bench.errors import InputError
+from micl_bench.runtime.errors import InputError
 
 
 class RelativeBias:

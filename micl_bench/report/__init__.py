@@ -6,9 +6,9 @@ summary for the terminal works in a bare install.
 
 from pathlib import Path
 
-from micl_bench.errors import InputError
-from micl_bench.log import printable
-from micl_bench.report.summary import summary_table
+from micl_bench.report.tables.summary import summary_table
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.log import printable
 
 __all__ = ["DEFAULT_TITLE", "build_report", "summary_table", "write_published"]
 
@@ -30,7 +30,7 @@ def build_report(results: Path, out: Path, *, title: str = DEFAULT_TITLE) -> Pat
     """
     _check_out(results, out)
     try:
-        from micl_bench.report.page import build
+        from micl_bench.report.write.page import build
     except ModuleNotFoundError as error:
         if str(error.name).startswith("micl_bench"):
             raise
@@ -61,10 +61,10 @@ def write_published(out: Path) -> list[Path]:
     Raises:
         InputError: `out` is a file, or the ledger is damaged.
     """
-    from micl_bench.files import atomic_write
-    from micl_bench.reference import read_references
-    from micl_bench.report.markdown import to_markdown
-    from micl_bench.report.tables import published_tables
+    from micl_bench.records.published import read_references
+    from micl_bench.report.tables.build import published_tables
+    from micl_bench.report.write.markdown import to_markdown
+    from micl_bench.runtime.files import atomic_write
 
     if out.exists() and not out.is_dir():
         raise InputError(f"the tables need a folder, {out} is a file")

@@ -4,11 +4,11 @@ import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 
-from micl_bench.errors import InputError
-from micl_bench.image_files import class_folders, list_classes, name_text, shown_name
+from micl_bench.data.image_files import class_folders, list_classes, name_text, shown_name
 from micl_bench.robustness._labels import image_number, right_answers
 from micl_bench.robustness._set import RobustnessSet
-from micl_bench.wording import counted, plural
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.wording import counted, plural
 
 _SHOWN = 3
 

@@ -5,10 +5,10 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from micl_bench.errors import InputError
-from micl_bench.image_files import class_folders
+from micl_bench.data.image_files import class_folders
 from micl_bench.robustness._imagenet import imagenet_classes
 from micl_bench.robustness._set import RobustnessSet
+from micl_bench.runtime.errors import InputError
 
 _VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})")
 # What objectnet-1.0 calls them.

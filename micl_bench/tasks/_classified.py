@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from micl_bench.data.folder import Folder
-from micl_bench.predictions import Predictions
+from micl_bench.records.evidence.predictions import Predictions
 
 CLASSIFIER_FILE = "classifier.pt"
 """In the output folder, what `eval robustness` takes."""

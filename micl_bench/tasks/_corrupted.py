@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from micl_bench.data.folder import Folder
 from micl_bench.data.pixels import Pixels
-from micl_bench.errors import InputError
-from micl_bench.files import digest_json
-from micl_bench.predictions import Predictions
-from micl_bench.statistics import bootstrap, wilson
+from micl_bench.records.evidence.predictions import Predictions
+from micl_bench.records.statistics import bootstrap, wilson
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.files import digest_json
+from micl_bench.runtime.wording import counted
 from micl_bench.tasks._scores import CleanRun, Measured
 from micl_bench.tasks._shifted import Classifier, Shift, open_classes
-from micl_bench.wording import counted
 
 
 def corruption_errors(

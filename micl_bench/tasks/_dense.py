@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from micl_bench.data.embedded.parts import embedded_name
-from micl_bench.distributed import rank
-from micl_bench.errors import InputError
-from micl_bench.files import digest_file
-from micl_bench.provenance import Measurement
-from micl_bench.record import DataSet, Result
+from micl_bench.data.embedded.manifest import embedded_name
+from micl_bench.records.provenance import Measurement
+from micl_bench.records.result import DataSet, Result
+from micl_bench.runtime.distributed import rank
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.files import digest_file
 from micl_bench.tasks._request import Request
 
 

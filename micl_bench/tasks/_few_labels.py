@@ -6,11 +6,11 @@ from typing import Any
 
 from micl_bench.data.file_lists import count_by_class, digest_names, drawn_images, listed_images
 from micl_bench.data.folder import Folder, open_folder
+from micl_bench.data.packed.store import is_store
 from micl_bench.data.source import tell_absent_classes
-from micl_bench.data.store import is_store
-from micl_bench.errors import InputError
-from micl_bench.log import say
-from micl_bench.values import shown
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.log import say
+from micl_bench.runtime.values import shown
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from typing import Any
 
 from micl_bench.data.checked import look_at
 from micl_bench.data.source import Source, open_source, tell_absent_classes
-from micl_bench.engine.feature_cache import Features, cached_features, default_folder
+from micl_bench.engine.frozen.feature_cache import Features, cached_features, default_folder
 from micl_bench.tasks._request import Request, Session
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from micl_bench import plugins
 from micl_bench.checkpoints import digest_of
-from micl_bench.config import resolve, to_dict
-from micl_bench.data.store import HEADER_FILE
-from micl_bench.files import digest_file, digest_json, files_below
-from micl_bench.image_files import name_text
-from micl_bench.record import Result
+from micl_bench.data.image_files import name_text
+from micl_bench.data.packed.store import HEADER_FILE
+from micl_bench.records.result import Result
+from micl_bench.runtime import plugins
+from micl_bench.runtime.config import resolve, to_dict
+from micl_bench.runtime.files import digest_file, digest_json, files_below
 from micl_bench.tasks._request import Request
 
 _DRAWN_OR_PUBLISHED = ("random:", "timm:", "public:")
@@ -64,7 +64,7 @@ def _of_config(request: Request) -> dict[str, str]:
         return {"recipe": "", "data": ""}
     from micl_bench.openmmlab.configs import as_json, read, with_data
     from micl_bench.openmmlab.data_digests import data_digests
-    from micl_bench.openmmlab.traces import quiet
+    from micl_bench.openmmlab.isolation import quiet
 
     with quiet(io.StringIO()):
         config = read(request.recipe, request.overrides)

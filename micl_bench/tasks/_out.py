@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from micl_bench.errors import InputError
-from micl_bench.files import atomic_write, sweep, write_once
-from micl_bench.locks import turn
-from micl_bench.log import say
-from micl_bench.record import Result, read_result, record_file
+from micl_bench.records.result import Result, read_result, record_file
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.files import atomic_write, sweep, write_once
+from micl_bench.runtime.locks import turn
+from micl_bench.runtime.log import say
 from micl_bench.tasks._inputs import other_input
 from micl_bench.tasks._request import Request
 

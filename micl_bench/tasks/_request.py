@@ -7,15 +7,15 @@ from typing import Any, Protocol, TypeVar
 import torch
 
 from micl_bench.checkpoints import Checkpoint, Statement, load_checkpoint, stated
-from micl_bench.config import resolve, to_dict
 from micl_bench.data.pixels import evaluation_settings
-from micl_bench.distributed import rank, world_size
-from micl_bench.files import digest_file
-from micl_bench.per_image import write_named_arrays
-from micl_bench.predictions import Predictions, arrays_of
-from micl_bench.provenance import Measurement
-from micl_bench.record import DataSet, Result, name_part
-from micl_bench.statistics import wilson
+from micl_bench.records.evidence.per_image import write_named_arrays
+from micl_bench.records.evidence.predictions import Predictions, arrays_of
+from micl_bench.records.provenance import Measurement
+from micl_bench.records.result import DataSet, Result, name_part
+from micl_bench.records.statistics import wilson
+from micl_bench.runtime.config import resolve, to_dict
+from micl_bench.runtime.distributed import rank, world_size
+from micl_bench.runtime.files import digest_file
 
 
 class TaskRecipe(Protocol):

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from micl_bench.data.folder import Folder
 from micl_bench.data.pixels import Pixels
-from micl_bench.errors import InputError
-from micl_bench.predictions import Predictions
-from micl_bench.record import DataSet
+from micl_bench.records.evidence.predictions import Predictions
+from micl_bench.records.result import DataSet
+from micl_bench.records.statistics import bootstrap
 from micl_bench.robustness import image_number, imagenet_classes, real_labels
-from micl_bench.statistics import bootstrap
+from micl_bench.runtime.errors import InputError
 from micl_bench.tasks._shifted import Classifier, Reading, Shift, open_classes
 
 NOT_COUNTED = -1

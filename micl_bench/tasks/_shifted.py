@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from micl_bench.checkpoints import Checkpoint
 from micl_bench.data.faults import first
 from micl_bench.data.folder import Folder, folder_of
+from micl_bench.data.image_files import list_classes
 from micl_bench.data.pixels import Pixels
-from micl_bench.engine.features import run_over_folder
-from micl_bench.errors import InputError
-from micl_bench.image_files import list_classes
+from micl_bench.engine.frozen.features import run_over_folder
 from micl_bench.robustness import RobustnessSet, right_answers
-from micl_bench.wording import counted
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.wording import counted
 
 Reading = tuple[int, ...]
 """The outputs among which the largest logit is looked for, ascending."""

@@ -1,6 +1,6 @@
 """Semantic segmentation: UperNet through mmsegmentation, mIoU, on data in ADE20K's layout."""
 
-from micl_bench.record import Result
+from micl_bench.records.result import Result
 from micl_bench.tasks._dense import run_config
 from micl_bench.tasks._request import Request
 

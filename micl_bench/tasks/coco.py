@@ -1,6 +1,6 @@
 """Detection and instance segmentation: Mask R-CNN through mmdetection, AP, on data in COCO's layout."""
 
-from micl_bench.record import Result
+from micl_bench.records.result import Result
 from micl_bench.tasks._dense import run_config
 from micl_bench.tasks._request import Request
 

@@ -4,11 +4,11 @@ import dataclasses
 from typing import Any
 
 from micl_bench.checkpoints import Checkpoint, save_checkpoint
-from micl_bench.distributed import rank
-from micl_bench.engine.supervised import Start, SupervisedTrainer
-from micl_bench.engine.supervised_recipe import FinetuneRecipe
-from micl_bench.errors import InputError
-from micl_bench.record import Result
+from micl_bench.engine.supervised.recipe import FinetuneRecipe
+from micl_bench.engine.supervised.trainer import Start, SupervisedTrainer
+from micl_bench.records.result import Result
+from micl_bench.runtime.distributed import rank
+from micl_bench.runtime.errors import InputError
 from micl_bench.tasks._classified import CLASSIFIER_FILE, classified
 from micl_bench.tasks._few_labels import open_folders
 from micl_bench.tasks._request import Request, Session

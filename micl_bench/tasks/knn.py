@@ -8,15 +8,15 @@ from torch import Tensor
 
 from micl_bench.data.pixels import Pixels
 from micl_bench.data.source import Source
-from micl_bench.engine.knn import ranks_of
-from micl_bench.engine.neighbours import Neighbours, nearest_keys, require_memory
-from micl_bench.errors import InputError
-from micl_bench.log import say
-from micl_bench.predictions import Predictions
-from micl_bench.record import Result
+from micl_bench.engine.frozen.knn import ranks_of
+from micl_bench.engine.frozen.neighbours import Neighbours, nearest_keys, require_memory
+from micl_bench.records.evidence.predictions import Predictions
+from micl_bench.records.result import Result
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.log import say
+from micl_bench.runtime.values import Count, Listed, Positive, Precision, Seed, Values, Workers
 from micl_bench.tasks._frozen import feature_details, open_splits, stored_features
 from micl_bench.tasks._request import Request, Session
-from micl_bench.values import Count, Listed, Positive, Precision, Seed, Values, Workers
 
 _READOUTS = {"cls": "cls_1", "avg": "avg_1"}
 _NAMES = {"cls": "[CLS]", "avg": "mean patch"}

@@ -6,28 +6,28 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from micl_bench.config import to_dict
 from micl_bench.data.checked import look_at
 from micl_bench.data.file_lists import part_of, split_by_class
 from micl_bench.data.pixels import Pixels
-from micl_bench.engine.feature_cache import Features
-from micl_bench.engine.precision import at_precision
-from micl_bench.engine.probe import ProbeConfig, probe_settings
-from micl_bench.engine.probe_batches import AugmentedImages, StoredFeatures
-from micl_bench.engine.probe_choice import FOLDABLE, choose_head, write_classifier
-from micl_bench.engine.probe_heads import Head, Probe, Readouts
-from micl_bench.engine.probe_train import Resumption, train_probe
-from micl_bench.engine.readouts import read_out, readout_names, require_readouts
-from micl_bench.engine.resume import States
-from micl_bench.errors import InputError
-from micl_bench.files import digest_json
-from micl_bench.log import say
-from micl_bench.record import Result
+from micl_bench.engine.frozen.feature_cache import Features
+from micl_bench.engine.frozen.probe.batches import AugmentedImages, StoredFeatures
+from micl_bench.engine.frozen.probe.choice import FOLDABLE, choose_head, write_classifier
+from micl_bench.engine.frozen.probe.heads import Head, Probe, Readouts
+from micl_bench.engine.frozen.probe.probe import ProbeConfig, probe_settings
+from micl_bench.engine.frozen.probe.train import Resumption, train_probe
+from micl_bench.engine.frozen.readouts import read_out, readout_names, require_readouts
+from micl_bench.records.result import Result
+from micl_bench.runs.precision import at_precision
+from micl_bench.runs.states import States
+from micl_bench.runtime.config import to_dict
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.files import digest_json
+from micl_bench.runtime.log import say
+from micl_bench.runtime.values import Count, Fraction, Precision, Seed, Values, Workers
 from micl_bench.tasks._classified import CLASSIFIER_FILE, classified, readout_words
 from micl_bench.tasks._few_labels import Labelled, open_labelled, require_one_way
 from micl_bench.tasks._frozen import feature_details, stored_features
 from micl_bench.tasks._request import Request, Session
-from micl_bench.values import Count, Fraction, Precision, Seed, Values, Workers
 
 HELD_OUT = 0.1
 """Of each class's training images, where the best head is not chosen on the evaluated ones."""

@@ -8,18 +8,14 @@ from torch import Tensor
 
 from micl_bench.data.file_lists import split_by_class
 from micl_bench.data.pixels import Pixels
-from micl_bench.distributed import gather_rows, rank, world_size
-from micl_bench.engine.knn import top1
-from micl_bench.engine.logistic import LogisticFit, centred_rows, fit_logistic
-from micl_bench.engine.readouts import require_readouts
-from micl_bench.errors import InputError
-from micl_bench.log import Progress
-from micl_bench.record import Result
-from micl_bench.tasks._classified import classified, readout_words
-from micl_bench.tasks._few_labels import open_labelled, require_one_way
-from micl_bench.tasks._frozen import feature_details, stored_features
-from micl_bench.tasks._request import Request, Session
-from micl_bench.values import (
+from micl_bench.engine.frozen.knn import top1
+from micl_bench.engine.frozen.logistic import LogisticFit, centred_rows, fit_logistic
+from micl_bench.engine.frozen.readouts import require_readouts
+from micl_bench.records.result import Result
+from micl_bench.runtime.distributed import gather_rows, rank, world_size
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.log import Progress
+from micl_bench.runtime.values import (
     Count,
     Fraction,
     Listed,
@@ -31,6 +27,10 @@ from micl_bench.values import (
     Within,
     Workers,
 )
+from micl_bench.tasks._classified import classified, readout_words
+from micl_bench.tasks._few_labels import open_labelled, require_one_way
+from micl_bench.tasks._frozen import feature_details, stored_features
+from micl_bench.tasks._request import Request, Session
 
 DINOV2_GRID = tuple(10 ** (-6 + 11 * step / 44) for step in range(45))
 """DINOv2's `log_regression.py`: 45 values of C from 1e-6 to 1e5, evenly spaced in the exponent."""

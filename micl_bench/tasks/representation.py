@@ -9,29 +9,29 @@ import torch
 from micl_bench.data.checked import Watch
 from micl_bench.data.pixels import Pixels
 from micl_bench.data.source import Source, open_source
-from micl_bench.distributed import rank
-from micl_bench.engine.attention import attention_arrays
-from micl_bench.engine.feature_map import FEWEST, images_of_classes, mapped_images
-from micl_bench.engine.health import alignment, rankme, uniformity
-from micl_bench.engine.patch_components import patch_arrays
-from micl_bench.engine.shown import Arrays, chosen_images, spread
-from micl_bench.engine.view_similarity import (
+from micl_bench.engine.frozen.pictures.attention import attention_arrays
+from micl_bench.engine.frozen.pictures.feature_map import FEWEST, images_of_classes, mapped_images
+from micl_bench.engine.frozen.pictures.network_pictures import Arrays, chosen_images, spread
+from micl_bench.engine.frozen.pictures.patch_components import patch_arrays
+from micl_bench.engine.frozen.pictures.view_similarity import (
     Views,
     encodes_views,
     features_of_views,
     similarity_arrays,
 )
-from micl_bench.errors import InputError
-from micl_bench.log import say
+from micl_bench.engine.pretraining.health import alignment, rankme, uniformity
 from micl_bench.losses import view_cosines
 from micl_bench.objectives.micl import MiCL
-from micl_bench.per_image import write_named_arrays
-from micl_bench.record import Result, name_part
+from micl_bench.records.evidence.per_image import write_named_arrays
+from micl_bench.records.result import Result, name_part
+from micl_bench.runtime.distributed import rank
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.log import say
+from micl_bench.runtime.values import LARGEST, Count, Precision, Seed, Values, Within, Workers
+from micl_bench.runtime.wording import counted
 from micl_bench.tasks._frozen import feature_details, stored_features
 from micl_bench.tasks._request import Request, Session
-from micl_bench.values import LARGEST, Count, Precision, Seed, Values, Within, Workers
 from micl_bench.views import patches_per_view
-from micl_bench.wording import counted
 
 Images = Annotated[int, Within(FEWEST, LARGEST)]
 

@@ -7,15 +7,17 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from micl_bench import plugins
 from micl_bench.data.checked import MOST_HEADERS, Watch, look_at
+from micl_bench.data.image_files import class_folders, join_lines
 from micl_bench.data.pixels import Pixels
-from micl_bench.engine.precision import at_precision
-from micl_bench.errors import InputError
-from micl_bench.image_files import class_folders, join_lines
-from micl_bench.log import say
-from micl_bench.record import Result
+from micl_bench.records.result import Result
 from micl_bench.robustness import CleanSet, RobustnessSet, inspect_set
+from micl_bench.runs.precision import at_precision
+from micl_bench.runtime import plugins
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.log import say
+from micl_bench.runtime.values import Count, Listed, Precision, Seed, Values, Workers
+from micl_bench.runtime.wording import counted
 from micl_bench.tasks._corrupted import measure_corrupted
 from micl_bench.tasks._request import Request, Session
 from micl_bench.tasks._scores import CleanRun, Measured, measure, measure_real
@@ -27,8 +29,6 @@ from micl_bench.tasks._shifted import (
     open_classes,
     output_names,
 )
-from micl_bench.values import Count, Listed, Precision, Seed, Values, Workers
-from micl_bench.wording import counted
 
 _UNKNOWN = "unknown"
 """How a classifier was made whose file does not tell."""

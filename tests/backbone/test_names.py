@@ -8,9 +8,9 @@ import torch
 
 from micl_bench.backbone import arch_names, init_mae_, named_arch
 from micl_bench.checkpoints import load_checkpoint
-from micl_bench.config import load_recipe, override
-from micl_bench.engine.recipe import PretrainRecipe
-from micl_bench.errors import InputError
+from micl_bench.engine.pretraining.recipe import PretrainRecipe
+from micl_bench.runtime.config import load_recipe, override
+from micl_bench.runtime.errors import InputError
 
 PLAIN = ("vit_tiny_patch16_224", "vit_base_patch32_224", "deit_small_patch16_224")
 

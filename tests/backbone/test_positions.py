@@ -10,7 +10,7 @@ from timm.models.beit import Beit
 
 from micl_bench.backbone import resample_positions, sincos_positions
 from micl_bench.backbone.positions import recomputed_sincos, resample_relative
-from micl_bench.errors import InputError
+from micl_bench.runtime.errors import InputError
 
 
 @pytest.mark.parametrize("prefix", [0, 1, 5])

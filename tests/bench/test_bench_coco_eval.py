@@ -9,7 +9,7 @@ from pycocotools import mask as coco_masks
 from pycocotools.coco import COCO
 
 from micl_bench.bench.coco_eval import CocoEvalSettings, bench_coco_eval, made_up
-from micl_bench.errors import InputError
+from micl_bench.runtime.errors import InputError
 
 
 def test_the_benchmark_compares_what_it_times() -> None:

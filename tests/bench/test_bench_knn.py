@@ -8,7 +8,7 @@ import torch
 from support import Run
 
 from micl_bench.bench.knn import KnnSettings, bench_knn
-from micl_bench.errors import InputError
+from micl_bench.runtime.errors import InputError
 
 
 def test_what_it_measured_is_written(micl_bench: Run, tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ import torch
 from PIL import Image
 from support import Run
 
-from micl_bench.bench.figures import table
 from micl_bench.bench.loader import LoaderSettings, input_batches, write_photographs
+from micl_bench.bench.output import table
+from micl_bench.data.packed.store import open_store
 from micl_bench.data.pixels import IMAGENET_MEAN, IMAGENET_STD, normalise
-from micl_bench.data.store import open_store
-from micl_bench.draws import epoch_order
-from micl_bench.errors import InputError
 from micl_bench.patches import gather_patches
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.randomness import epoch_order
 from micl_bench.views import draw_views
 
 NAMES = ["folder_pil", "store_image", "store_patch"]

@@ -10,7 +10,7 @@ from support import Run
 from micl_bench.backbone import init_mae_, named_arch
 from micl_bench.bench.step import embed_all_then_gather
 from micl_bench.data.pixels import normalise
-from micl_bench.engine.encoder import ViewEncoder
+from micl_bench.engine.pretraining.encoder import ViewEncoder
 from micl_bench.patches import gather_patches
 
 

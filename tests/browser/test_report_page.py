@@ -15,10 +15,10 @@ from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 from synthetic_results import result, write_demo
 
-from micl_bench.plans import Plan, PlannedRun, write_plan
-from micl_bench.record import Result, write_result
+from micl_bench.records.plans import Plan, PlannedRun, write_plan
+from micl_bench.records.result import Result, write_result
+from micl_bench.records.store import read_store
 from micl_bench.report import build_report
-from micl_bench.store import read_store
 
 pytestmark = pytest.mark.browser
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from micl_bench.checkpoints._account import account, account_filtered, drop, keep, merge, split
-from micl_bench.errors import InputError
+from micl_bench.checkpoints._rules import account, account_filtered, drop, keep, merge, split
+from micl_bench.runtime.errors import InputError
 
 
 def _tensor(start: int, rows: int = 1) -> torch.Tensor:

@@ -17,7 +17,7 @@ from timm.models._hub import save_for_hf
 from torch import Tensor
 
 from micl_bench.checkpoints import export, load_backbone, load_checkpoint, save_checkpoint
-from micl_bench.errors import InputError
+from micl_bench.runtime.errors import InputError
 
 HALF = (0.5, 0.5, 0.5)
 SIZES: dict[str, Any] = {"patch_size": 4, "embed_dim": 128, "depth": 2}
@@ -437,7 +437,7 @@ WRAPPED = ("dino", "ibot", "moco_v3", "msn", "ijepa", "dinov2", "simmim", "simmi
     ],
 )
 def test_wrappers_are_taken_off_in_every_layout(name: str, prefix: str, tmp_path: Path) -> None:
-    from micl_bench.checkpoints import read_safely
+    from micl_bench.runtime.safe_reading.read import read_safely
 
     path = FOREIGN[name](tmp_path)
     plain, content = load_checkpoint(path), read_safely(path)

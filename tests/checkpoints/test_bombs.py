@@ -14,8 +14,9 @@ import torch
 from layouts import random_state, small_vit
 from safetensors.torch import save_file
 
-from micl_bench.checkpoints import load_checkpoint, read_safely
-from micl_bench.errors import InputError
+from micl_bench.checkpoints import load_checkpoint
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.safe_reading.read import read_safely
 
 HUGE = 5 * 10**9
 MOST_BYTES = 400 << 20

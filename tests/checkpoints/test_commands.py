@@ -22,9 +22,9 @@ from micl_bench.checkpoints import (
     read_safely,
     save_checkpoint,
 )
-from micl_bench.errors import InputError
-from micl_bench.files import digest_file, to_disk
-from micl_bench.locks import try_lock
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.files import digest_file, to_disk
+from micl_bench.runtime.locks import try_lock
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_a_converted_file_is_its_own_until_it_has_its_name(
             assert try_lock(handle.fileno()) is None
         to_disk(path)
 
-    monkeypatch.setattr("micl_bench.files.to_disk", note)
+    monkeypatch.setattr("micl_bench.runtime.files.to_disk", note)
     path = tmp_path / "one.safetensors"
     export(load_checkpoint("random:vit_demo_patch4_32"), layout, path)
     (name,) = names

@@ -11,11 +11,12 @@ import torch
 from layouts_foreign import FOREIGN, GRID, beit_untold, hf_model, plain_vit, prefixed
 from torch import Tensor
 
-from micl_bench import plugins
 from micl_bench.backbone import timm_vit
-from micl_bench.checkpoints import load_checkpoint, read_safely
+from micl_bench.checkpoints import load_checkpoint
 from micl_bench.checkpoints._load import recognised_as
-from micl_bench.errors import InputError
+from micl_bench.runtime import plugins
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.safe_reading.read import read_safely
 
 
 @pytest.fixture(scope="module")

@@ -22,10 +22,10 @@ from micl_bench.checkpoints import (
     read_safely,
     save_checkpoint,
 )
-from micl_bench.checkpoints._convert import PositionRule
+from micl_bench.checkpoints._converted import PositionRule
 from micl_bench.checkpoints._infer import infer_arch
 from micl_bench.checkpoints._load import recognised_as
-from micl_bench.errors import InputError
+from micl_bench.runtime.errors import InputError
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 import micl_bench
 from micl_bench.backbone import named_arch
 from micl_bench.checkpoints import load_checkpoint, save_checkpoint
-from micl_bench.errors import InputError
+from micl_bench.runtime.errors import InputError
 
 TINY = "vit_demo_patch4_32"
 

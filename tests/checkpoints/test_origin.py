@@ -10,8 +10,8 @@ from layouts import SMALL
 
 from micl_bench.checkpoints import load_checkpoint, save_checkpoint
 from micl_bench.checkpoints._save import export
-from micl_bench.errors import InputError
-from micl_bench.record import Stage
+from micl_bench.records.result import Stage
+from micl_bench.runtime.errors import InputError
 
 PRETRAINED = Stage(
     task="pretrain",

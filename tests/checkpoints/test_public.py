@@ -15,7 +15,6 @@ import pytest
 import timm
 from support import REPOSITORY, Run, torchrun
 
-from micl_bench import plugins
 from micl_bench.checkpoints import _download
 from micl_bench.checkpoints._public import (
     PublicCheckpoint,
@@ -23,7 +22,8 @@ from micl_bench.checkpoints._public import (
     fetch_row,
     public_checkpoints,
 )
-from micl_bench.errors import InputError
+from micl_bench.runtime import plugins
+from micl_bench.runtime.errors import InputError
 
 CONTENT = bytes(range(256)) * 20_000  # 5.12 MB: several blocks, so that a cut leaves whole ones
 
@@ -400,7 +400,7 @@ import dataclasses
 import sys
 from micl_bench import distributed
 from micl_bench.checkpoints import _public
-from micl_bench.errors import InputError
+from micl_bench.runtime.errors import InputError
 host = sys.argv[1]
 row = dataclasses.replace(
     _public.public_checkpoints()["mae_vit_base"], url=f"http://{host}/file.pth", digest="")

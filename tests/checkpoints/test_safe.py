@@ -17,8 +17,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from micl_bench.checkpoints import read_safely
-from micl_bench.errors import InputError
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.safe_reading.read import read_safely
 
 
 class _OfOthers:

@@ -12,7 +12,7 @@ from micl_bench.backbone import named_arch, timm_vit
 from micl_bench.checkpoints import load_checkpoint
 from micl_bench.checkpoints._checkpoint import _without_head
 from micl_bench.checkpoints._infer import arch_of
-from micl_bench.errors import InputError
+from micl_bench.runtime.errors import InputError
 
 NAMES = {
     "vit_tiny_patch16_224.augreg_in21k_ft_in1k": 48,

@@ -14,10 +14,10 @@ import huggingface_hub.constants
 import pytest
 from test_timm_source import _fill_cache
 
-from micl_bench import network
 from micl_bench.checkpoints import load_checkpoint
-from micl_bench.errors import InputError
-from micl_bench.network import UnreachableError, check_reachable, check_source
+from micl_bench.runtime import network
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.network import UnreachableError, check_reachable, check_source
 
 SLOWEST = 5.0
 
@@ -116,7 +116,7 @@ def test_commands_refuse_before_anything_slow_is_imported(
     assert error.startswith("error: the weights of vit_small_patch16_224 are not in the cache, and")
     assert "without a network, download them elsewhere and give the file" in error
     # Their imports alone take longer than an answer may.
-    assert any(line.endswith("micl_bench.network") for line in imports)
+    assert any(line.endswith("micl_bench.runtime.network") for line in imports)
     assert not [line for line in imports if line.split()[-1] in {"torch", "timm", "torchvision"}]
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 from micl_bench.data.checked import Watch, decode_all, look_at
 from micl_bench.data.folder import open_folder
-from micl_bench.data.pack import pack_folder
-from micl_bench.errors import InputError
+from micl_bench.data.packed.pack import pack_folder
+from micl_bench.runtime.errors import InputError
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from torchvision.datasets.folder import pil_loader
 
 from micl_bench.data.folder import read_image, read_sized_image
 from micl_bench.data.pixels import Pixels, evaluation_pixels
-from micl_bench.errors import InputError
+from micl_bench.runtime.errors import InputError
 
 CHINA, FLOWER = load_sample_images().images
 PHOTO = Image.fromarray(CHINA).crop((0, 0, 500, 375))

@@ -18,8 +18,8 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from micl_bench.data.embedded import PARTS, write_embedded
 from micl_bench.data.embedded.scans import load_scans
-from micl_bench.errors import InputError
-from micl_bench.files import digest_files
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.files import digest_files
 
 SHIFTED = ("embedded-a", "embedded-r", "embedded-sketch")
 FOLDERS = ("embedded/train", "embedded/val", *SHIFTED)
@@ -281,7 +281,7 @@ def test_interrupted_build_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     def fail(*_: object) -> dict[str, int]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("micl_bench.data.embedded.hard.write", fail)
+    monkeypatch.setattr("micl_bench.data.embedded.like_imagenet_a.write", fail)
     seen: list[tuple[str, int, int]] = []
     with pytest.raises(KeyboardInterrupt):
         write_embedded(tmp_path / "data", progress=lambda *report: seen.append(report))

@@ -13,7 +13,7 @@ from micl_bench.data.file_lists import (
     split_by_class,
 )
 from micl_bench.data.folder import Folder, open_folder
-from micl_bench.errors import InputError
+from micl_bench.runtime.errors import InputError
 
 
 @pytest.fixture

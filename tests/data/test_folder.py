@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from micl_bench.data.folder import open_folder
-from micl_bench.errors import InputError
+from micl_bench.runtime.errors import InputError
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from odd_folders import odd_folder
 
-from micl_bench import cli
+from micl_bench.cli import app as cli
 from micl_bench.data.folder import open_folder
-from micl_bench.errors import InputError
-from micl_bench.predictions import read_predictions
+from micl_bench.records.evidence.predictions import read_predictions
+from micl_bench.runtime.errors import InputError
 
 KNN = ("--set", "pixels.img_size=32", "--set", "k=1", "--set", "ks=[1]")
 RANDOM = "random:vit_demo_patch4_32"

@@ -17,12 +17,12 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from support import Run
 
-from micl_bench.data import pack
 from micl_bench.data.folder import open_folder
-from micl_bench.data.pack import make_form, pack_folder, pack_tree
-from micl_bench.data.store import PIXELS_FILE, is_store, open_store
-from micl_bench.data.verify import verify_store
-from micl_bench.errors import InputError
+from micl_bench.data.packed import pack
+from micl_bench.data.packed.pack import make_form, pack_folder, pack_tree
+from micl_bench.data.packed.store import PIXELS_FILE, is_store, open_store
+from micl_bench.data.packed.verify import verify_store
+from micl_bench.runtime.errors import InputError
 
 CHINA, FLOWER = load_sample_images().images
 BLOCK = 256

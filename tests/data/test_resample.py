@@ -14,6 +14,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from micl_bench.data.crops import draw_crops
+from micl_bench.data.packed.store import Store
 from micl_bench.data.pixels import Pixels, training_crops, training_pixels
 from micl_bench.data.resample import (
     Windows,
@@ -23,9 +24,8 @@ from micl_bench.data.resample import (
     store_windows,
     stored_boxes,
 )
-from micl_bench.data.store import Store
-from micl_bench.errors import InputError
 from micl_bench.patches import patchify
+from micl_bench.runtime.errors import InputError
 
 # Places of pixels are rounded to single precision: to 2e-6 of a pixel in windows of up to 32, and
 # neighbours in noise differ by up to 255. Measured: 5e-4 of a grey level, ten times less than

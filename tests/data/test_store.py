@@ -17,12 +17,12 @@ from sklearn.datasets import load_sample_images
 from support import Run
 
 from micl_bench.data.folder import open_folder, read_image
-from micl_bench.data.pack import pack_folder
+from micl_bench.data.packed.pack import pack_folder
+from micl_bench.data.packed.store import Store, is_store, open_store
+from micl_bench.data.packed.verify import verify_store
 from micl_bench.data.pixels import Pixels, evaluation_pixels
-from micl_bench.data.store import Store, is_store, open_store
-from micl_bench.data.verify import verify_store
-from micl_bench.errors import InputError
-from micl_bench.files import digest_json
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.files import digest_json
 
 SIZE, PATCH = 64, 16
 

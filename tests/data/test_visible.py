@@ -15,14 +15,14 @@ from sklearn.datasets import load_sample_images
 from torch.nn.functional import unfold
 
 from micl_bench.data.folder import Folder, open_folder, read_image
-from micl_bench.data.pack import pack_folder
+from micl_bench.data.packed.pack import pack_folder
+from micl_bench.data.packed.store import Store
 from micl_bench.data.pixels import Pixels, evaluation_pixels
 from micl_bench.data.resample import Windows
 from micl_bench.data.source import Source
-from micl_bench.data.store import Store
 from micl_bench.data.visible import Visible, visible_batches
-from micl_bench.draws import epoch_order
-from micl_bench.errors import InputError
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.randomness import epoch_order
 from micl_bench.views import draw_views
 
 SEED, BATCH, PATCH = 7, 12, 4

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from micl_bench.backbone import Arch, init_mae_
-from micl_bench.distributed import mean, process_group, rank, world_size
-from micl_bench.engine.encoder import ViewEncoder
-from micl_bench.engine.gradient import backward
-from micl_bench.engine.parallel import distribute, gradient_norm
+from micl_bench.engine.pretraining.encoder import ViewEncoder
+from micl_bench.engine.pretraining.gradient import backward
+from micl_bench.engine.pretraining.parallel import distribute, gradient_norm
 from micl_bench.objectives.micl import MiCL
+from micl_bench.runtime.distributed import mean, process_group, rank, world_size
 
 IMAGES = 12
 

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from support import Run
 
-from micl_bench.data.embedded.parts import PARTS
+from micl_bench.data.embedded.manifest import PARTS
 from micl_bench.doctor import Finding, _imagenet, check_data
 
 RANDOM = ("--checkpoint", "random:vit_tiny_patch16_224")

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from micl_bench import machine
 from micl_bench.doctor import Finding, _machine, check_machine
+from micl_bench.runtime import memory as machine
 
 GIB = 1 << 30
 

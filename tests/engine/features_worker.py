@@ -12,11 +12,11 @@ import torch
 from micl_bench.checkpoints import load_checkpoint
 from micl_bench.data.folder import open_folder
 from micl_bench.data.pixels import Pixels
-from micl_bench.distributed import process_group, rank
-from micl_bench.engine.feature_cache import cached_features
-from micl_bench.engine.features import run_over_folder
-from micl_bench.engine.neighbours import nearest_keys
-from micl_bench.engine.precision import at_precision
+from micl_bench.engine.frozen.feature_cache import cached_features
+from micl_bench.engine.frozen.features import run_over_folder
+from micl_bench.engine.frozen.neighbours import nearest_keys
+from micl_bench.runs.precision import at_precision
+from micl_bench.runtime.distributed import process_group, rank
 
 ARCH = "vit_demo_patch4_32"
 PIXELS = Pixels(img_size=32, crop_pct=1.0)

@@ -11,7 +11,11 @@ from torch import Tensor
 
 from micl_bench.backbone import named_arch
 from micl_bench.checkpoints import load_checkpoint
-from micl_bench.engine.attention import attention_arrays, last_attention, patch_attention
+from micl_bench.engine.frozen.pictures.attention import (
+    attention_arrays,
+    last_attention,
+    patch_attention,
+)
 
 CPU = torch.device("cpu")
 KINDS = {

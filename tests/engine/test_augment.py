@@ -14,16 +14,16 @@ from timm.data.random_erasing import RandomErasing
 
 from micl_bench.data.folder import Folder, open_folder
 from micl_bench.data.pixels import IMAGENET_MEAN, IMAGENET_STD, Pixels, normalise
-from micl_bench.draws import Stream
-from micl_bench.engine.augment import (
+from micl_bench.engine.supervised.augment import (
     AugmentConfig,
     LabelledBatch,
     augmented_batches,
     erased_box,
     rand_augment,
 )
-from micl_bench.engine.seeded import seeded
-from micl_bench.errors import InputError
+from micl_bench.runs.seeded import seeded
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.randomness import Stream
 
 PIXELS = Pixels(img_size=32, crop_scale=(0.3, 1.0), flip=True)
 NOTATION = "rand-m9-mstd0.5-inc1"

@@ -5,11 +5,11 @@ import torch
 
 from micl_bench.backbone import init_mae_, named_arch
 from micl_bench.data.visible import Visible
-from micl_bench.engine.encoder import ViewEncoder
-from micl_bench.engine.lagging import Lagging
-from micl_bench.engine.optim import OptimConfig, build_optimizer
-from micl_bench.engine.step import Step
+from micl_bench.engine.pretraining.encoder import ViewEncoder
+from micl_bench.engine.pretraining.step import Step
 from micl_bench.objectives.micl import MiCL
+from micl_bench.runs.async_metrics import Lagging
+from micl_bench.runs.optim import OptimConfig, build_optimizer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 

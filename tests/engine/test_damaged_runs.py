@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from support import REPOSITORY
 
-from micl_bench.config import load_recipe
-from micl_bench.data.pack import pack_folder
-from micl_bench.engine.claim import require_same_run, write_claim
-from micl_bench.engine.journal import Journal
-from micl_bench.engine.recipe import PretrainRecipe
-from micl_bench.engine.resume import States
-from micl_bench.errors import InputError
-from micl_bench.log import MetricLog, read_metrics
+from micl_bench.data.packed.pack import pack_folder
+from micl_bench.engine.pretraining.recipe import PretrainRecipe
+from micl_bench.runs.journal import Journal
+from micl_bench.runs.ownership import require_same_run, write_claim
+from micl_bench.runs.states import States
+from micl_bench.runtime.config import load_recipe
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.log import MetricLog, read_metrics
 
 ROWS = [{"step": step, "loss": 1 / step} for step in (1, 2, 3)]
 LINES = [json.dumps(row).encode() + b"\n" for row in ROWS]

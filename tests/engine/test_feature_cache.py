@@ -21,11 +21,11 @@ from micl_bench.checkpoints import load_checkpoint
 from micl_bench.data import folder as image_folder
 from micl_bench.data.folder import open_folder
 from micl_bench.data.pixels import Pixels
-from micl_bench.engine import feature_cache, feature_key
-from micl_bench.engine.feature_cache import Features, cached_features
-from micl_bench.engine.feature_files import reserve
-from micl_bench.engine.readouts import read_out, readout_names
-from micl_bench.errors import InputError
+from micl_bench.engine.frozen import feature_cache, feature_key
+from micl_bench.engine.frozen.feature_cache import Features, cached_features
+from micl_bench.engine.frozen.feature_files import reserve
+from micl_bench.engine.frozen.readouts import read_out, readout_names
+from micl_bench.runtime.errors import InputError
 
 CPU = torch.device("cpu")
 RANDOM = "random:vit_demo_patch4_32"

@@ -11,11 +11,11 @@ from support import torchrun
 
 from engine.features_worker import BATCHES, BUDGETS, CPU, KEYS, PIXELS, K, compute, synthetic
 from micl_bench.data.folder import open_folder
-from micl_bench.data.pack import pack_folder
+from micl_bench.data.packed.pack import pack_folder
+from micl_bench.data.packed.store import open_store
 from micl_bench.data.pixels import Pixels
-from micl_bench.data.store import open_store
-from micl_bench.engine import features
-from micl_bench.engine.features import SLICE_IMAGES, own_images, run_over_folder
+from micl_bench.engine.frozen import features
+from micl_bench.engine.frozen.features import SLICE_IMAGES, own_images, run_over_folder
 
 WORKER = Path(__file__).with_name("features_worker.py")
 IMAGES = SLICE_IMAGES + 13

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from micl_bench.engine import health
-from micl_bench.engine.health import CollapseWatch, alignment, rankme, uniformity
+from micl_bench.engine.pretraining import health
+from micl_bench.engine.pretraining.health import CollapseWatch, alignment, rankme, uniformity
 
 
 def some_features(*shape: int) -> torch.Tensor:

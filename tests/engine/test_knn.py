@@ -6,10 +6,10 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
-from micl_bench.engine import neighbours
-from micl_bench.engine.knn import knn_scores, ranks_of, top1, votes
-from micl_bench.engine.neighbours import nearest_keys
-from micl_bench.errors import InputError
+from micl_bench.engine.frozen import neighbours
+from micl_bench.engine.frozen.knn import knn_scores, ranks_of, top1, votes
+from micl_bench.engine.frozen.neighbours import nearest_keys
+from micl_bench.runtime.errors import InputError
 
 CPU = torch.device("cpu")
 Data = tuple[torch.Tensor, torch.Tensor, torch.Tensor]

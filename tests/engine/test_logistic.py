@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from micl_bench.engine import logistic
-from micl_bench.engine.logistic import centred_rows, fit_logistic
-from micl_bench.errors import InputError
+from micl_bench.engine.frozen import logistic
+from micl_bench.engine.frozen.logistic import centred_rows, fit_logistic
+from micl_bench.runtime.errors import InputError
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from micl_bench.backbone import named_arch
-from micl_bench.engine import meter
-from micl_bench.engine.meter import Meter, flop_per_image, matmul_peak
+from micl_bench.engine.pretraining import meter
+from micl_bench.engine.pretraining.meter import Meter, flop_per_image, matmul_peak
 
 
 @pytest.mark.long

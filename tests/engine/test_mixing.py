@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from torch import Tensor
 
-from micl_bench.engine.mixing import MixConfig, Mixing
-from micl_bench.errors import InputError
+from micl_bench.engine.supervised.mixing import MixConfig, Mixing
+from micl_bench.runtime.errors import InputError
 
 CLASSES, SMOOTHING = 7, 0.1
 

@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from micl_bench.backbone import Arch, Pool, named_arch
-from micl_bench.engine.optim import OptimConfig, learning_rate, parameter_groups
-from micl_bench.errors import InputError
+from micl_bench.runs.optim import OptimConfig, learning_rate, parameter_groups
+from micl_bench.runtime.errors import InputError
 
 
 def test_rates_grow_with_depth_and_vectors_do_not_decay() -> None:

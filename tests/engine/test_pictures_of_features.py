@@ -12,18 +12,22 @@ from micl_bench.backbone import encode_visible
 from micl_bench.checkpoints import load_checkpoint
 from micl_bench.data.folder import open_folder, read_image
 from micl_bench.data.pixels import Pixels, evaluation_pixels, normalise
-from micl_bench.engine.feature_map import images_of_classes, map_arrays
-from micl_bench.engine.patch_components import as_colours, patch_arrays, principal_components
-from micl_bench.engine.shown import chosen_images, spread
-from micl_bench.engine.view_similarity import (
+from micl_bench.engine.frozen.pictures.feature_map import images_of_classes, map_arrays
+from micl_bench.engine.frozen.pictures.network_pictures import chosen_images, spread
+from micl_bench.engine.frozen.pictures.patch_components import (
+    as_colours,
+    patch_arrays,
+    principal_components,
+)
+from micl_bench.engine.frozen.pictures.view_similarity import (
     Views,
     cosines,
     features_of_views,
     similarity_arrays,
 )
-from micl_bench.errors import InputError
 from micl_bench.losses import view_cosines
 from micl_bench.objectives.micl import MiCL
+from micl_bench.runtime.errors import InputError
 
 CPU = torch.device("cpu")
 PIXELS = Pixels(img_size=32, crop_pct=1.0)

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from micl_bench.data.pixels import Pixels
-from micl_bench.engine.optim import OptimConfig
-from micl_bench.engine.plan import Plan
-from micl_bench.engine.recipe import PretrainRecipe
-from micl_bench.errors import InputError
+from micl_bench.engine.pretraining.plan import Plan
+from micl_bench.engine.pretraining.recipe import PretrainRecipe
 from micl_bench.objectives.micl import MiCL
+from micl_bench.runs.optim import OptimConfig
+from micl_bench.runtime.errors import InputError
 
 RECIPE = PretrainRecipe(
     arch="vit_small_patch16_224",

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from micl_bench.engine.precision import at_precision
-from micl_bench.errors import InputError
+from micl_bench.runs.precision import at_precision
+from micl_bench.runtime.errors import InputError
 
 CPU = torch.device("cpu")
 

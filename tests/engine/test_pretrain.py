@@ -8,16 +8,16 @@ import torch
 from support import REPOSITORY, Run, losses
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from micl_bench.config import load_recipe, override
 from micl_bench.data.folder import open_folder
-from micl_bench.data.pack import make_form, pack_tree
+from micl_bench.data.packed.pack import make_form, pack_tree
 from micl_bench.data.pixels import IMAGENET_MEAN, Pixels
 from micl_bench.data.stream import evaluation_batches
-from micl_bench.engine.augment import AugmentConfig, augmented_batches
-from micl_bench.engine.pretrain import Pretrainer
-from micl_bench.engine.recipe import PretrainRecipe
-from micl_bench.errors import InputError
-from micl_bench.log import read_metrics
+from micl_bench.engine.pretraining.pretrainer import Pretrainer
+from micl_bench.engine.pretraining.recipe import PretrainRecipe
+from micl_bench.engine.supervised.augment import AugmentConfig, augmented_batches
+from micl_bench.runtime.config import load_recipe, override
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.log import read_metrics
 
 SMALL = ("batch_size=16", "epochs=3", "knn_every_epochs=2", "save_every_steps=2", "knn_k=5")
 

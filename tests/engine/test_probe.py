@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from micl_bench.checkpoints import load_checkpoint, load_classifier
-from micl_bench.engine.probe import ProbeConfig
-from micl_bench.engine.probe_choice import choose_head, write_classifier
-from micl_bench.engine.probe_heads import Probe
-from micl_bench.errors import InputError
+from micl_bench.engine.frozen.probe.choice import choose_head, write_classifier
+from micl_bench.engine.frozen.probe.heads import Probe
+from micl_bench.engine.frozen.probe.probe import ProbeConfig
+from micl_bench.runtime.errors import InputError
 
 Batch = tuple[dict[str, Tensor], Tensor]
 WIDTHS = {"cls_1": 6, "avg_1": 6}

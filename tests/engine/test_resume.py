@@ -15,7 +15,7 @@ import pytest
 import torch
 from support import REPOSITORY, Command, losses, torchrun
 
-from micl_bench.engine.resume import States
+from micl_bench.runs.states import States
 
 SMALL = (
     "batch_size=16", "epochs=6", "knn_every_epochs=2", "save_every_steps=4", "knn_k=5",

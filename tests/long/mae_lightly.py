@@ -28,7 +28,7 @@ from micl_bench.backbone import named_arch
 from micl_bench.data.folder import open_folder
 from micl_bench.data.pixels import IMAGENET_MEAN, Pixels, normalise
 from micl_bench.data.stream import steps_per_epoch
-from micl_bench.engine.augment import AugmentConfig, augmented_batches
+from micl_bench.engine.supervised.augment import AugmentConfig, augmented_batches
 
 EPOCHS, BATCH, WARMUP_EPOCHS, PEAK = 28, 64, 3, 2e-3 * 64 / 256
 MASK_RATIO, PATCH = 0.75, 4

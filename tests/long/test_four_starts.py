@@ -14,15 +14,15 @@ import torch
 from support import REPOSITORY, Command, Run
 from torch import Tensor
 
-from micl_bench.config import load_recipe
 from micl_bench.data.folder import open_folder, read_image, to_tensor
 from micl_bench.data.pixels import normalise
-from micl_bench.engine.knn import knn_scores, top1
-from micl_bench.engine.logistic import fit_logistic
-from micl_bench.engine.probe_batches import StoredFeatures
-from micl_bench.engine.probe_heads import Probe
-from micl_bench.statistics import wilson
-from micl_bench.store import read_results
+from micl_bench.engine.frozen.knn import knn_scores, top1
+from micl_bench.engine.frozen.logistic import fit_logistic
+from micl_bench.engine.frozen.probe.batches import StoredFeatures
+from micl_bench.engine.frozen.probe.heads import Probe
+from micl_bench.records.statistics import wilson
+from micl_bench.records.store import read_results
+from micl_bench.runtime.config import load_recipe
 from micl_bench.tasks.linear import LinearRecipe
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]

@@ -21,11 +21,11 @@ from fuzzing import Ran, ran, require_no_complaint
 from mutations import NASTY, mutated_json
 from support import REPOSITORY, Command
 
-from micl_bench.config import load_recipe
-from micl_bench.engine.recipe import PretrainRecipe
-from micl_bench.errors import InputError
-from micl_bench.files import digest_json
-from micl_bench.record import read_result
+from micl_bench.engine.pretraining.recipe import PretrainRecipe
+from micl_bench.records.result import read_result
+from micl_bench.runtime.config import load_recipe
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.files import digest_json
 
 sys.path += [str(REPOSITORY / "tests" / folder) for folder in ("checkpoints", "data", "report")]
 from mutants import mutant

@@ -5,9 +5,9 @@ import torch
 from timm.models import VisionTransformer
 
 from micl_bench.backbone import Arch, init_mae_
-from micl_bench.errors import InputError
 from micl_bench.losses import micl_loss
 from micl_bench.objectives.micl import MiCL
+from micl_bench.runtime.errors import InputError
 
 N, L = 4, 36
 

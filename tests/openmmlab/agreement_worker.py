@@ -14,11 +14,11 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from openmmlab.tiny_runs import hook_of, tiny_config, tiny_runner
 
-from micl_bench.distributed import process_group, rank
-from micl_bench.errors import InputError
 from micl_bench.openmmlab.agreement import digests
 from micl_bench.openmmlab.optim import parameter_table
 from micl_bench.openmmlab.precision import MiCLPrecision
+from micl_bench.runtime.distributed import process_group, rank
+from micl_bench.runtime.errors import InputError
 
 QKV = "encoder.deep.vit.blocks.1.attn.qkv.weight"
 

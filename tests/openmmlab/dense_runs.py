@@ -200,6 +200,6 @@ def _be(request: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     import micl_bench.openmmlab  # noqa: F401  (before mmdet, for its operators)
-    from micl_bench.cli import main
+    from micl_bench.cli.app import main
 
     _serve()

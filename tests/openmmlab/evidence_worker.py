@@ -11,8 +11,8 @@ from pathlib import Path
 
 from openmmlab.perturbed import evaluation
 
-from micl_bench.distributed import process_group, rank
-from micl_bench.errors import InputError
+from micl_bench.runtime.distributed import process_group, rank
+from micl_bench.runtime.errors import InputError
 
 if __name__ == "__main__":
     data, folder = Path(sys.argv[1]), Path(sys.argv[2])

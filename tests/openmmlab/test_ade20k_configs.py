@@ -23,9 +23,9 @@ from support import REPOSITORY
 
 from micl_bench.backbone import Arch, named_arch
 from micl_bench.checkpoints import save_checkpoint
-from micl_bench.errors import InputError
 from micl_bench.openmmlab import run
 from micl_bench.openmmlab.configs import resolve
+from micl_bench.runtime.errors import InputError
 
 DOWNSTREAM = REPOSITORY / "downstream"
 SIZES = ("s", "b", "l")

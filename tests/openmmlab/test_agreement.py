@@ -17,8 +17,8 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from openmmlab.tiny_runs import tiny, tiny_config, tiny_runner
 
-from micl_bench.errors import InputError
 from micl_bench.openmmlab.agreement import digests
+from micl_bench.runtime.errors import InputError
 
 WORKER = Path(__file__).with_name("agreement_worker.py")
 QKV = "encoder.deep.vit.blocks.1.attn.qkv.weight"

@@ -22,9 +22,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from micl_bench.bench.coco_eval import CocoEvalSettings, made_up
-from micl_bench.errors import InputError
 from micl_bench.openmmlab.coco_backends import evaluator
 from micl_bench.openmmlab.coco_metric import MiCLCocoMetric
+from micl_bench.runtime.errors import InputError
 
 needs_faster = pytest.mark.skipif(
     importlib.util.find_spec("faster_coco_eval") is None,

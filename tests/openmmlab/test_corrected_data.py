@@ -15,7 +15,7 @@ pytest.importorskip("mmdet")
 from dense_runs import Server, record_in, words, write_config
 from support import losses
 
-from micl_bench.errors import InputError
+from micl_bench.runtime.errors import InputError
 from micl_bench.tasks import ade20k, coco
 from micl_bench.tasks._request import Request
 

@@ -27,8 +27,8 @@ from small_sets import (
     turned,
 )
 
-from micl_bench.errors import InputError
 from micl_bench.openmmlab import run
+from micl_bench.runtime.errors import InputError
 
 CLASSES = 'classes = tuple(f"digit_{digit}" for digit in range(10))'
 

@@ -18,10 +18,10 @@ from mmengine.config import Config
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import BatchSampler
 
-from micl_bench.errors import InputError
 from micl_bench.openmmlab import batch as batches
-from micl_bench.openmmlab import order
+from micl_bench.openmmlab import sampling as order
 from micl_bench.openmmlab.batch import Batch, shared
+from micl_bench.runtime.errors import InputError
 
 LENGTH, SIZE, SEED = 11, 4, 3
 

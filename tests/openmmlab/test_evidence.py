@@ -21,12 +21,12 @@ from pycocotools.cocoeval import COCOeval
 from sklearn.metrics import confusion_matrix
 from support import torchrun
 
-from micl_bench.confusions import Confusions, read_confusions
-from micl_bench.detections import Detections, read_detections
-from micl_bench.errors import InputError
 from micl_bench.openmmlab import coco_metric  # noqa: F401  (registers MiCLCocoMetric)
 from micl_bench.openmmlab.evidence import Evidence, Measured
-from micl_bench.per_image import measured
+from micl_bench.records.evidence.confusions import Confusions, read_confusions
+from micl_bench.records.evidence.detections import Detections, read_detections
+from micl_bench.records.evidence.per_image import measured
+from micl_bench.runtime.errors import InputError
 
 
 @METRICS.register_module()

@@ -20,7 +20,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from micl_bench.checkpoints import save_checkpoint
-from micl_bench.errors import InputError
 from micl_bench.openmmlab import MiCLViT
 from micl_bench.openmmlab.configs import read
 from micl_bench.openmmlab.fake_pass import training_pass
@@ -28,6 +27,7 @@ from micl_bench.openmmlab.input_size import evaluation_size, training_size
 from micl_bench.openmmlab.iteration import build_model
 from micl_bench.openmmlab.live_bytes import LiveBytes, fake_copy
 from micl_bench.openmmlab.memory import Estimate, check_memory, estimate
+from micl_bench.runtime.errors import InputError
 
 CPU = torch.device("cpu")
 MIB = 1 << 20

@@ -22,8 +22,8 @@ from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, DefaultScope, init_def
 from openmmlab.tiny_runs import WIDTH, Linear, Rates, hook_of, tiny, tiny_config, tiny_runner
 from support import REPOSITORY
 
-from micl_bench.errors import InputError
 from micl_bench.openmmlab.optim import MiCLViTConstructor, ParameterRow, parameter_table
+from micl_bench.runtime.errors import InputError
 
 DEPTHS = {"vit_base_patch16": 12, "vit_large_patch16": 24}
 STEM = re.compile(r"vit\.(patch_embed|pos_embed|cls_token|reg_token)\b")

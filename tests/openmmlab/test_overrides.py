@@ -8,9 +8,9 @@ pytest.importorskip("mmengine")
 
 from mmengine.config import Config
 
-from micl_bench.errors import InputError
 from micl_bench.openmmlab.configs import read
 from micl_bench.openmmlab.overrides import apply, check_bounds
+from micl_bench.runtime.errors import InputError
 
 DOWNSTREAM = Path(__file__).parents[2] / "downstream"
 CONFIGS = ("embedded_upernet.py", "embedded_mask_rcnn.py")

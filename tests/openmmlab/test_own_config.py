@@ -15,9 +15,9 @@ import pytest
 from mmengine.config import Config, utils
 from support import REPOSITORY, Run
 
-from micl_bench.errors import InputError
 from micl_bench.openmmlab import packages
 from micl_bench.openmmlab.configs import resolve
+from micl_bench.runtime.errors import InputError
 
 OWN = Path(__file__).parent / "user_configs"
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")

@@ -15,8 +15,8 @@ from mmengine.registry import MODELS, OPTIM_WRAPPERS
 from mmengine.runner import Runner
 from openmmlab.tiny_runs import Linear, Rates, hook_of, tiny, tiny_config, tiny_runner
 
-from micl_bench.errors import InputError
 from micl_bench.openmmlab.precision import MiCLPrecision
+from micl_bench.runtime.errors import InputError
 
 HOOKS = [{"type": "MiCLPrecision"}, {"type": "Rates"}]
 ADAMW = {"type": "AdamW", "lr": 1e-2, "weight_decay": 0.05}

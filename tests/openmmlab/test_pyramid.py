@@ -10,9 +10,9 @@ pytest.importorskip("mmengine")
 from mmengine.registry import DefaultScope, init_default_scope
 from openmmlab.vits import pictures
 
-from micl_bench.errors import InputError
 from micl_bench.openmmlab import MiCLViT
 from micl_bench.openmmlab.pyramid import Rescale, SimpleFeaturePyramid
+from micl_bench.runtime.errors import InputError
 
 DEMO = "random:vit_demo_patch4_32"
 

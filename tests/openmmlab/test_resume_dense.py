@@ -15,7 +15,7 @@ pytest.importorskip("mmdet")
 from dense_runs import STEPS, Server, record_in, words, write_config
 from support import losses
 
-from micl_bench.checkpoints import read_safely
+from micl_bench.runtime.safe_reading.read import read_safely
 
 TASKS = ("ade20k", "coco")
 

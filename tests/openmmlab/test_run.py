@@ -25,12 +25,12 @@ from mmengine.runner.checkpoint import _load_checkpoint
 
 from micl_bench.backbone import Arch
 from micl_bench.checkpoints import load_checkpoint, save_checkpoint
-from micl_bench.confusions import read_confusions
-from micl_bench.errors import InputError
 from micl_bench.openmmlab import Outcome, run
 from micl_bench.openmmlab.configs import fit_to, resolve
-from micl_bench.openmmlab.traces import no_trace
-from micl_bench.per_image import measured
+from micl_bench.openmmlab.isolation import no_trace
+from micl_bench.records.evidence.confusions import read_confusions
+from micl_bench.records.evidence.per_image import measured
+from micl_bench.runtime.errors import InputError
 
 DOWNSTREAM = Path(__file__).parents[2] / "downstream"
 DEMO = "random:vit_demo_patch4_32"
@@ -207,7 +207,7 @@ def test_interrupting_reaches_the_caller(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("micl_bench.openmmlab.watch.Watch._step", interrupt)
+    monkeypatch.setattr("micl_bench.openmmlab.progress_hook.Watch._step", interrupt)
     with pytest.raises(KeyboardInterrupt):
         small_run("segmentation", embedded, tmp_path)
 

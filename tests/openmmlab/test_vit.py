@@ -13,9 +13,9 @@ from mmengine.registry import DefaultScope, init_default_scope
 
 from micl_bench.backbone import Arch
 from micl_bench.checkpoints import load_backbone, save_checkpoint
-from micl_bench.errors import InputError
 from micl_bench.openmmlab import MiCLViT
 from micl_bench.openmmlab.optim import MiCLViTConstructor
+from micl_bench.runtime.errors import InputError
 
 DEMO = "random:vit_demo_patch4_32"
 

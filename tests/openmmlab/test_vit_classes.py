@@ -14,8 +14,8 @@ from openmmlab.vits import ARCHS, pictures, saved
 
 from micl_bench.backbone import sincos_positions
 from micl_bench.checkpoints import load_backbone
-from micl_bench.errors import InputError
 from micl_bench.openmmlab import MiCLViT
+from micl_bench.runtime.errors import InputError
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "as it is": {},

@@ -13,9 +13,9 @@ pytest.importorskip("mmengine")
 from openmmlab.vits import ARCHS, ATTENTIONS, pictures, saved
 from timm.models.beit import gen_relative_position_index
 
-from micl_bench.errors import InputError
 from micl_bench.openmmlab import MiCLViT
 from micl_bench.openmmlab.windows import MapAttention, RelativeBias
+from micl_bench.runtime.errors import InputError
 
 GRIDS = [(4, 4), (6, 6), (5, 7), (3, 8), (2, 2)]
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from synthetic_results import result
 
-from micl_bench.files import digest_json
-from micl_bench.record import Result, Stage
-from micl_bench.report.selection import Selection, select
+from micl_bench.records.result import Result, Stage
+from micl_bench.report.frame.selection import Selection, select
+from micl_bench.runtime.files import digest_json
 
 CPU = {"cores": "2", "processor": "a processor", "device": "cpu"}
 A100 = {"gpus": "NVIDIA A100-SXM4-80GB", "device": "cuda"}

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
-from micl_bench.files import digest_json
-from micl_bench.record import CheckpointInfo, DataSet, Result, write_result
-from micl_bench.statistics import wilson
+from micl_bench.records.result import CheckpointInfo, DataSet, Result, write_result
+from micl_bench.records.statistics import wilson
+from micl_bench.runtime.files import digest_json
 
 CLASSES = [f"digit {digit}" for digit in range(10)]
 SCORES = {

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from pretrainings import Trainings
 
-from micl_bench.report.ablation_plot import (
+from micl_bench.records.statistics import t_interval, wilson
+from micl_bench.report.figures.ablation_plot import (
     ablation_curves,
     ablation_panels,
     axes_by_name,
     found_ablations,
 )
-from micl_bench.report.drawing import rendered
-from micl_bench.statistics import t_interval, wilson
+from micl_bench.report.figures.render import rendered
 
 
 def test_one_curve_is_of_runs_that_differ_in_the_axis_alone() -> None:

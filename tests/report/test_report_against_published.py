@@ -9,15 +9,15 @@ import pytest
 from support import REPOSITORY
 from synthetic_results import result
 
-from micl_bench.config import load_recipe, to_dict
 from micl_bench.data.pixels import evaluation_settings
-from micl_bench.engine.supervised_recipe import FinetuneRecipe
-from micl_bench.record import DataSet, Result, Stage
-from micl_bench.reference import Reference, read_references
-from micl_bench.report.against_published import Verdict, verdicts
-from micl_bench.report.layout import entry_of
-from micl_bench.report.published_table import published_table
-from micl_bench.statistics import t_interval, wilson
+from micl_bench.engine.supervised.recipe import FinetuneRecipe
+from micl_bench.records.published import Reference, read_references
+from micl_bench.records.result import DataSet, Result, Stage
+from micl_bench.records.statistics import t_interval, wilson
+from micl_bench.report.compare.against_published import Verdict, verdicts
+from micl_bench.report.tables.published_table import published_table
+from micl_bench.report.tables.row_grouping import entry_of
+from micl_bench.runtime.config import load_recipe, to_dict
 from micl_bench.tasks.finetune import _settings
 
 TRAIN = DataSet(name="imagenet", split="train", images=1_281_167, digest="7" * 64)

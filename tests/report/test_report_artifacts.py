@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from synthetic_results import result
 
-from micl_bench.errors import InputError
-from micl_bench.record import write_result
+from micl_bench.records.result import write_result
 from micl_bench.report import build_report
-from micl_bench.report.artifacts import artifact_path, load_arrays
-from micl_bench.report.pictures import load_scenes, load_views, masked_views
+from micl_bench.report.compare.artefact_files import artifact_path, load_arrays
+from micl_bench.report.figures.sample_images import load_scenes, load_views, masked_views
+from micl_bench.runtime.errors import InputError
 
 
 @pytest.mark.parametrize("path", ["../secret.npz", "/etc/hostname", "a/../../b", "C:\\x", "..\\x"])

@@ -7,17 +7,17 @@ from pathlib import Path
 
 from synthetic_results import result
 
-from micl_bench.record import Result, write_result
+from micl_bench.records.result import Result, write_result
 from micl_bench.report import build_report
-from micl_bench.report.explain import explain
-from micl_bench.report.explain_output import as_text
-from micl_bench.report.export import measurements_csv, provenance_csv
-from micl_bench.report.latex import to_latex
-from micl_bench.report.markdown import to_markdown
-from micl_bench.report.markup import table_html
-from micl_bench.report.selection import select
-from micl_bench.report.summary import summary_table
-from micl_bench.report.tables import build_tables
+from micl_bench.report.audit.explain import explain
+from micl_bench.report.audit.explain_output import as_text
+from micl_bench.report.frame.selection import select
+from micl_bench.report.tables.build import build_tables
+from micl_bench.report.tables.summary import summary_table
+from micl_bench.report.write.export import measurements_csv, provenance_csv
+from micl_bench.report.write.latex import to_latex
+from micl_bench.report.write.markdown import to_markdown
+from micl_bench.report.write.markup import table_html
 
 HEADS = "2 heads (width / 64)"
 PIXELS = "ImageNet's mean and std of the pixels"

@@ -4,11 +4,11 @@ import dataclasses
 
 from synthetic_results import result
 
-from micl_bench.record import DataSet, Result, Stage
-from micl_bench.reference import read_references
-from micl_bench.report.against_published import verdicts
-from micl_bench.report.beside import Beside
-from micl_bench.report.layout import entry_of
+from micl_bench.records.published import read_references
+from micl_bench.records.result import DataSet, Result, Stage
+from micl_bench.report.compare.against_published import verdicts
+from micl_bench.report.tables.published_notes import Beside
+from micl_bench.report.tables.row_grouping import entry_of
 
 TRAIN = DataSet(name="imagenet", split="train", images=1_281_167, digest="7" * 64)
 STAGE = Stage(

@@ -11,11 +11,11 @@ from page_reader import Page
 from PIL import Image
 from synthetic_results import result
 
-from micl_bench.errors import InputError
-from micl_bench.record import Result, write_result
+from micl_bench.records.result import Result, write_result
 from micl_bench.report import build_report, summary_table
-from micl_bench.report.drawing import rendered
-from micl_bench.report.scores import score_bars
+from micl_bench.report.figures.render import rendered
+from micl_bench.report.figures.scores_plot import score_bars
+from micl_bench.runtime.errors import InputError
 
 
 def _report(folder: Path, *results: Result) -> Page:

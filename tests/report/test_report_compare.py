@@ -13,16 +13,16 @@ import scipy.stats
 from support import Run
 from synthetic_results import result
 
-from micl_bench.errors import InputError
-from micl_bench.files import digest_file
-from micl_bench.predictions import Predictions, write_predictions
-from micl_bench.record import DataSet, Result, write_result
+from micl_bench.records.evidence.predictions import Predictions, write_predictions
+from micl_bench.records.result import DataSet, Result, write_result
+from micl_bench.records.statistics import holm, paired_difference_interval, t_interval, wilson
 from micl_bench.report import build_report
-from micl_bench.report.compare import Comparison, compare_all
-from micl_bench.report.compare_output import as_text
-from micl_bench.report.contenders import read_contenders
-from micl_bench.report.evidence import read_evidence
-from micl_bench.statistics import holm, paired_difference_interval, t_interval, wilson
+from micl_bench.report.compare.comparison import Comparison, compare_all
+from micl_bench.report.compare.comparison_output import as_text
+from micl_bench.report.compare.contenders import read_contenders
+from micl_bench.report.compare.per_image_checks import read_evidence
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.files import digest_file
 
 M = 400
 FILES = tuple(f"class/{index:04d}.png" for index in range(M))
@@ -486,7 +486,7 @@ def test_it_imports_neither_torch_nor_the_report_extra(tmp_path: Path) -> None:
     write(tmp_path / "a", {"top1": right(0.8, 0)})
     write(tmp_path / "b", {"top1": right(0.6, 1)}, method="x")
     code = (
-        "import sys; from micl_bench.cli import invoke; "
+        "import sys; from micl_bench.cli.app import invoke; "
         f"invoke(['compare', {str(tmp_path / 'a')!r}, {str(tmp_path / 'b')!r}]); "
         "assert not {'torch', 'pandas', 'matplotlib', 'jinja2', 'scipy.stats'} & set(sys.modules)"
     )

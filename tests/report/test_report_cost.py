@@ -7,11 +7,11 @@ import pytest
 from matplotlib.figure import Figure
 from pretrainings import A100, Trainings
 
-from micl_bench.reference import Reference, read_references
-from micl_bench.report.cost import cost_panels, pareto_front, published_panels
-from micl_bench.report.cost_plot import cost_scatter, found_cost, shown_points
-from micl_bench.report.drawing import rendered
-from micl_bench.statistics import t_interval, wilson
+from micl_bench.records.published import Reference, read_references
+from micl_bench.records.statistics import t_interval, wilson
+from micl_bench.report.figures.cost_plot import cost_scatter, found_cost, shown_points
+from micl_bench.report.figures.cost_points import cost_panels, pareto_front, published_panels
+from micl_bench.report.figures.render import rendered
 
 IMAGENET = {"name": "imagenet", "split": "val", "images": 50_000}
 

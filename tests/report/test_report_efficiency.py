@@ -4,9 +4,9 @@ from pathlib import Path
 
 from support import REPOSITORY, Run
 
-from micl_bench.report.selection import select
-from micl_bench.report.tables import build_tables
-from micl_bench.store import read_store
+from micl_bench.records.store import read_store
+from micl_bench.report.frame.selection import select
+from micl_bench.report.tables.build import build_tables
 
 
 def test_a_pretraining_fills_every_measured_column(

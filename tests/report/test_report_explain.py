@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from synthetic_results import result
 
-from micl_bench.errors import InputError
-from micl_bench.files import digest_json
-from micl_bench.record import DataSet, Result, write_result
-from micl_bench.reference import read_references
-from micl_bench.report.explain import explain, explain_reference, find_record, find_reference
-from micl_bench.report.explain_output import as_text
-from micl_bench.store import read_results
+from micl_bench.records.published import read_references
+from micl_bench.records.result import DataSet, Result, write_result
+from micl_bench.records.store import read_results
+from micl_bench.report.audit.explain import explain, explain_reference, find_record, find_reference
+from micl_bench.report.audit.explain_output import as_text
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.files import digest_json
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07<script>alert(1)</script>"
 

@@ -14,12 +14,12 @@ from support import Run
 from synthetic_results import write_demo
 from test_report_compare import right, write
 
-from micl_bench.errors import InputError
-from micl_bench.files import digest_file
-from micl_bench.npz import read_npz
-from micl_bench.record import read_result, write_result
+from micl_bench.records.result import read_result, write_result
 from micl_bench.report import build_report
-from micl_bench.report.explain import explain
+from micl_bench.report.audit.explain import explain
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.files import digest_file
+from micl_bench.runtime.npz import read_npz
 
 
 def _cut(path: Path) -> None:
@@ -111,7 +111,9 @@ def test_a_damaged_file_is_named_and_the_rest_is_made(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # What is drawn takes seconds; what is read and said does not.
-    monkeypatch.setattr("micl_bench.report.figures.rendered", lambda *_: [_PNG, b"%PDF"])
+    monkeypatch.setattr(
+        "micl_bench.report.figures.all_figures.rendered", lambda *_: [_PNG, b"%PDF"]
+    )
     store = tmp_path / "results"
     shutil.copytree(whole, store)
     harm(store / file)

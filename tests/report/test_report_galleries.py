@@ -10,24 +10,24 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from synthetic_results import result
 
-from micl_bench.errors import InputError
-from micl_bench.report.drawing import Found, rendered, save_picture
-from micl_bench.report.feature_plots import (
+from micl_bench.report.figures.feature_plots import (
     feature_maps,
     load_map,
     load_similarities,
     similarity_histograms,
 )
-from micl_bench.report.galleries import found_gallery
-from micl_bench.report.selection import select
-from micl_bench.report.token_maps import (
+from micl_bench.report.figures.galleries import found_gallery
+from micl_bench.report.figures.render import Found, rendered, save_picture
+from micl_bench.report.figures.token_maps import (
     attention_maps,
     load_attention,
     load_patches,
     patch_colours,
     shown_heads,
 )
-from micl_bench.report.training import running_mean
+from micl_bench.report.figures.training_plot import running_mean
+from micl_bench.report.frame.selection import select
+from micl_bench.runtime.errors import InputError
 
 Arrays = dict[str, NDArray[Any]]
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from synthetic_results import result
 
-from micl_bench.reference import read_references
-from micl_bench.report.selection import select
-from micl_bench.report.tables import build_tables
+from micl_bench.records.published import read_references
+from micl_bench.report.frame.selection import select
+from micl_bench.report.tables.build import build_tables
 
 
 def test_measured_and_published_numbers_of_imagenet_v2_share_no_column() -> None:

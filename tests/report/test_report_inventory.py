@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from synthetic_results import result
 
-from micl_bench.errors import InputError
-from micl_bench.plans import RUN_FILE, Plan, PlannedRun, write_plan
-from micl_bench.record import write_result
+from micl_bench.records.plans import RUN_FILE, Plan, PlannedRun, write_plan
+from micl_bench.records.result import write_result
 from micl_bench.report import build_report
-from micl_bench.report.faults import Faults
-from micl_bench.report.inventory import describe, take_inventory
-from micl_bench.report.overview import missing_table, overview_table, sentences
+from micl_bench.report.frame.faults import Faults
+from micl_bench.report.frame.inventory import describe, take_inventory
+from micl_bench.report.tables.overview import missing_table, overview_table, sentences
+from micl_bench.runtime.errors import InputError
 
 RUN = PlannedRun(
     name="knn/MiCL", task="knn", method="MiCL", seed=0, data="x", folder="new", state="done"

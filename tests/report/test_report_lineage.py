@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 from synthetic_results import result
 
-from micl_bench.record import CheckpointInfo, Result
-from micl_bench.report.lineage import Lineage, hardware_of, pretraining_stage
+from micl_bench.records.result import CheckpointInfo, Result
+from micl_bench.report.frame.lineage import Lineage, hardware_of, pretraining_stage
 
 
 def pretraining(seed: int, *, mask_ratio: float = 0.9, digest: str = "a" * 64) -> Result:

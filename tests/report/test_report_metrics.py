@@ -3,7 +3,7 @@ import math
 import pytest
 from synthetic_results import result
 
-from micl_bench.report.metrics import (
+from micl_bench.report.frame.metrics import (
     direction,
     format_interval,
     format_value,

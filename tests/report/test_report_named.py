@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from pretrainings import Trainings
 
-from micl_bench.record import Result, write_result
+from micl_bench.records.result import Result, write_result
 from micl_bench.report import build_report
-from micl_bench.report.galleries import found_views
-from micl_bench.report.identity import network_of
-from micl_bench.report.lineage import Lineage
-from micl_bench.report.selection import Selection, select
-from micl_bench.report.tables import build_tables
-from micl_bench.report.training import found_training
+from micl_bench.report.figures.galleries import found_views
+from micl_bench.report.figures.training_plot import found_training
+from micl_bench.report.frame.identity import network_of
+from micl_bench.report.frame.lineage import Lineage
+from micl_bench.report.frame.selection import Selection, select
+from micl_bench.report.tables.build import build_tables
 
 NAMES = ("MiCL-50", "MiCL-75")
 

@@ -18,11 +18,11 @@ from page_reader import Page
 from synthetic_results import SCORES, SHIFTED, result
 
 from micl_bench.bench.store import write_store
-from micl_bench.record import Result, write_result
-from micl_bench.reference import read_references
+from micl_bench.records.published import read_references
+from micl_bench.records.result import Result, write_result
+from micl_bench.records.store import read_store
 from micl_bench.report import build_report
-from micl_bench.report.cards import Pool
-from micl_bench.store import read_store
+from micl_bench.report.write.cards import Pool
 
 ATTACK = "</script><script>alert(1)</script>"
 

@@ -1,6 +1,6 @@
 """Colours of methods: the same in every figure for the well-known ones, apart within each for all."""
 
-from micl_bench.report.palette import method_colours
+from micl_bench.report.figures.palette import method_colours
 
 
 def test_a_well_known_method_has_one_colour_in_all_figures() -> None:

@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 from support import Run
 from synthetic_results import result
 
-from micl_bench.confusions import Confusions
-from micl_bench.detections import Detections, Found
-from micl_bench.errors import InputError
-from micl_bench.files import digest_file
-from micl_bench.per_image import draws, intervals, measured
-from micl_bench.record import Result, write_result
+from micl_bench.records.evidence.confusions import Confusions
+from micl_bench.records.evidence.detections import Detections, Found
+from micl_bench.records.evidence.per_image import draws, intervals, measured
+from micl_bench.records.result import Result, write_result
+from micl_bench.records.statistics import paired_bootstrap
 from micl_bench.report import build_report
-from micl_bench.report.compare import Comparison, compare_all
-from micl_bench.report.compare_output import as_text
-from micl_bench.report.contenders import read_contenders
-from micl_bench.statistics import paired_bootstrap
+from micl_bench.report.compare.comparison import Comparison, compare_all
+from micl_bench.report.compare.comparison_output import as_text
+from micl_bench.report.compare.contenders import read_contenders
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.files import digest_file
 
 N, C = 30, 4
 FILES = tuple(f"images/validation/{index:03d}.jpg" for index in range(N))

@@ -13,16 +13,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from synthetic_results import result
 from test_report_tables import KNN, built, column, of, top1, trained
 
-from micl_bench.files import digest_json
-from micl_bench.record import Result, Stage, write_result
+from micl_bench.records.result import Result, Stage, write_result
 from micl_bench.report import build_report, summary_table
-from micl_bench.report.compare import compare_all
-from micl_bench.report.contenders import read_contenders
-from micl_bench.report.explain import explain
-from micl_bench.report.explain_output import as_text
-from micl_bench.report.feature_plots import similarity_histograms
-from micl_bench.report.scores import score_bars
-from micl_bench.report.training import training_curves
+from micl_bench.report.audit.explain import explain
+from micl_bench.report.audit.explain_output import as_text
+from micl_bench.report.compare.comparison import compare_all
+from micl_bench.report.compare.contenders import read_contenders
+from micl_bench.report.figures.feature_plots import similarity_histograms
+from micl_bench.report.figures.scores_plot import score_bars
+from micl_bench.report.figures.training_plot import training_curves
+from micl_bench.runtime.files import digest_json
 
 REASON = "no image of the set has a label"
 

@@ -13,15 +13,15 @@ from synthetic_results import write_demo
 from test_report_table_rows import HOURS, OURS, published, tuned
 from test_report_tables import KNN, built, of, top1
 
-from micl_bench.reference import read_references
-from micl_bench.report.export import to_csv, write_tables
-from micl_bench.report.latex import to_latex
-from micl_bench.report.latex_text import escaped
-from micl_bench.report.markdown import to_markdown
-from micl_bench.report.selection import select
-from micl_bench.report.table_model import Table
-from micl_bench.report.tables import build_tables, published_tables
-from micl_bench.store import read_results
+from micl_bench.records.published import read_references
+from micl_bench.records.store import read_results
+from micl_bench.report.frame.selection import select
+from micl_bench.report.tables.build import build_tables, published_tables
+from micl_bench.report.tables.model import Table
+from micl_bench.report.write.export import to_csv, write_tables
+from micl_bench.report.write.latex import to_latex
+from micl_bench.report.write.latex_text import escaped
+from micl_bench.report.write.markdown import to_markdown
 
 HOSTILE = (
     '\\input{/etc/passwd} $x^2_3$ 100% A&B #1 {brace} ~tilde `tick` "q" -- --- | <script> '

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from synthetic_results import result
 
-from micl_bench.files import digest_file
-from micl_bench.predictions import Predictions, write_predictions
-from micl_bench.record import Result
-from micl_bench.report.reproduced import Reproduction, compare_runs
+from micl_bench.records.evidence.predictions import Predictions, write_predictions
+from micl_bench.records.result import Result
+from micl_bench.report.audit.reproduction import Reproduction, compare_runs
+from micl_bench.runtime.files import digest_file
 
 
 def kept(folder: Path, right: int, **changes: Any) -> tuple[Path, Result]:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from synthetic_results import result
 
-from micl_bench.errors import InputError
-from micl_bench.report.rerun import rerun_arguments
+from micl_bench.report.audit.command_again import rerun_arguments
+from micl_bench.runtime.errors import InputError
 
 KNN = "micl-bench eval knn --checkpoint a.pt --data d --out o"
 

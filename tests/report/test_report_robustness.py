@@ -14,12 +14,18 @@ from page_reader import Page
 from support import Run
 from synthetic_results import result
 
-from micl_bench.record import Result, write_result
+from micl_bench.records.result import Result, write_result
+from micl_bench.records.statistics import wilson
 from micl_bench.report import build_report
-from micl_bench.report.robustness import Panel, caption, panels, protocol_lines, table_rows
-from micl_bench.report.robustness_plot import found_robustness, robustness_scatter
-from micl_bench.report.selection import select
-from micl_bench.statistics import wilson
+from micl_bench.report.figures.robustness_plot import found_robustness, robustness_scatter
+from micl_bench.report.figures.robustness_points import (
+    Panel,
+    caption,
+    panels,
+    protocol_lines,
+    table_rows,
+)
+from micl_bench.report.frame.selection import select
 
 SCORES = {"MiCL": (90.0, 50.0), "far": (80.0, 20.0), "mid": (86.0, 45.0), "near": (70.0, 15.0)}
 

@@ -7,11 +7,11 @@ import pytest
 from synthetic_results import SHIFTED, result
 from test_report_tables import IMAGENET, KNN, built, column, of, trained
 
-from micl_bench.record import Result
-from micl_bench.reference import Reference, read_references
-from micl_bench.report.specs._spec import FactColumn
-from micl_bench.report.table_model import Row, Table
-from micl_bench.report.tables import all_specs, published_tables
+from micl_bench.records.published import Reference, read_references
+from micl_bench.records.result import Result
+from micl_bench.report.tables.build import all_specs, published_tables
+from micl_bench.report.tables.model import Row, Table
+from micl_bench.report.tables.specs._spec import FactColumn
 
 
 def published(**changes: Any) -> Reference:

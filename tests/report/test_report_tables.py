@@ -14,17 +14,17 @@ import scipy.stats
 from synthetic_results import result
 from test_report_compare import right, write
 
-from micl_bench.files import digest_json
-from micl_bench.record import DataSet, Result, Stage
-from micl_bench.reference import Reference
-from micl_bench.report.export import to_csv
-from micl_bench.report.latex import to_latex
-from micl_bench.report.markdown import to_markdown
-from micl_bench.report.selection import select
-from micl_bench.report.table_model import Cell, Table
-from micl_bench.report.tables import build_tables
-from micl_bench.statistics import holm, mcnemar
-from micl_bench.store import read_results
+from micl_bench.records.published import Reference
+from micl_bench.records.result import DataSet, Result, Stage
+from micl_bench.records.statistics import holm, mcnemar
+from micl_bench.records.store import read_results
+from micl_bench.report.frame.selection import select
+from micl_bench.report.tables.build import build_tables
+from micl_bench.report.tables.model import Cell, Table
+from micl_bench.report.write.export import to_csv
+from micl_bench.report.write.latex import to_latex
+from micl_bench.report.write.markdown import to_markdown
+from micl_bench.runtime.files import digest_json
 
 DENSE = (("ade20k", "mIoU"), ("coco", "box_AP"))
 IMAGENET = {"name": "imagenet", "split": "val", "images": 50_000}

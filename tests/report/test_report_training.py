@@ -5,9 +5,9 @@ from pathlib import Path
 
 from synthetic_results import result
 
-from micl_bench.report.drawing import Drawing
-from micl_bench.report.selection import select
-from micl_bench.report.training import found_training
+from micl_bench.report.figures.render import Drawing
+from micl_bench.report.figures.training_plot import found_training
+from micl_bench.report.frame.selection import select
 
 DOTTED = "The dotted line is k-NN on the features of the weights at step 0."
 

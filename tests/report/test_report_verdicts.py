@@ -9,10 +9,10 @@ from synthetic_results import result
 from test_report_compare import right, write
 from test_report_tables import KNN, built, of, top1, trained
 
-from micl_bench.record import Result
-from micl_bench.report.selection import select
-from micl_bench.report.tables import build_tables
-from micl_bench.store import read_results
+from micl_bench.records.result import Result
+from micl_bench.records.store import read_results
+from micl_bench.report.frame.selection import select
+from micl_bench.report.tables.build import build_tables
 
 
 def verdict(*results: Result) -> str:

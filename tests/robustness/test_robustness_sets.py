@@ -8,7 +8,6 @@ import pytest
 from timm.data import ImageNetInfo
 from timm.data.real_labels import RealLabelsImagenet
 
-from micl_bench import plugins
 from micl_bench.robustness import (
     CleanSet,
     RobustnessSet,
@@ -17,6 +16,7 @@ from micl_bench.robustness import (
     inspect_set,
     real_labels,
 )
+from micl_bench.runtime import plugins
 
 # Images of each part and classes, as the papers and releases tell them.
 PUBLISHED = {

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from support import REPOSITORY
 
-from micl_bench import plugins
+from micl_bench.runtime import plugins
 from micl_bench.tasks._inputs import inputs_of
 from micl_bench.tasks._request import Request
 

@@ -9,8 +9,8 @@ import pytest
 from colours import IDS, SMALL, colour, paint, save_classifier
 from support import REPOSITORY, Run
 
-from micl_bench import plugins
-from micl_bench.predictions import read_predictions
+from micl_bench.records.evidence.predictions import read_predictions
+from micl_bench.runtime import plugins
 from micl_bench.tasks._corrupted import corruption_errors
 
 CORRUPTIONS = plugins.find("robustness", "imagenet_c").SET.corruptions

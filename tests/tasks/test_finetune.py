@@ -14,19 +14,19 @@ import torch
 from support import REPOSITORY, Command, Run, losses, torchrun
 
 from micl_bench.checkpoints import load_checkpoint
-from micl_bench.cli import main
-from micl_bench.config import load_recipe, to_dict
+from micl_bench.cli.app import main
 from micl_bench.data.folder import open_folder
 from micl_bench.data.pixels import Pixels
 from micl_bench.data.stream import evaluation_batches
-from micl_bench.engine import supervised
-from micl_bench.engine.claim import require_same_run, write_claim
-from micl_bench.engine.mixing import MixConfig, Mixing
-from micl_bench.engine.resume import States
-from micl_bench.engine.supervised_recipe import FinetuneRecipe
-from micl_bench.errors import InputError
-from micl_bench.log import read_metrics
-from micl_bench.predictions import read_predictions
+from micl_bench.engine.supervised import trainer as supervised
+from micl_bench.engine.supervised.mixing import MixConfig, Mixing
+from micl_bench.engine.supervised.recipe import FinetuneRecipe
+from micl_bench.records.evidence.predictions import read_predictions
+from micl_bench.runs.ownership import require_same_run, write_claim
+from micl_bench.runs.states import States
+from micl_bench.runtime.config import load_recipe, to_dict
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.log import read_metrics
 
 RANDOM = "random:vit_demo_patch4_32"
 # All that MAE does is on: RandAugment, erasing, mixing, drop path, layer decay.

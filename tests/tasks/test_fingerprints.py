@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from micl_bench import plugins
-from micl_bench.config import override, resolve
 from micl_bench.data.pixels import Pixels, evaluation_settings
-from micl_bench.engine.optim import OptimConfig
-from micl_bench.engine.outcome import _settings as pretrain_settings
-from micl_bench.engine.plan import Plan
-from micl_bench.engine.recipe import PretrainRecipe
-from micl_bench.engine.supervised_recipe import FinetuneRecipe
-from micl_bench.files import digest_json
+from micl_bench.engine.pretraining.plan import Plan
+from micl_bench.engine.pretraining.recipe import PretrainRecipe
+from micl_bench.engine.pretraining.records import _settings as pretrain_settings
+from micl_bench.engine.supervised.recipe import FinetuneRecipe
 from micl_bench.objectives.micl import MiCL
-from micl_bench.record import Result
+from micl_bench.records.result import Result
+from micl_bench.runs.optim import OptimConfig
+from micl_bench.runtime import plugins
+from micl_bench.runtime.config import override, resolve
+from micl_bench.runtime.files import digest_json
 from micl_bench.tasks._request import Request
 from micl_bench.tasks.finetune import _settings as finetune_settings
 

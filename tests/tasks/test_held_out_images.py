@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 from support import REPOSITORY, Run
 
-from micl_bench import cli
+from micl_bench.cli import app as cli
 from micl_bench.data.folder import open_folder
-from micl_bench.engine import feature_cache
-from micl_bench.engine.supervised import SupervisedTrainer
-from micl_bench.log import read_metrics
+from micl_bench.engine.frozen import feature_cache
+from micl_bench.engine.supervised.trainer import SupervisedTrainer
+from micl_bench.runtime.log import read_metrics
 
 RANDOM = "random:vit_demo_patch4_32"
 TASKS = {

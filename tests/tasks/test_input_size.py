@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from support import REPOSITORY, Run
 
-from micl_bench import plugins
 from micl_bench.backbone import Arch
 from micl_bench.checkpoints import save_checkpoint
 from micl_bench.checkpoints._checkpoint import _say_once
-from micl_bench.errors import InputError
+from micl_bench.runtime import plugins
+from micl_bench.runtime.errors import InputError
 from micl_bench.tasks._request import Request, Session
 
 TASKS = ("finetune", "knn", "linear", "logistic", "representation", "robustness")

@@ -12,9 +12,9 @@ from support import REPOSITORY, Run
 from micl_bench.backbone import named_arch
 from micl_bench.checkpoints import load_backbone, load_checkpoint, save_checkpoint
 from micl_bench.data.folder import read_image
-from micl_bench.engine.optim import OptimConfig
-from micl_bench.engine.probe import ProbeConfig
-from micl_bench.errors import InputError
+from micl_bench.engine.frozen.probe.probe import ProbeConfig
+from micl_bench.runs.optim import OptimConfig
+from micl_bench.runtime.errors import InputError
 
 ARCH = "vit_demo_patch4_32"
 

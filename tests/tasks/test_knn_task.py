@@ -13,11 +13,11 @@ from support import REPOSITORY, Run, torchrun
 
 from micl_bench.backbone import Arch
 from micl_bench.checkpoints import save_checkpoint
-from micl_bench.config import load_recipe
-from micl_bench.data.pack import pack_tree
-from micl_bench.data.store import Form
-from micl_bench.errors import InputError
-from micl_bench.predictions import Predictions, read_predictions
+from micl_bench.data.packed.pack import pack_tree
+from micl_bench.data.packed.store import Form
+from micl_bench.records.evidence.predictions import Predictions, read_predictions
+from micl_bench.runtime.config import load_recipe
+from micl_bench.runtime.errors import InputError
 from micl_bench.tasks._request import Request
 from micl_bench.tasks.knn import KnnRecipe, run
 

@@ -13,15 +13,15 @@ import torch
 from support import REPOSITORY, Command, Run, torchrun
 
 from micl_bench.checkpoints import load_checkpoint
-from micl_bench.config import load_recipe
 from micl_bench.data.folder import open_folder
-from micl_bench.data.pack import pack_tree
+from micl_bench.data.packed.pack import pack_tree
+from micl_bench.data.packed.store import Form
 from micl_bench.data.pixels import Pixels
-from micl_bench.data.store import Form
 from micl_bench.data.stream import evaluation_batches
-from micl_bench.engine.features import SLICE_IMAGES, run_over_folder
-from micl_bench.engine.probe_batches import AugmentedImages, StoredFeatures
-from micl_bench.predictions import read_predictions
+from micl_bench.engine.frozen.features import SLICE_IMAGES, run_over_folder
+from micl_bench.engine.frozen.probe.batches import AugmentedImages, StoredFeatures
+from micl_bench.records.evidence.predictions import read_predictions
+from micl_bench.runtime.config import load_recipe
 from micl_bench.tasks.linear import LinearRecipe
 
 RANDOM = "random:vit_demo_patch4_32"

@@ -10,11 +10,11 @@ from sklearn.linear_model import LogisticRegression
 from support import REPOSITORY, Run, torchrun
 
 from micl_bench.checkpoints import load_checkpoint
-from micl_bench.config import load_recipe
 from micl_bench.data.folder import Folder, open_folder
 from micl_bench.data.pixels import Pixels
 from micl_bench.data.stream import evaluation_batches
-from micl_bench.predictions import read_predictions
+from micl_bench.records.evidence.predictions import read_predictions
+from micl_bench.runtime.config import load_recipe
 from micl_bench.tasks.logistic import LogisticRecipe
 
 RANDOM = "random:vit_demo_patch4_32"

@@ -10,9 +10,9 @@ import pytest
 from support import REPOSITORY, Command, Run, torchrun
 
 from micl_bench.checkpoints import load_checkpoint, save_checkpoint
-from micl_bench.errors import InputError
-from micl_bench.files import digest_file
-from micl_bench.record import Result, read_result
+from micl_bench.records.result import Result, read_result
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.files import digest_file
 from micl_bench.tasks._out import own_folder, records_before, write_records
 from micl_bench.tasks._request import Request
 

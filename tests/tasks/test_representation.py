@@ -10,14 +10,14 @@ import torch
 from support import REPOSITORY, Run
 
 from micl_bench.checkpoints import load_checkpoint, save_checkpoint
-from micl_bench.config import load_recipe
 from micl_bench.data.folder import open_folder
 from micl_bench.data.stream import evaluation_batches
-from micl_bench.engine.view_similarity import Views, features_of_views
-from micl_bench.errors import InputError
-from micl_bench.record import Result, write_result
-from micl_bench.report.figures import draw_all
-from micl_bench.report.selection import select
+from micl_bench.engine.frozen.pictures.view_similarity import Views, features_of_views
+from micl_bench.records.result import Result, write_result
+from micl_bench.report.figures.all_figures import draw_all
+from micl_bench.report.frame.selection import select
+from micl_bench.runtime.config import load_recipe
+from micl_bench.runtime.errors import InputError
 from micl_bench.tasks import representation
 from micl_bench.tasks._request import Request
 from micl_bench.tasks.representation import RepresentationRecipe

@@ -15,10 +15,10 @@ from micl_bench.checkpoints import export, load_checkpoint
 from micl_bench.data.folder import open_folder
 from micl_bench.data.pixels import Pixels
 from micl_bench.data.stream import evaluation_batches
-from micl_bench.errors import InputError
-from micl_bench.predictions import read_predictions
+from micl_bench.records.evidence.predictions import read_predictions
+from micl_bench.records.statistics import wilson
 from micl_bench.robustness import imagenet_classes, real_labels
-from micl_bench.statistics import wilson
+from micl_bench.runtime.errors import InputError
 
 RANDOM = "random:vit_demo_patch4_32"
 DOWNSTREAM = REPOSITORY / "downstream"

@@ -12,10 +12,10 @@ from support import REPOSITORY, Run
 
 from micl_bench.backbone import init_mae_, named_arch
 from micl_bench.checkpoints import Statement, load_checkpoint, stated
-from micl_bench.record import Result, read_result
-from micl_bench.report.contenders import read_contenders
-from micl_bench.report.identity import network_of, seeds_of
-from micl_bench.report.lineage import pretraining_stage
+from micl_bench.records.result import Result, read_result
+from micl_bench.report.compare.contenders import read_contenders
+from micl_bench.report.frame.identity import network_of, seeds_of
+from micl_bench.report.frame.lineage import pretraining_stage
 
 ARCH = "vit_demo_patch4_32"
 KNN = REPOSITORY / "downstream" / "embedded_knn.py"

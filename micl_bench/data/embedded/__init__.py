@@ -4,6 +4,6 @@
 """
 
 from micl_bench.data.embedded.build import write_embedded
-from micl_bench.data.embedded.parts import PARTS
+from micl_bench.data.embedded.manifest import PARTS
 
 __all__ = ["PARTS", "write_embedded"]

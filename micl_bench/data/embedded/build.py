@@ -18,10 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from micl_bench.data.embedded.parts import DATASET_NAME, DESCRIPTION_FILE, FORMAT_VERSION, PARTS
-from micl_bench.errors import InputError
-from micl_bench.files import atomic_folder, digest_files
-from micl_bench.values import Seed, checked
+from micl_bench.data.embedded.manifest import DATASET_NAME, DESCRIPTION_FILE, FORMAT_VERSION, PARTS
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.files import atomic_folder, digest_files
+from micl_bench.runtime.values import Seed, checked
 
 ProgressCallback = Callable[[str, int, int], None]
 """Called as (part, parts done, parts in all) before each part and once, done == all, at the end."""
@@ -84,7 +84,8 @@ def _read_description(path: Path) -> dict[str, Any]:
 
 def _fill(root: Path, seed: int, progress: ProgressCallback | None) -> None:
     # Here, not above: scikit-learn takes a second to import, which `--help` shall not wait for.
-    from micl_bench.data.embedded import ade20k, clean, coco, hard, renditions, sketches
+    from micl_bench.data.embedded import ade20k, clean, coco, renditions, sketches
+    from micl_bench.data.embedded import like_imagenet_a as hard
     from micl_bench.data.embedded.photographs import load_photographs
     from micl_bench.data.embedded.scans import load_scans
     from micl_bench.data.embedded.scenes import compose_splits

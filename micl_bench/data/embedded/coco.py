@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from micl_bench.data.embedded.parts import CLASSES
+from micl_bench.data.embedded.manifest import CLASSES
 from micl_bench.data.embedded.scenes import SCENE_SIZE, Mask, PaintedDigit, Scene
 
 _INFO = {

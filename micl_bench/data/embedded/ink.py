@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from micl_bench.data.embedded.parts import CLASSES
+from micl_bench.data.embedded.manifest import CLASSES
 
 Floats = NDArray[np.float32]
 

@@ -1,0 +1,49 @@
+"""What a benchmark found, for people and for programs."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from micl_bench.records.provenance import code_version, environment
+from micl_bench.runtime.files import atomic_write
+
+
+def write_figures(
+    path: Path,
+    *,
+    benchmark: str,
+    results: Sequence[dict[str, Any]],
+    settings: dict[str, Any],
+    load: float,
+) -> None:
+    """Write results with what they were measured on.
+
+    Args:
+        load: `machine_load` before the measurement.
+    """
+    content = {
+        "benchmark": benchmark,
+        "results": list(results),
+        "settings": settings,
+        "code_version": code_version(),
+        "environment": environment(),
+        "load_before": load,
+    }
+    atomic_write(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def machine_load() -> float:
+    """Processes that ran or waited to, on average over the last minute, ours not included yet."""
+    return round(os.getloadavg()[0], 2)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Names to the left, figures to the right."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = []
+    for name, *figures in (header, *rows):
+        cells = [text.rjust(width) for text, width in zip(figures, widths[1:], strict=True)]
+        lines.append("  ".join([name.ljust(widths[0]), *cells]).rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,398 @@
+"""The command line. It parses, then imports the one module it needs: help never waits for torch."""
+
+import contextlib
+import dataclasses
+import shlex
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from micl_bench import __version__
+from micl_bench.cli import (
+    bench,
+    checkpoint,
+    compare,
+    data,
+    doctor,
+    explain,
+    features,
+    reproduce,
+    show,
+    slurm,
+    suite,
+)
+from micl_bench.cli.listing import KINDS, lines_of
+from micl_bench.cli.options import (
+    Arch,
+    Branch,
+    Data,
+    Layout,
+    Out,
+    Overrides,
+    Pixels,
+    Source,
+    Strict,
+)
+from micl_bench.data.image_files import name_text
+from micl_bench.runtime import plugins
+from micl_bench.runtime.errors import InputError, Stopped
+from micl_bench.runtime.failures import explained, guard_imports
+from micl_bench.runtime.log import printable, process_number
+from micl_bench.runtime.streams import lost_output, secure_streams
+
+if TYPE_CHECKING:
+    from micl_bench.records.result import Result
+
+app = typer.Typer(
+    help="Pre-train Vision Transformers with MiCL, and put any self-supervised ViT through the same "
+    "evaluations.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(data.app, name="data")
+app.add_typer(bench.app, name="bench")
+app.add_typer(show.app, name="show")
+app.add_typer(suite.app, name="suite")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Call:
+    """What commands know of the program that they are part of, which they do not import."""
+
+    command: str
+    """As it was typed, for records."""
+    run: Callable[..., None]
+    """`run`, for jobs that shall do another command later."""
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+def _table(kind: str) -> str:
+    # \b keeps click from joining the lines.
+    rows = [f"  {name:10}  {text}" for name, text in plugins.names(kind).items()]
+    return "\b\n" + "\n".join([f"{kind.capitalize()}:", *rows])
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option(help="Show a stack trace when something fails.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print and leave.")
+    ] = False,
+) -> None:
+    # Read by `main`, before parsing can fail.
+    del debug, version
+
+
+@app.command()
+def demo(
+    context: typer.Context,
+    workdir: Annotated[Path, typer.Option(help="Everything is made in here.")] = Path("work/demo"),
+) -> None:
+    """Do everything once on small embedded data: pre-train, evaluate, report. Some minutes on a CPU.
+
+    It runs the suite `embedded` and makes its report. What is done is skipped; interrupted, the same
+    command goes on where it was.
+    """
+    from micl_bench.cli.demo import run_demo
+
+    run_demo(workdir, command=context.obj.command)
+
+
+@app.command()
+def pretrain(
+    context: typer.Context,
+    recipe: Annotated[Path, typer.Argument(help="Recipe file, such as pretrain/embedded.py.")],
+    data: Annotated[
+        Path, typer.Option(help="Folder with train and val: class folders, or packed stores.")
+    ],
+    out: Out,
+    assignments: Overrides = None,
+    method: Annotated[str, typer.Option(help="Row name in tables; without one, MiCL.")] = "",
+) -> None:
+    """Pre-train a ViT; the result is <out>/backbone.pt. The same command goes on where it was cut.
+
+    Started by torchrun, its processes share each batch. SIGTERM, SIGUSR1 or SIGUSR2 make it save,
+    say so and leave with exit code 0.
+    """
+    from micl_bench.engine.pretraining.pretrainer import Pretrainer
+    from micl_bench.engine.pretraining.recipe import PretrainRecipe
+    from micl_bench.runtime.config import resolve
+    from micl_bench.runtime.distributed import process_group
+
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file; give a folder")
+    _require_name(method)
+    resolved = resolve(PretrainRecipe, recipe, assignments or [])
+    with process_group() as device:
+        run = Pretrainer(
+            resolved,
+            data=data,
+            out=out,
+            command=context.obj.command,
+            name=method,
+            device=device,
+        )
+        if record := run.run():
+            print(f"record: {record}")
+
+
+@app.command("eval", epilog=_table("tasks"))
+def evaluate(
+    context: typer.Context,
+    task: Annotated[str, typer.Argument(help="One of the tasks listed below.")],
+    checkpoint: Source,
+    data: Data,
+    out: Out,
+    arch: Arch = None,
+    layout: Layout = None,
+    branch: Branch = None,
+    pixels: Pixels = None,
+    strict: Strict = False,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(help="Recipe file of the task; without one, the task's own values."),
+    ] = None,
+    assignments: Overrides = None,
+    method: Annotated[
+        str, typer.Option(help="Row name in tables; without one, what the checkpoint says.")
+    ] = "",
+    pretrain_name: Annotated[
+        str,
+        typer.Option(
+            help="State that the file is of the pre-training of this name, one of several that differ "
+            "in their seed alone; for files that do not say it. Tables call it so.",
+            show_default=False,
+        ),
+    ] = "",
+    pretrain_seed: Annotated[
+        int | None, typer.Option(help="That pre-training's seed.", show_default=False)
+    ] = None,
+) -> None:
+    """Evaluate a checkpoint on a task; writes one JSON record a result into <out>.
+
+    Started by torchrun, its processes share the work. What is only measured is the same, bit for bit;
+    what trains agrees up to rounding. The same command goes on with a finetune, linear, ade20k or
+    coco that was cut.
+    """
+    module = plugins.find("tasks", task)
+    _require_name(method)
+    if bool(pretrain_name) != (pretrain_seed is not None):
+        raise InputError("--pretrain-name and --pretrain-seed say one thing together: give both")
+    from micl_bench.checkpoints import Statement
+    from micl_bench.runtime.distributed import from_first, process_group, rank
+    from micl_bench.tasks._inputs import inputs_of
+    from micl_bench.tasks._out import own_folder, records_before, write_records
+    from micl_bench.tasks._request import Request
+
+    statement = None if pretrain_seed is None else Statement(name=pretrain_name, seed=pretrain_seed)
+    with (
+        process_group() as device,
+        own_folder(out, task) if rank() == 0 else contextlib.nullcontext(),
+    ):
+        request = Request(
+            checkpoint=checkpoint,
+            arch=arch,
+            layout=layout,
+            branch=branch,
+            pixels=pixels,
+            strict=strict,
+            data=data,
+            out=out,
+            recipe=recipe,
+            overrides=tuple(assignments or ()),
+            method=method,
+            command=context.obj.command,
+            statement=statement,
+            device=device,
+        )
+        # The first process's, before anything is measured: inputs may change meanwhile.
+        inputs = inputs_of(request, module) if rank() == 0 else {}
+        done = records_before(request, task, inputs) if rank() == 0 else []
+        if not from_first(bool(done)):
+            results = module.run(request)
+            # All of them first: nothing that goes wrong with a terminal shall cost a record.
+            done = write_records(out, task, results, inputs) if rank() == 0 else []
+        for path, result in done:
+            print(_line(path, result))
+
+
+def _line(path: Path, result: "Result") -> str:
+    line = f"{result.task}  {result.data.name}  {result.method}: {_numbers(result)}  ({path})"
+    if guesses := result.checkpoint.guesses:
+        line += f"  assumed: {', '.join(guesses)}"
+    return printable(line)
+
+
+def _require_name(method: str) -> None:
+    if len(method) > 100 or not method.isprintable():
+        raise InputError("--method is one line of at most 100 characters")
+
+
+def _numbers(result: "Result") -> str:
+    """Metrics with their intervals, on one line."""
+    return "  ".join(
+        f"{name} {value:.2f}"
+        + (
+            ""
+            if name not in result.intervals
+            else " [{:.2f}, {:.2f}]".format(*result.intervals[name])
+        )
+        for name, value in result.metrics.items()
+    )
+
+
+@app.command()
+def report(
+    out: Out,
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with result records, at any depth. Without it, only the tables of published "
+            "numbers are written, as Markdown.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Turn records into tables, figures and report.html."""
+    from micl_bench.report import build_report, write_published
+
+    if results is None:
+        for path in write_published(out):
+            print(path)
+        return
+    print(f"report: {build_report(results, out)}")
+
+
+@app.command("list")
+def list_kind(
+    kind: Annotated[str, typer.Argument(help=f"One of: {', '.join(KINDS)}.")],
+) -> None:
+    """List what there is of a kind, with a line on each."""
+    print("\n".join(lines_of(kind)))
+
+
+app.command("doctor")(doctor.doctor)
+app.command("inspect")(checkpoint.inspect)
+app.command("convert")(checkpoint.convert)
+app.command("compare")(compare.compare)
+app.command("explain")(explain.explain)
+app.command("features")(features.features)
+app.command("reproduce")(reproduce.reproduce)
+# Options end where the submitted command begins, with or without a `--`.
+app.command("slurm", context_settings={"allow_interspersed_args": False})(slurm.slurm)
+
+
+_INTERRUPTED = 130
+
+
+def invoke(arguments: list[str]) -> None:
+    """Run one command of this program in this process.
+
+    Raises:
+        InputError: bad input; or Typer's own error, with `format_message`, for a wrong option.
+    """
+    # A record could not hold its command.
+    if strange := [word for word in arguments if not word.isascii() and _is_no_text(word)]:
+        raise InputError(
+            f"{name_text(strange[0])} is not valid UTF-8; rename it, or give the name of a link to it"
+        )
+    command = shlex.join(["micl-bench", *arguments])
+    code = app(arguments, prog_name="micl-bench", standalone_mode=False, obj=_Call(command, run))
+    if code == _INTERRUPTED:
+        # Typer turns an interrupt into a return value; a caller must not take it for success.
+        raise KeyboardInterrupt
+
+
+def _is_no_text(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def main() -> None:
+    """Entry point; exits with 0, with 2 for bad input, 1 for a defect, 130 when interrupted.
+
+    A run that a signal asked to stop, and that has saved, exits with 0.
+    """
+    secure_streams()
+    guard_imports()
+    run(sys.argv[1:])
+
+
+def run(
+    arguments: list[str],
+    *,
+    on_stop: Callable[[Stopped], None] | None = None,
+    trace_defects: bool = False,
+) -> None:
+    """Run one command as `main` does.
+
+    Args:
+        on_stop: called before a run leaves that a signal asked to stop, and that has saved.
+        trace_defects: raise a defect, for its stack trace; bad input stays one line.
+    """
+    try:
+        _require_working_folder()
+        invoke(arguments)
+        if reason := lost_output():
+            raise InputError(f"standard output cannot be written: {reason}")
+    except Stopped as stop:
+        if on_stop:
+            on_stop(stop)
+        _leave(str(stop), 0)
+    except (KeyboardInterrupt, typer.Abort):
+        _leave(
+            "interrupted; called again, pretrain, data pack, demo, suite run, and eval finetune, "
+            "linear, ade20k and coco go on from what they saved, and so does their reproduce; others "
+            "start over",
+            _INTERRUPTED,
+        )
+    except (InputError, OSError) as error:
+        if "--debug" in arguments:
+            traceback.print_exc()
+        _leave(f"error: {error}", 2)
+    except Exception as error:
+        # Typer's errors derive from click's or from a copy of its own, by version; both have this.
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error)
+            sys.exit(2)
+        if hasattr(error, "format_message"):
+            _leave(f"error: {error.format_message()} (micl-bench --help)", 2)
+        if "--debug" in arguments:
+            raise
+        if reason := explained(error):
+            _leave(f"error: {reason}", 2)
+        if trace_defects:
+            raise
+        name = type(error).__name__
+        _leave(f"internal error: {name}: {error} (micl-bench --debug ... shows where)", 1)
+
+
+def _require_working_folder() -> None:
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise InputError(
+            "the working folder is no longer there; change to one that is, and call again"
+        ) from error
+
+
+def _leave(message: str, code: int) -> NoReturn:
+    # One line, whatever the libraries below wrote into theirs.
+    number = process_number()
+    line = printable(" ".join(message.split()))
+    print(f"process {number}: {line}" if number else line, file=sys.stderr)
+    sys.exit(code)

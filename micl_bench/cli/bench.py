@@ -1,0 +1,211 @@
+"""`micl-bench bench`: measured speed."""
+
+import dataclasses
+from typing import Annotated, Any
+
+import typer
+
+from micl_bench.cli import bench_dense, bench_report
+from micl_bench.cli.options import Json
+
+app = typer.Typer(
+    help="Measure speed; every ratio is of figures from one run.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+app.command()(bench_dense.dense)
+app.command()(bench_dense.coco_eval)
+app.command()(bench_report.report)
+
+
+@app.callback()
+def _group() -> None:
+    """Keep `bench` a group whatever the number of its commands."""
+
+
+@app.command()
+def loader(
+    images: Annotated[int, typer.Option(help="JPEGs of 500 x 375 that are made and read.")] = 256,
+    batch: Annotated[int, typer.Option(help="Images read at a time.")] = 256,
+    img_size: Annotated[int, typer.Option(help="Pixels of a side of the network's input.")] = 224,
+    patch_size: Annotated[int, typer.Option(help="Pixels of a patch's side.")] = 16,
+    store_size: Annotated[
+        int, typer.Option(help="Pixels of a side in the store that is cropped.")
+    ] = 256,
+    mask_ratio: Annotated[float, typer.Option(help="Share of the patches that is not read.")] = 0.9,
+    rounds: Annotated[int, typer.Option(help="Rounds; medians are told.")] = 5,
+    seconds: Annotated[float, typer.Option(help="Processor time of each way and round.")] = 1.0,
+    json_file: Json = None,
+) -> None:
+    """Measure how many images a core makes ready for pre-training, from files and from stores.
+
+    folder_pil: JPEGs through torchvision's folder, random crop and flip. store_image: the same crops
+    and flips of the visible patches from a packed store. store_patch: visible patches, uncropped.
+    """
+    from micl_bench.bench.loader import LoaderSettings, bench_loader
+    from micl_bench.bench.output import machine_load, table, write_figures
+
+    settings = LoaderSettings(
+        images=images,
+        batch=batch,
+        img_size=img_size,
+        patch_size=patch_size,
+        store_size=store_size,
+        mask_ratio=mask_ratio,
+        rounds=rounds,
+        seconds=seconds,
+    )
+    load = machine_load()
+    results = bench_loader(settings)
+    speeds = {result["name"]: result["images_per_second_per_core"] for result in results}
+    rows = [
+        (name, f"{speed:,.0f}", f"{speed / speeds['folder_pil']:,.1f}")
+        for name, speed in speeds.items()
+    ]
+    print(table(("name", "images/s/core", "x folder_pil"), rows))
+    if json_file:
+        write_figures(
+            json_file,
+            benchmark="loader",
+            results=results,
+            settings=dataclasses.asdict(settings),
+            load=load,
+        )
+
+
+@app.command()
+def step(
+    arch: Annotated[
+        str, typer.Option(help="As `micl-bench list architectures` names them.")
+    ] = "vit_small_patch16_224",
+    mask_ratio: Annotated[float, typer.Option(help="Share of the patches that is not seen.")] = 0.9,
+    batch: Annotated[int, typer.Option(help="Images a step.")] = 64,
+    micro_batch: Annotated[
+        int, typer.Option(help="Images a forward pass of our step; 0 for the whole batch.")
+    ] = 0,
+    precision: Annotated[
+        str,
+        typer.Option(help="Of our step: fp32, bf16, or auto for bf16 where the machine has it."),
+    ] = "auto",
+    compile_blocks: Annotated[
+        bool | None,
+        typer.Option("--compile/--no-compile", help="Of our step; on a GPU if not given."),
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Steps of each way and round.")] = 5,
+    rounds: Annotated[int, typer.Option(help="Rounds; medians are told.")] = 5,
+    json_file: Json = None,
+) -> None:
+    """Measure a pre-training step against the plain one and the machine's matrix-product peak.
+
+    plain: fp32, every patch embedded, then the visible ones gathered, AdamW a tensor at a time. ours:
+    the step of `micl-bench pretrain`. ours_with_data: the same, read from a packed store.
+    """
+    from micl_bench.bench.output import machine_load, table, write_figures
+    from micl_bench.bench.step import StepSettings, bench_step, best_precision, this_device
+
+    device = this_device()
+    chosen: Any = best_precision(device) if precision == "auto" else precision
+    settings = StepSettings(
+        arch=arch,
+        mask_ratio=mask_ratio,
+        batch=batch,
+        micro_batch=micro_batch,
+        precision=chosen,
+        compile=device.type == "cuda" if compile_blocks is None else compile_blocks,
+        steps=steps,
+        rounds=rounds,
+    )
+    load = machine_load()
+    results = bench_step(settings, device)
+    plain = results[0]["images_per_second"]
+    rows = [
+        (
+            result["name"],
+            result["precision"],
+            f"{result['images_per_second']:,.1f}",
+            f"{result['images_per_second'] / plain:.2f}",
+            f"{100 * result['mfu']:.1f} %",
+            f"{result['peak_flop_per_second'] / 1e12:.3g}",
+        )
+        for result in results
+    ]
+    header = ("name", "precision", "images/s", "x plain", "MFU", "peak [TFLOP/s]")
+    print(f"{arch} on {device}, mask ratio {mask_ratio}, batch {batch}")
+    print(f"{results[0]['flop_per_image'] / 1e9:.3f} GFLOP an image, forward and backward")
+    print(table(header, rows))
+    if device.type == "cuda":
+        hours = 800 * 1_281_167 / results[-1]["images_per_second"] / 3600
+        print(
+            f"800 epochs of ImageNet-1k would take {hours:,.0f} hours here; published for MiCL's "
+            "ViT-L/16 (epochs and mask ratio not stated with it): 133 hours on 4 A100"
+        )
+    if json_file:
+        write_figures(
+            json_file,
+            benchmark="step",
+            results=results,
+            settings=dataclasses.asdict(settings) | {"device": str(device)},
+            load=load,
+        )
+
+
+@app.command()
+def knn(
+    train: Annotated[int, typer.Option(help="Features that are searched.")] = 1_281_167,
+    width: Annotated[int, typer.Option(help="Numbers a feature.")] = 1024,
+    queries: Annotated[int, typer.Option(help="Queries whose time is told.")] = 50_000,
+    measured: Annotated[
+        int, typer.Option(help="Queries that are searched for; the time of all is extrapolated.")
+    ] = 2048,
+    k: Annotated[int, typer.Option(help="Neighbours of each query.")] = 200,
+    memory_mib: Annotated[int, typer.Option(help="Budget of the search.")] = 2048,
+    rounds: Annotated[int, typer.Option(help="Rounds; medians are told.")] = 3,
+    json_file: Json = None,
+) -> None:
+    """Measure the time and memory of the exact k-NN search on synthetic features in a file.
+
+    The file takes train x width x 4 bytes in TMPDIR meanwhile.
+    """
+    from micl_bench.bench.knn import KnnSettings, bench_knn
+    from micl_bench.bench.output import machine_load, table, write_figures
+    from micl_bench.bench.step import this_device
+
+    settings = KnnSettings(
+        train=train,
+        width=width,
+        queries=queries,
+        measured=measured,
+        k=k,
+        rounds=rounds,
+        memory_mib=memory_mib,
+    )
+    device, load = this_device(), machine_load()
+    found = bench_knn(settings, device)
+    rows = [
+        (f"{measured // 2:,} queries, measured", f"{found['seconds_half']:,.1f}", "", ""),
+        (
+            f"{measured:,} queries, measured",
+            f"{found['seconds_measured']:,.1f}",
+            f"{found['processor_seconds_measured']:,.1f}",
+            f"{found['peak_mib']:,.0f}, the program itself included",
+        ),
+        (
+            f"{queries:,} queries, extrapolated",
+            f"{found['seconds_extrapolated']:,.0f}",
+            f"{found['processor_seconds_extrapolated']:,.0f}",
+            f"{found['planned_mib_of_all']:,.0f} planned",
+        ),
+    ]
+    print(f"{train:,} x {width} features, k = {k}, on {device}")
+    print(f"{found['flop_per_second'] / 1e9:,.0f} GFLOP/s")
+    print(table(("search", "seconds", "of a core", "memory [MiB]"), rows))
+    if json_file:
+        write_figures(
+            json_file,
+            benchmark="knn",
+            results=[found],
+            settings=dataclasses.asdict(settings) | {"device": str(device)},
+            load=load,
+        )

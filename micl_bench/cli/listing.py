@@ -1,0 +1,89 @@
+"""What `micl-bench list` prints: one line an entry."""
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+from micl_bench.records.result import visible_path
+from micl_bench.runtime import plugins
+from micl_bench.runtime.errors import InputError
+
+_SUITES = Path(__file__).resolve().parents[2] / "downstream" / "suites"
+
+
+def lines_of(kind: str) -> list[str]:
+    """Lines of one kind.
+
+    Raises:
+        InputError: no such kind.
+    """
+    if kind not in _KINDS:
+        raise InputError(f"nothing is listed under {kind!r}; known: {', '.join(_KINDS)}")
+    entries = _KINDS[kind]()
+    width = max(len(name) for name in entries)
+    return [f"{name:{width}}  {text}" for name, text in entries.items()]
+
+
+def _architectures() -> dict[str, str]:
+    from micl_bench.backbone import arch_names, named_arch
+
+    found = {name: named_arch(name) for name in arch_names()}
+    return {
+        name: f"width {arch.width}, depth {arch.depth}, {arch.num_heads} heads, patches of "
+        f"{arch.patch_size} px, input {arch.img_size} px"
+        for name, arch in found.items()
+    }
+
+
+def _checkpoints() -> dict[str, str]:
+    from micl_bench.checkpoints._public import public_checkpoints
+
+    return {
+        row.name: f"{row.method}; {row.arch}; format {row.format}; {row.licence}"
+        + ("" if row.access == "open" else f"; {row.access}: {row.url}")
+        for row in public_checkpoints().values()
+    }
+
+
+def _published() -> dict[str, str]:
+    """The ledger's methods: how many numbers, of which tasks and architectures."""
+    from micl_bench.records.published import read_references
+
+    rows = read_references()
+    found = {}
+    for method in sorted({row.method for row in rows}, key=str.lower):
+        own = [row for row in rows if row.method == method]
+        tasks, archs = ({getattr(row, name): None for row in own} for name in ("task", "arch"))
+        found[method] = f"{len(own)} numbers; {', '.join(tasks)}; {', '.join(archs)}"
+    return found
+
+
+def _suites() -> dict[str, str]:
+    found = sorted(_SUITES.glob("*.yaml"))
+    if not found:
+        raise InputError("the suites are in a checkout (pip install -e .), in downstream/suites/")
+    return {visible_path(path): _first_comment(path) for path in found}
+
+
+def _first_comment(path: Path) -> str:
+    """Up to the first colon or full stop at a line's end."""
+    lines = itertools.takewhile(lambda line: line[:1] == "#", path.read_text("utf-8").splitlines())
+    words = []
+    for line in lines:
+        words.append(line[1:].strip())
+        if line.endswith((".", ":")):
+            break
+    return " ".join(words).rstrip(".:")
+
+
+_KINDS: dict[str, Callable[[], dict[str, str]]] = {
+    "tasks": lambda: plugins.names("tasks"),
+    "robustness": lambda: plugins.names("robustness"),
+    "objectives": lambda: plugins.names("objectives"),
+    "formats": lambda: plugins.names("checkpoints"),
+    "checkpoints": _checkpoints,
+    "published": _published,
+    "architectures": _architectures,
+    "suites": _suites,
+}
+KINDS = tuple(_KINDS)

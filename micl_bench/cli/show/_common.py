@@ -1,0 +1,114 @@
+"""What the commands of `show` share: their options, their checks, how pictures are written."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from micl_bench.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from micl_bench.report.figures.render import Drawing, Found
+    from micl_bench.report.frame.selection import Selection
+
+_FORMATS = (".png", ".pdf", ".svg")
+
+Picture = Annotated[
+    Path, typer.Option("--out", help="The picture: .png, .pdf or .svg.", show_default=False)
+]
+Results = Annotated[
+    list[Path],
+    typer.Option(
+        help="Folder with records, at any depth, or a record; repeatable.", show_default=False
+    ),
+]
+Images = Annotated[
+    Path,
+    typer.Option(
+        help="Class folders, a folder of images, one image, or a packed store.", show_default=False
+    ),
+]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(min=1, help="Pixels of a side of the input; the checkpoint's own if not given."),
+]
+CropPct = Annotated[
+    float,
+    typer.Option(help="The short side becomes size / crop_pct, then the centre is cut out."),
+]
+
+
+def check_picture(out: Path) -> None:
+    """Refuse a name that is no picture's before anything is computed.
+
+    Raises:
+        InputError: another ending, or a folder.
+    """
+    if out.suffix.lower() not in _FORMATS:
+        raise InputError(f"--out {out} must end in one of: {', '.join(_FORMATS)}")
+    if out.is_dir():
+        raise InputError(f"--out {out} is a folder; give a file")
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Say what to install where an import fails."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"a picture needs {error.name}: pip install 'micl-bench[report]'"
+        ) from error
+
+
+def selected(results: Sequence[Path]) -> "Selection":
+    """The records at some places, the newest of each measurement.
+
+    Raises:
+        InputError: a place holds none.
+    """
+    from micl_bench.records.result import read_result
+    from micl_bench.records.store import read_results
+    from micl_bench.report.frame.selection import select
+
+    found = []
+    for place in results:
+        if place.is_file():
+            found.append((place, read_result(place)))
+        else:
+            found += read_results(place)
+    unique = {path.resolve(): (path, result) for path, result in found}
+    return select(sorted(unique.values(), key=lambda pair: pair[1].start))
+
+
+def write_found(found: "Found", out: Path, *, name: str, nothing: str) -> None:
+    """Write what was found: the first picture to `out`, others beside it with a number.
+
+    Raises:
+        InputError: nothing was found; the message says why.
+    """
+    from micl_bench.runtime.log import printable, say
+
+    if not found.drawings:
+        why = " ".join(found.left_out)
+        raise InputError(printable(f"{nothing} {why}".strip()))
+    for sentence in found.left_out:
+        say(printable(sentence))
+    for turn, picture in enumerate(found.drawings, start=1):
+        path = out if turn == 1 else out.with_name(f"{out.stem}-{turn}{out.suffix}")
+        write_drawing(picture, path, name=name)
+
+
+def write_drawing(picture: "Drawing", out: Path, *, name: str) -> None:
+    """Write one picture, and print its table, its caption and where it is."""
+    from micl_bench.report.figures.render import save_picture
+    from micl_bench.report.tables.summary import aligned
+    from micl_bench.runtime.log import printable
+
+    save_picture(out, picture.draw)
+    if picture.table:
+        rows = [[printable(cell) for cell in row] for row in picture.table]
+        print("\n".join(aligned(rows, left=range(2))) + "\n")
+    print(f"{printable(picture.caption)}\n\n{name}: {out}")

@@ -1,0 +1,79 @@
+"""`micl-bench show views`: which patches of an image each view sees in pre-training."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from micl_bench.cli.options import Overrides
+from micl_bench.cli.show._common import Picture, check_picture, drawing
+from micl_bench.data.image_files import name_text
+
+if TYPE_CHECKING:
+    from micl_bench.engine.pretraining.recipe import PretrainRecipe
+
+_MOST_IMAGES = 60
+_LONGEST_NAME = 40
+
+
+def views(
+    images: Annotated[
+        Path, typer.Option(help="Folder of images, or of class folders.", show_default=False)
+    ],
+    recipe: Annotated[
+        Path, typer.Option(help="Pre-training recipe: mask ratio, views, size, seed.")
+    ],
+    out: Picture,
+    number: Annotated[
+        int, typer.Option(min=1, max=_MOST_IMAGES, help="Images, spread evenly over the folder.")
+    ] = 6,
+    assignments: Overrides = None,
+) -> None:
+    """Draw which patches of an image each view sees in pre-training.
+
+    Images are cropped as for evaluation, in the centre: a recipe's random crop and flip are not shown.
+    The views are those of the recipe's seed in the first epoch.
+    """
+    check_picture(out)
+    from micl_bench.engine.pretraining.recipe import PretrainRecipe
+    from micl_bench.engine.pretraining.view_pictures import find_images, views_of_images
+    from micl_bench.runtime.config import resolve
+
+    with drawing():
+        from micl_bench.report.figures.render import save_picture
+        from micl_bench.report.figures.sample_images import views_of
+    resolved = resolve(PretrainRecipe, recipe, assignments or [])
+    paths = find_images(images, number=number)
+    arrays = views_of_images(resolved, paths)
+    save_picture(
+        out,
+        lambda: views_of(
+            arrays["images_NHWC"],
+            arrays["keep_NVK"],
+            int(arrays["patch_size"]),
+            heading=_heading(recipe.name, resolved),
+            names=[
+                _label(path.relative_to(images) if path != images else Path(path.name))
+                for path in paths
+            ],
+        ),
+    )
+    print(f"views: {out}")
+
+
+def _heading(name: str, recipe: "PretrainRecipe") -> str:
+    from micl_bench.views import patches_per_view
+
+    objective, arch = recipe.objective, recipe.sized_arch()
+    V, ratio, L, p = objective.num_views, objective.mask_ratio, arch.num_patches, arch.patch_size
+    K = patches_per_view(L, num_views=V, mask_ratio=ratio)
+    return (
+        f"{name}: mask ratio {ratio}; each of {V} views sees {K} of {L} patches of {p} x {p} pixels, "
+        f"none sees the other {L - V * K}"
+    )
+
+
+def _label(path: Path) -> str:
+    """A file's name, cut to what fits below an image."""
+    name = name_text(path.as_posix())
+    return name if len(name) <= _LONGEST_NAME else f"...{name[3 - _LONGEST_NAME :]}"

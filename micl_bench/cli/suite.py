@@ -1,0 +1,180 @@
+"""`micl-bench suite`: many pre-trainings and evaluations from one file."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from micl_bench.cli.cluster_options import (
+    DEFAULT_LOGS,
+    Account,
+    Cpus,
+    Gpus,
+    Logs,
+    Minutes,
+    Partition,
+    Requeues,
+    Sbatch,
+    WarnSeconds,
+    sbatch_pairs,
+)
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.log import printable
+
+if TYPE_CHECKING:
+    from micl_bench.suites.runs import Runner
+
+_OF_JOBS = (
+    *("logs", "minutes", "gpus_per_node", "cpus", "partition", "account", "sbatch", "requeues"),
+    "warn_seconds",
+)
+
+app = typer.Typer(
+    help="Run many pre-trainings and evaluations from one declarative file.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.callback()
+def _group() -> None:
+    """Keep `suite` a group whatever the number of its commands."""
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="Suite file, such as those that `micl-bench list suites` shows.", metavar="FILE"
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(help="The store: a folder for each run. Suites may share one, also at once."),
+    ],
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change what stands at the file's top, such as data; repeatable.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Show what is done, what is left and why; run nothing."),
+    ] = False,
+    only: Annotated[str, typer.Option(hidden=True, help="Key of the one run of a job.")] = "",
+    slurm: Annotated[
+        bool,
+        typer.Option("--slurm", help="Queue the runs as array jobs of a Slurm cluster and return."),
+    ] = False,
+    logs: Logs = DEFAULT_LOGS,
+    minutes: Minutes = 60,
+    gpus_per_node: Gpus = 0,
+    cpus: Cpus = None,
+    partition: Partition = None,
+    account: Account = None,
+    sbatch: Sbatch = None,
+    requeues: Requeues = 10,
+    warn_seconds: WarnSeconds = 120,
+) -> None:
+    """Run what is missing of a suite file, each run in a process of its own, and print a table.
+
+    Runs go in order of what they need, and each is made once: where its command, its recipe's
+    content (comments aside) or what it builds on changed, it is made anew beside the old one. The same
+    command goes on after anything cut it. What fails stops only what needs it; then the exit code is 1.
+    Several may work at one store at once, say one a GPU: each takes runs that no other has taken.
+
+    With --slurm, all options from --logs on are of each job; a job is one machine and one run.
+    """
+    from micl_bench.suites.expand import expand
+    from micl_bench.suites.file import read_file
+    from micl_bench.suites.preflight import require_startable
+    from micl_bench.suites.runs import Runner
+    from micl_bench.suites.shown import failures, shown_plan
+    from micl_bench.suites.state import States
+    from micl_bench.suites.table import table
+
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file; give a folder")
+    _require_slurm(context, wanted=slurm and not dry_run)
+    runs = expand(read_file(file, assignments or []))
+    if dry_run:
+        states = States(out, runs)
+        require_startable([run for run in runs if states.of(run).word != "done"])
+        print(shown_plan(file.stem, runs, out))
+        return
+    if slurm:
+        pairs = sbatch_pairs(sbatch or [])
+        words = ["suite", "run", str(file), "--out", str(out)]
+        words += [word for text in assignments or [] for word in ("--set", text)]
+        _submit(
+            Runner(file.stem, runs, out),
+            (context.obj.run, words),
+            {
+                "minutes": minutes,
+                "gpus_per_node": gpus_per_node,
+                "warn_seconds": warn_seconds,
+                "cpus_per_task": cpus and cpus * max(1, gpus_per_node),
+                "partition": partition,
+                "account": account,
+                "sbatch": pairs,
+            },
+            logs,
+            requeues,
+        )
+        return
+    chosen = [run for run in runs if run.key == only]
+    if only and not chosen:
+        raise InputError(f"{file} has no such run any more; it, or a recipe, changed: submit again")
+    # A job of a cluster does one run; all were looked at when they were submitted.
+    first = None if only else require_startable
+    outcomes = Runner(file.stem, runs, out, chosen=chosen or None, first=first).run()
+    print(table(outcomes))
+    if any(outcome.problem for outcome in outcomes):
+        again, _, _ = context.obj.command.partition(" --only ")
+        print(f"\n{failures(outcomes, again)}")
+        raise SystemExit(1)
+
+
+def _require_slurm(context: typer.Context, *, wanted: bool) -> None:
+    """Raise an InputError where an option of jobs is given and there are none."""
+    sources = {name: context.get_parameter_source(name) for name in _OF_JOBS}
+    given = [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]
+    if given and not wanted:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise InputError(f"{names} belong to jobs: give --slurm too, and no --dry-run")
+
+
+def _submit(
+    runner: "Runner",
+    call: tuple[Callable[..., None], list[str]],
+    options: dict[str, Any],
+    logs: Path,
+    requeues: int,
+) -> None:
+    try:
+        from micl_bench.suites.cluster import ClusterTask, Resources
+        from micl_bench.suites.jobs import levels, submit_levels
+        from micl_bench.suites.preflight import require_startable
+    except ModuleNotFoundError as error:
+        raise InputError(f"slurm needs {error.name}: pip install 'micl-bench[slurm]'") from error
+    found = levels(runner.runs, runner.store)
+    if not found:
+        print("nothing to do")
+        return
+    require_startable([run for level in found for run in level])
+    command = ClusterTask(*call, starts_processes=True)
+    submitted = submit_levels(found, command, Resources(**options), logs=logs, requeues=requeues)
+    runner.write_plan()
+    for level, jobs in zip(found, submitted, strict=True):
+        for run, job in zip(level, jobs, strict=True):
+            print(printable(f"job {job.job_id}: {run.name}  (log: {job.logs[0]})"))
+    names = " ".join(
+        dict.fromkeys(job.job_id.partition("_")[0] for jobs in submitted for job in jobs)
+    )
+    print(f"to stop them: scancel {names}; to see how far they are: the same with --dry-run")

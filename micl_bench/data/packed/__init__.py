@@ -1,0 +1,1 @@
+"""Packed stores of pixels."""

@@ -1,0 +1,119 @@
+"""Blocks of a store in the making: from image files to rows of pixels, in worker processes.
+
+A block's bytes depend on its images alone, so the store's do not depend on the number of processes,
+on their order, or on how often they were killed.
+
+Shapes: L patches, P values a patch, S pixels of a side.
+"""
+
+import dataclasses
+import hashlib
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from micl_bench.data.folder import read_sized_image
+from micl_bench.data.image_files import name_text
+from micl_bench.data.packed.store import Form
+from micl_bench.data.pixels import Pixels, enough_pixels, evaluation_pixels
+from micl_bench.patches import patchify
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.files import digest_listing
+from micl_bench.runtime.processes import begin_helper, starting
+
+_BLOCKS_A_PROCESS = 4
+
+Line = dict[str, Any]
+"""What the journal keeps of a packed block: block, source, sha256, sizes, bad."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Block:
+    """What one process needs to pack a block."""
+
+    block: int
+    form: Form
+    root: Path
+    paths: tuple[Path, ...]
+    out: Path
+    """The file of all pixels, which has the block's place already."""
+
+    def source(self) -> str:
+        """Tells whether an image was replaced since; a broken link has no size to tell."""
+        return digest_listing(self.root, (path for path in self.paths if path.exists()))
+
+
+def pack_blocks(todo: Sequence[Block], workers: int | None) -> Iterator[Line]:
+    """Pack blocks, in processes where there is enough to do; each line comes when its block is done.
+
+    Args:
+        workers: processes; as many as cores and work allow if None.
+
+    Raises:
+        InputError: a process was killed.
+    """
+    cores = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        # A container, or Slurm, may lend fewer than there are.
+        cores = len(os.sched_getaffinity(0))
+    wanted = min(cores, len(todo) // _BLOCKS_A_PROCESS) if workers is None else workers
+    if min(wanted, len(todo)) < 2:
+        yield from map(_pack_block, todo)
+        return
+    # Spawned, not forked: torch and the progress bar have threads, whose locks a fork would copy.
+    processes = min(wanted, len(todo))
+    with starting(processes):
+        pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), begin_helper)
+    try:
+        with starting(processes):
+            futures = [pool.submit(_pack_block, block) for block in todo]
+        for future in as_completed(futures):
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise InputError(
+            "a packing process was killed, for want of memory most likely; the same command with "
+            "fewer --workers goes on"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _pack_block(block: Block) -> Line:
+    """Decode a block's images into their place; returns its line for the journal."""
+    form, source = block.form, block.source()
+    rows = np.zeros((len(block.paths), *form.row_shape), np.uint8)
+    sizes, bad, first = [], [], block.block * form.block_rows
+    for i, path in enumerate(block.paths):
+        try:
+            image, size = read_sized_image(path, at_least=enough_pixels(form.size, form.crop_pct))
+            rows[i] = _row(image, form)
+        except InputError as error:
+            size = (0, 0)
+            name = name_text(path.relative_to(block.root).as_posix())
+            bad.append((first + i, str(error).replace(str(path), name)))
+        sizes.append(size)
+    with block.out.open("r+b") as file:
+        file.seek(first * form.row_bytes)
+        file.write(rows.data)
+        file.flush()
+        # Before the journal says so: a machine may lose power too.
+        os.fsync(file.fileno())
+    digest = hashlib.sha256(rows.data).hexdigest()
+    return {"block": block.block, "source": source, "sha256": digest, "sizes": sizes, "bad": bad}
+
+
+def _row(image: Image.Image, form: Form) -> NDArray[np.uint8]:
+    """(L, P) or (S, S, 3)."""
+    side = form.size
+    if form.layout == "image":
+        return np.asarray(image.resize((side, side), Image.Resampling.BICUBIC))
+    pixels_CHW = evaluation_pixels(image, Pixels(img_size=side, crop_pct=form.crop_pct))
+    return patchify(pixels_CHW[None], form.patch_size)[0].numpy()

@@ -1,0 +1,127 @@
+"""How similar masked views of one image are, and views of different images, as pre-training has them.
+
+Shapes: N images, V views, D width, B bins, E = B + 1 edges.
+"""
+
+import dataclasses
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from timm.models import VisionTransformer
+from torch import Tensor
+
+from micl_bench.checkpoints import Checkpoint
+from micl_bench.data.pixels import Pixels
+from micl_bench.data.source import Source
+from micl_bench.data.stream import evaluation_batches
+from micl_bench.engine.frozen.pictures.network_pictures import Arrays, spread
+from micl_bench.engine.pretraining.encoder import ViewEncoder
+from micl_bench.losses import tsp_similarity
+from micl_bench.objectives.micl import MiCL
+from micl_bench.patches import gather_patches
+from micl_bench.runs.precision import at_precision
+from micl_bench.runtime.errors import InputError
+
+_BINS = 80
+_BATCH = 128
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Views:
+    """Which views are drawn and how they are compared: what a pre-training recipe says of it."""
+
+    objective: MiCL.Config
+    pixels: Pixels
+    precision: str
+    seed: int
+
+
+def encodes_views(checkpoint: Checkpoint) -> bool:
+    """Whether the network is one that MiCL trains: other kinds do not encode parts of an image so."""
+    return checkpoint.arch.is_plain
+
+
+def features_of_views(
+    checkpoint: Checkpoint, source: Source, views: Views, *, number: int, device: torch.device
+) -> Tensor:
+    """features_NVD, fp32, of at most `number` images spread evenly over a source.
+
+    Views are those of the first epoch; images are cropped as for evaluation.
+
+    Raises:
+        InputError: the network is none that MiCL trains, fewer than two images, no patch left for a
+            view, an unreadable image.
+    """
+    if not encodes_views(checkpoint):
+        raise InputError(
+            f"{checkpoint.info.source} is no plain ViT with [CLS], which masked views take; "
+            "MiCL's own checkpoints are"
+        )
+    index_N = spread(len(source), number)
+    if len(index_N) < 2:
+        raise InputError(f"{source.root} has {len(source)} image; similarities take two or more")
+    vit = checkpoint.backbone(img_size=views.pixels.img_size)
+    assert isinstance(vit, VisionTransformer)
+    encoder = ViewEncoder(vit, precision=views.precision).to(device).eval()
+    objective, patch = MiCL(views.objective), checkpoint.arch.patch_size
+    num_patches = (views.pixels.img_size // patch) ** 2
+    parts, done = [], 0
+    with torch.inference_mode(), at_precision(views.precision, encoder, device):
+        for batch in evaluation_batches(source, views.pixels, batch_size=_BATCH, index_N=index_N):
+            numbers_n = index_N[done : done + len(batch.images)]
+            keep_nVK = objective.draw_views(views.seed, 0, numbers_n, num_patches=num_patches)
+            keep_nVK, images = keep_nVK.to(device), batch.images.to(device)
+            parts.append(encoder(gather_patches(images, keep_nVK, patch), keep_nVK).cpu())
+            done += len(batch.images)
+    return torch.cat(parts)
+
+
+def cosines(features_NVD: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines of all ordered pairs of different views: of one image, and of different images.
+
+    These are the pairs that the loss contrasts: N V (V - 1) and N (N - 1) V (V - 1) of them.
+    """
+    unit_VND = F.normalize(features_NVD.float(), dim=-1).transpose(0, 1)
+    V, N, _ = unit_VND.shape
+    same_NN = torch.eye(N, dtype=torch.bool)
+    positive, negative = [], []
+    for a in range(V):
+        for b in range(V):
+            if a != b:
+                cosine_NN = unit_VND[a] @ unit_VND[b].T
+                positive.append(cosine_NN[same_NN])
+                negative.append(cosine_NN[~same_NN])
+    return torch.cat(positive), torch.cat(negative)
+
+
+def similarity_arrays(features_NVD: Tensor, *, kappa: float) -> Arrays:
+    """The arrays of a picture: counts of positive and negative similarities in equal bins.
+
+    `cosine_edges_E`, `cosine_positive_B`, `cosine_negative_B`, the same with `tsp` (T-SP similarity),
+    the two means of each, and `kappa`, `images`, `views`.
+    """
+    positive, negative = cosines(features_NVD)
+    arrays: Arrays = {
+        "kappa": np.array(kappa),
+        "images": np.array(features_NVD.shape[0]),
+        "views": np.array(features_NVD.shape[1]),
+    }
+    for name, pair in (
+        ("cosine", (positive, negative)),
+        ("tsp", (tsp_similarity(positive, kappa), tsp_similarity(negative, kappa))),
+    ):
+        arrays |= _histograms(name, *(values.double().numpy() for values in pair))
+    return arrays
+
+
+def _histograms(name: str, positive: NDArray[np.float64], negative: NDArray[np.float64]) -> Arrays:
+    both = np.concatenate([positive, negative])
+    edges_E = np.histogram_bin_edges(both, bins=_BINS)
+    return {
+        f"{name}_edges_E": edges_E,
+        f"{name}_positive_B": np.histogram(positive, edges_E)[0],
+        f"{name}_negative_B": np.histogram(negative, edges_E)[0],
+        f"{name}_means": np.array([positive.mean(), negative.mean()]),
+    }

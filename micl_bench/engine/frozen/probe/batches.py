@@ -1,0 +1,141 @@
+"""What a linear probe is trained on: features computed once, or of freshly augmented images.
+
+Which images a step takes, and what is drawn for each, are functions of (seed, epoch, index): training
+can be cut anywhere, and gives the same batches with any number of workers or processes.
+
+Shapes: N images of a batch, n of one process's part of it, D width.
+"""
+
+import dataclasses
+from collections.abc import Callable, Generator, Iterator
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from micl_bench.data.folder import Folder, read_image
+from micl_bench.data.pixels import Pixels
+from micl_bench.data.stream import Keys, load, random_pixels
+from micl_bench.engine.frozen.features import SLICE_IMAGES
+from micl_bench.engine.frozen.probe.heads import Readouts
+from micl_bench.runtime.distributed import gather_rows, rank, world_size
+from micl_bench.runtime.randomness import epoch_order
+
+FeatureBatch = tuple[Readouts, Tensor]
+"""Features of a whole batch and labels_N, on the device."""
+
+
+class FeatureBatches(Protocol):
+    """A source of batches."""
+
+    def __call__(self, steps: range) -> Generator[FeatureBatch, None, None]:
+        """The batches of these steps."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StoredFeatures:
+    """Batches of features that were computed before, without augmentation."""
+
+    features: Readouts
+    labels_M: Tensor
+    rows_K: NDArray[np.integer]
+    """The images to train on, K of all M."""
+    batch_size: int
+    seed: int
+    device: torch.device = torch.device("cpu")
+
+    def __call__(self, steps: range) -> Generator[FeatureBatch, None, None]:
+        """The batches of these steps."""
+        for _, index_N in _batch_keys(len(self.rows_K), self.batch_size, self.seed, steps):
+            index = torch.from_numpy(self.rows_K[index_N])
+            features = {name: rows[index].to(self.device) for name, rows in self.features.items()}
+            yield features, self.labels_M[index].to(self.device)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AugmentedImages:
+    """The frozen backbone on newly cropped and flipped images in every step.
+
+    Each process takes whole slices of the batch, gives their features to all others, and so gets the
+    whole batch: a slice has the same images, and the same shape, for any number of processes.
+    """
+
+    read: Callable[[Tensor], Readouts]
+    """uint8 images (n, 3, H, W) on the device to what the heads read, fp32."""
+    folder: Folder
+    pixels: Pixels
+    batch_size: int
+    seed: int
+    device: torch.device = torch.device("cpu")
+    num_workers: int = 0
+
+    def __call__(self, steps: range) -> Generator[FeatureBatch, None, None]:
+        """The batches of these steps.
+
+        Raises:
+            InputError: an image cannot be read.
+        """
+        images = _Images(self.folder, self.pixels, self.seed)
+        slices = load(images, self._keys(steps), self.num_workers)
+        for _, index_N in _batch_keys(len(self.folder), self.batch_size, self.seed, steps):
+            parts = [self._features(next(slices)) for _ in self._own_slices()]
+            names = list(parts[0])
+            widths = [parts[0][name].shape[1] for name in names]
+            own_nD = torch.cat([torch.cat([part[name] for name in names], dim=1) for part in parts])
+            # Slices are full but the last, so nothing but padding comes after the batch.
+            every_ND = gather_rows(_padded(own_nD, len(parts) * SLICE_IMAGES))[: len(index_N)]
+            labels_N = torch.from_numpy(self.folder.labels_N[index_N]).to(self.device)
+            yield dict(zip(names, every_ND.split(widths, dim=1), strict=True)), labels_N
+
+    @torch.no_grad()
+    def _features(self, images: Tensor) -> Readouts:
+        return self.read(images.to(self.device, non_blocking=True))
+
+    def _own_slices(self) -> range:
+        total = -(-self.batch_size // SLICE_IMAGES)
+        share = -(-total // world_size())
+        return range(rank() * share, (rank() + 1) * share)
+
+    def _keys(self, steps: range) -> Iterator[Keys]:
+        for epoch, index_N in _batch_keys(len(self.folder), self.batch_size, self.seed, steps):
+            for number in self._own_slices():
+                own_n = index_N[number * SLICE_IMAGES : (number + 1) * SLICE_IMAGES]
+                # Beyond the batch, where slices do not divide among processes: one image, whose
+                # features are dropped.
+                yield epoch, own_n if len(own_n) else index_N[:1]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Images(Dataset):
+    folder: Folder
+    pixels: Pixels
+    seed: int
+
+    def __getitem__(self, key: Keys) -> Tensor:
+        epoch, index_n = key
+        return torch.stack([self._image(epoch, index) for index in index_n])
+
+    def _image(self, epoch: int, index: np.integer) -> Tensor:
+        image = read_image(self.folder.paths[index])
+        return random_pixels(image, self.pixels, self.seed, epoch, index)
+
+
+def _batch_keys(
+    images: int, batch_size: int, seed: int, steps: range
+) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Epoch and indices of each step; an epoch's incomplete last batch is dropped."""
+    per_epoch = images // batch_size
+    order_N: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+    epoch_of_order = -1
+    for step in steps:
+        epoch, position = divmod(step, per_epoch)
+        if epoch != epoch_of_order:
+            order_N, epoch_of_order = epoch_order(seed, epoch, images), epoch
+        yield epoch, order_N[position * batch_size : (position + 1) * batch_size]
+
+
+def _padded(rows_nD: Tensor, length: int) -> Tensor:
+    return torch.nn.functional.pad(rows_nD, (0, 0, 0, length - len(rows_nD)))

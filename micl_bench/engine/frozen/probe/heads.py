@@ -1,0 +1,177 @@
+"""The heads of a linear probe, trained together.
+
+All heads see the same batches and share nothing else, so each ends as if trained alone.
+
+Shapes: N images of a batch, M of a test set, D width, C classes, H heads.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.optim import Lars
+from torch import Tensor, nn
+
+from micl_bench.engine.frozen.probe.probe import (
+    INIT_STD,
+    MOMENTUM,
+    NORM_EPS,
+    TRUST_COEFFICIENT,
+    ProbeConfig,
+    ProbePlan,
+)
+from micl_bench.runs.optim import set_rate
+from micl_bench.runtime.errors import InputError
+
+Readouts = dict[str, Tensor]
+"""What heads can read of the same images, by name: `cls_1` of shape (N, D), `avg_1`, ..."""
+
+# Rows that a head classifies at a time.
+_CHUNK_ROWS = 4096
+
+
+class Head(nn.Module):
+    """Batch norm without affine, if asked for, and one linear layer."""
+
+    def __init__(
+        self, readout: str, base_lr: float, width: int, num_classes: int, *, batch_norm: bool
+    ) -> None:
+        super().__init__()
+        self.readout, self.base_lr = readout, base_lr
+        self.norm = nn.BatchNorm1d(width, affine=False, eps=NORM_EPS) if batch_norm else None
+        self.linear = nn.Linear(width, num_classes)
+
+    def forward(self, features_ND: Tensor) -> Tensor:
+        """logits_NC."""
+        return self.linear(features_ND if self.norm is None else self.norm(features_ND))
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """weight_CD and bias_C of the one linear layer that gives the same logits in evaluation.
+
+        W (x - m) / s + b = (W / s) x + (b - (W / s) m), with m and s the running mean and deviation.
+        """
+        weight_CD, bias_C = self.linear.weight.detach(), self.linear.bias.detach()
+        if self.norm is None:
+            return weight_CD.clone(), bias_C.clone()
+        mean_D, variance_D = self.norm.running_mean, self.norm.running_var
+        assert mean_D is not None
+        assert variance_D is not None
+        weight_CD = weight_CD / (variance_D + self.norm.eps).sqrt()
+        return weight_CD, bias_C - weight_CD @ mean_D
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether training did not diverge."""
+        return all(bool(value.isfinite().all()) for value in self.state_dict().values())
+
+
+class Probe:
+    """A grid of heads and its optimiser.
+
+    Args:
+        widths: of each single readout.
+        seed: of the weights, the same for all heads of one readout.
+    """
+
+    def __init__(
+        self,
+        config: ProbeConfig,
+        plan: ProbePlan,
+        *,
+        widths: dict[str, int],
+        num_classes: int,
+        seed: int,
+        device: torch.device | None = None,
+    ) -> None:
+        if absent := [name for name in config.reads if name not in widths]:
+            raise InputError(
+                f"probe.readouts name {', '.join(absent)}; this network gives {', '.join(widths)} "
+                "(join several with +)"
+            )
+        self.plan = plan
+        self.heads = nn.ModuleList()
+        for readout in config.readouts:
+            width = sum(widths[part] for part in readout.split("+"))
+            for base_lr in config.base_lrs:
+                head = Head(readout, base_lr, width, num_classes, batch_norm=config.batch_norm)
+                generator = torch.Generator().manual_seed(seed)
+                nn.init.normal_(head.linear.weight, std=INIT_STD, generator=generator)
+                nn.init.zeros_(head.linear.bias)
+                self.heads.append(head)
+        self.heads.to(device)
+        self.optimizer = _optimizer(config, self.grid)
+        self.losses_H = torch.zeros(len(self.heads), device=device)
+
+    @property
+    def grid(self) -> list[Head]:
+        """The heads in the order of the configuration: readouts, and rates within."""
+        return [head for head in self.heads if isinstance(head, Head)]
+
+    def step(self, features: Readouts, labels_N: Tensor, *, step: int) -> None:
+        """Train every head on one batch; `losses_H` are of before."""
+        self.heads.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        joined = {name: _join(features, name) for name in {head.readout for head in self.grid}}
+        losses = []
+        # The backbone may run in another precision around this.
+        with torch.autocast(labels_N.device.type, enabled=False):
+            for head in self.grid:
+                loss = F.cross_entropy(head(joined[head.readout]), labels_N)
+                # One head's graph at a time: together they would not fit.
+                loss.backward()
+                losses.append(loss.detach())
+        set_rate(self.optimizer, self.plan.scaled(1.0) * self.plan.share(step))
+        self.optimizer.step()
+        self.losses_H = torch.stack(losses)
+
+    def lowest_loss(self) -> float:
+        """Of the heads' losses in the last step; the host waits for the device."""
+        return self.losses_H.nan_to_num(nan=torch.inf).min().item()
+
+    def require_finite(self) -> None:
+        """Raise an InputError where no head is left that could give a number."""
+        if not any(head.is_finite for head in self.grid):
+            raise InputError("the probe's loss is not finite; lower probe.base_lrs")
+
+    @torch.inference_mode()
+    def logits(self, head: Head, features: Readouts) -> Tensor:
+        """logits_MC of one head in evaluation, on the CPU, in chunks."""
+        head.eval()
+        device, M = head.linear.weight.device, len(next(iter(features.values())))
+        chunks = (slice(first, first + _CHUNK_ROWS) for first in range(0, M, _CHUNK_ROWS))
+        return torch.cat(
+            [
+                head(_join({name: rows[part] for name, rows in features.items()}, head.readout, device))
+                for part in chunks
+            ]
+        ).cpu()  # fmt: skip
+
+    def state(self) -> dict[str, Any]:
+        """Everything that training goes on from."""
+        return {"heads": self.heads.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave.
+
+        Raises:
+            KeyError, RuntimeError, ValueError: it is another grid's.
+        """
+        self.heads.load_state_dict(state["heads"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def _join(features: Readouts, readout: str, device: torch.device | None = None) -> Tensor:
+    return torch.cat([features[part].to(device) for part in readout.split("+")], dim=1)
+
+
+def _optimizer(config: ProbeConfig, heads: Iterable[Head]) -> torch.optim.Optimizer:
+    groups: list[dict[str, Any]] = []
+    for head in heads:
+        # You et al. 2017, as MAE uses it: the norm of a vector (bias) says nothing about its rate.
+        for value, adapts in ((head.linear.weight, True), (head.linear.bias, False)):
+            group = {"params": [value], "lr_scale": head.base_lr}
+            groups.append(group | ({"always_adapt": adapts} if config.optimizer == "lars" else {}))
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM)
+    return Lars(groups, lr=0.0, momentum=MOMENTUM, trust_coeff=TRUST_COEFFICIENT, eps=0.0)

@@ -1,0 +1,110 @@
+"""How linear classifiers on frozen features are trained: one, as in MAE, or a grid, as in DINOv2."""
+
+import dataclasses
+from typing import Annotated, Any, Literal
+
+from micl_bench.runs.optim import learning_rate
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.values import (
+    LARGEST,
+    Amount,
+    Count,
+    Listed,
+    NotNegative,
+    Positive,
+    Values,
+    Within,
+)
+
+MOMENTUM = 0.9
+TRUST_COEFFICIENT = 0.001
+NORM_EPS = 1e-6
+INIT_STD = 0.01
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProbeConfig(Values):
+    """The grid of heads and how they are trained. Defaults: MAE's linear probe.
+
+    He et al. 2022, appendix A.1 and table 10, and the authors' `main_linprobe.py`: batch norm without
+    affine and with eps 1e-6, weights of std 0.01, LARS with momentum 0.9, trust coefficient 0.001
+    and no weight decay, cosine to 0.
+    """
+
+    readouts: Annotated[tuple[str, ...], Listed()] = ("cls_1",)
+    """What a head reads, of the last block (1), the one before (2), ..., after the final norm: [CLS]
+    (`cls_1`), the mean of the patches (`avg_1`), or several side by side (`cls_2+cls_1+avg_1`)."""
+    base_lrs: Annotated[tuple[Positive, ...], Listed()] = (0.1,)
+    """A head for each of these and each readout; the rate in use is base_lr * batch / 256."""
+    batch_norm: bool = True
+    """Of the whole batch, over all processes; without affine."""
+    optimizer: Literal["lars", "sgd"] = "lars"
+    """`lars` (You et al. 2017, not for biases) or `sgd`."""
+    epochs: Count = 90
+    steps: Amount = 0
+    """Above 0: the length in steps, instead of in epochs."""
+    warmup_epochs: NotNegative = 10
+    batch_size: Annotated[int, Within(2, LARGEST)] = 16384
+    """Over all processes; all training images where there are fewer."""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Every single readout that some head reads."""
+        return tuple(dict.fromkeys(part for name in self.readouts for part in name.split("+")))
+
+    @property
+    def heads(self) -> int:
+        """Size of the grid."""
+        return len(self.readouts) * len(self.base_lrs)
+
+    def plan(self, images: int) -> "ProbePlan":
+        """The schedule on so many training images.
+
+        Raises:
+            InputError: fewer than two.
+        """
+        if images < 2:
+            raise InputError("a linear probe needs two or more training images")
+        batch = min(self.batch_size, images)
+        per_epoch = images // batch
+        return ProbePlan(
+            images=images,
+            batch_size=batch,
+            warmup_steps=round(self.warmup_epochs * per_epoch),
+            total_steps=self.steps or self.epochs * per_epoch,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProbePlan:
+    """Batch and schedule in numbers."""
+
+    images: int
+    batch_size: int
+    warmup_steps: int
+    total_steps: int
+
+    def scaled(self, base_lr: float) -> float:
+        """The largest rate in use, by the linear rule (Goyal et al. 2017)."""
+        return base_lr * self.batch_size / 256
+
+    def share(self, step: int) -> float:
+        """Rate of a step as a share of the largest."""
+        return learning_rate(
+            step, peak=1.0, warmup_steps=self.warmup_steps, total_steps=self.total_steps
+        )
+
+
+def probe_settings(config: ProbeConfig, plan: ProbePlan) -> dict[str, Any]:
+    """What of it moves the number, in words and in the rates and steps that were in use."""
+    norm = f"batch norm of the whole batch, without affine, eps {NORM_EPS:g}; "
+    trust = f", trust coefficient {TRUST_COEFFICIENT:g}, not for biases"
+    return {
+        "head": f"{norm if config.batch_norm else ''}linear, weights of std {INIT_STD:g}",
+        "readouts": list(config.readouts),
+        "learning_rates": [plan.scaled(rate) for rate in config.base_lrs],
+        "batch": plan.batch_size,
+        "optimizer": f"{config.optimizer}, momentum {MOMENTUM:g}, no weight decay"
+        + (trust if config.optimizer == "lars" else ""),
+        "schedule": f"cosine to 0, {plan.warmup_steps} of {plan.total_steps} steps of warm-up",
+    }

@@ -1,0 +1,131 @@
+"""What a finished pre-training run leaves: the backbone, and the record of how it was made."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from micl_bench.checkpoints import save_checkpoint
+from micl_bench.data.source import Source
+from micl_bench.engine.pretraining.plan import Plan
+from micl_bench.records.provenance import Measurement
+from micl_bench.records.result import CheckpointInfo, Stage, visible_path, write_result
+from micl_bench.runtime.config import to_dict
+from micl_bench.runtime.files import digest_json
+
+METHOD = "MiCL"
+BACKBONE_FILE = "backbone.pt"
+
+
+@dataclasses.dataclass(frozen=True)
+class Spent:
+    """Time of a run, all its parts together, in seconds; what a kill undid is not in it."""
+
+    seconds: float = 0.0
+    training: float = 0.0
+    """Without checks and saves."""
+    device_seconds: float = 0.0
+    """Seconds times the devices that were in use, which may have changed in between."""
+
+    def __add__(self, other: "Spent") -> "Spent":
+        return Spent(
+            seconds=self.seconds + other.seconds,
+            training=self.training + other.training,
+            device_seconds=self.device_seconds + other.device_seconds,
+        )
+
+
+def finished_record(out: Path) -> Path | None:
+    """The record of a run that came to its end in this folder."""
+    records = sorted(out.glob("pretrain-*.json"))
+    return records[-1] if records and (out / BACKBONE_FILE).exists() else None
+
+
+def write_outcome(
+    out: Path,
+    *,
+    plan: Plan,
+    weights: dict[str, Tensor],
+    train: Source,
+    loss: float,
+    rows: list[dict[str, Any]],
+    measurement: Measurement,
+    spent: Spent,
+    memory: tuple[float, str],
+    name: str = "",
+) -> Path:
+    """Write `backbone.pt` and the record, whose path is returned.
+
+    Args:
+        weights: of the ViT.
+        loss: of the last step.
+        rows: all of the run's metrics.
+        memory: peak in MiB, and of what it is the peak.
+        name: what tables call it; the method's own name if empty.
+    """
+    recipe, arch = to_dict(plan.recipe), plan.recipe.sized_arch()
+    vit = arch.build()
+    vit.load_state_dict(weights)
+    path = out / BACKBONE_FILE
+    provenance = {
+        "recipe": recipe,
+        "recipe_digest": digest_json(recipe),
+        "command": measurement.command,
+        "steps": plan.total_steps,
+        "train_digest": train.digest,
+    }
+    data, settings = train.describe(), _settings(plan)
+    stage = Stage(
+        task="pretrain",
+        method=METHOD,
+        fingerprint=digest_json(settings),
+        seed=plan.recipe.seed,
+        epochs=plan.recipe.epochs,
+        data=data.name,
+        data_digest=data.digest,
+        settings=settings,
+    )
+    file_digest = save_checkpoint(
+        path, vit, arch, method=name or METHOD, provenance=provenance, stage=stage
+    )
+    result = measurement.result(
+        task="pretrain",
+        protocol=f"{plan.recipe.epochs} epochs of {data.name}, mask ratio "
+        f"{plan.recipe.objective.mask_ratio}, batch {plan.recipe.batch_size}",
+        method=name or METHOD,
+        arch=arch.name,
+        metrics=_metrics(loss, rows, plan, spent) | {"peak_memory_mib": round(memory[0], 1)},
+        data=data,
+        checkpoint=CheckpointInfo(
+            source=visible_path(path), format="micl_bench", digest=file_digest, origin=(stage,)
+        ),
+        recipe=recipe,
+        seed=plan.recipe.seed,
+        settings=settings,
+        details={"peak_memory": memory[1]},
+        artifacts={"metrics": "metrics.jsonl", "views": "views.npz"},
+        seconds=spent.seconds,
+        device_seconds=spent.device_seconds,
+    )
+    return write_result(result, out)
+
+
+def _settings(plan: Plan) -> dict[str, Any]:
+    computed = plan.recipe.what_is_computed()
+    return {"task": "pretrain", **{key: computed[key] for key in computed if key != "seed"}}
+
+
+def _metrics(loss: float, rows: list[dict[str, Any]], plan: Plan, spent: Spent) -> dict[str, float]:
+    images = plan.total_steps * plan.recipe.batch_size
+    measured = {
+        "loss": loss,
+        "images_per_second": images / spent.training,
+    }
+    if speeds := [row for row in rows if row.get("images_per_second") and "mfu" in row]:
+        # What an image costs in shares of the machine's peak, as it was measured last.
+        share = speeds[-1]["mfu"] / speeds[-1]["images_per_second"]
+        measured["mfu"] = 100 * share * measured["images_per_second"]
+    if checks := [row["knn_top1"] for row in rows if "knn_top1" in row]:
+        measured["knn_top1"] = checks[-1]
+    return measured

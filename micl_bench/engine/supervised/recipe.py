@@ -1,0 +1,101 @@
+"""The typed description of fine-tuning, which files in `downstream/` fill in."""
+
+import dataclasses
+import json
+from typing import Annotated, Any, Literal
+
+from micl_bench.backbone import Pool
+from micl_bench.data.pixels import Pixels
+from micl_bench.engine.supervised.augment import AugmentConfig
+from micl_bench.engine.supervised.mixing import MixConfig
+from micl_bench.runs.optim import OptimConfig
+from micl_bench.runtime.config import to_dict
+from micl_bench.runtime.values import (
+    Amount,
+    Count,
+    NotNegative,
+    Precision,
+    Seed,
+    Values,
+    Within,
+    Workers,
+)
+
+# How a run is carried out, not what it computes: these may change when it goes on.
+_CARRIED_OUT = (
+    "micro_batch",
+    "compile",
+    "num_workers",
+    "save_every_steps",
+    "check_every_epochs",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SupervisedConfig(Values):
+    """Length, batch and loss of supervised training."""
+
+    optim: OptimConfig
+    epochs: Count
+    batch_size: Count
+    """Images a step over all processes; the learning rate follows from it."""
+    label_smoothing: Annotated[float, Within(least=0, below=1)] = 0.1
+    min_lr: NotNegative = 1e-6
+    """Where the cosine ends, before layer-wise scales; MAE's code has 1e-6."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FinetuneRecipe(Values):
+    """Input, training and what the head reads. Defaults: MAE's values for ViT-B, which
+    downstream/imagenet_finetune_vit_b16.py gives with their sources."""
+
+    pixels: Pixels = Pixels(crop_scale=(0.08, 1.0), flip=True)
+    training: SupervisedConfig = SupervisedConfig(
+        optim=OptimConfig(base_lr=5e-4, betas=(0.9, 0.999), warmup_epochs=5, layer_decay=0.65),
+        epochs=100,
+        batch_size=1024,
+    )
+    augment: AugmentConfig = AugmentConfig()
+    mix: MixConfig = MixConfig()
+    pool: Pool = "avg"
+    """`avg`: the head reads the normalised mean of the patches, as in MAE; `token`: [CLS], which is
+    what MiCL's loss trains."""
+    head_norm: Literal["fresh", "pretrained"] = "fresh"
+    """With `avg`, how the norm behind the mean starts: `fresh`, at weight 1 and bias 0, as in MAE's
+    code, or `pretrained`, as the backbone's final norm. [CLS] goes through that norm in any case."""
+    drop_path: Annotated[float, Within(least=0, below=1)] = 0.1
+    """Probability with which the last block's branches are left out; it grows from 0 with depth."""
+    precision: Precision = "fp32"
+    """`fp32`, or `bf16`: products in bfloat16, weights, gradients, optimiser and loss in fp32."""
+    micro_batch: Amount = 0
+    """Images a forward pass on one device; 0 for a device's whole share. Changes memory, not the
+    result."""
+    compile: bool = False
+    """Compile the blocks with torch.compile: slower to start, faster on a GPU."""
+    check_every_epochs: Amount = 1
+    """How often accuracy on the held-out images is measured on the way; 0 for at the end only."""
+    save_every_steps: Count = 500
+    num_workers: Workers = 0
+    """Processes that decode and augment images; 0 does it beside the training loop."""
+    seed: Seed = 0
+
+    @property
+    def has_fresh_norm(self) -> bool:
+        """Whether the norm under the head starts at weight 1 and bias 0."""
+        return self.pool == "avg" and self.head_norm == "fresh"
+
+    @staticmethod
+    def computes(key: str) -> bool:
+        """Whether the result depends on a value; the others may change when a run goes on."""
+        return key not in _CARRIED_OUT
+
+    def what_is_computed(self) -> dict[str, Any]:
+        """All values that the result depends on, as JSON gives them back; those that have no effect
+        beside the others are as if they had not been set."""
+        plain = dataclasses.replace(
+            self,
+            mix=self.mix.effective(),
+            head_norm="fresh" if self.has_fresh_norm else "pretrained",
+        )
+        values = json.loads(json.dumps(to_dict(plain)))
+        return {key: value for key, value in values.items() if self.computes(key)}

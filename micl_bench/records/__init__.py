@@ -1,0 +1,1 @@
+"""Results: what they are, where they are kept, what is published beside them."""

@@ -1,0 +1,1 @@
+"""What a number rests on, image by image."""

@@ -1,0 +1,168 @@
+"""Who measured what, where and when: the parts of a record that are the same for every task."""
+
+import functools
+import math
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from micl_bench.records.result import CheckpointInfo, DataSet, Result, utc_now
+from micl_bench.runtime.files import digest_json
+
+_PACKAGES = (
+    "numpy",
+    "pillow",
+    "scikit-learn",
+    "timm",
+    "torch",
+    "torchvision",
+    "onedl-mmcv",
+    "onedl-mmdetection",
+    "onedl-mmengine",
+    "onedl-mmsegmentation",
+)
+
+# A repository on a disk that does not answer shall not keep a record from being written.
+_GIT_SECONDS = 60.0
+
+
+class Measurement:
+    """Starts the clock when made; `result` stops it and fills in everything but the number."""
+
+    def __init__(self, *, command: str) -> None:
+        self.command = command
+        self.start, self._clock = utc_now(), time.monotonic()
+
+    def began(self, start: str, *, spent: float = 0.0) -> None:
+        """Note that an earlier process began it, and the seconds that were spent on it before."""
+        self.start, self._clock = start, self._clock - spent
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since it was made."""
+        return time.monotonic() - self._clock
+
+    def result(
+        self,
+        *,
+        task: str,
+        protocol: str,
+        method: str,
+        arch: str,
+        metrics: dict[str, float],
+        data: DataSet,
+        checkpoint: CheckpointInfo,
+        recipe: dict[str, Any],
+        seed: int,
+        settings: dict[str, Any],
+        train: DataSet | None = None,
+        intervals: dict[str, list[float]] | None = None,
+        details: dict[str, Any] | None = None,
+        artifacts: dict[str, str] | None = None,
+        digests: dict[str, str] | None = None,
+        undefined: dict[str, str] | None = None,
+        seconds: float | None = None,
+        device_seconds: float | None = None,
+    ) -> Result:
+        """The record of one measurement.
+
+        Args:
+            settings: as `Result.settings`; the fingerprint is made of them.
+            undefined: why a metric that is NaN is; in general words where it is not said.
+            seconds: where a resumed run took longer than this process; else the clock's.
+            device_seconds: where more devices than one worked on it; else one.
+        """
+        took = self.elapsed if seconds is None else seconds
+        return Result(
+            task=task,
+            protocol=protocol,
+            method=method,
+            arch=arch,
+            metrics=metrics,
+            data=data,
+            checkpoint=checkpoint,
+            recipe=recipe,
+            recipe_digest=digest_json(recipe),
+            seed=seed,
+            command=self.command,
+            code_version=code_version(),
+            environment=environment(),
+            start=self.start,
+            seconds=round(took, 3),
+            device_hours=round((took if device_seconds is None else device_seconds) / 3600, 6),
+            train=train,
+            settings=settings,
+            fingerprint=digest_json(settings),
+            intervals=intervals or {},
+            details=details or {},
+            artifacts=artifacts or {},
+            digests=digests or {},
+            undefined={
+                name: (undefined or {}).get(name, "these images do not define it")
+                for name, value in metrics.items()
+                if math.isnan(value)
+            },
+        )
+
+
+@functools.cache
+def environment() -> dict[str, str]:
+    """Versions and hardware that can move a number or its time."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    found |= {"processor": _processor(), "cores": str(os.cpu_count())}
+    if torch := sys.modules.get("torch"):
+        # Sums of parts differ in their last bits by how many parts there are.
+        found["threads"] = str(torch.get_num_threads())
+    if gpus := _gpus():
+        found["gpus"] = gpus
+    return found
+
+
+@functools.cache
+def code_version() -> str:
+    """Package version, and in a checkout its commit, `+changes` where files differ from it."""
+    version = metadata.version("micl-bench")
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return version
+    try:
+        commit = _git(root, "rev-parse", "--short=12", "HEAD")
+        changes = "+changes" if _git(root, "status", "--porcelain", "-uno") else ""
+    except (OSError, subprocess.SubprocessError):
+        return version
+    return f"{version} ({commit}{changes})"
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ("git", "-C", str(root), *arguments)
+    return subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=_GIT_SECONDS
+    ).stdout.strip()
+
+
+def _gpus() -> str:
+    """Number and names, as NVIDIA's driver lists them."""
+    names = []
+    for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        names += [line.partition(":")[2].strip() for line in lines if line.startswith("Model:")]
+    return ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names))
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

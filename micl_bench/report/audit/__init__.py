@@ -1,0 +1,1 @@
+"""One number, explained and made again."""

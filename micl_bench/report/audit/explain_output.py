@@ -1,0 +1,190 @@
+"""The evidence of one number as text for a terminal."""
+
+import itertools
+import json
+import math
+import shlex
+import textwrap
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from micl_bench.report.frame.metrics import is_percentage
+from micl_bench.runtime.log import clock, printable
+
+_MOST_LINES = 120
+"""Of one section; a recipe of a stranger could be as long as a book."""
+_LONGEST = 1000
+"""Of one value."""
+_WIDTH = 100
+
+Pairs = Iterable[tuple[str, str]]
+
+
+def as_text(found: dict[str, Any]) -> str:
+    """What `explain` or `explain_reference` gave, for people."""
+    lines = _published(found) if found["kind"] == "published" else _measured(found)
+    return "\n".join(map(printable, lines))
+
+
+def _measured(found: dict[str, Any]) -> Iterator[str]:
+    data, checkpoint = found["data"], found["checkpoint"]
+    yield f"{found['task']} on {data['name']}: {found['method']}, {found['arch']}"
+    yield f"{found['protocol']}"
+    yield from _section("Record", [("id", found["id"]), ("file", found["record"])])
+    if newer := found["superseded_by"]:
+        yield f"  A newer record of the same measurement takes its place in reports: {newer}"
+    yield from _section("Metrics", _metrics(found["metrics"]))
+    yield f"  Evidence: {found['evidence']}."
+    yield from (f"  PROBLEM: {line}" for line in found["problems"])
+    yield from _section("Published beside it", _beside(found["published"]))
+    if not found["published"]:
+        yield "  No published number of this method, architecture, task and metric is in the ledger."
+    yield from _section("Images", _images(found))
+    yield from _section("Checkpoint", _checkpoint(checkpoint))
+    origin = checkpoint.get("origin") or []
+    yield from _section("Made by", [_stage(number, one) for number, one in enumerate(origin, 1)])
+    if not origin:
+        yield "  The checkpoint's file does not tell which trainings it went through."
+    yield from _section("Settings that move the number", _flat(found["settings"]))
+    yield f"  fingerprint {found['fingerprint']}"
+    fits = "" if found["recipe_digest_fits"] else "  PROBLEM: not the digest of the recipe"
+    yield from _section("Recipe", _flat(found["recipe"]))
+    yield f"  digest {found['recipe_digest']}{fits}"
+    yield from _section("Run", _run(found))
+    yield from _section("Environment", found["environment"].items())
+    yield from _section("Files", _files(found["artifacts"]))
+    yield from ("", "Made again by", f"  {found['command']}")
+    again = shlex.join(["micl-bench", "reproduce", found["record"], "--out", "NEW_FOLDER"])
+    yield f"or, with a verdict: {again}"
+
+
+def _section(title: str, pairs: Pairs) -> Iterator[str]:
+    rows = list(itertools.islice(pairs, _MOST_LINES + 1))
+    yield from ("", title)
+    width = min(32, max((len(name) for name, _ in rows), default=0))
+    for name, text in rows[:_MOST_LINES]:
+        indent = " " * (width + 4)
+        wrapped = textwrap.wrap(printable(str(text)), _WIDTH - len(indent)) or [""]
+        yield f"  {printable(name):{width}}  {wrapped[0]}"
+        yield from (indent + line for line in wrapped[1:])
+    if len(rows) > _MOST_LINES:
+        yield "  ... and more: --json has all"
+
+
+def _metrics(metrics: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    for one in metrics:
+        text = _number(one["name"], one["value"])
+        if ends := one["interval"]:
+            text += f"  95 % interval {' to '.join(_number(one['name'], end) for end in ends)}"
+        if one["undefined"]:
+            text += f": {one['undefined']}"
+        if one["from_evidence"] is not None:
+            text += f"  (from the images: {_number(one['name'], one['from_evidence'])})"
+        yield one["header"], text
+
+
+def _number(metric: str, value: float | None) -> str:
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:.2f}" if is_percentage(metric) else f"{value:.6g}"
+
+
+def _beside(published: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    for one in published:
+        row = one["published"]
+        yield row["id"], one["summary"]
+        yield "", f"{row['method']}, {row['arch']}: {row['protocol']}"
+        yield "", f"source: {row['source']} ({row['source_detail']})"
+        yield from (("", f"differs: {line}") for line in one["reasons"])
+        yield from (("", f"not known: {line}") for line in one["caveats"])
+
+
+def _images(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for label, one in (("measured on", found["data"]), ("trained on", found["train"])):
+        if one is None:
+            continue
+        stands = f", stands in for {one['stands_for']}" if one["stands_for"] else ""
+        yield label, f"{one['name']}, split {one['split']}, {one['images']:,} images{stands}"
+        yield "", f"digest {one['digest']}"
+        if one["left_out"]:
+            yield "", f"not read: {one['left_out']}"
+
+
+def _checkpoint(one: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for name in ("source", "format", "digest", "branch", "network", "positions", "normalisation"):
+        if one[name]:
+            yield name, one[name]
+    if one["guesses"]:
+        yield "assumed", f"{', '.join(one['guesses'])}: neither the file nor the user states it"
+
+
+def _stage(number: int, one: dict[str, Any]) -> tuple[str, str]:
+    if one["stated"]:
+        return (
+            f"{number}. {one['task']}",
+            f"{one['method']}, seed {one['seed']}: stated by the user, the file does not say it",
+        )
+    images = f" on {one['data']} (digest {one['data_digest'][:12]})" if one["data"] else ""
+    return (
+        f"{number}. {one['task']}",
+        f"{one['method']}, {one['epochs']:g} epochs{images}, seed {one['seed']}, fingerprint "
+        f"{one['fingerprint'][:12]}",
+    )
+
+
+def _flat(values: dict[str, Any], start: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted names and values in full."""
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{start}{name}.")
+            continue
+        text = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
+        yield f"{start}{name}", text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def _run(found: dict[str, Any]) -> Pairs:
+    return [
+        ("seed", str(found["seed"])),
+        ("code", found["code_version"]),
+        ("began", found["start"]),
+        ("took", f"{clock(found['seconds'])} ({found['device_hours']:.4g} device-hours)"),
+    ]
+
+
+def _files(artifacts: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    for one in artifacts:
+        size = f", {one['bytes']:,} bytes" if "bytes" in one else ""
+        yield one["name"], f"{one['path']}: {one['state']}{size}"
+
+
+def _published(found: dict[str, Any]) -> Iterator[str]:
+    yield f"{found['task']}: {found['method']}, {found['arch']} (published)"
+    low, high = found["stands_for"]
+    where = found["measures"]
+    unknown = "not stated in the text read"
+    yield from _section(
+        "Number",
+        [
+            ("id", found["id"]),
+            (found["metric"], f"{found['text']} {found['unit']}"),
+            ("stands for", f"from {low:.15g} to {high:.15g}, by its digits"),
+            ("protocol", found["protocol"]),
+            ("input size", str(found["resolution"] or unknown)),
+            ("pre-trained on", found["pretrain_data"]),
+            ("epochs", unknown if (e := found["pretrain_epochs"]) is None else f"{e:g}"),
+        ],
+    )
+    yield from _section(
+        "Source", [("cited as", found["source"]), ("read in", found["source_detail"])]
+    )
+    yield from _section(
+        "What the protocol's words state, as records call it",
+        _flat(found["settings"]),
+    )
+    if not found["settings"]:
+        yield "  nothing that a record holds"
+    yield ""
+    yield (
+        f"Held against records of {where['task']} on {where['data']}, metric {where['metric']}, of "
+        "the same method and architecture."
+    )

@@ -1,0 +1,1 @@
+"""Results against each other and against published ones."""

@@ -1,0 +1,114 @@
+"""The arrays and logs that lie beside a record, found safely and checked before they are drawn."""
+
+import os
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import numpy as np
+
+from micl_bench.records.result import Result
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.npz import Arrays, read_npz
+
+
+def artifact_path(record: Path, result: Result, name: str) -> Path | None:
+    """The file that a record names, or None where it names none or the file is gone.
+
+    Raises:
+        InputError: the path leads out of the record's folder, or to something that is no file.
+    """
+    relative = result.artifacts.get(name)
+    if relative is None:
+        return None
+    there = PureWindowsPath(relative)
+    leads_out = PurePosixPath(relative).is_absolute() or there.anchor or ".." in there.parts
+    path = record.parent / relative
+    if not leads_out:
+        if path.exists() and not path.is_file():
+            kind = "a folder" if path.is_dir() else "no regular file"
+            raise InputError(f"{path}, which record {record.name} names, is {kind}")
+        if not path.exists():
+            return None
+        path = path.resolve()
+    if leads_out or not path.is_relative_to(record.parent.resolve()):
+        raise InputError(
+            f"{record}: artefact {name!r} is {relative!r}, which leads out of the record's folder; "
+            "it must be a relative path without '..'"
+        )
+    return path
+
+
+def without_folder(record: Path, text: str) -> str:
+    """What is wrong with a file, in words that do not say where the store lies."""
+    for folder in (record.parent.resolve(), record.parent):
+        text = text.replace(f"{folder}{os.sep}", "")
+    return text
+
+
+def gone(result: Result, name: str) -> str:
+    """Why a picture of an artefact is left out, in words."""
+    file = result.artifacts.get(name)
+    if file is None:
+        return f"record {result.id} names no such file"
+    return f"{file}, which record {result.id} names, is gone or empty"
+
+
+def load_arrays(path: Path, names: list[str]) -> Arrays:
+    """Named arrays of an `.npz` file, with the shapes that the ends of their names promise.
+
+    `images_NHWC` has four axes, and each letter has one size in the whole file; a digit, as in
+    `box_D4`, is a size itself. Pickled objects are never loaded.
+
+    Raises:
+        InputError: the file is damaged, lacks an array, or the shapes do not fit.
+    """
+    found = read_npz(path)
+    if missing := [name for name in names if name not in found]:
+        raise InputError(f"{path} lacks {', '.join(missing)}")
+    arrays = {name: found[name] for name in names}
+    if (images := arrays.get("images_NHWC")) is not None and (
+        images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or not images.size
+    ):
+        raise InputError(
+            f"{path}: images_NHWC is no array of colour pictures, bytes of N, H, W and 3"
+        )
+    if (classes := arrays.get("classes")) is not None and classes.ndim != 1:
+        raise InputError(f"{path}: classes is no list of names")
+    sizes: dict[str, int] = {}
+    for name, array in arrays.items():
+        letters = name.rsplit("_", 1)[-1] if name[-1].isupper() or name[-1].isdigit() else ""
+        wanted = [int(x) if x.isdigit() else sizes.get(x, -1) for x in letters]
+        fits = len(wanted) == array.ndim and all(
+            want in (-1, size) for want, size in zip(wanted, array.shape, strict=False)
+        )
+        if letters and not fits:
+            raise InputError(f"{path}: {name} has shape {array.shape}, which does not fit {sizes}")
+        sizes.update(zip(letters, array.shape, strict=False))
+    return arrays
+
+
+def check_numbers(path: Path, arrays: Arrays, *names: str) -> None:
+    """Check that arrays hold one finite number each.
+
+    Raises:
+        InputError: one does not.
+    """
+    for name in names:
+        array = arrays[name]
+        if array.size != 1 or array.dtype.kind not in "iuf" or not np.isfinite(array).all():
+            raise InputError(f"{path}: {name} is not one number")
+
+
+def check_range(path: Path, arrays: Arrays, name: str, *, below: int) -> None:
+    """Check that an array of indices stays within what it points into.
+
+    Raises:
+        InputError: it does not.
+    """
+    values = arrays[name]
+    if values.dtype.kind not in "iu":
+        raise InputError(f"{path}: {name} holds {values.dtype}, it must hold whole numbers")
+    if values.size and not 0 <= int(values.min()) <= int(values.max()) < below:
+        raise InputError(
+            f"{path}: {name} runs from {values.min()} to {values.max()}, "
+            f"allowed is 0 to {below - 1}"
+        )

@@ -1,0 +1,123 @@
+"""Are two methods different? Paired tests on the same images, or tests over seeds, for every pair."""
+
+import dataclasses
+import itertools
+from pathlib import Path
+
+import numpy as np
+
+from micl_bench.records.evidence.predictions import Predictions
+from micl_bench.records.statistics import holm
+from micl_bench.report.compare.bootstrapped import Kept, Redrawn, read_kept
+from micl_bench.report.compare.contenders import Contender, Place, Run
+from micl_bench.report.compare.difference import (
+    Difference,
+    Evidence,
+    on_images,
+    over_runs,
+    side_of,
+)
+from micl_bench.report.compare.not_compared import places_apart
+from micl_bench.report.frame.metrics import metric_name
+from micl_bench.runtime.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """All pairs of a call, and why others are not compared."""
+
+    differences: list[Difference]
+    not_compared: list[str]
+
+
+def compare_all(contenders: list[Contender]) -> Comparison:
+    """Compare every pair on every metric that both have in the same place.
+
+    Raises:
+        InputError: nothing can be compared, or predictions are damaged or not their record's.
+    """
+    differences: list[Difference] = []
+    not_compared: list[str] = []
+    read: dict[Path, Kept] = {}
+    for ours, theirs in itertools.combinations(contenders, 2):
+        shared = [place for place in ours.runs if place in theirs.runs]
+        for place in shared:
+            differences += _at(place, ours, theirs, read)
+        not_compared += places_apart(ours, theirs)
+    if not differences:
+        reasons = "; ".join(not_compared) or "no task and data set is in both"
+        raise InputError(f"nothing to compare: {reasons}")
+    return Comparison(differences=_adjusted(differences), not_compared=not_compared)
+
+
+def _adjusted(differences: list[Difference]) -> list[Difference]:
+    tested = [difference for difference in differences if difference.p is not None]
+    adjusted = iter(holm([difference.p for difference in tested if difference.p is not None]))
+    return [
+        dataclasses.replace(difference, adjusted_p=next(adjusted))
+        if difference.p is not None
+        else difference
+        for difference in differences
+    ]
+
+
+def _at(
+    place: Place, ours: Contender, theirs: Contender, read: dict[Path, Kept]
+) -> list[Difference]:
+    ours_runs, theirs_runs = ours.runs[place], theirs.runs[place]
+    metrics = [m for m in ours_runs[0][1].metrics if m in theirs_runs[0][1].metrics]
+    if max(len(ours_runs), len(theirs_runs)) == 1:
+        for path, result in (*ours_runs, *theirs_runs):
+            if path not in read:
+                read[path] = read_kept(path, result)
+    pair = [(runs[0][1], read.get(runs[0][0])) for runs in (ours_runs, theirs_runs)]
+    found: list[Difference] = []
+    for metric in metrics:
+        bare = Difference(
+            task=place.task,
+            data=place.data,
+            protocol=ours_runs[0][1].protocol,
+            fingerprint=place.fingerprint,
+            metric=metric,
+            ours=side_of(ours.letter, ours_runs, metric),
+            theirs=side_of(theirs.letter, theirs_runs, metric),
+        )
+        if reason := _undefined(metric, [*ours_runs, *theirs_runs]):
+            found.append(dataclasses.replace(bare, note=reason))
+            continue
+        twins = [other.metric for other in found if _is_same(other, bare, pair)]
+        if twins:
+            found.append(dataclasses.replace(bare, note=f"it is {metric_name(twins[0])}"))
+        elif max(len(ours_runs), len(theirs_runs)) > 1:
+            found.append(over_runs(bare))
+        else:
+            found.append(on_images(bare, *pair))
+    return found
+
+
+def _undefined(metric: str, runs: list[Run]) -> str:
+    """Why a metric has no value in one of some runs, or nothing."""
+    reasons = {result.undefined[metric]: None for _, result in runs if metric in result.undefined}
+    return f"{metric_name(metric)} is undefined: {'; '.join(reasons)}" if reasons else ""
+
+
+def _is_same(earlier: Difference, bare: Difference, pair: list[Evidence]) -> bool:
+    """Whether a metric is an earlier one by another name, as `top1_k20` is the `top1` of a 20-NN.
+
+    To test it again would only raise all p-values.
+    """
+    first, second = earlier.metric, bare.metric
+    redrawn = [kept.draws for _, kept in pair if isinstance(kept, Redrawn)]
+    if redrawn:
+        # These are not rounded as the sides' values are.
+        return all(
+            first in draws and second in draws and np.array_equal(draws[first], draws[second])
+            for draws in redrawn
+        )
+    sides = [(one.ours.values, one.theirs.values) for one in (earlier, bare)]
+    evidence = [kept.correct for _, kept in pair if isinstance(kept, Predictions)]
+    return sides[0] == sides[1] and all(
+        np.array_equal(correct[first], correct[second])
+        for correct in evidence
+        if first in correct and second in correct
+    )

@@ -1,0 +1,115 @@
+"""What `micl-bench compare` holds against each other: the records of each argument, run by run."""
+
+import dataclasses
+import string
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from micl_bench.records.result import DataSet, Result, read_result
+from micl_bench.records.store import read_results
+from micl_bench.report.frame.assumed import assumed_words
+from micl_bench.report.frame.identity import labels, network_of, weights_of
+from micl_bench.report.frame.selection import select
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.files import digest_json
+
+Run = tuple[Path, Result]
+
+
+class Place(NamedTuple):
+    """Numbers of one place can be compared."""
+
+    task: str
+    data: DataSet
+    fingerprint: str
+    train: DataSet | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Contender:
+    """One argument of the command."""
+
+    letter: str
+    source: Path
+    runs: dict[Place, list[Run]]
+    """One method's records by place; several where it was run several times."""
+
+    def describe(self) -> str:
+        """Method and architecture, and where the records are."""
+        results = [result for runs in self.runs.values() for _, result in runs]
+        names = dict.fromkeys(f"{result.method}, {result.arch}" for result in results)
+        return f"{self.letter}  {' and '.join(names)}  ({self.source})"
+
+    @property
+    def notes(self) -> list[str]:
+        """What several checkpoints are taken for runs of one method by, where it is not their files."""
+        several = [
+            [result for _, result in runs]
+            for runs in self.runs.values()
+            if len({weights_of(result) for _, result in runs}) > 1
+        ]
+        results = [result for runs in several for result in runs]
+        stated = {s.method for r in results for s in r.checkpoint.origin if s.stated}
+        found = [
+            f"stated by the user: its checkpoints are seeds of {name}" for name in sorted(stated)
+        ]
+        found += assumed_words(result for runs in self.runs.values() for _, result in runs)
+        if any(network_of(result).digest for result in results):
+            found.append(
+                "its checkpoints do not tell that they differ in their seed alone, and count as runs "
+                "because they were given as one; a report has a row for each (see eval --pretrain-name)"
+            )
+        return found
+
+
+def read_contenders(sources: Sequence[Path]) -> list[Contender]:
+    """Read a record file or a folder of records for each argument.
+
+    Raises:
+        InputError: too few or too many arguments, no record, or a folder with several methods in
+            one place, or with several networks of one method.
+    """
+    letters = string.ascii_uppercase
+    if not 2 <= len(sources) <= len(letters):
+        raise InputError(f"{len(sources)} given to compare; needed: 2 to {len(letters)}")
+    return [
+        Contender(letter=letter, source=source, runs=_runs(source))
+        for letter, source in zip(letters, sources, strict=False)
+    ]
+
+
+def _runs(source: Path) -> dict[Place, list[Run]]:
+    found = [(source, read_result(source))] if source.is_file() else read_results(source)
+    places: dict[Place, dict[str, Run]] = {}
+    selection = select(found)
+    for result in selection.current:
+        place = Place(result.task, result.data, result.fingerprint, result.train)
+        # Of the same weights under the same seed only the newest counts: it is one run.
+        run = f"{weights_of(result)} {result.seed}"
+        places.setdefault(place, {})[run] = (selection.path_of(result), result)
+    for place, runs in places.items():
+        methods = _methods([result for _, result in runs.values()])
+        if len(methods) > 1:
+            raise InputError(
+                f"{source} holds {place.task} on {place.data.name} of several methods: "
+                f"{'; '.join(methods)}; give record files, or a folder a method"
+            )
+    return {place: _distinct(list(runs.values())) for place, runs in places.items()}
+
+
+def _methods(results: list[Result]) -> list[str]:
+    """All that is no further run of the first: another method, or another network of its file."""
+    # Seeds may differ among the runs of one method, and weights of which nothing is known.
+    found = dict.fromkeys(network_of(result)._replace(digest="") for result in results)
+    names = labels(found)
+    return list(dict.fromkeys(f"{names[one]}, {one.arch}" for one in found))
+
+
+def _distinct(runs: list[Run]) -> list[Run]:
+    """Runs without those in which another seed changed nothing; of equal ones the newest."""
+    found = {
+        digest_json([str(weights_of(result)), result.metrics, result.digests]): (path, result)
+        for path, result in runs
+    }
+    return list(found.values())

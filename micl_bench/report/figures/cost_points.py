@@ -1,0 +1,300 @@
+"""Accuracy against what pre-training cost: measured points, published ones, and the Pareto front."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from micl_bench.records.names import arch_label, family, same_method
+from micl_bench.records.published import Reference, measures
+from micl_bench.records.result import DataSet, Result
+from micl_bench.report.frame.identity import Identity, network_of
+from micl_bench.report.frame.lineage import Lineage, hardware_of
+from micl_bench.report.frame.metrics import direction, headline_metrics, method_rank, task_rank
+from micl_bench.report.frame.protocols import captions
+from micl_bench.report.frame.selection import Selection
+from micl_bench.report.tables.measured_rows import has_share
+from micl_bench.report.tables.row_grouping import entry_of, values_of
+from micl_bench.report.tables.row_names import name_rows
+
+Axis = Literal["device-hours", "epochs"]
+AXES: tuple[Axis, ...] = ("device-hours", "epochs")
+_TASKS = ("finetune", "linear", "knn", "logistic", "ade20k", "coco")
+_DEVICES = re.compile(r"^(\d+)\s?x\s+([A-Z]+\d+\w*|TPU-v\d+)", re.ASCII)
+_DEVICE_ALONE = re.compile(r"^[A-Z]+\d+\w*$", re.ASCII)
+_PRETRAIN_DATA = "ImageNet-1K"
+"""Of published points: other images, or labels, would be another cost."""
+_FEWEST_PUBLISHED = 3
+_LABELS = {None: 1.0, "1 %": 0.01, "10 %": 0.1}
+"""Shares of the training labels, as published numbers tell them; None for all."""
+_UNITS = {"wall_hours": 1.0, "wall_days": 24.0}
+_Spent = tuple[Reference, float]
+"""A published cost, and the device-hours that it states."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Point:
+    """One network: what its pre-training cost, and what it scored."""
+
+    label: str
+    method: str
+    cost: float
+    value: float
+    interval: tuple[float, float] | None = None
+    seeds: str = ""
+    """What the value is a mean over; empty for one run."""
+    source: str = ""
+    """Of a published point; empty for a measured one."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Panel:
+    """Points that may stand on one pair of axes."""
+
+    task: str
+    data: str
+    metric: str
+    axis: Axis
+    hardware: str
+    """Whose hours the axis counts; empty for epochs."""
+    protocol: str
+    """Of the measured points."""
+    measured: list[Point]
+    published: list[Point]
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Indices of the (cost, value) that no other point beats, by rising cost.
+
+    A point is beaten by one that costs no more and scores no less, and differs in one of them. Equal
+    points do not beat each other.
+    """
+    front: list[int] = []
+    best, cost_of_best = -math.inf, math.inf
+    for index in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
+        cost, value = points[index]
+        if value > best or (value == best and cost == cost_of_best):
+            front.append(index)
+            best, cost_of_best = value, cost
+    return front
+
+
+def cost_panels(selection: Selection, references: Sequence[Reference], axis: Axis) -> list[Panel]:
+    """A panel for each task, data set, metric, protocol and, for hours, kind of hardware.
+
+    Records whose weights do not tell their pre-training, or whose pre-training has no record here to
+    tell its hours, have no point. Published points stand only beside the same public set and metric,
+    and, for hours, only where the device is the same.
+    """
+    lineage = Lineage(result for _, result in selection.records)
+    groups: dict[tuple[str, DataSet, str, str, str], dict[Identity, list[Result]]] = {}
+    costs: dict[str, float] = {}
+    for task in _TASKS:
+        own = selection.of_task(task)
+        known = [(one, found) for one in own if (found := _cost(one, lineage, axis))]
+        caption_of = captions(own) if known else {}
+        for result, (costs[result.id], hardware) in known:
+            for metric in headline_metrics(list(result.metrics)):
+                if direction(metric) > 0:
+                    key = (task, result.data, metric, caption_of[result.id], hardware)
+                    networks = groups.setdefault(key, {})
+                    networks.setdefault(network_of(result), []).append(result)
+    spent = _device_costs(references)
+    panels = []
+    for (task, data, metric, words, hardware), networks in groups.items():
+        any_of = [results[0] for results in networks.values()]
+        points = _measured(metric, networks, costs, selection)
+        if not points:
+            continue
+        alike = _alike(references, any_of)
+        costs_here = spent.get(_device_in(hardware), [])
+        panels.append(
+            Panel(
+                task=task,
+                data=data.name,
+                metric=metric,
+                axis=axis,
+                hardware=hardware,
+                protocol=words,
+                measured=points,
+                published=_published(alike, (task, family(data), metric), axis, costs_here),
+            )
+        )
+    # Those with most to compare first.
+    return sorted(
+        panels,
+        key=lambda p: (-min(len(p.measured), 2), task_rank(p.task), p.data, p.protocol, p.metric),
+    )
+
+
+def published_panels(references: Sequence[Reference], axis: Axis) -> list[Panel]:
+    """Published points alone: a panel for each task, share of labels, architecture, input and device.
+
+    Those with fewer than three points are left out.
+    """
+    spent = _device_costs(references) if axis == "device-hours" else {"": []}
+    groups: dict[tuple[tuple[str, str, str], str, int | None, object], list[Reference]] = {}
+    for reference in references:
+        where = measures(reference)
+        if where[0] in _TASKS and direction(where[2]) > 0:
+            arch = "" if axis == "device-hours" else reference.arch
+            key = (where, arch, reference.resolution, reference.settings.get("labels", ""))
+            groups.setdefault(key, []).append(reference)
+    panels = []
+    for (where, arch, size, labels), alike in groups.items():
+        for device, costs in spent.items():
+            points = _published(alike, where, axis, costs)
+            if len(points) < _FEWEST_PUBLISHED:
+                continue
+            words = [arch, f"{size} px" if size else "input size not stated"]
+            words += [f"{labels} of the labels"] if labels else []
+            panels.append(
+                Panel(
+                    task=where[0],
+                    data=where[1],
+                    metric=where[2],
+                    axis=axis,
+                    hardware=device,
+                    protocol=", ".join(word for word in words if word),
+                    measured=[],
+                    published=points,
+                )
+            )
+    return sorted(
+        panels,
+        key=lambda p: (-len(p.published), task_rank(p.task), p.data, p.hardware, p.protocol),
+    )
+
+
+def _alike(references: Sequence[Reference], results: list[Result]) -> list[Reference]:
+    """Published numbers of the results' architectures, input sizes and share of labels."""
+    shares = {words for words, share in _LABELS.items() if has_share(results[0], share)}
+    archs = {arch_label(result.arch) for result in results}
+    sizes = {result.settings.get("img_size") for result in results}
+    return [
+        reference
+        for reference in references
+        if arch_label(reference.arch) in archs
+        and reference.resolution in sizes
+        and reference.settings.get("labels") in shares
+    ]
+
+
+def _cost(result: Result, lineage: Lineage, axis: Axis) -> tuple[float, str] | None:
+    """Cost of all pre-training behind a result's weights, and the hardware whose hours they are."""
+    stages = [stage for stage in result.checkpoint.origin if stage.task == "pretrain"]
+    if not stages or any(stage.stated for stage in stages):
+        return None
+    if axis == "epochs":
+        return math.fsum(stage.epochs for stage in stages), ""
+    records = [lineage.record_of(stage) for stage in stages]
+    known = [record for record in records if record]
+    hardware = {hardware_of(record.environment) for record in known}
+    if len(known) < len(stages) or len(hardware) > 1:
+        return None
+    return math.fsum(record.device_hours for record in known), hardware.pop()
+
+
+def _measured(
+    metric: str,
+    networks: dict[Identity, list[Result]],
+    costs: dict[str, float],
+    selection: Selection,
+) -> list[Point]:
+    names = name_rows((network, results[0]) for network, results in networks.items())
+    several_archs = len({network.arch for network in networks}) > 1
+    points = []
+    for network, results in networks.items():
+        entry = entry_of(metric, [(selection.path_of(result), result) for result in results])
+        spent = values_of((result for _, result in entry.runs), lambda result: costs[result.id])
+        if not math.isfinite(entry.mean):
+            continue
+        arch = f", {arch_label(network.arch)}" if several_archs else ""
+        points.append(
+            Point(
+                label=names[network] + arch,
+                method=network.method,
+                cost=math.fsum(spent) / len(spent),
+                value=entry.mean,
+                interval=entry.interval,
+                seeds=entry.seeds,
+            )
+        )
+    return sorted(points, key=lambda point: (method_rank(point.method), point.cost, point.label))
+
+
+def _published(
+    references: Iterable[Reference],
+    where: tuple[str, str, str],
+    axis: Axis,
+    costs: list[_Spent],
+) -> list[Point]:
+    """Published points of one task, data family and metric.
+
+    Of several published values of one network and cost the ledger's first is taken.
+    """
+    points: dict[tuple[str, float], Point] = {}
+    references = list(references)
+    several_archs = len({arch_label(reference.arch) for reference in references}) > 1
+    for reference in references:
+        if measures(reference) != where or reference.pretrain_data != _PRETRAIN_DATA:
+            continue
+        cost = reference.pretrain_epochs if axis == "epochs" else _joined(reference, costs)
+        if cost is None:
+            continue
+        method = same_method(reference.method)
+        # Beside measured points and in panels of one architecture the others are not there.
+        label = f"{method}, {reference.arch}" if several_archs else method
+        point = Point(
+            label=label,
+            method=method,
+            cost=cost,
+            value=reference.value,
+            source=reference.source,
+        )
+        points.setdefault((label, cost), point)
+    return sorted(points.values(), key=lambda point: (point.cost, -point.value, point.label))
+
+
+def _device_costs(references: Sequence[Reference]) -> dict[str, list[_Spent]]:
+    """Published device-hours by device, where number and kind of the devices are stated."""
+    found: dict[str, list[_Spent]] = {}
+    for reference in references:
+        if reference.task != "pretrain_cost" or "per 100 epochs" in reference.protocol:
+            continue
+        if reference.metric == "gpu_hours" and _DEVICE_ALONE.match(reference.protocol):
+            found.setdefault(reference.protocol, []).append((reference, reference.value))
+        elif reference.metric in _UNITS and (stated := _DEVICES.match(reference.protocol)):
+            hours = int(stated[1]) * reference.value * _UNITS[reference.metric]
+            found.setdefault(stated[2], []).append((reference, hours))
+    return found
+
+
+def _device_in(hardware: str) -> str:
+    """A device as the ledger calls it, in a record's words: `A100` in `NVIDIA A100-SXM4-80GB`."""
+    words = re.findall(r"[A-Z]+\d+\w*|TPU-v\d+", hardware)
+    return next((word for word in words if re.fullmatch(r"[A-Z]\d{2,3}\w*|TPU-v\d+", word)), "")
+
+
+def _joined(score: Reference, costs: list[_Spent]) -> float | None:
+    """The hours of the pre-training that a score is of: the same network, images and epochs.
+
+    Where the epochs are not stated, only a cost of the same source is known to be of the same run;
+    where variants cost differently, only one whose words are the score's. None where in doubt.
+    """
+    same = [
+        (cost, hours)
+        for cost, hours in costs
+        if (cost.method, cost.arch, cost.pretrain_data, cost.pretrain_epochs)
+        == (score.method, score.arch, score.pretrain_data, score.pretrain_epochs)
+        and (score.pretrain_epochs is not None or cost.source == score.source)
+    ]
+    if len({hours for _, hours in same}) > 1:
+        same = [
+            (cost, hours)
+            for cost, hours in same
+            if (words := cost.protocol.partition("; ")[2]) and words in score.protocol
+        ]
+    hours_of = {hours for _, hours in same}
+    return hours_of.pop() if len(hours_of) == 1 else None

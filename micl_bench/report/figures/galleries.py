@@ -1,0 +1,218 @@
+"""Pictures with images in them, from the artefacts beside records: ours, and the best rival's."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from micl_bench.records.result import Result
+from micl_bench.report.compare.artefact_files import artifact_path, gone, without_folder
+from micl_bench.report.compare.per_image_checks import check_digest
+from micl_bench.report.figures.drawn_detections import LEAST_SCORE, detected_scenes, load_detections
+from micl_bench.report.figures.feature_plots import (
+    feature_maps,
+    load_map,
+    load_similarities,
+    map_caption,
+    similarity_caption,
+    similarity_histograms,
+)
+from micl_bench.report.figures.render import Drawing, Found
+from micl_bench.report.figures.sample_images import (
+    load_scenes,
+    load_views,
+    masked_views,
+    segmented_scenes,
+)
+from micl_bench.report.figures.token_maps import (
+    attention_caption,
+    attention_maps,
+    load_attention,
+    load_patches,
+    patch_caption,
+    patch_colours,
+)
+from micl_bench.report.frame.metrics import OURS, headline_metrics, method_rank
+from micl_bench.report.frame.selection import Selection
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.npz import Arrays
+
+_FIRST_ONES = "Shown are the first of those that the run saved."
+_ABREAST = 2
+_MOST_DATA_SETS = 2
+"""Of one task, in a report: a page must stay small."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Kind:
+    """How one artefact of a task is loaded and drawn."""
+
+    task: str
+    artifact: str
+    title: str
+    load: Callable[[Path], Arrays]
+    draw: Callable[[dict[str, Arrays]], Figure]
+    caption: Callable[[dict[str, Arrays]], str]
+    shared: tuple[str, ...] = ()
+    """Arrays that methods must have in common to stand side by side."""
+
+
+_SEGMENTED = "Left to right: the image, the true classes, and what each method predicts."
+_DETECTED = (
+    "Left to right: the true objects, and what each method detects with a score of "
+    f"{LEAST_SCORE} or more. Boxes carry class and score, masks tint the image."
+)
+KINDS = {
+    "segmentation": _Kind(
+        task="ade20k",
+        artifact="predictions",
+        title="Segmented scenes",
+        load=load_scenes,
+        draw=segmented_scenes,
+        caption=lambda _: f"{_SEGMENTED} {_FIRST_ONES}",
+        shared=("images_NHWC", "classes"),
+    ),
+    "detection": _Kind(
+        task="coco",
+        artifact="predictions",
+        title="Detected objects",
+        load=load_detections,
+        draw=detected_scenes,
+        caption=lambda _: f"{_DETECTED} {_FIRST_ONES}",
+        shared=("images_NHWC", "classes"),
+    ),
+    "attention": _Kind(
+        task="representation",
+        artifact="attention",
+        title="Attention of the last block",
+        load=load_attention,
+        draw=attention_maps,
+        caption=attention_caption,
+        shared=("images_NHWC",),
+    ),
+    "patches": _Kind(
+        task="representation",
+        artifact="patches",
+        title="Principal components of patches",
+        load=load_patches,
+        draw=patch_colours,
+        caption=patch_caption,
+        shared=("images_NHWC",),
+    ),
+    "features": _Kind(
+        task="representation",
+        artifact="features",
+        title="Features on a plane",
+        load=load_map,
+        draw=feature_maps,
+        caption=map_caption,
+        shared=("classes",),
+    ),
+    "similarity": _Kind(
+        task="representation",
+        artifact="similarity",
+        title="Similarity of views",
+        load=load_similarities,
+        draw=similarity_histograms,
+        caption=similarity_caption,
+        shared=("views", "kappa"),
+    ),
+}
+
+
+def found_views(selection: Selection) -> Found:
+    """What the views of one pre-training run show, ours first."""
+    runs = sorted(selection.of_task("pretrain"), key=lambda result: method_rank(result.method))
+    left_out: list[str] = []
+    for run in runs:
+        arrays, problem = _arrays(selection, run, "views", load_views)
+        if problem:
+            left_out.append(f"The masked views of {run.method} are left out: {problem}.")
+        else:
+            caption = (
+                f"Images as {run.method} sees them: each view keeps only its own patches, the "
+                f"rest is hidden (grey). {_FIRST_ONES}"
+            )
+            drawing = Drawing(
+                name="views",
+                title="What each view shows",
+                caption=caption,
+                draw=lambda arrays=arrays: masked_views(arrays),  # type: ignore[misc]
+            )
+            return Found(drawings=[drawing], left_out=left_out).briefly()
+    return Found(left_out=left_out).briefly()
+
+
+def _arrays(
+    selection: Selection, result: Result, name: str, load: Callable[[Path], Arrays]
+) -> tuple[Arrays, str]:
+    """An artefact's arrays, or why it cannot be drawn."""
+    record = selection.path_of(result)
+    try:
+        path = artifact_path(record, result, name)
+        if path is None:
+            return {}, gone(result, name)
+        check_digest(path, record, result, name)
+        return load(path), ""
+    except InputError as error:
+        return {}, without_folder(record, str(error))
+
+
+def found_gallery(name: str, selection: Selection) -> Found:
+    """One picture of a kind for each data set: our method and the best rival on the same images."""
+    kind, found = KINDS[name], Found()
+    results = selection.of_task(kind.task)
+    datas = list(dict.fromkeys(result.data for result in results))
+    for turn, data in enumerate(datas[:_MOST_DATA_SETS]):
+        own = [result for result in results if result.data == data]
+        loaded = _loaded(kind, selection, own, found)
+        if loaded:
+            drawing = Drawing(
+                name="-".join([name, *([str(turn + 1)] if turn else [])]),
+                title=kind.title,
+                caption=f"{data.name}. {kind.caption(loaded)}",
+                draw=lambda loaded=loaded: kind.draw(loaded),  # type: ignore[misc]
+            )
+            found.drawings.append(drawing)
+    if more := [data.name for data in datas[_MOST_DATA_SETS:]]:
+        found.left_out.append(f"{kind.title} are left out of {len(more)} more data sets.")
+    return found.briefly()
+
+
+def _loaded(
+    kind: _Kind, selection: Selection, results: list[Result], found: Found
+) -> dict[str, Arrays]:
+    """Of at most two methods; `found` is told of files that are gone, and of other images."""
+    loaded: dict[str, Arrays] = {}
+    for result in _ours_then_best(results):
+        if len(loaded) == _ABREAST:
+            break
+        if result.method in loaded:
+            continue
+        arrays, problem = _arrays(selection, result, kind.artifact, kind.load)
+        if problem:
+            found.left_out.append(f"{kind.title} of {result.method} are left out: {problem}.")
+            continue
+        if all(_fits(kind, arrays, other) for other in loaded.values()):
+            loaded[result.method] = arrays
+        else:
+            found.left_out.append(
+                f"{kind.title} of {result.method} are left out: they are not of the same images or "
+                f"settings as those of {next(iter(loaded))}."
+            )
+    return loaded
+
+
+def _ours_then_best(results: list[Result]) -> list[Result]:
+    def rank(result: Result) -> tuple[bool, float]:
+        headlines = headline_metrics(list(result.metrics))
+        score = result.metrics[headlines[0]] if headlines else 0.0
+        return (result.method != OURS, -score if np.isfinite(score) else 0.0)
+
+    return sorted(results, key=rank)
+
+
+def _fits(kind: _Kind, one: Arrays, other: Arrays) -> bool:
+    return all(np.array_equal(one[name], other[name]) for name in kind.shared)

@@ -1,0 +1,113 @@
+"""Pictures as files: what is drawn for whom, and its bytes as PNG, PDF or SVG."""
+
+import dataclasses
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from PIL import Image
+
+from micl_bench.report.figures.palette import STYLE
+from micl_bench.runtime.files import atomic_write
+
+# No date, no software version, no random names inside: equal pictures are equal bytes.
+_METADATA: dict[str, dict[str, None]] = {
+    "png": {"Software": None},
+    "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+    "svg": {"Creator": None, "Date": None},
+}
+_SAVED: dict[Any, Any] = {
+    "svg.hashsalt": "micl-bench",
+    "image.composite_image": False,
+    # TrueType: journals and conferences refuse Type 3, which is what matplotlib writes otherwise.
+    "pdf.fonttype": 42,
+}
+_PAD_INCHES = 0.06
+_LONGEST_LEGEND = 60
+"""Letters of a name in a legend: one of thousands would make a picture that nobody can open."""
+_MOST_SENTENCES = 3
+_MOST_COLOURS = 1024
+"""A chart has a few flat colours and their blends; a picture of more has photographs in it."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """One figure of a report or a command, not drawn yet."""
+
+    name: str
+    title: str
+    caption: str
+    draw: Callable[[], Figure]
+    table: list[list[str]] = dataclasses.field(default_factory=list)
+    """Shown under it, the header first; empty where the picture says all."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class Found:
+    """What records allow to draw, and a sentence on each thing that they do not."""
+
+    drawings: list[Drawing] = dataclasses.field(default_factory=list)
+    left_out: list[str] = dataclasses.field(default_factory=list)
+
+    def briefly(self) -> "Found":
+        """The same with the first few sentences alone, and the number of the others."""
+        more = len(self.left_out) - _MOST_SENTENCES
+        if more <= 0:
+            return self
+        told = [*self.left_out[:_MOST_SENTENCES], f"So are {more} more, for like reasons."]
+        return Found(drawings=self.drawings, left_out=told)
+
+
+def rendered(draw: Callable[[], Figure], kinds: Sequence[str]) -> list[bytes]:
+    """Draw once under the report's style: the bytes of each of `kinds`, of png, pdf and svg.
+
+    Raises:
+        ValueError: another kind.
+    """
+    with matplotlib.rc_context({**STYLE, **_SAVED}):
+        figure = draw()
+        _shorten_legends(figure)
+        if layout := figure.get_layout_engine():
+            # Found once, not again for each kind and for the edge of the page. Without any engine a
+            # figure is drawn once for each kind, with an idle one (`"none"`) twice.
+            layout.execute(figure)
+            figure.set_layout_engine(None)
+        page = figure.get_tightbbox().padded(_PAD_INCHES)
+        return [_bytes(figure, page, kind) for kind in kinds]
+
+
+def save_picture(path: Path, draw: Callable[[], Figure]) -> None:
+    """Draw under the report's style and save; `path` ends in .png, .pdf or .svg."""
+    (content,) = rendered(draw, [path.suffix.lower().removeprefix(".")])
+    atomic_write(path, content)
+
+
+def _shorten_legends(figure: Figure) -> None:
+    for legend in figure.findobj(Legend):
+        for text in legend.get_texts():
+            if len(words := text.get_text()) > _LONGEST_LEGEND:
+                text.set_text(f"{words[: _LONGEST_LEGEND - 3]}...")
+
+
+def _bytes(figure: Figure, page: Any, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    # Of a PNG, only what `_smaller` makes of it is kept: it need not be small yet.
+    quick: dict[str, Any] = {"pil_kwargs": {"compress_level": 0}} if kind == "png" else {}
+    figure.savefig(buffer, format=kind, bbox_inches=page, metadata=_METADATA[kind], **quick)
+    return _smaller(buffer) if kind == "png" else buffer.getvalue()
+
+
+def _smaller(png: io.BytesIO) -> bytes:
+    """A chart in 256 colours, which is half the bytes and looks the same; a photograph in all of its."""
+    with Image.open(png) as image:
+        colours = image.convert("RGB")
+    if colours.getcolors(_MOST_COLOURS) is not None:
+        colours = colours.quantize(256, method=Image.Quantize.MEDIANCUT)
+    buffer = io.BytesIO()
+    dpi = float(STYLE["figure.dpi"])
+    colours.save(buffer, "png", dpi=(dpi, dpi))
+    return buffer.getvalue()

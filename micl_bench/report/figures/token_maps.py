@@ -1,0 +1,149 @@
+"""What a network holds of each patch, over the images: attention of heads, components as colours.
+
+Shapes: N images, J heads, H, W pixels, Y, X places of the patch grid, C = 3 colours.
+"""
+
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from micl_bench.report.compare.artefact_files import Arrays, load_arrays
+from micl_bench.report.figures.image_grid import Image, mosaic
+from micl_bench.runtime.errors import InputError
+
+_IMAGES = 6
+_COLUMNS = 9
+_FADED = 0.3
+"""Share of the image, in grey, below its attention."""
+
+
+def load_attention(path: Path) -> Arrays:
+    """The arrays of `attention_maps`, checked."""
+    arrays = load_arrays(path, ["images_NHWC", "attention_NJYX", "query"])
+    _check_grid(path, arrays, "attention_NJYX", rows=2)
+    weights = arrays["attention_NJYX"]
+    if weights.dtype.kind != "f" or not np.isfinite(weights).all() or weights.min() < 0:
+        raise InputError(f"{path}: attention_NJYX must hold weights of 0 or more")
+    return arrays
+
+
+def load_patches(path: Path) -> Arrays:
+    """The arrays of `patch_colours`, checked."""
+    arrays = load_arrays(path, ["images_NHWC", "colours_NYXC", "explained"])
+    _check_grid(path, arrays, "colours_NYXC", rows=1)
+    if arrays["colours_NYXC"].dtype != np.uint8 or arrays["explained"].shape != (3,):
+        raise InputError(f"{path}: colours_NYXC must be bytes, explained three numbers")
+    return arrays
+
+
+def attention_maps(maps: dict[str, Arrays]) -> Figure:
+    """Each image, and what the last block of each method attends to in it; methods share the images.
+
+    The mean over heads, and single ones, spread evenly over all, as many as the page has room for.
+    """
+    first = next(iter(maps.values()))
+    room = max(1, (_COLUMNS - 1) // len(maps) - 1)
+    heads = {method: shown_heads(arrays, room) for method, arrays in maps.items()}
+    titles = ["image"]
+    for method, own in heads.items():
+        mean = "mean" if len(maps) == 1 else f"{_cut(method)}:\nmean"
+        titles += [mean, *(f"head {j + 1}" for j in own)]
+    rows = [
+        [image, *chain.from_iterable(_heat(image, maps[m], n, heads[m]) for m in maps)]
+        for n, image in enumerate(first["images_NHWC"][:_IMAGES])
+    ]
+    return mosaic(rows, titles=titles).figure
+
+
+def shown_heads(arrays: Arrays, room: int) -> list[int]:
+    """At most `room` heads, spread evenly."""
+    heads = arrays["attention_NJYX"].shape[1]
+    return [int(j) for j in np.linspace(0, heads - 1, min(room, heads))]
+
+
+def attention_caption(maps: dict[str, Arrays]) -> str:
+    """What the picture shows, and of how many heads."""
+    queries = {str(arrays["query"]) for arrays in maps.values()}
+    of_patches = {
+        method: float(arrays["attention_NJYX"].sum(axis=(2, 3)).mean())
+        for method, arrays in maps.items()
+    }
+    shares = ", ".join(
+        (f"{method} " if len(maps) > 1 else "") + f"{100 * share:.0f} %"
+        for method, share in of_patches.items()
+    )
+    heads = {arrays["attention_NJYX"].shape[1] for arrays in maps.values()}
+    return (
+        f"Attention of {' or '.join(sorted(queries))} to each patch in the last block, exactly as the "
+        f"network computes it: the mean over all heads, and single heads (of "
+        f"{' or '.join(str(number) for number in sorted(heads))}). Each map runs from 0, dark, to its "
+        f"own largest weight, bright. Of all attention, {shares} goes to patches, the rest to the query "
+        "itself and other tokens that are no patch."
+    )
+
+
+def patch_colours(patches: dict[str, Arrays]) -> Figure:
+    """Each image beside its patches, coloured by their principal components, of each method."""
+    first = next(iter(patches.values()))
+    images = first["images_NHWC"][:_IMAGES]
+    sets = [
+        [image, *(_enlarged(arrays["colours_NYXC"][n], image) for arrays in patches.values())]
+        for n, image in enumerate(images)
+    ]
+    width = len(patches) + 1
+    abreast = max(1, min((_COLUMNS - 1) // width, len(sets)))
+    rows = [list(chain.from_iterable(sets[i : i + abreast])) for i in range(0, len(sets), abreast)]
+    titles = ["image", *(_cut(m) if len(patches) > 1 else "patches" for m in patches)] * abreast
+    return mosaic(rows, titles=titles, group=width).figure
+
+
+def patch_caption(patches: dict[str, Arrays]) -> str:
+    """What the colours are, and how much of the variance they show."""
+    shares = ", ".join(
+        (f"{method} " if len(patches) > 1 else "") + f"{100 * arrays['explained'].sum():.0f} %"
+        for method, arrays in patches.items()
+    )
+    return (
+        "Patch tokens after the final norm: their first three principal components, over all shown "
+        "images together, as red, green and blue. Equal colours of a method are equal features; between "
+        f"methods colours mean nothing. Share of the variance in them: {shares}."
+    )
+
+
+def _heat(image: Image, arrays: Arrays, n: int, heads: list[int]) -> list[Image]:
+    attention_JYX = arrays["attention_NJYX"][n]
+    maps = [attention_JYX.mean(axis=0), *(attention_JYX[j] for j in heads)]
+    grey_HW1 = (image @ np.array([0.299, 0.587, 0.114]))[..., None]
+    return [_blend(grey_HW1, _enlarged(weights_YX, image)) for weights_YX in maps]
+
+
+def _blend(grey_HW1: NDArray[np.float64], weights_HW: NDArray[np.floating]) -> Image:
+    scaled_HW = weights_HW / max(float(weights_HW.max()), float(np.finfo(float).tiny))
+    colours_HWC = matplotlib.colormaps["inferno"](scaled_HW)[..., :3] * 255
+    return np.asarray((1 - _FADED) * colours_HWC + _FADED * grey_HW1, dtype=np.uint8)
+
+
+def _enlarged(grid: NDArray[Any], image: Image) -> NDArray[Any]:
+    """Each place as large as its patch."""
+    patch = image.shape[0] // grid.shape[0]
+    return grid.repeat(patch, axis=0).repeat(patch, axis=1)
+
+
+def _cut(method: str) -> str:
+    return method if len(method) <= 18 else f"{method[:15]}..."
+
+
+def _check_grid(path: Path, arrays: Arrays, name: str, *, rows: int) -> None:
+    images, grid = arrays["images_NHWC"], arrays[name].shape[rows : rows + 2]
+    fits = images.dtype == np.uint8 and images.shape[3:] == (3,) and len(images) > 0
+    for pixels, places in zip(images.shape[1:3], grid, strict=True):
+        fits = fits and 0 < places <= pixels and pixels % places == 0
+    if not fits:
+        raise InputError(
+            f"{path}: {name} of {grid} places does not fit images of {images.shape[1:]} bytes"
+        )

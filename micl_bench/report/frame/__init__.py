@@ -1,0 +1,1 @@
+"""Which results there are, and what belongs together."""

@@ -1,0 +1,16 @@
+"""How data sets are named and sorted where several stand beside each other."""
+
+from micl_bench.records.result import DataSet
+
+
+def data_label(data: DataSet, datas: list[DataSet]) -> str:
+    """The name, with split and digest where the same name stands for different images."""
+    namesakes = [other for other in datas if other.name == data.name]
+    if len(namesakes) == 1:
+        return data.name
+    return f"{data.name} ({data.split}, {data.images} images, {data.digest[:7]})"
+
+
+def data_order(data: DataSet) -> tuple[str, str, int, str]:
+    """Sorts data sets as tables show them."""
+    return (data.name, data.split, data.images, data.digest)

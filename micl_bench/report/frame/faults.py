@@ -1,0 +1,51 @@
+"""Files beside the shown records that are damaged or gone, named whatever a report makes of them."""
+
+import dataclasses
+from pathlib import Path
+
+from micl_bench.report.compare.artefact_files import without_folder
+from micl_bench.report.figures.galleries import KINDS
+from micl_bench.report.figures.sample_images import load_views
+from micl_bench.report.figures.training_plot import load_rows
+from micl_bench.report.frame.intact import Reader, fault_of
+from micl_bench.report.frame.selection import Selection
+
+_DRAWN: dict[tuple[str, str], Reader] = {
+    ("pretrain", "views"): load_views,
+    ("pretrain", "metrics"): load_rows,
+    **{(kind.task, kind.artifact): kind.load for kind in KINDS.values()},
+}
+"""By task and artefact: what reads and checks the file that a picture is made of."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Faults:
+    """What is wrong beside the records; their numbers stand, tests and pictures go without."""
+
+    damaged: list[tuple[str, str]]
+    """File, relative to the store, and what is wrong with it."""
+    gone: list[str]
+    """Files that records name and that are not there."""
+
+
+def find_faults(store: Path, selection: Selection) -> Faults:
+    """Read every file that the shown records name."""
+    damaged: dict[str, str] = {}
+    gone: dict[str, None] = {}
+    for result in selection.current:
+        record = selection.path_of(result)
+        for name in result.artifacts:
+            file = _relative(store, record, result.artifacts[name])
+            problem = fault_of(record, result, name, _DRAWN)
+            if problem is None:
+                gone[file] = None
+            elif problem:
+                words = without_folder(record, problem)
+                damaged[file] = words.removeprefix(f"{result.artifacts[name]} ")
+    return Faults(damaged=sorted(damaged.items()), gone=sorted(gone))
+
+
+def _relative(store: Path, record: Path, artefact: str) -> str:
+    """As the report names it; what leads out of the store is named as its record has it."""
+    path = record.parent / artefact
+    return path.relative_to(store).as_posix() if path.is_relative_to(store) else artefact

@@ -1,0 +1,119 @@
+"""What a store holds: records, those that no longer count, damaged files, and what is missing."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Literal
+
+from micl_bench.records.plans import Plan, PlannedRun, is_stale, read_plans
+from micl_bench.records.result import Result
+from micl_bench.records.store import read_store
+from micl_bench.report.frame.selection import Selection, select
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.log import printable
+from micl_bench.runtime.wording import counted
+
+Status = Literal["current", "superseded", "stale"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Inventory:
+    """A store as it was read once; nothing in it says where the store lies or when it was read."""
+
+    records: list[tuple[Path, Result]]
+    """Every readable record, each once, oldest first."""
+    files: dict[str, str]
+    """By a record's id: its file, relative to the store."""
+    selection: Selection
+    """The records that count: all but the stale ones."""
+    stale: frozenset[str]
+    """Ids of records in a folder that a suite made and no plan names any more."""
+    damaged: list[tuple[str, str]]
+    """File, relative to the store, and what is wrong with it."""
+    plans: list[Plan]
+
+    def status(self, identity: str) -> Status:
+        """Whether a record counts, and if not, why."""
+        if identity in self.stale:
+            return "stale"
+        return "superseded" if identity in self.selection.replaced_by else "current"
+
+    @property
+    def missing(self) -> list[tuple[str, PlannedRun]]:
+        """Suite and run, of all planned runs that are not done."""
+        return [
+            (plan.suite, run) for plan in self.plans for run in plan.runs if run.state != "done"
+        ]
+
+    @property
+    def stand_ins(self) -> list[tuple[str, str]]:
+        """Embedded sets, and the public sets that they stand in for."""
+        sets = {result.data for _, result in self.records}
+        return sorted({(data.name, data.stands_for) for data in sets if data.stands_for})
+
+
+def take_inventory(store: Path) -> Inventory:
+    """Read a store.
+
+    Raises:
+        InputError: the folder is missing or holds no readable record.
+    """
+    found = read_store(store)
+    plans, damaged_plans = read_plans(store)
+    damaged = [
+        _relative(store, each.path, each.reason) for each in (*found.damaged, *damaged_plans)
+    ]
+    if not found.records:
+        names = "".join(f"; {name}: {reason}" for name, reason in damaged[:3])
+        raise InputError(
+            f"no readable record below {store} ({len(damaged)} damaged{names}); "
+            "`micl-bench eval` writes them"
+        )
+    unique = {result.id: (path, result) for path, result in sorted_by_name(found.records)}
+    # Which records are stale takes all plans: a damaged one may hold the run of any of them.
+    whole = [] if damaged_plans else plans
+    stale = {identity for identity, (path, _) in unique.items() if is_stale(store, path, whole)}
+    return Inventory(
+        records=list(unique.values()),
+        files={i: path.relative_to(store).as_posix() for i, (path, _) in unique.items()},
+        selection=select([pair for identity, pair in unique.items() if identity not in stale]),
+        stale=frozenset(stale),
+        damaged=sorted(damaged),
+        plans=plans,
+    )
+
+
+def sorted_by_name(records: list[tuple[Path, Result]]) -> list[tuple[Path, Result]]:
+    """Oldest first as they come; of one record in several files, the first name comes last.
+
+    Of equal records the last one read would stand for all, whatever order a disk lists them in.
+    """
+    return sorted(
+        sorted(records, key=lambda pair: pair[0].as_posix(), reverse=True),
+        key=lambda pair: (pair[1].start, pair[1].id),
+    )
+
+
+def describe(inventory: Inventory) -> list[str]:
+    """Lines for the terminal: how many records, and each damaged file by name."""
+    replaced = len(inventory.selection.replaced_by)
+    words = [counted(len(inventory.records), "record")]
+    words += [f"{replaced:,} of them superseded"] if replaced else []
+    words += [f"{len(inventory.stale):,} stale"] if inventory.stale else []
+    words += (
+        [f"{counted(len(inventory.missing), 'planned run')} missing"] if inventory.missing else []
+    )
+    words += [f"{len(inventory.damaged):,} damaged"] if inventory.damaged else []
+    lines = [", ".join(words)]
+    lines += [f"skipped: {name}: {reason}" for name, reason in inventory.damaged]
+    return [printable(line) for line in lines]
+
+
+def _relative(store: Path, path: Path, reason: str) -> tuple[str, str]:
+    name = path.relative_to(store).as_posix()
+    reason = reason.removeprefix(f"{path} ").removeprefix("is not a result record: ")
+    return name, _without(store, reason)
+
+
+def _without(store: Path, text: str) -> str:
+    return text.replace(f"{store}{os.sep}", "")

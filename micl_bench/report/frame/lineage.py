@@ -1,0 +1,67 @@
+"""The trainings behind a record's weights: what they were, and the records that tell their cost."""
+
+from collections.abc import Iterable
+
+from micl_bench.records.result import Result, Stage
+from micl_bench.report.frame.identity import once
+
+_Key = tuple[str, str, str, int, str]
+
+
+class Lineage:
+    """Finds the record of a training among those of a store, by what the checkpoint says of it."""
+
+    def __init__(self, results: Iterable[Result]) -> None:
+        """Take all records of a store, oldest first: of equal trainings the newest counts."""
+        self._trainings: dict[_Key, Result] = {
+            (
+                result.task,
+                _method_of(result),
+                result.fingerprint,
+                result.seed,
+                (result.train or result.data).digest,
+            ): result
+            for result in results
+        }
+
+    def record_of(self, stage: Stage) -> Result | None:
+        """The record of a stage, or None where the store does not hold it."""
+        method = _method(stage.task, stage.method)
+        key = (stage.task, method, stage.fingerprint, stage.seed, stage.data_digest)
+        return self._trainings.get(key)
+
+    def pretraining(self, result: Result) -> Result | None:
+        """The pre-training record behind a result's weights: hours, hardware, images per second."""
+        if result.task == "pretrain":
+            return result
+        stage = pretraining_stage(result)
+        return self.record_of(stage) if stage else None
+
+
+def _method_of(result: Result) -> str:
+    """Of a training's record; a pre-training may be called something else in tables."""
+    stage = pretraining_stage(result) if result.task == "pretrain" else None
+    return _method(result.task, stage.method if stage else result.method)
+
+
+def _method(task: str, method: str) -> str:
+    """Two methods may have equal settings; what evaluates may be called anything."""
+    return method if task == "pretrain" else ""
+
+
+@once
+def pretraining_stage(result: Result) -> Stage | None:
+    """The pre-training that a result's weights went through, or None where their file does not tell.
+
+    What the user stated is none: it says which runs belong together, not what was done.
+    """
+    stages = [
+        stage for stage in result.checkpoint.origin if stage.task == "pretrain" and not stage.stated
+    ]
+    return stages[-1] if stages else None
+
+
+def hardware_of(environment: dict[str, str]) -> str:
+    """What device-hours were spent on: the GPUs, or else the processor."""
+    cores, processor = environment.get("cores", "?"), environment.get("processor", "processor")
+    return environment.get("gpus") or f"{cores} cores of {processor}"

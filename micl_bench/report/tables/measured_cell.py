@@ -1,0 +1,123 @@
+"""One measured number as a cell: its text, its small print, its footnotes."""
+
+import math
+
+from micl_bench.records.result import Result
+from micl_bench.report.frame.metrics import (
+    classes_of,
+    direction,
+    format_interval,
+    format_p,
+    format_value,
+    is_percentage,
+    metric_name,
+)
+from micl_bench.report.tables.model import Cell
+from micl_bench.report.tables.ranking import Standing
+from micl_bench.report.tables.row_grouping import Entry
+
+_CHOSEN_ON_THESE = "best of grid on the evaluated images"
+
+
+class Notes:
+    """Footnotes in the order in which they are first needed."""
+
+    def __init__(self) -> None:
+        self._marks: dict[str, str] = {}
+
+    def mark(self, text: str) -> str:
+        """The mark of a text, a new one where it has none yet."""
+        return self._marks.setdefault(text, mark_of(len(self._marks)))
+
+    @property
+    def footnotes(self) -> tuple[tuple[str, str], ...]:
+        """Mark and text of each."""
+        return tuple((mark, text) for text, mark in self._marks.items())
+
+
+def mark_of(index: int) -> str:
+    """The letters a, b, ..., z, then aa, ab, and so on."""
+    first, last = divmod(index, 26)
+    return (mark_of(first - 1) if first else "") + chr(ord("a") + last)
+
+
+def measured_cell(
+    entry: Entry,
+    standing: Standing,
+    words: list[str],
+    notes: Notes,
+    *,
+    details: tuple[str, ...] = (),
+) -> Cell:
+    """A cell of one or several runs.
+
+    Args:
+        words: texts of its footnotes: its protocol, where protocols differ.
+        details: more small print.
+    """
+    texts = [*words, *([standing.test] if standing.test else [])]
+    return Cell(
+        text=_text(entry),
+        value=entry.mean if math.isfinite(entry.mean) else None,
+        kind="measured",
+        details=(*_details(entry, standing), *details),
+        best=standing.best,
+        tied=standing.tied,
+        delta=standing.delta,
+        against=standing.against,
+        records=tuple(result.id for _, result in entry.runs),
+        mark=",".join(notes.mark(text) for text in texts),
+        deviation=entry.deviation,
+        interval=entry.interval,
+        runs=len(entry.values),
+    )
+
+
+def remarks(entry: Entry) -> list[str]:
+    """Footnotes of a number's own: why it is undefined, what was stated, which files were not read."""
+    results = [result for _, result in entry.runs]
+    reasons = [r.undefined[entry.metric] for r in results if entry.metric in r.undefined]
+    share = f" in {len(reasons)} of {len(results)} runs" if len(results) > 1 else ""
+    lines = [f"undefined{share}: {reason}" for reason in dict.fromkeys(reasons)]
+    stated = {stage.method for r in results for stage in r.checkpoint.origin if stage.stated}
+    lines += [
+        f"the pre-training {name} and its seeds are as the user stated them; the files do not say"
+        for name in sorted(stated)
+    ]
+    datas = [data for r in results for data in (r.data, r.train) if data and data.left_out]
+    lines += [f"not read of {data.name}, {data.split}: {data.left_out}" for data in datas]
+    return list(dict.fromkeys(lines))
+
+
+def heads_tried(result: Result) -> int:
+    """How many heads the best was chosen from by the very images it is measured on, or 0."""
+    if not str(result.settings.get("selection", "")).startswith(_CHOSEN_ON_THESE):
+        return 0
+    grid = result.details.get("grid")
+    return len(grid) if isinstance(grid, list) else 0
+
+
+def _text(entry: Entry) -> str:
+    text = format_value(entry.metric, entry.mean)
+    if entry.deviation is None or not math.isfinite(entry.deviation):
+        return text
+    spread = entry.deviation
+    return f"{text} ± {f'{spread:.1f}' if is_percentage(entry.metric) else f'{spread:.2g}'}"
+
+
+def _details(entry: Entry, standing: Standing) -> tuple[str, ...]:
+    result, metric = entry.first, entry.metric
+    lines = [format_interval(metric, entry.interval)] if entry.interval else []
+    if entry.seeds:
+        lines.append(entry.seeds)
+    if direction(metric) and (heads := heads_tried(result)):
+        lines.append(f"best of {heads} heads")
+    if standing.p is not None:
+        lines.append(f"p = {format_p(standing.p)}")
+    if len(entry.runs) == 1:
+        lines += [
+            f"{metric_name(name)}: {format_value(name, value)}"
+            for name, value in result.metrics.items()
+            if classes_of(name) and name.rpartition("_of_")[0] == metric
+        ]
+    return tuple(lines)

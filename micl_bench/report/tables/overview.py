@@ -1,0 +1,236 @@
+"""What a store was asked for and what it holds, as tables like those of the results."""
+
+from collections.abc import Iterable
+
+from micl_bench.records.result import DataSet, Result
+from micl_bench.report.frame.assumed import assumed_words
+from micl_bench.report.frame.faults import Faults
+from micl_bench.report.frame.inventory import Inventory
+from micl_bench.report.frame.metrics import (
+    direction,
+    format_interval,
+    format_value,
+    interval,
+    method_rank,
+    metric_header,
+    task_rank,
+    task_title,
+)
+from micl_bench.report.tables.measured_cell import Notes
+from micl_bench.report.tables.model import Cell, Column, Row, Table
+from micl_bench.report.write.cards import headline_of, shortened
+from micl_bench.runtime.wording import counted, plural
+
+_MOST_NAMES = 5
+_Place = tuple[str, str, str]
+"""Task, label of the data set, metric: what one column of the overview shows."""
+
+
+def overview_table(inventory: Inventory) -> Table:
+    """Methods against tasks: how many records, and the number that stands for them.
+
+    Several records of one cell may be of several protocols: they give a range, never a mean.
+    """
+    current = inventory.selection.current
+    names = _data_names(current)
+    found: dict[tuple[str, _Place], list[Result]] = {}
+    for result in current:
+        place = (result.task, names[result.task, result.data], headline_of(result))
+        found.setdefault((result.method, place), []).append(result)
+    waiting = _waiting(inventory)
+    places = sorted({place for _, place in found}, key=lambda p: (task_rank(p[0]), p[1:]))
+    planned = {task for _, task in waiting} - {task for task, _, _ in places}
+    places += [(task, "", "") for task in sorted(planned, key=task_rank)]
+    methods = {method for method, _ in (*found, *waiting)}
+    notes = Notes()
+    return Table(
+        name="overview",
+        title="What was run",
+        caption="Each method in each task: the metric that people quote, of all records that count. "
+        "Where a cell has several, of several seeds, networks or protocols, it shows their range; "
+        "the tables below keep protocols apart.",
+        columns=tuple(_column(place) for place in places),
+        rows=tuple(
+            Row(
+                label=method,
+                kind="measured",
+                cells=tuple(
+                    _cell(
+                        found.get((method, place), []),
+                        place[2],
+                        waiting.get((method, place[0])),
+                        notes,
+                    )
+                    for place in places
+                ),
+            )
+            for method in sorted(methods, key=method_rank)
+        ),
+        footnotes=notes.footnotes,
+        stands_for=tuple(inventory.stand_ins),
+    )
+
+
+def missing_table(inventory: Inventory) -> Table:
+    """Every run that a suite planned and that is not done."""
+    return Table(
+        name="missing",
+        title="What is missing",
+        caption="Runs that suites planned and that failed or were not yet started.",
+        columns=_words("State", "Suite", "Task", "Method", "Data", "Seed", "Problem", "Command"),
+        rows=tuple(
+            _row(
+                run.name,
+                run.state,
+                suite,
+                task_title(run.task),
+                run.method,
+                run.data,
+                str(run.seed) if run.seed >= 0 else "",
+                run.problem,
+                run.command,
+            )
+            for suite, run in inventory.missing
+        ),
+        footnotes=(),
+    )
+
+
+def damaged_table(inventory: Inventory) -> Table:
+    """Every file that claims to be a record, or a plan, and cannot be read as one."""
+    return Table(
+        name="damaged",
+        title="Damaged files",
+        caption="Passed over: none of the numbers comes from them.",
+        columns=_words("What is wrong"),
+        rows=tuple(_row(name, reason) for name, reason in inventory.damaged),
+        footnotes=(),
+    )
+
+
+def gone_words(faults: Faults) -> str:
+    """How many files beside records are gone, and which."""
+    count = len(faults.gone)
+    named = ", ".join(faults.gone[:_MOST_NAMES])
+    more = f" and {count - _MOST_NAMES:,} more" if count > _MOST_NAMES else ""
+    return (
+        f"{counted(count, 'file')} that records name {plural(count, 'is', 'are')} gone "
+        f"({named}{more}): no test and no picture is made of them."
+    )
+
+
+def faulty_table(faults: Faults) -> Table:
+    """Every file beside a record that is not what the record needs."""
+    return Table(
+        name="damaged-beside",
+        title="Damaged files beside records",
+        caption="Left out: the numbers of their records stand, tests and pictures go without them.",
+        columns=_words("What is wrong"),
+        rows=tuple(_row(name, reason) for name, reason in faults.damaged),
+        footnotes=(),
+    )
+
+
+def sentences(inventory: Inventory, faults: Faults) -> list[str]:
+    """How many records there are, and why some of them, or files beside them, do not count."""
+    records = inventory.records
+    methods = {inventory.selection.method_of(result) for _, result in records}
+    tasks = {result.task for _, result in records}
+    lines = [
+        f"{counted(len(records), 'record')} of {counted(len(methods), 'method')} in "
+        f"{counted(len(tasks), 'task')}."
+    ]
+    if count := len(inventory.selection.replaced_by):
+        what = (
+            "record of the same measurement is"
+            if count == 1
+            else ("records of the same measurements are")
+        )
+        lines.append(f"{count:,} older {what} superseded by the newest and in no table.")
+    if count := len(inventory.stale):
+        what = "record is" if count == 1 else "records are"
+        lines.append(f"{count:,} {what} stale: of a run that changed since; in no table.")
+    if faults.gone:
+        lines.append(gone_words(faults))
+    for plan in inventory.plans:
+        states = [run.state for run in plan.runs]
+        counts = [f"{states.count(s)} {s}" for s in ("done", "failed", "to do") if s in states]
+        lines.append(f"Suite {plan.suite}: {', '.join(counts) or 'no runs'}.")
+    return lines
+
+
+def _data_names(results: Iterable[Result]) -> dict[tuple[str, DataSet], str]:
+    """A label for each data set of a task: its name, and its images where one name has several."""
+    sets: dict[tuple[str, str], dict[DataSet, None]] = {}
+    for result in results:
+        sets.setdefault((result.task, result.data.name), {})[result.data] = None
+    return {
+        (task, data): name
+        if len(alike) == 1
+        else f"{name} ({data.split}, {data.images:,} images, {data.digest[:7]})"
+        for (task, name), alike in sets.items()
+        for data in alike
+    }
+
+
+def _waiting(inventory: Inventory) -> dict[tuple[str, str], tuple[int, int]]:
+    """By method and task: how many runs failed, how many are to do."""
+    counts: dict[tuple[str, str], tuple[int, int]] = {}
+    for _, run in inventory.missing:
+        failed, to_do = counts.get((run.method, run.task), (0, 0))
+        is_failed = run.state == "failed"
+        counts[run.method, run.task] = (failed + is_failed, to_do + (not is_failed))
+    return counts
+
+
+def _column(place: _Place) -> Column:
+    task, data, metric = place
+    better = {1: True, -1: False}.get(direction(metric)) if metric else None
+    header = f"{data} {metric_header(metric)}" if metric else "no record yet"
+    return Column(
+        key="/".join(place),
+        group=task_title(task).partition(":")[0],
+        header=header,
+        numeric=True,
+        higher_is_better=better,
+    )
+
+
+def _cell(
+    results: list[Result], metric: str, waiting: tuple[int, int] | None, notes: Notes
+) -> Cell:
+    if not results:
+        failed, to_do = waiting or (0, 0)
+        words = [f"{failed} failed"] * (failed > 0) + [f"{to_do} to do"] * (to_do > 0)
+        return Cell(text="n/a", kind="missing", details=tuple(words))
+    values = sorted(result.metrics[metric] for result in results if _is_number(result, metric))
+    if not values:
+        text = "–"
+    elif len(results) == 1:
+        text = format_value(metric, values[0])
+    else:
+        text = format_interval(metric, (values[0], values[-1]))
+    bounds = interval(results[0], metric) if len(results) == 1 else None
+    details = [format_interval(metric, bounds)] if bounds else []
+    details += [f"{len(results):,} records"] if len(results) > 1 else []
+    return Cell(
+        text=text,
+        value=values[-1] if values else None,
+        kind="measured",
+        details=tuple(details),
+        records=tuple(result.id for result in results),
+        mark=",".join(map(notes.mark, assumed_words(results))),
+    )
+
+
+def _is_number(result: Result, metric: str) -> bool:
+    return shortened(result.metrics[metric]) is not None
+
+
+def _words(*headers: str) -> tuple[Column, ...]:
+    return tuple(Column(key=header, group="", header=header, numeric=False) for header in headers)
+
+
+def _row(label: str, *texts: str) -> Row:
+    cells = (Cell(text=text, kind="words") for text in texts)
+    return Row(label=label, kind="measured", cells=tuple(cells))

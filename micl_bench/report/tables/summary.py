@@ -1,0 +1,129 @@
+"""The table that a terminal shows when a run of several tasks ends."""
+
+from collections.abc import Collection, Sequence
+
+from micl_bench.records.result import DataSet, Result
+from micl_bench.report.frame.assumed import assumed_words
+from micl_bench.report.frame.data_set_names import data_label, data_order
+from micl_bench.report.frame.metrics import (
+    direction,
+    format_interval,
+    format_value,
+    interval,
+    method_rank,
+    metric_header,
+    task_rank,
+)
+from micl_bench.report.frame.protocols import captions
+from micl_bench.runtime.log import printable
+
+
+def summary_table(results: list[Result]) -> str:
+    """One row for each task, data set and metric, one column for each method.
+
+    `*` marks the best of a protocol, the 95 % interval follows where the record has one. Of several
+    records for one cell the newest counts. Where the protocols of a row differ, each number carries
+    the mark of a note below the table.
+    """
+    methods = sorted({result.method for result in results}, key=method_rank)
+    rows = [["task", "data", "metric", *methods]]
+    newest, notes = _newest(results), dict[str, str]()
+    for task, data in sorted(newest, key=lambda key: (task_rank(key[0]), data_order(key[1]))):
+        cells = newest[task, data]
+        label = data_label(data, [other for kind, other in newest if kind == task])
+        marks = _marks(cells, notes)
+        metrics = dict.fromkeys(metric for result in cells.values() for metric in result.metrics)
+        assumed = _assumed(cells, notes)
+        rows += [
+            [task, label, metric_header(metric), *_numbers(cells, methods, metric, marks, assumed)]
+            for metric in metrics
+        ]
+    lines = aligned([[printable(text) for text in row] for row in rows], left=range(3))
+    footnotes = [printable(f"[{mark}] {caption}") for caption, mark in notes.items()]
+    return "\n".join([*lines, *([""] if notes else []), *footnotes, *_stand_ins(results)])
+
+
+def aligned(rows: Sequence[Sequence[str]], *, left: Collection[int]) -> list[str]:
+    """Lines of a table: words in the columns `left`, numbers in others, a rule below the header."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            text.ljust(width) if column in left else text.rjust(width)
+            for column, (text, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    return [lines[0], "─" * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]]
+
+
+def _newest(results: list[Result]) -> dict[tuple[str, DataSet], dict[str, Result]]:
+    """By task and data set, then by method."""
+    newest: dict[tuple[str, DataSet], dict[str, Result]] = {}
+    for result in sorted(results, key=lambda result: result.start):
+        newest.setdefault((result.task, result.data), {})[result.method] = result
+    return newest
+
+
+def _marks(cells: dict[str, Result], notes: dict[str, str]) -> dict[str, str]:
+    """By method; new ones are added to `notes`. Empty where all share a protocol."""
+    found = captions(list(cells.values()))
+    if len(set(found.values())) == 1:
+        return {}
+    return {
+        method: notes.setdefault(found[result.id], str(len(notes) + 1))
+        for method, result in cells.items()
+    }
+
+
+def _assumed(cells: dict[str, Result], notes: dict[str, str]) -> dict[str, str]:
+    """By method, the mark of what was assumed of its checkpoint; new ones are added to `notes`."""
+    return {
+        method: notes.setdefault(words[0], str(len(notes) + 1))
+        for method, result in cells.items()
+        if (words := assumed_words([result]))
+    }
+
+
+def _numbers(
+    cells: dict[str, Result],
+    methods: list[str],
+    metric: str,
+    marks: dict[str, str],
+    assumed: dict[str, str],
+) -> list[str]:
+    values = {
+        method: result.metrics[metric]
+        for method, result in cells.items()
+        if metric in result.metrics
+    }
+    best = _best(values, metric, marks)
+    texts = []
+    for method in methods:
+        if method not in values:
+            texts.append("")
+            continue
+        text = format_value(metric, values[method]) + ("*" if method in best else " ")
+        if bounds := interval(cells[method], metric):
+            text += f" {format_interval(metric, bounds)}"
+        found = [mark for mark in (marks.get(method), assumed.get(method)) if mark]
+        texts.append(text + (f" [{','.join(found)}]" if found else ""))
+    return texts
+
+
+def _best(values: dict[str, float], metric: str, marks: dict[str, str]) -> set[str]:
+    """The methods with the best value of their protocol, where at least two compete."""
+    best: set[str] = set()
+    for mark in {marks.get(method, "") for method in values}:
+        rivals = {m: v for m, v in values.items() if marks.get(m, "") == mark and v == v}
+        if direction(metric) and len(rivals) > 1:
+            target = (max if direction(metric) > 0 else min)(rivals.values())
+            best |= {method for method, value in rivals.items() if value == target}
+    return best
+
+
+def _stand_ins(results: list[Result]) -> list[str]:
+    pairs = {result.data.name: result.data.stands_for for result in results}
+    named = [f"{name} for {public}" for name, public in sorted(pairs.items()) if public]
+    if not named:
+        return []
+    return ["", printable("Stand-ins, no benchmark numbers: " + ", ".join(named) + ".")]

@@ -1,0 +1,1 @@
+"""What every long run needs: states, ownership, signals, journal."""

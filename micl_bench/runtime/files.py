@@ -1,0 +1,311 @@
+"""Files and folders that are never half written, and digests of what is in them."""
+
+import contextlib
+import errno
+import functools
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.locks import is_open_as, try_lock, turn
+
+_SUFFIX = ".micl-bench.tmp"
+_OURS = re.compile(r"\..*\.[0-9a-f]{8}" + re.escape(_SUFFIX), re.DOTALL)
+_KINDS = (".new", ".old")
+_LONGEST_BEGINNING = 100
+# Of torch's and safetensors' writers, where the system refused a write.
+_WRITERS_WORDS = (
+    "inline_container.cc",
+    "PytorchStreamWriter",
+    "Error while serializing: I/O error",
+)
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+_BLOCK_BYTES = 1 << 20
+
+
+@contextmanager
+def temporary_file(path: Path) -> Iterator[Path]:
+    """An empty file beside `path`, under a name of this process's own; it goes at the end.
+
+    What a killed process left in the folder goes too: whoever writes holds a lock on its file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path.parent)
+    while True:
+        temporary = path.with_name(f".{_beginning(path)}.{secrets.token_hex(4)}{_SUFFIX}")
+        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        if try_lock(handle) is not None and is_open_as(temporary, handle):
+            break
+        # Another process's sweep came between the two.
+        os.close(handle)
+    try:
+        yield temporary
+    except Exception as error:
+        if (reason := _unwritten(path, error)) is error:
+            raise
+        raise reason from error
+    finally:
+        temporary.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _unwritten(path: Path, error: Exception) -> Exception:
+    """What to raise where a file could not be written; libraries' writers have errors of their own."""
+    words = str(error).splitlines()[0] if str(error) else ""
+    if isinstance(error, OSError) and error.errno and not error.filename:
+        if error.errno not in _FULL:
+            return OSError(error.errno, error.strerror, str(path))
+        words = error.strerror or words
+    elif not any(word in str(error) for word in _WRITERS_WORDS):
+        return error
+    return OSError(f"{path} cannot be written ({words}); is the disk full?")
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary file beside `path`; it takes the real name only if nothing was raised.
+
+    Of several processes that write one file, the last one's whole content stays.
+    """
+    with temporary_file(path) as temporary:
+        yield temporary
+        to_disk(temporary)
+        temporary.replace(path)
+
+
+def atomic_write(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def path_once(path: Path) -> Iterator[Path]:
+    """Yield a temporary file beside `path`, whose content is never changed once it has that name.
+
+    Safe beside other writers: whoever comes first wins, the same content twice is no harm.
+
+    Raises:
+        InputError: the file is there with another content.
+    """
+    with temporary_file(path) as temporary:
+        yield temporary
+        to_disk(temporary)
+        try:
+            # Unlike a rename, a link never takes the place of what is there.
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            if not path.is_file() or digest_file(path) != digest_file(temporary):
+                raise InputError(
+                    f"{path} exists with another content and is left as it is; give another name"
+                ) from None
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK):
+                raise
+            # A file system without links.
+            temporary.replace(path)
+
+
+def write_once(path: Path, content: bytes) -> None:
+    """Write a file that is never changed afterwards, as `path_once` has it."""
+    with path_once(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def to_disk(path: Path) -> None:
+    """Wait until a file's content is on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _beginning(path: Path) -> str:
+    """Of a file's name, which with what is added to it must stay below 255 bytes."""
+    return path.name.encode(errors="ignore")[:_LONGEST_BEGINNING].decode(errors="ignore")
+
+
+@functools.cache
+def sweep(folder: Path) -> None:
+    """Remove the temporary files in a folder that no living process holds, once a process."""
+    for path in folder.iterdir():
+        if not _OURS.fullmatch(path.name) or path.is_symlink() or not path.is_file():
+            continue
+        # Another process may be removing them too.
+        with contextlib.suppress(OSError):
+            handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                if try_lock(handle):
+                    path.unlink()
+            finally:
+                os.close(handle)
+
+
+def atomic_folder(
+    path: Path, fill: Callable[[Path], None], *, unless: Callable[[], bool] = lambda: False
+) -> None:
+    """Let `fill` write a folder under a temporary name, then give it its own, replacing an old one.
+
+    One process at a time; the one that comes second says so and waits. A kill leaves the old folder, or
+    the new one; the next call puts back what was set aside and removes the rest.
+
+    Args:
+        unless: asked when it is this process's turn; where it is true there is nothing left to do.
+
+    Raises:
+        InputError: `path` is where a disk is mounted, or another process took hours.
+    """
+    # A link is followed: the folder that it names is replaced, not the link.
+    path = path.resolve()
+    if os.path.ismount(path):
+        raise InputError(f"{path} is where a disk is mounted; name a folder in it")
+    begin = f".{_beginning(path)}"
+    with turn(path.with_name(f"{begin}.lock"), f"writing {path}", on_wait=_say) as locks:
+        if locks:
+            _tidy(path, begin)
+        if unless():
+            return
+        new, old = (
+            path.with_name(f"{begin}.{secrets.token_hex(4)}{kind}{_SUFFIX}") for kind in _KINDS
+        )
+        try:
+            new.mkdir()
+            fill(new)
+            if path.exists():
+                path.rename(old)
+            new.rename(path)
+        finally:
+            if not path.exists() and old.exists():
+                old.rename(path)
+            for folder in (new, old):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _tidy(path: Path, begin: str) -> None:
+    """Put back what a killed process set aside, and remove what it was writing."""
+    pattern = re.compile(
+        re.escape(begin) + r"\.[0-9a-f]{8}" + rf"(\.new|\.old){re.escape(_SUFFIX)}"
+    )
+    for found in path.parent.iterdir():
+        if match := pattern.fullmatch(found.name):
+            if match[1] == ".old" and not path.exists():
+                found.rename(path)
+            else:
+                shutil.rmtree(found, ignore_errors=True)
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+def cache_folder() -> Path:
+    """Where downloads and features are kept: MICL_BENCH_CACHE, or ~/.cache/micl-bench.
+
+    Raises:
+        InputError: there is no home folder to keep it in.
+    """
+    chosen = os.environ.get("MICL_BENCH_CACHE")
+    try:
+        return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "micl-bench"
+    except RuntimeError as error:
+        raise InputError(
+            "this user has no home folder for the cache of features and downloads; set "
+            "MICL_BENCH_CACHE to a folder"
+        ) from error
+
+
+def writable_cache(name: str) -> Path:
+    """A folder of the cache, made if need be, into which this process may write.
+
+    Raises:
+        InputError: it may not.
+    """
+    folder = cache_folder() / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with temporary_file(folder / "probe"):
+            return folder
+    except OSError as error:
+        raise InputError(
+            f"the cache folder {folder} cannot be written ({error.strerror}); set MICL_BENCH_CACHE to "
+            "a folder that can"
+        ) from error
+
+
+def digest_json(value: Any) -> str:
+    """SHA-256 of a value as canonical JSON."""
+    return digest_text(canonical_json(value))
+
+
+def digest_text(text: str) -> str:
+    """SHA-256 of a text's UTF-8 bytes."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+# Made once: `json.dumps` would make an encoder for each call.
+canonical_json = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
+"""JSON of a value without spaces, names in order: equal values are equal texts."""
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def digest_files(root: Path, paths: Iterable[Path]) -> str:
+    """SHA-256 over relative names and contents, in sorted order: equal data, equal digest."""
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        line = f"{path.relative_to(root).as_posix()}\0{digest_file(path)}\n"
+        digest.update(line.encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """All files in a folder and its folders, each folder once, without names with a leading dot.
+
+    What cannot be listed has none, and neither has a link to a folder above: it leads round for ever,
+    and through the whole disk on its way.
+    """
+    seen = {place_of(above) for above in folder.resolve().parents}
+    for place, inner, names in os.walk(folder, followlinks=True):
+        own = place_of(Path(place))
+        if own is None or own in seen:
+            inner.clear()
+            continue
+        seen.add(own)
+        inner[:] = sorted(name for name in inner if name[0] != ".")
+        yield from (Path(place, name) for name in names if name[0] != ".")
+
+
+def place_of(folder: Path) -> tuple[int, int] | None:
+    """Device and number of a folder, by whatever name it is reached; None where it is gone."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def digest_listing(root: Path, paths: Iterable[Path]) -> str:
+    """SHA-256 over relative names and sizes, in sorted order.
+
+    Tells data sets apart without reading ImageNet's 140 GB; it does not see a flipped byte.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        # Names that are no UTF-8 by their bytes.
+        line = f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}\n"
+        digest.update(line.encode(errors="surrogateescape"))
+    return digest.hexdigest()

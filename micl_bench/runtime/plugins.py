@@ -1,0 +1,41 @@
+"""A plug-in is found by its file name: `micl_bench/<kind>/<name>.py`; there is no list to edit.
+
+A kind may lie deeper: `report.specs` is `micl_bench/report/specs/`.
+"""
+
+import ast
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.values import shown
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def names(kind: str) -> dict[str, str]:
+    """Name and first docstring line of every plug-in of a kind, read without importing any."""
+    return {path.stem: _summary(path) for path in _files(kind)}
+
+
+def find(kind: str, name: str) -> ModuleType:
+    """Import one plug-in.
+
+    Raises:
+        InputError: no plug-in of that kind has that name; the message lists those there are.
+    """
+    known = [path.stem for path in _files(kind)]
+    if name not in known:
+        raise InputError(f"no {kind} entry is called {shown(name)}; known: {', '.join(known)}")
+    return importlib.import_module(f"micl_bench.{kind}.{name}")
+
+
+def _files(kind: str) -> list[Path]:
+    folder = _PACKAGE.joinpath(*kind.split("."))
+    return sorted(path for path in folder.glob("*.py") if path.stem[0] != "_")
+
+
+def _summary(path: Path) -> str:
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return docstring.partition("\n")[0]

@@ -1,0 +1,1 @@
+"""Files of strangers, read without running anything that is in them."""

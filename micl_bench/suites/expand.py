@@ -1,0 +1,301 @@
+"""A suite file becomes its runs: every checkpoint, seed and value, and what each of them needs."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+from micl_bench.runtime.errors import InputError
+from micl_bench.suites.checks import MADE, check_method, in_one_line, split_made
+from micl_bench.suites.entries import Entry, Given, Made, SuiteFile
+from micl_bench.suites.keys import content_digest
+from micl_bench.suites.run import Product, Recipe, Run, Weights, Word
+
+_MOST_RUNS = 10_000
+_CLASSIFIES = ("finetune", "linear")
+_CLASSIFIER, _BACKBONE = "classifier.pt", "backbone.pt"
+# What one pass over frozen features serves, in the order in which it is served.
+_SHARE_FEATURES = ("knn", "linear", "logistic", "representation")
+# Nothing is drawn: another seed would give the same number again, and it would count as another.
+_DRAW_NOTHING = ("knn",)
+_SEED_KEY = {"ade20k": "randomness.seed", "coco": "randomness.seed"}
+
+
+@in_one_line()
+def expand(file: SuiteFile) -> list[Run]:
+    """All runs, each after what it needs.
+
+    Raises:
+        InputError: what the file names is not there, or two runs cannot be told apart.
+    """
+    return _Expansion(file).runs()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Start:
+    """What an evaluation starts from."""
+
+    name: str
+    """In the suite file."""
+    method: str
+    """In tables."""
+    checkpoint: Word
+    values: tuple[tuple[str, str], ...] = ()
+    drawn: int | None = None
+    """Seed that the evaluation is given; None for its recipe's own."""
+    words: tuple[str, ...] = ()
+    """Options on how the checkpoint is read, and what is stated of it."""
+
+
+class _Expansion:
+    def __init__(self, file: SuiteFile) -> None:
+        self._file = file
+        self._steps: dict[str, Run] = {}
+        self._by_key: dict[str, Run] = {}
+        self._by_entry: dict[str, list[Run]] = {}
+        self._first_reader: dict[tuple[object, object], Run] = {}
+
+    def runs(self) -> list[Run]:
+        for name, words in self._file.prepare.items():
+            place = f"{self._file.path}, prepare {name!r}"
+            resolved = tuple(
+                self._data(word, place) if option == "--images" else word
+                for option, word in zip(["", *words], words, strict=False)
+            )
+            run = Run(
+                name=f"prepare/{name}",
+                entry="prepare",
+                task="data",
+                method="",
+                words=resolved,
+                data=name,
+            )
+            self._steps[name] = self._add(run)
+        for number, entry in enumerate(self._file.entries, start=1):
+            if entry.name in self._by_entry:
+                raise InputError(
+                    f"{self._file.path} has two entries called {entry.name!r}; rename one"
+                )
+            place = f"{self._file.path}, entry {number}"
+            self._by_entry[entry.name] = [
+                self._add(run)
+                for seed, start in self._starts(entry, place)
+                for run in self._evaluations(entry, seed, start, place)
+            ]
+        runs = list(self._by_key.values())
+        _require_distinct(runs, self._file.path)
+        return _features_together(runs)
+
+    def _add(self, run: Run) -> Run:
+        """The run, or the one that is the same."""
+        if len(self._by_key) == _MOST_RUNS:
+            raise InputError(f"{self._file.path} asks for more than {_MOST_RUNS:,} runs")
+        return self._by_key.setdefault(run.key, run)
+
+    def _starts(self, entry: Entry, place: str) -> Iterator[tuple[int | None, _Start]]:
+        if entry.of:
+            yield from self._classifiers(entry, place)
+            return
+        chosen = entry.methods or list(entry.checkpoints)
+        seeds: list[int | None] = [*entry.seeds] or [None]
+        for name, seed in itertools.product(chosen, seeds):
+            checkpoint = entry.checkpoints[name]
+            if isinstance(checkpoint, Made):
+                for start in self._made(name, checkpoint, seed, f"{place}, {name!r}"):
+                    yield seed, start
+                continue
+            yield from self._given(name, checkpoint, seed, entry, place)
+
+    def _given(
+        self, name: str, given: Given, seed: int | None, entry: Entry, place: str
+    ) -> Iterator[tuple[int | None, _Start]]:
+        start = _Start(name, given.method or name, "", drawn=seed, words=_reading(given))
+        if not given.files:
+            word = given.checkpoint
+            drawn = word.startswith("random:") or entry.task not in _DRAW_NOTHING
+            if drawn or seed is None or seed == entry.seeds[0]:
+                yield seed, dataclasses.replace(start, checkpoint=_word(word))
+            return
+        files = {int(key): file for key, file in given.files.items()}
+        if seed is not None and seed not in files:
+            known = ", ".join(map(str, sorted(files)))
+            raise InputError(f"{place}: {name!r} has no file of seed {seed}; its files: {known}")
+        _require_different(files, f"{place}: {name!r}")
+        for one, file in files.items():
+            if seed in (None, one):
+                told = ("--pretrain-name", name, "--pretrain-seed", str(one))
+                words = (*start.words, *told)
+                yield one, dataclasses.replace(start, checkpoint=_word(file), words=words)
+
+    def _classifiers(self, entry: Entry, place: str) -> Iterator[tuple[int | None, _Start]]:
+        for name in entry.of:
+            runs = self._by_entry.get(name)
+            if runs is None:
+                raise InputError(f"{place}: `of` names {name!r}, no entry above it")
+            for run in runs:
+                if run.task not in _CLASSIFIES:
+                    known = " or ".join(_CLASSIFIES)
+                    raise InputError(f"{place}: `of` names {name!r}, which is no {known}")
+                classifier = Product(run, _CLASSIFIER)
+                start = _Start(run.start, run.method, classifier, run.values, run.drawn)
+                yield run.seed, start
+
+    def _made(self, name: str, made: Made, seed: int | None, place: str) -> Iterator[_Start]:
+        changes: list[tuple[str, str] | None] = [None]
+        changes += [
+            (key, str(value)) for key, values in made.one_at_a_time.items() for value in values
+        ]
+        recipe = self._recipe(made.recipe, place)
+        short = short_keys(list(made.one_at_a_time))
+        for change in changes:
+            sets = [*made.overrides, *([f"{change[0]}={change[1]}"] if change else [])]
+            sets += [f"seed={seed}"] if seed is not None else []
+            values = ((short[change[0]], change[1]),) if change else ()
+            words: list[Word] = ["pretrain", recipe, "--data", self._data(made.data, place)]
+            words += [word for text in sets for word in ("--set", text)]
+            more = f" ({values[0][0]}={values[0][1]})" if values else ""
+            method, named = (made.method or name) + more, name + more
+            check_method(method, place)
+            words += ["--method", method]
+            run = Run(
+                name="/".join(["pretrain", named, *([f"seed={seed}"] if seed is not None else [])]),
+                entry="pretrain",
+                task="pretrain",
+                method=method,
+                words=tuple(words),
+                data=made.data,
+                seed=seed,
+                processes=made.processes,
+            )
+            yield _Start(named, method, Product(self._add(run), _BACKBONE), values, seed)
+
+    def _evaluations(
+        self, entry: Entry, seed: int | None, start: _Start, place: str
+    ) -> Iterator[Run]:
+        short = short_keys(list(entry.matrix))
+        fixed: list[Word] = ["eval", entry.task, "--checkpoint", start.checkpoint, *start.words]
+        data = self._data(entry.data, place)
+        fixed += ["--data", data]
+        fixed += ["--recipe", self._recipe(entry.recipe, place)] if entry.recipe else []
+        for combination in itertools.product(*entry.matrix.values()):
+            chosen = [(key, str(v)) for key, v in zip(entry.matrix, combination, strict=True)]
+            sets = [*entry.overrides, *(f"{key}={value}" for key, value in chosen)]
+            if start.drawn is not None:
+                sets.append(f"{_SEED_KEY.get(entry.task, 'seed')}={start.drawn}")
+            values = (*start.values, *((short[key], value) for key, value in chosen))
+            # What a pre-training changed stands in the method's name.
+            told = values if entry.of else values[len(start.values) :]
+            label = ",".join(f"{key}={value}" for key, value in told)
+            named = [entry.name, start.name, label, "" if seed is None else f"seed={seed}"]
+            run = Run(
+                name="/".join(filter(None, named)),
+                entry=entry.name,
+                task=entry.task,
+                start=start.name,
+                method=start.method,
+                words=(
+                    *fixed,
+                    *(word for text in sets for word in ("--set", text)),
+                    *("--method", start.method),
+                ),
+                data=entry.data,
+                seed=seed,
+                drawn=start.drawn,
+                values=values,
+                after=self._reads_after(entry.task, start.checkpoint, data),
+                processes=entry.processes,
+            )
+            if entry.task in _SHARE_FEATURES:
+                self._first_reader.setdefault(_features_of(start.checkpoint, data), run)
+            yield run
+
+    def _reads_after(self, task: str, checkpoint: Word, data: Word) -> tuple[Run, ...]:
+        """The run that computes the features which this one then only reads."""
+        first = self._first_reader.get(_features_of(checkpoint, data))
+        return (self._by_key.get(first.key, first),) if first and task in _SHARE_FEATURES else ()
+
+    def _data(self, word: str, place: str) -> Word:
+        """A data folder: made by a step, or below `data_root` unless it is absolute."""
+        if not word.startswith(MADE):
+            return str(Path(self._file.data_root, word))
+        step, below = split_made(word, place)
+        if step not in self._steps:
+            known = ", ".join(self._steps) or "none"
+            raise InputError(
+                f"{place}: {word!r} names no step above it in `prepare`; known: {known}"
+            )
+        return Product(self._steps[step], below)
+
+    def _recipe(self, name: str, place: str) -> Recipe:
+        """A recipe below the current folder, or else below one that the suite file lies in."""
+        for folder in (Path(), *self._file.path.absolute().parents):
+            if (folder / name).is_file():
+                return Recipe(folder / name)
+        raise InputError(f"{place}: no recipe file at {name}, here or above {self._file.path}")
+
+
+def _reading(given: Given) -> tuple[str, ...]:
+    """How a checkpoint is read, as options of `eval`."""
+    options = {
+        "--arch": given.arch,
+        "--format": given.format,
+        "--branch": given.branch,
+        "--pixels": given.pixels,
+    }
+    words = [word for option, value in options.items() if value for word in (option, value)]
+    return (*words, *(["--strict"] if given.strict else []))
+
+
+def _word(checkpoint: str) -> Word:
+    """`timm:NAME` and its like as they are; anything else is a file."""
+    return checkpoint if ":" in checkpoint.partition("/")[0] else Weights(Path(checkpoint))
+
+
+def _require_different(files: dict[int, str], place: str) -> None:
+    """Raise an InputError where two files that are stated to differ in their seed are the same."""
+    seeds: dict[str, int] = {}
+    for seed, file in files.items():
+        first = seeds.setdefault(content_digest(Path(file)), seed)
+        if first != seed:
+            raise InputError(
+                f"{place} has the same content for seeds {first} and {seed}; seeds of one pre-training "
+                "give different weights"
+            )
+
+
+def short_keys(keys: list[str]) -> dict[str, str]:
+    """The last word of each dotted key, or the whole key where two end alike."""
+    last = [key.rpartition(".")[2] for key in keys]
+    return {
+        key: word if last.count(word) == 1 else key for key, word in zip(keys, last, strict=True)
+    }
+
+
+def _features_of(checkpoint: Word, data: Word) -> tuple[object, object]:
+    def plain(word: Word) -> object:
+        return word if isinstance(word, str) else str(word.identity())
+
+    return plain(checkpoint), plain(data)
+
+
+def _require_distinct(runs: list[Run], path: Path) -> None:
+    """Raise an InputError where two different runs bear one name or folder."""
+    for kind, named in (("called", lambda run: run.name), ("in folder", lambda run: run.folder)):
+        seen: set[object] = set()
+        for run in runs:
+            if (name := named(run)) in seen:
+                raise InputError(f"{path} has two runs {kind} {str(name)!r}; rename an entry")
+            seen.add(name)
+
+
+def _features_together(runs: list[Run]) -> list[Run]:
+    """The same runs; those that read features right behind the one that computes them."""
+    followers: dict[str, list[Run]] = {}
+    for run in runs:
+        for first in run.after:
+            followers.setdefault(first.key, []).append(run)
+    ordered = []
+    for run in runs:
+        if not run.after:
+            ordered += [run, *followers.get(run.key, [])]
+    return ordered

@@ -1,0 +1,160 @@
+"""A suite file as it stands: which evaluations, of which checkpoints, on which data, with which values.
+
+YAML. What stands at the top holds for every entry that does not say otherwise:
+
+    data_root: /data                          # where relative data folders lie; the current if left out
+    seeds: [0, 1]
+    prepare:                                  # data that the suite makes first
+      digits: data embedded
+      store: data pack --images made:digits/embedded --layout patch --size 32 --patch-size 4
+    checkpoints:
+      MAE: timm:vit_base_patch16_224.mae      # a file, timm:NAME, public:NAME, random:ARCH,
+      MAE-L: {checkpoint: public:mae_vit_large, method: MAE}  # the same with another name in tables,
+      theirs: {checkpoint: their.pth, arch: vit_small_patch16_224, format: dino, branch: student},
+      three: {files: {0: a.pth, 1: b.pth, 2: c.pth}}  # seeds of one pre-training, as you state,
+      MiCL:                                   # or one that the suite pre-trains
+        recipe: pretrain/embedded.py
+        data: made:store
+        overrides: [epochs=2]
+        one_at_a_time: {objective.mask_ratio: [0.25, 0.75]}
+    entries:
+      - {name: knn, task: knn, recipe: downstream/embedded_knn.py, data: made:digits/embedded}
+      - name: rates
+        task: finetune
+        data: made:digits/embedded
+        matrix: {training.optim.base_lr: [1e-3, 4e-3]}
+      - {name: robustness, task: robustness, data: made:digits, of: [rates]}
+
+An entry gives one run for each checkpoint, seed and combination of the matrix's values; with `of`,
+one for each classifier that those entries' runs make. `one_at_a_time` gives a checkpoint for each
+value, beside the one without. A seed is that of the pre-training and of the evaluation; without
+`seeds`, each recipe's own hold, and all of a checkpoint's `files` are taken. `strict: true`, at the
+top, in an entry or in a checkpoint, refuses files of which something would have to be guessed.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from micl_bench.runtime.errors import InputError
+from micl_bench.suites.checks import (
+    check_entry,
+    check_given,
+    check_made,
+    check_prepared,
+    check_root,
+    check_stands_alone,
+    in_one_line,
+    typed,
+)
+from micl_bench.suites.entries import Entry, Given, Made, SuiteFile
+from micl_bench.suites.text import UnreadableError, assigned, parsed
+
+_LONGEST_FILE = 1 << 20
+_DOTTED = ("matrix", "one_at_a_time")
+_WHOLE_FILE = ("prepare", "data_root", "entries")
+
+T = TypeVar("T")
+
+
+@in_one_line()
+def read_file(path: Path, assignments: Sequence[str] = ()) -> SuiteFile:
+    """Read a suite file.
+
+    Args:
+        assignments: `key=value`, for what stands at the file's top.
+
+    Raises:
+        InputError: no such file, or one that is not as described above.
+    """
+    content = _read(path, assignments)
+    shared = {field.name for field in dataclasses.fields(Entry)} - {"name", "of"}
+    _require_keys(content, shared | set(_WHOLE_FILE), f"{path}")
+    prepare, data_root, entries = (content.pop(key, None) for key in _WHOLE_FILE)
+    if not isinstance(entries, list) or not entries:
+        raise InputError(f"{path} must have `entries`, a list with one or more of them")
+    return SuiteFile(
+        path=path,
+        prepare=check_prepared(prepare or {}, f"{path}"),
+        data_root=check_root(data_root or "", f"{path}"),
+        entries=[
+            _entry(raw, content, f"{path}, entry {number}")
+            for number, raw in enumerate(entries, start=1)
+        ],
+    )
+
+
+def _read(path: Path, assignments: Sequence[str]) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"no suite file at {path}; `micl-bench list suites` shows ready ones")
+    for assignment in assignments:
+        if "=" not in assignment:
+            raise InputError(f"--set {assignment!r} has no '='; write --set key=value")
+    try:
+        if path.stat().st_size > _LONGEST_FILE:
+            raise InputError(f"{path} is larger than {_LONGEST_FILE:,} bytes: no suite file")
+        content = parsed(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no suite file: it is not UTF-8 text") from error
+    except UnreadableError as error:
+        raise InputError(f"{path} is no suite file: {error}") from error
+    if not isinstance(content, dict | None):
+        raise InputError(f"{path} is no suite file: it must be a mapping with `entries`")
+    content = content or {}
+    for assignment in assignments:
+        try:
+            assigned(content, assignment, _DOTTED)
+        except UnreadableError as error:
+            raise InputError(f"--set {assignment}: {error}") from error
+    check_stands_alone(content, f"{path}")
+    return content
+
+
+def _entry(raw: Any, shared: dict[str, Any], place: str) -> Entry:
+    if not isinstance(raw, dict):
+        raise InputError(f"{place} is not a mapping of keys to values")
+    if "of" in raw:
+        # Its checkpoints, and their seeds, are those of the entries that it names.
+        shared = {k: v for k, v in shared.items() if k not in ("checkpoints", "methods", "seeds")}
+    entry = _typed(Entry, raw, shared, place)
+    check_entry(entry, place)
+    for name, checkpoint in entry.checkpoints.items():
+        where = f"{place}, checkpoint {name!r}"
+        entry.checkpoints[name] = _checkpoint(checkpoint, entry, where)
+    return entry
+
+
+def _checkpoint(raw: Any, entry: Entry, place: str) -> Given | Made:
+    if isinstance(raw, dict) and not {"checkpoint", "files"} & raw.keys():
+        made = _typed(Made, raw, {"processes": entry.processes}, place)
+        check_made(made, place)
+        return made
+    content = raw if isinstance(raw, dict) else {"checkpoint": raw}
+    given = _typed(Given, content, {"strict": entry.strict}, place)
+    check_given(given, place)
+    return given
+
+
+def _typed(kind: type[T], raw: dict[Any, Any], shared: dict[str, Any], place: str) -> T:
+    """One of the dataclasses above from a mapping, its types checked."""
+    fields: Any = dataclasses.fields(kind)  # type: ignore[arg-type]
+    _require_keys(raw, {field.name for field in fields}, place)
+    content = {**shared, **raw}
+    missing = [
+        field.name
+        for field in fields
+        if field.name not in content
+        and field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        top = ", nor has the top of the file" if kind is Entry else ""
+        raise InputError(f"{place} has no {', '.join(missing)}{top}")
+    hints = get_type_hints(kind)
+    return kind(**{name: typed(hints[name], value, name, place) for name, value in content.items()})
+
+
+def _require_keys(content: dict[Any, Any], known: set[str], place: str) -> None:
+    if unknown := [str(key) for key in content if key not in known]:
+        raise InputError(f"{place} has {', '.join(unknown)}; known: {', '.join(sorted(known))}")

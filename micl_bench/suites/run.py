@@ -1,0 +1,163 @@
+"""One run of a suite: the words of its command, what it needs, and the key that names its folder."""
+
+import dataclasses
+import functools
+import re
+import shlex
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from micl_bench.records.result import visible_path
+from micl_bench.runtime.files import digest_json
+from micl_bench.suites.keys import content_digest, recipe_digest
+
+_LONGEST_PART = 60
+_KEY_SHOWN = 8
+_SEED_KEYS = ("seed", "randomness.seed")
+
+# What goes on from what it left in its folder; others start over.
+_RESUME = ("pretrain", "finetune", "linear", "ade20k", "coco")
+
+
+@dataclasses.dataclass(frozen=True)
+class Product:
+    """A word of a command: a file or folder that another run makes."""
+
+    run: "Run"
+    below: str
+    """Its folder."""
+
+    def shown(self, store: Path) -> str:
+        """As the command has it."""
+        return str(self.run.out(store) / self.below)
+
+    def identity(self) -> Any:
+        """As the key has it."""
+        return {"made_by": self.run.key, "below": self.below}
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A word of a command: a recipe's file."""
+
+    path: Path
+
+    def shown(self, store: Path) -> str:
+        """As the command has it."""
+        return visible_path(self.path)
+
+    def identity(self) -> Any:
+        """Where the file lies does not count."""
+        return {"recipe": recipe_digest(self.path), "name": self.path.stem}
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """A word of a command: a checkpoint of the user's, a file or a folder."""
+
+    path: Path
+
+    def shown(self, store: Path) -> str:
+        """As the command has it."""
+        return str(self.path)
+
+    def identity(self) -> Any:
+        """The content counts, not the place."""
+        return {"content": content_digest(self.path)}
+
+
+Word = str | Product | Recipe | Weights
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Run:
+    """One command of `micl-bench` that a suite wants to have succeeded once."""
+
+    name: str
+    """`entry/method/values`, unique in its suite; it stays where a recipe changes."""
+    entry: str
+    task: str
+    """`pretrain`, a task of `micl-bench eval`, or `data` for a step that makes data."""
+    method: str
+    """As tables call it."""
+    words: tuple[Word, ...]
+    """After `micl-bench`, less `--out`."""
+    data: str
+    """As the suite file names it."""
+    start: str = ""
+    """Name of its checkpoint in the suite file."""
+    seed: int | None = None
+    """Of the pre-training; None where the recipe's own holds."""
+    drawn: int | None = None
+    """Of the evaluation; None where the recipe's own holds."""
+    values: tuple[tuple[str, str], ...] = ()
+    """Key and value of what differs between the runs of an entry, the seed left out."""
+    after: tuple["Run", ...] = ()
+    """Runs that go first where they are due, but are not needed."""
+    processes: int = 1
+
+    @functools.cached_property
+    def needs(self) -> tuple["Run", ...]:
+        """Runs without whose outcome this one cannot be."""
+        runs = [word.run for word in self.words if isinstance(word, Product)]
+        return tuple(dict.fromkeys(runs))
+
+    @property
+    def resumes(self) -> bool:
+        """Whether the command goes on from what it left in its folder."""
+        return self.task in _RESUME or self.task == "data"
+
+    @functools.cached_property
+    def parts(self) -> dict[str, Any]:
+        """What the key is the digest of, in parts, for telling what changed."""
+        recipe = [word.identity() for word in self.words if isinstance(word, Recipe)]
+        given = [word.identity() for word in self.words if isinstance(word, Weights)]
+        needs = [word.identity() for word in self.words if isinstance(word, Product)]
+        words = [word if isinstance(word, str) else None for word in self.words]
+        return {"command": words, "recipe": recipe, "checkpoint": given, "needs": needs}
+
+    @functools.cached_property
+    def key(self) -> str:
+        """Digest of all that the outcome depends on, as far as it can be seen before running."""
+        return digest_json(self.parts)
+
+    @functools.cached_property
+    def folder(self) -> PurePosixPath:
+        """Relative to the store; a function of the key's parts, so that suites share runs."""
+        if self.task == "data":
+            return PurePosixPath("data") / f"{self.words[1]}-{self.key[:_KEY_SHOWN]}"
+        named = next((w.path.stem for w in self.words if isinstance(w, Recipe)), "")
+        who = named if self.task == "pretrain" else self.method
+        pairs = list(zip(self.words, self.words[1:], strict=False))
+        sets = [text for flag, text in pairs if flag == "--set" and isinstance(text, str)]
+        sets += [f"seed={seed}" for flag, seed in pairs if flag == "--pretrain-seed"]
+        label = ",".join(_short(text) for text in sets)
+        parts = [self.task, who, "-".join(filter(None, (label[:_LONGEST_PART], "KEY")))]
+        names = [_file_name(part) for part in parts]
+        return PurePosixPath(*names[:-1], names[-1].replace("KEY", self.key[:_KEY_SHOWN]))
+
+    def out(self, store: Path) -> Path:
+        """The folder that the command is given."""
+        # `data embedded` wants a folder that holds nothing else.
+        return store / self.folder / ("data" if self.task == "data" else "")
+
+    def arguments(self, store: Path) -> list[str]:
+        """The command, after `micl-bench`."""
+        words = [word if isinstance(word, str) else word.shown(store) for word in self.words]
+        return [*words, "--out", str(self.out(store))]
+
+    def command(self, store: Path) -> str:
+        """The command as one types it."""
+        return shlex.join(["micl-bench", *self.arguments(store)])
+
+
+def _short(override: str) -> str:
+    """`training.epochs=3` as `epochs=3`."""
+    key, _, value = override.partition("=")
+    return f"seed={value}" if key in _SEED_KEYS else f"{key.rpartition('.')[2]}={value}"
+
+
+def _file_name(word: str) -> str:
+    """A word as part of a path, still readable: no separator, no hidden name, not too long."""
+    name = re.sub(r"[^\w.,=+-]+", "_", word).strip("._")
+    return name.encode()[: 3 * _LONGEST_PART].decode(errors="ignore") or "_"

@@ -1,0 +1,234 @@
+"""Runs of a suite, in order of what they need: what is done is skipped, what fails stops no other.
+
+Several suites may be at one store: each run is claimed by a lock, which its process holds too. Runs
+that another suite has claimed are waited for last.
+
+    <store>/.claims/<key>/.lock      held while a run is made
+"""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from micl_bench.records.plans import Plan, PlannedRun, plan_path, read_plans, write_plan
+from micl_bench.records.result import Result
+from micl_bench.runtime.errors import InputError, Stopped
+from micl_bench.runtime.locks import alone
+from micl_bench.runtime.log import clock, printable, say
+from micl_bench.suites.display import Display
+from micl_bench.suites.estimate import Estimate
+from micl_bench.suites.execute import execute
+from micl_bench.suites.run import Run
+from micl_bench.suites.state import LOG_FILE, State, States
+
+_POLL_SECONDS = 0.5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of a run: its records, or else why it has none."""
+
+    run: Run
+    results: tuple[Result, ...] = ()
+    problem: str = ""
+    left_out: bool = False
+    """It was not tried, because what it needs failed."""
+
+
+class Runner:
+    """Carries out a plan in a store.
+
+    Args:
+        suite: name of the plan that is kept in the store.
+        runs: the whole plan, each run after what it needs.
+        chosen: those to carry out; all where None. What they need must be done, or being made.
+        first: looks at what is not done, before anything is written or run.
+    """
+
+    def __init__(
+        self,
+        suite: str,
+        runs: list[Run],
+        store: Path,
+        *,
+        chosen: list[Run] | None = None,
+        first: Callable[[list[Run]], None] | None = None,
+    ) -> None:
+        self.suite, self.runs, self.store = suite, runs, store
+        self.states = States(store, runs)
+        self._pending = list(runs if chosen is None else chosen)
+        self._first = first
+        self._chosen = {run.key for run in self._pending}
+        self._outcomes: dict[str, Outcome] = {}
+        self._estimate = Estimate()
+        self._attempts: dict[str, str] = {}
+        """The attempt that each failed run had seen before this call began."""
+
+    def run(self) -> list[Outcome]:
+        """Do what is not done yet; gives what became of each run, in the plan's order.
+
+        Raises:
+            Stopped: a signal came; the run that got it had its time to save.
+        """
+        pending = list(self._pending)
+        found = self._skip_done()
+        if self._first:
+            self._first(self._pending)
+        self.store.mkdir(parents=True, exist_ok=True)
+        for damaged in read_plans(self.store)[1]:
+            if damaged.path == plan_path(self.store, self.suite):
+                say(printable(f"{damaged.path} is damaged, and written anew: {damaged.reason}"))
+        with Display(pending, self._estimate) as self._display:
+            self._display.found(found)
+            self.write_plan()
+            while self._pending:
+                if not self._step():
+                    self._display.waiting(self._pending)
+                    time.sleep(_POLL_SECONDS)
+        return [self._outcomes[run.key] for run in self.runs if run.key in self._outcomes]
+
+    def _skip_done(self) -> list[Run]:
+        """Take note of what is there; gives the runs that are done."""
+        found = []
+        for run in self.runs:
+            state = self.states.of(run)
+            if state.word == "done":
+                self._estimate.note(run, state.seconds)
+                if run.key in self._chosen:
+                    found.append(run)
+                    self._outcomes[run.key] = Outcome(run=run, results=state.results)
+            elif state.word == "failed":
+                self._attempts[run.key] = state.attempt
+        self._pending = [run for run in self._pending if run.key not in self._outcomes]
+        return found
+
+    def _step(self) -> bool:
+        """Try each run in turn until one has an outcome."""
+        for run in self._pending:
+            if outcome := self._try(run):
+                self._outcomes[run.key] = outcome
+                self._pending.remove(run)
+                # Looking at ten thousand folders after each run would take longer than a run.
+                self.write_plan(look=len(self._chosen) < len(self.runs))
+                return True
+        return False
+
+    def _try(self, run: Run) -> Outcome | None:
+        """What becomes of a run, now; None where it must wait for another one or another suite."""
+        for need in run.needs:
+            if problem := self._problem_of(need):
+                self._display.ended(run, f"left out: {problem}", failed=True)
+                return Outcome(run=run, problem=problem, left_out=True)
+            if not self._is_done(need):
+                return None
+        if any(first.key in self._chosen - set(self._outcomes) for first in run.after):
+            return None
+        with self._claimed(run) as lock:
+            return None if lock is None else self._claim(run, lock)
+
+    def _problem_of(self, need: Run) -> str:
+        """Why a run that is needed will not be there; empty where it is, or may yet be."""
+        if need.key in self._outcomes:
+            return f"it needs {need.name}, which failed" if self._outcomes[need.key].problem else ""
+        if need.key in self._chosen or self._is_done(need):
+            return ""
+        with self._claimed(need) as lock:
+            if lock is None or self._is_done(need):
+                return ""
+        return f"it needs {need.name}, which is not done"
+
+    def _is_done(self, run: Run) -> bool:
+        if run.key in self._outcomes:
+            return True
+        return run.key not in self._chosen and self.states.of(run).word == "done"
+
+    @contextlib.contextmanager
+    def _claimed(self, run: Run) -> Iterator[int | None]:
+        """The descriptor of a run's lock; None where another process has it."""
+        folder = self.store / ".claims" / run.key[:16]
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            try:
+                lock = stack.enter_context(alone(folder, "making what belongs to"))
+            except InputError:
+                yield None
+                return
+            yield lock
+
+    def _claim(self, run: Run, lock: int) -> Outcome:
+        state = self.states.of(run)
+        if state.word == "done":
+            self._display.ended(run, "made by another suite")
+            return Outcome(run=run, results=state.results)
+        if state.word == "failed" and state.attempt != self._attempts.get(run.key, ""):
+            self._display.ended(run, f"in another suite: {state.problem}", failed=True)
+            return Outcome(run=run, problem=state.problem)
+        if self.states.left_whole(run):
+            # Killed between its last word and ours.
+            return self._finished(run, self.states.finish(run, 0.0), "was done already")
+        return self._carry_out(run, lock)
+
+    def _carry_out(self, run: Run, lock: int) -> Outcome:
+        self.states.begin(run)
+        self._display.began(run, run.command(self.store))
+        log, began = self.states.folder(run) / LOG_FILE, time.monotonic()
+        code, words = execute(
+            run.arguments(self.store), log, lock, self._display.lines, processes=run.processes
+        )
+        took = time.monotonic() - began
+        if code:
+            reason = words.removeprefix("error: ") or "it said nothing"
+            end = f"exit code {code}" if code > 0 else f"killed by signal {-code}"
+            return self._failed(run, f"{reason} ({end}; all it said: {log})", took)
+        try:
+            state = self.states.finish(run, took)
+        except InputError as error:
+            if not any(self.states.folder(run).glob(f"{run.task}-*.json")):
+                # A signal to that process alone: it saved and left.
+                message = f"{run.name} was stopped; the same command goes on"
+                raise Stopped(message, signum=0) from error
+            return self._failed(run, str(error), took)
+        self._estimate.note(run, took)
+        return self._finished(run, state, f"took {clock(took)}")
+
+    def _finished(self, run: Run, state: State, words: str) -> Outcome:
+        if state.word != "done":
+            return self._failed(run, state.problem, state.seconds)
+        self._display.ended(run, words)
+        return Outcome(run=run, results=state.results)
+
+    def _failed(self, run: Run, problem: str, seconds: float) -> Outcome:
+        self.states.fail(run, problem, seconds)
+        self._display.ended(run, problem, failed=True)
+        return Outcome(run=run, problem=problem)
+
+    def write_plan(self, *, look: bool = True) -> None:
+        """Keep the plan in the store, where reports find it.
+
+        Args:
+            look: at the folders of runs that this process has not tried; else they count as to do.
+        """
+        runs = tuple(self._planned(run, look) for run in self.runs)
+        write_plan(self.store, Plan(suite=self.suite, runs=runs))
+
+    def _planned(self, run: Run, look: bool) -> PlannedRun:
+        outcome = self._outcomes.get(run.key)
+        if outcome:
+            problem = outcome.problem
+            word = "new" if outcome.left_out else "failed" if problem else "done"
+        else:
+            state = self.states.of(run) if look else State(word="new")
+            word, problem = state.word, state.problem if state.word == "failed" else ""
+        return PlannedRun(
+            name=run.name,
+            task=run.task,
+            method=run.method,
+            seed=-1 if run.seed is None else run.seed,
+            data=run.data,
+            folder=run.folder.as_posix(),
+            state="failed" if word == "failed" else "done" if word == "done" else "to do",
+            problem=problem[:2000],
+            command=run.command(self.store),
+        )

@@ -1,0 +1,99 @@
+"""The plan of a suite as a table: what is done, what is to do and why, and the commands."""
+
+import dataclasses
+from pathlib import Path
+
+from micl_bench.records.plans import RUN_FILE, plan_path, read_plans
+from micl_bench.report.tables.summary import aligned
+from micl_bench.runtime.log import clock, printable
+from micl_bench.suites.estimate import Estimate
+from micl_bench.suites.run import Run
+from micl_bench.suites.runs import Outcome
+from micl_bench.suites.state import State, States, read_note
+
+_HEADER = ("state", "run", "folder", "why")
+_PARTS = {
+    "command": "its command changed",
+    "recipe": "its recipe changed",
+    "checkpoint": "its checkpoint's content changed",
+    "needs": "what it needs changed",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Row:
+    run: Run
+    state: str
+    why: str
+
+
+def shown_plan(suite: str, runs: list[Run], store: Path) -> str:
+    """A row a run, the counts, and the commands of what is left to do."""
+    states = States(store, runs)
+    before = _before(suite, store)
+    found = {run.key: states.of(run) for run in runs}
+    rows = [_row(run, found[run.key], before, store) for run in runs]
+    table: list[tuple[str, ...]] = [_HEADER]
+    table += [(row.state, row.run.name, str(row.run.folder), row.why) for row in rows]
+    lines = aligned([[printable(cell) for cell in row] for row in table], left=range(4))
+    left = [row.run for row in rows if row.state != "done"]
+    lines += ["", f"{len(runs) - len(left)} of {len(runs)} done; {_time(runs, left, found)}"]
+    lines += [printable(run.command(store)) for run in left]
+    return "\n".join(lines)
+
+
+def _row(run: Run, state: State, before: dict[str, str], store: Path) -> _Row:
+    if state.word == "done":
+        return _Row(run, "done", f"took {clock(state.seconds)}" if state.seconds else "")
+    if state.word == "failed":
+        return _Row(run, "failed", state.problem)
+    if state.word == "cut":
+        goes_on = "goes on" if run.resumes else "starts over"
+        return _Row(run, "to do", f"{state.problem}; it {goes_on}")
+    old = before.get(run.name, "")
+    if old and old != run.folder.as_posix():
+        return _Row(run, "to do", _changed(run, read_note(store / old / RUN_FILE), old))
+    return _Row(run, "to do", "new")
+
+
+def _changed(run: Run, note: dict[str, object], old: str) -> str:
+    """In what a run differs from the one of the same name that the store's last plan had."""
+    parts = note.get("parts")
+    if not isinstance(parts, dict):
+        return "new"
+    # What lies below these is made of lists and texts, as JSON is.
+    changed = [words for name, words in _PARTS.items() if parts.get(name) != run.parts[name]]
+    return f"{', '.join(changed) or 'it changed'}; the old result stays in {old}"
+
+
+def _before(suite: str, store: Path) -> dict[str, str]:
+    """Name to folder, of the last plan."""
+    path = plan_path(store, suite)
+    last = [plan for plan in read_plans(store)[0] if plan_path(store, plan.suite) == path]
+    return {run.name: run.folder for plan in last for run in plan.runs}
+
+
+def _time(runs: list[Run], left: list[Run], found: dict[str, State]) -> str:
+    if not left:
+        return "nothing to do"
+    estimate = Estimate()
+    for run in runs:
+        if found[run.key].word == "done":
+            estimate.note(run, found[run.key].seconds)
+    guesses = [estimate.seconds(run) for run in left]
+    known = sum(guess for guess in guesses if guess is not None)
+    unknown = guesses.count(None)
+    guess = f", about {clock(known)}" if unknown < len(left) else ""
+    more = f" without the {unknown} of unknown length" if guess and unknown else ""
+    return f"{len(left)} to do{guess}{more}:"
+
+
+def failures(outcomes: list[Outcome], command: str) -> str:
+    """What failed, why, and how to go on."""
+    failed = [outcome for outcome in outcomes if outcome.problem and not outcome.left_out]
+    left_out = sum(outcome.left_out for outcome in outcomes)
+    lines = [f"failed: {outcome.run.name}: {outcome.problem}" for outcome in failed]
+    if left_out:
+        lines.append(f"left out, because what they need is not there: {left_out}")
+    lines.append(f"to go on, mend it and call again, which does only these: {command}")
+    return "\n".join(map(printable, lines))

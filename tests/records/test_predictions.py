@@ -1,0 +1,56 @@
+"""Per-image predictions: what was written is read, nothing pickled is, and accuracies count once."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from micl_bench.records.evidence.predictions import Predictions, read_predictions, write_predictions
+from micl_bench.runtime.errors import InputError
+
+PREDICTIONS = Predictions(
+    files=("ä/1.png", "b/2.png", "b/3.png", "b/4.png"),
+    classes=("ä", "b"),
+    labels_M=np.array([0, 1, 1, -1]),
+    predicted={"top1": np.array([0, 1, 0, 1])},
+    correct={
+        "top1": np.array([1, 1, 0, -1], dtype=np.int8),
+        "real_top1": np.array([1, -1, -1, -1], dtype=np.int8),
+    },
+)
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "p.npz"
+    write_predictions(path, PREDICTIONS)
+    read = read_predictions(path)
+    assert (read.files, read.classes) == (PREDICTIONS.files, PREDICTIONS.classes)
+    np.testing.assert_array_equal(read.labels_M, PREDICTIONS.labels_M)
+    np.testing.assert_array_equal(read.predicted["top1"], PREDICTIONS.predicted["top1"])
+    assert read.correct.keys() == PREDICTIONS.correct.keys()
+    np.testing.assert_array_equal(read.correct["real_top1"], PREDICTIONS.correct["real_top1"])
+    assert [path.name for path in tmp_path.iterdir()] == ["p.npz"]
+
+
+def test_the_same_predictions_are_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a.npz", "b.npz"):
+        write_predictions(tmp_path / name, PREDICTIONS)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+def test_images_that_do_not_count_are_left_out() -> None:
+    assert PREDICTIONS.accuracy("top1") == pytest.approx(200 / 3)
+    assert PREDICTIONS.counted("top1") == 3
+    assert PREDICTIONS.accuracy("real_top1") == 100
+
+
+def test_pickled_arrays_and_other_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "evil.npz"
+    np.savez(path, files=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(InputError, match="pickled objects"):
+        read_predictions(path)
+    path.write_bytes(b"PK\x03\x04 cut")
+    with pytest.raises(InputError, match=r"no readable \.npz of arrays"):
+        read_predictions(path)
+    with pytest.raises(InputError, match="is no file"):
+        read_predictions(tmp_path / "missing.npz")

@@ -1,0 +1,400 @@
+"""Records survive the disk unchanged, are never half written, and tell when they were edited."""
+
+import dataclasses
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support import Run
+
+from micl_bench.records.provenance import Measurement
+from micl_bench.records.result import (
+    SCHEMA,
+    CheckpointInfo,
+    DataSet,
+    Result,
+    read_result,
+    write_result,
+)
+from micl_bench.records.store import read_results, read_store
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.files import atomic_folder, atomic_path, digest_json
+
+
+@pytest.fixture
+def result() -> Result:
+    return Measurement(command="micl-bench eval knn").result(
+        task="knn",
+        protocol="10-NN",
+        method="MiCL",
+        arch="vit",
+        metrics={"top1": 91.25},
+        data=DataSet(name="imagenet", split="val", images=8, digest="d"),
+        checkpoint=CheckpointInfo(source="a.pt", format="timm", digest="c"),
+        settings={"k": 20},
+        recipe={"k": 10},
+        seed=3,
+    )
+
+
+def test_a_record_comes_back_as_it_was_written(tmp_path: Path, result: Result) -> None:
+    path = write_result(result, tmp_path)
+    assert read_result(path) == result
+    assert path.stem == result.id
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_record_says_where_its_number_comes_from(result: Result) -> None:
+    assert result.environment["torch"]
+    assert result.environment["threads"] == str(torch.get_num_threads())
+    assert result.code_version.startswith("0.1.0")
+    assert len(result.recipe_digest) == 64
+    assert result.device_hours == pytest.approx(result.seconds / 3600, abs=1e-6)
+
+
+def test_an_edited_record_is_refused(tmp_path: Path, result: Result) -> None:
+    path = write_result(result, tmp_path)
+    content = json.loads(path.read_text())
+    content["metrics"]["top1"] = 99.9
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="was changed after it was written"):
+        read_result(path)
+
+
+@pytest.mark.parametrize("schema", ["micl-bench/result/1", "micl-bench/result/3"])
+def test_a_record_of_another_schema_is_refused_by_name(
+    tmp_path: Path, result: Result, schema: str
+) -> None:
+    path = write_result(result, tmp_path)
+    content = json.loads(path.read_text())
+    del content["settings"], content["fingerprint"], content["intervals"], content["details"]
+    path.write_text(json.dumps({**content, "schema": schema, "unknown": 1}))
+    with pytest.raises(InputError) as caught:
+        read_result(path)
+    message = str(caught.value)
+    assert f"{path.name} has schema {schema!r}, this version reads {SCHEMA!r}" in message
+    assert "\n" not in message
+
+
+def test_a_fingerprint_that_is_not_of_the_settings_is_refused(
+    tmp_path: Path, result: Result
+) -> None:
+    assert result.fingerprint == digest_json({"k": 20})
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(_broken(result, {"settings": {"k": 10}})))
+    with pytest.raises(InputError, match="not the digest of its settings"):
+        read_result(path)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", json.dumps({"schema": SCHEMA})])
+def test_a_damaged_record_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"x\.json is not a result record"):
+        read_result(path)
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def fail() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failed_folder_leaves_the_old_one(tmp_path: Path) -> None:
+    folder = tmp_path / "f"
+    atomic_folder(folder, lambda new: (new / "a").write_text("old") and None)
+
+    def fill(new: Path) -> None:
+        (new / "b").write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        atomic_folder(folder, fill)
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+    assert (folder / "a").read_text() == "old"
+
+
+def _broken(result: Result, change: dict[str, Any]) -> dict[str, Any]:
+    """A record's content with some fields changed, under the id that such content would have."""
+    content = json.loads(json.dumps({**dataclasses.asdict(result), **change}))
+    words = (content["task"], result.data.name, result.method, digest_json(content)[:10])
+    identity = "-".join(str(word).lower() for word in words)
+    return {"schema": SCHEMA, "id": identity, **content}
+
+
+def _nested(levels: int) -> dict[str, Any]:
+    inner: dict[str, Any] = {}
+    for _ in range(levels):
+        inner = {"a": inner}
+    return inner
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"seed": "3"}, "seed is a text, needed is a whole number"),
+        ({"seed": True}, "seed is true or false, needed is a whole number"),
+        ({"seconds": -1.0}, "negative"),
+        ({"metrics": {}}, "metrics is empty"),
+        ({"metrics": {"top1": "91"}}, "metrics.top1 is a text, needed is a number"),
+        ({"metrics": {"top1": math.inf}}, "holds Infinity, which is not valid JSON"),
+        ({"intervals": {"top1": [1.0]}}, "intervals.top1 must have two ends"),
+        ({"start": "yesterday"}, "isoformat"),
+        ({"data": None}, "data is null, needed is an object"),
+        ({"data": {"name": "x"}}, "data: no split, images, digest, stands_for"),
+        ({"artifacts": ["a"]}, "artifacts is a list, needed is an object"),
+        ({"mood": "fine"}, "unknown mood"),
+        ({"metrics": {"top1": 10**400}}, "a whole number of more than 64 bits"),
+        ({"details": {"grid": [[-(2**63)]]}}, "a whole number of more than 64 bits"),
+        ({"recipe": _nested(100)}, "nested more than 64 levels deep"),
+    ],
+)
+def test_a_field_that_is_not_as_it_must_be_is_named(
+    tmp_path: Path, result: Result, change: dict[str, Any], complaint: str
+) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(_broken(result, change)))
+    with pytest.raises(InputError, match=re.escape(complaint)):
+        read_result(path)
+
+
+def _refuse(text: str) -> float:
+    raise AssertionError(f"{text} is not JSON")
+
+
+def test_an_undefined_metric_is_null_with_its_reason(tmp_path: Path, result: Result) -> None:
+    unknown = dataclasses.replace(
+        result,
+        metrics={"top1": math.nan, "top5": 90.0},
+        intervals={"top1": [math.nan, math.nan], "top5": [88.0, 92.0]},
+        details={"by_class": [math.nan, {"a": math.nan}]},
+        undefined={"top1": "no image counts for it"},
+    )
+    path = write_result(unknown, tmp_path)
+    content = json.loads(path.read_text(), parse_constant=_refuse)
+    assert content["metrics"] == {"top1": None, "top5": 90.0}
+    assert content["intervals"]["top1"] == [None, None]
+    assert content["details"] == {"by_class": [None, {"a": None}]}
+    read = read_result(path)
+    assert math.isnan(read.metrics["top1"])
+    assert read.undefined == {"top1": "no image counts for it"}
+    assert read.id == unknown.id == path.stem
+
+
+@pytest.mark.parametrize(
+    ("value", "undefined"),
+    [(math.nan, {}), (1.0, {"top1": "no image"}), (math.nan, {"top5": "no image"})],
+)
+def test_a_metric_is_null_exactly_where_a_reason_is_given(
+    tmp_path: Path, result: Result, value: float, undefined: dict[str, str]
+) -> None:
+    wrong = dataclasses.replace(result, metrics={"top1": value}, undefined=undefined)
+    with pytest.raises(ValueError, match="must be null exactly where undefined says why"):
+        write_result(wrong, tmp_path)
+
+
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
+def test_a_record_that_is_not_json_is_refused(tmp_path: Path, result: Result, word: str) -> None:
+    path = write_result(result, tmp_path)
+    path.write_text(path.read_text().replace("91.25", word))
+    with pytest.raises(InputError, match=f"holds {word}, which is not valid JSON"):
+        read_result(path)
+
+
+def test_a_builder_gives_a_reason_for_what_it_could_not_measure(result: Result) -> None:
+    empty = Measurement(command="x").result(
+        task="knn",
+        protocol="",
+        method="",
+        arch="",
+        metrics={"top1": math.nan, "top5": 1.0},
+        data=result.data,
+        checkpoint=result.checkpoint,
+        settings={},
+        recipe={},
+        seed=0,
+    )
+    assert empty.undefined == {"top1": "these images do not define it"}
+
+
+def test_what_no_reader_would_take_is_not_written(tmp_path: Path, result: Result) -> None:
+    for change in ({"metrics": {"top1": math.inf}}, {"details": {"k": {10: 1.0, 2: 1.0}}}):
+        with pytest.raises(ValueError, match="no record can be made of this"):
+            write_result(dataclasses.replace(result, **change), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("damage", ["", "\0" * 500, "sorted", "compact"])
+def test_a_record_without_its_beginning_is_not_skipped_silently(
+    tmp_path: Path, result: Result, damage: str
+) -> None:
+    path = write_result(result, tmp_path)
+    content = json.loads(path.read_text())
+    if damage == "sorted":
+        damage = json.dumps(content | {"seed": 9}, sort_keys=True, indent=1)
+    elif damage == "compact":
+        damage = json.dumps(content | {"seed": 9}, separators=(",", ":"))
+        path = path.rename(tmp_path / "renamed.json")
+    path.write_text(damage)
+    assert [damaged.path for damaged in read_store(tmp_path).damaged] == [path]
+
+
+def test_damaged_records_are_named_and_skipped(
+    tmp_path: Path, result: Result, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_result(result, tmp_path / "good")
+    for name, text in (
+        ("cut", f'{{\n  "schema": "{SCHEMA}",\n  "id'),
+        ("edited", json.dumps(_broken(result, {}) | {"seed": 4})),
+        ("binary", f'{{"schema": "{SCHEMA}", "id": "\udcff"}}'),
+    ):
+        (tmp_path / f"{name}.json").write_bytes(text.encode(errors="surrogateescape"))
+    (tmp_path / "settings.json").write_text('{"no": "record"}')
+    (tmp_path / "folder.json").mkdir()
+    store = read_store(tmp_path)
+    assert [found for _, found in store.records] == [result]
+    assert [damaged.path.name for damaged in store.damaged] == [
+        "binary.json",
+        "cut.json",
+        "edited.json",
+    ]
+    assert read_results(tmp_path) == store.records
+    said = capsys.readouterr().err.splitlines()
+    assert [line.startswith("skipped: ") for line in said] == [True] * 3
+    assert "cut.json is not a result record" in said[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "words"),
+    [
+        ("x.json", lambda path: path.write_text(f'\n [{{"schema": "{SCHEMA}"}}]'), "is a list"),
+        ("knn-0123456789.json", lambda path: path.write_text("[]"), "its JSON is no object"),
+        ("knn-0123456789.json", lambda path: path.write_text('"a"'), "its JSON is no object"),
+        ("x.json", lambda path: path.symlink_to("gone.json"), "is a link to nowhere"),
+        ("x.json", lambda path: path.symlink_to("x.json"), "is a link to nowhere"),
+        ("knn-0123456789.json", lambda path: path.symlink_to("gone"), "is a link to nowhere"),
+        ("knn-0123456789.json", lambda path: path.mkdir(), "is no file"),
+        ("knn-0123456789.json", os.mkfifo, "is no file"),
+    ],
+)
+def test_what_is_no_record_among_records_is_named_and_the_rest_is_reported(
+    tmp_path: Path,
+    result: Result,
+    micl_bench: Run,
+    name: str,
+    make: Callable[[Path], object],
+    words: str,
+) -> None:
+    write_result(result, tmp_path / "store")
+    make(tmp_path / "store" / name)
+    done = micl_bench("report", "--results", tmp_path / "store", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in (done.stdout + done.stderr).splitlines() if "skipped: " in line]
+    assert name in line
+    assert words in line
+    assert list((tmp_path / "out").iterdir())
+
+
+def test_a_store_of_damaged_records_alone_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(json.dumps({"schema": SCHEMA}))
+    with pytest.raises(InputError, match=r"no result record .* \(1 damaged\)"):
+        read_results(tmp_path)
+
+
+def test_a_record_is_never_written_over(tmp_path: Path, result: Result) -> None:
+    path = write_result(result, tmp_path)
+    before = path.stat()
+    assert write_result(result, tmp_path) == path
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    path.write_text("damaged")
+    with pytest.raises(InputError, match="exists with another content"):
+        write_result(result, tmp_path)
+    assert path.read_text() == "damaged"
+
+
+_WRITER = """
+import dataclasses, sys
+from pathlib import Path
+from typing import Any
+from micl_bench.records.result import read_result, write_result
+first, folder, worker = read_result(Path(sys.argv[1])), Path(sys.argv[2]), int(sys.argv[3])
+sys.stdin.read()
+for number in range(60):
+    # Every third record is one that all workers write.
+    seed = number if number % 3 == 0 else 1000 * (worker + 1) + number
+    write_result(dataclasses.replace(first, seed=seed), folder)
+"""
+
+
+def test_many_writers_lose_and_double_nothing(tmp_path: Path, result: Result) -> None:
+    first, store, workers = write_result(result, tmp_path / "first"), tmp_path / "store", range(4)
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", _WRITER, str(first), str(store), str(worker)],
+            stdin=subprocess.PIPE,
+        )
+        for worker in workers
+    ]
+    for writer in writers:
+        # All of them have imported and wait: they start together.
+        assert writer.stdin
+        writer.stdin.close()
+    assert [writer.wait(timeout=120) for writer in writers] == [0] * 4
+    found = read_store(store)
+    assert not found.damaged
+    expected = set(range(0, 60, 3))
+    expected |= {1000 * (w + 1) + number for w in workers for number in range(60) if number % 3}
+    assert sorted(record.seed for _, record in found.records) == sorted(expected)
+    assert len(list(store.iterdir())) == len(expected)
+
+
+def test_the_order_of_a_store_does_not_depend_on_where_its_files_lie(
+    tmp_path: Path, result: Result
+) -> None:
+    records = [dataclasses.replace(result, seed=seed) for seed in range(6)]
+    for place, order in (("one", records), ("two", records[::-1])):
+        for number, record in enumerate(order):
+            write_result(record, tmp_path / place / str(number))
+    one, two = ([r.id for _, r in read_store(tmp_path / place).records] for place in ("one", "two"))
+    assert one == two
+
+
+def test_a_store_is_read_whole_with_its_copies_and_its_damaged_files(
+    tmp_path: Path, result: Result
+) -> None:
+    for seed in range(7):
+        write_result(dataclasses.replace(result, seed=seed), tmp_path / str(seed % 3))
+    for number in range(4):
+        (tmp_path / f"cut-{number:010x}.json").write_text("{")
+    (tmp_path / "other.json").write_text("{}")
+    for copy in "abc":
+        write_result(result, tmp_path / copy)
+    store = read_store(tmp_path)
+    assert (len(store.records), len(store.damaged)) == (10, 4)
+    assert store.records == sorted(store.records, key=lambda pair: (pair[1].start, pair[1].id))
+    assert store.damaged == sorted(store.damaged, key=lambda damaged: damaged.path)
+
+
+def test_records_that_look_alike_are_kept_apart(tmp_path: Path, result: Result) -> None:
+    """What is checked once for many records is never taken for something equal of another type."""
+    for value in (1, 1.0, True, "1", [1], {"1": 1}):
+        made = dataclasses.replace(result, recipe={"k": value}, details={"k": value})
+        path = write_result(made, tmp_path)
+        assert repr(read_result(path).recipe) == repr(made.recipe)

@@ -1,0 +1,407 @@
+"""Suites as real processes: killed and called again, two at once, with a run that fails, by signals."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support import REPOSITORY, Run
+
+from micl_bench.cli.app import invoke
+from micl_bench.records.plans import is_stale, read_plans
+from micl_bench.records.store import read_results
+from micl_bench.runtime.errors import Stopped
+from micl_bench.suites import keys
+from micl_bench.suites.expand import expand
+from micl_bench.suites.file import read_file
+from micl_bench.suites.process import command_line
+from micl_bench.suites.runs import Runner
+from micl_bench.suites.shown import shown_plan
+from micl_bench.suites.state import States, read_note
+
+# A pre-training of a few steps, all that hangs on it, and an entry that must fail.
+SUITE = """
+data: {data}
+checkpoints:
+  MiCL:
+    recipe: {work}/pretrain.py
+    data: {data}
+    overrides: [epochs={epochs}, batch_size=40, knn_every_epochs=0, save_every_steps=1,
+                optim.warmup_epochs=0]
+  random weights: random:vit_demo_patch4_32
+entries:
+  - {{name: knn, task: knn, recipe: {work}/knn.py, overrides: ['ks=[5]'], matrix: {{k: [5, 10]}}}}
+  - {{name: missing, task: finetune, recipe: {work}/finetune.py, data: {missing}, methods: [MiCL]}}
+  - {{name: hurt, task: robustness, recipe: {work}/robustness.py, of: [missing]}}
+"""
+NAMES = {
+    "pretrain/MiCL",
+    *(f"knn/{method}/k={k}" for method in ("MiCL", "random weights") for k in (5, 10)),
+    "missing/MiCL",
+    "hurt/MiCL",
+}
+
+
+@pytest.fixture
+def suite(few_digits: Path, tmp_path: Path) -> Path:
+    """A suite file with recipes of its own beside it."""
+    keys.recipe_digest.cache_clear()
+    (tmp_path / "pretrain.py").write_text((REPOSITORY / "pretrain" / "embedded.py").read_text())
+    for task in ("knn", "finetune", "robustness"):
+        source = REPOSITORY / "downstream" / f"embedded_{task}.py"
+        (tmp_path / f"{task}.py").write_text(source.read_text())
+    return write(tmp_path, few_digits)
+
+
+def write(work: Path, data: Path, epochs: int = 3, name: str = "suite") -> Path:
+    path = work / f"{name}.yaml"
+    path.write_text(SUITE.format(work=work, data=data, missing=work / "none", epochs=epochs))
+    return path
+
+
+def wait_for(happened: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + 240
+    while not happened():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def started(*arguments: object) -> subprocess.Popen[str]:
+    """A process with its children in a group of their own, that one kill ends all."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "micl_bench", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def states(suite: Path, store: Path) -> dict[str, str]:
+    runs = expand(read_file(suite))
+    return {run.name: States(store, runs).of(run).word for run in runs}
+
+
+def written(store: Path) -> dict[Path, int]:
+    """Every record, and when it was written."""
+    return {path: path.stat().st_mtime_ns for path, _ in read_results(store)}
+
+
+def test_failures_stop_only_what_needs_them_and_a_second_time_does_nothing_more(
+    micl_bench: Run, suite: Path, few_digits: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    command = ("suite", "run", suite, "--out", store)
+    first = micl_bench(*command)
+    assert first.returncode == 1, first.stderr
+    found = states(suite, store)
+    assert set(found) == NAMES
+    assert found.pop("missing/MiCL") == "failed"
+    assert found.pop("hurt/MiCL") == "new"
+    assert set(found.values()) == {"done"}
+    lines = first.stdout.splitlines()
+    assert lines[0].split()[:5] == ["entry", "method", "values", "seed", "data"]
+    assert sum("best of 2" in line for line in lines) >= 2
+    assert "on the evaluated images themselves" in first.stdout
+    (failed,) = [line for line in lines if line.startswith("failed: ")]
+    assert "missing/MiCL: no image folder" in failed
+    assert "exit code 2; all it said: " in failed
+    log = Path(failed.rpartition("all it said: ")[2].rstrip(")"))
+    assert "no image folder" in log.read_text()
+    assert any(
+        line.startswith("left out, because what they need is not there: 1") for line in lines
+    )
+    assert lines[-1].endswith(shlex.join(["micl-bench", *map(str, command)]))
+
+    before = written(store)
+    assert len(before) == 5
+    for path, result in read_results(store):
+        assert read_note(path.parent / "run.json")["records"] == [result.id]
+        assert f"--out {path.parent}" in result.command
+    (tmp_path / "none").symlink_to(few_digits)  # mended
+    mended = micl_bench(*command)
+    # The same robustness still lacks its sets: one failure less.
+    assert "failed: hurt/MiCL" in mended.stdout
+    assert "failed: missing" not in mended.stdout
+    after = written(store)
+    assert {path: after[path] for path in before} == before
+    assert len(after) == 6
+
+    plan = read_plans(store)[0][0]
+    assert {run.name: run.state for run in plan.runs} == {
+        name: "failed" if name == "hurt/MiCL" else "done" for name in NAMES
+    }
+    assert not any(is_stale(store, path, [plan]) for path in after)
+
+
+@pytest.mark.long
+def test_nothing_to_do_is_said_without_torch(
+    micl_bench: Run, suite: Path, few_digits: Path, tmp_path: Path
+) -> None:
+    text = suite.read_text()
+    suite.write_text(text[: text.index("  - {name: missing")])
+    command = ["suite", "run", str(suite), "--out", str(tmp_path / "store")]
+    assert micl_bench(*command).returncode == 0
+    before = written(tmp_path / "store")
+    code = "import sys; from micl_bench.cli.app import invoke; invoke(sys.argv[1:]); "
+    code += "print('torch' in sys.modules)"
+    again = subprocess.run(
+        [sys.executable, "-c", code, *command], capture_output=True, text=True, check=True
+    )
+    assert again.stdout.splitlines()[-1] == "False"
+    assert "micl-bench eval" not in again.stderr
+    assert written(tmp_path / "store") == before
+
+
+@pytest.mark.long
+def test_a_changed_recipe_makes_only_what_depends_on_it_and_the_old_is_stale(
+    suite: Path, few_digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = suite.read_text()
+    suite.write_text(text[: text.index("  - {name: missing")])
+    store = tmp_path / "store"
+    command = ["suite", "run", str(suite), "--out", str(store)]
+    invoke(command)
+    before = written(store)
+    recipe = tmp_path / "knn.py"
+    recipe.write_text("# A comment.\n" + recipe.read_text())
+    keys.recipe_digest.cache_clear()
+    capsys.readouterr()
+    invoke([*command, "--dry-run"])
+    shown = capsys.readouterr().out
+    assert "5 of 5 done; nothing to do" in shown
+
+    recipe.write_text(recipe.read_text().replace("k=10", "k=9, temperature=0.1"))
+    keys.recipe_digest.cache_clear()
+    invoke([*command, "--dry-run"])
+    shown = capsys.readouterr().out
+    assert shown.count("its recipe changed; the old result stays in knn/") == 4
+    assert "1 of 5 done; 4 to do" in shown
+    assert len([line for line in shown.splitlines() if line.startswith("micl-bench eval knn")]) == 4
+    assert written(store) == before
+
+    invoke(command)
+    after = written(store)
+    assert {path: after[path] for path in before} == before
+    assert len(after) == len(before) + 4
+    plans, _ = read_plans(store)
+    stale = {path for path in after if is_stale(store, path, plans)}
+    assert stale == {path for path in before if "knn" in path.parts}
+    assert {result.settings["temperature"] for path, result in read_results(store)
+            if result.task == "knn" and path not in stale} == {0.1}  # fmt: skip
+
+
+@pytest.mark.long
+def test_killed_at_any_moment_it_goes_on_and_doubles_nothing(
+    suite: Path, few_digits: Path, tmp_path: Path
+) -> None:
+    write(tmp_path, few_digits, epochs=40)
+    store = tmp_path / "store"
+    command = ("suite", "run", suite, "--out", store)
+    kept: dict[Path, int] = {}
+
+    def killed_once(happened: Callable[[], object]) -> None:
+        process = started(*command)
+        wait_for(happened, process)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        for path, when in kept.items():
+            assert path.stat().st_mtime_ns == when
+        kept.update({path: path.stat().st_mtime_ns for path in store.rglob("knn-*.json") if
+                     done(path)})  # fmt: skip
+
+    def done(record: Path) -> bool:
+        return read_note(record.parent / "run.json").get("state") == "done"
+
+    saved = "pretrain/pretrain/*/states/*.pt"
+    killed_once(lambda: len(list(store.glob(saved))) >= 2)
+    assert not list(store.rglob("pretrain-*.json"))
+    killed_once(lambda: list(store.rglob("pretrain-*.json")))
+    # Between a record and its mark, and after it.
+    killed_once(lambda: list(store.rglob("knn-*.json")))
+    killed_once(lambda: sum(map(done, store.rglob("knn-*.json"))) > len(kept))
+    last = started(*command)
+    _, said = last.communicate(timeout=300)
+    assert last.returncode == 1, said  # one entry fails on purpose
+    logs = [path.read_text() for path in store.glob("pretrain/pretrain/*/log.txt")]
+    assert "going on from step" in logs[0]
+    assert sum(word == "done" for word in states(suite, store).values()) == 5
+    assert len(list(store.rglob("*-*.json"))) == 5
+    assert kept
+    for path, when in kept.items():
+        assert path.stat().st_mtime_ns == when
+
+
+@pytest.mark.long
+def test_two_suites_at_one_store_share_the_work_and_lose_nothing(
+    suite: Path, few_digits: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    other = write(tmp_path, few_digits, name="other")
+    processes = [started("suite", "run", path, "--out", store) for path in (suite, other)]
+    said = [process.communicate(timeout=300) for process in processes]
+    for process, (out, err) in zip(processes, said, strict=True):
+        assert process.returncode == 1, err
+        assert out.count("failed: ") == 1
+    for path in (suite, other):
+        assert sum(word == "done" for word in states(path, store).values()) == 5
+    assert len(list(store.rglob("*-*.json"))) == len(read_results(store)) == 5
+    # Each run's command was started once, by whichever came first.
+    commands = [line for _, err in said for line in err.splitlines() if "  micl-bench " in line]
+    made = [line for line in commands if "none" not in line]
+    assert len(made) == len(set(made)) == 5
+    assert {plan.suite for plan in read_plans(store)[0]} == {"suite", "other"}
+
+
+@pytest.mark.long
+def test_runs_end_with_the_suite_that_is_killed_and_go_on_with_the_next(
+    suite: Path, few_digits: Path, tmp_path: Path
+) -> None:
+    """The suite's process alone is killed: its run saves, leaves, and is nobody's meanwhile."""
+    write(tmp_path, few_digits, epochs=400)
+    store = tmp_path / "store"
+    process = started("suite", "run", suite, "--out", store)
+    wait_for(lambda: list(store.glob("pretrain/pretrain/*/states/*.pt")), process)
+    (run,) = children_of(process.pid)
+    process.kill()
+    process.communicate()
+    end = time.monotonic() + 60
+    while Path(f"/proc/{run}").exists():
+        assert time.monotonic() < end, "the run outlives its suite"
+        time.sleep(0.05)
+    (log,) = store.glob("pretrain/pretrain/*/log.txt")
+    assert "stopped by SIGTERM after saving step" in log.read_text()
+    again = started("suite", "run", suite, "--out", store)
+    wait_for(lambda: "going on from step" in log.read_text(), again)
+    again.terminate()
+    _, said = again.communicate(timeout=60)
+    assert again.returncode == 0, said
+
+
+@pytest.mark.long
+def test_an_interrupted_suite_says_one_line_and_leaves_no_process(
+    suite: Path, few_digits: Path, tmp_path: Path
+) -> None:
+    write(tmp_path, few_digits, epochs=400)
+    store = tmp_path / "store"
+    process = started("suite", "run", suite, "--out", store)
+    wait_for(lambda: list(store.glob("pretrain/pretrain/*/states/*.pt")), process)
+    (run,) = children_of(process.pid)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert not Path(f"/proc/{run}").exists()
+    assert err.splitlines()[-1].startswith("interrupted; called again, pretrain")
+    assert "Traceback" not in out + err
+    assert "Traceback" not in "".join(path.read_text() for path in store.rglob("log.txt"))
+
+
+def children_of(process: int) -> list[int]:
+    found = Path(f"/proc/{process}/task/{process}/children").read_text()
+    return [int(child) for child in found.split()]
+
+
+@pytest.mark.long
+def test_a_signal_reaches_the_run_which_saves(
+    suite: Path, few_digits: Path, tmp_path: Path
+) -> None:
+    write(tmp_path, few_digits, epochs=200)
+    store = tmp_path / "store"
+    process = started("suite", "run", suite, "--out", store)
+    wait_for(lambda: list(store.glob("pretrain/pretrain/*/states/*.pt")), process)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "stopped by SIGTERM; the same command goes on" in err
+    (log,) = store.glob("pretrain/pretrain/*/log.txt")
+    assert "stopped by SIGTERM after saving step" in log.read_text()
+    assert states(suite, store)["pretrain/MiCL"] == "cut"
+
+
+@pytest.mark.long
+def test_a_run_that_crashes_takes_nothing_along(
+    suite: Path, few_digits: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    recipe = tmp_path / "knn.py"
+    recipe.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
+    keys.recipe_digest.cache_clear()
+    outcomes = {outcome.run.name: outcome for outcome in
+                Runner("crash", expand(read_file(suite)), store).run()}  # fmt: skip
+    assert not outcomes["pretrain/MiCL"].problem
+    assert "killed by signal 9" in outcomes["knn/MiCL/k=5"].problem
+    assert outcomes["hurt/MiCL"].left_out
+
+
+def test_a_run_that_ends_well_without_a_result_was_stopped(
+    suite: Path, few_digits: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "pretrain.py"
+    recipe.write_text(
+        "import sys\nfrom micl_bench.runtime.errors import Stopped\nraise SystemExit(0)\n"
+    )
+    text = recipe.read_text().replace("raise SystemExit(0)", "import os\nos._exit(0)")
+    recipe.write_text(text)
+    keys.recipe_digest.cache_clear()
+    with pytest.raises(Stopped, match="pretrain/MiCL was stopped; the same command goes on"):
+        Runner("stopped", expand(read_file(suite)), tmp_path / "store").run()
+
+
+@pytest.mark.long
+def test_what_is_gone_is_made_again(suite: Path, few_digits: Path, tmp_path: Path) -> None:
+    text = suite.read_text()
+    suite.write_text(text[: text.index("  - {name: missing")])
+    store, runs = tmp_path / "store", expand(read_file(suite))
+    Runner("gone", runs, store).run()
+    before = written(store)
+    record, other, *_ = (path for path in before if "knn" in path.parts)
+    record.write_text(record.read_text().replace("top1", "top9"))
+    weights = next(store.rglob("backbone.pt"))
+    weights.unlink()
+    (evidence,) = other.parent.glob("predictions-*")
+    evidence.unlink()
+    kept = [outcome.run.name for outcome in Runner("gone", runs, store).run() if outcome.problem]
+    assert kept == []
+    assert weights.is_file()
+    assert evidence.is_file()
+    assert len(written(store)) == len(before)
+
+
+@pytest.mark.parametrize("seconds", ["1" + "0" * 400, "NaN", "Infinity", "-1", '"x"', "[1]"])
+def test_a_time_that_is_none_does_not_stop_a_plan(tmp_path: Path, seconds: str) -> None:
+    path = tmp_path / "data.yaml"
+    path.write_text(
+        "{prepare: {s: data embedded}, task: knn, data: d, checkpoints: {m: c}, entries: [{name: n}]}"
+    )
+    runs = expand(read_file(path))
+    note = tmp_path / runs[0].folder / "run.json"
+    note.parent.mkdir(parents=True)
+    note.write_text(
+        f'{{"key": "{runs[0].key}", "state": "done", "records": [], "seconds": {seconds}}}'
+    )
+    assert "1 of 2 done; 1 to do:" in shown_plan("data", runs, tmp_path)
+
+
+def test_several_processes_are_torchruns() -> None:
+    words = command_line(["eval", "knn"], 2)
+    assert words[1:3] == ["-m", "torch.distributed.run"]
+    assert words[-5:] == ["--nproc-per-node=2", "-m", "micl_bench", "eval", "knn"]
+
+
+@pytest.mark.long
+def test_it_runs_under_torchrun_too(few_digits: Path, tmp_path: Path) -> None:
+    path = tmp_path / "two.yaml"
+    recipe = REPOSITORY / "downstream" / "embedded_knn.py"
+    path.write_text(
+        f"{{task: knn, data: {few_digits}, recipe: {recipe}, processes: 2, overrides: ['ks=[5]', k=5], "
+        "checkpoints: {m: random:vit_demo_patch4_32}, entries: [{name: n}]}"
+    )
+    (outcome,) = Runner("two", expand(read_file(path)), tmp_path / "store").run()
+    assert outcome.problem == ""
+    assert len(outcome.results) == 1
