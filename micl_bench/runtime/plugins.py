@@ -1,6 +1,6 @@
 """A plug-in is found by its file name: `micl_bench/<kind>/<name>.py`; there is no list to edit.
 
-A kind may lie deeper: `report.specs` is `micl_bench/report/specs/`.
+A kind may lie deeper: `report.tables.specs` is `micl_bench/report/tables/specs/`.
 """
 
 import ast

@@ -23,7 +23,7 @@ from micl_bench.report.tables.published_table import published_table
 from micl_bench.report.tables.specs._spec import TableSpec
 from micl_bench.runtime import plugins
 
-_SPECS = "report.specs"
+_SPECS = "report.tables.specs"
 _ALONE = (
     "Numbers as published, under the protocols of the notes; those of different protocols are not "
     "comparable. n/a: not known."
