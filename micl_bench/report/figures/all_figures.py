@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import struct
 from collections.abc import Callable, Sequence
 
 from micl_bench.records.published import Reference
@@ -27,6 +28,12 @@ class Picture:
     """Equal records give equal bytes, of both."""
     table: list[list[str]] = dataclasses.field(default_factory=list)
     """Shown under it, the header first; empty where the picture says all."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels, from the PNG's header."""
+        width, height = struct.unpack(">II", self.png[16:24])
+        return width, height
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -86,6 +86,11 @@ def headline_metrics(metrics: list[str]) -> list[str]:
     return quoted or [metric for metric in metrics if direction(metric)][:1]
 
 
+def headline_of(result: Result) -> str:
+    """The metric that stands for a record: the one that people quote, or else its first."""
+    return (headline_metrics(list(result.metrics)) or list(result.metrics))[0]
+
+
 def is_headline(metric: str) -> bool:
     """Whether people quote it."""
     return metric in _HEADLINES

@@ -4,6 +4,8 @@ A cell's text is plain; each renderer escapes it and adds its own signs for best
 """
 
 import dataclasses
+import functools
+import itertools
 from typing import Literal
 
 
@@ -14,7 +16,7 @@ class Cell:
     text: str
     """`83.6`, `83.6 ± 0.1`, `n/a`, or a word."""
     value: float | None = None
-    """What sorting and CSV use, in full precision; None for `n/a` and words."""
+    """What sorting and CSV use, finite, in full precision; None for `n/a` and words."""
     kind: Literal["measured", "published", "missing", "words"]
     details: tuple[str, ...] = ()
     """Small print: the interval, `3 seeds`, what a drop is measured from."""
@@ -56,6 +58,13 @@ class Column:
     higher_is_better: bool | None = None
     """None where values are not ranked."""
 
+    @property
+    def order(self) -> Literal["words", "high", "low"]:
+        """What a reader sees first who sorts by it: the high values, the low ones, words from A."""
+        if not self.numeric:
+            return "words"
+        return "low" if self.higher_is_better is False else "high"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
@@ -85,3 +94,15 @@ class Table:
     """Where our method leads and where it does not, in sentences; empty where nothing says so."""
     stands_for: tuple[tuple[str, str], ...] = ()
     """Embedded set and the public set that it stands in for."""
+
+    @property
+    def groups(self) -> list[tuple[str, int]]:
+        """The headers over columns, each with the number of columns below it."""
+        groups = itertools.groupby(self.columns, key=lambda column: column.group)
+        return [(group, len(list(columns))) for group, columns in groups]
+
+    @functools.cached_property
+    def starts(self) -> list[bool]:
+        """Of each column, whether it is the first of its group."""
+        before = ("", *(column.group for column in self.columns))
+        return [column.group != last for column, last in zip(self.columns, before, strict=False)]

@@ -1,5 +1,6 @@
 """What a store was asked for and what it holds, as tables like those of the results."""
 
+import math
 from collections.abc import Iterable
 
 from micl_bench.records.result import DataSet, Result
@@ -10,6 +11,7 @@ from micl_bench.report.frame.metrics import (
     direction,
     format_interval,
     format_value,
+    headline_of,
     interval,
     method_rank,
     metric_header,
@@ -18,7 +20,6 @@ from micl_bench.report.frame.metrics import (
 )
 from micl_bench.report.tables.measured_cell import Notes
 from micl_bench.report.tables.model import Cell, Column, Row, Table
-from micl_bench.report.write.cards import headline_of, shortened
 from micl_bench.runtime.wording import counted, plural
 
 _MOST_NAMES = 5
@@ -203,7 +204,7 @@ def _cell(
         failed, to_do = waiting or (0, 0)
         words = [f"{failed} failed"] * (failed > 0) + [f"{to_do} to do"] * (to_do > 0)
         return Cell(text="n/a", kind="missing", details=tuple(words))
-    values = sorted(result.metrics[metric] for result in results if _is_number(result, metric))
+    values = sorted(v for v in (result.metrics[metric] for result in results) if math.isfinite(v))
     if not values:
         text = "–"
     elif len(results) == 1:
@@ -221,10 +222,6 @@ def _cell(
         records=tuple(result.id for result in results),
         mark=",".join(map(notes.mark, assumed_words(results))),
     )
-
-
-def _is_number(result: Result, metric: str) -> bool:
-    return shortened(result.metrics[metric]) is not None
 
 
 def _words(*headers: str) -> tuple[Column, ...]:

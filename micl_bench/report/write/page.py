@@ -1,5 +1,11 @@
-"""The report itself: what is in it, and the folder that holds it."""
+"""The report itself: what is in it, and the folder that holds it.
 
+The templates escape all text; text of records loses its control characters before. The page's policy
+lets only its own style and script run, and it loads nothing.
+"""
+
+import base64
+import hashlib
 from pathlib import Path
 
 import jinja2
@@ -12,16 +18,12 @@ from micl_bench.report.frame.inventory import Inventory, describe, take_inventor
 from micl_bench.report.tables.build import build_tables
 from micl_bench.report.tables.overview import gone_words
 from micl_bench.report.write.export import write_tables
-from micl_bench.report.write.markdown import to_markdown
+from micl_bench.report.write.markdown import escaped, to_markdown
 from micl_bench.report.write.page_content import Content, page_context
 from micl_bench.runtime.files import atomic_folder
 from micl_bench.runtime.log import printable, say
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_MARKDOWN_SPECIAL = str.maketrans(
-    {character: f"\\{character}" for character in "\\`*_[]|~#"}
-    | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
-)
 
 
 def build(results: Path, out: Path, *, title: str) -> Path:
@@ -54,10 +56,12 @@ def _write(folder: Path, content: Content) -> None:
     """Fill the report folder."""
     write_tables(folder / "tables", content.tables, content.inventory.selection)
     templates = _templates()
+    # They are ours, and stand in the page as they are.
     style, script = (
-        (_TEMPLATES / name).read_text(encoding="utf-8") for name in ("style.css", "report.js")
+        Markup((_TEMPLATES / name).read_text(encoding="utf-8"))
+        for name in ("style.css", "report.js")
     )
-    context = page_context(content, style=style, script=script)
+    context = {**page_context(content), "style": style, "script": script}
     (folder / "figures").mkdir()
     for picture in content.gallery.pictures:
         (folder / "figures" / f"{picture.name}.png").write_bytes(picture.png)
@@ -78,7 +82,12 @@ def _templates() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    templates.filters["md"] = lambda text: printable(text).translate(_MARKDOWN_SPECIAL)
+    templates.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    templates.filters["base64"] = lambda content: base64.b64encode(content).decode()
+    templates.filters["sha256"] = lambda block: base64.b64encode(
+        hashlib.sha256(block.encode()).digest()
+    ).decode()
+    templates.filters["md"] = escaped
     # Its titles are headings of the first order; here they lie below the page's own.
     templates.filters["table"] = lambda table: Markup("#" + to_markdown(table))
     return templates

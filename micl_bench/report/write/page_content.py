@@ -1,15 +1,10 @@
-"""What the page's templates are given: tables as HTML, pictures as text, evidence as JSON."""
+"""What the templates of the page are given: tables with their legends, pictures, evidence."""
 
-import base64
 import dataclasses
-import struct
-from collections.abc import Mapping
 from typing import Any
 
-from markupsafe import Markup
-
 from micl_bench.records.published import Reference
-from micl_bench.report.figures.all_figures import Gallery, Picture
+from micl_bench.report.figures.all_figures import Gallery
 from micl_bench.report.frame.faults import Faults
 from micl_bench.report.frame.inventory import Inventory
 from micl_bench.report.tables.model import Table
@@ -21,11 +16,8 @@ from micl_bench.report.tables.overview import (
     sentences,
 )
 from micl_bench.report.write.cards import card_data
-from micl_bench.report.write.markup import embedded_json, security_policy, table_html
 
-_ROW_NAMES = {"missing": "run", "damaged": "file", "damaged-beside": "file"}
-_TALL = 24
-"""Rows from which on a table is scrolled by itself."""
+_LABELS = {"missing": "run", "damaged": "file", "damaged-beside": "file"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,105 +32,75 @@ class Content:
     references: list[Reference]
 
 
-def page_context(content: Content, *, style: str, script: str) -> dict[str, Any]:
-    """What both templates show.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShownTable:
+    """A table with what the page says around it."""
 
-    Args:
-        style: the style sheet, which the page holds as it is.
-        script: the page's script, likewise.
-    """
+    table: Table
+    label: str
+    """Header of the names of rows."""
+    is_file: bool
+    """Whether it lies beside the page as a file too."""
+
+    @property
+    def is_published(self) -> bool:
+        """Whether none of its numbers was measured."""
+        return all(row.kind == "published" for row in self.table.rows)
+
+    @property
+    def files(self) -> list[str]:
+        """The files beside the page."""
+        return [f"{self.table.name}.{kind}" for kind in ("csv", "md", "tex")] * self.is_file
+
+    @property
+    def stands_for(self) -> tuple[tuple[str, str], ...]:
+        """Embedded sets and their public ones; a table without files says it elsewhere."""
+        return self.table.stands_for if self.is_file else ()
+
+    @property
+    def legend(self) -> str:
+        """What the signs in the table mean, of those that it has."""
+        cells = [cell for row in self.table.rows for cell in row.cells]
+        words = {
+            "Bold: the best of its protocol.": any(cell.best for cell in cells),
+            "≈: no difference from that best is shown.": any(cell.tied for cell in cells),
+            "Grey and slanted: published, not measured here.": any(
+                cell.kind == "published" for cell in cells
+            ),
+        }
+        return " ".join(sentence for sentence, is_needed in words.items() if is_needed)
+
+
+def page_context(content: Content) -> dict[str, Any]:
+    """What both templates show."""
     inventory = content.inventory
-    overview = [
-        table
-        for table in (
-            overview_table(inventory),
-            missing_table(inventory),
-            damaged_table(inventory),
-            faulty_table(content.faults),
-        )
-        if table.rows
-    ]
-    named = _named_in(content.tables)
-    published = [_published(each) for each in content.references if each.id in named]
-    identities = [result.id for _, result in inventory.records]
-    identities += [each["id"] for each in published]
-    places = {identity: place for place, identity in enumerate(identities)}
-    tables = [_shown(table, places, is_file=True) for table in content.tables]
-    cards = embedded_json(card_data(inventory, published))
-    return {
-        "title": content.title,
-        "policy": security_policy(style=style, script=script),
-        "style": Markup(style),
-        "script": Markup(script),
-        "sentences": sentences(inventory, content.faults),
-        "stand_ins": inventory.stand_ins,
-        "overview": [_shown(table, places) for table in overview],
-        "findings": [
-            (table.name, table.title, table.verdict) for table in content.tables if table.verdict
-        ],
-        "tables": [shown for shown in tables if not shown["is_published"]],
-        "published": [shown for shown in tables if shown["is_published"]],
-        "pictures": [_embedded(picture) for picture in content.gallery.pictures],
-        "left_out": content.gallery.left_out,
-        "cards": cards,
-    }
-
-
-def _named_in(tables: list[Table]) -> set[str]:
-    """Ids of everything that a cell comes from."""
-    return {
+    overview = (
+        overview_table(inventory),
+        missing_table(inventory),
+        damaged_table(inventory),
+        faulty_table(content.faults),
+    )
+    named = {
         identity
-        for table in tables
+        for table in content.tables
         for row in table.rows
         for cell in row.cells
         for identity in cell.records
     }
-
-
-def _published(reference: Reference) -> dict[str, Any]:
-    fields = {name.replace("_", " "): value for name, value in vars(reference).items()}
-    return {name: value for name, value in fields.items() if value not in ("", None, {})}
-
-
-def _shown(table: Table, places: Mapping[str, int], *, is_file: bool = False) -> dict[str, Any]:
+    tables = [ShownTable(table=each, label="method", is_file=True) for each in content.tables]
     return {
-        "model": table,
-        "name": table.name,
-        "title": table.title,
-        "caption": table.caption,
-        "stands_for": table.stands_for if is_file else (),
-        "footnotes": table.footnotes,
-        "legend": _legend(table),
-        "num_rows": len(table.rows),
-        "is_published": all(row.kind == "published" for row in table.rows),
-        "is_tall": len(table.rows) >= _TALL,
-        "files": [f"{table.name}.{kind}" for kind in ("csv", "md", "tex")] if is_file else [],
-        "html": table_html(table, places, label=_ROW_NAMES.get(table.name, "method")),
-    }
-
-
-def _legend(table: Table) -> str:
-    """What the signs in a table mean, of those that it has."""
-    cells = [cell for row in table.rows for cell in row.cells]
-    words = {
-        "Bold: the best of its protocol.": any(cell.best for cell in cells),
-        "≈: no difference from that best is shown.": any(cell.tied for cell in cells),
-        "Grey and slanted: published, not measured here.": any(
-            cell.kind == "published" for cell in cells
-        ),
-    }
-    return " ".join(sentence for sentence, is_needed in words.items() if is_needed)
-
-
-def _embedded(picture: Picture) -> dict[str, Any]:
-    width, height = struct.unpack(">II", picture.png[16:24])
-    return {
-        "name": picture.name,
-        "title": picture.title,
-        "caption": picture.caption,
-        "alt": f"{picture.title}, described below",
-        "table": picture.table,
-        "base64": base64.b64encode(picture.png).decode(),
-        "width": width,
-        "height": height,
+        "title": content.title,
+        "sentences": sentences(inventory, content.faults),
+        "stand_ins": inventory.stand_ins,
+        "overview": [
+            ShownTable(table=table, label=_LABELS.get(table.name, "method"), is_file=False)
+            for table in overview
+            if table.rows
+        ],
+        "findings": [table for table in content.tables if table.verdict],
+        "tables": [shown for shown in tables if not shown.is_published],
+        "published": [shown for shown in tables if shown.is_published],
+        "pictures": content.gallery.pictures,
+        "left_out": content.gallery.left_out,
+        "cards": card_data(inventory, [one for one in content.references if one.id in named]),
     }

@@ -15,36 +15,17 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
-// ---- Card data: a pool in which every list, object and long text is stored once ----
+// ---- Card data: what many records share is stored once, in `parts` ----
 
-const packed = JSON.parse($("#cards").textContent);
-const unpacked = [];
-
-/** A value, lists as arrays and objects as Maps: no name of a record can touch a prototype. */
-function unpack(part) {
-  if (!Array.isArray(part)) return part;
-  const index = part[0];
-  if (!(index in unpacked)) {
-    const entry = packed.pool[index];
-    if (!Array.isArray(entry)) unpacked[index] = entry;
-    else if (entry[0] === 0) unpacked[index] = entry.slice(1).map(unpack);
-    else {
-      const names = packed.pool[entry[0]];
-      unpacked[index] = new Map(entry.slice(1).map((value, i) => [names[i + 1], unpack(value)]));
-    }
-  }
-  return unpacked[index];
-}
-
-const parts = [...packed.records, ...packed.published];
-const card = (index) => unpack(parts[index]);
-let places = null;
-
-/** Where a card lies, by the id of its record. */
-function place(id) {
-  places ??= new Map(parts.map((_, index) => [card(index).get("id"), index]));
-  return places.get(id);
-}
+/** Objects become Maps: no name of a record can touch a prototype. */
+const asMap = (_, value) =>
+  value && typeof value === "object" && !Array.isArray(value) ? new Map(Object.entries(value)) : value;
+const evidence = JSON.parse($("#cards").textContent, asMap);
+const SHARED = ["data", "training images", "checkpoint", "origin", "settings", "recipe", "environment"];
+const records = evidence.get("records");
+for (const fields of records)
+  for (const name of SHARED) fields.set(name, evidence.get("parts")[fields.get(name)]);
+const cards = new Map([...records, ...evidence.get("published")].map((fields) => [fields.get("id"), fields]));
 
 // ---- Grids: rows that can be sorted, filtered and turned by pages ----
 
@@ -180,8 +161,7 @@ const RECORD_COLUMNS = [
   ["95 % interval", "words"], ["start", "words"], ["status", "words"],
 ];
 
-function recordRow(index) {
-  const fields = card(index);
+function recordRow(fields, index) {
   const metric = fields.get("metrics").find((each) => each[4] === fields.get("headline"));
   const data = fields.get("data").get("name");
   const texts = [
@@ -216,7 +196,7 @@ function showRecords() {
   const table = element("table", { "data-table": "records" },
     element("thead", {}, element("tr", {}, ...headers)), element("tbody"));
   $("#records .scroll").append(table);
-  const rows = packed.records.map((_, index) => recordRow(index)).reverse();
+  const rows = records.map(recordRow).reverse();
   grid({ name: "all records", table, rows, facets: ["task", "data", "method", "status"], pageSize: 100 });
 }
 
@@ -305,21 +285,22 @@ function newerLink(fields) {
   return newer ? element("p", {}, "Superseded by ", element("a", { href: `#record-${newer}` }, newer), ".") : "";
 }
 
-function siblings(index, group) {
+function siblings(id, group) {
   if (group.length < 2) return "";
   const links = group.map((each) => {
-    const words = card(each).get("start") ? `seed ${card(each).get("seed")}, ${card(each).get("start").slice(0, 10)}` : card(each).get("id");
-    return element("li", {}, element("a", { href: `#record-${card(each).get("id")}`, "aria-current": each === index && "true" }, words));
+    const fields = cards.get(each);
+    const words = fields.get("start") ? `seed ${fields.get("seed")}, ${fields.get("start").slice(0, 10)}` : each;
+    return element("li", {}, element("a", { href: `#record-${each}`, "aria-current": each === id && "true" }, words));
   });
   return element("div", { class: "siblings" }, element("p", {}, `This number comes from ${group.length} records:`), element("ul", {}, ...links));
 }
 
 let group = [];
 
-function openCard(index, from = []) {
-  group = from.includes(index) ? from : [];
-  const fields = card(index);
-  const isPublished = index >= packed.records.length;
+function openCard(id, from = []) {
+  group = from.includes(id) ? from : [];
+  const fields = cards.get(id);
+  const isPublished = !fields.has("task title");
   const heading = isPublished
     ? [fields.get("task"), fields.get("method"), fields.get("arch")]
     : [fields.get("task title"), fields.get("data").get("name"), fields.get("method")];
@@ -328,7 +309,7 @@ function openCard(index, from = []) {
   dialog.replaceChildren(
     element("div", { class: "card-head" }, title, close),
     element("p", { class: "id" }, fields.get("id"), " ", ...badges(fields, isPublished)),
-    newerLink(fields), siblings(index, group),
+    newerLink(fields), siblings(id, group),
     ...(isPublished ? publishedCard(fields) : recordCard(fields)));
   if (!dialog.open) dialog.showModal();
   dialog.scrollTop = 0;
@@ -338,15 +319,14 @@ function openCard(index, from = []) {
 /** Opens the card that the address names, or closes the one that it no longer names. */
 function followAddress() {
   const id = location.hash.startsWith("#record-") ? location.hash.slice("#record-".length) : "";
-  const index = id ? place(id) : undefined;
-  if (index !== undefined) openCard(index, group);
+  if (cards.has(id)) openCard(id, group);
   else if (dialog.open) dialog.close();
 }
 
 function startCards() {
   document.addEventListener("click", (event) => {
     const link = event.target.closest?.("a[data-cards]");
-    group = link ? link.dataset.cards.split(" ").map(Number) : dialog.contains(event.target) ? group : [];
+    group = link ? link.dataset.cards.split(" ") : dialog.contains(event.target) ? group : [];
   }, true);
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
   dialog.addEventListener("close", () => {
