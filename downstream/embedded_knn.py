@@ -5,7 +5,7 @@
 """
 
 from micl_bench.data.pixels import Pixels
-from micl_bench.tasks.knn import KnnRecipe
+from micl_bench.tasks.knn.run import KnnRecipe
 
 # About 108 training images a class: 10 neighbours are a tenth of them, 200 of ImageNet's a sixth.
 recipe = KnnRecipe(pixels=Pixels(img_size=32, crop_pct=1.0), k=10, ks=(10, 20, 100, 200))

@@ -9,7 +9,7 @@ weights' own norm (0.001 x 6.4), so it is the rate in use that must stay, not th
 
 from micl_bench.data.pixels import Pixels
 from micl_bench.engine.frozen.probe.probe import ProbeConfig
-from micl_bench.tasks.linear import LinearRecipe
+from micl_bench.tasks.linear.run import LinearRecipe
 
 recipe = LinearRecipe(
     # No crops: features are computed once.

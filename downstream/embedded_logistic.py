@@ -5,7 +5,7 @@
 """
 
 from micl_bench.data.pixels import Pixels
-from micl_bench.tasks.logistic import LogisticRecipe
+from micl_bench.tasks.logistic.run import LogisticRecipe
 
 recipe = LogisticRecipe(
     pixels=Pixels(img_size=32, crop_pct=1.0),

@@ -7,7 +7,7 @@
 
 from micl_bench.data.pixels import Pixels
 from micl_bench.objectives.micl import MiCL
-from micl_bench.tasks.representation import RepresentationRecipe
+from micl_bench.tasks.representation.run import RepresentationRecipe
 
 # Views as pretrain/embedded.py draws them.
 recipe = RepresentationRecipe(

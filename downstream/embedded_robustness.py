@@ -5,7 +5,7 @@
 """
 
 from micl_bench.data.pixels import Pixels
-from micl_bench.tasks.robustness import RobustnessRecipe
+from micl_bench.tasks.robustness.run import RobustnessRecipe
 
 recipe = RobustnessRecipe(
     sets=("embedded_a", "embedded_r", "embedded_sketch"),

@@ -9,7 +9,7 @@ they take 27 GB for ViT-L (1,331,167 images, 5 readouts of 1,024 numbers).
 """
 
 from micl_bench.data.pixels import Pixels
-from micl_bench.tasks.knn import KnnRecipe
+from micl_bench.tasks.knn.run import KnnRecipe
 
 recipe = KnnRecipe(
     # Short side to 256, bicubic, centre crop of 224: DINO's evaluation transform.

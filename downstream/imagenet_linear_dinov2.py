@@ -14,7 +14,7 @@ the training images instead: `--set selection=held_out`.
 
 from micl_bench.data.pixels import Pixels
 from micl_bench.engine.frozen.probe.probe import ProbeConfig
-from micl_bench.tasks.linear import LinearRecipe
+from micl_bench.tasks.linear.run import LinearRecipe
 
 recipe = LinearRecipe(
     # Code: torchvision's RandomResizedCrop (area 0.08 to 1), bicubic, flips; evaluation 256 to 224.

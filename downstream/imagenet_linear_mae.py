@@ -18,7 +18,7 @@ not use: `--set probe.readouts=[avg_1]`.
 
 from micl_bench.data.pixels import Pixels
 from micl_bench.engine.frozen.probe.probe import ProbeConfig
-from micl_bench.tasks.linear import LinearRecipe
+from micl_bench.tasks.linear.run import LinearRecipe
 
 recipe = LinearRecipe(
     # Table: RandomResizedCrop. Code: 224 pixels, area 0.08 to 1 (torchvision's own range), bicubic,

@@ -13,7 +13,7 @@ differs: the labels held out to choose C are a tenth of each class (there, a ten
 """
 
 from micl_bench.data.pixels import Pixels
-from micl_bench.tasks.logistic import DINOV2_GRID, LogisticRecipe
+from micl_bench.tasks.logistic.run import DINOV2_GRID, LogisticRecipe
 
 recipe = LogisticRecipe(
     pixels=Pixels(img_size=224, crop_pct=1.0),  # code: resize_size=224

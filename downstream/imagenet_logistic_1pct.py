@@ -16,7 +16,7 @@ better (there, a duality gap of 1e-3).
 """
 
 from micl_bench.data.pixels import Pixels
-from micl_bench.tasks.logistic import LogisticRecipe
+from micl_bench.tasks.logistic.run import LogisticRecipe
 
 recipe = LogisticRecipe(
     pixels=Pixels(img_size=224, crop_pct=0.875),  # code: resize to 256, centre 224

@@ -9,7 +9,7 @@ WordNet id.
 """
 
 from micl_bench.data.pixels import Pixels
-from micl_bench.tasks.robustness import RobustnessRecipe
+from micl_bench.tasks.robustness.run import RobustnessRecipe
 
 recipe = RobustnessRecipe(
     sets=("imagenet_a", "imagenet_r", "imagenet_sketch"),

@@ -12,7 +12,7 @@ one lies elsewhere, a symbolic link will do; where one is not at hand, name the 
 """
 
 from micl_bench.data.pixels import Pixels
-from micl_bench.tasks.robustness import RobustnessRecipe
+from micl_bench.tasks.robustness.run import RobustnessRecipe
 
 recipe = RobustnessRecipe(
     sets=(

@@ -12,7 +12,7 @@ from support import REPOSITORY, Run
 from micl_bench.engine.pretraining.recipe import PretrainRecipe
 from micl_bench.objectives.micl import MiCL
 from micl_bench.runtime.config import load_recipe
-from micl_bench.tasks.finetune import FinetuneRecipe
+from micl_bench.tasks.finetune.run import FinetuneRecipe
 from micl_bench.views import patches_per_view
 
 PRETRAIN = sorted((REPOSITORY / "pretrain").rglob("*.py"))

@@ -185,15 +185,15 @@ def evaluate(
     what trains agrees up to rounding. The same command goes on with a finetune, linear, ade20k or
     coco that was cut.
     """
-    module = plugins.find("tasks", task)
+    plugins.find("tasks", task)
     _require_name(method)
     if bool(pretrain_name) != (pretrain_seed is not None):
         raise InputError("--pretrain-name and --pretrain-seed say one thing together: give both")
     from micl_bench.checkpoints import Statement
     from micl_bench.runtime.distributed import from_first, process_group, rank
+    from micl_bench.tasks import Request, running
     from micl_bench.tasks._inputs import inputs_of
     from micl_bench.tasks._out import own_folder, records_before, write_records
-    from micl_bench.tasks._request import Request
 
     statement = None if pretrain_seed is None else Statement(name=pretrain_name, seed=pretrain_seed)
     with (
@@ -216,8 +216,9 @@ def evaluate(
             statement=statement,
             device=device,
         )
+        module = running(task)
         # The first process's, before anything is measured: inputs may change meanwhile.
-        inputs = inputs_of(request, module) if rank() == 0 else {}
+        inputs = inputs_of(request, task) if rank() == 0 else {}
         done = records_before(request, task, inputs) if rank() == 0 else []
         if not from_first(bool(done)):
             results = module.run(request)

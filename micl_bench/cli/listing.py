@@ -58,6 +58,16 @@ def _published() -> dict[str, str]:
     return found
 
 
+def _tasks() -> dict[str, str]:
+    """The tasks of `eval`, each with its metrics as tables head them."""
+    from micl_bench.tasks import declared
+
+    return {
+        name: f"{text} Metrics: {', '.join(metric.shown for metric in declared(name).metrics)}."
+        for name, text in plugins.names("tasks").items()
+    }
+
+
 def _suites() -> dict[str, str]:
     found = sorted(_SUITES.glob("*.yaml"))
     if not found:
@@ -77,7 +87,7 @@ def _first_comment(path: Path) -> str:
 
 
 _KINDS: dict[str, Callable[[], dict[str, str]]] = {
-    "tasks": lambda: plugins.names("tasks"),
+    "tasks": _tasks,
     "robustness": lambda: plugins.names("robustness"),
     "objectives": lambda: plugins.names("objectives"),
     "formats": lambda: plugins.names("checkpoints"),

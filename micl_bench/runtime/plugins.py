@@ -1,6 +1,7 @@
 """A plug-in is found by its file name: `micl_bench/<kind>/<name>.py`; there is no list to edit.
 
-A kind may lie deeper: `report.tables.specs` is `micl_bench/report/tables/specs/`.
+A plug-in may also be a folder of that name with an `__init__.py`. A kind may lie deeper:
+`report.tables.specs` is `micl_bench/report/tables/specs/`.
 """
 
 import ast
@@ -16,7 +17,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 def names(kind: str) -> dict[str, str]:
     """Name and first docstring line of every plug-in of a kind, read without importing any."""
-    return {path.stem: _summary(path) for path in _files(kind)}
+    return {name: _summary(path) for name, path in _files(kind).items()}
 
 
 def find(kind: str, name: str) -> ModuleType:
@@ -25,15 +26,18 @@ def find(kind: str, name: str) -> ModuleType:
     Raises:
         InputError: no plug-in of that kind has that name; the message lists those there are.
     """
-    known = [path.stem for path in _files(kind)]
+    known = _files(kind)
     if name not in known:
         raise InputError(f"no {kind} entry is called {shown(name)}; known: {', '.join(known)}")
     return importlib.import_module(f"micl_bench.{kind}.{name}")
 
 
-def _files(kind: str) -> list[Path]:
+def _files(kind: str) -> dict[str, Path]:
+    """Every plug-in's name, sorted, and the file that its docstring stands in."""
     folder = _PACKAGE.joinpath(*kind.split("."))
-    return sorted(path for path in folder.glob("*.py") if path.stem[0] != "_")
+    found = {path.stem: path for path in folder.glob("*.py")}
+    found |= {path.parent.name: path for path in folder.glob("*/__init__.py")}
+    return {name: found[name] for name in sorted(found) if name[0] != "_"}
 
 
 def _summary(path: Path) -> str:

@@ -10,15 +10,9 @@ from micl_bench.suites.checks import MADE, check_method, in_one_line, split_made
 from micl_bench.suites.entries import Entry, Given, Made, SuiteFile
 from micl_bench.suites.keys import content_digest
 from micl_bench.suites.run import Product, Recipe, Run, Weights, Word
+from micl_bench.tasks import PRETRAINING, declared, declared_tasks
 
 _MOST_RUNS = 10_000
-_CLASSIFIES = ("finetune", "linear")
-_CLASSIFIER, _BACKBONE = "classifier.pt", "backbone.pt"
-# What one pass over frozen features serves, in the order in which it is served.
-_SHARE_FEATURES = ("knn", "linear", "logistic", "representation")
-# Nothing is drawn: another seed would give the same number again, and it would count as another.
-_DRAW_NOTHING = ("knn",)
-_SEED_KEY = {"ade20k": "randomness.seed", "coco": "randomness.seed"}
 
 
 @in_one_line()
@@ -112,7 +106,7 @@ class _Expansion:
         start = _Start(name, given.method or name, "", drawn=seed, words=_reading(given))
         if not given.files:
             word = given.checkpoint
-            drawn = word.startswith("random:") or entry.task not in _DRAW_NOTHING
+            drawn = word.startswith("random:") or declared(entry.task).draws
             if drawn or seed is None or seed == entry.seeds[0]:
                 yield seed, dataclasses.replace(start, checkpoint=_word(word))
             return
@@ -133,10 +127,14 @@ class _Expansion:
             if runs is None:
                 raise InputError(f"{place}: `of` names {name!r}, no entry above it")
             for run in runs:
-                if run.task not in _CLASSIFIES:
-                    known = " or ".join(_CLASSIFIES)
+                if not (left := declared(run.task).leaves):
+                    known = " or ".join(
+                        one.name
+                        for one in declared_tasks().values()
+                        if one.leaves and one is not PRETRAINING
+                    )
                     raise InputError(f"{place}: `of` names {name!r}, which is no {known}")
-                classifier = Product(run, _CLASSIFIER)
+                classifier = Product(run, left)
                 start = _Start(run.start, run.method, classifier, run.values, run.drawn)
                 yield run.seed, start
 
@@ -151,23 +149,25 @@ class _Expansion:
             sets = [*made.overrides, *([f"{change[0]}={change[1]}"] if change else [])]
             sets += [f"seed={seed}"] if seed is not None else []
             values = ((short[change[0]], change[1]),) if change else ()
-            words: list[Word] = ["pretrain", recipe, "--data", self._data(made.data, place)]
+            words: list[Word] = [PRETRAINING.name, recipe, "--data", self._data(made.data, place)]
             words += [word for text in sets for word in ("--set", text)]
             more = f" ({values[0][0]}={values[0][1]})" if values else ""
             method, named = (made.method or name) + more, name + more
             check_method(method, place)
             words += ["--method", method]
             run = Run(
-                name="/".join(["pretrain", named, *([f"seed={seed}"] if seed is not None else [])]),
-                entry="pretrain",
-                task="pretrain",
+                name="/".join(
+                    [PRETRAINING.name, named, *([f"seed={seed}"] if seed is not None else [])]
+                ),
+                entry=PRETRAINING.name,
+                task=PRETRAINING.name,
                 method=method,
                 words=tuple(words),
                 data=made.data,
                 seed=seed,
                 processes=made.processes,
             )
-            yield _Start(named, method, Product(self._add(run), _BACKBONE), values, seed)
+            yield _Start(named, method, Product(self._add(run), PRETRAINING.leaves), values, seed)
 
     def _evaluations(
         self, entry: Entry, seed: int | None, start: _Start, place: str
@@ -181,7 +181,7 @@ class _Expansion:
             chosen = [(key, str(v)) for key, v in zip(entry.matrix, combination, strict=True)]
             sets = [*entry.overrides, *(f"{key}={value}" for key, value in chosen)]
             if start.drawn is not None:
-                sets.append(f"{_SEED_KEY.get(entry.task, 'seed')}={start.drawn}")
+                sets.append(f"{declared(entry.task).seed_key}={start.drawn}")
             values = (*start.values, *((short[key], value) for key, value in chosen))
             # What a pre-training changed stands in the method's name.
             told = values if entry.of else values[len(start.values) :]
@@ -205,14 +205,15 @@ class _Expansion:
                 after=self._reads_after(entry.task, start.checkpoint, data),
                 processes=entry.processes,
             )
-            if entry.task in _SHARE_FEATURES:
+            if declared(entry.task).shares_features:
                 self._first_reader.setdefault(_features_of(start.checkpoint, data), run)
             yield run
 
     def _reads_after(self, task: str, checkpoint: Word, data: Word) -> tuple[Run, ...]:
         """The run that computes the features which this one then only reads."""
         first = self._first_reader.get(_features_of(checkpoint, data))
-        return (self._by_key.get(first.key, first),) if first and task in _SHARE_FEATURES else ()
+        reads = first and declared(task).shares_features
+        return (self._by_key.get(first.key, first),) if first and reads else ()
 
     def _data(self, word: str, place: str) -> Word:
         """A data folder: made by a step, or below `data_root` unless it is absolute."""

@@ -21,8 +21,7 @@ from micl_bench.runtime.wording import counted
 from micl_bench.suites.checks import in_one_line
 from micl_bench.suites.process import Process
 from micl_bench.suites.run import Recipe, Run
-
-_DENSE = ("ade20k", "coco")
+from micl_bench.tasks import PRETRAINING, declared
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,15 +106,15 @@ def main(asked: Path, told: Path) -> None:
 def _check(look: Look) -> None:
     from micl_bench.checkpoints import require_names
     from micl_bench.engine.pretraining.recipe import PretrainRecipe
-    from micl_bench.runtime import plugins
     from micl_bench.runtime.config import resolve
+    from micl_bench.tasks._session import recipe_kind
 
     require_names(look.checkpoint, arch=look.arch, pixels=look.pixels)
-    if look.task in _DENSE:
+    if declared(look.task).from_config:
         _check_config(look)
         return
-    of_pretraining = look.task == "pretrain"
-    kind: Any = PretrainRecipe if of_pretraining else plugins.find("tasks", look.task).RECIPE
+    of_pretraining = look.task == PRETRAINING.name
+    kind: Any = PretrainRecipe if of_pretraining else recipe_kind(look.task)
     recipe = resolve(kind, Path(look.recipe) if look.recipe else None, look.sets)
     if of_pretraining:
         recipe.sized_arch()

@@ -10,13 +10,10 @@ from typing import Any
 from micl_bench.records.result import visible_path
 from micl_bench.runtime.files import digest_json
 from micl_bench.suites.keys import content_digest, recipe_digest
+from micl_bench.tasks import PRETRAINING, declared
 
 _LONGEST_PART = 60
 _KEY_SHOWN = 8
-_SEED_KEYS = ("seed", "randomness.seed")
-
-# What goes on from what it left in its folder; others start over.
-_RESUME = ("pretrain", "finetune", "linear", "ade20k", "coco")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +102,7 @@ class Run:
     @property
     def resumes(self) -> bool:
         """Whether the command goes on from what it left in its folder."""
-        return self.task in _RESUME or self.task == "data"
+        return self.task == "data" or declared(self.task).resumes
 
     @functools.cached_property
     def parts(self) -> dict[str, Any]:
@@ -127,7 +124,7 @@ class Run:
         if self.task == "data":
             return PurePosixPath("data") / f"{self.words[1]}-{self.key[:_KEY_SHOWN]}"
         named = next((w.path.stem for w in self.words if isinstance(w, Recipe)), "")
-        who = named if self.task == "pretrain" else self.method
+        who = named if self.task == PRETRAINING.name else self.method
         pairs = list(zip(self.words, self.words[1:], strict=False))
         sets = [text for flag, text in pairs if flag == "--set" and isinstance(text, str)]
         sets += [f"seed={seed}" for flag, seed in pairs if flag == "--pretrain-seed"]
@@ -154,7 +151,7 @@ class Run:
 def _short(override: str) -> str:
     """`training.epochs=3` as `epochs=3`."""
     key, _, value = override.partition("=")
-    return f"seed={value}" if key in _SEED_KEYS else f"{key.rpartition('.')[2]}={value}"
+    return f"{key.rpartition('.')[2]}={value}"
 
 
 def _file_name(word: str) -> str:

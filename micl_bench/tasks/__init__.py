@@ -1,1 +1,45 @@
-"""One file per downstream task: data set + protocol in, result records out."""
+"""One file or folder per downstream task: data set and protocol in, result records out.
+
+A task is one file with `TASK`, its declaration, and `run(request) -> list[Result]`; what is heavy is
+imported inside `run`. A task that is a folder has its declaration in `__init__.py`, and `run` in
+`run.py`. Nothing here imports torch until a task runs.
+"""
+
+import importlib
+from types import ModuleType
+
+from micl_bench.engine.pretraining import TASK as PRETRAINING
+from micl_bench.records.declared import Metric, Task
+from micl_bench.runtime import plugins
+from micl_bench.tasks._request import Request
+
+__all__ = ["PRETRAINING", "Metric", "Request", "Task", "declared", "declared_tasks", "running"]
+
+
+def declared(name: str) -> Task:
+    """The declaration of a task, or of pre-training, read without importing torch.
+
+    Raises:
+        InputError: there is no such task; the message lists those there are.
+    """
+    if name == PRETRAINING.name:
+        return PRETRAINING
+    task: Task = plugins.find("tasks", name).TASK
+    return task
+
+
+def declared_tasks() -> dict[str, Task]:
+    """The declarations of pre-training and of every task by name, in the order of a report."""
+    tasks = map(declared, [PRETRAINING.name, *plugins.names("tasks")])
+    return {task.name: task for task in sorted(tasks, key=lambda task: (task.place, task.name))}
+
+
+def running(name: str) -> ModuleType:
+    """The module with a task's `run`, and its `RECIPE` where it has one; imports what the task needs.
+
+    Raises:
+        InputError: as `declared`.
+    """
+    module = plugins.find("tasks", name)
+    is_folder = hasattr(module, "__path__")
+    return importlib.import_module(f"{module.__name__}.run") if is_folder else module

@@ -6,9 +6,6 @@ from torch import Tensor
 from micl_bench.data.folder import Folder
 from micl_bench.records.evidence.predictions import Predictions
 
-CLASSIFIER_FILE = "classifier.pt"
-"""In the output folder, what `eval robustness` takes."""
-
 
 def classified(folder: Folder, logits_MC: Tensor) -> Predictions:
     """top1, and top5 where there are more than five classes, for every image of a folder."""

@@ -10,13 +10,14 @@ from micl_bench.records.result import DataSet, Result
 from micl_bench.runtime.distributed import rank
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_file
+from micl_bench.tasks import Task
 from micl_bench.tasks._request import Request
 
 
 def run_config(
     request: Request,
+    task: Task,
     *,
-    task: str,
     label: str,
     library: str,
     splits: tuple[str, str],
@@ -37,7 +38,7 @@ def run_config(
     from micl_bench.openmmlab.data_digests import LOADERS
 
     if request.recipe is None:
-        raise InputError(f"{task} needs an mmengine config: --recipe downstream/<config>.py")
+        raise InputError(f"{task.name} needs an mmengine config: --recipe downstream/<config>.py")
     _require_layout(request.data, label, needed)
     measurement = Measurement(command=request.command)
     outcome = run(
@@ -74,7 +75,7 @@ def run_config(
     kept = {"predictions": outcome.predictions, "statistics": outcome.evidence}
     left = {**kept, "log": outcome.log, **({"model": outcome.model} if outcome.model else {})}
     result = measurement.result(
-        task=task,
+        task=task.name,
         protocol=f"{head}, {outcome.summary}",
         method=request.method or outcome.method,
         arch=outcome.arch,
@@ -85,7 +86,7 @@ def run_config(
         checkpoint=outcome.checkpoint,
         recipe=outcome.config,
         seed=outcome.seed,
-        settings={"task": task, "head": head, **outcome.settings},
+        settings={"task": task.name, "head": head, **outcome.settings},
         details={
             "processes": outcome.processes,
             "images_a_pass": outcome.images_a_pass,

@@ -5,7 +5,8 @@ from typing import Any
 from micl_bench.data.checked import look_at
 from micl_bench.data.source import Source, open_source, tell_absent_classes
 from micl_bench.engine.frozen.feature_cache import Features, cached_features, default_folder
-from micl_bench.tasks._request import Request, Session
+from micl_bench.tasks._request import Request
+from micl_bench.tasks._session import Session
 
 
 def open_splits(request: Request) -> tuple[Source, Source]:

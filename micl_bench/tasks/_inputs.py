@@ -4,7 +4,6 @@ import io
 import os
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from micl_bench.checkpoints import digest_of
@@ -14,26 +13,24 @@ from micl_bench.records.result import Result
 from micl_bench.runtime import plugins
 from micl_bench.runtime.config import resolve, to_dict
 from micl_bench.runtime.files import digest_file, digest_json, files_below
+from micl_bench.tasks import declared
 from micl_bench.tasks._request import Request
+from micl_bench.tasks._session import recipe_kind
 
 _DRAWN_OR_PUBLISHED = ("random:", "timm:", "public:")
 
 
-def inputs_of(request: Request, module: ModuleType) -> dict[str, str]:
+def inputs_of(request: Request, task: str) -> dict[str, str]:
     """Digests of the resolved recipe and of the data, for records' details.
 
     Images count by their names and sizes, what tells their labels by its content.
 
-    Args:
-        module: the task.
-
     Raises:
         InputError: a recipe that cannot be resolved.
     """
-    kind = getattr(module, "RECIPE", None)
-    if kind is None:
+    if declared(task).from_config:
         return _of_config(request)
-    recipe: Any = resolve(kind, request.recipe, request.overrides)
+    recipe: Any = resolve(recipe_kind(task), request.recipe, request.overrides)
     content, labels = [to_dict(recipe)], Path(getattr(recipe, "labels", ""))
     if labels.is_file():
         content.append({"labels": digest_file(labels)})

@@ -11,11 +11,9 @@ from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import atomic_write, sweep, write_once
 from micl_bench.runtime.locks import turn
 from micl_bench.runtime.log import say
+from micl_bench.tasks import declared_tasks
 from micl_bench.tasks._inputs import other_input
 from micl_bench.tasks._request import Request
-
-_TRAIN = ("pretrain", "finetune", "linear", "ade20k", "coco")
-"""Tasks that leave files of fixed names beside their record: classifier, states, log."""
 
 
 @contextmanager
@@ -30,8 +28,9 @@ def own_folder(out: Path, task: str) -> Iterator[None]:
     with turn(out / f".{task}.lock", f"evaluating {task} into {out}"):
         # A call that finds its record writes nothing that would.
         sweep(out)
-        kinds = _TRAIN if task in _TRAIN else (task,)
-        for kind in kinds:
+        # They leave files of fixed names beside their records: classifier, states, log.
+        training = [name for name, one in declared_tasks().items() if one.resumes]
+        for kind in training if task in training else ():
             if kind != task and any(out.glob(f"{kind}-*.json")):
                 raise InputError(
                     f"--out {out} holds a {kind} result, whose files {task} would replace; give another "

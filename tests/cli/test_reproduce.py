@@ -15,8 +15,8 @@ from support import REPOSITORY, Command, Run, losses
 
 from micl_bench.records.plans import Plan, write_plan
 from micl_bench.records.result import Result, read_result, write_result
-from micl_bench.tasks._request import Request
-from micl_bench.tasks.knn import run
+from micl_bench.tasks import Request
+from micl_bench.tasks.knn.run import run
 
 RANDOM = "random:vit_demo_patch4_32"
 RECIPE = REPOSITORY / "downstream" / "embedded_knn.py"

@@ -23,7 +23,7 @@ from micl_bench.engine.frozen.probe.heads import Probe
 from micl_bench.records.statistics import wilson
 from micl_bench.records.store import read_results
 from micl_bench.runtime.config import load_recipe
-from micl_bench.tasks.linear import LinearRecipe
+from micl_bench.tasks.linear.run import LinearRecipe
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
 

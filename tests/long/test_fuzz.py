@@ -4,7 +4,6 @@ Each case is drawn by its own number, so that one that fails can be made again b
 """
 
 import dataclasses
-import importlib
 import json
 import os
 import random
@@ -26,6 +25,7 @@ from micl_bench.records.result import read_result
 from micl_bench.runtime.config import load_recipe
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_json
+from micl_bench.tasks import running
 
 sys.path += [str(REPOSITORY / "tests" / folder) for folder in ("checkpoints", "data", "report")]
 from mutants import mutant
@@ -77,7 +77,7 @@ def all_keys() -> list[tuple[str, str]]:
     """Every key of every recipe, each with its task."""
     found = [("pretrain", key) for key in keys_of(load_recipe(PRETRAIN, PretrainRecipe))]
     for task in TASKS:
-        module = importlib.import_module(f"micl_bench.tasks.{task}")
+        module = running(task)
         found += [(task, key) for key in keys_of(module.RECIPE())]
     return found
 

@@ -16,8 +16,7 @@ from dense_runs import Server, record_in, words, write_config
 from support import losses
 
 from micl_bench.runtime.errors import InputError
-from micl_bench.tasks import ade20k, coco
-from micl_bench.tasks._request import Request
+from micl_bench.tasks import Request, ade20k, coco
 
 TASKS = {
     "ade20k": ("images/validation", "embedded-ade20k"),

@@ -17,11 +17,12 @@ from micl_bench.runtime import plugins
 from micl_bench.runtime.config import load_recipe, override, resolve, to_dict
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.values import Count, Listed, Values, Within
-from micl_bench.tasks.knn import KnnRecipe
-from micl_bench.tasks.linear import LinearRecipe
-from micl_bench.tasks.logistic import LogisticRecipe
-from micl_bench.tasks.representation import RepresentationRecipe
-from micl_bench.tasks.robustness import RobustnessRecipe
+from micl_bench.tasks import running
+from micl_bench.tasks.knn.run import KnnRecipe
+from micl_bench.tasks.linear.run import LinearRecipe
+from micl_bench.tasks.logistic.run import LogisticRecipe
+from micl_bench.tasks.representation.run import RepresentationRecipe
+from micl_bench.tasks.robustness.run import RobustnessRecipe
 
 LONGEST_LINE = 300
 PRETRAIN = PretrainRecipe(
@@ -171,7 +172,9 @@ def test_truths_are_read(text: str) -> None:
 )
 def test_a_recipe_file_with_such_a_value_gets_the_same_line(tmp_path: Path, values: str) -> None:
     path = tmp_path / "recipe.py"
-    path.write_text(f"from micl_bench.tasks.knn import KnnRecipe\nrecipe = KnnRecipe({values})\n")
+    path.write_text(
+        f"from micl_bench.tasks.knn.run import KnnRecipe\nrecipe = KnnRecipe({values})\n"
+    )
     with pytest.raises(InputError, match="; needed: ") as caught:
         load_recipe(path, KnnRecipe)
     assert str(caught.value).startswith(f"{path}: {values.partition('=')[0]} is ")
@@ -217,7 +220,7 @@ def test_each_kind_of_bound_is_kept(assignment: str, words: str) -> None:
 
 def test_every_task_offers_the_kind_of_its_recipe() -> None:
     kinds = {
-        name: getattr(plugins.find("tasks", name), "RECIPE", None)
+        name: getattr(running(name), "RECIPE", None)
         for name in plugins.names("tasks")
         if name not in ("ade20k", "coco")
     }

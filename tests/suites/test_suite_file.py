@@ -203,7 +203,7 @@ BOMB = "a: &a [x, x]\n" + "".join(
         (ENTRY + "    of: [n]\n", "names 'n', no entry above it"),
         (ENTRY + "    of: [other]\n", "names 'other', no entry above it"),
         (ENTRY + "    of: [n]\n    seeds: [1]\n", "has both `of` and checkpoints"),
-        (ENTRY + "  - {name: o, of: [n]}\n", "names 'n', which is no finetune or linear"),
+        (ENTRY + "  - {name: o, of: [n]}\n", "names 'n', which is no linear or finetune"),
         (ENTRY.replace("data: d", "data: made:s"), "names no step above it in `prepare`; known: none"),
         (STEP.replace("data: d\n", "data: made:s/../x\n"), "is not of the form made:STEP"),
         (STEP.replace("data: d\n", "data: made:s//etc\n"), "is not of the form made:STEP"),

@@ -1,7 +1,6 @@
 """The suites in `downstream/suites/`: each plans, each recipe loads, each override's key is known."""
 
 import csv
-import importlib
 import itertools
 import re
 from pathlib import Path
@@ -15,6 +14,7 @@ from micl_bench.runtime.config import load_recipe, override
 from micl_bench.suites import run as suite_run
 from micl_bench.suites.expand import expand
 from micl_bench.suites.file import read_file
+from micl_bench.tasks import running
 
 SUITES = sorted((REPOSITORY / "downstream" / "suites").glob("*.yaml"))
 DENSE = ("ade20k", "coco")
@@ -65,7 +65,7 @@ def test_every_recipe_takes_every_override(path: Path, seeds: str) -> None:
             continue
         kind = PretrainRecipe
         if run.task != "pretrain":
-            module = importlib.import_module(f"micl_bench.tasks.{run.task}")
+            module = running(run.task)
             kind = module.RECIPE
         override(load_recipe(recipe_of(run), kind), sets_of(run))
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from micl_bench.tasks import Request
 from micl_bench.tasks._few_labels import open_folders
 from micl_bench.tasks._frozen import open_splits
-from micl_bench.tasks._request import Request
 
 
 def fill(folder: Path, classes: str) -> None:

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 from support import REPOSITORY
 
-from micl_bench.runtime import plugins
+from micl_bench.tasks import Request
 from micl_bench.tasks._inputs import inputs_of
-from micl_bench.tasks._request import Request
 
 
 def inputs(task: str, data: Path, recipe: Path | None, *overrides: str) -> dict[str, str]:
@@ -20,7 +19,7 @@ def inputs(task: str, data: Path, recipe: Path | None, *overrides: str) -> dict[
         method="",
         command="",
     )
-    return inputs_of(request, plugins.find("tasks", task))
+    return inputs_of(request, task)
 
 
 def written(path: Path, text: str = "1") -> Path:

@@ -11,7 +11,7 @@ from support import REPOSITORY, Run
 
 from micl_bench.records.evidence.predictions import read_predictions
 from micl_bench.runtime import plugins
-from micl_bench.tasks._corrupted import corruption_errors
+from micl_bench.tasks.robustness.corrupted import corruption_errors
 
 CORRUPTIONS = plugins.find("robustness", "imagenet_c").SET.corruptions
 

@@ -21,8 +21,8 @@ from micl_bench.runs.optim import OptimConfig
 from micl_bench.runtime import plugins
 from micl_bench.runtime.config import override, resolve
 from micl_bench.runtime.files import digest_json
-from micl_bench.tasks._request import Request
-from micl_bench.tasks.finetune import _settings as finetune_settings
+from micl_bench.tasks import Request, running
+from micl_bench.tasks.finetune.run import _settings as finetune_settings
 
 RANDOM = "random:vit_demo_patch4_32"
 # What makes a run of a task a fraction of a second.
@@ -230,7 +230,7 @@ def keys_of(recipe: Any, place: str = "") -> Iterator[str]:
 
 
 def default(kind: str) -> Any:
-    return PRETRAIN if kind == "pretrain" else plugins.find("tasks", kind).RECIPE()
+    return PRETRAIN if kind == "pretrain" else running(kind).RECIPE()
 
 
 def calculated(recipe: Any) -> str:
@@ -251,7 +251,7 @@ def classifier(embedded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def evaluated(task: str, data: Path, out: Path, checkpoint: object, *overrides: str) -> Result:
-    module = plugins.find("tasks", task)
+    module = running(task)
     request = Request(
         checkpoint=str(checkpoint),
         data=data,
@@ -315,7 +315,7 @@ def test_fingerprints_of_evaluations_follow_the_tables(
     assert [key for key in found if found[key] == base.fingerprint] == []
     assert len(set(found.values())) == len(found)
     changes = [f"{key}={value}" for key, value in STILL[task].items()]
-    kind = plugins.find("tasks", task).RECIPE
+    kind = running(task).RECIPE
     assert resolve(kind, None, [*SMALL[task], *changes]) != resolve(kind, None, SMALL[task])
     still = evaluated(task, data, tmp_path / "still", checkpoint, *SMALL[task], *changes)
     assert still.fingerprint == base.fingerprint

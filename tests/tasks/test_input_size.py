@@ -10,9 +10,9 @@ from support import REPOSITORY, Run
 from micl_bench.backbone import Arch
 from micl_bench.checkpoints import save_checkpoint
 from micl_bench.checkpoints._checkpoint import _say_once
-from micl_bench.runtime import plugins
 from micl_bench.runtime.errors import InputError
-from micl_bench.tasks._request import Request, Session
+from micl_bench.tasks import Request, running
+from micl_bench.tasks._session import Session
 
 TASKS = ("finetune", "knn", "linear", "logistic", "representation", "robustness")
 SIZES: dict[str, Any] = {"patch_size": 8, "width": 64, "depth": 1, "num_heads": 1}
@@ -37,7 +37,7 @@ def session(task: str, checkpoint: Path, *overrides: str, recipe: Path | None = 
         command="",
     )
     _say_once.cache_clear()
-    return Session(request, plugins.find("tasks", task).RECIPE)
+    return Session(request, running(task).RECIPE)
 
 
 @pytest.mark.parametrize("task", TASKS)

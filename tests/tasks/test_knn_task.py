@@ -18,8 +18,8 @@ from micl_bench.data.packed.store import Form
 from micl_bench.records.evidence.predictions import Predictions, read_predictions
 from micl_bench.runtime.config import load_recipe
 from micl_bench.runtime.errors import InputError
-from micl_bench.tasks._request import Request
-from micl_bench.tasks.knn import KnnRecipe, run
+from micl_bench.tasks import Request
+from micl_bench.tasks.knn.run import KnnRecipe, run
 
 RANDOM = "random:vit_demo_patch4_32"
 RECIPE = REPOSITORY / "downstream" / "embedded_knn.py"

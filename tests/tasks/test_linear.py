@@ -22,7 +22,7 @@ from micl_bench.engine.frozen.features import SLICE_IMAGES, run_over_folder
 from micl_bench.engine.frozen.probe.batches import AugmentedImages, StoredFeatures
 from micl_bench.records.evidence.predictions import read_predictions
 from micl_bench.runtime.config import load_recipe
-from micl_bench.tasks.linear import LinearRecipe
+from micl_bench.tasks.linear.run import LinearRecipe
 
 RANDOM = "random:vit_demo_patch4_32"
 DOWNSTREAM = REPOSITORY / "downstream"

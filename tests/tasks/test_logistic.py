@@ -15,7 +15,7 @@ from micl_bench.data.pixels import Pixels
 from micl_bench.data.stream import evaluation_batches
 from micl_bench.records.evidence.predictions import read_predictions
 from micl_bench.runtime.config import load_recipe
-from micl_bench.tasks.logistic import LogisticRecipe
+from micl_bench.tasks.logistic.run import LogisticRecipe
 
 RANDOM = "random:vit_demo_patch4_32"
 DOWNSTREAM = REPOSITORY / "downstream"

@@ -13,8 +13,8 @@ from micl_bench.checkpoints import load_checkpoint, save_checkpoint
 from micl_bench.records.result import Result, read_result
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_file
+from micl_bench.tasks import Request
 from micl_bench.tasks._out import own_folder, records_before, write_records
-from micl_bench.tasks._request import Request
 
 RECIPE = REPOSITORY / "downstream" / "embedded_knn.py"
 RANDOM = "random:vit_demo_patch4_32"

@@ -18,9 +18,9 @@ from micl_bench.report.figures.all_figures import draw_all
 from micl_bench.report.frame.selection import select
 from micl_bench.runtime.config import load_recipe
 from micl_bench.runtime.errors import InputError
-from micl_bench.tasks import representation
-from micl_bench.tasks._request import Request
-from micl_bench.tasks.representation import RepresentationRecipe
+from micl_bench.tasks import Request
+from micl_bench.tasks.representation import run as representation
+from micl_bench.tasks.representation.run import RepresentationRecipe
 
 RECIPE = REPOSITORY / "downstream" / "embedded_representation.py"
 CPU = torch.device("cpu")

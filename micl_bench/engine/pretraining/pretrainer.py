@@ -23,6 +23,7 @@ from micl_bench.data.source import open_source, require_pixels
 from micl_bench.data.stream import steps_per_epoch
 from micl_bench.data.to_device import device_batches
 from micl_bench.data.visible import visible_batches
+from micl_bench.engine.pretraining import TASK
 from micl_bench.engine.pretraining.encoder import ViewEncoder, has_bfloat16
 from micl_bench.engine.pretraining.health import CollapseWatch
 from micl_bench.engine.pretraining.meter import Meter, flop_per_image, matmul_peak, peak_memory
@@ -36,7 +37,6 @@ from micl_bench.engine.pretraining.parallel import (
 from micl_bench.engine.pretraining.plan import Plan
 from micl_bench.engine.pretraining.recipe import PretrainRecipe
 from micl_bench.engine.pretraining.records import (
-    BACKBONE_FILE,
     Spent,
     finished_record,
     write_outcome,
@@ -103,7 +103,7 @@ class Pretrainer:
         )
         self.states = States(out / "states")
         # Before anything is saved there is nothing that another recipe could spoil.
-        if self.states.exist() or (out / BACKBONE_FILE).exists():
+        if self.states.exist() or (out / TASK.leaves).exists():
             require_same_run(out, recipe, train_digest=self.train.digest)
         self.step, self.loss, self.spent_before = 0, math.nan, Spent()
         self._build()

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from micl_bench.checkpoints import save_checkpoint
 from micl_bench.data.source import Source
+from micl_bench.engine.pretraining import TASK
 from micl_bench.engine.pretraining.plan import Plan
 from micl_bench.records.provenance import Measurement
 from micl_bench.records.result import CheckpointInfo, Stage, visible_path, write_result
@@ -15,7 +16,6 @@ from micl_bench.runtime.config import to_dict
 from micl_bench.runtime.files import digest_json
 
 METHOD = "MiCL"
-BACKBONE_FILE = "backbone.pt"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Spent:
 def finished_record(out: Path) -> Path | None:
     """The record of a run that came to its end in this folder."""
     records = sorted(out.glob("pretrain-*.json"))
-    return records[-1] if records and (out / BACKBONE_FILE).exists() else None
+    return records[-1] if records and (out / TASK.leaves).exists() else None
 
 
 def write_outcome(
@@ -67,7 +67,7 @@ def write_outcome(
     recipe, arch = to_dict(plan.recipe), plan.recipe.sized_arch()
     vit = arch.build()
     vit.load_state_dict(weights)
-    path = out / BACKBONE_FILE
+    path = out / TASK.leaves
     provenance = {
         "recipe": recipe,
         "recipe_digest": digest_json(recipe),
@@ -77,7 +77,7 @@ def write_outcome(
     }
     data, settings = train.describe(), _settings(plan)
     stage = Stage(
-        task="pretrain",
+        task=TASK.name,
         method=METHOD,
         fingerprint=digest_json(settings),
         seed=plan.recipe.seed,
@@ -90,7 +90,7 @@ def write_outcome(
         path, vit, arch, method=name or METHOD, provenance=provenance, stage=stage
     )
     result = measurement.result(
-        task="pretrain",
+        task=TASK.name,
         protocol=f"{plan.recipe.epochs} epochs of {data.name}, mask ratio "
         f"{plan.recipe.objective.mask_ratio}, batch {plan.recipe.batch_size}",
         method=name or METHOD,
@@ -113,7 +113,7 @@ def write_outcome(
 
 def _settings(plan: Plan) -> dict[str, Any]:
     computed = plan.recipe.what_is_computed()
-    return {"task": "pretrain", **{key: computed[key] for key in computed if key != "seed"}}
+    return {"task": TASK.name, **{key: computed[key] for key in computed if key != "seed"}}
 
 
 def _metrics(loss: float, rows: list[dict[str, Any]], plan: Plan, spent: Spent) -> dict[str, float]:

@@ -30,7 +30,9 @@ from micl_bench.runtime.values import (
 from micl_bench.tasks._classified import classified, readout_words
 from micl_bench.tasks._few_labels import open_labelled, require_one_way
 from micl_bench.tasks._frozen import feature_details, stored_features
-from micl_bench.tasks._request import Request, Session
+from micl_bench.tasks._request import Request
+from micl_bench.tasks._session import Session
+from micl_bench.tasks.logistic import TASK
 
 DINOV2_GRID = tuple(10 ** (-6 + 11 * step / 44) for step in range(45))
 """DINOv2's `log_regression.py`: 45 values of C from 1e-6 to 1e5, evenly spaced in the exponent."""
@@ -100,7 +102,7 @@ def run(request: Request) -> list[Result]:
     protocol = f"logistic regression on frozen {readout_words(recipe.readout)}, {words}"
     return [
         session.result(
-            task="logistic",
+            task=TASK.name,
             protocol=", ".join(
                 word for word in (protocol, images.words, f"{recipe.pixels.img_size} px") if word
             ),

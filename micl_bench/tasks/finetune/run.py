@@ -9,9 +9,11 @@ from micl_bench.engine.supervised.trainer import Start, SupervisedTrainer
 from micl_bench.records.result import Result
 from micl_bench.runtime.distributed import rank
 from micl_bench.runtime.errors import InputError
-from micl_bench.tasks._classified import CLASSIFIER_FILE, classified
+from micl_bench.tasks._classified import classified
 from micl_bench.tasks._few_labels import open_folders
-from micl_bench.tasks._request import Request, Session
+from micl_bench.tasks._request import Request
+from micl_bench.tasks._session import Session
+from micl_bench.tasks.finetune import TASK
 
 RECIPE = FinetuneRecipe
 """What `--recipe` and `--set` are read as."""
@@ -38,14 +40,14 @@ def run(request: Request) -> list[Result]:
     )
     logits_MC = trainer.run()
     result = session.result(
-        task="finetune",
+        task=TASK.name,
         protocol=_protocol(recipe),
         settings=_settings(recipe, trainer.precision_seen),
         predictions=classified(held_out, logits_MC),
         data=held_out.describe(),
         train=train.describe(),
         details=_details(trainer),
-        artifacts={"classifier": CLASSIFIER_FILE, "metrics": "metrics.jsonl"},
+        artifacts={"classifier": TASK.leaves, "metrics": "metrics.jsonl"},
     )
     spent = trainer.spent
     result = dataclasses.replace(
@@ -55,7 +57,7 @@ def run(request: Request) -> list[Result]:
     )
     if rank() == 0:
         provenance = {
-            "task": "finetune",
+            "task": TASK.name,
             "protocol": result.protocol,
             # The kind alone: how long each method is fine-tuned is its own affair, and in its record.
             "classifier": f"fine-tuned, head on {_head(recipe)}",
@@ -63,7 +65,7 @@ def run(request: Request) -> list[Result]:
             "command": request.command,
         }
         save_checkpoint(
-            request.out / CLASSIFIER_FILE,
+            request.out / TASK.leaves,
             trainer.model,
             dataclasses.replace(session.checkpoint.arch, img_size=recipe.pixels.img_size),
             method=result.method,

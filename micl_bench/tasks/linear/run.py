@@ -24,10 +24,12 @@ from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_json
 from micl_bench.runtime.log import say
 from micl_bench.runtime.values import Count, Fraction, Precision, Seed, Values, Workers
-from micl_bench.tasks._classified import CLASSIFIER_FILE, classified, readout_words
+from micl_bench.tasks._classified import classified, readout_words
 from micl_bench.tasks._few_labels import Labelled, open_labelled, require_one_way
 from micl_bench.tasks._frozen import feature_details, stored_features
-from micl_bench.tasks._request import Request, Session
+from micl_bench.tasks._request import Request
+from micl_bench.tasks._session import Session
+from micl_bench.tasks.linear import TASK
 
 HELD_OUT = 0.1
 """Of each class's training images, where the best head is not chosen on the evaluated ones."""
@@ -189,12 +191,12 @@ class _Grid:
         )
         details = {**images.details, **feature_details(**self.stored)}
         details |= {"grid": choice.rows, "chosen": choice.row}
-        artifacts = {"classifier": CLASSIFIER_FILE}
+        artifacts = {"classifier": TASK.leaves}
         if choice.head.readout != FOLDABLE:
             artifacts = {}
             details["classifier"] = f"none: timm's ViTs put no head on {choice.head.readout}"
         result = session.result(
-            task="linear",
+            task=TASK.name,
             protocol=self._protocol(),
             data=images.test.describe(),
             train=images.train.describe(),
@@ -216,13 +218,13 @@ class _Grid:
     def _write_classifier(self, head: Head, result: Result) -> None:
         request, checkpoint = self.session.request, self.session.checkpoint
         write_classifier(
-            request.out / CLASSIFIER_FILE,
+            request.out / TASK.leaves,
             checkpoint,
             head,
             img_size=self.recipe.pixels.img_size,
             method=request.method or checkpoint.method,
             provenance={
-                "task": "linear",
+                "task": TASK.name,
                 "protocol": self._protocol(),
                 "classifier": self._kind(head),
                 "parent": checkpoint.info.digest,

@@ -18,10 +18,12 @@ from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.log import say
 from micl_bench.runtime.values import Count, Listed, Precision, Seed, Values, Workers
 from micl_bench.runtime.wording import counted
-from micl_bench.tasks._corrupted import measure_corrupted
-from micl_bench.tasks._request import Request, Session
-from micl_bench.tasks._scores import CleanRun, Measured, measure, measure_real
-from micl_bench.tasks._shifted import (
+from micl_bench.tasks._request import Request
+from micl_bench.tasks._session import Session
+from micl_bench.tasks.robustness import TASK
+from micl_bench.tasks.robustness.corrupted import measure_corrupted
+from micl_bench.tasks.robustness.scores import CleanRun, Measured, measure, measure_real
+from micl_bench.tasks.robustness.shifted import (
     ASSUMED_BY_NAME,
     Classifier,
     Shift,
@@ -212,7 +214,7 @@ def _result(
     settings = _settings(shift, measured, recipe.pixels)
     settings["classifier"] = session.checkpoint.maker or _UNKNOWN
     result = session.result(
-        task="robustness",
+        task=TASK.name,
         protocol=_protocol(shift, settings, recipe.pixels),
         data=measured.data,
         settings={**settings, "precision": precision},

@@ -30,7 +30,9 @@ from micl_bench.runtime.log import say
 from micl_bench.runtime.values import LARGEST, Count, Precision, Seed, Values, Within, Workers
 from micl_bench.runtime.wording import counted
 from micl_bench.tasks._frozen import feature_details, stored_features
-from micl_bench.tasks._request import Request, Session
+from micl_bench.tasks._request import Request
+from micl_bench.tasks._session import Session
+from micl_bench.tasks.representation import TASK
 from micl_bench.views import patches_per_view
 
 Images = Annotated[int, Within(FEWEST, LARGEST)]
@@ -102,7 +104,7 @@ def run(request: Request) -> list[Result]:
     pictures, on_views = _pictures(session, source)
     unchanged.require_unchanged()
     result = session.result(
-        task="representation",
+        task=TASK.name,
         protocol=_protocol(recipe, readout, on_views=bool(on_views)),
         settings=_settings(recipe, readout, len(source), on_views=bool(on_views)) | stored.settings,
         metrics=on_views | metrics,

@@ -14,7 +14,7 @@ from micl_bench.records.result import DataSet
 from micl_bench.records.statistics import bootstrap
 from micl_bench.robustness import image_number, imagenet_classes, real_labels
 from micl_bench.runtime.errors import InputError
-from micl_bench.tasks._shifted import Classifier, Reading, Shift, open_classes
+from micl_bench.tasks.robustness.shifted import Classifier, Reading, Shift, open_classes
 
 NOT_COUNTED = -1
 

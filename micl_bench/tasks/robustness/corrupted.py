@@ -15,8 +15,8 @@ from micl_bench.records.statistics import bootstrap, wilson
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_json
 from micl_bench.runtime.wording import counted
-from micl_bench.tasks._scores import CleanRun, Measured
-from micl_bench.tasks._shifted import Classifier, Shift, open_classes
+from micl_bench.tasks.robustness.scores import CleanRun, Measured
+from micl_bench.tasks.robustness.shifted import Classifier, Shift, open_classes
 
 
 def corruption_errors(

@@ -16,7 +16,9 @@ from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.log import say
 from micl_bench.runtime.values import Count, Listed, Positive, Precision, Seed, Values, Workers
 from micl_bench.tasks._frozen import feature_details, open_splits, stored_features
-from micl_bench.tasks._request import Request, Session
+from micl_bench.tasks._request import Request
+from micl_bench.tasks._session import Session
+from micl_bench.tasks.knn import TASK
 
 _READOUTS = {"cls": "cls_1", "avg": "avg_1"}
 _NAMES = {"cls": "[CLS]", "avg": "mean patch"}
@@ -86,7 +88,7 @@ def run(request: Request) -> list[Result]:
     )
     return [
         session.result(
-            task="knn",
+            task=TASK.name,
             protocol=protocol,
             settings=_settings(recipe) | stored[1].settings,
             predictions=predictions,
