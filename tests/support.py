@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -14,6 +15,16 @@ from micl_bench.cli.app import main
 from micl_bench.runtime.log import read_metrics
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def documentation() -> dict[Path, str]:
+    """Text of the README and of each page of docs/, in the order in which the README leads to them."""
+    readme = REPOSITORY / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    names = dict.fromkeys(re.findall(r"\]\((docs/\w+\.md)\)", text))
+    pages = {REPOSITORY / name: (REPOSITORY / name).read_text(encoding="utf-8") for name in names}
+    return {readme: text, **pages}
+
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 """`run(*arguments, cwd=...)`: `micl-bench` as a process of its own."""

@@ -1,4 +1,4 @@
-"""Every command in the README runs, cut short where it would take long."""
+"""Every command in the README and in docs/ runs, cut short where it would take long."""
 
 import os
 import re
@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import REPOSITORY, Run
+from support import REPOSITORY, Run, documentation
 
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```bash\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+PAGES = documentation()
+TEXT = "\n".join(PAGES.values())
+BLOCKS = re.findall(r"^```bash\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
 LINES = [line.partition("  #")[0].strip() for block in BLOCKS for line in block.splitlines()]
 SMALL_VIT = (
     "arch=vit_demo_patch4_32",
@@ -89,13 +90,18 @@ def test_the_make_targets_exist() -> None:
         assert done.returncode == 0, target
 
 
-@pytest.mark.parametrize("name", re.findall(r"\]\(([^)#:]+)\)", README))
-def test_linked_files_exist(name: str) -> None:
-    assert (REPOSITORY / name).is_file()
+def test_linked_files_exist() -> None:
+    for page, text in PAGES.items():
+        for name in re.findall(r"\]\(([^)#:]+)\)", text):
+            assert (page.parent / name).is_file(), (page, name)
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    assert {*PAGES} == {REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")}
 
 
 def test_the_map_names_what_is_there() -> None:
-    tree = README.partition("```text\nmicl_bench/ ")[2].partition("```")[0]
+    tree = TEXT.partition("```text\nmicl_bench/ ")[2].partition("```")[0]
     named = set(re.findall(r"([\w]+(?:\.py|/))", tree))
     package = REPOSITORY / "micl_bench"
     there = {f"{p.name}/" for p in package.iterdir() if p.is_dir() and p.name != "__pycache__"}
@@ -103,13 +109,16 @@ def test_the_map_names_what_is_there() -> None:
     assert there <= named, there - named
 
 
-def test_the_python_example_runs(tmp_path: Path) -> None:
-    (code,) = [
-        b
-        for b in re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-        if "tokens" in b
-    ]
-    code = code.replace("work/micl_vit_s16/backbone.pt", "random:vit_demo_patch4_32")
+@pytest.mark.parametrize(
+    "code",
+    [
+        code
+        for code in re.findall(r"^```python\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
+        if "tokens" in code
+    ],
+)
+def test_the_python_examples_run(code: str) -> None:
+    code = re.sub(r"work/\S+/backbone.pt", "random:vit_demo_patch4_32", code)
     code = "import torch\nimages = torch.zeros(1, 3, 384, 384)\n" + code
     code += "assert tokens.shape == (1, 1 + 96 * 96, 128), tokens.shape\n"
     done = subprocess.run(
