@@ -1,6 +1,6 @@
 """Semantic segmentation on ADE20K as papers run it: UperNet on ViT-B/16, 160k steps of 16 images.
 
-    micl-bench eval ade20k --recipe downstream/ade20k_upernet_vit_b16.py --checkpoint FILE \
+    micl-bench eval ade20k --recipe ade20k_upernet_vit_b16 --checkpoint FILE \
         --data ADEChallengeData2016 --out work/ade20k
 
 Each value has its source beside it:
@@ -22,7 +22,7 @@ Other ways to run it, each a protocol of its own:
     --set model.backbone.final_norm=True            maps after the final norm: iBOT's numbers
     --set optim_wrapper.type=Bf16OptimWrapper       trained in bfloat16
     --set "model.backbone.out_blocks=[2, 5, 8, 11]" each quarter's last block
-    --recipe downstream/ade20k_upernet_vit_b16_ms.py                 six scales, mirrored or not
+    --recipe ade20k_upernet_vit_b16_ms                 six scales, mirrored or not
 More images than memory has room for: --set optim_wrapper.accumulative_counts=2 takes half at a time.
 
 Not run at full length here: the mIoU to expect is not known. The validation images are looked at once,

@@ -1,6 +1,6 @@
 """Semantic segmentation on ADE20K with ViT-L/16: as `ade20k_upernet_vit_b16.py`, but for these values.
 
-    micl-bench eval ade20k --recipe downstream/ade20k_upernet_vit_l16.py --checkpoint FILE \
+    micl-bench eval ade20k --recipe ade20k_upernet_vit_l16 --checkpoint FILE \
         --data ADEChallengeData2016 --out work/ade20k
 
 Blocks, widths and drop path: BEiT's, BEiT v2's and iBOT's released configs for ViT-L agree (CAE: drop

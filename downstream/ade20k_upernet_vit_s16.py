@@ -1,6 +1,6 @@
 """Semantic segmentation on ADE20K with ViT-S/16: as `ade20k_upernet_vit_b16.py`, but for these values.
 
-    micl-bench eval ade20k --recipe downstream/ade20k_upernet_vit_s16.py --checkpoint FILE \
+    micl-bench eval ade20k --recipe ade20k_upernet_vit_s16 --checkpoint FILE \
         --data ADEChallengeData2016 --out work/ade20k
 
 Of the papers only iBOT (Zhou et al. 2022) has ViT-S. The learning rate is that of its command for ViT-S.

@@ -1,6 +1,6 @@
 """ADE20K with ViT-S/16, predicted at six scales, each also mirrored: else `ade20k_upernet_vit_s16.py`.
 
-    micl-bench eval ade20k --recipe downstream/ade20k_upernet_vit_s16_ms.py --checkpoint FILE \
+    micl-bench eval ade20k --recipe ade20k_upernet_vit_s16_ms --checkpoint FILE \
         --data ADEChallengeData2016 --out work/ade20k-ms
 
 Scales and the mean of probabilities: BEiT's and iBOT's released configs for 512 x 512 that end in `_ms`.

@@ -1,6 +1,6 @@
 """Mask R-CNN with FPN on COCO 2017, 1x schedule: ViT-B/16, 12 epochs of 32 images, up to 800 x 1333.
 
-    micl-bench eval coco --recipe downstream/coco_mask_rcnn_1x_vit_b16.py --checkpoint FILE --data FOLDER
+    micl-bench eval coco --recipe coco_mask_rcnn_1x_vit_b16 --checkpoint FILE --data FOLDER
 
 Values: CAE's released config (Chen et al. 2022, lxtGH/CAE, downstream_tasks/detection,
 vit_base_giou_4conv1f_coco_maskrcnn_1x_cae_sincos_init0.1_lr00003), whose README reports 50.3 box AP and

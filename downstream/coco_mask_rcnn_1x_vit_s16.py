@@ -1,6 +1,6 @@
 """Mask R-CNN with FPN on COCO 2017, 1x schedule: ViT-S/16, 12 epochs of 32 images, up to 800 x 1333.
 
-    micl-bench eval coco --recipe downstream/coco_mask_rcnn_1x_vit_s16.py --checkpoint FILE --data FOLDER
+    micl-bench eval coco --recipe coco_mask_rcnn_1x_vit_s16 --checkpoint FILE --data FOLDER
 
 As ViT-B's (coco_mask_rcnn_1x_vit_b16.py), whose notes hold here too. CAE released no config for ViT-S:
 drop path 0.1 is that of the model file which its configs start from, and of iBOT's for ViT-S; rate and

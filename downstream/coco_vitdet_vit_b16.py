@@ -1,6 +1,6 @@
 """ViTDet on COCO 2017: Mask R-CNN on a ViT-B/16, 100 epochs of 64 images at 1024 x 1024.
 
-    micl-bench eval coco --recipe downstream/coco_vitdet_vit_b16.py --checkpoint FILE --data FOLDER
+    micl-bench eval coco --recipe coco_vitdet_vit_b16 --checkpoint FILE --data FOLDER
 
 Values: Li et al. 2022 ("Exploring Plain Vision Transformer Backbones for Object Detection") as released
 in detectron2 (projects/ViTDet, mask_rcnn_vitdet_b_100ep) and, where that reads the same, in mmdetection

@@ -1,6 +1,6 @@
 """ViTDet on COCO 2017: Mask R-CNN on a ViT-L/16, 100 epochs of 64 images at 1024 x 1024.
 
-    micl-bench eval coco --recipe downstream/coco_vitdet_vit_l16.py --checkpoint FILE --data FOLDER
+    micl-bench eval coco --recipe coco_vitdet_vit_l16 --checkpoint FILE --data FOLDER
 
 As ViT-B's (coco_vitdet_vit_b16.py), whose notes hold here too, but for what stands below: values of
 detectron2's mask_rcnn_vitdet_l_100ep, which reports 55.5 box AP and 49.2 mask AP with MAE's ViT-L.

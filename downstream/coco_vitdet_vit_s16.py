@@ -1,6 +1,6 @@
 """ViTDet on COCO 2017: Mask R-CNN on a ViT-S/16, 100 epochs of 64 images at 1024 x 1024.
 
-    micl-bench eval coco --recipe downstream/coco_vitdet_vit_s16.py --checkpoint FILE --data FOLDER
+    micl-bench eval coco --recipe coco_vitdet_vit_s16 --checkpoint FILE --data FOLDER
 
 As ViT-B's (coco_vitdet_vit_b16.py), whose notes hold here too. The paper has no ViT-S: drop path,
 layer decay and rate are ViT-B's, searched by nobody for this size.

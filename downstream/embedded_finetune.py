@@ -1,7 +1,7 @@
 """Fine-tuning on the embedded digits, from pre-trained or from random weights.
 
     micl-bench eval finetune --checkpoint work/micl/backbone.pt \
-        --recipe downstream/embedded_finetune.py --data work/data/embedded --out work/finetune
+        --recipe embedded_finetune --data work/data/embedded --out work/finetune
 """
 
 from micl_bench.data.pixels import Pixels

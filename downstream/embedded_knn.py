@@ -1,6 +1,6 @@
 """k-NN on the embedded digits.
 
-    micl-bench eval knn --checkpoint work/micl/backbone.pt --recipe downstream/embedded_knn.py \
+    micl-bench eval knn --checkpoint work/micl/backbone.pt --recipe embedded_knn \
         --data work/data/embedded --out work/knn
 """
 

@@ -1,7 +1,7 @@
 """Linear probe on the embedded digits: MAE's protocol at the scale of a thousand images.
 
     micl-bench eval linear --checkpoint work/micl/backbone.pt \
-        --recipe downstream/embedded_linear.py --data work/data/embedded --out work/linear
+        --recipe embedded_linear --data work/data/embedded --out work/linear
 
 The rate in use is MAE's, 12.8 x 128 / 256 = 0.1 x 16384 / 256 = 6.4: a step of LARS is a share of the
 weights' own norm (0.001 x 6.4), so it is the rate in use that must stay, not the rate per image.

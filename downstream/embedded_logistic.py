@@ -1,7 +1,7 @@
 """Logistic regression on the embedded digits; `--set fraction=0.1` for a tenth of the labels.
 
     micl-bench eval logistic --checkpoint work/micl/backbone.pt \
-        --recipe downstream/embedded_logistic.py --data work/data/embedded --out work/logistic
+        --recipe embedded_logistic --data work/data/embedded --out work/logistic
 """
 
 from micl_bench.data.pixels import Pixels

@@ -1,7 +1,7 @@
 """Health of the representation on the embedded digits, and pictures of what it holds.
 
     micl-bench eval representation --checkpoint work/micl/backbone.pt \
-        --recipe downstream/embedded_representation.py --data work/data/embedded \
+        --recipe embedded_representation --data work/data/embedded \
         --out work/representation
 """
 

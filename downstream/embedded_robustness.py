@@ -1,7 +1,7 @@
 """The embedded sets that stand in for ImageNet-A, -R and -Sketch.
 
     micl-bench eval robustness --checkpoint work/finetune/classifier.pt \
-        --recipe downstream/embedded_robustness.py --data work/data --out work/robustness
+        --recipe embedded_robustness --data work/data --out work/robustness
 """
 
 from micl_bench.data.pixels import Pixels

@@ -6,7 +6,7 @@ pretrain/embedded.py are 16 steps of 64 images each, with 2 x 17 tokens an image
 4 of fine-tuning: 19.
 
     micl-bench eval finetune --checkpoint random:vit_demo_patch4_32 --method "from scratch" \
-        --recipe downstream/embedded_scratch.py --data work/data/embedded --out work/scratch
+        --recipe embedded_scratch --data work/data/embedded --out work/scratch
 """
 
 from micl_bench.data.pixels import Pixels

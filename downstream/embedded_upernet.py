@@ -1,7 +1,7 @@
 """Semantic segmentation of the embedded scenes: UperNet on a ViT, in ADE20K's layout and protocol.
 
     micl-bench eval ade20k --checkpoint work/micl/backbone.pt \
-        --recipe downstream/embedded_upernet.py --data work/data/embedded-ade20k --out work/ade20k
+        --recipe embedded_upernet --data work/data/embedded-ade20k --out work/ade20k
 
 Sized for under a minute on two CPU cores: enough to run the whole path, far too short for a good
 number. Do not expect MiCL's weights to be ahead of random ones here: over 10 variants of this recipe

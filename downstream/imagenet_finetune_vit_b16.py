@@ -8,7 +8,7 @@ four runs: mean 83.57, paper 83.6); [P]'s value stands beside it. Issues 7, 80 a
 why; the answer in 7: [P]'s values are for models trained on unnormalised pixels.
 
     micl-bench eval finetune --checkpoint work/micl_vit_b16/backbone.pt \
-        --recipe downstream/imagenet_finetune_vit_b16.py --data /data/imagenet \
+        --recipe imagenet_finetune_vit_b16 --data /data/imagenet \
         --out work/results/imagenet-finetune
 
 On several GPUs `torchrun --nproc-per-node=8 -m micl_bench eval finetune ...` gives the same result;

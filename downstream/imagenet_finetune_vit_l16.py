@@ -7,7 +7,7 @@ Where they differ, [F] is taken: it was run with this software, and gives the pu
 four runs: mean 85.87, paper 85.9); [P]'s value stands beside it.
 
     micl-bench eval finetune --checkpoint work/micl_vit_l16/backbone.pt \
-        --recipe downstream/imagenet_finetune_vit_l16.py --data /data/imagenet \
+        --recipe imagenet_finetune_vit_l16 --data /data/imagenet \
         --out work/results/imagenet-finetune
 
 On several GPUs `torchrun --nproc-per-node=8 -m micl_bench eval finetune ...` gives the same result;

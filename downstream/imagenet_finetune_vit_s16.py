@@ -8,7 +8,7 @@ MAE has no ViT-S: no published MAE value. What iBOT gives for ViT-S/16 is iBOT's
 ViT-B. iBOT sweeps the learning rate and does not say which one won.
 
     micl-bench eval finetune --checkpoint work/micl_vit_s16/backbone.pt \
-        --recipe downstream/imagenet_finetune_vit_s16.py --data /data/imagenet \
+        --recipe imagenet_finetune_vit_s16 --data /data/imagenet \
         --out work/results/imagenet-finetune
 
 On several GPUs `torchrun --nproc-per-node=8 -m micl_bench eval finetune ...` gives the same result;

@@ -1,7 +1,7 @@
 """k-NN on ImageNet: the protocol of Caron et al. 2021 ("Emerging Properties in Self-Supervised Vision
 Transformers", section 4.1 and appendix F), after Wu et al. 2018.
 
-    micl-bench eval knn --checkpoint FILE --recipe downstream/imagenet_knn.py \
+    micl-bench eval knn --checkpoint FILE --recipe imagenet_knn \
         --data DIR/imagenet --out DIR/results
 
 The features of `train` and `val` are computed once and kept for `eval linear` and `eval logistic`;

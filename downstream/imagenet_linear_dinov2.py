@@ -1,7 +1,7 @@
 """Linear evaluation on ImageNet by DINOv2's grid (Oquab et al. 2023, and their `dinov2/eval/linear.py`).
 
     micl-bench eval linear --checkpoint work/micl/backbone.pt \
-        --recipe downstream/imagenet_linear_dinov2.py --data /data/imagenet --out work/linear-dinov2
+        --recipe imagenet_linear_dinov2 --data /data/imagenet --out work/linear-dinov2
 
 52 heads are trained at once on one pass of features: 13 learning rates, the last block or the last
 four, with and without the mean of the last block's patches. As published, the best head is chosen on

@@ -1,7 +1,7 @@
 """Linear probe on ImageNet by MAE's protocol (He et al. 2022, appendix A.1, table 10).
 
     micl-bench eval linear --checkpoint work/micl/backbone.pt \
-        --recipe downstream/imagenet_linear_mae.py --data /data/imagenet --out work/linear-mae
+        --recipe imagenet_linear_mae --data /data/imagenet --out work/linear-mae
 
 For several GPUs put `torchrun --nproc-per-node 8 -m micl_bench` in the place of `micl-bench`. Killed,
 the same command goes on from the last saved step.

@@ -1,7 +1,7 @@
 """Logistic regression with 10 % of ImageNet's labels, as DINOv2 fits it (Oquab et al. 2023).
 
     micl-bench eval logistic --checkpoint work/micl/backbone.pt \
-        --recipe downstream/imagenet_logistic_10pct.py --data /data/imagenet \
+        --recipe imagenet_logistic_10pct --data /data/imagenet \
         --set labels=10percent.txt --out work/logistic-10pct
 
 The list is SimCLR's (Chen et al. 2020): `imagenet_subsets/10percent.txt` in google-research/simclr.

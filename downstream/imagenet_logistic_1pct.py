@@ -1,7 +1,7 @@
 """Logistic regression with 1 % of ImageNet's labels, as MSN fits it (Assran et al. 2022).
 
     micl-bench eval logistic --checkpoint work/micl/backbone.pt \
-        --recipe downstream/imagenet_logistic_1pct.py --data /data/imagenet \
+        --recipe imagenet_logistic_1pct --data /data/imagenet \
         --set labels=1percent.txt --out work/logistic-1pct
 
 The list is SimCLR's (Chen et al. 2020): `imagenet_subsets/1percent.txt` in google-research/simclr,

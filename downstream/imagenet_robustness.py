@@ -1,7 +1,7 @@
 """ImageNet-A, -R and -Sketch for a classifier of ImageNet's 1000 classes: the paper's three.
 
     micl-bench eval robustness --checkpoint work/finetune/classifier.pt \
-        --recipe downstream/imagenet_robustness.py --data DATA --out work/robustness
+        --recipe imagenet_robustness --data DATA --out work/robustness
 
 DATA holds `imagenet/val`, and the sets as their releases are called when unpacked: `imagenet-a`,
 `imagenet-r`, `sketch`. Where one lies elsewhere, a symbolic link will do. All class folders go by

@@ -1,7 +1,7 @@
 """All shifted sets of ImageNet for a classifier of its 1000 classes; ImageNet-C is 3,750,000 images.
 
     micl-bench eval robustness --checkpoint work/finetune/classifier.pt \
-        --recipe downstream/imagenet_robustness_all.py --data DATA --out work/robustness
+        --recipe imagenet_robustness_all --data DATA --out work/robustness
 
 DATA holds `imagenet/val`, and the sets as their releases are called when unpacked: `imagenet-a`,
 `imagenet-r`, `sketch`, `imagenetv2-matched-frequency-format-val`,

@@ -4,7 +4,7 @@ Method: arXiv:2411.09858. Mask ratio and rate are ours: a 32-pixel digit has 64 
 and with 0.9 of them hidden, 3 patches a view would be left.
 
     micl-bench data embedded --out work/data
-    micl-bench pretrain pretrain/embedded.py --data work/data/embedded --out work/micl
+    micl-bench pretrain embedded --data work/data/embedded --out work/micl
 """
 
 from micl_bench.data.pixels import Pixels

@@ -11,7 +11,7 @@ Negatives come from the same GPU, as in that code, so the number of GPUs moves t
 
     micl-bench data pack --images /data/imagenet --out /data/imagenet-patch16 \
         --size 224 --layout patch --patch-size 16
-    micl-bench pretrain pretrain/imagenet_vit_b16_code.py \
+    micl-bench pretrain imagenet_vit_b16_code \
         --data /data/imagenet-patch16 --out work/vit_b16_code
 """
 

@@ -12,7 +12,7 @@ Negatives come from the same GPU, as in that code, so the number of GPUs moves t
 
     micl-bench data pack --images /data/imagenet --out /data/imagenet-320 \
         --size 320 --layout image
-    micl-bench pretrain pretrain/imagenet_vit_b16_code_crop.py \
+    micl-bench pretrain imagenet_vit_b16_code_crop \
         --data /data/imagenet-320 --out work/vit_b16_code_crop
 """
 

@@ -12,7 +12,7 @@ instead of `micl-bench`.
 
     micl-bench data pack --images /data/imagenet --out /data/imagenet-patch16 \
         --size 224 --layout patch --patch-size 16
-    micl-bench pretrain pretrain/imagenet_vit_b16_doc.py \
+    micl-bench pretrain imagenet_vit_b16_doc \
         --data /data/imagenet-patch16 --out work/vit_b16_doc
 """
 

@@ -11,7 +11,7 @@ Negatives come from the same GPU, as in that code, so the number of GPUs moves t
 
     micl-bench data pack --images /data/imagenet --out /data/imagenet-patch14 \
         --size 224 --layout patch --patch-size 14
-    micl-bench pretrain pretrain/imagenet_vit_h14_code.py \
+    micl-bench pretrain imagenet_vit_h14_code \
         --data /data/imagenet-patch14 --out work/vit_h14_code
 """
 

@@ -12,7 +12,7 @@ instead of `micl-bench`.
 
     micl-bench data pack --images /data/imagenet --out /data/imagenet-patch14 \
         --size 224 --layout patch --patch-size 14
-    micl-bench pretrain pretrain/imagenet_vit_h14_doc.py \
+    micl-bench pretrain imagenet_vit_h14_doc \
         --data /data/imagenet-patch14 --out work/vit_h14_doc
 """
 

@@ -13,7 +13,7 @@ instead of `micl-bench`.
 
     micl-bench data pack --images /data/imagenet --out /data/imagenet-320 \
         --size 320 --layout image
-    micl-bench pretrain pretrain/imagenet_vit_h14_doc_crop.py \
+    micl-bench pretrain imagenet_vit_h14_doc_crop \
         --data /data/imagenet-320 --out work/vit_h14_doc_crop
 """
 

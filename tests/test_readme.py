@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from support import REPOSITORY, Run, documentation
 
+from micl_bench.runtime.shipped import recipes
+
 PAGES = documentation()
 TEXT = "\n".join(PAGES.values())
 BLOCKS = re.findall(r"^```bash\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
@@ -21,25 +23,25 @@ SMALL_VIT = (
     "optim.warmup_epochs=0",
 )
 
-# What is cut short, by command and recipe; sizes and lengths only.
+# What is cut short, by command and its shipped recipe; sizes and lengths only.
 SHORT = {
-    "pretrain pretrain/embedded.py": ("epochs=1", "knn_every_epochs=0"),
-    "pretrain pretrain/imagenet_vit_s16_doc.py": (
+    "pretrain embedded": ("epochs=1", "knn_every_epochs=0"),
+    "pretrain imagenet_vit_s16_doc": (
         *(*SMALL_VIT, "epochs=1", "num_workers=0", "knn_k=5"),
         *("precision=fp32", "compile=false"),
     ),
-    "eval knn downstream/embedded_knn.py": (),
+    "eval knn embedded_knn": (),
     "eval knn": ("pixels.img_size=32",),
     "eval linear": ("pixels.img_size=32", "probe.epochs=1"),
-    "eval finetune downstream/embedded_finetune.py": ("training.epochs=1",),
-    "eval finetune downstream/imagenet_finetune_vit_s16.py": (
+    "eval finetune embedded_finetune": ("training.epochs=1",),
+    "eval finetune imagenet_finetune_vit_s16": (
         *("pixels.img_size=32", "training.epochs=1", "training.batch_size=40"),
         *("precision=fp32", "compile=false", "num_workers=0"),
     ),
-    "eval robustness downstream/embedded_robustness.py": (),
-    "eval representation downstream/embedded_representation.py": (),
-    "eval ade20k downstream/embedded_upernet.py": ("train_cfg.max_iters=2",),
-    "eval coco downstream/embedded_mask_rcnn.py": ("train_cfg.max_iters=2",),
+    "eval robustness embedded_robustness": (),
+    "eval representation embedded_representation": (),
+    "eval ade20k embedded_upernet": ("train_cfg.max_iters=2",),
+    "eval coco embedded_mask_rcnn": ("train_cfg.max_iters=2",),
 }
 # The last value of an option counts.
 SHORT_OPTIONS = {
@@ -59,7 +61,7 @@ INSTEAD = {
 def shortened(line: str) -> list[str]:
     """A README command as the test runs it."""
     words = [INSTEAD.get(word, word) for word in shlex.split(line)[1:]]
-    named = [word for word in words if word.endswith(".py")]
+    named = [word for word in words if word.endswith(".py") or word in recipes()]
     key = " ".join([*words[: 1 if words[0] == "pretrain" else 2], *named])
     sets = SHORT.get(key, ()) if words[0] in ("pretrain", "eval") else ()
     assert words[0] not in ("pretrain", "eval") or key in SHORT, f"{key}: how is it cut short?"

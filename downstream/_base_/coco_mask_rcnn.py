@@ -1,7 +1,7 @@
 """Mask R-CNN on COCO 2017: what the ViTDet and the 1x configs have in common. Not run by itself, but by
 
-    micl-bench eval coco --recipe downstream/coco_vitdet_vit_b16.py --checkpoint FILE --data FOLDER
-    micl-bench eval coco --recipe downstream/coco_mask_rcnn_1x_vit_b16.py --checkpoint FILE --data FOLDER
+    micl-bench eval coco --recipe coco_vitdet_vit_b16 --checkpoint FILE --data FOLDER
+    micl-bench eval coco --recipe coco_mask_rcnn_1x_vit_b16 --checkpoint FILE --data FOLDER
 
 FOLDER holds `train2017`, `val2017` and `annotations`. Backbone, neck, losses, training images, optimiser
 and schedule stand in those two files. Values without a comment are the same in mmdetection's and

@@ -112,7 +112,9 @@ def demo(
 @app.command()
 def pretrain(
     context: typer.Context,
-    recipe: Annotated[Path, typer.Argument(help="Recipe file, such as pretrain/embedded.py.")],
+    recipe: Annotated[
+        Path, typer.Argument(help="Recipe: a name that `list recipes` shows, or a file.")
+    ],
     data: Annotated[
         Path, typer.Option(help="Folder with train and val: class folders, or packed stores.")
     ],
@@ -161,7 +163,10 @@ def evaluate(
     strict: Strict = False,
     recipe: Annotated[
         Path | None,
-        typer.Option(help="Recipe file of the task; without one, the task's own values."),
+        typer.Option(
+            help="Recipe of the task: a name that `list recipes` shows, or a file; without one, the "
+            "task's own values."
+        ),
     ] = None,
     assignments: Overrides = None,
     method: Annotated[

@@ -16,28 +16,23 @@ from micl_bench.suites.file import read_file
 from micl_bench.suites.runs import Outcome, Runner
 from micl_bench.suites.shown import failures
 
-SUITE = Path(__file__).resolve().parents[2] / "downstream" / "suites" / "embedded.yaml"
+SUITE = "embedded"
 
 
-def run_demo(workdir: Path, *, command: str, suite: Path = SUITE) -> None:
+def run_demo(workdir: Path, *, command: str, suite: str | Path = SUITE) -> None:
     """Run what is not done yet, make the report, print the table and the path of the report.
 
     Args:
         command: that goes on where something failed.
 
     Raises:
-        InputError: the suite and its recipes are not at hand, or the report's folder is not the
-            demo's.
+        InputError: the report's folder is not the demo's.
         SystemExit: a run failed; what it was is printed.
     """
-    if not suite.is_file():
-        raise InputError(
-            "the demo's recipes are missing: run it from a checkout (pip install -e .)"
-        )
     report, made_of = workdir / "report", workdir / "report.json"
     if report.exists() and not made_of.is_file():
         raise InputError(f"{report} is not the demo's; give another --workdir")
-    outcomes = Runner(suite.stem, expand(read_file(suite)), workdir / "results").run()
+    outcomes = Runner(SUITE, expand(read_file(suite)), workdir / "results").run()
     if any(outcome.problem for outcome in outcomes):
         print(failures(outcomes, command))
         raise SystemExit(1)

@@ -4,11 +4,8 @@ import itertools
 from collections.abc import Callable
 from pathlib import Path
 
-from micl_bench.records.result import visible_path
-from micl_bench.runtime import plugins
+from micl_bench.runtime import plugins, shipped
 from micl_bench.runtime.errors import InputError
-
-_SUITES = Path(__file__).resolve().parents[2] / "downstream" / "suites"
 
 
 def lines_of(kind: str) -> list[str]:
@@ -68,13 +65,6 @@ def _tasks() -> dict[str, str]:
     }
 
 
-def _suites() -> dict[str, str]:
-    found = sorted(_SUITES.glob("*.yaml"))
-    if not found:
-        raise InputError("the suites are in a checkout (pip install -e .), in downstream/suites/")
-    return {visible_path(path): _first_comment(path) for path in found}
-
-
 def _first_comment(path: Path) -> str:
     """Up to the first colon or full stop at a line's end."""
     lines = itertools.takewhile(lambda line: line[:1] == "#", path.read_text("utf-8").splitlines())
@@ -94,6 +84,7 @@ _KINDS: dict[str, Callable[[], dict[str, str]]] = {
     "checkpoints": _checkpoints,
     "published": _published,
     "architectures": _architectures,
-    "suites": _suites,
+    "recipes": lambda: {name: plugins.summary(path) for name, path in shipped.recipes().items()},
+    "suites": lambda: {name: _first_comment(path) for name, path in shipped.suites().items()},
 }
 KINDS = tuple(_KINDS)

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from micl_bench.records.result import Result
     from micl_bench.report.audit.explain import Run
 
-_ROOT = Path(__file__).resolve().parents[2]
-_RECIPES = (_ROOT / "downstream", _ROOT / "pretrain")
 _CACHE = ".reproduce-cache"
 """It is removed in the end, so no folder of the user's may be called so."""
 
@@ -34,7 +32,7 @@ def reproduce(
         Path | None,
         typer.Option(
             help="Recipe to run for the one that the command names, where that is not one of this "
-            "checkout: a recipe is code, so look at it first.",
+            "installation: a recipe is code, so look at it first.",
             show_default=False,
         ),
     ] = None,
@@ -58,16 +56,16 @@ def reproduce(
     from micl_bench.report.audit.reproduction import compare_runs
     from micl_bench.runtime.errors import InputError
     from micl_bench.runtime.log import printable, say
+    from micl_bench.runtime.shipped import FOLDERS, recipe_file
     from micl_bench.suites.process import Process, command_line
 
     if not place.is_dir():
         raise InputError(f"--from {place} is no folder")
-    if recipe and not recipe.is_file():
-        raise InputError(f"--recipe {recipe} is no file")
+    recipe = recipe and recipe_file(recipe)
     then, _ = look_up(target, results)
     target_folder = out.resolve()
     arguments = rerun_arguments(
-        then[1], out=target_folder, place=place, ours=_RECIPES, recipe=recipe
+        then[1], out=target_folder, place=place, ours=FOLDERS, recipe=recipe
     )
     _require_new(target_folder, then, shlex.join(["micl-bench", *arguments]))
     _tell_before(then[1], place, processes)

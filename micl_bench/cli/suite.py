@@ -48,7 +48,7 @@ def run(
     file: Annotated[
         Path,
         typer.Argument(
-            help="Suite file, such as those that `micl-bench list suites` shows.", metavar="FILE"
+            help="Suite: a name that `micl-bench list suites` shows, or a file.", metavar="SUITE"
         ),
     ],
     out: Annotated[

@@ -17,6 +17,7 @@ from micl_bench.checkpoints import Checkpoint
 from micl_bench.openmmlab.overrides import apply, check_bounds
 from micl_bench.records.result import visible_path
 from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.shipped import recipe_file
 from micl_bench.runtime.values import Seed, checked
 
 _PACKAGES = {"mmseg": "onedl-mmsegmentation", "mmdet": "onedl-mmdetection"}
@@ -176,9 +177,8 @@ def as_json(config: Config) -> dict[str, Any]:
     return json.loads(json.dumps(config.to_dict(), default=str))
 
 
-def _read(path: Path) -> Config:
-    if not path.is_file():
-        raise InputError(f"no config file at {path}")
+def _read(given: Path) -> Config:
+    path = recipe_file(given)
     try:
         return Config.fromfile(path)
     except InputError:

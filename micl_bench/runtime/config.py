@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_json
 from micl_bench.runtime.log import printable
+from micl_bench.runtime.shipped import recipe_file
 from micl_bench.runtime.values import from_text, hints_of, shown
 
 T = TypeVar("T")
@@ -20,14 +21,16 @@ T = TypeVar("T")
 _LONGEST_REASON = 200
 
 
-def load_recipe(path: Path, kind: type[T]) -> T:
+def load_recipe(given: str | Path, kind: type[T]) -> T:
     """Run a recipe file and return its `recipe`.
+
+    Args:
+        given: path of the file, or the name of a recipe that is shipped.
 
     Raises:
         InputError: no such file, it does not run, or its recipe is of another kind.
     """
-    if not path.is_file():
-        raise InputError(f"no recipe file at {path}; ready ones are in pretrain/ and downstream/")
+    path = recipe_file(given)
     try:
         recipe = runpy.run_path(str(path)).get("recipe")
     except InputError as error:
@@ -63,13 +66,13 @@ def override(recipe: T, assignments: Sequence[str]) -> T:
     return _changed(recipe, changes)
 
 
-def resolve(kind: type[T], path: Path | None, assignments: Sequence[str]) -> T:
-    """The recipe of a file, or the kind's own values without one, with assignments applied.
+def resolve(kind: type[T], given: str | Path | None, assignments: Sequence[str]) -> T:
+    """The recipe of a file or of that name, or the kind's own values for None, with assignments applied.
 
     Raises:
         InputError: as `load_recipe` and `override`.
     """
-    return override(load_recipe(path, kind) if path else kind(), assignments)
+    return override(load_recipe(given, kind) if given else kind(), assignments)
 
 
 def to_dict(recipe: Any) -> dict[str, Any]:

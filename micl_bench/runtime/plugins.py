@@ -17,7 +17,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 def names(kind: str) -> dict[str, str]:
     """Name and first docstring line of every plug-in of a kind, read without importing any."""
-    return {name: _summary(path) for name, path in _files(kind).items()}
+    return {name: summary(path) for name, path in _files(kind).items()}
 
 
 def find(kind: str, name: str) -> ModuleType:
@@ -40,6 +40,7 @@ def _files(kind: str) -> dict[str, Path]:
     return {name: found[name] for name in sorted(found) if name[0] != "_"}
 
 
-def _summary(path: Path) -> str:
+def summary(path: Path) -> str:
+    """First line of a module's docstring, read without running it; empty without one."""
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     return docstring.partition("\n")[0]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.shipped import recipe_file
 from micl_bench.suites.checks import MADE, check_method, in_one_line, split_made
 from micl_bench.suites.entries import Entry, Given, Made, SuiteFile
 from micl_bench.suites.keys import content_digest
@@ -228,11 +229,14 @@ class _Expansion:
         return Product(self._steps[step], below)
 
     def _recipe(self, name: str, place: str) -> Recipe:
-        """A recipe below the current folder, or else below one that the suite file lies in."""
+        """A recipe below the current folder, or below one that the suite file lies in, or shipped."""
         for folder in (Path(), *self._file.path.absolute().parents):
             if (folder / name).is_file():
                 return Recipe(folder / name)
-        raise InputError(f"{place}: no recipe file at {name}, here or above {self._file.path}")
+        try:
+            return Recipe(recipe_file(name), name)
+        except InputError as error:
+            raise InputError(f"{place}, here and above {self._file.path}: {error}") from error
 
 
 def _reading(given: Given) -> tuple[str, ...]:

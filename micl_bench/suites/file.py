@@ -13,12 +13,12 @@ YAML. What stands at the top holds for every entry that does not say otherwise:
       theirs: {checkpoint: their.pth, arch: vit_small_patch16_224, format: dino, branch: student},
       three: {files: {0: a.pth, 1: b.pth, 2: c.pth}}  # seeds of one pre-training, as you state,
       MiCL:                                   # or one that the suite pre-trains
-        recipe: pretrain/embedded.py
+        recipe: embedded                      # a shipped recipe, or a file
         data: made:store
         overrides: [epochs=2]
         one_at_a_time: {objective.mask_ratio: [0.25, 0.75]}
     entries:
-      - {name: knn, task: knn, recipe: downstream/embedded_knn.py, data: made:digits/embedded}
+      - {name: knn, task: knn, recipe: embedded_knn, data: made:digits/embedded}
       - name: rates
         task: finetune
         data: made:digits/embedded
@@ -38,6 +38,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.shipped import suite_file
 from micl_bench.suites.checks import (
     check_entry,
     check_given,
@@ -59,15 +60,17 @@ T = TypeVar("T")
 
 
 @in_one_line()
-def read_file(path: Path, assignments: Sequence[str] = ()) -> SuiteFile:
+def read_file(given: str | Path, assignments: Sequence[str] = ()) -> SuiteFile:
     """Read a suite file.
 
     Args:
+        given: path of the file, or the name of a suite that is shipped.
         assignments: `key=value`, for what stands at the file's top.
 
     Raises:
         InputError: no such file, or one that is not as described above.
     """
+    path = suite_file(given)
     content = _read(path, assignments)
     shared = {field.name for field in dataclasses.fields(Entry)} - {"name", "of"}
     _require_keys(content, shared | set(_WHOLE_FILE), f"{path}")
@@ -86,8 +89,6 @@ def read_file(path: Path, assignments: Sequence[str] = ()) -> SuiteFile:
 
 
 def _read(path: Path, assignments: Sequence[str]) -> dict[str, Any]:
-    if not path.is_file():
-        raise InputError(f"no suite file at {path}; `micl-bench list suites` shows ready ones")
     for assignment in assignments:
         if "=" not in assignment:
             raise InputError(f"--set {assignment!r} has no '='; write --set key=value")

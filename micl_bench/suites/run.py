@@ -38,10 +38,12 @@ class Recipe:
     """A word of a command: a recipe's file."""
 
     path: Path
+    name: str = ""
+    """Of one that is shipped and was given by name."""
 
     def shown(self, store: Path) -> str:
         """As the command has it."""
-        return visible_path(self.path)
+        return self.name or visible_path(self.path)
 
     def identity(self) -> Any:
         """Where the file lies does not count."""

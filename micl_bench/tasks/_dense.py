@@ -38,7 +38,9 @@ def run_config(
     from micl_bench.openmmlab.data_digests import LOADERS
 
     if request.recipe is None:
-        raise InputError(f"{task.name} needs an mmengine config: --recipe downstream/<config>.py")
+        raise InputError(
+            f"{task.name} needs an mmengine config: --recipe NAME or FILE (micl-bench list recipes)"
+        )
     _require_layout(request.data, label, needed)
     measurement = Measurement(command=request.command)
     outcome = run(

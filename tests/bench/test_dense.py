@@ -155,7 +155,7 @@ def test_a_recipe_that_fails_says_so_in_one_line(
     [
         (("--size", 0), "size is 0"),
         (("--arch", "vit_x"), "no architecture is called 'vit_x'"),
-        (("--recipe", "nowhere.py"), "no config file at nowhere.py"),
+        (("--recipe", "nowhere.py"), "no recipe file at nowhere.py"),
         (("--recipe", "nowhere.py", "--rounds", 0), "rounds is 0; needed: 1 or more"),
     ],
 )

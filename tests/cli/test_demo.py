@@ -15,6 +15,7 @@ from support import REPOSITORY
 from micl_bench.cli.demo import SUITE, run_demo
 from micl_bench.records.store import read_results
 from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.shipped import suites
 from micl_bench.suites.expand import expand
 from micl_bench.suites.file import read_file
 
@@ -32,13 +33,11 @@ DATA = "data: made:digits/embedded"
 
 def shortened(folder: Path) -> Path:
     """The shipped suite with every training cut short."""
-    content = yaml.safe_load(SUITE.read_text())
+    content = yaml.safe_load(suites()[SUITE].read_text())
     content["checkpoints"]["MiCL"]["overrides"] = ["epochs=1", "knn_every_epochs=1"]
     for entry in content["entries"]:
         if entry["name"] in SHORT:
             entry["overrides"] = SHORT[entry["name"]]
-    for named in (content["checkpoints"]["MiCL"], *content["entries"]):
-        named["recipe"] = str(REPOSITORY / named["recipe"])
     path = folder / "embedded.yaml"
     path.write_text(yaml.safe_dump(content))
     return path
@@ -184,8 +183,3 @@ def test_the_commands_are_those_of_the_suite_and_make_demo_runs_it() -> None:
     assert len(runs) == 19
     # Nothing but the recipes' own values: what the README shows one step at a time.
     assert not any("--set" in run.words for run in runs)
-
-
-def test_without_a_checkout_it_says_so(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="run it from a checkout"):
-        run_demo(tmp_path, command="again", suite=tmp_path / "none.yaml")

@@ -184,7 +184,7 @@ def test_a_hostile_command_runs_nothing(place: Path, micl_bench: Run) -> None:
         (("knn", "--results", "nowhere", "--out", "o"), "no results folder at nowhere"),
         (("knn", "--out", "o"), "no results folder at work/results"),
         (("knn", "--results", "results", "--out", "o", "--from", "x"), "--from x is no folder"),
-        (("knn", "--results", "results", "--out", "o", "--recipe", "x"), "--recipe x is no file"),
+        (("knn", "--results", "results", "--out", "o", "--recipe", "x"), "no recipe file at x"),
     ],
 )
 def test_bad_input_is_one_line(

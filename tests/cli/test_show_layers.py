@@ -56,5 +56,5 @@ def test_a_mistake_is_one_line(setting: str, words: str) -> None:
 
 
 def test_no_such_config(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no config file at"):
+    with pytest.raises(InputError, match="no recipe file at"):
         show(tmp_path / "no.py")

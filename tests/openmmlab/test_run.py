@@ -268,7 +268,7 @@ def test_bad_input_is_refused_before_training(embedded: Path, tmp_path: Path) ->
     refused("no architecture", embedded, tmp_path, checkpoint="random:vit_demo")
     refused("train_cfg has no 'steps'", embedded, tmp_path, overrides=["train_cfg.steps=3"])
     refused("not of the form", embedded, tmp_path, overrides=["train_cfg.max_iters"])
-    with pytest.raises(InputError, match="no config file"):
+    with pytest.raises(InputError, match="no recipe file"):
         run(tmp_path / "no.py", checkpoint=DEMO, data=coco, work_dir=tmp_path, seed=0)
 
 

@@ -124,6 +124,18 @@ def test_a_link_out_of_our_folder_is_not_ours(tmp_path: Path) -> None:
         rerun(f"{KNN} --recipe downstream/knn.py", tmp_path)
 
 
+def test_a_shipped_name_is_run_as_it_is_unless_a_file_of_it_lies_there(tmp_path: Path) -> None:
+    (tmp_path / "downstream").mkdir()
+    (tmp_path / "downstream" / "x.py").write_text("ours")
+    assert rerun(f"{KNN} --recipe x", tmp_path)[-1] == "x"
+    for strange in ("y", "../downstream/x"):
+        with pytest.raises(InputError, match="none of this installation's own"):
+            rerun(f"{KNN} --recipe {strange}", tmp_path)
+    (tmp_path / "x").write_text("theirs")
+    with pytest.raises(InputError, match="none of this installation's own"):
+        rerun(f"{KNN} --recipe x", tmp_path)
+
+
 def test_a_recipe_of_another_checkout_is_run_as_ours(tmp_path: Path) -> None:
     own = tmp_path / "downstream" / "knn.py"
     own.parent.mkdir()

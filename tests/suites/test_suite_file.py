@@ -155,7 +155,16 @@ def test_no_name_leads_out_of_the_folder(tmp_path: Path, method: str) -> None:
 def test_a_recipe_is_found_beside_the_suite_from_any_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    suite = REPOSITORY / "downstream" / "suites" / "embedded.yaml"
+    suite = tmp_path / "ours" / "suites" / "x.yaml"
+    suite.parent.mkdir(parents=True)
+    suite.write_text(
+        "{task: knn, data: d, checkpoints: {r: random:vit_demo_patch4_32}, "
+        "entries: [{name: knn, recipe: mine/knn.py}]}"
+    )
+    recipe = tmp_path / "ours" / "mine" / "knn.py"
+    recipe.parent.mkdir()
+    recipe.write_bytes((REPOSITORY / "downstream" / "embedded_knn.py").read_bytes())
+    monkeypatch.chdir(recipe.parents[1])
     here = [(run.name, run.key) for run in expand(read_file(suite))]
     monkeypatch.chdir(tmp_path)
     runs = expand(read_file(suite))

@@ -134,9 +134,12 @@ def _parsed(
 
 
 def _of_ours(named: str, place: Path, ours: tuple[Path, ...]) -> str:
-    """The recipe as the command names it where it is one of ours; ours where it is another
-    checkout's of the same name, `downstream/x.py`, and nothing but ours is run."""
+    """The recipe as the command names it where it is one of ours, by name or by path; ours where it is
+    another checkout's of the same name, `downstream/x.py`, and nothing but ours is run."""
     path = place / named
+    is_name = Path(named).name == named and not path.exists()
+    if is_name and any((folder / f"{named}.py").is_file() for folder in ours):
+        return named
     for folder in ours:
         if path.resolve().is_relative_to(folder.resolve()):
             return named
