@@ -14,7 +14,7 @@ from micl_bench.engine.pretraining.meter import settle
 from micl_bench.openmmlab.build import blaming
 from micl_bench.openmmlab.configs import read
 from micl_bench.openmmlab.isolation import quiet
-from micl_bench.openmmlab.iteration import import_library, training_iteration
+from micl_bench.openmmlab.iteration import build_model, import_library, training_iteration
 from micl_bench.openmmlab.memory import estimate
 from micl_bench.runtime.values import Amount, Count, checked
 
@@ -42,7 +42,7 @@ def bench_recipe(
     on_cpu = device.type == "cpu"
     with blaming(str(recipe), "cannot be measured"):
         with quiet(io.StringIO()):
-            expected = estimate(config, device=device)
+            expected = estimate(config, build_model(config).to(device).train())
         found = in_own_process(_run, *arguments) if on_cpu else _run(*arguments)
     height, width = found["size"]
     return {

@@ -10,8 +10,6 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from micl_bench.openmmlab.configs import evaluates_each_image
-
 Size = tuple[int, int]
 
 _LONGEST = 2
@@ -27,17 +25,6 @@ def training_size(config: Any) -> Size | None:
             fixed.append(augmentation["size"])
     sizes = [_pair(size) for size in fixed if size]
     return sizes[-1] if sizes else _of_batches(config.train_dataloader, preprocessor)
-
-
-def evaluation_size(config: Any) -> Size | None:
-    """Of what the network sees of the validation split at a time; None where the config does not
-    tell."""
-    loader = config.get("val_dataloader")
-    if not loader:
-        return None
-    if evaluates_each_image(config.get("val_cfg")):
-        loader = {**loader, "batch_size": 1}
-    return _of_batches(loader, config.model.get("data_preprocessor") or {})
 
 
 def _of_batches(loader: Any, preprocessor: Any) -> Size | None:

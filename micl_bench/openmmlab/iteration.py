@@ -59,6 +59,16 @@ def size_in_training(config: Config, model: Any) -> Size:
     return side, side
 
 
+def made_up_batch(config: Config, images: int, size: Size) -> dict[str, Any]:
+    """What a data loader would give to the model of the config: random pixels with a truth."""
+    inputs = [torch.randint(0, 256, (3, *size), dtype=torch.uint8) for _ in range(images)]
+    if config.default_scope == "mmseg":
+        samples = segmented(torch.stack(inputs))
+    else:
+        samples = detected(images, size)
+    return {"inputs": inputs, "data_samples": samples}
+
+
 def training_iteration(config: Config, *, device: torch.device, images: int = 0) -> Iteration:
     """Build everything; `images` of a pass are the config's own if 0.
 
@@ -82,12 +92,7 @@ def training_iteration(config: Config, *, device: torch.device, images: int = 0)
     wrapper.initialize_count_status(model, 0, _ENDLESS)
     images = images or config.train_dataloader.batch_size
     size = size_in_training(config, model)
-    inputs = [torch.randint(0, 256, (3, *size), dtype=torch.uint8) for _ in range(images)]
-    if config.default_scope == "mmseg":
-        samples = segmented(torch.stack(inputs))
-    else:
-        samples = detected(images, size)
-    data = {"inputs": inputs, "data_samples": samples}
+    data = made_up_batch(config, images, size)
 
     def step() -> None:
         with DefaultScope.overwrite_default_scope(config.default_scope):

@@ -1,44 +1,70 @@
 """An estimate of the memory that training a config takes, and a check of it before the start.
 
-Weights, gradients and the optimiser's state are counted exactly; what passes through the model is traced
-operation by operation with fake tensors (`live_bytes`). Not counted: libraries, the allocator's losses,
-scratch space inside kernels, what the matching of boxes needs, and data-loading processes. On CPU, in
-fp32, processes took 0.97 to 1.17 times their estimates (ViT-S in UperNet at 256 and 512 pixels, and in
-ViTDet at 512 plain, windowed and recomputed). Only what would be too large even if the estimate were too
-high by `MARGIN` is refused.
+One or two made-up images pass once through the model and its loss, on the device and in the precision of
+the training; what autograd saves of them grows with their number. It is counted and let go at once, so
+that the pass itself needs little memory. Weights, gradients and the optimiser's state follow from the
+parameters. Not counted: evaluation, libraries, the allocator's losses, data-loading processes.
 """
 
-import dataclasses
+import contextlib
 import logging
+import math
 import os
-from collections.abc import Iterator
+import weakref
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
-from torch import nn
+from mmengine.registry import OPTIMIZERS, DefaultScope
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 
-from micl_bench.openmmlab.iteration import build_model
-from micl_bench.openmmlab.memory_plan import Estimate, Plan, estimate_plan, plan_of, vits_of
+from micl_bench.openmmlab.find_vit import micl_vits
+from micl_bench.openmmlab.input_size import Size
+from micl_bench.openmmlab.iteration import build_model, made_up_batch, size_in_training
+from micl_bench.runtime.distributed import any_process
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.memory import free_memory
 
 MARGIN = 0.15
-"""By which share an estimate may be too high; where more boxes are drawn than are found, it is."""
+"""By which share an estimate may be too high: what would fit without it is not refused."""
 
 _GIB = 1 << 30
-_WINDOW = 14
 _PRECISIONS = {None: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
-def estimate(config: Config, *, device: torch.device, processes: int = 1) -> Estimate:
-    """What one of `processes` takes; the config's `batch_size` is a process's.
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """Bytes that one process takes, with the settings that they depend on."""
 
-    Builds the model once on the CPU, its checkpoint included.
-    """
-    model = build_model(config)
-    return estimate_plan(model, plan_of(config, model, device, processes))
+    images: int
+    passes: int
+    """In one step, each of so many images."""
+    size: Size
+    cast: torch.dtype | None
+    checkpointed: bool
+    """Whether blocks of the ViT are computed twice."""
+    always: int
+    """Weights, the optimiser's state, and the buckets of gradients that several processes keep."""
+    gradients: int
+    kept_per_image: float = 0.0
+
+    @property
+    def total(self) -> int:
+        """At the worst moment: gradients come as activations go, except those of earlier passes."""
+        passing = math.ceil(self.images * self.kept_per_image)
+        passing += self.gradients if self.passes > 1 else 0
+        return self.always + max(passing, self.gradients)
+
+    def __str__(self) -> str:
+        return (
+            f"training needs about {_gib(self.total)} for each process (activations of {self.images} "
+            f"images of {self.size[0]} x {self.size[1]} in {_PRECISIONS.get(self.cast, self.cast)}: "
+            f"{_gib(self.images * self.kept_per_image)}; weights, gradients, optimiser: "
+            f"{_gib(self.always + self.gradients)})"
+        )
 
 
 def check_memory(
@@ -46,114 +72,140 @@ def check_memory(
 ) -> Estimate | None:
     """Estimate, and refuse what cannot fit; None if anything keeps it from being estimated.
 
-    What was left out, and what may not fit, goes to the log.
-
-    Args:
-        config: with the `batch_size` of one process.
-        processes: that train together. On CPU those of this machine (`LOCAL_WORLD_SIZE`) share its
-            memory.
-        free: bytes; None for what is free on the device now.
+    The config's `batch_size` is that of one of `processes`, which on a CPU share its memory; `free` is
+    in bytes, None for what is free on the device now.
 
     Raises:
-        InputError: less is free than the estimate without its margin; it names what to lower.
+        InputError: less is free, in any process, than the estimate without its margin; it names
+            what to lower.
     """
+    if free is None:
+        together = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
+        on_gpu = device.type == "cuda"
+        free = torch.cuda.mem_get_info(device)[0] if on_gpu else free_memory() // together
     try:
-        model = build_model(config)
-        plan = plan_of(config, model, device, processes)
-        found = estimate_plan(model, plan)
+        model = build_model(config).to(device).train()
+        found = estimate(config, model, processes=processes)
+        # All refuse together: the passes that price what could be lowered may communicate.
+        if any_process(0 < free < found.total * (1 - MARGIN)):
+            lower = ", ".join(_lower(found, model, config, free)) or "a smaller architecture"
+            raise InputError(
+                f"{found}, and {_gib(free)} are free on {device}; lower it by one of: {lower}"
+            )
     except InputError:
         raise
     # A config is a program of the user's: what is wrong with it shows when it is built to run.
     except Exception as error:
-        _log(f"memory was not estimated: {' '.join(str(error).split())}")
+        gist = f"memory was not estimated: {' '.join(str(error).split())}"
+        print_log(gist, logger="current", level=logging.WARNING)
         return None
-    if found.left_out:
-        _log(f"memory estimate: {found.left_out}")
-    if free is None:
-        free = _free(device, processes)
-    if free and found.total * (1 - MARGIN) > free:
-        raise InputError(_refusal(model, plan, config, found, free))
-    if free and found.total > free:
-        _log(f"about {_gib(found.total)} are needed and {_gib(free)} are free: this may not fit")
     return found
 
 
-def _log(message: str) -> None:
-    print_log(message, logger="current", level=logging.WARNING)
-
-
-def _free(device: torch.device, processes: int) -> int:
-    """Bytes for one process; 0 if unknown."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    if device.type != "cpu":
-        return 0
-    return free_memory() // int(os.environ.get("LOCAL_WORLD_SIZE", processes))
-
-
-def _refusal(model: nn.Module, plan: Plan, config: Config, found: Estimate, free: int) -> str:
-    height, width = plan.size
-    held = found.weights + found.gradients + found.optimiser
-    lower = sorted(_lower(model, plan, config, found, free), key=lambda pair: pair[1])
-    advice = ", ".join(
-        f"{what} (about {_gib(total)})" for what, total in lower if total < found.total
+def estimate(config: Config, model: nn.Module, *, processes: int = 1) -> Estimate:
+    """What one of `processes` takes; the model is the config's, in training, on its device."""
+    wrapper = config.optim_wrapper
+    weights = sum(tensor.nbytes for tensor in [*model.parameters(), *model.buffers()])
+    gradients = sum(part.nbytes for part in model.parameters() if part.requires_grad)
+    state = round(gradients * _state_per_byte(wrapper.optimizer))
+    plan = Estimate(
+        images=config.train_dataloader.batch_size,
+        passes=wrapper.get("accumulative_counts", 1),
+        size=size_in_training(config, model),
+        cast=_cast(wrapper),
+        checkpointed=any(vit.activation_checkpointing for vit in micl_vits(model).values()),
+        # DistributedDataParallel copies gradients into buckets, which it keeps.
+        always=weights + state + (gradients if processes > 1 else 0),
+        gradients=gradients,
     )
-    return (
-        f"training needs about {_gib(found.total)} for each process (activations of {plan.images} "
-        f"images of {height} x {width} in {_PRECISIONS.get(plan.cast, plan.cast)}: "
-        f"{_gib(found.activations)}; weights, gradients, optimiser: {_gib(held)}), and {_gib(free)} "
-        f"are free on {plan.device}; lower it by one of: {advice or 'a smaller architecture'}"
-    )
+    return _measured(plan, model, config)
 
 
-def _lower(
-    model: nn.Module, plan: Plan, config: Config, found: Estimate, free: int
-) -> Iterator[tuple[str, int]]:
-    """What could be lowered, each alone, with the total that it gives."""
-    for what, changes in _changes(model, plan, config, found, free):
-        other = estimate_plan(model, dataclasses.replace(plan, **changes))
-        # A batch norm does not train on one value, for instance: that is no advice.
-        if other.left_out == found.left_out:
-            yield what, other.total
+def _cast(wrapper: Any) -> torch.dtype | None:
+    kinds = {"Bf16OptimWrapper": "bfloat16", "AmpOptimWrapper": "float16"}
+    default = kinds.get(wrapper.get("type"))
+    named = default and (wrapper.get("dtype") or default)
+    return getattr(torch, named) if isinstance(named, str) else named
 
 
-def _changes(
-    model: nn.Module, plan: Plan, config: Config, found: Estimate, free: int
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    for images in _fewer_images(plan, found, free):
-        passes = plan.passes * plan.images // images
-        what = f"optim_wrapper.accumulative_counts={passes}"
-        if (config.get("auto_scale_lr") or {}).get("base_batch_size") is None:
-            what = f"train_dataloader.batch_size={images} with {what}"
-        yield what, {"images": images, "passes": passes}
-    vits = vits_of(model)
-    if vits and not vits[0].activation_checkpointing:
-        # Slower, and the same result.
-        changes: dict[str, Any] = {"vit": (("activation_checkpointing", True),)}
-        yield "model.backbone.activation_checkpointing=True", changes
-    if plan.cast is None:
-        yield "optim_wrapper.type=Bf16OptimWrapper", {"cast": torch.bfloat16}
-    if vits and not vits[0].window_size and max(plan.size) > _WINDOW * vits[0].patch_size:
-        changes = {"vit": (("window_size", _WINDOW),)}
-        yield f"model.backbone.window_size={_WINDOW}, which is another model", changes
-    half = (plan.size[0] // 2, plan.size[1] // 2)
-    evaluated = plan.evaluated and (plan.evaluated[0], half)
-    yield (
-        f"images of {half[0]} x {half[1]}, which is another protocol",
-        {"size": half, "evaluated": evaluated},
-    )
+def _state_per_byte(optimizer: Any) -> float:
+    """Bytes that the optimiser keeps for each byte of trained weights, seen on one parameter."""
+    parameter = nn.Parameter(torch.zeros(64, 64))
+    parameter.grad = torch.zeros_like(parameter)
+    stepping = OPTIMIZERS.build({**optimizer, "params": [parameter]})
+    stepping.step()
+    state = stepping.state[parameter].values()
+    return sum(value.nbytes for value in state if isinstance(value, Tensor)) / parameter.nbytes
 
 
-def _fewer_images(plan: Plan, found: Estimate, free: int) -> list[int]:
-    """The largest part of the images that fits, or the smallest; beside one image also two or more."""
-    parts = [number for number in range(plan.images - 1, 0, -1) if plan.images % number == 0]
-    fixed = found.total - found.activations + found.gradients
-    fitting = [
-        number for number in parts if fixed + found.activations * number / plan.images <= free
-    ]
-    chosen = (fitting or parts[-1:])[:1]
+def _measured(plan: Estimate, model: nn.Module, config: Config) -> Estimate:
+    """The plan with what the model keeps for each image under it."""
+    kept = _kept(plan, model, config)
+    if plan.checkpointed:
+        # One block at a time has what it would keep if no block were computed twice.
+        depth = min(len(vit.vit.blocks) for vit in micl_vits(model).values())
+        kept += (_kept(replace(plan, checkpointed=False), model, config) - kept) / depth
+    return replace(plan, kept_per_image=kept)
+
+
+def _kept(plan: Estimate, model: Any, config: Config) -> float:
+    """Bytes for each image of all that one pass saves, and of the gradient of the largest of it."""
     # Batch norm does not train on one.
-    return chosen if chosen != [1] else [1, *[number for number in parts if number > 1][-1:]]
+    images, device = min(plan.images, 2), next(model.parameters()).device
+    sizes: list[int] = []
+    alive = {part.untyped_storage().data_ptr() for part in [*model.parameters(), *model.buffers()]}
+
+    def count(tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if (address := storage.data_ptr()) not in alive:
+            sizes.append(storage.nbytes())
+            alive.add(address)
+            # The next one may come to lie where this one was.
+            weakref.finalize(storage, alive.discard, address)
+
+    for vit in micl_vits(model).values():
+        vit.activation_checkpointing = plan.checkpointed
+    with (
+        DefaultScope.overwrite_default_scope(config.default_scope),
+        torch.random.fork_rng([device] if device.type == "cuda" else []),
+        # Nothing goes backward, so nothing has to be given back.
+        saved_tensors_hooks(count, lambda _: torch.empty(0)),
+        torch.autocast(device.type, plan.cast, enabled=plan.cast is not None),
+    ):
+        data = made_up_batch(config, images, plan.size)
+        # Not by the model's preprocessor, which may pad to a size of its own.
+        images_NCHW = torch.stack(data["inputs"]).to(device).float()
+        model(images_NCHW, [sample.to(device) for sample in data["data_samples"]], mode="loss")
+    return (images_NCHW.nbytes + sum(sizes) + max(sizes, default=0)) / images
+
+
+def _lower(found: Estimate, model: nn.Module, config: Config, free: int) -> list[str]:
+    """What could be lowered, each alone, with the total that it gives; the lowest first."""
+    half = (found.size[0] // 2, found.size[1] // 2)
+    plans = {
+        # Slower, and the same result.
+        "model.backbone.activation_checkpointing=True": replace(found, checkpointed=True),
+        "optim_wrapper.type=Bf16OptimWrapper": replace(found, cast=found.cast or torch.bfloat16),
+        f"images of {half[0]} x {half[1]}, which is another protocol": replace(found, size=half),
+    }
+    parts = [
+        replace(found, images=number, passes=found.passes * found.images // number)
+        for number in range(found.images - 1, 0, -1)
+        if found.images % number == 0
+    ]
+    for fewer in [part for part in parts if part.total <= free][:1] or parts[-2:]:
+        what = f"optim_wrapper.accumulative_counts={fewer.passes}"
+        if (config.get("auto_scale_lr") or {}).get("base_batch_size") is None:
+            what = f"train_dataloader.batch_size={fewer.images} with {what}"
+        plans[what] = fewer
+    priced = []
+    for what, plan in plans.items():
+        # A batch norm does not train on one image, for instance: that is no advice.
+        with contextlib.suppress(Exception):
+            priced.append((_measured(plan, model, config).total, what))
+    return [
+        f"{what} (about {_gib(total)})" for total, what in sorted(priced) if total < found.total
+    ]
 
 
 def _gib(amount: float) -> str:
