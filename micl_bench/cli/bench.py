@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from micl_bench.cli import bench_dense, bench_report
+from micl_bench.cli import bench_dense
 from micl_bench.cli.options import Json
 
 app = typer.Typer(
@@ -16,8 +16,6 @@ app = typer.Typer(
 
 
 app.command()(bench_dense.dense)
-app.command()(bench_dense.coco_eval)
-app.command()(bench_report.report)
 
 
 @app.callback()

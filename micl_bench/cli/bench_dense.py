@@ -1,4 +1,4 @@
-"""`micl-bench bench dense|coco-eval`: speed and memory of segmentation and detection."""
+"""`micl-bench bench dense`: speed and memory of segmentation and detection."""
 
 import dataclasses
 from pathlib import Path
@@ -48,46 +48,6 @@ def dense(
             benchmark="dense",
             results=results,
             settings=settings | {"device": str(device)},
-            load=load,
-        )
-
-
-def coco_eval(
-    images: Annotated[int, typer.Option(help="Images of the made-up validation set.")] = 5000,
-    detections: Annotated[int, typer.Option(help="Detections an image.")] = 50,
-    categories: Annotated[int, typer.Option(help="Categories.")] = 80,
-    rounds: Annotated[int, typer.Option(help="Rounds; medians are told.")] = 1,
-    json_file: Json = None,
-) -> None:
-    """Measure COCO's evaluation with pycocotools and with faster-coco-eval, and compare their numbers.
-
-    Boxes and masks of a made-up validation set, as large as val2017 if not told otherwise.
-    """
-    from micl_bench.bench.coco_eval import CocoEvalSettings, bench_coco_eval
-    from micl_bench.bench.output import machine_load, table, write_figures
-
-    settings = CocoEvalSettings(
-        images=images, detections=detections, categories=categories, rounds=rounds
-    )
-    load = machine_load()
-    results = bench_coco_eval(settings)
-    rows = [
-        (
-            result["name"],
-            f"{result['seconds']:,.1f}",
-            f"{result['processor_seconds']:,.1f}",
-            f"{100 * result['AP']:.3f}",
-            f"{result['largest_difference']:.1g}",
-        )
-        for result in results
-    ]
-    print(table(("name", "seconds", "of processor", "AP", "largest difference"), rows))
-    if json_file:
-        write_figures(
-            json_file,
-            benchmark="coco-eval",
-            results=results,
-            settings=dataclasses.asdict(settings),
             load=load,
         )
 

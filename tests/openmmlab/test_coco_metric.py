@@ -16,12 +16,12 @@ pytest.importorskip("mmdet")
 import micl_bench.openmmlab  # noqa: F401  (puts the operators in place before mmdet asks)
 
 # isort: split
+from made_up_coco import made_up
 from mmdet.evaluation.metrics import CocoMetric
 from mmdet.registry import METRICS
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from micl_bench.bench.coco_eval import CocoEvalSettings, made_up
 from micl_bench.openmmlab.coco_backends import evaluator
 from micl_bench.openmmlab.coco_metric import MiCLCocoMetric
 from micl_bench.runtime.errors import InputError
@@ -126,7 +126,7 @@ def assert_equal(truth: dict[str, Any], found: list[dict[str, Any]], **options: 
 
 @needs_faster
 def test_hundreds_of_images_give_the_same() -> None:
-    truth, found = made_up(CocoEvalSettings(images=400, detections=8, categories=6))
+    truth, found = made_up(images=400, detections=8, categories=6)
     assert any(entry["iscrowd"] for entry in truth["annotations"])
     areas = np.array([entry["area"] for entry in truth["annotations"]])
     shares = np.histogram(areas, [0, 32**2, 96**2, np.inf])[0] / len(areas)
@@ -138,7 +138,7 @@ def test_hundreds_of_images_give_the_same() -> None:
 
 @needs_faster
 def test_equal_scores_are_sorted_alike() -> None:
-    truth, found = made_up(CocoEvalSettings(images=60, detections=20, categories=3))
+    truth, found = made_up(images=60, detections=20, categories=3)
     for entry in found:
         entry["score"] = round(entry["score"], 1)
     assert_equal(truth, found)
@@ -147,7 +147,7 @@ def test_equal_scores_are_sorted_alike() -> None:
 @needs_faster
 def test_more_than_a_hundred_detections_count_as_in_pycocotools() -> None:
     """AP is that of the best 100 of an image and category, though 1000 are evaluated."""
-    truth, found = made_up(CocoEvalSettings(images=5, detections=150, categories=1))
+    truth, found = made_up(images=5, detections=150, categories=1)
     for entry in found:
         # So that the good ones are beyond the hundredth.
         entry["score"] = 1.1 - entry["score"]
