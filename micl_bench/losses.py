@@ -92,6 +92,16 @@ def view_cosines(features_NVD: Tensor) -> tuple[Tensor, Tensor]:
     return positive / pairs, (everything - positive) / (pairs * (N - 1))
 
 
+def alignment(features_NVD: Tensor) -> Tensor:
+    """Mean squared distance between unit features of views of one image (Wang and Isola 2020, with
+    exponent 2); 0 is perfect, 2 is unrelated."""
+    unit_NVD = F.normalize(features_NVD, dim=-1)
+    V = unit_NVD.shape[1]
+    # |a - b|^2 = 2 - 2 a.b; all ordered pairs of views from the sum over views.
+    cosine_N = unit_NVD.sum(1).square().sum(-1).sub(V) / (V * (V - 1))
+    return (2 - 2 * cosine_N).mean()
+
+
 def _unit(features_NVD: Tensor) -> Tensor:
     wide = torch.promote_types(features_NVD.dtype, torch.float32)
     return F.normalize(features_NVD.to(wide), dim=-1).transpose(0, 1)

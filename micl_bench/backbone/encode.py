@@ -4,6 +4,8 @@ Shapes: N images, C channels, L patches, P values a patch, V views, K visible pa
 M = V * K, D width, T tokens of a view.
 """
 
+import contextlib
+
 import torch
 import torch.nn.functional as F
 from timm.models import VisionTransformer
@@ -57,7 +59,9 @@ def encode_visible(vit: VisionTransformer, images_NCHW: Tensor, keep_NVK: Tensor
 def view_features(vit: VisionTransformer, visible_NMP: Tensor, keep_NVK: Tensor) -> Tensor:
     """[CLS] of each view after the final norm, at least in fp32 whatever the autocast: features_NVD."""
     class_BD = encode_patches(vit, visible_NMP, keep_NVK)[:, 0]
-    with torch.autocast(class_BD.device.type, enabled=False):
+    device = class_BD.device.type
+    # Tensors without numbers, on which FLOP are counted, know no autocast.
+    with contextlib.nullcontext() if device == "meta" else torch.autocast(device, enabled=False):
         wide = torch.promote_types(class_BD.dtype, torch.float32)
         return vit.norm(class_BD.to(wide)).reshape(*keep_NVK.shape[:2], -1)
 

@@ -11,7 +11,6 @@ Shapes: N images, V views, K patches a view, M = V * K, L patches, P values a pa
 """
 
 import dataclasses
-import functools
 import statistics
 import tempfile
 import time
@@ -28,17 +27,17 @@ from micl_bench.bench.loader import write_photographs
 from micl_bench.data.packed.pack import pack_folder
 from micl_bench.data.pixels import Pixels, normalise
 from micl_bench.data.to_device import device_batches
-from micl_bench.data.visible import Visible, visible_batches
-from micl_bench.engine.pretraining.encoder import ViewEncoder, has_bfloat16
-from micl_bench.engine.pretraining.meter import flop_per_image, matmul_peak, settle
+from micl_bench.data.visible import Visible
+from micl_bench.engine.pretraining.meter import matmul_peak, settle
+from micl_bench.engine.pretraining.model import PretrainingModel
 from micl_bench.engine.pretraining.parallel import distribute
 from micl_bench.engine.pretraining.step import Step
 from micl_bench.losses import micl_loss
 from micl_bench.objectives.micl import MiCL
 from micl_bench.runs.optim import OptimConfig, build_optimizer
+from micl_bench.runs.precision import has_bfloat16
 from micl_bench.runtime.log import Progress
 from micl_bench.runtime.values import LARGEST, Amount, Count, Precision, Values, Within
-from micl_bench.views import patches_per_view
 
 _SEED = 0
 _RATE = 1e-4
@@ -63,7 +62,7 @@ class StepSettings(Values):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        patches_per_view(self.vit.num_patches, mask_ratio=self.mask_ratio)
+        self.objective.wants(self.vit)
 
     @property
     def vit(self) -> Arch:
@@ -71,9 +70,9 @@ class StepSettings(Values):
         return named_arch(self.arch)
 
     @property
-    def patches_per_view(self) -> int:
-        """K."""
-        return patches_per_view(self.vit.num_patches, mask_ratio=self.mask_ratio)
+    def objective(self) -> MiCL:
+        """Our step's."""
+        return MiCL(MiCL.Config(mask_ratio=self.mask_ratio))
 
 
 def bench_step(settings: StepSettings, device: torch.device) -> list[dict[str, Any]]:
@@ -82,7 +81,7 @@ def bench_step(settings: StepSettings, device: torch.device) -> list[dict[str, A
     Raises:
         InputError: sizes that do not go together.
     """
-    flop = flop_per_image(settings.vit, num_views=2, patches_per_view=settings.patches_per_view)
+    flop = settings.objective.flop_per_image(settings.vit)
     with tempfile.TemporaryDirectory(prefix="micl-bench-step-") as folder:
         ways = _ways(Path(folder), settings, device)
         speeds: dict[str, list[float]] = {name: [] for name in ways}
@@ -148,12 +147,9 @@ def _batches(folder: Path, settings: StepSettings, device: torch.device) -> Iter
         size=arch.img_size,
         patch_size=arch.patch_size,
     ).store
-    objective = MiCL(MiCL.Config(mask_ratio=settings.mask_ratio))
-    endless = visible_batches(
+    endless = settings.objective.wants(arch).batches(
         store,
         Pixels(img_size=arch.img_size),
-        draw_views=functools.partial(objective.draw_views, _SEED, num_patches=arch.num_patches),
-        patch_size=arch.patch_size,
         batch_size=settings.batch,
         seed=_SEED,
         steps=range(1 << 62),
@@ -170,14 +166,13 @@ def _initial(settings: StepSettings, device: torch.device) -> VisionTransformer:
 def _ours(settings: StepSettings, device: torch.device) -> Step:
     vit = _initial(settings, device)
     model = distribute(
-        ViewEncoder(vit, precision=settings.precision).to(device),
+        PretrainingModel(settings.objective, vit, precision=settings.precision).to(device),
         parallel="ddp",
         compile_blocks=settings.compile,
         checkpoint_activations=False,
     )
     optimizer = build_optimizer(vit, OptimConfig(base_lr=_RATE))
-    objective = MiCL(MiCL.Config(mask_ratio=settings.mask_ratio))
-    return Step(model, objective, optimizer, micro_batch=settings.micro_batch)
+    return Step(model, optimizer, micro_batch=settings.micro_batch)
 
 
 def _plain(settings: StepSettings, batch: Visible, device: torch.device) -> Callable[[], object]:

@@ -120,7 +120,9 @@ def pretrain(
     ],
     out: Out,
     assignments: Overrides = None,
-    method: Annotated[str, typer.Option(help="Row name in tables; without one, MiCL.")] = "",
+    method: Annotated[
+        str, typer.Option(help="Row name in tables; without one, the objective's.")
+    ] = "",
 ) -> None:
     """Pre-train a ViT; the result is <out>/backbone.pt. The same command goes on where it was cut.
 

@@ -4,6 +4,7 @@ Shapes: N images, V views, K patches a view, M = V * K, P values a patch, (chann
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -23,12 +24,65 @@ DrawViews = Callable[[int, NDArray[np.integer]], Tensor]
 """keep_NVK of images in an epoch: (epoch, index_N) to int64 indices."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Patches:
+    """What is wanted of an image: V groups of K of the patches of one crop. A whole crop is all of them
+    in one group."""
+
+    num_views: int
+    """V."""
+    per_view: int
+    """K."""
+    of: int
+    """L: patches of the crop."""
+    patch_size: int
+    draw: Callable[[int, int, NDArray[np.integer]], Tensor]
+    """keep_NVK of images in an epoch: a function of (seed, epoch, index_N)."""
+
+    def __str__(self) -> str:
+        return f"{self.num_views} views of {self.per_view} of {self.of} patches"
+
+    def batches(
+        self,
+        source: Source,
+        pixels: Pixels,
+        *,
+        batch_size: int,
+        seed: int,
+        steps: range,
+        part: tuple[int, int] = (0, 1),
+        num_workers: int = 0,
+    ) -> Iterator["Visible"]:
+        """`visible_batches` of these patches."""
+        return visible_batches(
+            source,
+            pixels,
+            draw_views=functools.partial(self.draw, seed),
+            patch_size=self.patch_size,
+            batch_size=batch_size,
+            seed=seed,
+            steps=steps,
+            part=part,
+            num_workers=num_workers,
+        )
+
+    def of_images(
+        self, images_NCHW: Tensor, index_N: NDArray[np.integer], *, seed: int
+    ) -> "Visible":
+        """The patches that images of these numbers have in the first epoch."""
+        keep_NVK = self.draw(seed, 0, index_N).to(images_NCHW.device)
+        return Visible(gather_patches(images_NCHW, keep_NVK, self.patch_size), keep_NVK)
+
+
 @dataclasses.dataclass(frozen=True)
 class Visible:
     """The visible patches of a batch: uint8 pixels, or windows to resample on the device."""
 
     pixels: Tensor | Windows
     keep_NVK: Tensor
+
+    def __len__(self) -> int:
+        return len(self.keep_NVK)
 
     def pin_memory(self) -> "Visible":
         """In page-locked memory, from which a device copies while it computes."""

@@ -1,33 +1,35 @@
 """MiCL: masked image contrastive learning (arXiv:2411.09858; the same method as OCL, ICML 2025)."""
 
 import dataclasses
-from typing import Annotated, Literal
+import functools
+import math
+from typing import Annotated, Any, ClassVar, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from timm.models import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
-from micl_bench.backbone import view_features
-from micl_bench.losses import micl_loss, micl_loss_of_rows
+from micl_bench.backbone import Arch, view_features
+from micl_bench.data.visible import Patches
+from micl_bench.losses import alignment, micl_loss, micl_loss_of_rows, view_cosines
+from micl_bench.objectives._objective import Objective, ObjectiveConfig, Output, RunSizes
 from micl_bench.patches import gather_patches
+from micl_bench.runtime.config import to_dict
 from micl_bench.runtime.distributed import gather_rows, rank
 from micl_bench.runtime.errors import InputError
-from micl_bench.runtime.values import LARGEST, NotNegative, Positive, Values, Within
-from micl_bench.views import draw_views, sample_views
+from micl_bench.runtime.values import LARGEST, NotNegative, Positive, Within
+from micl_bench.views import draw_views, patches_per_view, sample_views
 
 
-@dataclasses.dataclass(frozen=True)
-class Output:
-    """What a step gives: the scalar to minimise, and the [CLS] features of all images contrasted,
-    those of other processes included where negatives are global."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Contrast(Output):
+    """The loss, and the [CLS] features of all images contrasted, those of other processes included
+    where negatives are global."""
 
-    loss: Tensor
     features_NVD: Tensor
 
 
-class MiCL:
+class MiCL(Objective):
     """Contrast disjoint random subsets of an image's patches.
 
     Example:
@@ -35,8 +37,12 @@ class MiCL:
         output.loss.backward()
     """
 
+    name: ClassVar[str] = "MiCL"
+    numbers: ClassVar[tuple[str, ...]] = ("positive_cosine", "negative_cosine")
+    """Means over the images contrasted, of views of one image and of different ones."""
+
     @dataclasses.dataclass(frozen=True, kw_only=True)
-    class Config(Values):
+    class Config(ObjectiveConfig):
         """Defaults are those of the authors' code."""
 
         num_views: Annotated[int, Within(2, LARGEST)] = 2
@@ -48,42 +54,92 @@ class MiCL:
         """`device`: the other images of the same process (the authors' code); `global`: those of
         all processes, gradient included, so that the result does not depend on their number."""
 
-    def __init__(self, config: Config | None = None) -> None:
-        self.config = config or self.Config()
+    config: Config
 
-    def draw_views(
-        self, seed: int, epoch: int, index_N: NDArray[np.integer], *, num_patches: int
-    ) -> Tensor:
-        """keep_NVK of images in one epoch, a function of (seed, epoch, index) alone."""
-        return draw_views(
-            seed,
-            epoch,
-            index_N,
-            num_patches=num_patches,
-            num_views=self.config.num_views,
-            mask_ratio=self.config.mask_ratio,
+    def settings(self) -> dict[str, Any]:
+        """Without the name: fingerprints of MiCL's records are older than other objectives."""
+        return to_dict(self.config)
+
+    def summary(self) -> str:
+        """The mask ratio."""
+        return f"mask ratio {self.config.mask_ratio}"
+
+    def wants(self, arch: Arch) -> Patches:
+        """V disjoint random views of K patches."""
+        views, ratio = self.config.num_views, self.config.mask_ratio
+        per_view = patches_per_view(arch.num_patches, num_views=views, mask_ratio=ratio)
+        draw = functools.partial(
+            draw_views, num_patches=arch.num_patches, num_views=views, mask_ratio=ratio
+        )
+        return Patches(
+            num_views=views,
+            per_view=per_view,
+            of=arch.num_patches,
+            patch_size=arch.patch_size,
+            draw=draw,
         )
 
-    def contrast(self, features_nVD: Tensor) -> Output:
-        """This process's part of the loss from its own [CLS] features; the mean over processes is
-        the loss of the batch, and its gradient that of the batch.
+    def contrasted(self, sizes: RunSizes) -> int:
+        """Images among which one must be found: N of the logits' N x N."""
+        return sizes.batch_size if self.config.negatives == "global" else sizes.share
+
+    def require(self, sizes: RunSizes) -> None:
+        """Raise an InputError where an image is alone."""
+        if self.contrasted(sizes) < 2:
+            raise InputError(
+                f"each of {sizes.processes} processes has {sizes.share} image a step and negatives "
+                "come from its own device: there is nothing to contrast; use fewer processes, a larger "
+                "batch_size or objective.negatives=global"
+            )
+
+    def comparisons(self, sizes: RunSizes) -> str:
+        """How many images each is contrasted with."""
+        return f"each among {self.contrasted(sizes)}"
+
+    def encode(
+        self, vit: VisionTransformer, added: nn.Module, visible_NMP: Tensor, keep_NVK: Tensor
+    ) -> Tensor:
+        """features_NVD: [CLS] of each view, in fp32 whatever the autocast."""
+        return view_features(vit, visible_NMP, keep_NVK)
+
+    def loss(self, rows: Tensor) -> Contrast:
+        """This process's part of the loss from its own [CLS] features, features_nVD; its gradient's mean
+        over processes is that of the batch.
 
         With `negatives="global"` every process must call this with equally many images.
         """
         kappa, temperature = self.config.kappa, self.config.temperature
         if self.config.negatives == "device":
-            loss = micl_loss(features_nVD, kappa=kappa, temperature=temperature)
-            return Output(loss, features_nVD)
-        first = rank() * len(features_nVD)
-        all_NVD = gather_rows(features_nVD)
-        loss = micl_loss_of_rows(
-            features_nVD, all_NVD, first=first, kappa=kappa, temperature=temperature
+            all_NVD = rows
+            loss = micl_loss(rows, kappa=kappa, temperature=temperature)
+        else:
+            first, all_NVD = rank() * len(rows), gather_rows(rows)
+            loss = micl_loss_of_rows(
+                rows, all_NVD, first=first, kappa=kappa, temperature=temperature
+            )
+        cosines = dict(zip(self.numbers, view_cosines(all_NVD), strict=True))
+        return Contrast(loss=loss, numbers=cosines, features_NVD=all_NVD)
+
+    def health(self, rows: Tensor) -> dict[str, float]:
+        """Alignment, and mean cosines between views of one image and of different images."""
+        positive, negative = view_cosines(rows)
+        return {
+            "alignment": alignment(rows).item(),
+            "held_out_positive_cosine": positive.item(),
+            "held_out_negative_cosine": negative.item(),
+        }
+
+    def watch(self, sizes: RunSizes) -> "CollapseWatch":
+        """Warns of a collapse."""
+        return CollapseWatch(
+            num_images=self.contrasted(sizes),
+            warmup_steps=sizes.warmup_steps,
+            steps_per_epoch=sizes.steps_per_epoch,
         )
-        return Output(loss, all_NVD)
 
     def __call__(
         self, backbone: VisionTransformer, images_NCHW: Tensor, keep_NVK: Tensor | None = None
-    ) -> Output:
+    ) -> Contrast:
         """Loss of a batch; without `keep_NVK` the views are drawn from torch's own generator.
 
         Raises:
@@ -103,5 +159,35 @@ class MiCL:
             )
         patch_size = backbone.patch_embed.proj.kernel_size[0]
         visible_NMP = gather_patches(images_NCHW, keep_NVK, patch_size)
-        features_NVD = view_features(backbone, visible_NMP, keep_NVK)
-        return self.contrast(features_NVD)
+        return self.loss(self.encode(backbone, nn.Module(), visible_NMP, keep_NVK))
+
+
+class CollapseWatch:
+    """Warns, once, when a model cannot tell images apart for a whole epoch.
+
+    At chance the loss is log(N). A loss within 1 % of it, and views of one image no closer than views
+    of different ones by 0.02, say next to nothing about the image. That is how training starts, too:
+    so it counts only after the warm-up, and only for an epoch without a break.
+    """
+
+    def __init__(self, *, num_images: int, warmup_steps: int, steps_per_epoch: int) -> None:
+        self._chance, self._num_images = math.log(num_images), num_images
+        self._warmup_steps, self._patience = warmup_steps, steps_per_epoch
+        self._in_a_row = 0
+
+    def __call__(self, step: int, numbers: dict[str, float]) -> str:
+        """The warning at the step that completes the epoch; else nothing."""
+        loss, positive, negative = (numbers[name] for name in ("loss", *MiCL.numbers))
+        alike = loss > 0.99 * self._chance and positive - negative < 0.02
+        self._in_a_row = self._in_a_row + 1 if alike and step > self._warmup_steps else 0
+        if self._in_a_row != self._patience:
+            return ""
+        return (
+            f"collapse: for an epoch the loss has been at chance, {loss:.3f} of log("
+            f"{self._num_images}) = {self._chance:.3f}, and views of one image are hardly closer "
+            f"(mean cosine {positive:.3f}) than views of different images ({negative:.3f}); a lower "
+            "optim.base_lr or a longer warm-up may help"
+        )
+
+
+OBJECTIVE = MiCL

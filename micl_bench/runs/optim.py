@@ -112,12 +112,17 @@ def _layer(name: str, stem: re.Pattern[str], block: re.Pattern[str]) -> int | No
     return int(found.group(1)) + 1 if found else None
 
 
-def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW over `parameter_groups`; call `set_rate` before each step."""
+def build_optimizer(model: nn.Module, config: OptimConfig, *on_top: nn.Module) -> torch.optim.AdamW:
+    """AdamW over `parameter_groups`; call `set_rate` before each step.
+
+    Args:
+        on_top: modules beside the model, which learn at the full rate.
+    """
+    groups = parameter_groups(model, config)
+    for module in on_top:
+        groups += parameter_groups(module, dataclasses.replace(config, layer_decay=1.0))
     # fused: one kernel for all parameters instead of several a tensor, same update.
-    return torch.optim.AdamW(
-        parameter_groups(model, config), lr=config.base_lr, betas=config.betas, fused=True
-    )
+    return torch.optim.AdamW(groups, lr=config.base_lr, betas=config.betas, fused=True)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -73,3 +74,12 @@ def at_precision(
         matmul.allow_tf32, cudnn.allow_tf32 = before
         torch.set_num_threads(threads)
         watch.stop()
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    flags = Path("/proc/cpuinfo")
+    known = flags.read_text(encoding="utf-8").split() if flags.exists() else []
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(known))

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from micl_bench.backbone import Arch, init_mae_
-from micl_bench.engine.pretraining.encoder import ViewEncoder
+from micl_bench.data.visible import Visible
 from micl_bench.engine.pretraining.gradient import backward
+from micl_bench.engine.pretraining.model import PretrainingModel
 from micl_bench.engine.pretraining.parallel import distribute, gradient_norm
 from micl_bench.objectives.micl import MiCL
 from micl_bench.runtime.distributed import mean, process_group, rank, world_size
@@ -31,8 +32,9 @@ def gradients(parallel: str, micro_batch: int, *, checkpoint: bool = False) -> d
     arch = Arch(name="test", img_size=24, patch_size=4, width=32, depth=2, num_heads=2)
     vit = arch.build()
     init_mae_(vit, generator=torch.Generator().manual_seed(0))
+    objective = MiCL(MiCL.Config(num_views=3, negatives="global"))
     model = distribute(
-        ViewEncoder(vit).double(),
+        PretrainingModel(objective, vit).double(),
         parallel=parallel,
         compile_blocks=False,
         checkpoint_activations=checkpoint,
@@ -40,8 +42,7 @@ def gradients(parallel: str, micro_batch: int, *, checkpoint: bool = False) -> d
     share = IMAGES // world_size()
     own = slice(rank() * share, (rank() + 1) * share)
     visible_NMP, keep_NVK = (tensor[own] for tensor in batch())
-    objective = MiCL(MiCL.Config(num_views=3, negatives="global"))
-    output = backward(model, objective, visible_NMP, keep_NVK, micro_batch=micro_batch)
+    output = backward(model, Visible(visible_NMP, keep_NVK), micro_batch=micro_batch)
     whole = {}
     for name, parameter in vit.named_parameters():
         if (gradient := parameter.grad) is not None:

@@ -5,7 +5,7 @@ import torch
 
 from micl_bench.backbone import init_mae_, named_arch
 from micl_bench.data.visible import Visible
-from micl_bench.engine.pretraining.encoder import ViewEncoder
+from micl_bench.engine.pretraining.model import PretrainingModel
 from micl_bench.engine.pretraining.step import Step
 from micl_bench.objectives.micl import MiCL
 from micl_bench.runs.async_metrics import Lagging
@@ -17,8 +17,8 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an 
 def step_on(device: str, precision: str) -> tuple[Step, Visible]:
     vit = named_arch("vit_demo_patch4_32").build()
     init_mae_(vit, generator=torch.Generator().manual_seed(0))
-    encoder = ViewEncoder(vit.train(), precision=precision).to(device)
-    step = Step(encoder, MiCL(), build_optimizer(vit, OptimConfig(base_lr=1e-3)))
+    model = PretrainingModel(MiCL(), vit.train(), precision=precision).to(device)
+    step = Step(model, build_optimizer(vit, OptimConfig(base_lr=1e-3)))
     generator = torch.Generator().manual_seed(1)
     pixels = torch.randint(0, 256, (16, 12, 48), generator=generator, dtype=torch.uint8)
     keep_NM = torch.rand(16, 64, generator=generator).argsort(dim=1)[:, :12]

@@ -8,20 +8,21 @@ import torch
 
 from micl_bench.backbone import named_arch
 from micl_bench.engine.pretraining import meter
-from micl_bench.engine.pretraining.meter import Meter, flop_per_image, matmul_peak
+from micl_bench.engine.pretraining.meter import Meter, matmul_peak
+from micl_bench.objectives.micl import MiCL
 
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("name", "views", "kept"),
+    ("name", "views", "ratio", "kept"),
     [
-        ("vit_small_patch16_224", 2, 9),
-        ("vit_large_patch16_224", 2, 9),
-        ("vit_large_patch16_224", 3, 24),
-        ("vit_demo_patch4_32", 2, 16),
+        ("vit_small_patch16_224", 2, 0.9, 9),
+        ("vit_large_patch16_224", 2, 0.9, 9),
+        ("vit_large_patch16_224", 3, 0.625, 24),
+        ("vit_demo_patch4_32", 2, 0.5, 16),
     ],
 )
-def test_flop_are_those_of_the_closed_form(name: str, views: int, kept: int) -> None:
+def test_flop_are_those_of_the_closed_form(name: str, views: int, ratio: float, kept: int) -> None:
     arch = named_arch(name)
     D, T = arch.width, kept + 1
     # Weights of a block: qkv 3 D D, projection D D, MLP 4 D D twice. Each is a multiplication and an
@@ -33,14 +34,15 @@ def test_flop_are_those_of_the_closed_form(name: str, views: int, kept: int) -> 
     blocks = 3 * arch.depth * (linear + attention)
     # Of pixels nobody asks the gradient: the projection's backward is one product.
     projection = 2 * (2 * 3 * arch.patch_size**2 * D * kept)
-    found = flop_per_image(arch, num_views=views, patches_per_view=kept)
-    assert found == views * (blocks + projection)
+    objective = MiCL(MiCL.Config(num_views=views, mask_ratio=ratio))
+    assert objective.wants(arch).per_view == kept
+    assert objective.flop_per_image(arch) == views * (blocks + projection)
 
 
 def test_the_published_size_of_a_step() -> None:
     # ViT-L/16 at mask ratio 0.9: about 37 GFLOP a training step of one image.
     arch = named_arch("vit_large_patch16_224")
-    found = flop_per_image(arch, num_views=2, patches_per_view=9)
+    found = MiCL(MiCL.Config(mask_ratio=0.9)).flop_per_image(arch)
     assert round(found / 1e9) in (36, 37)
 
 

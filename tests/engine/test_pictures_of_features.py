@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from micl_bench.backbone import encode_visible
+from micl_bench.backbone import encode_visible, named_arch
 from micl_bench.checkpoints import load_checkpoint
 from micl_bench.data.folder import open_folder, read_image
 from micl_bench.data.pixels import Pixels, evaluation_pixels, normalise
@@ -141,7 +141,7 @@ def test_views_are_encoded_as_in_pre_training(few_digits: Path) -> None:
     views = Views(objective=objective, pixels=PIXELS, precision="fp32", seed=3)
     features = features_of_views(checkpoint, source, views, number=7, device=CPU)
     index = spread(len(source), 7)
-    keep = MiCL(objective).draw_views(3, 0, index, num_patches=64)
+    keep = MiCL(objective).wants(named_arch("vit_demo_patch4_32")).draw(3, 0, index)
     images = torch.stack([evaluation_pixels(read_image(source.paths[i]), PIXELS) for i in index])
     vit = checkpoint.backbone()
     with torch.no_grad():

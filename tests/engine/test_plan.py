@@ -38,10 +38,11 @@ def test_steps_are_epochs_times_steps_of_an_epoch() -> None:
 @pytest.mark.parametrize(("processes", "share"), [(1, 2048), (8, 256), (1024, 2)])
 def test_a_device_contrasts_its_share_or_the_whole_batch(processes: int, share: int) -> None:
     assert plan(processes).share == share
-    assert plan(processes).contrasted == share
+    assert plan(processes).describe().splitlines()[1].endswith(f"each among {share}")
     everywhere = MiCL.Config(mask_ratio=0.9, negatives="global")
     assert plan(processes, objective=everywhere).share == share
-    assert plan(processes, objective=everywhere).contrasted == 2048
+    words = plan(processes, objective=everywhere).describe().splitlines()[1]
+    assert words.endswith("each among 2048")
 
 
 def test_processes_must_divide_the_batch() -> None:
@@ -74,11 +75,13 @@ def test_the_rate_rises_to_the_peak_and_falls_to_zero() -> None:
 )
 def test_kept_patches_of_a_view(num_views: int, mask_ratio: float, expected: int) -> None:
     objective = MiCL.Config(num_views=num_views, mask_ratio=mask_ratio)
-    assert plan(objective=objective).patches_per_view == expected
+    assert (
+        f": {num_views} views of {expected} of 196 patches" in plan(objective=objective).describe()
+    )
 
 
 def test_kept_patches_follow_the_input_size() -> None:
-    assert plan(pixels=Pixels(img_size=448)).patches_per_view == 39
+    assert "2 views of 39 of 784 patches" in plan(pixels=Pixels(img_size=448)).describe()
 
 
 def test_what_is_due_after_which_step() -> None:
@@ -109,7 +112,7 @@ def test_a_lonely_image_has_nothing_to_be_told_from() -> None:
     with pytest.raises(InputError, match="there is nothing to contrast"):
         plan(8, batch_size=8)
     everywhere = MiCL.Config(mask_ratio=0.9, negatives="global")
-    assert plan(8, batch_size=8, objective=everywhere).contrasted == 8
+    assert "each among 8" in plan(8, batch_size=8, objective=everywhere).describe()
 
 
 def test_a_warm_up_that_never_ends_is_said() -> None:

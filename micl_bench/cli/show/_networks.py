@@ -16,6 +16,7 @@ from micl_bench.cli.show._common import (
     check_picture,
     drawing,
 )
+from micl_bench.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -166,9 +167,12 @@ def similarity(
         similarity_arrays,
     )
     from micl_bench.engine.pretraining.recipe import PretrainRecipe
+    from micl_bench.objectives.micl import MiCL
     from micl_bench.runtime.config import resolve
 
     resolved = resolve(PretrainRecipe, recipe, assignments or [])
+    if not isinstance(resolved.objective, MiCL.Config):
+        raise InputError(f"{recipe} is no recipe of MiCL, whose similarity of views is drawn")
     loaded = load_checkpoint(checkpoint, arch=arch, layout=layout, branch=branch, pixels=normalised)
     loaded.input_size(resolved.pixels.img_size)
     source, _ = open_images(images)

@@ -62,13 +62,12 @@ def views(
 
 
 def _heading(name: str, recipe: "PretrainRecipe") -> str:
-    from micl_bench.views import patches_per_view
-
-    objective, arch = recipe.objective, recipe.sized_arch()
-    V, ratio, L, p = objective.num_views, objective.mask_ratio, arch.num_patches, arch.patch_size
-    K = patches_per_view(L, num_views=V, mask_ratio=ratio)
+    objective, arch = recipe.objective.build(), recipe.sized_arch()
+    wants = objective.wants(arch)
+    V, K, L, p = wants.num_views, wants.per_view, wants.of, wants.patch_size
+    words = f"{objective.summary()}; " if objective.summary() else ""
     return (
-        f"{name}: mask ratio {ratio}; each of {V} views sees {K} of {L} patches of {p} x {p} pixels, "
+        f"{name}: {words}each of {V} views sees {K} of {L} patches of {p} x {p} pixels, "
         f"none sees the other {L - V * K}"
     )
 

@@ -9,9 +9,6 @@ from typing import TypeVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
-
-from micl_bench.backbone import Arch, encode_patches
 
 T = TypeVar("T")
 
@@ -27,21 +24,6 @@ _LINEAR_PRODUCTS: list[Product] = [
     lambda left, right: left.T @ right,
 ]
 """A linear layer's forward product, and those of its two gradients."""
-
-
-def flop_per_image(arch: Arch, *, num_views: int, patches_per_view: int) -> float:
-    """FLOP of one image's forward and backward pass, counted operation by operation.
-
-    A multiplication and an addition are two; the loss and the optimiser are not counted, nor is
-    anything that is computed twice to save memory.
-    """
-    # Tensors of the meta device have shapes and no memory: nothing is computed.
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        vit = arch.build()
-        visible_NMP = torch.empty(1, num_views * patches_per_view, 3 * arch.patch_size**2)
-        keep_NVK = torch.zeros(1, num_views, patches_per_view, dtype=torch.long)
-        encode_patches(vit, visible_NMP, keep_NVK).sum().backward()
-    return float(counter.get_total_flops())
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:

@@ -1,4 +1,7 @@
-"""What is measured as a run goes on: k-NN accuracy, and whether the representation is healthy."""
+"""What is measured as a run goes on: k-NN accuracy, and whether the representation is healthy.
+
+Shapes: N training images, M held-out ones, L patches, P values a patch, V views, D width.
+"""
 
 import numpy as np
 import torch
@@ -7,12 +10,12 @@ from torch import Tensor, nn
 from micl_bench.data.pixels import Pixels
 from micl_bench.data.source import Source
 from micl_bench.data.stream import Batch, evaluation_batches
-from micl_bench.data.visible import DrawViews
+from micl_bench.data.visible import Patches
 from micl_bench.engine.frozen.knn import knn_scores, top1
-from micl_bench.engine.pretraining.health import alignment, rankme, uniformity
-from micl_bench.engine.pretraining.parallel import encoder_of
-from micl_bench.losses import view_cosines
-from micl_bench.patches import gather_patches, patchify
+from micl_bench.engine.pretraining.health import rankme, uniformity
+from micl_bench.engine.pretraining.model import PretrainingModel
+from micl_bench.engine.pretraining.parallel import model_of
+from micl_bench.patches import patchify
 from micl_bench.runtime.distributed import collect_rows, rank, world_size
 
 _BATCH = 128
@@ -27,26 +30,26 @@ class Checks:
         held_out: Source,
         pixels: Pixels,
         *,
-        draw_views: DrawViews,
-        patch_size: int,
+        wants: Patches,
+        seed: int,
         knn_k: int,
         num_workers: int,
         device: torch.device,
     ) -> None:
         self._train, self._held_out, self._pixels = train, held_out, pixels
-        self._draw_views, self._patch_size, self._k = draw_views, patch_size, knn_k
+        self._wants, self._seed, self._k = wants, seed, knn_k
         self._num_workers, self._device = num_workers, device
 
     @torch.no_grad()
     def measure(self, model: nn.Module) -> dict[str, float]:
-        """k-NN top-1 [%], alignment, uniformity, RankMe, cosines between views of one image and of
-        different images; all of held-out images. Every process must call it; only the first gets
-        the numbers, the others get none.
+        """k-NN top-1 [%], uniformity and RankMe of [CLS] of whole held-out images, and what the
+        objective says of them. Every process must call it; only the first gets the numbers, the others
+        get none.
         """
-        encoder = encoder_of(model).eval()
-        train_ND = self._features(encoder, self._train, views=False)
-        test_MD = self._features(encoder, self._held_out, views=False)
-        views_MVD = self._features(encoder, self._held_out, views=True)
+        inner = model_of(model).eval()
+        train_ND = self._rows(inner, self._train, whole=True)
+        test_MD = self._rows(inner, self._held_out, whole=True)
+        rows = self._rows(inner, self._held_out, whole=False)
         model.train()
         if rank() != 0:
             return {}
@@ -54,17 +57,14 @@ class Checks:
         k = min(self._k, len(train_ND))
         on_device = (tensor.to(self._device) for tensor in (train_ND, labels_N, test_MD))
         scores_MC = knn_scores(*on_device, k=k)
-        positive, negative = view_cosines(views_MVD)
         return {
             "knn_top1": top1(scores_MC.cpu(), truth_M),
-            "alignment": alignment(views_MVD).item(),
             "uniformity": uniformity(test_MD).item(),
             "rankme": rankme(test_MD).item(),
-            "held_out_positive_cosine": positive.item(),
-            "held_out_negative_cosine": negative.item(),
+            **inner.objective.health(rows),
         }
 
-    def _features(self, encoder: nn.Module, source: Source, *, views: bool) -> Tensor:
+    def _rows(self, model: PretrainingModel, source: Source, *, whole: bool) -> Tensor:
         # Equal shares, the last image repeated: FSDP's processes must all take as many batches.
         share = -(-len(source) // world_size())
         own_N = np.arange(rank() * share, (rank() + 1) * share).clip(max=len(source) - 1)
@@ -75,18 +75,22 @@ class Checks:
         for batch in batches:
             index_N = own_N[done : done + len(batch.images)]
             done += len(index_N)
-            parts.append(self._encode(encoder, batch, index_N, views).cpu())
+            parts.append(self._encoded(model, batch, index_N, whole).cpu())
         return collect_rows(torch.cat(parts))[: len(source)]
 
-    def _encode(self, encoder: nn.Module, batch: Batch, index_N: np.ndarray, views: bool) -> Tensor:
+    def _encoded(
+        self, model: PretrainingModel, batch: Batch, index_N: np.ndarray, whole: bool
+    ) -> Tensor:
         images_NCHW = batch.images.to(self._device)
-        if views:
-            keep_NVK = self._draw_views(0, index_N).to(self._device)
-            return encoder(gather_patches(images_NCHW, keep_NVK, self._patch_size), keep_NVK)
+        if not whole:
+            found = self._wants.of_images(images_NCHW, index_N, seed=self._seed)
+            rows: Tensor = model(found.patches(), found.keep_NVK)
+            return rows
         # A whole image is a single view of all its patches.
-        patches_NLP = patchify(images_NCHW, self._patch_size)
+        patches_NLP = patchify(images_NCHW, self._wants.patch_size)
         all_L = torch.arange(patches_NLP.shape[1], device=self._device)
-        return encoder(patches_NLP, all_L.expand(len(patches_NLP), 1, -1))[:, 0]
+        features_N1D = model(patches_NLP, all_L.expand(len(patches_NLP), 1, -1), features=True)
+        return features_N1D[:, 0]
 
 
 def _labels(source: Source) -> Tensor:

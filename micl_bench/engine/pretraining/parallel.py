@@ -16,7 +16,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from micl_bench.engine.pretraining.encoder import ViewEncoder
+from micl_bench.engine.pretraining.model import PretrainingModel
 from micl_bench.runtime.distributed import world_size
 
 # Whole tensors on the CPU, whatever the sharding: a state goes on with any number of processes.
@@ -24,27 +24,27 @@ _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 def distribute(
-    encoder: ViewEncoder, *, parallel: str, compile_blocks: bool, checkpoint_activations: bool
+    model: PretrainingModel, *, parallel: str, compile_blocks: bool, checkpoint_activations: bool
 ) -> nn.Module:
-    """The encoder as one of this process's peers, to be called like the encoder itself.
+    """The model as one of this process's peers, to be called like the model itself.
 
     Args:
         parallel: `ddp` or `fsdp`; one process that nobody started as one of several needs neither.
     """
-    vit = encoder.vit
+    vit = model.vit
     vit.set_grad_checkpointing(checkpoint_activations)
     if compile_blocks:
         # Block by block: they share one compiled program, and the wrappers below stay outside.
         for block in vit.blocks:
             block.compile()
     if not torch.distributed.is_initialized():
-        return encoder
+        return model
     if parallel == "fsdp":
         for block in vit.blocks:
             fully_shard(block)
-        fully_shard(encoder)
-        return encoder
-    return replicate(encoder, encoder.mean_P.device)
+        fully_shard(model)
+        return model
+    return replicate(model, model.mean_P.device)
 
 
 def replicate(model: nn.Module, device: torch.device) -> nn.Module:
@@ -75,7 +75,7 @@ def exchanging(model: nn.Module, exchange: bool) -> Iterator[None]:
     yield
 
 
-def encoder_of(model: nn.Module) -> ViewEncoder:
+def model_of(model: nn.Module) -> PretrainingModel:
     """What `distribute` was given."""
     return model.module if isinstance(model, DistributedDataParallel) else model  # type: ignore[return-value]
 
@@ -110,4 +110,4 @@ def load_whole_state(
 def whole_weights(model: nn.Module) -> dict[str, Any]:
     """The ViT's weights as whole tensors; every process must call it."""
     weights = get_model_state_dict(model, options=_WHOLE)
-    return {name.removeprefix("vit."): tensor for name, tensor in weights.items()}
+    return {name[4:]: tensor for name, tensor in weights.items() if name.startswith("vit.")}

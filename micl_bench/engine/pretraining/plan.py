@@ -1,11 +1,13 @@
 """What follows from a recipe, the number of images and the number of processes."""
 
 import dataclasses
+import functools
 
+from micl_bench.backbone import Arch
 from micl_bench.engine.pretraining.recipe import PretrainRecipe
+from micl_bench.objectives import Objective
 from micl_bench.runs.optim import learning_rate
 from micl_bench.runtime.errors import InputError
-from micl_bench.views import patches_per_view
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,12 +24,22 @@ class Plan:
                 f"batch_size {self.recipe.batch_size} cannot be split over {self.processes} processes "
                 "evenly; change either"
             )
-        if self.contrasted < 2:
-            raise InputError(
-                f"each of {self.processes} processes has {self.share} image a step and negatives come "
-                "from its own device: there is nothing to contrast; use fewer processes, a larger "
-                "batch_size or objective.negatives=global"
-            )
+        self.objective.require(self)
+
+    @functools.cached_property
+    def objective(self) -> Objective:
+        """What is minimised."""
+        return self.recipe.objective.build()
+
+    @functools.cached_property
+    def arch(self) -> Arch:
+        """The backbone at the input's size."""
+        return self.recipe.sized_arch()
+
+    @property
+    def batch_size(self) -> int:
+        """Images of a step over all processes."""
+        return self.recipe.batch_size
 
     @property
     def total_steps(self) -> int:
@@ -43,22 +55,6 @@ class Plan:
     def share(self) -> int:
         """Images of a step on one device."""
         return self.recipe.batch_size // self.processes
-
-    @property
-    def contrasted(self) -> int:
-        """Images among which one must be found: N of the logits' N x N."""
-        is_global = self.recipe.objective.negatives == "global"
-        return self.recipe.batch_size if is_global else self.share
-
-    @property
-    def patches_per_view(self) -> int:
-        """K."""
-        objective = self.recipe.objective
-        return patches_per_view(
-            self.recipe.sized_arch().num_patches,
-            num_views=objective.num_views,
-            mask_ratio=objective.mask_ratio,
-        )
 
     @property
     def peak_rate(self) -> float:
@@ -85,13 +81,13 @@ class Plan:
 
     def describe(self) -> str:
         """What a person should check before a long run."""
-        recipe, arch = self.recipe, self.recipe.sized_arch()
+        recipe, arch = self.recipe, self.arch
+        comparisons = self.objective.comparisons(self)
         forward = min(recipe.micro_batch or self.share, self.share)
         return (
-            f"{arch.name} at {arch.img_size} px: {recipe.objective.num_views} views of "
-            f"{self.patches_per_view} of {arch.num_patches} patches\n"
+            f"{arch.name} at {arch.img_size} px: {self.objective.wants(arch)}\n"
             f"batch {recipe.batch_size} = {self.processes} x {self.share} images, {forward} a forward "
-            f"pass; each among {self.contrasted}\n"
+            f"pass{'; ' if comparisons else ''}{comparisons}\n"
             f"learning rate {self.peak_rate:.3g} = {recipe.optim.base_lr:g} x {recipe.batch_size} / "
             f"256, after {self.warmup_steps} steps of warm-up"
             f"{' (never: the run is shorter)' if self.warmup_steps > self.total_steps else ''}\n"

@@ -11,7 +11,6 @@ pretrain-*.json  the record of the finished run
 
 import contextlib
 import dataclasses
-import functools
 import math
 from pathlib import Path
 
@@ -22,15 +21,14 @@ from micl_bench.data.checked import decode_all, look_at
 from micl_bench.data.source import open_source, require_pixels
 from micl_bench.data.stream import steps_per_epoch
 from micl_bench.data.to_device import device_batches
-from micl_bench.data.visible import visible_batches
 from micl_bench.engine.pretraining import TASK
-from micl_bench.engine.pretraining.encoder import ViewEncoder, has_bfloat16
-from micl_bench.engine.pretraining.health import CollapseWatch
-from micl_bench.engine.pretraining.meter import Meter, flop_per_image, matmul_peak, peak_memory
+from micl_bench.engine.pretraining.meter import Meter, matmul_peak, peak_memory
+from micl_bench.engine.pretraining.model import PretrainingModel
 from micl_bench.engine.pretraining.monitoring import Checks
 from micl_bench.engine.pretraining.parallel import (
     distribute,
     load_whole_state,
+    model_of,
     whole_state,
     whole_weights,
 )
@@ -41,14 +39,14 @@ from micl_bench.engine.pretraining.records import (
     finished_record,
     write_outcome,
 )
-from micl_bench.engine.pretraining.step import NUMBERS, Step
+from micl_bench.engine.pretraining.step import Step
 from micl_bench.engine.pretraining.view_pictures import save_views
-from micl_bench.objectives.micl import MiCL
 from micl_bench.records.provenance import Measurement
 from micl_bench.runs.async_metrics import Lagging
 from micl_bench.runs.journal import Journal
 from micl_bench.runs.optim import build_optimizer
 from micl_bench.runs.ownership import require_same_run, write_claim
+from micl_bench.runs.precision import has_bfloat16
 from micl_bench.runs.signals import StopSignals, stopped
 from micl_bench.runs.states import States
 from micl_bench.runtime.distributed import any_process, from_first, rank, world_size
@@ -78,7 +76,7 @@ class Pretrainer:
         """Open data and folder, build model and optimiser, go on from the last saved state.
 
         Args:
-            name: what tables call it; the method's own name if empty.
+            name: what tables call it; the objective's name if empty.
 
         Raises:
             InputError: bad data, a batch that the processes do not divide, or `out` holds a run of
@@ -96,11 +94,8 @@ class Pretrainer:
             steps_per_epoch=steps_per_epoch(self.train, recipe.batch_size),
             processes=world_size(),
         )
-        self.arch = recipe.sized_arch()
-        self.objective = MiCL(recipe.objective)
-        self.draw_views = functools.partial(
-            self.objective.draw_views, recipe.seed, num_patches=self.arch.num_patches
-        )
+        self.arch, self.objective = self.plan.arch, self.plan.objective
+        self.wants = self.objective.wants(self.arch)
         self.states = States(out / "states")
         # Before anything is saved there is nothing that another recipe could spoil.
         if self.states.exist() or (out / TASK.leaves).exists():
@@ -169,15 +164,16 @@ class Pretrainer:
         vit = self.arch.build()
         init_mae_(vit, generator=torch.Generator().manual_seed(recipe.seed))
         self.model = distribute(
-            ViewEncoder(vit.train(), precision=recipe.precision).to(self.device),
+            PretrainingModel(
+                self.objective, vit.train(), precision=recipe.precision, seed=recipe.seed
+            ).to(self.device),
             parallel=recipe.parallel,
             compile_blocks=recipe.compile,
             checkpoint_activations=recipe.activation_checkpointing,
         )
-        self.optimizer = build_optimizer(vit, recipe.optim)
+        self.optimizer = build_optimizer(vit, recipe.optim, model_of(self.model).added)
         self.train_step = Step(
             self.model,
-            self.objective,
             self.optimizer,
             micro_batch=recipe.micro_batch,
             clip_norm=recipe.optim.clip_norm,
@@ -203,11 +199,9 @@ class Pretrainer:
         recipe, plan = self.recipe, self.plan
         # Opens, and so checks, the data before anything is written.
         self.batches = device_batches(
-            visible_batches(
+            self.wants.batches(
                 self.train,
                 recipe.pixels,
-                draw_views=self.draw_views,
-                patch_size=self.arch.patch_size,
                 batch_size=recipe.batch_size,
                 seed=recipe.seed,
                 steps=range(self.step, plan.total_steps),
@@ -220,25 +214,17 @@ class Pretrainer:
             self.train,
             self.held_out,
             recipe.pixels,
-            draw_views=self.draw_views,
-            patch_size=self.arch.patch_size,
+            wants=self.wants,
+            seed=recipe.seed,
             knn_k=recipe.knn_k,
             num_workers=recipe.num_workers,
             device=self.device,
         )
         self.meter = Meter(
-            flop_per_image=flop_per_image(
-                self.arch,
-                num_views=recipe.objective.num_views,
-                patches_per_view=plan.patches_per_view,
-            ),
+            flop_per_image=self.objective.flop_per_image(self.arch),
             peak=self._measure_peak(),
         )
-        self.collapse_watch = CollapseWatch(
-            num_images=plan.contrasted,
-            warmup_steps=plan.warmup_steps,
-            steps_per_epoch=plan.steps_per_epoch,
-        )
+        self.watch = self.objective.watch(plan)
         self.journal = Journal(self.out, step=self.step, total=plan.total_steps, writes=rank() == 0)
         if self.step == 0 and rank() == 0:
             save_views(self.out / "views.npz", recipe, self.held_out)
@@ -255,7 +241,7 @@ class Pretrainer:
                 rate = self.plan.rate(self.step)
                 lagging.push((self.step + 1, rate), self.train_step(batch, rate))
                 self.step += 1
-                self.meter.step(len(batch.keep_NVK))
+                self.meter.step(len(batch))
                 self._report(lagging.ready())
                 stop = any_process(bool(asked.signum)) and self.step < self.plan.total_steps
                 check = self.plan.check_due(self.step)
@@ -272,7 +258,7 @@ class Pretrainer:
 
     def _report(self, numbers: list[tuple[tuple[int, float], list[float]]]) -> None:
         for (step, rate), values in numbers:
-            row = dict(zip(NUMBERS, values, strict=True))
+            row = dict(zip(self.train_step.numbers, values, strict=True))
             if not (math.isfinite(row["loss"]) and math.isfinite(row["gradient_norm"])):
                 raise InputError(
                     f"the loss became {row['loss']}, its gradient's norm {row['gradient_norm']}, at "
@@ -280,12 +266,7 @@ class Pretrainer:
                     "lower optim.base_lr or a longer optim.warmup_epochs, in another --out, may help"
                 )
             self.loss = row["loss"]
-            if warning := self.collapse_watch(
-                step=step,
-                loss=row["loss"],
-                positive=row["positive_cosine"],
-                negative=row["negative_cosine"],
-            ):
+            if warning := self.watch(step, row):
                 say(f"warning: step {step}: {warning}")
             row |= {
                 "step": step,

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from micl_bench.backbone import Arch, named_arch
 from micl_bench.data.pixels import Pixels
-from micl_bench.objectives.micl import MiCL
+from micl_bench.objectives import ObjectiveConfig
 from micl_bench.runs.optim import OptimConfig
 from micl_bench.runtime.config import to_dict
 from micl_bench.runtime.values import (
@@ -19,7 +19,6 @@ from micl_bench.runtime.values import (
     Within,
     Workers,
 )
-from micl_bench.views import patches_per_view
 
 # How a run is carried out, not what it computes: these may change when it goes on.
 _CARRIED_OUT = (
@@ -40,7 +39,8 @@ class PretrainRecipe(Values):
 
     arch: str
     """Name of an architecture, as `micl-bench list architectures` prints them."""
-    objective: MiCL.Config
+    objective: ObjectiveConfig
+    """Which method, and its own values: `MiCL.Config(...)` or another objective's."""
     pixels: Pixels
     optim: OptimConfig
     batch_size: Annotated[int, Within(2, LARGEST)]
@@ -48,7 +48,7 @@ class PretrainRecipe(Values):
     epochs: Count
     micro_batch: Amount = 0
     """Images a forward pass on one device; 0 for a device's whole share. Changes memory, not the
-    result: features of the whole batch are contrasted whatever its value."""
+    result: the loss is that of the whole batch whatever its value."""
     precision: Precision = "fp32"
     """`fp32`, or `bf16`: the blocks run in bfloat16, weights, gradients and optimiser state stay in
     fp32, and so do features, similarity and cross-entropy."""
@@ -73,11 +73,7 @@ class PretrainRecipe(Values):
         if not self.pixels.img_size:
             sized = dataclasses.replace(self.pixels, img_size=named_arch(self.arch).img_size)
             object.__setattr__(self, "pixels", sized)
-        patches_per_view(
-            self.sized_arch().num_patches,
-            num_views=self.objective.num_views,
-            mask_ratio=self.objective.mask_ratio,
-        )
+        self.objective.build().wants(self.sized_arch())
 
     def sized_arch(self) -> Arch:
         """The architecture at the recipe's input size."""
@@ -90,5 +86,6 @@ class PretrainRecipe(Values):
 
     def what_is_computed(self) -> dict[str, Any]:
         """All values that the result depends on, as JSON gives them back."""
-        values = json.loads(json.dumps(to_dict(self)))
+        settings = self.objective.build().settings()
+        values = json.loads(json.dumps(to_dict(self) | {"objective": settings}))
         return {key: value for key, value in values.items() if self.computes(key)}

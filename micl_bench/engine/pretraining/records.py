@@ -15,8 +15,6 @@ from micl_bench.records.result import CheckpointInfo, Stage, visible_path, write
 from micl_bench.runtime.config import to_dict
 from micl_bench.runtime.files import digest_json
 
-METHOD = "MiCL"
-
 
 @dataclasses.dataclass(frozen=True)
 class Spent:
@@ -62,9 +60,9 @@ def write_outcome(
         loss: of the last step.
         rows: all of the run's metrics.
         memory: peak in MiB, and of what it is the peak.
-        name: what tables call it; the method's own name if empty.
+        name: what tables call it; the objective's name if empty.
     """
-    recipe, arch = to_dict(plan.recipe), plan.recipe.sized_arch()
+    recipe, arch, objective = to_dict(plan.recipe), plan.arch, plan.objective
     vit = arch.build()
     vit.load_state_dict(weights)
     path = out / TASK.leaves
@@ -78,7 +76,7 @@ def write_outcome(
     data, settings = train.describe(), _settings(plan)
     stage = Stage(
         task=TASK.name,
-        method=METHOD,
+        method=objective.name,
         fingerprint=digest_json(settings),
         seed=plan.recipe.seed,
         epochs=plan.recipe.epochs,
@@ -87,13 +85,17 @@ def write_outcome(
         settings=settings,
     )
     file_digest = save_checkpoint(
-        path, vit, arch, method=name or METHOD, provenance=provenance, stage=stage
+        path, vit, arch, method=name or objective.name, provenance=provenance, stage=stage
+    )
+    protocol = (
+        f"{plan.recipe.epochs} epochs of {data.name}",
+        objective.summary(),
+        f"batch {plan.batch_size}",
     )
     result = measurement.result(
         task=TASK.name,
-        protocol=f"{plan.recipe.epochs} epochs of {data.name}, mask ratio "
-        f"{plan.recipe.objective.mask_ratio}, batch {plan.recipe.batch_size}",
-        method=name or METHOD,
+        protocol=", ".join(filter(None, protocol)),
+        method=name or objective.name,
         arch=arch.name,
         metrics=_metrics(loss, rows, plan, spent) | {"peak_memory_mib": round(memory[0], 1)},
         data=data,

@@ -20,7 +20,6 @@ from micl_bench.data.stream import evaluation_batches
 from micl_bench.engine.pretraining.recipe import PretrainRecipe
 from micl_bench.records.evidence.per_image import write_arrays
 from micl_bench.runtime.errors import InputError
-from micl_bench.views import draw_views
 
 _NUM_SAVED = 6
 
@@ -54,19 +53,12 @@ def views_of_pixels(recipe: PretrainRecipe, images_NCHW: Tensor) -> dict[str, ND
 
     The views are those that images of numbers 0 to N - 1 have in the first epoch.
     """
-    arch = recipe.sized_arch()
-    keep_NVK = draw_views(
-        recipe.seed,
-        0,
-        np.arange(len(images_NCHW)),
-        num_patches=arch.num_patches,
-        num_views=recipe.objective.num_views,
-        mask_ratio=recipe.objective.mask_ratio,
-    )
+    wants = recipe.objective.build().wants(recipe.sized_arch())
+    keep_NVK = wants.draw(recipe.seed, 0, np.arange(len(images_NCHW)))
     return {
         "images_NHWC": images_NCHW.permute(0, 2, 3, 1).numpy(),
         "keep_NVK": keep_NVK.numpy(),
-        "patch_size": np.array(arch.patch_size),
+        "patch_size": np.array(wants.patch_size),
     }
 
 

@@ -25,7 +25,6 @@ from micl_bench.data.stream import steps_per_epoch
 from micl_bench.data.to_device import device_batches
 from micl_bench.engine.frozen.features import run_over_folder
 from micl_bench.engine.frozen.knn import top1
-from micl_bench.engine.pretraining.encoder import has_bfloat16
 from micl_bench.engine.pretraining.meter import Meter
 from micl_bench.engine.pretraining.parallel import load_whole_state, replicate, whole_state
 from micl_bench.engine.pretraining.records import Spent
@@ -40,7 +39,7 @@ from micl_bench.runs.async_metrics import Lagging
 from micl_bench.runs.journal import Journal
 from micl_bench.runs.optim import build_optimizer
 from micl_bench.runs.ownership import require_same_run, write_claim
-from micl_bench.runs.precision import PrecisionWatch
+from micl_bench.runs.precision import PrecisionWatch, has_bfloat16
 from micl_bench.runs.signals import StopSignals, stopped
 from micl_bench.runs.states import States
 from micl_bench.runtime.distributed import any_process, from_first, rank, world_size

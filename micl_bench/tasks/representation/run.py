@@ -19,8 +19,8 @@ from micl_bench.engine.frozen.pictures.view_similarity import (
     features_of_views,
     similarity_arrays,
 )
-from micl_bench.engine.pretraining.health import alignment, rankme, uniformity
-from micl_bench.losses import view_cosines
+from micl_bench.engine.pretraining.health import rankme, uniformity
+from micl_bench.losses import alignment, view_cosines
 from micl_bench.objectives.micl import MiCL
 from micl_bench.records.evidence.per_image import write_named_arrays
 from micl_bench.records.result import Result, name_part
@@ -33,7 +33,6 @@ from micl_bench.tasks._frozen import feature_details, stored_features
 from micl_bench.tasks._request import Request
 from micl_bench.tasks._session import Session
 from micl_bench.tasks.representation import TASK
-from micl_bench.views import patches_per_view
 
 Images = Annotated[int, Within(FEWEST, LARGEST)]
 
@@ -86,12 +85,8 @@ def run(request: Request) -> list[Result]:
         )
     if encodes_views(session.checkpoint):
         # Before the first slow step: whether there are patches enough for the views.
-        arch, objective = session.checkpoint.arch, recipe.objective
-        patches_per_view(
-            (recipe.pixels.img_size // arch.patch_size) ** 2,
-            num_views=objective.num_views,
-            mask_ratio=objective.mask_ratio,
-        )
+        arch = dataclasses.replace(session.checkpoint.arch, img_size=recipe.pixels.img_size)
+        recipe.objective.build().wants(arch)
     unchanged = Watch(source)
     stored = stored_features(session, source)
     readout = "cls_1" if session.checkpoint.arch.class_token else "avg_1"

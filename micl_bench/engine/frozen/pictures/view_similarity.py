@@ -17,10 +17,9 @@ from micl_bench.data.pixels import Pixels
 from micl_bench.data.source import Source
 from micl_bench.data.stream import evaluation_batches
 from micl_bench.engine.frozen.pictures.network_pictures import Arrays, spread
-from micl_bench.engine.pretraining.encoder import ViewEncoder
+from micl_bench.engine.pretraining.model import PretrainingModel
 from micl_bench.losses import tsp_similarity
-from micl_bench.objectives.micl import MiCL
-from micl_bench.patches import gather_patches
+from micl_bench.objectives import ObjectiveConfig
 from micl_bench.runs.precision import at_precision
 from micl_bench.runtime.errors import InputError
 
@@ -32,14 +31,14 @@ _BATCH = 128
 class Views:
     """Which views are drawn and how they are compared: what a pre-training recipe says of it."""
 
-    objective: MiCL.Config
+    objective: ObjectiveConfig
     pixels: Pixels
     precision: str
     seed: int
 
 
 def encodes_views(checkpoint: Checkpoint) -> bool:
-    """Whether the network is one that MiCL trains: other kinds do not encode parts of an image so."""
+    """Whether the network is a plain ViT with [CLS]: other kinds do not encode parts of an image so."""
     return checkpoint.arch.is_plain
 
 
@@ -51,8 +50,8 @@ def features_of_views(
     Views are those of the first epoch; images are cropped as for evaluation.
 
     Raises:
-        InputError: the network is none that MiCL trains, fewer than two images, no patch left for a
-            view, an unreadable image.
+        InputError: the network is no plain ViT, fewer than two images, no patch left for a view, an
+            unreadable image.
     """
     if not encodes_views(checkpoint):
         raise InputError(
@@ -64,16 +63,16 @@ def features_of_views(
         raise InputError(f"{source.root} has {len(source)} image; similarities take two or more")
     vit = checkpoint.backbone(img_size=views.pixels.img_size)
     assert isinstance(vit, VisionTransformer)
-    encoder = ViewEncoder(vit, precision=views.precision).to(device).eval()
-    objective, patch = MiCL(views.objective), checkpoint.arch.patch_size
-    num_patches = (views.pixels.img_size // patch) ** 2
+    objective = views.objective.build()
+    model = PretrainingModel(objective, vit, precision=views.precision).to(device).eval()
+    arch = dataclasses.replace(checkpoint.arch, img_size=views.pixels.img_size)
+    wants = objective.wants(arch)
     parts, done = [], 0
-    with torch.inference_mode(), at_precision(views.precision, encoder, device):
+    with torch.inference_mode(), at_precision(views.precision, model, device):
         for batch in evaluation_batches(source, views.pixels, batch_size=_BATCH, index_N=index_N):
             numbers_n = index_N[done : done + len(batch.images)]
-            keep_nVK = objective.draw_views(views.seed, 0, numbers_n, num_patches=num_patches)
-            keep_nVK, images = keep_nVK.to(device), batch.images.to(device)
-            parts.append(encoder(gather_patches(images, keep_nVK, patch), keep_nVK).cpu())
+            found = wants.of_images(batch.images.to(device), numbers_n, seed=views.seed)
+            parts.append(model(found.patches(), found.keep_NVK, features=True).cpu())
             done += len(batch.images)
     return torch.cat(parts)
 

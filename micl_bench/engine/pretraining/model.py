@@ -1,6 +1,5 @@
-"""From pixels of visible patches to the features that are contrasted, at a recipe's precision."""
+"""What is pre-trained: a backbone and what its objective adds, from pixels to rows of the loss."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 
 from micl_bench.backbone import view_features
 from micl_bench.data.pixels import IMAGENET_MEAN, IMAGENET_STD
+from micl_bench.objectives import Objective
 
 # Up to this many tokens a view, in bfloat16 on a CPU, batched products beat torch's attention
 # kernel: it is made for long sequences, and took 30 % of a step of 10-token views in a profile on a
@@ -16,15 +16,26 @@ from micl_bench.data.pixels import IMAGENET_MEAN, IMAGENET_STD
 _SHORT_VIEW = 64
 
 
-class ViewEncoder(nn.Module):
-    """A ViT that takes the visible patches of views and gives their [CLS] features in fp32.
+class PretrainingModel(nn.Module):
+    """A ViT under `vit`, and what the objective adds to it under `added`.
 
-    A module of its own, so that DDP, FSDP and the FLOP counter see one forward pass.
+    One module, so that DDP and FSDP see one forward pass, and one state holds all that is trained.
+
+    Args:
+        seed: of what the objective adds.
     """
 
-    def __init__(self, vit: VisionTransformer, *, precision: str = "fp32") -> None:
+    def __init__(
+        self,
+        objective: Objective,
+        vit: VisionTransformer,
+        *,
+        precision: str = "fp32",
+        seed: int = 0,
+    ) -> None:
         super().__init__()
-        self.vit, self.precision = vit, precision
+        self.objective, self.vit, self.precision = objective, vit, precision
+        self.added = objective.added(vit, generator=torch.Generator().manual_seed(seed))
         self.mean_P: Tensor
         self.std_P: Tensor
         per_channel = vit.patch_embed.proj.weight[0, 0].numel()
@@ -32,26 +43,23 @@ class ViewEncoder(nn.Module):
             value_P = torch.tensor(values).mul(255).repeat_interleave(per_channel)
             self.register_buffer(name, value_P, persistent=False)
 
-    def forward(self, visible_NMP: Tensor, keep_NVK: Tensor) -> Tensor:
-        """features_NVD of pixels 0 .. 255 (uint8 or floating) at the places `keep_NVK`."""
+    def forward(self, visible_NMP: Tensor, keep_NVK: Tensor, *, features: bool = False) -> Tensor:
+        """The objective's rows, an image each, of pixels 0 .. 255 (uint8 or floating) at `keep_NVK`.
+
+        Args:
+            features: [CLS] of each view in fp32 instead, features_NVD: what the backbone alone gives.
+        """
         device = visible_NMP.device.type
         self._choose_attention(device, keep_NVK.shape[2] + 1)
         # One new tensor, not three: fresh memory costs more than the arithmetic.
         pixels_NMP = torch.sub(visible_NMP, self.mean_P).div_(self.std_P)
         with torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16"):
-            return view_features(self.vit, pixels_NMP, keep_NVK)
+            if features:
+                return view_features(self.vit, pixels_NMP, keep_NVK)
+            return self.objective.encode(self.vit, self.added, pixels_NMP, keep_NVK)
 
     def _choose_attention(self, device: str, tokens: int) -> None:
         products = device == "cpu" and self.precision == "bf16" and tokens <= _SHORT_VIEW
         for block in self.vit.blocks:
             attention: Any = block.attn
             attention.fused_attn = not products
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 in hardware."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    flags = Path("/proc/cpuinfo")
-    known = flags.read_text(encoding="utf-8").split() if flags.exists() else []
-    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(known))

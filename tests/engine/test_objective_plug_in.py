@@ -1,0 +1,205 @@
+"""An objective of a few lines from outside of the package: found, trained, cut, resumed and recorded."""
+
+import functools
+import json
+import signal
+import time
+from collections.abc import Iterator
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+import torch
+from support import Command, losses
+
+from micl_bench.backbone import named_arch
+from micl_bench.checkpoints import load_checkpoint
+from micl_bench.cli.listing import lines_of
+from micl_bench.objectives import find_objective
+from micl_bench.objectives.micl import MiCL
+from micl_bench.runs.states import States
+from micl_bench.runtime import plugins
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.log import read_metrics
+
+# A decoder, a momentum twin and a queue: what rivals need of the loop.
+TOY = '''
+"""Toy: predict the mean colour of hidden patches, and what a slow twin says."""
+
+import copy
+import dataclasses
+
+import torch
+from torch import nn
+
+from micl_bench.backbone import view_features
+from micl_bench.data.visible import Patches
+from micl_bench.objectives import Objective, ObjectiveConfig, Output
+from micl_bench.runtime.values import Fraction
+from micl_bench.views import draw_views
+
+
+class Toy(Objective):
+    name = "Toy"
+    numbers = ("twin_distance",)
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Config(ObjectiveConfig):
+        momentum: Fraction = 0.9
+
+    def wants(self, arch):
+        def draw(seed, epoch, index_N):
+            return draw_views(
+                seed, epoch, index_N, num_patches=arch.num_patches, num_views=2, mask_ratio=0.5
+            )
+
+        return Patches(
+            num_views=2, per_view=arch.num_patches // 4, of=arch.num_patches,
+            patch_size=arch.patch_size, draw=draw,
+        )
+
+    def added(self, vit, *, generator):
+        added = nn.Module()
+        added.decoder = nn.Linear(vit.embed_dim, 1)
+        nn.init.normal_(added.decoder.weight, std=0.02, generator=generator)
+        added.twin = copy.deepcopy(vit).requires_grad_(False)
+        added.register_buffer("queue", torch.zeros(8, vit.embed_dim))
+        return added
+
+    def encode(self, vit, added, visible_NMP, keep_NVK):
+        first, second = keep_NVK.split(1, dim=1)
+        K = keep_NVK.shape[2]
+        ours_ND = view_features(vit, visible_NMP[:, :K], first)[:, 0]
+        with torch.no_grad():
+            theirs_ND = view_features(added.twin, visible_NMP[:, K:], second)[:, 0]
+        colour_N1 = visible_NMP[:, K:].mean((1, 2))[:, None]
+        error_N1 = (added.decoder(ours_ND) - colour_N1).square()
+        distance_N1 = (ours_ND - theirs_ND - added.queue.mean(0)).square().mean(1, keepdim=True)
+        return torch.cat([error_N1, distance_N1], dim=1)
+
+    def loss(self, rows):
+        error, distance = rows.mean(0)
+        return Output(loss=error + distance, numbers={"twin_distance": distance.detach()})
+
+    @torch.no_grad()
+    def after_step(self, vit, added):
+        for slow, fast in zip(added.twin.parameters(), vit.parameters(), strict=True):
+            slow.lerp_(fast, 1 - self.config.momentum)
+        added.queue.copy_(torch.cat([added.queue[1:], vit.cls_token[0]]))
+
+    def health(self, rows):
+        return {"held_out_error": rows[:, 0].mean().item()}
+
+
+OBJECTIVE = Toy
+'''
+RECIPE = """
+from micl_bench.data.pixels import Pixels
+from micl_bench.engine.pretraining.recipe import PretrainRecipe
+from micl_bench.objectives import find_objective
+from micl_bench.runs.optim import OptimConfig
+
+recipe = PretrainRecipe(
+    arch="vit_demo_patch4_32",
+    objective=find_objective("toy").Config(momentum=0.8),
+    pixels=Pixels(img_size=32, crop_pct=1.0),
+    optim=OptimConfig(base_lr=2e-3),
+    batch_size=16, epochs=3, knn_every_epochs=3, knn_k=5, save_every_steps=2,
+)
+"""
+STEPS = 15
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Iterator[Path]:
+    """A recipe with an objective that lies beside it."""
+    (tmp_path / "toy.py").write_text(TOY)
+    (tmp_path / "toy_recipe.py").write_text(RECIPE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plugins, "find", plugins.find)
+        know_toy(tmp_path)
+        yield tmp_path / "toy_recipe.py"
+
+
+def know_toy(folder: Path) -> None:
+    """Let this process find the objective in a folder."""
+    really, specification = plugins.find, spec_from_file_location("toy", folder / "toy.py")
+    assert specification
+    assert specification.loader
+    toy = module_from_spec(specification)
+    specification.loader.exec_module(toy)
+    plugins.find = lambda kind, name: toy if name == "toy" else really(kind, name)
+
+
+def run(recipe: Path, data: Path, out: Path, *sets: str) -> Command:
+    words = ["pretrain", recipe, "--data", data, "--out", out]
+    words += [word for value in sets for word in ("--set", value)]
+    return Command(*words, begin=functools.partial(know_toy, recipe.parent))
+
+
+@pytest.mark.parametrize("micro_batch", [0, 5])
+def test_it_is_trained_cut_resumed_and_recorded(
+    recipe: Path, few_digits: Path, tmp_path: Path, micro_batch: int
+) -> None:
+    more = (f"micro_batch={micro_batch}",)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    done = run(recipe, few_digits, whole, *more).wait()
+    assert done.returncode == 0, done.stderr
+    assert "2 views of 16 of 64 patches\nbatch 16 = 1 x 16 images" in done.stderr
+    assert "each among" not in done.stderr
+    rows = read_metrics(whole / "metrics.jsonl")
+    assert len(losses(whole)) == STEPS
+    assert all("twin_distance" in row for row in rows if "loss" in row)
+    assert [row["step"] for row in rows if "held_out_error" in row] == [0, STEPS]
+
+    first = run(recipe, few_digits, cut, *more)
+    while len(losses(cut)) < 4 and first.is_running():
+        time.sleep(0.005)
+    first.send(signal.SIGTERM)
+    assert first.wait().returncode == 0
+    assert len(losses(cut)) < STEPS
+    done = run(recipe, few_digits, cut, *more).wait()
+    assert f"of {STEPS}" in done.stderr
+    assert losses(cut) == losses(whole)
+    ours, theirs = (States(out / "states").newest() for out in (cut, whole))
+    assert ours
+    assert theirs
+    assert {"added.decoder.weight", "added.queue", "added.twin.cls_token"} < ours["model"].keys()
+    assert all(torch.equal(ours["model"][name], value) for name, value in theirs["model"].items())
+    # The twin follows: it is neither what it was nor what it follows.
+    twin, student = (theirs["model"][f"{name}cls_token"] for name in ("added.twin.", "vit."))
+    assert not torch.equal(twin, student)
+    assert theirs["model"]["added.queue"].any()
+
+    record = json.loads(next(whole.glob("pretrain-*.json")).read_text())
+    assert record["method"] == "Toy"
+    assert record["protocol"] == "3 epochs of digits, batch 16"
+    assert record["settings"]["objective"] == {"method": "Toy", "momentum": 0.8}
+    checkpoint = load_checkpoint(whole / "backbone.pt")
+    assert checkpoint.method == "Toy"
+    assert not any("twin" in name for name in checkpoint.content.state)
+    refused = run(recipe, few_digits, whole, *more, "objective.momentum=0.7").wait()
+    assert refused.returncode == 2
+    assert "another recipe or other data (what differs: objective)" in refused.stderr
+
+
+def test_its_flop_are_counted_with_the_twins_forward(recipe: Path) -> None:
+    objective = find_objective("toy").Config().build()
+    arch = named_arch("vit_demo_patch4_32")
+    one_view = MiCL(MiCL.Config(mask_ratio=0.5)).flop_per_image(arch) / 2
+    # Student forward and backward, twin forward alone, the decoder's few.
+    assert objective.flop_per_image(arch) == pytest.approx(one_view * 4 / 3, rel=0.01)
+
+
+def test_a_file_that_states_no_objective_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugins, "find", lambda kind, name: json)
+    with pytest.raises(InputError, match=r"objectives/x\.py must assign OBJECTIVE a subclass"):
+        find_objective("x")
+
+
+def test_every_objective_of_the_package_is_found_by_its_name() -> None:
+    names = plugins.names("objectives")
+    assert names.keys() == {line.split()[0] for line in lines_of("objectives")}
+    for name in names:
+        objective = find_objective(name)
+        assert objective.Config().build().settings()
