@@ -105,9 +105,7 @@ class Behaviour:
     """What the server does; tests change it between requests."""
 
     content: bytes = CONTENT
-    etag: str = '"one"'
     cut_after: int | None = None
-    ranges: bool = True
     status: int = 0
     location: str = ""
     claimed: int = 0
@@ -128,19 +126,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        start = self.first_byte()
-        if start and start >= len(does.content):
-            self.send_response(416)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        body = does.content[start:]
-        self.send_response(206 if start else 200)
-        if start:
-            last = len(does.content) - 1
-            self.send_header("Content-Range", f"bytes {start}-{last}/{len(does.content)}")
-        if does.etag:
-            self.send_header("ETag", does.etag)
+        body = does.content
+        self.send_response(200)
         self.send_header("Content-Length", str(does.claimed or len(body)))
         self.end_headers()
         if does.cut_after is not None:
@@ -149,12 +136,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
         if does.claimed:
             self.close_connection = True
-
-    def first_byte(self) -> int:
-        wanted = self.headers.get("Range", "")
-        if not self.behaviour.ranges or self.headers.get("If-Range") != self.behaviour.etag:
-            return 0
-        return int(wanted.removeprefix("bytes=").partition("-")[0]) if wanted else 0
 
     def log_message(self, *_: object) -> None:
         pass
@@ -206,82 +187,23 @@ def test_downloads_once_and_checks_the_digest(
     assert cached(tmp_path) == {"small.pth"}
 
 
-def test_goes_on_after_the_server_cut_it(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+def test_starts_over_after_the_server_cut_it(server: tuple[str, Behaviour], tmp_path: Path) -> None:
     host, does = server
     does.cut_after = 3_000_000
     assert get(host).read_bytes() == CONTENT
-    assert "Range" not in does.requests[0]
-    assert does.requests[1]["Range"] == "bytes=3000000-"
-    assert does.requests[1]["If-Range"] == '"one"'
+    assert len(does.requests) == 2
     assert cached(tmp_path) == {"small.pth"}
 
 
-def test_a_later_call_goes_on_where_an_earlier_one_was_interrupted(
-    server: tuple[str, Behaviour], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    host, does = server
-    read = _download._read
-    calls = iter(range(10))
-
-    def interrupted(response: object) -> bytes:
-        if next(calls) == 2:
-            raise KeyboardInterrupt
-        return read(response)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(_download, "_read", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            get(host)
-    assert cached(tmp_path) == {"small.pth.part", "small.pth.part.json"}
-    assert get(host).read_bytes() == CONTENT
-    assert does.requests[1]["Range"] == f"bytes={2 << 20}-"
-
-
-def test_starts_over_where_the_server_ignores_ranges(server: tuple[str, Behaviour]) -> None:
-    host, does = server
-    does.cut_after, does.ranges = 3_000_000, False
-    assert get(host).read_bytes() == CONTENT
-    assert len(does.requests) == 2
-
-
-def test_starts_over_where_the_file_changed_meanwhile(server: tuple[str, Behaviour]) -> None:
-    host, does = server
-    does.cut_after = 3_000_000
-    new = CONTENT[::-1]
-
-    first_byte = Handler.first_byte
-
-    def changed(handler: Handler) -> int:
-        if len(does.requests) == 2:
-            does.content, does.etag = new, '"two"'
-        return first_byte(handler)
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Handler, "first_byte", changed)
-        assert get(host).read_bytes() == new
-    assert does.requests[1]["If-Range"] == '"one"'
-
-
-def test_without_a_validator_nothing_is_glued_together(server: tuple[str, Behaviour]) -> None:
-    host, does = server
-    does.cut_after, does.etag = 3_000_000, ""
-    assert get(host).read_bytes() == CONTENT
-    assert "Range" not in does.requests[1]
-
-
-def test_a_finished_part_needs_no_second_download(
+def test_what_a_kill_left_is_neither_taken_nor_kept(
     server: tuple[str, Behaviour], tmp_path: Path
 ) -> None:
-    """A process killed after the last byte, before the file took its name."""
-    host, does = server
-    path = get(host)
-    part = path.with_name("small.pth.part")
-    path.replace(part)
-    part.with_name("small.pth.part.json").write_text(
-        f'{{"url": "http://{host}/some/file.pth", "validator": "\\"one\\"", "total": {len(CONTENT)}}}'
-    )
+    host, _ = server
+    folder = tmp_path / "cache" / "checkpoints"
+    folder.mkdir(parents=True)
+    (folder / "small.pth.part").write_bytes(b"other" * 2_000_000)
     assert get(host).read_bytes() == CONTENT
-    assert does.requests[1]["Range"] == f"bytes={len(CONTENT)}-"
+    assert cached(tmp_path) == {"small.pth"}
 
 
 def test_a_wrong_digest_is_refused_and_removed(
@@ -361,7 +283,7 @@ def test_a_length_that_never_comes_is_no_success(
     server: tuple[str, Behaviour], tmp_path: Path
 ) -> None:
     host, does = server
-    does.claimed, does.ranges = len(CONTENT) + 1000, False
+    does.claimed = len(CONTENT) + 1000
     with pytest.raises(InputError, match="was not reached"):
         get(host)
     assert "small.pth" not in cached(tmp_path)
@@ -398,7 +320,7 @@ def test_an_unknown_name_lists_near_ones() -> None:
 WORKER = """
 import dataclasses
 import sys
-from micl_bench import distributed
+from micl_bench.runtime import distributed
 from micl_bench.checkpoints import _public
 from micl_bench.runtime.errors import InputError
 host = sys.argv[1]
