@@ -37,13 +37,3 @@ def write_figures(
 def machine_load() -> float:
     """Processes that ran or waited to, on average over the last minute, ours not included yet."""
     return round(os.getloadavg()[0], 2)
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Names to the left, figures to the right."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = []
-    for name, *figures in (header, *rows):
-        cells = [text.rjust(width) for text, width in zip(figures, widths[1:], strict=True)]
-        lines.append("  ".join([name.ljust(widths[0]), *cells]).rstrip())
-    return "\n".join(lines)

@@ -25,7 +25,7 @@ from micl_bench.cli import (
     slurm,
     suite,
 )
-from micl_bench.cli.listing import KINDS, lines_of
+from micl_bench.cli.listing import KINDS, listing_of
 from micl_bench.cli.options import (
     Arch,
     Branch,
@@ -287,7 +287,7 @@ def list_kind(
     kind: Annotated[str, typer.Argument(help=f"One of: {', '.join(KINDS)}.")],
 ) -> None:
     """List what there is of a kind, with a line on each."""
-    print("\n".join(lines_of(kind)))
+    print(listing_of(kind))
 
 
 app.command("doctor")(doctor.doctor)

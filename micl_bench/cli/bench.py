@@ -43,7 +43,8 @@ def loader(
     and flips of the visible patches from a packed store. store_patch: visible patches, uncropped.
     """
     from micl_bench.bench.loader import LoaderSettings, bench_loader
-    from micl_bench.bench.output import machine_load, table, write_figures
+    from micl_bench.bench.output import machine_load, write_figures
+    from micl_bench.runtime.terminal import table_text
 
     settings = LoaderSettings(
         images=images,
@@ -62,7 +63,7 @@ def loader(
         (name, f"{speed:,.0f}", f"{speed / speeds['folder_pil']:,.1f}")
         for name, speed in speeds.items()
     ]
-    print(table(("name", "images/s/core", "x folder_pil"), rows))
+    print(table_text(("name", "images/s/core", "x folder_pil"), rows))
     if json_file:
         write_figures(
             json_file,
@@ -100,8 +101,9 @@ def step(
     plain: fp32, every patch embedded, then the visible ones gathered, AdamW a tensor at a time. ours:
     the step of `micl-bench pretrain`. ours_with_data: the same, read from a packed store.
     """
-    from micl_bench.bench.output import machine_load, table, write_figures
+    from micl_bench.bench.output import machine_load, write_figures
     from micl_bench.bench.step import StepSettings, bench_step, best_precision, this_device
+    from micl_bench.runtime.terminal import table_text
 
     device = this_device()
     chosen: Any = best_precision(device) if precision == "auto" else precision
@@ -132,7 +134,7 @@ def step(
     header = ("name", "precision", "images/s", "x plain", "MFU", "peak [TFLOP/s]")
     print(f"{arch} on {device}, mask ratio {mask_ratio}, batch {batch}")
     print(f"{results[0]['flop_per_image'] / 1e9:.3f} GFLOP an image, forward and backward")
-    print(table(header, rows))
+    print(table_text(header, rows))
     if device.type == "cuda":
         hours = 800 * 1_281_167 / results[-1]["images_per_second"] / 3600
         print(
@@ -167,8 +169,9 @@ def knn(
     The file takes train x width x 4 bytes in TMPDIR meanwhile.
     """
     from micl_bench.bench.knn import KnnSettings, bench_knn
-    from micl_bench.bench.output import machine_load, table, write_figures
+    from micl_bench.bench.output import machine_load, write_figures
     from micl_bench.bench.step import this_device
+    from micl_bench.runtime.terminal import table_text
 
     settings = KnnSettings(
         train=train,
@@ -198,7 +201,7 @@ def knn(
     ]
     print(f"{train:,} x {width} features, k = {k}, on {device}")
     print(f"{found['flop_per_second'] / 1e9:,.0f} GFLOP/s")
-    print(table(("search", "seconds", "of a core", "memory [MiB]"), rows))
+    print(table_text(("search", "seconds", "of a core", "memory [MiB]"), rows))
     if json_file:
         write_figures(
             json_file,

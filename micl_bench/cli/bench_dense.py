@@ -56,8 +56,8 @@ def _backbone(
     arch: str, size: int, batch: int, rounds: int
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     from micl_bench.bench.dense import DenseSettings, bench_dense
-    from micl_bench.bench.output import table
     from micl_bench.bench.step import this_device
+    from micl_bench.runtime.terminal import table_text
 
     settings = DenseSettings(arch=arch, size=size, batch=batch, rounds=rounds)
     results = bench_dense(settings, this_device())
@@ -77,7 +77,7 @@ def _backbone(
     ]
     header = ("name", "images/s", "x plain", "peak [MiB]", "x plain", "attention")
     print(f"{arch} on {this_device()}, {batch} x {size} x {size}, forward and backward")
-    print(table(header, rows))
+    print(table_text(header, rows))
     return results, dataclasses.asdict(settings)
 
 

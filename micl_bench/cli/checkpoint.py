@@ -9,8 +9,8 @@ import typer
 
 from micl_bench.cli.options import SOURCES, Arch, Branch, Layout, Pixels, Strict
 from micl_bench.runtime.errors import InputError
-from micl_bench.runtime.log import printable
 from micl_bench.runtime.network import check_source
+from micl_bench.runtime.terminal import columns_text
 
 if TYPE_CHECKING:
     from micl_bench.checkpoints import Checkpoint
@@ -59,9 +59,7 @@ def inspect(
 
     loaded = load_checkpoint(source, arch=arch, layout=layout, branch=branch, pixels=pixels)
     found = _description(loaded)
-    width = max(map(len, found))
-    for name, value in found.items():
-        print(printable(f"{name:{width}}  {value}"))
+    print(columns_text((name, str(value)) for name, value in found.items()))
     if mapping:
         _print_mapping(loaded)
     if json_file:
@@ -155,9 +153,9 @@ def _mapping(loaded: "Checkpoint") -> list[dict[str, str]]:
 
 
 def _print_mapping(loaded: "Checkpoint") -> None:
-    rows = _mapping(loaded)
-    width = max((len(row["name"]) for row in rows), default=0)
-    for row in rows:
+    rows = []
+    for row in _mapping(loaded):
         target = row["target"] if row["target"] != row["name"] else ""
         notes = "  ".join(filter(None, (target, row["reason"])))
-        print(printable(f"{row['name']:{width}}  {row['kind']:8}  {notes}".rstrip()))
+        rows.append((row["name"], row["kind"], notes))
+    print(columns_text(rows))

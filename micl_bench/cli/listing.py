@@ -6,10 +6,11 @@ from pathlib import Path
 
 from micl_bench.runtime import plugins, shipped
 from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.terminal import columns_text
 
 
-def lines_of(kind: str) -> list[str]:
-    """Lines of one kind.
+def listing_of(kind: str) -> str:
+    """A line for each entry of one kind.
 
     Raises:
         InputError: no such kind.
@@ -17,8 +18,7 @@ def lines_of(kind: str) -> list[str]:
     if kind not in _KINDS:
         raise InputError(f"nothing is listed under {kind!r}; known: {', '.join(_KINDS)}")
     entries = _KINDS[kind]()
-    width = max(len(name) for name in entries)
-    return [f"{name:{width}}  {text}" for name, text in entries.items()]
+    return columns_text(entries.items())
 
 
 def _architectures() -> dict[str, str]:

@@ -4,8 +4,8 @@ import dataclasses
 from pathlib import Path
 
 from micl_bench.records.plans import RUN_FILE, plan_path, read_plans
-from micl_bench.report.tables.summary import aligned
 from micl_bench.runtime.log import clock, printable
+from micl_bench.runtime.terminal import table_text
 from micl_bench.suites.estimate import Estimate
 from micl_bench.suites.run import Run
 from micl_bench.suites.runs import Outcome
@@ -33,9 +33,8 @@ def shown_plan(suite: str, runs: list[Run], store: Path) -> str:
     before = _before(suite, store)
     found = {run.key: states.of(run) for run in runs}
     rows = [_row(run, found[run.key], before, store) for run in runs]
-    table: list[tuple[str, ...]] = [_HEADER]
-    table += [(row.state, row.run.name, str(row.run.folder), row.why) for row in rows]
-    lines = aligned([[printable(cell) for cell in row] for row in table], left=range(4))
+    table = [(row.state, row.run.name, str(row.run.folder), row.why) for row in rows]
+    lines = [table_text(_HEADER, table, words=range(4))]
     left = [row.run for row in rows if row.state != "done"]
     lines += ["", f"{len(runs) - len(left)} of {len(runs)} done; {_time(runs, left, found)}"]
     lines += [printable(run.command(store)) for run in left]

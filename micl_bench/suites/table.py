@@ -10,8 +10,8 @@ from micl_bench.report.frame.metrics import (
     interval,
 )
 from micl_bench.report.tables.measured_cell import Notes
-from micl_bench.report.tables.summary import aligned
 from micl_bench.runtime.log import printable
+from micl_bench.runtime.terminal import table_text
 from micl_bench.suites.runs import Outcome
 
 _HEADER = ("entry", "method", "values", "seed", "data", "metric", "value", "95 % interval")
@@ -21,7 +21,7 @@ _LEFT = (0, 1, 2, 4, 5)
 def table(outcomes: list[Outcome]) -> str:
     """One row a run and headline metric; a footnote says what the best of several is worth."""
     best, notes = _best(outcomes), Notes()
-    rows: list[tuple[str, ...]] = [_HEADER]
+    rows: list[tuple[str, ...]] = []
     for outcome in outcomes:
         run = outcome.run
         values = " ".join(f"{key}={value}" for key, value in run.values)
@@ -36,7 +36,7 @@ def table(outcomes: list[Outcome]) -> str:
         if outcome.problem:
             word = "left out" if outcome.left_out else "failed"
             rows.append((run.entry, run.method, values, seed, "", "", word, ""))
-    lines = aligned([[printable(cell) for cell in row] for row in rows], left=_LEFT)
+    lines = [table_text(_HEADER, rows, words=_LEFT)]
     footnotes = [printable(f"[{mark}] {words}") for mark, words in notes.footnotes]
     return "\n".join([*lines, *([""] if footnotes else []), *footnotes, *_notes(best)])
 

@@ -9,7 +9,6 @@ from PIL import Image
 from support import Run
 
 from micl_bench.bench.loader import LoaderSettings, input_batches, write_photographs
-from micl_bench.bench.output import table
 from micl_bench.data.packed.store import open_store
 from micl_bench.data.pixels import IMAGENET_MEAN, IMAGENET_STD, normalise
 from micl_bench.patches import gather_patches
@@ -32,7 +31,8 @@ def test_the_command_tells_three_figures_of_one_run(micl_bench: Run, tmp_path: P
     assert content["settings"]["mask_ratio"] == 0.5
     assert content["settings"]["batch"] == 2
     assert {"processor", "cores", "torch"} <= content["environment"].keys()
-    lines = found.stdout.splitlines()
+    header, _, *rows = found.stdout.splitlines()
+    lines = [header, *rows]
     assert [line.split()[0] for line in lines] == ["name", *NAMES]
     assert lines[1].split()[-1] == "1.0"
 
@@ -85,9 +85,3 @@ def test_photographs_are_of_the_size_of_imagenets(tmp_path: Path) -> None:
 def test_settings_that_measure_nothing_are_refused(wrong: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         LoaderSettings(**wrong)
-
-
-def test_a_table_lines_up() -> None:
-    assert table(("name", "x"), [("a", "1.0"), ("longer", "10.0")]) == (
-        "name       x\na        1.0\nlonger  10.0"
-    )

@@ -79,10 +79,10 @@ def test_a_mistake_is_one_clear_line(
 def test_debug_shows_where_a_defect_is_and_nothing_else_does(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], debug: bool
 ) -> None:
-    def defect(kind: str) -> list[str]:
+    def defect(kind: str) -> str:
         raise ZeroDivisionError("a defect")
 
-    monkeypatch.setattr(cli, "lines_of", defect)
+    monkeypatch.setattr(cli, "listing_of", defect)
     flags = ["--debug"] if debug else []
     monkeypatch.setattr(sys, "argv", ["micl-bench", *flags, "list", "tasks"])
     with pytest.raises(ZeroDivisionError if debug else SystemExit) as caught:

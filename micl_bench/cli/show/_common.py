@@ -104,11 +104,11 @@ def write_found(found: "Found", out: Path, *, name: str, nothing: str) -> None:
 def write_drawing(picture: "Drawing", out: Path, *, name: str) -> None:
     """Write one picture, and print its table, its caption and where it is."""
     from micl_bench.report.figures.render import save_picture
-    from micl_bench.report.tables.summary import aligned
     from micl_bench.runtime.log import printable
+    from micl_bench.runtime.terminal import table_text
 
     save_picture(out, picture.draw)
     if picture.table:
-        rows = [[printable(cell) for cell in row] for row in picture.table]
-        print("\n".join(aligned(rows, left=range(2))) + "\n")
+        header, *rows = picture.table
+        print(table_text(header, rows, words=range(2)) + "\n")
     print(f"{printable(picture.caption)}\n\n{name}: {out}")

@@ -18,6 +18,6 @@ def layers(
     config's checkpoint; data is not needed. Rates are those at the top of the schedule.
     """
     from micl_bench.openmmlab.layers import HEADER, layer_rows
-    from micl_bench.report.tables.summary import aligned
+    from micl_bench.runtime.terminal import table_text
 
-    print("\n".join(aligned([HEADER, *layer_rows(config, assignments or [])], left={0})))
+    print(table_text(HEADER, layer_rows(config, assignments or [])))

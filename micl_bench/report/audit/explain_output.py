@@ -4,18 +4,17 @@ import itertools
 import json
 import math
 import shlex
-import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from micl_bench.report.frame.metrics import is_percentage
 from micl_bench.runtime.log import clock, printable
+from micl_bench.runtime.terminal import columns_text
 
 _MOST_LINES = 120
 """Of one section; a recipe of a stranger could be as long as a book."""
 _LONGEST = 1000
 """Of one value."""
-_WIDTH = 100
 
 Pairs = Iterable[tuple[str, str]]
 
@@ -61,12 +60,7 @@ def _measured(found: dict[str, Any]) -> Iterator[str]:
 def _section(title: str, pairs: Pairs) -> Iterator[str]:
     rows = list(itertools.islice(pairs, _MOST_LINES + 1))
     yield from ("", title)
-    width = min(32, max((len(name) for name, _ in rows), default=0))
-    for name, text in rows[:_MOST_LINES]:
-        indent = " " * (width + 4)
-        wrapped = textwrap.wrap(printable(str(text)), _WIDTH - len(indent)) or [""]
-        yield f"  {printable(name):{width}}  {wrapped[0]}"
-        yield from (indent + line for line in wrapped[1:])
+    yield from columns_text(rows[:_MOST_LINES], indent=2).split("\n")
     if len(rows) > _MOST_LINES:
         yield "  ... and more: --json has all"
 

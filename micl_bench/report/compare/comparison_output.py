@@ -15,8 +15,8 @@ from micl_bench.report.frame.metrics import (
     task_rank,
     task_title,
 )
-from micl_bench.report.tables.summary import aligned
 from micl_bench.runtime.log import printable
+from micl_bench.runtime.terminal import table_text
 
 _HEADER = ["metric", "pair", "first", "second", "difference", "p", "Holm's p", "verdict"]
 _WORDS = (0, 1, len(_HEADER) - 1)
@@ -44,12 +44,13 @@ def as_text(comparison: Comparison, contenders: list[Contender]) -> str:
             f"{task_title(first.task)} on {first.data.name}, {first.data.images:,} images, "
             f"split {first.data.split}",
             f"{first.protocol}  (fingerprint {first.fingerprint[:12]})",
-            *aligned([_HEADER, *(_row(difference) for difference in found)], left=_WORDS),
+            table_text(_HEADER, map(_row, found), words=_WORDS),
         ]
     lines += ["", *_explanations(comparison.differences)]
     if comparison.not_compared:
         lines += ["", "Not compared:", *(f"  {line}" for line in comparison.not_compared)]
-    return "\n".join(printable(line) for line in lines)
+    # A table has lines of its own.
+    return "\n".join(printable(part) for line in lines for part in line.split("\n"))
 
 
 def as_json(comparison: Comparison, contenders: list[Contender]) -> dict[str, Any]:

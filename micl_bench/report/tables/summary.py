@@ -1,7 +1,5 @@
 """The table that a terminal shows when a run of several tasks ends."""
 
-from collections.abc import Collection, Sequence
-
 from micl_bench.records.result import DataSet, Result
 from micl_bench.report.frame.assumed import assumed_words
 from micl_bench.report.frame.data_set_names import data_label, data_order
@@ -16,6 +14,7 @@ from micl_bench.report.frame.metrics import (
 )
 from micl_bench.report.frame.protocols import captions
 from micl_bench.runtime.log import printable
+from micl_bench.runtime.terminal import table_text
 
 
 def summary_table(results: list[Result]) -> str:
@@ -26,7 +25,7 @@ def summary_table(results: list[Result]) -> str:
     the mark of a note below the table.
     """
     methods = sorted({result.method for result in results}, key=method_rank)
-    rows = [["task", "data", "metric", *methods]]
+    header, rows = ["task", "data", "metric", *methods], list[list[str]]()
     newest, notes = _newest(results), dict[str, str]()
     for task, data in sorted(newest, key=lambda key: (task_rank(key[0]), data_order(key[1]))):
         cells = newest[task, data]
@@ -38,22 +37,14 @@ def summary_table(results: list[Result]) -> str:
             [task, label, metric_header(metric), *_numbers(cells, methods, metric, marks, assumed)]
             for metric in metrics
         ]
-    lines = aligned([[printable(text) for text in row] for row in rows], left=range(3))
     footnotes = [printable(f"[{mark}] {caption}") for caption, mark in notes.items()]
-    return "\n".join([*lines, *([""] if notes else []), *footnotes, *_stand_ins(results)])
-
-
-def aligned(rows: Sequence[Sequence[str]], *, left: Collection[int]) -> list[str]:
-    """Lines of a table: words in the columns `left`, numbers in others, a rule below the header."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
-        "  ".join(
-            text.ljust(width) if column in left else text.rjust(width)
-            for column, (text, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
+        table_text(header, rows, words=range(3)),
+        *([""] if notes else []),
+        *footnotes,
+        *_stand_ins(results),
     ]
-    return [lines[0], "─" * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]]
+    return "\n".join(lines)
 
 
 def _newest(results: list[Result]) -> dict[tuple[str, DataSet], dict[str, Result]]:
