@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from micl_bench.cli.app import main
 from micl_bench.runtime.log import read_metrics
@@ -131,3 +132,17 @@ def torchrun(processes: int, *arguments: object) -> subprocess.CompletedProcess[
 def losses(out: Path) -> list[float]:
     """The loss of every step of a pre-training run so far."""
     return [row["loss"] for row in read_metrics(out / "metrics.jsonl") if "loss" in row]
+
+
+def values_in(record: dict[str, Any]) -> dict[str, float | None]:
+    """The value of each metric of a record as JSON has it."""
+    return {name: number["value"] for name, number in record["metrics"].items()}
+
+
+def intervals_in(record: dict[str, Any]) -> dict[str, list[float]]:
+    """Both ends of the interval of each metric of a record that has one."""
+    return {
+        name: [number["low"], number["high"]]
+        for name, number in record["metrics"].items()
+        if number["low"] is not None
+    }

@@ -250,13 +250,9 @@ def _require_name(method: str) -> None:
 def _numbers(result: "Result") -> str:
     """Metrics with their intervals, on one line."""
     return "  ".join(
-        f"{name} {value:.2f}"
-        + (
-            ""
-            if name not in result.intervals
-            else " [{:.2f}, {:.2f}]".format(*result.intervals[name])
-        )
-        for name, value in result.metrics.items()
+        f"{name} {number.value:.2f}"
+        + (" [{:.2f}, {:.2f}]".format(*number.interval) if number.interval else "")
+        for name, number in result.metrics.items()
     )
 
 

@@ -8,14 +8,15 @@ import dataclasses
 import functools
 import math
 import re
+from collections.abc import Sequence
 from typing import Literal
 
 from micl_bench.runtime.errors import InputError
 
 Better = Literal["higher", "lower", ""]
 
-_DECIMALS = {"%": 1, "points": 1}
-"""Digits after the point in tables, by unit; other units have four significant digits."""
+PERCENTAGES = ("%", "points")
+"""Units that tables print with one decimal; others have four significant digits."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,17 +53,22 @@ class Measure:
         return re.sub(r":[^}]*}", "}", self.header) + arrow
 
     @property
-    def decimals(self) -> int | None:
-        """Digits after the point in tables; None for four significant digits."""
-        return _DECIMALS.get(self.unit)
+    def is_percentage(self) -> bool:
+        """Whether differences are points of a percentage."""
+        return self.unit in PERCENTAGES
 
     def text(self, value: float) -> str:
         """A value as tables print it; a dash where it is not finite."""
         if not math.isfinite(value):
             return "–"
-        if self.decimals is not None:
-            return f"{value:.{self.decimals}f}"
+        if self.is_percentage:
+            return f"{value:.1f}"
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+    def signed(self, difference: float) -> str:
+        """A difference of two values as tables print it, with its sign."""
+        text = self.text(difference)
+        return text if text[0] in "-–" else f"+{text}"
 
     def interval_text(self, bounds: tuple[float, float]) -> str:
         """Both ends as tables print them; `to` where a sign would read as a second dash."""
@@ -177,6 +183,32 @@ class Task(About):
         known = ", ".join(metric.name for metric in self.metrics)
         raise InputError(
             f"task {self.name!r} measured {name!r}, which it does not declare; declared: {known}"
+        )
+
+    def number(
+        self,
+        name: str,
+        value: float,
+        *,
+        interval: Sequence[float] = (),
+        undefined: str = "these images do not define it",
+    ) -> Number:
+        """A measured value with all that is declared of its metric.
+
+        Args:
+            interval: both ends; empty, or not finite, for none.
+            undefined: why the value is NaN, where it is.
+
+        Raises:
+            InputError: the task declares no metric of that name.
+        """
+        low, high = interval if interval and all(map(math.isfinite, interval)) else (None, None)
+        return Number(
+            **vars(self.measure(name)),
+            value=value,
+            low=low,
+            high=high,
+            undefined=undefined if math.isnan(value) else "",
         )
 
 

@@ -36,6 +36,8 @@ class PlannedRun:
     """`entry/method/values`, unique in its suite."""
     task: str
     """`pretrain`, a task of `micl-bench eval`, or `data` for a step that makes data."""
+    title: str = ""
+    """The task as headings print it; empty for its name."""
     method: str
     seed: int
     """-1 where the suite leaves it to the recipe."""

@@ -1,7 +1,6 @@
 """Who measured what, where and when: the parts of a record that are the same for every task."""
 
 import functools
-import math
 import os
 import platform
 import subprocess
@@ -11,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from micl_bench.records.declared import Task
 from micl_bench.records.result import CheckpointInfo, DataSet, Result, utc_now
 from micl_bench.runtime.files import digest_json
 
@@ -50,7 +50,7 @@ class Measurement:
     def result(
         self,
         *,
-        task: str,
+        task: Task,
         protocol: str,
         method: str,
         arch: str,
@@ -73,17 +73,27 @@ class Measurement:
 
         Args:
             settings: as `Result.settings`; the fingerprint is made of them.
+            task: it declares every metric.
+            metrics: by name; NaN where these images do not define one.
+            intervals: both ends at 95 %, of the metrics that have an interval.
             undefined: why a metric that is NaN is; in general words where it is not said.
             seconds: where a resumed run took longer than this process; else the clock's.
             device_seconds: where more devices than one worked on it; else one.
         """
         took = self.elapsed if seconds is None else seconds
+        reasons = {name: {"undefined": words} for name, words in (undefined or {}).items()}
         return Result(
-            task=task,
+            task=task.name,
+            about=task.about,
             protocol=protocol,
             method=method,
             arch=arch,
-            metrics=metrics,
+            metrics={
+                name: task.number(
+                    name, value, interval=(intervals or {}).get(name, ()), **reasons.get(name, {})
+                )
+                for name, value in metrics.items()
+            },
             data=data,
             checkpoint=checkpoint,
             recipe=recipe,
@@ -98,15 +108,9 @@ class Measurement:
             train=train,
             settings=settings,
             fingerprint=digest_json(settings),
-            intervals=intervals or {},
             details=details or {},
             artifacts=artifacts or {},
             digests=digests or {},
-            undefined={
-                name: (undefined or {}).get(name, "these images do not define it")
-                for name, value in metrics.items()
-                if math.isnan(value)
-            },
         )
 
 

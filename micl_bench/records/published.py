@@ -1,9 +1,11 @@
 """Published numbers: the ledger, read and checked row by row, and which of our numbers each is one of.
 
-The ledger is `results/published/published_results.csv`; what the words of its protocols state, in the
-vocabulary of records, is in `protocols.yaml` beside it. Nothing in either is filled in by guess.
+The ledger is `results/published/published_results.csv`. Beside it, `tasks.yaml` says which of our tasks
+and metrics its rows are about, and `protocols.yaml` what the words of its protocols state, in the
+vocabulary of records. Nothing in them is filled in by guess.
 """
 
+import copy
 import csv
 import dataclasses
 import functools
@@ -14,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from micl_bench.records.declared import Better
 from micl_bench.records.names import arch_label, family, same_method
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_json
@@ -32,6 +35,7 @@ __all__ = [
 # In a checkout links to results/published/, in an installed package copies.
 LEDGER = Path(__file__).with_name("published_results.csv")
 PROTOCOLS = Path(__file__).with_name("published_protocols.yaml")
+TASKS = Path(__file__).with_name("published_tasks.yaml")
 _LARGEST_BYTES = 1 << 24
 _COLUMNS = (
     "method",
@@ -49,41 +53,59 @@ _COLUMNS = (
 )
 _MAY_BE_EMPTY = ("resolution", "pretrain_epochs")
 
-# Task key to our task, data family, and its metrics with their units.
-_TOP1 = {"top1": "%"}
-_AP = {"AP_box": "AP", "AP_mask": "AP"}
-_TASKS: dict[str, tuple[str, str, dict[str, str]]] = {
-    "imagenet_finetune": ("finetune", "imagenet", _TOP1),
-    "imagenet_linear": ("linear", "imagenet", _TOP1),
-    "imagenet_knn": ("knn", "imagenet", _TOP1),
-    "imagenet_1pct": ("logistic", "imagenet", _TOP1),
-    "imagenet_10pct": ("logistic", "imagenet", _TOP1),
-    "imagenet_a": ("robustness", "imagenet-a", _TOP1),
-    "imagenet_r": ("robustness", "imagenet-r", _TOP1),
-    "imagenet_sketch": ("robustness", "imagenet-sketch", _TOP1),
-    "imagenet_v2": ("robustness", "imagenet-v2", _TOP1),
-    "imagenet_c": ("robustness", "imagenet-c", {"mCE": "%", "1-mCE": "%"}),
-    "ade20k_upernet": ("ade20k", "ade20k", {"mIoU": "%", "mIoU_ms_flip": "%"}),
-    "coco_maskrcnn": ("coco", "coco", _AP),
-    "coco_cascade": ("coco", "coco", _AP),
-    "pretrain_cost": (
-        "pretrain",
-        "imagenet",
-        {
-            "wall_hours": "hours",
-            "wall_days": "days",
-            "gpu_hours": "GPU-hours",
-            "tpu_days": "TPU-days",
-            "speedup_vs_MAE": "x",
-        },
-    ),
-}
-_LABELS = {"imagenet_1pct": "1 %", "imagenet_10pct": "10 %"}
-_SEVERAL_SCALES = "mIoU_ms_flip"
-_OUR_METRICS = {"AP_box": "box_AP", "AP_mask": "mask_AP", _SEVERAL_SCALES: "mIoU"}
-# Worse than AlexNet is above 100; nobody publishes twice its errors.
-_LARGEST = {"%": 100.0, "AP": 100.0, "mCE": 200.0}
 _MOST_HOURS = 1e7
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LedgerMetric:
+    """What `tasks.yaml` says of a metric of the ledger."""
+
+    unit: str
+    header: str
+    """In pictures."""
+    ours: str
+    """The metric of our records that it is one of, or else its own name."""
+    better: Better = ""
+    most: float = _MOST_HOURS
+    """No number is larger."""
+    scales: str = ""
+    """How many, where that is not one."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LedgerTask:
+    """What `tasks.yaml` says of a task of the ledger."""
+
+    task: str
+    """Ours."""
+    data: str
+    """The family of data sets, as `names.family` calls it."""
+    metrics: dict[str, LedgerMetric]
+    place: int
+    """In a report, by rising number."""
+    short: str = ""
+    """In pictures of published numbers alone; empty where there is no such picture."""
+    labels: str = ""
+    """The share of the training labels that was used; empty for all, or where there are none."""
+
+
+@functools.cache
+def ledger_tasks() -> dict[str, LedgerTask]:
+    """By the ledger's task: which of our tasks, data sets and metrics its numbers are of."""
+    content = yaml.safe_load(TASKS.read_text(encoding="utf-8"))
+    return {
+        key: LedgerTask(
+            **{
+                **facts,
+                "place": place,
+                "metrics": {
+                    name: LedgerMetric(ours=metric.pop("is", name), **metric)
+                    for name, metric in copy.deepcopy(facts["metrics"]).items()
+                },
+            }
+        )
+        for place, (key, facts) in enumerate(content.items())
+    }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,6 +136,16 @@ class Reference:
     """The value with the digits that were printed; empty for the value's own."""
 
     @property
+    def kind(self) -> LedgerTask:
+        """What `tasks.yaml` says of its task."""
+        return ledger_tasks()[self.task]
+
+    @property
+    def facts(self) -> LedgerMetric:
+        """What `tasks.yaml` says of its metric."""
+        return self.kind.metrics[self.metric]
+
+    @property
     def bounds(self) -> tuple[float, float]:
         """What the printed number stands for: 83.6 for [83.55, 83.65)."""
         text = self.text or f"{self.value:.15g}"
@@ -138,9 +170,9 @@ def measures(reference: Reference) -> tuple[str, str, str]:
 
     A metric that no record holds, such as `tpu_days`, keeps the ledger's name.
     """
-    task, data, _ = _TASKS[reference.task]
-    stated = reference.settings.get("task", task)
-    return str(stated), data, _OUR_METRICS.get(reference.metric, reference.metric)
+    kind = reference.kind
+    stated = reference.settings.get("task", kind.task)
+    return str(stated), kind.data, reference.facts.ours
 
 
 def stated_protocols(path: Path = PROTOCOLS) -> dict[str, dict[str, dict[str, Any]]]:
@@ -200,23 +232,23 @@ def _reference(
     """
     _check_cells(row)
     task, metric, unit = row["task"], row["metric"], row["unit"]
-    if task not in _TASKS:
-        raise ValueError(f"task is {task!r}; known: {', '.join(_TASKS)}")
-    units = _TASKS[task][2]
-    if metric not in units:
-        raise ValueError(f"metric is {metric!r}; {task} has {', '.join(units)}")
-    if unit != units[metric]:
-        raise ValueError(f"unit is {unit!r}; {metric} is in {units[metric]}")
+    if task not in (known := ledger_tasks()):
+        raise ValueError(f"task is {task!r}; known: {', '.join(known)}")
+    if metric not in (metrics := known[task].metrics):
+        raise ValueError(f"metric is {metric!r}; {task} has {', '.join(metrics)}")
+    declared = metrics[metric]
+    if unit != declared.unit:
+        raise ValueError(f"unit is {unit!r}; {metric} is in {declared.unit}")
     words = stated.get(task, {}).get(row["protocol"], {})
-    settings: dict[str, object] = {"labels": _LABELS[task]} if task in _LABELS else {}
+    settings: dict[str, object] = {"labels": known[task].labels} if known[task].labels else {}
     for name, value in words.items():
         # What depends on the architecture is given for each.
         if not isinstance(value, dict):
             settings[name] = value
         elif row["arch"] in value:
             settings[name] = value[row["arch"]]
-    if metric == _SEVERAL_SCALES:
-        settings["head"] = f"{settings.get('head', 'UperNet')}, several scales"
+    if declared.scales:
+        settings["head"] = f"{settings.get('head', 'UperNet')}, {declared.scales}"
     return Reference(
         **{name: row[name] for name in _COLUMNS if name not in (*_MAY_BE_EMPTY, "value")},
         id=f"published-{digest_json(row)[:10]}",
@@ -224,11 +256,7 @@ def _reference(
         pretrain_epochs=_number(row["pretrain_epochs"], "pretrain_epochs", most=1e5)
         if row["pretrain_epochs"]
         else None,
-        value=_number(
-            row["value"],
-            f"value of {metric} [{unit}]",
-            most=_LARGEST.get(metric, _LARGEST.get(unit, _MOST_HOURS)),
-        ),
+        value=_number(row["value"], f"value of {metric} [{unit}]", most=declared.most),
         settings=settings,
         text=row["value"],
     )

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from micl_bench.records import schema
+from micl_bench.records.declared import About, Number
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import canonical_json, digest_json, digest_text, write_once
 
@@ -35,9 +36,9 @@ _DEEPEST = 64
 _LARGEST_WHOLE = 1 << 63
 _ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 _CONTAINERS = frozenset((dict, list))
-_OFTEN_EQUAL = ("data", "checkpoint", "recipe", "environment", "train", "settings")
+_OFTEN_EQUAL = ("about", "data", "checkpoint", "recipe", "environment", "train", "settings")
 """Fields in which the records of a store repeat each other: each content is looked through once."""
-_MEASURED = ("metrics", "intervals", "details")
+_MEASURED = ("metrics", "details")
 """Fields in which a number may be undefined."""
 
 
@@ -110,15 +111,18 @@ class CheckpointInfo:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
-    """One measurement. Metric values are percentages unless the name says otherwise."""
+    """One measurement, with all that a reader needs to rank and print it."""
 
     task: str
+    about: About
+    """What the task's declaration states for reports."""
     protocol: str
     """One line for a table's caption: everything a reader needs to compare the number."""
     method: str
     """What made the weights, as tables print it: `MiCL`, `random weights`, ..."""
     arch: str
-    metrics: dict[str, float]
+    metrics: dict[str, Number]
+    """By name, in the order of tables."""
     data: DataSet
     checkpoint: CheckpointInfo
     recipe: dict[str, Any]
@@ -137,16 +141,33 @@ class Result:
     """Every setting that moves the number, and nothing else: no seed, no path, no worker count."""
     fingerprint: str = ""
     """SHA-256 of `settings`: numbers of different fingerprints are of different protocols."""
-    intervals: dict[str, list[float]] = dataclasses.field(default_factory=dict)
-    """Metric to the ends of its 95 % interval; both are NaN (null in JSON) where it has none."""
-    undefined: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Metric that has no value on these data to the reason; in `metrics` it is NaN, null in JSON."""
     details: dict[str, Any] = dataclasses.field(default_factory=dict)
     """What stands behind the metrics: a whole grid, other readings, figures by corruption."""
     artifacts: dict[str, str] = dataclasses.field(default_factory=dict)
     """Name to path, relative to the record's own folder."""
     digests: dict[str, str] = dataclasses.field(default_factory=dict)
     """Name to SHA-256, of the artifacts that the metrics are computed from."""
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The value of each metric, in its unit; NaN where it is undefined."""
+        return {name: number.value for name, number in self.metrics.items()}
+
+    @property
+    def quoted(self) -> list[str]:
+        """The metrics of a verdict: those that people quote, or else the first that is ranked."""
+        quoted = [name for name, number in self.metrics.items() if number.quoted]
+        return quoted or [name for name, one in self.metrics.items() if one.direction][:1]
+
+    @property
+    def headline(self) -> str:
+        """The first metric of a verdict, or else the first of all."""
+        return (self.quoted or list(self.metrics))[0]
+
+    @property
+    def place(self) -> tuple[int, str]:
+        """Sorts records by their tasks, as reports show them."""
+        return (self.about.place, self.task)
 
     def as_stage(self, *, epochs: float) -> Stage:
         """The training that this record is of, for the file that it leaves behind."""
@@ -294,20 +315,16 @@ def _canonical(content: dict[str, Any], often: dict[str, _Part]) -> str:
 
 
 def _with_undefined(content: dict[str, Any]) -> dict[str, Any]:
-    """A record's content in which a metric, or the end of an interval, that is null is NaN."""
-    metrics, intervals = content.get("metrics"), content.get("intervals")
-    if type(metrics) is dict:
-        metrics = {name: _defined(value) for name, value in metrics.items()}
-    if type(intervals) is dict:
-        intervals = {
-            name: list(map(_defined, ends)) if type(ends) is list else ends
-            for name, ends in intervals.items()
-        }
-    return {**content, "metrics": metrics, "intervals": intervals}
+    """A record's content in which the value of a metric that is null is NaN."""
+    metrics = content.get("metrics")
+    if type(metrics) is not dict:
+        return content
+    return {**content, "metrics": {name: _defined(one) for name, one in metrics.items()}}
 
 
-def _defined(value: Any) -> Any:
-    return math.nan if value is None else value
+def _defined(number: Any) -> Any:
+    is_null = type(number) is dict and "value" in number and number["value"] is None
+    return {**number, "value": math.nan} if is_null else number
 
 
 def _no_number(text: str) -> float:
@@ -342,11 +359,11 @@ def _check_values(result: Result) -> None:
     datetime.fromisoformat(result.start)
     if not result.metrics:
         raise ValueError("metrics is empty")
-    if strange := [name for name, ends in result.intervals.items() if len(ends) != 2]:
-        raise ValueError(f"intervals.{strange[0]} must have two ends")
-    undefined = {name for name, value in result.metrics.items() if math.isnan(value)}
-    if strange := sorted(undefined ^ result.undefined.keys()):
-        raise ValueError(f"metrics.{strange[0]} must be null exactly where undefined says why")
+    for name, number in result.metrics.items():
+        if (number.low is None) != (number.high is None):
+            raise ValueError(f"metrics.{name} must have both ends of its interval, or none")
+        if math.isnan(number.value) != bool(number.undefined):
+            raise ValueError(f"metrics.{name}.value must be null exactly where undefined says why")
     if min(result.seconds, result.device_hours, result.data.images) < 0:
         raise ValueError("seconds, device_hours or data.images is negative")
 

@@ -53,6 +53,8 @@ def _check_of(hint: Any) -> _Check:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return _anything
+    if origin is typing.Literal:
+        return functools.partial(_one_of, arguments)
     if origin in (types.UnionType, typing.Union):
         (inner,) = (argument for argument in arguments if argument is not type(None))
         return functools.partial(_optional, _check_of(inner))
@@ -73,6 +75,13 @@ def _anything(value: Any, place: str) -> Any:
 
 def _optional(check: _Check, value: Any, place: str) -> Any:
     return None if value is None else check(value, place)
+
+
+def _one_of(allowed: tuple[str, ...], value: Any, place: str) -> Any:
+    if value not in allowed or type(value) is not str:
+        known = ", ".join(map(repr, allowed))
+        raise ValueError(f"{place} is {value!r:.40}; it must be one of {known}")
+    return value
 
 
 def _mapping(check: _Check, value: Any, place: str) -> Any:

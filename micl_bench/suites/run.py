@@ -102,6 +102,11 @@ class Run:
         return tuple(dict.fromkeys(runs))
 
     @property
+    def title(self) -> str:
+        """The task as headings print it."""
+        return self.task if self.task == "data" else declared(self.task).title
+
+    @property
     def resumes(self) -> bool:
         """Whether the command goes on from what it left in its folder."""
         return self.task == "data" or declared(self.task).resumes

@@ -224,6 +224,7 @@ class Runner:
         return PlannedRun(
             name=run.name,
             task=run.task,
+            title=run.title,
             method=run.method,
             seed=-1 if run.seed is None else run.seed,
             data=run.data,

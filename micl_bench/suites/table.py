@@ -1,14 +1,8 @@
 """The table that ends a suite: every run, its number, and which of an entry's values did best."""
 
+from micl_bench.records.declared import Number
 from micl_bench.records.result import Result
 from micl_bench.report.frame.assumed import assumed_words
-from micl_bench.report.frame.metrics import (
-    direction,
-    format_interval,
-    format_value,
-    headline_metrics,
-    interval,
-)
 from micl_bench.report.tables.measured_cell import Notes
 from micl_bench.runtime.log import printable
 from micl_bench.runtime.terminal import table_text
@@ -27,12 +21,12 @@ def table(outcomes: list[Outcome]) -> str:
         values = " ".join(f"{key}={value}" for key, value in run.values)
         seed = "" if run.seed is None else str(run.seed)
         for result in outcome.results:
-            for metric in headline_metrics(list(result.metrics)):
+            for metric in result.quoted:
                 mark = best.get((*_combination(outcome, result), metric), "")
-                number = format_value(metric, result.metrics[metric]) + mark
+                number = f"{result.metrics[metric]}{mark}"
                 number += "".join(f" [{notes.mark(words)}]" for words in assumed_words([result]))
                 row = (run.entry, run.method, values, seed, result.data.name, metric, number)
-                rows.append((*row, _ends(result, metric)))
+                rows.append((*row, _ends(result.metrics[metric])))
         if outcome.problem:
             word = "left out" if outcome.left_out else "failed"
             rows.append((run.entry, run.method, values, seed, "", "", word, ""))
@@ -41,9 +35,8 @@ def table(outcomes: list[Outcome]) -> str:
     return "\n".join([*lines, *([""] if footnotes else []), *footnotes, *_notes(best)])
 
 
-def _ends(result: Result, metric: str) -> str:
-    bounds = interval(result, metric)
-    return format_interval(metric, bounds) if bounds else ""
+def _ends(number: Number) -> str:
+    return number.interval_text(number.interval) if number.interval else ""
 
 
 def _combination(outcome: Outcome, result: Result) -> tuple[str, str, str, str]:
@@ -60,8 +53,8 @@ def _best(outcomes: list[Outcome]) -> dict[tuple[str, str, str, str, str], str]:
     found: dict[tuple[str, str, str, str, str], list[float]] = {}
     for outcome in outcomes:
         for result in outcome.results:
-            for metric in headline_metrics(list(result.metrics)):
-                value = result.metrics[metric] * direction(metric)
+            for metric in result.quoted:
+                value = result.metrics[metric].value * result.metrics[metric].direction
                 found.setdefault((*_combination(outcome, result), metric), []).append(value)
     rivals: dict[tuple[str, str, str, str], dict[str, float]] = {}
     for (entry, method, data, values, metric), seen in found.items():

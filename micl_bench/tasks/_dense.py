@@ -77,7 +77,7 @@ def run_config(
     kept = {"predictions": outcome.predictions, "statistics": outcome.evidence}
     left = {**kept, "log": outcome.log, **({"model": outcome.model} if outcome.model else {})}
     result = measurement.result(
-        task=task.name,
+        task=task,
         protocol=f"{head}, {outcome.summary}",
         method=request.method or outcome.method,
         arch=outcome.arch,

@@ -16,7 +16,7 @@ from micl_bench.runtime.config import resolve, to_dict
 from micl_bench.runtime.distributed import rank, world_size
 from micl_bench.runtime.files import digest_file
 from micl_bench.runtime.values import Count, Precision, Seed, Values, Workers
-from micl_bench.tasks import running
+from micl_bench.tasks import Task, running
 from micl_bench.tasks._request import Request
 
 
@@ -80,7 +80,7 @@ class Session:
     def result(
         self,
         *,
-        task: str,
+        task: Task,
         protocol: str,
         data: DataSet,
         settings: dict[str, Any],
@@ -125,7 +125,7 @@ class Session:
                 for name, value in accuracies.items()
             }
         if kept:
-            name = f"predictions-{task}-{name_part(data.name)}"
+            name = f"predictions-{task.name}-{name_part(data.name)}"
             if rank() == 0:
                 path = write_named_arrays(self.request.out, name, arrays_of(kept))
                 digests["predictions"] = digest_file(path)
@@ -140,7 +140,7 @@ class Session:
             checkpoint=self.checkpoint.described_at(pixels.img_size),
             recipe=to_dict(self.recipe),
             seed=self.recipe.seed,
-            settings={"task": task, **evaluation_settings(pixels), **settings},
+            settings={"task": task.name, **evaluation_settings(pixels), **settings},
             train=train,
             intervals=intervals,
             details=details,

@@ -13,7 +13,7 @@ from axe_playwright_python.sync_playwright import Axe
 from page_reader import Page as Written
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
-from synthetic_results import result, write_demo
+from synthetic_results import changed, result, write_demo
 
 from micl_bench.records.plans import Plan, PlannedRun, write_plan
 from micl_bench.records.result import Result, write_result
@@ -43,7 +43,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     records = write_demo(folder)
     old = next(record for record in records if record.task == "knn" and record.method == "MiCL")
     write_result(dataclasses.replace(old, start="2025-04-01T10:00:00+00:00"), folder / "older")
-    write_result(dataclasses.replace(old, seed=1, metrics={"top1": 77.0, "top5": 96.0}), folder)
+    write_result(changed(old, seed=1, metrics={"top1": 77.0, "top5": 96.0}), folder)
     (folder / "damaged.json").write_text('{"schema": "micl-bench/result/4", "id": "x"')
     planned = {"task": "linear", "method": "from scratch", "seed": 0, "data": "embedded"}
     write_plan(

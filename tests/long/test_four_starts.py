@@ -66,8 +66,8 @@ def table(
             done = Command("eval", task, "--checkpoint", source, *options).wait()
             assert done.returncode == 0, done.stderr
             ((_, result),) = read_results(folder)
-            low, high = result.intervals["top1"]
-            rows[start][task] = (result.metrics["top1"], low, high)
+            low, high = result.metrics["top1"].interval
+            rows[start][task] = (result.values["top1"], low, high)
     return rows
 
 

@@ -18,6 +18,7 @@ from micl_bench.records.published import (
     Reference,
     arch_label,
     family,
+    ledger_tasks,
     measures,
     read_references,
     same_method,
@@ -26,6 +27,7 @@ from micl_bench.records.published import (
 from micl_bench.records.result import DataSet
 from micl_bench.robustness import IMAGENET_VAL, imagenet_classes
 from micl_bench.runtime.errors import InputError
+from micl_bench.tasks import PRETRAINING, declared
 
 PUBLISHED = REPOSITORY / "results" / "published"
 
@@ -71,7 +73,7 @@ def test_the_authors_own_numbers_are_two() -> None:
         ("ViT-L/16", "wall_hours", 133),
     ]
     assert own[0].pretrain_epochs is None
-    assert own[1].settings == {"hardware": "4 x NVIDIA A100"}
+    assert own[1].settings == {"hardware": "4 x A100"}
 
 
 def test_every_protocol_is_mapped_and_no_other(rows: list[dict[str, str]]) -> None:
@@ -109,7 +111,7 @@ def changed(**cells: str) -> Damage:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (changed(task="imagenet_v3"), "task is 'imagenet_v3'; known: imagenet_finetune"),
+        (changed(task="imagenet_v3"), "task is 'imagenet_v3'; known: imagenet_knn"),
         (changed(metric="mIoU"), "metric is 'mIoU'; imagenet_finetune has top1"),
         (changed(unit="AP"), "unit is 'AP'; top1 is in %"),
         (changed(value="836"), "value of top1 [%] is '836'; needed: a number above 0, up to 100"),
@@ -293,5 +295,17 @@ def test_a_wheel_holds_both_files(tmp_path: Path) -> None:
         for name, original in (
             ("published_results.csv", "published_results.csv"),
             ("published_protocols.yaml", "protocols.yaml"),
+            ("published_tasks.yaml", "tasks.yaml"),
         ):
             assert file.read(f"micl_bench/records/{name}") == (PUBLISHED / original).read_bytes()
+
+
+def test_the_ledger_names_declared_tasks_and_metrics_with_their_directions() -> None:
+    for one in ledger_tasks().values():
+        task = declared(one.task)
+        assert one.short in ("", task.label)
+        # What a pre-training costs, and what is left of mCE, are no metrics of a record.
+        for metric in one.metrics.values():
+            if metric.ours != "1-mCE" and task is not PRETRAINING:
+                assert metric.better == task.measure(metric.ours).better
+                assert metric.header == task.measure(metric.ours).header

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import Run
+from support import Run, intervals_in, values_in
 
 from micl_bench.records.provenance import Measurement
 from micl_bench.records.result import (
@@ -27,12 +27,21 @@ from micl_bench.records.result import (
 from micl_bench.records.store import read_results, read_store
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import atomic_folder, atomic_path, digest_json
+from micl_bench.tasks import Metric, Task, declared
+
+KNN = declared("knn")
+
+
+def number(**changes: Any) -> dict[str, Any]:
+    """A change of a record's only number."""
+    whole = KNN.number("top1", 91.25, interval=(90.0, 92.0))
+    return {"metrics": {"top1": {**dataclasses.asdict(whole), **changes}}}
 
 
 @pytest.fixture
 def result() -> Result:
     return Measurement(command="micl-bench eval knn").result(
-        task="knn",
+        task=KNN,
         protocol="10-NN",
         method="MiCL",
         arch="vit",
@@ -63,7 +72,7 @@ def test_a_record_says_where_its_number_comes_from(result: Result) -> None:
 def test_an_edited_record_is_refused(tmp_path: Path, result: Result) -> None:
     path = write_result(result, tmp_path)
     content = json.loads(path.read_text())
-    content["metrics"]["top1"] = 99.9
+    content["metrics"]["top1"]["value"] = 99.9
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match="was changed after it was written"):
         read_result(path)
@@ -75,7 +84,7 @@ def test_a_record_of_another_schema_is_refused_by_name(
 ) -> None:
     path = write_result(result, tmp_path)
     content = json.loads(path.read_text())
-    del content["settings"], content["fingerprint"], content["intervals"], content["details"]
+    del content["settings"], content["fingerprint"], content["about"], content["details"]
     path.write_text(json.dumps({**content, "schema": schema, "unknown": 1}))
     with pytest.raises(InputError) as caught:
         read_result(path)
@@ -153,15 +162,18 @@ def _nested(levels: int) -> dict[str, Any]:
         ({"seed": True}, "seed is true or false, needed is a whole number"),
         ({"seconds": -1.0}, "negative"),
         ({"metrics": {}}, "metrics is empty"),
-        ({"metrics": {"top1": "91"}}, "metrics.top1 is a text, needed is a number"),
-        ({"metrics": {"top1": math.inf}}, "holds Infinity, which is not valid JSON"),
-        ({"intervals": {"top1": [1.0]}}, "intervals.top1 must have two ends"),
+        ({"metrics": {"top1": 91.0}}, "metrics.top1 is a number, needed is an object"),
+        (number(value="91"), "metrics.top1.value is a text, needed is a number"),
+        (number(value=math.inf), "holds Infinity, which is not valid JSON"),
+        (number(high=None), "metrics.top1 must have both ends of its interval, or none"),
+        (number(better="bigger"), "metrics.top1.better is 'bigger'; it must be one of 'higher', "),
+        ({"metrics": {"top1": {"value": 1.0}}}, "metrics.top1: no title, unit, better"),
         ({"start": "yesterday"}, "isoformat"),
         ({"data": None}, "data is null, needed is an object"),
         ({"data": {"name": "x"}}, "data: no split, images, digest, stands_for"),
         ({"artifacts": ["a"]}, "artifacts is a list, needed is an object"),
         ({"mood": "fine"}, "unknown mood"),
-        ({"metrics": {"top1": 10**400}}, "a whole number of more than 64 bits"),
+        (number(value=10**400), "a whole number of more than 64 bits"),
         ({"details": {"grid": [[-(2**63)]]}}, "a whole number of more than 64 bits"),
         ({"recipe": _nested(100)}, "nested more than 64 levels deep"),
     ],
@@ -182,30 +194,34 @@ def _refuse(text: str) -> float:
 def test_an_undefined_metric_is_null_with_its_reason(tmp_path: Path, result: Result) -> None:
     unknown = dataclasses.replace(
         result,
-        metrics={"top1": math.nan, "top5": 90.0},
-        intervals={"top1": [math.nan, math.nan], "top5": [88.0, 92.0]},
+        metrics={
+            "top1": KNN.number(
+                "top1", math.nan, interval=[math.nan] * 2, undefined="no image counts for it"
+            ),
+            "top5": KNN.number("top5", 90.0, interval=[88.0, 92.0]),
+        },
         details={"by_class": [math.nan, {"a": math.nan}]},
-        undefined={"top1": "no image counts for it"},
     )
     path = write_result(unknown, tmp_path)
     content = json.loads(path.read_text(), parse_constant=_refuse)
-    assert content["metrics"] == {"top1": None, "top5": 90.0}
-    assert content["intervals"]["top1"] == [None, None]
+    assert values_in(content) == {"top1": None, "top5": 90.0}
+    assert intervals_in(content) == {"top5": [88.0, 92.0]}
     assert content["details"] == {"by_class": [None, {"a": None}]}
     read = read_result(path)
-    assert math.isnan(read.metrics["top1"])
-    assert read.undefined == {"top1": "no image counts for it"}
+    assert math.isnan(read.values["top1"])
+    assert read.metrics["top1"].undefined == "no image counts for it"
     assert read.id == unknown.id == path.stem
 
 
 @pytest.mark.parametrize(
     ("value", "undefined"),
-    [(math.nan, {}), (1.0, {"top1": "no image"}), (math.nan, {"top5": "no image"})],
+    [(math.nan, ""), (1.0, "no image")],
 )
 def test_a_metric_is_null_exactly_where_a_reason_is_given(
-    tmp_path: Path, result: Result, value: float, undefined: dict[str, str]
+    tmp_path: Path, result: Result, value: float, undefined: str
 ) -> None:
-    wrong = dataclasses.replace(result, metrics={"top1": value}, undefined=undefined)
+    number = dataclasses.replace(result.metrics["top1"], value=value, undefined=undefined)
+    wrong = dataclasses.replace(result, metrics={"top1": number})
     with pytest.raises(ValueError, match="must be null exactly where undefined says why"):
         write_result(wrong, tmp_path)
 
@@ -220,7 +236,7 @@ def test_a_record_that_is_not_json_is_refused(tmp_path: Path, result: Result, wo
 
 def test_a_builder_gives_a_reason_for_what_it_could_not_measure(result: Result) -> None:
     empty = Measurement(command="x").result(
-        task="knn",
+        task=KNN,
         protocol="",
         method="",
         arch="",
@@ -231,11 +247,43 @@ def test_a_builder_gives_a_reason_for_what_it_could_not_measure(result: Result) 
         recipe={},
         seed=0,
     )
-    assert empty.undefined == {"top1": "these images do not define it"}
+    assert empty.metrics["top1"].undefined == "these images do not define it"
+    assert empty.metrics["top5"].undefined == ""
+
+
+def test_a_record_repeats_what_its_task_and_metrics_declare(tmp_path: Path, result: Result) -> None:
+    content = json.loads(write_result(result, tmp_path).read_text())
+    assert content["about"]["title"] == "k-NN"
+    stated = content["metrics"]["top1"]
+    assert (stated["title"], stated["unit"], stated["better"]) == ("top-1", "%", "higher")
+
+
+def test_headlines_are_the_quoted_metrics_or_else_the_first_that_ranks() -> None:
+    def of(*metrics: Metric) -> Result:
+        task = Task(name="t", title="T", metrics=metrics)
+        return Measurement(command="x").result(
+            task=task,
+            protocol="",
+            method="",
+            arch="",
+            metrics={metric.name: 1.0 for metric in metrics},
+            data=DataSet(name="d", split="val", images=8, digest="d"),
+            checkpoint=CheckpointInfo(source="a.pt", format="timm", digest="c"),
+            settings={},
+            recipe={},
+            seed=0,
+        )
+
+    plain, ranked = Metric(name="spread", title="s"), Metric(name="r", title="r", better="lower")
+    quoted = Metric(name="q", title="q", better="higher", quoted=True)
+    assert of(plain, ranked, quoted).quoted == ["q"]
+    assert of(plain, ranked).quoted == ["r"]
+    assert (of(plain).quoted, of(plain).headline) == ([], "spread")
 
 
 def test_what_no_reader_would_take_is_not_written(tmp_path: Path, result: Result) -> None:
-    for change in ({"metrics": {"top1": math.inf}}, {"details": {"k": {10: 1.0, 2: 1.0}}}):
+    infinite = dataclasses.replace(result.metrics["top1"], value=math.inf)
+    for change in ({"metrics": {"top1": infinite}}, {"details": {"k": {10: 1.0, 2: 1.0}}}):
         with pytest.raises(ValueError, match="no record can be made of this"):
             write_result(dataclasses.replace(result, **change), tmp_path)
     assert not list(tmp_path.iterdir())

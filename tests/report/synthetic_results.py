@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
+from micl_bench.records.declared import About, Metric, Number, Task
 from micl_bench.records.result import CheckpointInfo, DataSet, Result, write_result
 from micl_bench.records.statistics import wilson
 from micl_bench.runtime.files import digest_json
+from micl_bench.tasks import declared, declared_tasks
 
 CLASSES = [f"digit {digit}" for digit in range(10)]
 SCORES = {
@@ -33,7 +37,8 @@ SHIFTED = {
 def result(**changes: Any) -> Result:
     """A k-NN record of MiCL, but for `changes`; `data` and `checkpoint` may be given in part.
 
-    Its fingerprint is that of its settings, its accuracies have Wilson's intervals.
+    Its fingerprint is that of its settings, its accuracies have Wilson's intervals. `metrics` are plain
+    values, `intervals` and `undefined` are theirs.
     """
     data = {"name": "embedded", "split": "test", "images": 900, "digest": "d" * 64}
     checkpoint = {"source": "runs/micl/last.pt", "format": "micl", "digest": "c0ffee" * 10}
@@ -59,15 +64,56 @@ def result(**changes: Any) -> Result:
         "checkpoint": CheckpointInfo(**{**checkpoint, **changes.get("checkpoint", {})}),
     }
     values.setdefault("fingerprint", digest_json(values["settings"]))
-    values.setdefault(
-        "intervals",
-        {
-            metric: list(wilson(value, values["data"].images))
-            for metric, value in values["metrics"].items()
-            if metric in ("top1", "top5")
-        },
-    )
+    task, metrics = values["task"], values["metrics"]
+    accuracies = {
+        metric: wilson(value, values["data"].images)
+        for metric, value in metrics.items()
+        if metric in ("top1", "top5")
+    }
+    intervals = values.pop("intervals", accuracies)
+    values["metrics"] = numbers(task, metrics, intervals, values.pop("undefined", {}))
+    values.setdefault("about", about(task))
     return Result(**values)
+
+
+def about(task: str) -> About:
+    """As its declaration has it, or as that of a stranger's task."""
+    return declared(task).about if task in declared_tasks() else About(title=task)
+
+
+def numbers(
+    task: str,
+    values: dict[str, float],
+    intervals: dict[str, Sequence[float]] | None = None,
+    undefined: dict[str, str] | None = None,
+) -> dict[str, Number]:
+    """Values as a record of a task holds them; a metric that it does not declare is a plain number."""
+    found = {}
+    for name, value in values.items():
+        known = declared_tasks().get(task, Task(name=task, title=task, metrics=()))
+        extra = Metric(name=re.sub(r"[{}]", "", name), title=name.replace("_", " "))
+        task_of = dataclasses.replace(known, metrics=(*known.metrics, extra))
+        found[name] = task_of.number(
+            name,
+            value,
+            interval=(intervals or {}).get(name, ()),
+            undefined=(undefined or {}).get(name, "these images do not define it"),
+        )
+    return found
+
+
+def changed(
+    made: Result,
+    *,
+    metrics: dict[str, float],
+    intervals: dict[str, Sequence[float]] | None = None,
+    undefined: dict[str, str] | None = None,
+    **changes: Any,
+) -> Result:
+    """The same record but for its numbers, whose intervals stay where none are given, and `changes`."""
+    kept = {name: one.interval for name, one in made.metrics.items() if one.interval}
+    found = numbers(made.task, metrics, kept if intervals is None else intervals, undefined)
+    return dataclasses.replace(made, metrics=found, **changes)
 
 
 def write_demo(folder: Path) -> list[Result]:

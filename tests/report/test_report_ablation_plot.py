@@ -22,7 +22,7 @@ def test_one_curve_is_of_runs_that_differ_in_the_axis_alone() -> None:
     made.add(70.0, mask_ratio=0.9, num_views=4)  # Differs in two.
     made.add(71.0, mask_ratio=0.75, method="other")
     panels = ablation_panels(made.selection, axes_by_name()["mask-ratio"])
-    assert [(p.task, len(p.curves)) for p in panels] == [("knn", 1), ("linear", 1)]
+    assert [(p.label, len(p.curves)) for p in panels] == [("k-NN", 1), ("linear probe", 1)]
     (low, five), (high, single) = panels[0].curves[0].points
     assert (low, high) == (0.5, 0.75)
     assert five.mean == pytest.approx(np.mean([80.0, 81.0, 83.0]))

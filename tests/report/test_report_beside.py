@@ -1,12 +1,14 @@
 """The small print of a measured number about published ones says what it takes for granted."""
 
+import dataclasses
+
 from synthetic_results import result
 
 from micl_bench.records.published import read_references
 from micl_bench.records.result import DataSet, Result, Stage
 from micl_bench.report.compare.against_published import verdicts
+from micl_bench.report.frame.entries import entry_of
 from micl_bench.report.tables.published_notes import Beside
-from micl_bench.report.tables.row_grouping import entry_of
 
 TRAIN = DataSet(name="imagenet", split="train", images=1_281_167, digest="7" * 64)
 STAGE = Stage(
@@ -29,12 +31,12 @@ def small_print(*origin: Stage) -> tuple[str, ...]:
         metrics={"top1": 83.5},
         data={"name": "imagenet", "split": "val", "images": 50_000, "digest": "e" * 64},
         train=TRAIN,
-        settings={"img_size": 224, "training": {"epochs": 100}},
+        settings={"img_size": 224},
         checkpoint={"origin": origin},
     )
     # By mmpretrain, of 300 and of 1600 epochs.
     rows = [
-        one
+        dataclasses.replace(one, settings={})
         for one in read_references()
         if (one.method, one.arch, one.task) == ("MAE", "ViT-B/16", "imagenet_finetune")
         and "mmpretrain" in one.protocol

@@ -6,6 +6,7 @@ import random
 import pytest
 from matplotlib.figure import Figure
 from pretrainings import A100, Trainings
+from synthetic_results import changed
 
 from micl_bench.records.published import Reference, read_references
 from micl_bench.records.statistics import t_interval, wilson
@@ -56,7 +57,7 @@ def test_a_point_is_a_mean_over_seeds_at_the_mean_cost() -> None:
     for seed, (top1, hours) in enumerate([(80.0, 1.0), (82.0, 1.5), (81.0, 2.0)]):
         made.add(top1, seed=seed, hours=hours)
     made.add(70.0, method="other", hours=4.0)
-    panel = next(p for p in cost_panels(made.selection, [], "device-hours") if p.task == "knn")
+    panel = next(p for p in cost_panels(made.selection, [], "device-hours") if p.label == "k-NN")
     ours, other = panel.measured
     assert (ours.cost, ours.value, ours.seeds) == (1.5, 81.0, "3 seeds")
     assert ours.interval == pytest.approx(t_interval([80.0, 82.0, 81.0]))
@@ -71,8 +72,8 @@ def test_a_training_costs_once_however_often_it_was_evaluated() -> None:
     made.add(84.0, seed=1, hours=20.0)
     again = next(one for one in made.records if one.task == "knn")
     for seed in (1, 2, 3):
-        made.records.append(dataclasses.replace(again, seed=seed, metrics={"top1": 80.0 + seed}))
-    panel = next(p for p in cost_panels(made.selection, [], "device-hours") if p.task == "knn")
+        made.records.append(changed(again, seed=seed, metrics={"top1": 80.0 + seed}))
+    panel = next(p for p in cost_panels(made.selection, [], "device-hours") if p.label == "k-NN")
     (point,) = panel.measured
     assert (point.cost, point.value) == (15.0, (81.5 + 84.0) / 2)
 
@@ -81,12 +82,12 @@ def test_hours_of_two_kinds_of_hardware_share_no_panel_but_epochs_do() -> None:
     made = Trainings()
     made.add(80.0)
     made.add(85.0, environment=A100, epochs=20)
-    hours = [p for p in cost_panels(made.selection, [], "device-hours") if p.task == "knn"]
+    hours = [p for p in cost_panels(made.selection, [], "device-hours") if p.label == "k-NN"]
     assert sorted((p.hardware, len(p.measured)) for p in hours) == [
         ("2 cores of a processor", 1),
         ("NVIDIA A100-SXM4-80GB", 1),
     ]
-    (epochs,) = (p for p in cost_panels(made.selection, [], "epochs") if p.task == "knn")
+    (epochs,) = (p for p in cost_panels(made.selection, [], "epochs") if p.label == "k-NN")
     assert [(point.cost, point.value) for point in epochs.measured] == [(10, 80.0), (20, 85.0)]
 
 
@@ -114,7 +115,7 @@ def test_published_points_stand_beside_the_same_set_network_and_input_only() -> 
         reference(value=15.0, pretrain_epochs=None),
         reference(value=16.0, task="imagenet_finetune"),
     ]
-    panels = {p.task: p for p in cost_panels(made.selection, published, "epochs")}
+    panels = {p.place[1]: p for p in cost_panels(made.selection, published, "epochs")}
     points = [(point.cost, point.value) for point in panels["linear"].published]
     assert points == [(800.0, 67.0), (1600.0, 68.0)]
     assert panels["knn"].published == []
@@ -161,7 +162,9 @@ def test_published_hours_are_devices_times_hours_of_the_same_device() -> None:
         reference(**cost, value=9.0, pretrain_epochs=400.0, protocol="8x A100; another"),
     ]
     panel = next(
-        p for p in cost_panels(made.selection, published, "device-hours") if p.task == "linear"
+        p
+        for p in cost_panels(made.selection, published, "device-hours")
+        if p.label == "linear probe"
     )
     assert [(point.cost, point.value) for point in panel.published] == [(160.0, 68.0)]
 
@@ -176,7 +179,7 @@ def test_the_ledger_gives_panels_whose_points_are_its_rows() -> None:
     hours = {
         (point.label, point.cost): point.value
         for panel in published_panels(references, "device-hours")
-        if panel.task == "finetune"
+        if panel.label == "fine-tuning"
         for point in panel.published
     }
     # 64 V100 for 42 hours; 8 for 50 and, at mask ratio 0.9 with 8 masks, 46.

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pretrainings import Trainings
+from synthetic_results import changed
 
 from micl_bench.records.result import Result, write_result
 from micl_bench.report import build_report
@@ -73,7 +74,7 @@ def test_tables_of_the_cost_and_legends_and_captions_have_it(tmp_path: Path) -> 
             keep = np.zeros((2, 2, 4), dtype=int)
             images = np.zeros((2, 32, 32, 3), dtype=np.uint8)
             np.savez(tmp_path / views, images_NHWC=images, keep_NVK=keep, patch_size=8)
-            records[place] = dataclasses.replace(
+            records[place] = changed(
                 one,
                 metrics={"images_per_second": 9.0},
                 artifacts={"metrics": log, "views": views},

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from page_reader import Page
-from synthetic_results import SCORES, SHIFTED, result
+from synthetic_results import SCORES, SHIFTED, changed, result
 
 from micl_bench.records.published import read_references
 from micl_bench.records.result import Result, write_result
@@ -65,7 +65,7 @@ def test_cards_hold_the_whole_evidence_of_each_record(
         assert card["data"] == dataclasses.asdict(told.data)
         assert card["checkpoint"]["digest"] == told.checkpoint.digest
         numbers = {metric: number for _, _, _, number, metric in card["metrics"]}
-        assert numbers == pytest.approx(told.metrics, rel=1e-7)
+        assert numbers == pytest.approx(told.values, rel=1e-7)
 
 
 def test_cards_of_published_numbers_are_those_that_cells_name(demo_report: Path) -> None:
@@ -168,7 +168,7 @@ def test_real_sets_are_not_called_stand_ins(tmp_path: Path) -> None:
 
 def test_superseded_records_are_counted_and_keep_a_card(tmp_path: Path) -> None:
     old = result(metrics={"top1": 11.1})
-    new = dataclasses.replace(old, metrics={"top1": 22.2}, start="2025-06-01T10:00:00+00:00")
+    new = changed(old, metrics={"top1": 22.2}, start="2025-06-01T10:00:00+00:00")
     page, html = _page(tmp_path, old, new)
     assert "1 older record of the same measurement is superseded" in " ".join(page.words)
     assert not any("11.1" in cell for table in page.tables for row in table for cell in row)

@@ -180,7 +180,7 @@ def test_statistics_that_are_not_the_records_are_refused(tmp_path: Path) -> None
     with pytest.raises(InputError, match=r"mIoU is 99\.0000, but what was kept"):
         compared(tmp_path / "c", tmp_path / "b")
     made = write(tmp_path / "d", detections(0.7))
-    write(tmp_path / "e", detections(0.5), method="x", metrics={**made.metrics, "box_AP": 1.0})
+    write(tmp_path / "e", detections(0.5), method="x", metrics={**made.values, "box_AP": 1.0})
     with pytest.raises(InputError, match=r"box_AP is 1\.0000, but what was kept"):
         compared(tmp_path / "d", tmp_path / "e")
 
@@ -221,7 +221,7 @@ def test_three_contenders_are_all_compared(tmp_path: Path) -> None:
     contenders = read_contenders([tmp_path / name for name in "abc"])
     comparison = compare_all(contenders)
     tested = [d for d in comparison.differences if d.p is not None]
-    assert [(d.ours.letter, d.theirs.letter) for d in tested] == [
+    assert [d.letters for d in tested] == [
         ("A", "B"),
         ("A", "C"),
         ("B", "C"),
@@ -234,7 +234,7 @@ def test_the_report_shows_intervals_and_the_test(tmp_path: Path) -> None:
     write(tmp_path / "results" / "b", confusions(matrices(0.6, seed=1)), method="x")
     build_report(tmp_path / "results", tmp_path / "report")
     text = (tmp_path / "report" / "report.md").read_text("utf-8")
-    low, high = ours.intervals["mIoU"]
+    low, high = ours.metrics["mIoU"].interval
     assert f"{low:.1f}–{high:.1f}" in text
     verdict = next(line for line in text.splitlines() if "MiCL leads in mIoU" in line)
     assert ", p = 0.0010" in verdict

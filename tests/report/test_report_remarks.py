@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from synthetic_results import result
+from synthetic_results import changed, result
 from test_report_tables import KNN, built, column, of, top1, trained
 
 from micl_bench.records.result import Result, Stage, write_result
@@ -47,7 +47,10 @@ def test_an_undefined_number_is_a_dash_with_its_reason_and_never_the_best() -> N
 
 
 def test_a_mean_of_which_one_run_is_undefined_is_undefined() -> None:
-    runs = [of(0, 80.0), dataclasses.replace(of(1, math.nan), undefined={"top1": REASON})]
+    runs = [
+        of(0, 80.0),
+        changed(of(1, math.nan), metrics={"top1": math.nan}, undefined={"top1": REASON}),
+    ]
     table = built(*runs)[KNN]
     assert column(table, "k-NN")["MiCL"].text == "–"
     assert f"undefined in 1 of 2 runs: {REASON}" in notes(table)

@@ -152,7 +152,7 @@ def test_every_metric_of_every_record_is_in_a_file(tmp_path: Path) -> None:
     with (tmp_path / "tables" / "measurements.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     told = {(row["record"], row["metric"]): float(row["value"]) for row in rows}
-    expected = {(one.id, name): value for one in records for name, value in one.metrics.items()}
+    expected = {(one.id, name): value for one in records for name, value in one.values.items()}
     assert told == expected
     with (tmp_path / "tables" / "provenance.csv").open(newline="") as file:
         assert [row["record"] for row in csv.DictReader(file)] == [

@@ -27,7 +27,7 @@ def kept(folder: Path, right: int, **changes: Any) -> tuple[Path, Result]:
     )
     write_predictions(folder / "p.npz", predictions)
     values: dict[str, Any] = {
-        "metrics": {"top1": float(right), "images_per_second": 10.0 * right},
+        "metrics": {"top1": float(right)},
         "artifacts": {"predictions": "p.npz"},
         "digests": {"predictions": digest_file(folder / "p.npz")},
         "data": {"images": 100},
@@ -51,8 +51,8 @@ def test_the_word_and_the_images(tmp_path: Path, now: int, word: str, images: st
     found = compared(tmp_path, 80, now)
     assert (found.word, found.images) == (word, images)
     assert found.is_reproduced == (word != "different")
-    # Speed never repeats, and is no part of it.
-    assert [metric.name for metric in found.metrics] == ["top1"]
+
+    assert [metric.then.title for metric in found.metrics] == ["top-1"]
 
 
 def test_equal_numbers_of_other_images_are_not_identical(tmp_path: Path) -> None:
@@ -141,6 +141,6 @@ def test_what_only_the_machine_moves_is_not_held_against_a_training(tmp_path: Pa
 
     found = compare_runs(pretrained(40.0), pretrained(50.0))
     assert found.word == "identical"
-    assert [metric.name for metric in found.metrics] == ["loss"]
+    assert [metric.then.title for metric in found.metrics] == ["loss"]
     # Nothing is kept of each image, and none is claimed to be the same.
     assert found.describe()[-1] == "verdict: identical, every metric to the last bit"

@@ -94,7 +94,7 @@ def test_one_run_has_the_interval_over_its_images() -> None:
     record = result()
     (cell,) = column(built(record)[KNN], "k-NN").values()
     assert (cell.text, cell.deviation, cell.runs) == ("80.0", None, 1)
-    assert cell.interval == tuple(record.intervals["top1"])
+    assert cell.interval == record.metrics["top1"].interval
 
 
 def test_runs_of_one_checkpoint_count_once_among_several_checkpoints() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic_results import result
+from synthetic_results import changed, result
 from test_report_compare import right, write
 from test_report_tables import KNN, built, of, top1, trained
 
@@ -110,7 +110,7 @@ def test_a_rival_under_another_protocol_or_of_another_size_is_none(change: dict[
 def test_a_lower_error_leads() -> None:
     data = {"name": "ImageNet-C", "split": "all", "images": 75 * 50_000}
     records = [
-        dataclasses.replace(made, metrics={"mCE": made.metrics["top1"]}, intervals={})
+        changed(made, metrics={"mCE": made.values["top1"]}, intervals={})
         for method, value in (("MiCL", 50.0), ("near", 60.0), ("far", 70.0))
         for made in seeds(method, value, value + 0.1, value - 0.1, task="robustness", data=data)
     ]

@@ -41,6 +41,35 @@ def test_a_family_of_metrics_is_one_declaration() -> None:
     assert declared("coco").measure("mask_AP75").title == "mask AP75"
 
 
+@pytest.mark.parametrize(
+    ("task", "metric", "header"),
+    [
+        ("knn", "top1", "top-1 [%]"),
+        ("knn", "top1_k10", "k = 10 [%]"),
+        ("robustness", "clean_top1_of_10", "clean top-1 of all 10 [%]"),
+        ("robustness", "real_top1", "ReaL top-1 [%]"),
+        ("robustness", "mCE", "mCE [%]"),
+        ("robustness", "drop", "drop [points]"),
+        ("pretrain", "loss", "loss"),
+        ("pretrain", "mfu", "MFU [%]"),
+        ("pretrain", "peak_memory_mib", "peak memory [MiB]"),
+    ],
+)
+def test_headers_name_the_unit(task: str, metric: str, header: str) -> None:
+    assert declared(task).measure(metric).header == header
+
+
+def test_directions_are_claimed_only_where_they_are_known() -> None:
+    better = {
+        (task.name, metric.name): metric.better
+        for task in declared_tasks().values()
+        for metric in task.metrics
+    }
+    assert [name for name in better if better[name] == "lower"] == [("robustness", "mCE")]
+    assert not any(better["representation", m.name] for m in declared("representation").metrics)
+    assert better["robustness", "drop"] == better["pretrain", "loss"] == ""
+
+
 def test_the_declared_name_itself_goes_before_a_family() -> None:
     exact = Metric(name="f1", title="F1", better="higher")
     family = Metric(name="f{beta}", title="F with beta = {beta}", better="higher")

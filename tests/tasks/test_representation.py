@@ -58,11 +58,11 @@ def test_numbers_are_their_definitions(measured: tuple[Result, Path], few_digits
         for i, j in product(range(len(unit)), repeat=2)
         if i != j
     ]
-    assert result.metrics["uniformity"] == pytest.approx(np.log(np.mean(pairs)), abs=1e-4)
+    assert result.values["uniformity"] == pytest.approx(np.log(np.mean(pairs)), abs=1e-4)
     singular = np.linalg.svd(whole.double().numpy(), compute_uv=False)
     share = singular / singular.sum()
     entropy = -np.sum(share * np.log(share + 1e-12))
-    assert result.metrics["rankme"] == pytest.approx(np.exp(entropy), rel=1e-3)
+    assert result.values["rankme"] == pytest.approx(np.exp(entropy), rel=1e-3)
     views = Views(
         objective=recipe.objective, pixels=recipe.pixels, precision="fp32", seed=recipe.seed
     )
@@ -74,9 +74,9 @@ def test_numbers_are_their_definitions(measured: tuple[Result, Path], few_digits
         for i, j in product(range(len(unit_views)), repeat=2)
         if i != j
     ]
-    assert result.metrics["positive_cosine"] == pytest.approx(np.mean(positive), abs=1e-5)
-    assert result.metrics["negative_cosine"] == pytest.approx(np.mean(negative), abs=1e-5)
-    assert result.metrics["alignment"] == pytest.approx(2 - 2 * np.mean(positive), abs=1e-5)
+    assert result.values["positive_cosine"] == pytest.approx(np.mean(positive), abs=1e-5)
+    assert result.values["negative_cosine"] == pytest.approx(np.mean(negative), abs=1e-5)
+    assert result.values["alignment"] == pytest.approx(2 - 2 * np.mean(positive), abs=1e-5)
 
 
 def test_a_report_draws_its_files_and_they_are_small(measured: tuple[Result, Path]) -> None:

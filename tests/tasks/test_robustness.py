@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from colours import IDS, SMALL, colour, nearest, paint, save_classifier
-from support import REPOSITORY, Run, torchrun
+from support import REPOSITORY, Run, intervals_in, torchrun, values_in
 
 from micl_bench.checkpoints import export, load_checkpoint
 from micl_bench.data.folder import open_folder
@@ -104,12 +104,12 @@ def test_both_readings_of_a_and_of_its_clean_classes_are_the_known_ones(
     record = records(three)["ImageNet-A"]
     expected = {name: 100 * float(np.mean(right)) for name, right in shifted[1].items()}
     expected["drop"] = expected["clean_top1"] - expected["top1"]
-    assert record["metrics"] == pytest.approx(expected)
+    assert values_in(record) == pytest.approx(expected)
     # The two readings differ, so neither can stand for the other.
-    assert record["metrics"]["top1"] != record["metrics"]["top1_of_1000"]
-    assert record["intervals"]["top1"] == pytest.approx(wilson(expected["top1"], 200))
-    assert record["intervals"]["clean_top1"] == pytest.approx(wilson(expected["clean_top1"], 200))
-    low, high = record["intervals"]["drop"]
+    assert values_in(record)["top1"] != values_in(record)["top1_of_1000"]
+    assert intervals_in(record)["top1"] == pytest.approx(wilson(expected["top1"], 200))
+    assert intervals_in(record)["clean_top1"] == pytest.approx(wilson(expected["clean_top1"], 200))
+    low, high = intervals_in(record)["drop"]
     # Of a difference of two independent proportions.
     shares = [expected[name] / 100 for name in ("top1", "clean_top1")]
     half = 196 * sum(share * (1 - share) / 200 for share in shares) ** 0.5
@@ -141,10 +141,10 @@ def test_predictions_are_kept_image_by_image(
 
 def test_a_set_of_all_classes_has_one_reading(three: Path) -> None:
     found = records(three)
-    assert found["ImageNet-R"]["metrics"]["top1"] == 100
-    assert found["ImageNet-R"]["metrics"]["top1_of_1000"] == 100
+    assert values_in(found["ImageNet-R"])["top1"] == 100
+    assert values_in(found["ImageNet-R"])["top1_of_1000"] == 100
     sketch = found["ImageNet-Sketch"]
-    assert sketch["metrics"] == pytest.approx({"top1": 75, "clean_top1": 90, "drop": 15})
+    assert values_in(sketch) == pytest.approx({"top1": 75, "clean_top1": 90, "drop": 15})
     assert sketch["details"]["clean"]["images"] == 1000
 
 
@@ -163,7 +163,7 @@ def test_processes_and_batches_change_no_bit_and_names_are_assumed_where_none_ar
     two, one = records(three), records(tmp_path / "out")
     assert two.keys() == one.keys()
     for name in two:
-        for part in ("metrics", "intervals", "data"):
+        for part in ("metrics", "data"):
             assert two[name][part] == one[name][part]
         # How the classes are known moves no number.
         assert one[name]["details"]["classes"] == "assumed in order of WordNet ids"
@@ -240,7 +240,7 @@ def test_v2_real_and_objectnet_have_the_known_answers(
     done = micl_bench(*words)
     assert done.returncode == 0, done.stderr
     found = records(tmp_path / "out")
-    v2 = found["ImageNetV2-Threshold0.7"]["metrics"]
+    v2 = values_in(found["ImageNetV2-Threshold0.7"])
     assert v2 == pytest.approx({"top1": 100, "clean_top1": 500 / 6, "drop": 100 - 700 / 6})
     check_real(found["ImageNet-ReaL"], tmp_path / "out")
     check_objectnet(found["ObjectNet-overlap"])
@@ -264,8 +264,8 @@ def check_real(record: dict[str, Any], out: Path) -> None:
     for number, image in ((1, 5), (2, 6), (10, 7)):
         expected = int(number in labels[number]) if labels[number] else -1
         assert by_image[image] == (expected, 1)
-    assert record["metrics"]["top1"] == pytest.approx(100 * 8 / 11)
-    assert set(record["metrics"]) == {"real_top1", "top1"}
+    assert values_in(record)["top1"] == pytest.approx(100 * 8 / 11)
+    assert set(values_in(record)) == {"real_top1", "top1"}
 
 
 def write_objectnet(root: Path) -> None:
@@ -303,7 +303,7 @@ def write_objectnet(root: Path) -> None:
 def check_objectnet(record: dict[str, Any]) -> None:
     among = [409, 530, *range(112)]
     assert nearest(colour(408), among) == 409
-    metrics = record["metrics"]
+    metrics = values_in(record)
     # Clean: classes 409 and 530 of the first object, 1 of the third (`range(112)[1]`), all right.
     expected = {
         "top1": 50,
@@ -364,7 +364,7 @@ def test_a_fine_tuned_classifier_meets_the_three_sets_and_a_linear_one_is_told_f
         ("embedded-Sketch", "ImageNet-Sketch", 359),
     }
     for record in found:
-        metrics = record["metrics"]
+        metrics = values_in(record)
         assert metrics["drop"] == pytest.approx(metrics["clean_top1"] - metrics["top1"])
         assert "images" not in record["settings"]
 

@@ -64,7 +64,7 @@ def test_stated_seeds_are_runs_of_one_pretraining_for_compare_and_report(
     assert "stated by the user: its checkpoints are seeds of ours" in compared.stdout
     found = json.loads((tmp_path / "found.json").read_text())
     top1 = next(one for one in found["comparisons"] if one["metric"] == "top1")
-    assert sorted(top1["ours"]["values"]) == sorted(r.metrics["top1"] for r in results[:3])
+    assert sorted(top1["ours"]["values"]) == sorted(r.values["top1"] for r in results[:3])
 
     report = micl_bench("report", "--results", tmp_path / "results", "--out", tmp_path / "report")
     assert report.returncode == 0, report.stderr

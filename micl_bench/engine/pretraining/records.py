@@ -93,7 +93,7 @@ def write_outcome(
         f"batch {plan.batch_size}",
     )
     result = measurement.result(
-        task=TASK.name,
+        task=TASK,
         protocol=", ".join(filter(None, protocol)),
         method=name or objective.name,
         arch=arch.name,

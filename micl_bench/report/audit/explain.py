@@ -12,7 +12,6 @@ from micl_bench.report.compare.against_published import Verdict, verdicts
 from micl_bench.report.compare.bootstrapped import Redrawn, read_kept
 from micl_bench.report.compare.per_image_checks import corrupted_scores
 from micl_bench.report.frame.intact import fault_of
-from micl_bench.report.frame.metrics import interval, metric_header
 from micl_bench.report.frame.selection import select
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_json
@@ -132,7 +131,8 @@ def as_plain(verdict: Verdict) -> dict[str, Any]:
         "summary": verdict.describe(),
         "value": verdict.value,
         "interval": verdict.interval,
-        "condition": verdict.condition,
+        "reasons": list(verdict.reasons),
+        "caveats": list(verdict.caveats),
         "records": [result.id for result in verdict.results],
         "published": dataclasses.asdict(verdict.reference),
     }
@@ -141,10 +141,8 @@ def as_plain(verdict: Verdict) -> dict[str, Any]:
 def _metric(result: Result, name: str, remade: dict[str, float]) -> dict[str, Any]:
     return {
         "name": name,
-        "header": metric_header(name),
-        "value": result.metrics[name],
-        "undefined": result.undefined.get(name, ""),
-        "interval": interval(result, name),
+        **dataclasses.asdict(result.metrics[name]),
+        "header": result.metrics[name].header,
         "from_evidence": remade.get(name),
     }
 

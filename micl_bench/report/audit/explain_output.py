@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from micl_bench.report.frame.metrics import is_percentage
+from micl_bench.records.declared import PERCENTAGES
 from micl_bench.runtime.log import clock, printable
 from micl_bench.runtime.terminal import columns_text
 
@@ -37,7 +37,7 @@ def _measured(found: dict[str, Any]) -> Iterator[str]:
     yield from (f"  PROBLEM: {line}" for line in found["problems"])
     yield from _section("Published beside it", _beside(found["published"]))
     if not found["published"]:
-        yield "  No published number is of this method, architecture, task, metric and protocol."
+        yield "  No published number of this method, architecture, task and metric is in the ledger."
     yield from _section("Images", _images(found))
     yield from _section("Checkpoint", _checkpoint(checkpoint))
     origin = checkpoint.get("origin") or []
@@ -67,20 +67,21 @@ def _section(title: str, pairs: Pairs) -> Iterator[str]:
 
 def _metrics(metrics: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
     for one in metrics:
-        text = _number(one["name"], one["value"])
-        if ends := one["interval"]:
-            text += f"  95 % interval {' to '.join(_number(one['name'], end) for end in ends)}"
+        text = _number(one["unit"], one["value"])
+        if one["low"] is not None:
+            ends = (_number(one["unit"], one[end]) for end in ("low", "high"))
+            text += f"  95 % interval {' to '.join(ends)}"
         if one["undefined"]:
             text += f": {one['undefined']}"
         if one["from_evidence"] is not None:
-            text += f"  (from the images: {_number(one['name'], one['from_evidence'])})"
+            text += f"  (from the images: {_number(one['unit'], one['from_evidence'])})"
         yield one["header"], text
 
 
-def _number(metric: str, value: float | None) -> str:
+def _number(unit: str, value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return "–"
-    return f"{value:.2f}" if is_percentage(metric) else f"{value:.6g}"
+    return f"{value:.2f}" if unit in PERCENTAGES else f"{value:.6g}"
 
 
 def _beside(published: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
@@ -89,6 +90,8 @@ def _beside(published: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
         yield row["id"], one["summary"]
         yield "", f"{row['method']}, {row['arch']}: {row['protocol']}"
         yield "", f"source: {row['source']} ({row['source_detail']})"
+        yield from (("", f"differs: {line}") for line in one["reasons"])
+        yield from (("", f"not known: {line}") for line in one["caveats"])
 
 
 def _images(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -178,5 +181,5 @@ def _published(found: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield (
         f"Held against records of {where['task']} on {where['data']}, metric {where['metric']}, of "
-        "the same method, architecture and protocol."
+        "the same method and architecture."
     )

@@ -7,18 +7,17 @@ from typing import Literal
 
 import numpy as np
 
+from micl_bench.records.declared import Number
 from micl_bench.records.evidence.predictions import Predictions
 from micl_bench.records.result import Result
 from micl_bench.report.compare.bootstrapped import Redrawn, read_kept
 from micl_bench.report.compare.per_image_checks import same_order
 from micl_bench.report.frame.identity import weights_of
-from micl_bench.report.frame.metrics import interval, metric_header
 from micl_bench.report.frame.protocols import flat_settings, settings_apart
 from micl_bench.runtime.errors import InputError
 
 Word = Literal["identical", "consistent", "different", "not comparable"]
 Run = tuple[Path, Result]
-_OF_MACHINES = ("images_per_second", "mfu", "peak_memory_mib")
 """Metrics of the machine: they never repeat, and say nothing of the weights."""
 _SHOWN = 5
 _EVIDENCE = ("predictions", "statistics")
@@ -29,29 +28,27 @@ _NOTHING_KEPT = "nothing is kept of each"
 class Repeated:
     """One metric, then and now."""
 
-    name: str
-    then: float
+    then: Number
     now: float
-    interval: tuple[float, float] | None
-    """Then, at 95 %."""
 
     @property
     def is_same(self) -> bool:
         """To the last bit."""
-        return self.then == self.now or (math.isnan(self.then) and math.isnan(self.now))
+        then = self.then.value
+        return then == self.now or (math.isnan(then) and math.isnan(self.now))
 
     @property
     def is_within(self) -> bool:
         """The same, or within the first measurement's interval."""
-        ends = self.interval
+        ends = self.then.interval
         return self.is_same or (ends is not None and ends[0] <= self.now <= ends[1])
 
     def describe(self) -> str:
         """In a line."""
-        ends = self.interval
+        ends, then = self.then.interval, self.then.value
         chance = f", then [{ends[0]:.6g}, {ends[1]:.6g}]" if ends else ""
-        word = "same" if self.is_same else f"{self.now - self.then:+.6g}{chance}"
-        return f"{metric_header(self.name)}: then {self.then:.10g}, now {self.now:.10g} ({word})"
+        word = "same" if self.is_same else f"{self.now - then:+.6g}{chance}"
+        return f"{self.then.header}: then {then:.10g}, now {self.now:.10g} ({word})"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,13 +102,11 @@ def compare_runs(then: Run, now: Run) -> Reproduction:
     moved = _moved(old, new)
     metrics = [
         Repeated(
-            name=name,
-            then=old.metrics[name],
-            now=new.metrics.get(name, math.nan),
-            interval=interval(old, name),
+            then=number,
+            now=new.values.get(name, math.nan),
         )
-        for name in old.metrics
-        if name not in _OF_MACHINES
+        for name, number in old.metrics.items()
+        if not number.of_machine
     ]
     same_images, images = _images(then, now)
     word: Word = "different"

@@ -53,7 +53,7 @@ def read_redrawn(record: Path, result: Result) -> Redrawn | None:
         return None
     check_digest(path, record, result, "statistics")
     try:
-        return _redrawn(path, result.id, tuple(sorted(result.metrics.items())))
+        return _redrawn(path, result.id, tuple(sorted(result.values.items())))
     except InputError as error:
         raise InputError(f"{path} is not what record {record.name} rests on: {error}") from error
 

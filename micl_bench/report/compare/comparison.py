@@ -9,16 +9,15 @@ import numpy as np
 from micl_bench.records.evidence.predictions import Predictions
 from micl_bench.records.statistics import holm
 from micl_bench.report.compare.bootstrapped import Kept, Redrawn, read_kept
-from micl_bench.report.compare.contenders import Contender, Place, Run
+from micl_bench.report.compare.contenders import Contender, Place
 from micl_bench.report.compare.difference import (
     Difference,
     Evidence,
     on_images,
     over_runs,
-    side_of,
 )
 from micl_bench.report.compare.not_compared import places_apart
-from micl_bench.report.frame.metrics import metric_name
+from micl_bench.report.frame.entries import Run, entry_of
 from micl_bench.runtime.errors import InputError
 
 
@@ -79,15 +78,16 @@ def _at(
             protocol=ours_runs[0][1].protocol,
             fingerprint=place.fingerprint,
             metric=metric,
-            ours=side_of(ours.letter, ours_runs, metric),
-            theirs=side_of(theirs.letter, theirs_runs, metric),
+            ours=entry_of(metric, ours_runs),
+            theirs=entry_of(metric, theirs_runs),
+            letters=(ours.letter, theirs.letter),
         )
         if reason := _undefined(metric, [*ours_runs, *theirs_runs]):
             found.append(dataclasses.replace(bare, note=reason))
             continue
-        twins = [other.metric for other in found if _is_same(other, bare, pair)]
+        twins = [other.number.title for other in found if _is_same(other, bare, pair)]
         if twins:
-            found.append(dataclasses.replace(bare, note=f"it is {metric_name(twins[0])}"))
+            found.append(dataclasses.replace(bare, note=f"it is {twins[0]}"))
         elif max(len(ours_runs), len(theirs_runs)) > 1:
             found.append(over_runs(bare))
         else:
@@ -97,8 +97,9 @@ def _at(
 
 def _undefined(metric: str, runs: list[Run]) -> str:
     """Why a metric has no value in one of some runs, or nothing."""
-    reasons = {result.undefined[metric]: None for _, result in runs if metric in result.undefined}
-    return f"{metric_name(metric)} is undefined: {'; '.join(reasons)}" if reasons else ""
+    numbers = [result.metrics[metric] for _, result in runs if metric in result.metrics]
+    reasons = dict.fromkeys(one.undefined for one in numbers if one.undefined)
+    return f"{numbers[0].title} is undefined: {'; '.join(reasons)}" if reasons else ""
 
 
 def _is_same(earlier: Difference, bare: Difference, pair: list[Evidence]) -> bool:

@@ -5,16 +5,12 @@ import itertools
 import math
 from typing import Any
 
+from micl_bench.records.declared import Number
 from micl_bench.report.compare.comparison import Comparison
 from micl_bench.report.compare.contenders import Contender
-from micl_bench.report.compare.difference import SIGNIFICANT, Bounds, Difference, Side
-from micl_bench.report.frame.metrics import (
-    format_p,
-    is_percentage,
-    metric_header,
-    task_rank,
-    task_title,
-)
+from micl_bench.report.compare.difference import SIGNIFICANT, Bounds, Difference
+from micl_bench.report.frame.entries import Entry
+from micl_bench.report.frame.metrics import format_p
 from micl_bench.runtime.log import printable
 from micl_bench.runtime.terminal import table_text
 
@@ -41,7 +37,7 @@ def as_text(comparison: Comparison, contenders: list[Contender]) -> str:
         first = found[0]
         lines += [
             "",
-            f"{task_title(first.task)} on {first.data.name}, {first.data.images:,} images, "
+            f"{first.ours.first.about.title} on {first.data.name}, {first.data.images:,} images, "
             f"split {first.data.split}",
             f"{first.protocol}  (fingerprint {first.fingerprint[:12]})",
             table_text(_HEADER, map(_row, found), words=_WORDS),
@@ -68,7 +64,14 @@ def as_json(comparison: Comparison, contenders: list[Contender]) -> dict[str, An
         "comparisons": [
             _plain(
                 {
-                    **dataclasses.asdict(difference),
+                    **{
+                        field.name: getattr(difference, field.name)
+                        for field in dataclasses.fields(difference)
+                        if field.name not in ("ours", "theirs", "letters")
+                    },
+                    "data": dataclasses.asdict(difference.data),
+                    "ours": _contender(*difference.sides[0]),
+                    "theirs": _contender(*difference.sides[1]),
                     "difference": difference.estimate,
                     "verdict": difference.verdict,
                 }
@@ -80,45 +83,54 @@ def as_json(comparison: Comparison, contenders: list[Contender]) -> dict[str, An
     }
 
 
+def _contender(letter: str, entry: Entry) -> dict[str, Any]:
+    return {
+        "letter": letter,
+        "values": entry.values,
+        "interval": entry.interval,
+        "checkpoints": entry.checkpoints,
+    }
+
+
 def _place(difference: Difference) -> tuple[tuple[int, str], str, str, str]:
     data = difference.data
-    return (task_rank(difference.task), data.name, data.digest, difference.fingerprint)
+    return (difference.ours.first.place, data.name, data.digest, difference.fingerprint)
 
 
 def _row(difference: Difference) -> list[str]:
-    metric = difference.metric
-    estimate = _number(metric, difference.estimate, signed=True)
+    number, (one, other) = difference.number, difference.letters
+    estimate = _number(number, difference.estimate, signed=True)
     return [
-        metric_header(metric),
-        f"{difference.ours.letter} - {difference.theirs.letter}",
-        _side(metric, difference.ours),
-        _side(metric, difference.theirs),
-        estimate + _bounds(metric, difference.interval, signed=True),
+        number.header,
+        f"{one} - {other}",
+        _side(difference.ours),
+        _side(difference.theirs),
+        estimate + _bounds(number, difference.interval, signed=True),
         format_p(difference.p),
         format_p(difference.adjusted_p),
         difference.verdict,
     ]
 
 
-def _side(metric: str, side: Side) -> str:
+def _side(side: Entry) -> str:
     checkpoints = f"{side.checkpoints} checkpoint{'s' if side.checkpoints > 1 else ''}"
     runs = f" ({len(side.values)} runs of {checkpoints})" if len(side.values) > 1 else ""
-    return _number(metric, side.mean) + _bounds(metric, side.interval) + runs
+    return _number(side.number, side.mean) + _bounds(side.number, side.interval) + runs
 
 
-def _bounds(metric: str, bounds: Bounds, *, signed: bool = False) -> str:
+def _bounds(number: Number, bounds: Bounds, *, signed: bool = False) -> str:
     if bounds is None:
         return ""
-    low, high = (_number(metric, end, signed=signed) for end in bounds)
+    low, high = (_number(number, end, signed=signed) for end in bounds)
     return f" [{low}, {high}]"
 
 
-def _number(metric: str, value: float, *, signed: bool = False) -> str:
+def _number(number: Number, value: float, *, signed: bool = False) -> str:
     """Two decimals for percentages: differences between good models are of that size."""
     if not math.isfinite(value):
         return "–"
     sign = "+" if signed else ""
-    return f"{value:{sign}.2f}" if is_percentage(metric) else f"{value:{sign}.4g}"
+    return f"{value:{sign}.2f}" if number.is_percentage else f"{value:{sign}.4g}"
 
 
 def _explanations(differences: list[Difference]) -> list[str]:

@@ -9,12 +9,10 @@ from typing import NamedTuple
 from micl_bench.records.result import DataSet, Result, read_result
 from micl_bench.records.store import read_results
 from micl_bench.report.frame.assumed import assumed_words
+from micl_bench.report.frame.entries import Run, distinct
 from micl_bench.report.frame.identity import labels, network_of, weights_of
 from micl_bench.report.frame.selection import select
 from micl_bench.runtime.errors import InputError
-from micl_bench.runtime.files import digest_json
-
-Run = tuple[Path, Result]
 
 
 class Place(NamedTuple):
@@ -95,7 +93,7 @@ def _runs(source: Path) -> dict[Place, list[Run]]:
                 f"{source} holds {place.task} on {place.data.name} of several methods: "
                 f"{'; '.join(methods)}; give record files, or a folder a method"
             )
-    return {place: _distinct(list(runs.values())) for place, runs in places.items()}
+    return {place: distinct(runs.values()) for place, runs in places.items()}
 
 
 def _methods(results: list[Result]) -> list[str]:
@@ -104,12 +102,3 @@ def _methods(results: list[Result]) -> list[str]:
     found = dict.fromkeys(network_of(result)._replace(digest="") for result in results)
     names = labels(found)
     return list(dict.fromkeys(f"{names[one]}, {one.arch}" for one in found))
-
-
-def _distinct(runs: list[Run]) -> list[Run]:
-    """Runs without those in which another seed changed nothing; of equal ones the newest."""
-    found = {
-        digest_json([str(weights_of(result)), result.metrics, result.digests]): (path, result)
-        for path, result in runs
-    }
-    return list(found.values())

@@ -6,49 +6,28 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from micl_bench.records.declared import Number
 from micl_bench.records.evidence.predictions import Predictions
 from micl_bench.records.result import DataSet, Result
 from micl_bench.records.statistics import (
     mcnemar,
     paired_bootstrap,
     paired_difference_interval,
-    t_interval,
     welch,
 )
 from micl_bench.report.compare.bootstrapped import Kept, Redrawn, paired_redrawn
-from micl_bench.report.compare.contenders import Run
 from micl_bench.report.compare.per_image_checks import (
     corrupted_scores,
     on_same_images,
     same_order,
 )
-from micl_bench.report.frame.identity import weights_of
-from micl_bench.report.frame.metrics import direction, interval
-from micl_bench.report.tables.row_grouping import values_of
+from micl_bench.report.frame.entries import Entry
 from micl_bench.runtime.errors import InputError
 
 SIGNIFICANT = 0.05
 
 Bounds = tuple[float, float] | None
 Evidence = tuple[Result, Kept]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Side:
-    """One contender's number."""
-
-    letter: str
-    values: list[float]
-    """One of each run, or of each checkpoint, over its runs, where there are several."""
-    interval: Bounds
-    """Over the images for one run, over the runs (Student's t) for several."""
-    checkpoints: int = 1
-    """How many different ones the runs are of."""
-
-    @property
-    def mean(self) -> float:
-        """Over the runs."""
-        return math.fsum(self.values) / len(self.values)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,9 +39,12 @@ class Difference:
     protocol: str
     fingerprint: str
     metric: str
-    ours: Side
-    theirs: Side
+    ours: Entry
+    theirs: Entry
+    letters: tuple[str, str]
+    """What the contenders are called."""
     interval: Bounds = None
+    """Of the difference, at 95 %."""
     test: str = ""
     """`McNemar`, `bootstrap` or `Welch`; empty where nothing was tested."""
     p: float | None = None
@@ -73,6 +55,16 @@ class Difference:
     only_theirs: int | None = None
     note: str = ""
     """Why it was not tested."""
+
+    @property
+    def number(self) -> Number:
+        """What the metric states of itself."""
+        return self.ours.number
+
+    @property
+    def sides(self) -> tuple[tuple[str, Entry], tuple[str, Entry]]:
+        """Both contenders' letters and numbers."""
+        return (self.letters[0], self.ours), (self.letters[1], self.theirs)
 
     @property
     def estimate(self) -> float:
@@ -86,24 +78,14 @@ class Difference:
             return f"not tested{f': {self.note}' if self.note else ''}"
         if self.adjusted_p > SIGNIFICANT:
             return "no difference shown"
-        ahead = self.estimate * (direction(self.metric) or 1) > 0
-        better = (self.ours if ahead else self.theirs).letter
-        return f"{better} is {'better' if direction(self.metric) else 'higher'}"
-
-
-def side_of(letter: str, runs: list[Run], metric: str) -> Side:
-    """One contender's number, of all of its runs."""
-    results = [result for _, result in runs]
-    # As reports count: runs of one of several checkpoints are no independent trainings.
-    values = list(values_of(results, lambda result: result.metrics.get(metric, math.nan)))
-    bounds = interval(results[0], metric) if len(values) == 1 else t_interval(values)
-    checkpoints = len({weights_of(result) for result in results})
-    return Side(letter=letter, values=values, interval=bounds, checkpoints=checkpoints)
+        way = self.number.direction
+        better = self.letters[0 if self.estimate * (way or 1) > 0 else 1]
+        return f"{better} is {'better' if way else 'higher'}"
 
 
 def over_runs(bare: Difference) -> Difference:
     """The same, tested over its sides' values."""
-    few = [side.letter for side in (bare.ours, bare.theirs) if len(side.values) < 2]
+    few = [letter for letter, side in bare.sides if len(side.values) < 2]
     if few:
         return dataclasses.replace(bare, note=f"{few[0]} has a single run")
     low, high, p = welch(bare.ours.values, bare.theirs.values)
@@ -117,9 +99,7 @@ def on_images(bare: Difference, ours: Evidence, theirs: Evidence) -> Difference:
     (_, one), (_, other) = ours, theirs
     if one is None or other is None:
         missing = [
-            side.letter
-            for side, evidence in ((bare.ours, one), (bare.theirs, other))
-            if evidence is None
+            letter for letter, kept in zip(bare.letters, (one, other), strict=True) if kept is None
         ]
         note = f"{' and '.join(missing)} without per-image predictions"
         return dataclasses.replace(bare, note=note)
@@ -155,8 +135,8 @@ def _redrawn(bare: Difference, ours: Redrawn, theirs: Redrawn) -> Difference:
     low, high, p = paired_redrawn(ours, theirs, bare.metric)
     return dataclasses.replace(
         bare,
-        ours=dataclasses.replace(bare.ours, values=[ours.metrics[bare.metric]]),
-        theirs=dataclasses.replace(bare.theirs, values=[theirs.metrics[bare.metric]]),
+        ours=dataclasses.replace(bare.ours, values=(ours.metrics[bare.metric],)),
+        theirs=dataclasses.replace(bare.theirs, values=(theirs.metrics[bare.metric],)),
         interval=(low, high),
         test="bootstrap",
         p=p,

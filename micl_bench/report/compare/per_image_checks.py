@@ -39,7 +39,7 @@ def read_evidence(record: Path, result: Result) -> Predictions | None:
             raise InputError(f"{path}: correct.{metric} is not 1, 0 or -1 for each of {M} files")
         _check_right(path, predictions, metric)
         found = predictions.accuracy(metric)
-        stated = result.metrics.get(metric, found)
+        stated = result.values.get(metric, found)
         both_empty = math.isnan(stated) and math.isnan(found)
         if not (abs(stated - found) <= _SAME or both_empty):
             raise InputError(
@@ -151,6 +151,6 @@ def corrupted_scores(
         mean_K = error_KN.mean(axis=1)
         scale_K = np.array(list(names.values())) / np.where(mean_K > 0, mean_K, 1)
         scores_N = (error_KN * scale_K[:, None]).mean(axis=0)
-    if not abs(scores_N.mean() - result.metrics[metric]) <= _SAME:
+    if not abs(scores_N.mean() - result.values[metric]) <= _SAME:
         raise InputError(f"the predictions beside record {result.id} do not give its {metric}")
     return np.asarray(scores_N)

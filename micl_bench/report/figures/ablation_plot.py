@@ -11,12 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
 from micl_bench.records.result import DataSet, Result, Stage
-from micl_bench.report.compare.contenders import Run
 from micl_bench.report.figures.palette import INK, LINES, MARKERS, PAGE_INCHES, class_colours
 from micl_bench.report.figures.render import Drawing, Found
+from micl_bench.report.frame.entries import Entry, Run, entry_of
 from micl_bench.report.frame.identity import Identity, network_of
 from micl_bench.report.frame.lineage import pretraining_stage
-from micl_bench.report.frame.metrics import metric_header, task_rank
 from micl_bench.report.frame.protocols import captions, flat_settings
 from micl_bench.report.frame.selection import Selection
 from micl_bench.report.tables.ablations import (
@@ -26,7 +25,6 @@ from micl_bench.report.tables.ablations import (
     value_along,
 )
 from micl_bench.report.tables.measured_cell import mark_of
-from micl_bench.report.tables.row_grouping import Entry, entry_of
 from micl_bench.report.tables.specs._spec import Axis, ScoreColumn
 from micl_bench.report.tables.specs.ablations import SPEC
 
@@ -36,12 +34,6 @@ _MOST_AXES = 4
 _WIDE_RANGE = 8.0
 _MOST_WORDS = 3
 _METHOD, _DATA = "the method", "the images"
-_TASK_WORDS = {
-    "knn": "k-NN",
-    "linear": "linear probe",
-    "logistic": "logistic regression",
-    "finetune": "fine-tuning",
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,9 +50,13 @@ class Curve:
 class Panel:
     """Curves of one task, data set, metric and protocol."""
 
-    task: str
+    place: tuple[int, str]
+    """Of the task, which is its second part."""
+    label: str
+    """The task's."""
     data: DataSet
-    metric: str
+    header: str
+    """The metric's, with its unit."""
     protocol: str
     curves: list[Curve]
 
@@ -105,8 +101,8 @@ class _Scored:
 def _scored(selection: Selection) -> _Scored:
     runs: dict[str, list[tuple[str, str, Run]]] = {}
     every: list[Result] = []
-    for task in _tasks():
-        results = [result for result in selection.of_task(task) if "top1" in result.metrics]
+    for task, metric in _metrics().items():
+        results = [result for result in selection.of_task(task) if metric in result.metrics]
         every += results
         caption_of = captions(results)
         runs[task] = [
@@ -133,13 +129,21 @@ def _panels(scored: _Scored, axis: Axis) -> list[Panel]:
             drawn = [
                 Curve(label=labels[rest], points=points)
                 for rest, members in sorted(curves.items())
-                if len(points := _points(axis, members, trainings)) > 1
+                if len(points := _points(axis, _metrics()[task], members, trainings)) > 1
             ]
             if drawn:
+                _, entry = drawn[0].points[0]
                 panels.append(
-                    Panel(task=task, data=data, metric="top1", protocol=words, curves=drawn)
+                    Panel(
+                        place=entry.first.place,
+                        label=entry.first.about.label,
+                        data=data,
+                        header=entry.number.header,
+                        protocol=words,
+                        curves=drawn,
+                    )
                 )
-    return sorted(panels, key=lambda p: (task_rank(p.task), p.data.name, p.protocol))
+    return sorted(panels, key=lambda p: (p.place, p.data.name, p.protocol))
 
 
 def ablation_drawing(name: str, every: list[Panel]) -> Drawing:
@@ -179,28 +183,28 @@ def ablation_curves(axis: Axis, panels: Sequence[Panel]) -> Figure:
 
 def _titles(panels: Sequence[Panel]) -> list[str]:
     """Task and data set of each, and a mark where several panels share them."""
-    plain = [f"{_TASK_WORDS.get(p.task, p.task)}, {p.data.name}" for p in panels]
+    plain = [f"{p.label}, {p.data.name}" for p in panels]
     return [
         f"{title} [{mark_of(plain[:turn].count(title))}]" if plain.count(title) > 1 else title
         for turn, title in enumerate(plain)
     ]
 
 
-def _tasks() -> list[str]:
-    """Those whose scores the tables of ablations have."""
+def _metrics() -> dict[str, str]:
+    """The tasks whose scores the tables of ablations have, with the metric that they have of each."""
     columns = [column for column in SPEC.columns if isinstance(column, ScoreColumn)]
-    return [task for column in columns for task in column.tasks]
+    return {task: column.metric for column in columns for task in column.tasks}
 
 
 def _points(
-    axis: Axis, members: dict[str, list[Run]], trainings: dict[str, Stage]
+    axis: Axis, metric: str, members: dict[str, list[Run]], trainings: dict[str, Stage]
 ) -> list[tuple[Any, Entry]]:
     points = []
     for key, runs in members.items():
         networks: dict[Identity, list[Run]] = {}
         for run in runs:
             networks.setdefault(network_of(run[1]), []).append(run)
-        entry = entry_of("top1", next(iter(networks.values())))
+        entry = entry_of(metric, next(iter(networks.values())))
         if math.isfinite(entry.mean):
             points.append((value_along(axis, trainings[key]), entry))
     return sorted(points, key=lambda point: _order(point[0]))
@@ -262,7 +266,7 @@ def _draw(axes: Axes, axis: Axis, panel: Panel, names: list[str]) -> None:
             markersize=5,
             label=curve.label,
         )
-    axes.set(xlabel=axis.header, ylabel=metric_header(panel.metric))
+    axes.set(xlabel=axis.header, ylabel=panel.header)
     axes.margins(x=0.12, y=0.15)
     _tick(axes, values, numeric=numeric)
 

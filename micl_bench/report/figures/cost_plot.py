@@ -22,7 +22,7 @@ from micl_bench.report.figures.palette import (
     method_colours,
 )
 from micl_bench.report.figures.render import Drawing, Found
-from micl_bench.report.frame.metrics import method_rank, metric_header
+from micl_bench.report.frame.metrics import method_rank
 from micl_bench.report.frame.selection import Selection
 
 TABLE_HEADER = ["panel", "point", "cost", "score", "where from"]
@@ -41,14 +41,6 @@ _OFFSETS = [
     for radius in (8, 14, 20)
     for turn in (0, 180, 45, 135, 315, 225, 90, 270)
 ]
-_TASK_WORDS = {
-    "knn": "k-NN",
-    "linear": "linear probe",
-    "logistic": "logistic regression",
-    "finetune": "fine-tuning",
-    "ade20k": "UperNet",
-    "coco": "Mask R-CNN",
-}
 
 
 def found_cost(selection: Selection, references: Sequence[Reference], axis: Axis) -> Found:
@@ -195,12 +187,12 @@ def _draw(
         )
     _draw_front(axes, published, FAINT, ":", "front of published")
     _draw_front(axes, measured, INK, "--", "front of measured")
-    title = f"{_TASK_WORDS[panel.task]}, {panel.data}"
+    title = f"{panel.label}, {panel.data}"
     alone = f", {panel.protocol}" if not panel.measured else ""
     axes.set_title("\n".join(textwrap.wrap(title + alone, 44)))
     hours = "\n".join(textwrap.wrap(f"device-hours of pre-training, {panel.hardware}", 48))
     axes.set_xlabel("epochs of pre-training" if panel.axis == "epochs" else hours)
-    axes.set_ylabel(metric_header(panel.metric))
+    axes.set_ylabel(panel.header)
     axes.margins(x=0.1, y=0.12)
     _tick(axes)
     _write_numbers(axes, published, numbers)
@@ -305,9 +297,7 @@ def _caption(drawn: list[Panel], number: int, axis: Axis) -> str:
 def _table_rows(panels: list[Panel]) -> list[list[str]]:
     rows = []
     for panel in panels:
-        name = f"{_TASK_WORDS[panel.task]}, {panel.data}" + (
-            f", {panel.hardware}" if panel.hardware else ""
-        )
+        name = f"{panel.label}, {panel.data}" + (f", {panel.hardware}" if panel.hardware else "")
         for point in itertools.chain(shown_points(panel.measured), shown_points(panel.published)):
             ends = point.interval
             interval = f" ({ends[0]:.1f}–{ends[1]:.1f})" if ends else ""

@@ -9,18 +9,17 @@ from typing import Literal
 from micl_bench.records.names import arch_label, family, same_method
 from micl_bench.records.published import Reference, measures
 from micl_bench.records.result import DataSet, Result
+from micl_bench.report.frame.entries import entry_of, values_of
 from micl_bench.report.frame.identity import Identity, network_of
 from micl_bench.report.frame.lineage import Lineage, hardware_of
-from micl_bench.report.frame.metrics import direction, headline_metrics, method_rank, task_rank
+from micl_bench.report.frame.metrics import method_rank
 from micl_bench.report.frame.protocols import captions
 from micl_bench.report.frame.selection import Selection
 from micl_bench.report.tables.measured_rows import has_share
-from micl_bench.report.tables.row_grouping import entry_of, values_of
 from micl_bench.report.tables.row_names import name_rows
 
 Axis = Literal["device-hours", "epochs"]
 AXES: tuple[Axis, ...] = ("device-hours", "epochs")
-_TASKS = ("finetune", "linear", "knn", "logistic", "ade20k", "coco")
 _DEVICES = re.compile(r"^(\d+)\s?x\s+([A-Z]+\d+\w*|TPU-v\d+)", re.ASCII)
 _DEVICE_ALONE = re.compile(r"^[A-Z]+\d+\w*$", re.ASCII)
 _PRETRAIN_DATA = "ImageNet-1K"
@@ -52,9 +51,14 @@ class Point:
 class Panel:
     """Points that may stand on one pair of axes."""
 
-    task: str
+    place: tuple[int, str]
+    """Of the task, which is its second part."""
+    label: str
+    """The task's."""
     data: str
     metric: str
+    header: str
+    """The metric's, with its unit."""
     axis: Axis
     hardware: str
     """Whose hours the axis counts; empty for epochs."""
@@ -90,13 +94,14 @@ def cost_panels(selection: Selection, references: Sequence[Reference], axis: Axi
     lineage = Lineage(result for _, result in selection.records)
     groups: dict[tuple[str, DataSet, str, str, str], dict[Identity, list[Result]]] = {}
     costs: dict[str, float] = {}
-    for task in _TASKS:
-        own = selection.of_task(task)
+    for task in selection.tasks:
+        # Shifted sets have a figure of their own.
+        own = [r for r in selection.of_task(task) if r.about.downstream and r.about.public_set]
         known = [(one, found) for one in own if (found := _cost(one, lineage, axis))]
         caption_of = captions(own) if known else {}
         for result, (costs[result.id], hardware) in known:
-            for metric in headline_metrics(list(result.metrics)):
-                if direction(metric) > 0:
+            for metric in result.quoted:
+                if result.metrics[metric].better == "higher":
                     key = (task, result.data, metric, caption_of[result.id], hardware)
                     networks = groups.setdefault(key, {})
                     networks.setdefault(network_of(result), []).append(result)
@@ -104,6 +109,7 @@ def cost_panels(selection: Selection, references: Sequence[Reference], axis: Axi
     panels = []
     for (task, data, metric, words, hardware), networks in groups.items():
         any_of = [results[0] for results in networks.values()]
+        about, number = any_of[0].about, any_of[0].metrics[metric]
         points = _measured(metric, networks, costs, selection)
         if not points:
             continue
@@ -111,9 +117,11 @@ def cost_panels(selection: Selection, references: Sequence[Reference], axis: Axi
         costs_here = spent.get(_device_in(hardware), [])
         panels.append(
             Panel(
-                task=task,
+                place=any_of[0].place,
+                label=about.label,
                 data=data.name,
                 metric=metric,
+                header=number.header,
                 axis=axis,
                 hardware=hardware,
                 protocol=words,
@@ -124,7 +132,7 @@ def cost_panels(selection: Selection, references: Sequence[Reference], axis: Axi
     # Those with most to compare first.
     return sorted(
         panels,
-        key=lambda p: (-min(len(p.measured), 2), task_rank(p.task), p.data, p.protocol, p.metric),
+        key=lambda p: (-min(len(p.measured), 2), p.place, p.data, p.protocol, p.metric),
     )
 
 
@@ -137,7 +145,7 @@ def published_panels(references: Sequence[Reference], axis: Axis) -> list[Panel]
     groups: dict[tuple[tuple[str, str, str], str, int | None, object], list[Reference]] = {}
     for reference in references:
         where = measures(reference)
-        if where[0] in _TASKS and direction(where[2]) > 0:
+        if reference.kind.short and reference.facts.better == "higher":
             arch = "" if axis == "device-hours" else reference.arch
             key = (where, arch, reference.resolution, reference.settings.get("labels", ""))
             groups.setdefault(key, []).append(reference)
@@ -151,9 +159,11 @@ def published_panels(references: Sequence[Reference], axis: Axis) -> list[Panel]
             words += [f"{labels} of the labels"] if labels else []
             panels.append(
                 Panel(
-                    task=where[0],
+                    place=(alike[0].kind.place, where[0]),
+                    label=alike[0].kind.short,
                     data=where[1],
                     metric=where[2],
+                    header=alike[0].facts.header,
                     axis=axis,
                     hardware=device,
                     protocol=", ".join(word for word in words if word),
@@ -163,7 +173,7 @@ def published_panels(references: Sequence[Reference], axis: Axis) -> list[Panel]
             )
     return sorted(
         panels,
-        key=lambda p: (-len(p.published), task_rank(p.task), p.data, p.hardware, p.protocol),
+        key=lambda p: (-len(p.published), p.place, p.data, p.hardware, p.protocol),
     )
 
 

@@ -34,7 +34,7 @@ from micl_bench.report.figures.token_maps import (
     patch_caption,
     patch_colours,
 )
-from micl_bench.report.frame.metrics import OURS, headline_metrics, method_rank
+from micl_bench.report.frame.metrics import OURS, method_rank
 from micl_bench.report.frame.selection import Selection
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.npz import Arrays
@@ -207,8 +207,8 @@ def _loaded(
 
 def _ours_then_best(results: list[Result]) -> list[Result]:
     def rank(result: Result) -> tuple[bool, float]:
-        headlines = headline_metrics(list(result.metrics))
-        score = result.metrics[headlines[0]] if headlines else 0.0
+        number = result.metrics[result.headline]
+        score = number.value * number.direction
         return (result.method != OURS, -score if np.isfinite(score) else 0.0)
 
     return sorted(results, key=rank)

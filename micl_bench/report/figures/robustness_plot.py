@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from micl_bench.records.declared import Number
 from micl_bench.report.figures.palette import (
     FAINT,
     INK,
@@ -19,7 +20,6 @@ from micl_bench.report.figures.palette import (
 from micl_bench.report.figures.render import Drawing, Found
 from micl_bench.report.figures.robustness_points import (
     TABLE_HEADER,
-    Bounds,
     Panel,
     Point,
     caption,
@@ -74,7 +74,7 @@ def _thinned(whole: list[Panel]) -> list[Panel]:
     for panel in whole:
         for point in panel.points:
             own = best.setdefault(point.family, {})
-            own[point.method] = max(own.get(point.method, 0.0), point.shifted)
+            own[point.method] = max(own.get(point.method, 0.0), point.shifted.value)
     turns = [
         (turn, method_rank(family)[0], -own[method], method)
         for family, own in best.items()
@@ -160,7 +160,7 @@ def _draw(axes: Axes, panel: Panel, styles: dict[str, tuple[str, str]]) -> None:
 def _is_near(panel: Panel, one: Point, other: Point) -> bool:
     """Whether one marker would hide the other."""
     apart = [
-        panel.logit(a) - panel.logit(b)
+        panel.logit(a.value) - panel.logit(b.value)
         for a, b in ((one.clean, other.clean), (one.shifted, other.shifted))
     ]
     return max(map(abs, apart)) < _NEAR
@@ -171,8 +171,8 @@ def _draw_point(
 ) -> None:
     """A filled marker, or one larger and hollow round each that is drawn over it."""
     axes.plot(
-        panel.logit(point.clean),
-        panel.logit(point.shifted),
+        panel.logit(point.clean.value),
+        panel.logit(point.shifted.value),
         linestyle="none",
         marker=marker,
         color=colour,
@@ -187,33 +187,33 @@ def _draw_point(
 def _draw_whiskers(axes: Axes, panel: Panel, styles: dict[str, tuple[str, str]]) -> None:
     """The intervals of all points at once, which takes a third of the time of one after another."""
     axes.errorbar(
-        [panel.logit(point.clean) for point in panel.points],
-        [panel.logit(point.shifted) for point in panel.points],
-        xerr=np.transpose([_whiskers(panel, p.clean, p.clean_interval) for p in panel.points]),
-        yerr=np.transpose([_whiskers(panel, p.shifted, p.shifted_interval) for p in panel.points]),
+        [panel.logit(point.clean.value) for point in panel.points],
+        [panel.logit(point.shifted.value) for point in panel.points],
+        xerr=np.transpose([_whiskers(panel, p.clean) for p in panel.points]),
+        yerr=np.transpose([_whiskers(panel, p.shifted) for p in panel.points]),
         fmt="none",
         ecolor=[styles[point.method][0] for point in panel.points],  # type: ignore[arg-type]
         elinewidth=1.1,
     )
 
 
-def _whiskers(panel: Panel, value: float, bounds: Bounds | None) -> tuple[float, float]:
+def _whiskers(panel: Panel, number: Number) -> tuple[float, float]:
     """Their lengths, none where there is no interval."""
-    low, high = (panel.logit(end) for end in bounds or (value, value))
-    middle = panel.logit(value)
+    low, high = (panel.logit(end) for end in number.interval or (number.value,) * 2)
+    middle = panel.logit(number.value)
     return max(0.0, middle - low), max(0.0, high - middle)
 
 
 def _ranges(panel: Panel) -> tuple[tuple[float, float], tuple[float, float]]:
     """Of x: what holds all points. Of y: the same, and all of y = x above the lowest point."""
-    xs = _reach(panel, [(p.clean, p.clean_interval) for p in panel.points])
-    ys = _reach(panel, [(p.shifted, p.shifted_interval) for p in panel.points])
+    xs = _reach(panel, [p.clean for p in panel.points])
+    ys = _reach(panel, [p.shifted for p in panel.points])
     x_range = _padded(*xs)
     return x_range, _padded(min(ys[0], xs[0]), max(ys[1], xs[1]))
 
 
-def _reach(panel: Panel, values: list[tuple[float, Bounds | None]]) -> tuple[float, float]:
-    ends = [panel.logit(end) for value, bounds in values for end in (value, *(bounds or ()))]
+def _reach(panel: Panel, numbers: list[Number]) -> tuple[float, float]:
+    ends = [panel.logit(end) for one in numbers for end in (one.value, *(one.interval or ()))]
     return min(ends), max(ends)
 
 

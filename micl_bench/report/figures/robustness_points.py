@@ -10,10 +10,11 @@ import math
 
 import numpy as np
 
+from micl_bench.records.declared import Number
 from micl_bench.records.result import CheckpointInfo, DataSet, Result
 from micl_bench.report.frame.data_set_names import data_label, data_order
 from micl_bench.report.frame.identity import identity_of, labels, weights_of
-from micl_bench.report.frame.metrics import format_interval, interval, method_rank
+from micl_bench.report.frame.metrics import method_rank
 from micl_bench.report.frame.protocols import captions
 from micl_bench.report.tables.measured_cell import mark_of
 
@@ -21,8 +22,6 @@ FEWEST_FOR_A_LINE = 3
 _SAME = 1e-9
 """Clean accuracies whose logits differ by less are one: they hold no line up."""
 TABLE_HEADER = ["set", "method", "clean top-1 [%]", "shifted top-1 [%]", "above the line [points]"]
-
-Bounds = tuple[float, float]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,10 +32,8 @@ class Point:
     """With what tells the checkpoint from the method's others."""
     family: str
     """The method alone."""
-    clean: float
-    shifted: float
-    clean_interval: Bounds | None
-    shifted_interval: Bounds | None
+    clean: Number
+    shifted: Number
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,8 +66,8 @@ class Panel:
         """Effective robustness in points, where there is a line to measure it from."""
         if self.line is None:
             return None
-        expected = self.line.slope * self.logit(point.clean) + self.line.intercept
-        return point.shifted - percentage(expected)
+        expected = self.line.slope * self.logit(point.clean.value) + self.line.intercept
+        return point.shifted.value - percentage(expected)
 
 
 def panels(results: list[Result]) -> list[Panel]:
@@ -140,8 +137,8 @@ def table_rows(drawn: list[Panel]) -> list[list[str]]:
                 [
                     panel.title,
                     point.method,
-                    _with_interval(point.clean, point.clean_interval),
-                    _with_interval(point.shifted, point.shifted_interval),
+                    _with_interval(point.clean),
+                    _with_interval(point.shifted),
                     "–" if above is None else f"{above:+.1f}",
                 ]
             )
@@ -154,7 +151,7 @@ def percentage(logit: float) -> float:
 
 
 def _has_both(result: Result) -> bool:
-    scores = [result.metrics.get(name, math.nan) for name in ("clean_top1", "top1")]
+    scores = [result.values.get(name, math.nan) for name in ("clean_top1", "top1")]
     return all(map(math.isfinite, scores)) and result.data.images > 0
 
 
@@ -175,8 +172,6 @@ def _point(result: Result, name: str) -> Point:
         family=result.method,
         clean=result.metrics["clean_top1"],
         shifted=result.metrics["top1"],
-        clean_interval=interval(result, "clean_top1"),
-        shifted_interval=interval(result, "top1"),
     )
 
 
@@ -188,16 +183,17 @@ def protocol_lines(drawn: list[Panel]) -> list[str]:
 
 def _fitted(points: list[Point], images: int) -> Line | None:
     """Least squares in logits, each point counting alike, as Taori et al. do."""
-    x = np.array([_logit(point.clean, images) for point in points])
-    y = np.array([_logit(point.shifted, images) for point in points])
+    x = np.array([_logit(point.clean.value, images) for point in points])
+    y = np.array([_logit(point.shifted.value, images) for point in points])
     if 1 + (np.diff(np.sort(x)) > _SAME).sum() < FEWEST_FOR_A_LINE:
         return None
     slope, intercept = np.polyfit(x, y, 1)
     return Line(slope=float(slope), intercept=float(intercept))
 
 
-def _with_interval(value: float, bounds: Bounds | None) -> str:
-    return f"{value:.1f}" + (f" ({format_interval('top1', bounds)})" if bounds else "")
+def _with_interval(number: Number) -> str:
+    ends = number.interval
+    return f"{number}" + (f" ({number.interval_text(ends)})" if ends else "")
 
 
 def _logit(percentage: float, images: int) -> float:

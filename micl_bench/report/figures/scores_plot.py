@@ -22,41 +22,32 @@ from micl_bench.report.figures.palette import (
 )
 from micl_bench.report.figures.render import Drawing, Found
 from micl_bench.report.frame.data_set_names import data_label, data_order
+from micl_bench.report.frame.entries import Entry, entry_of
 from micl_bench.report.frame.identity import Identity, network_of
-from micl_bench.report.frame.metrics import (
-    direction,
-    headline_metrics,
-    method_rank,
-    metric_name,
-    task_rank,
-)
+from micl_bench.report.frame.metrics import method_rank
 from micl_bench.report.frame.protocols import captions
 from micl_bench.report.frame.selection import Selection
 from micl_bench.report.tables.measured_cell import mark_of
-from micl_bench.report.tables.row_grouping import Entry, entry_of
 
 _MOST_SERIES, _MOST_GROUPS = 8, 24
 _UPRIGHT_INCHES, _LYING_INCHES = 0.3, 0.12
 """Widths of a bar from which its score has room above it, written upright or on its side."""
 _LETTERS, _FEWEST_LETTERS, _LONGEST_SLANTED = 92, 8, 60
 """Letters that fit below the axis; those that a group must have for upright names; of slanted ones."""
-_TASK_WORDS = {
-    "knn": "k-NN",
-    "linear": "linear",
-    "logistic": "logistic",
-    "finetune": "fine-tuned",
-} | dict.fromkeys(("robustness", "ade20k", "coco"), "")
-"""What a group of bars says of its task beside data set and metric, which often say enough."""
-_UNBARRED = ("pretrain", "representation")
 
 
 @dataclasses.dataclass(frozen=True)
 class _Group:
     """Numbers that stand side by side."""
 
-    task: str
+    place: tuple[int, str]
+    """Of the task, which is its second part."""
+    label: str
+    """The task's."""
     data: DataSet
     metric: str
+    title: str
+    """The metric's."""
     mark: str
     """Of the protocol, where the task has several on these images."""
 
@@ -71,7 +62,7 @@ def found_scores(selection: Selection) -> Found:
         result
         for task in selection.tasks
         for result in selection.of_task(task)
-        if task not in _UNBARRED and drawable_metrics(result)
+        if result.about.downstream and drawable_metrics(result)
     ]
     if not scored:
         return Found(left_out=["The bars of scores are left out: no record has a score to draw."])
@@ -143,12 +134,13 @@ def _bars(scores: _Scores) -> Figure:
 
 
 def drawable_metrics(result: Result) -> list[str]:
-    """The headline metrics that have a bar: finite ones, of which a longer one is no worse."""
-    return [metric for metric in _bar_metrics(result) if math.isfinite(result.metrics[metric])]
+    """The headline metrics that have a bar: defined percentages, of which more is no worse."""
+    return [metric for metric in _bar_metrics(result) if not result.metrics[metric].undefined]
 
 
 def _bar_metrics(result: Result) -> list[str]:
-    return [m for m in headline_metrics(list(result.metrics)) if direction(m) >= 0]
+    numbers = {name: result.metrics[name] for name in result.quoted}
+    return [name for name, one in numbers.items() if one.unit == "%" and one.direction >= 0]
 
 
 def _scores(results: list[Result]) -> tuple[_Scores, dict[tuple[str, str], str]]:
@@ -160,8 +152,8 @@ def _scores(results: list[Result]) -> tuple[_Scores, dict[tuple[str, str], str]]
     several_archs = len({result.arch for result in results}) > 1
     marks: dict[tuple[str, str], str] = {}
     runs: dict[_Group, dict[str, dict[Identity, list[Result]]]] = {}
-    for task in sorted({result.task for result in results}, key=task_rank):
-        own = [result for result in results if result.task == task]
+    for place in sorted({result.place for result in results}):
+        task, own = place[1], [result for result in results if result.place == place]
         caption_of = captions(own)
         protocols = list(dict.fromkeys(sorted(caption_of.values())))
         for result in own:
@@ -170,8 +162,9 @@ def _scores(results: list[Result]) -> tuple[_Scores, dict[tuple[str, str], str]]
             marks[task, mark] = words
             arch = f", {arch_label(result.arch)}" if several_archs else ""
             for metric in _bar_metrics(result):
-                group = runs.setdefault(_Group(task, result.data, metric, mark), {})
-                networks = group.setdefault(result.method + arch, {})
+                title = result.metrics[metric].title
+                group = _Group(place, result.about.label, result.data, metric, title, mark)
+                networks = runs.setdefault(group, {}).setdefault(result.method + arch, {})
                 networks.setdefault(network_of(result), []).append(result)
     metrics = list(dict.fromkeys(group.metric for group in runs))
     ordered = sorted(runs, key=lambda group: _group_order(group, metrics))
@@ -211,7 +204,7 @@ def _shown(scores: _Scores) -> _Scores:
 
 
 def _protocol_table(scores: _Scores, marks: dict[tuple[str, str], str]) -> list[list[str]]:
-    marked = list(dict.fromkeys((group.task, group.mark) for group in scores if group.mark))
+    marked = list(dict.fromkeys((group.place[1], group.mark) for group in scores if group.mark))
     rows = [[f"{task} [{mark}]", marks[task, mark]] for task, mark in marked]
     return [["bars", "protocol"], *rows] if rows else []
 
@@ -224,7 +217,7 @@ def _series_rank(name: str) -> tuple[bool, str]:
 def _group_order(group: _Group, metrics: list[str]) -> tuple[Any, ...]:
     # Marks run from a to z, then in numbers.
     return (
-        task_rank(group.task),
+        group.place,
         data_order(group.data),
         metrics.index(group.metric),
         group.mark.isdigit(),
@@ -246,8 +239,8 @@ def _name_groups(axes: Axes, groups: list[_Group]) -> None:
     for group in groups:
         words = [
             data_label(group.data, datas),
-            _TASK_WORDS.get(group.task, group.task),
-            metric_name(group.metric),
+            group.label,
+            group.title,
             f"[{group.mark}]" if group.mark else "",
         ]
         if letters < _FEWEST_LETTERS:

@@ -9,8 +9,6 @@ from micl_bench.records.result import DataSet, Result
 PUBLIC = ""
 """The world of the public sets, where published numbers belong."""
 
-_USED_LIKE = {"ade20k": "ade20k", "coco": "coco"}
-
 
 class Place(NamedTuple):
     """A record's place."""
@@ -23,18 +21,16 @@ class Place(NamedTuple):
 
 def place_of(result: Result) -> Place:
     """Of one record; what the images are is decided by `naming.family`."""
-    return _place(result.task, result.data)
+    return _place(result.about.public_set, result.data)
 
 
 @functools.lru_cache(maxsize=1024)
-def _place(task: str, data: DataSet) -> Place:
+def _place(used_like: str, data: DataSet) -> Place:
     if data.stands_for:
         return Place(data.name.partition("-")[0], _named(data.stands_for))
     if (known := family(data)) in PUBLIC_SETS:
         return Place(PUBLIC, known)
-    if task == "robustness":
-        return Place(known, _named(data.name))
-    return Place(known, _USED_LIKE.get(task, "imagenet"))
+    return Place(known, used_like or _named(data.name))
 
 
 def _named(name: str) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 from micl_bench.records.result import Result
 from micl_bench.report.frame.identity import weights_of
 from micl_bench.report.frame.lineage import pretraining_stage
-from micl_bench.report.frame.metrics import task_rank
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,7 +27,7 @@ class Selection:
     @property
     def tasks(self) -> list[str]:
         """Tasks with a record, in the order of the report."""
-        return sorted({result.task for result in self.current}, key=task_rank)
+        return [task for _, task in sorted({result.place for result in self.current})]
 
     def of_task(self, task: str) -> list[Result]:
         """The shown records of one task, newest first."""

@@ -7,10 +7,11 @@ numbers; what only stands in for them, and anybody's own sets, have tables of th
 import dataclasses
 from collections.abc import Iterable
 
+from micl_bench.records.declared import Better
 from micl_bench.records.names import arch_label
 from micl_bench.records.published import Reference
 from micl_bench.report.compare.against_published import verdicts
-from micl_bench.report.frame.public_or_own import PUBLIC
+from micl_bench.report.frame.public_or_own import PUBLIC, place_of
 from micl_bench.report.frame.selection import Selection
 from micl_bench.report.tables.ablations import ablation_tables
 from micl_bench.report.tables.captions import caption_of, slug
@@ -20,7 +21,7 @@ from micl_bench.report.tables.measured_rows import Measured, MeasuredRows
 from micl_bench.report.tables.model import Row, Table
 from micl_bench.report.tables.published_rows import published_rows
 from micl_bench.report.tables.published_table import published_table
-from micl_bench.report.tables.specs._spec import TableSpec
+from micl_bench.report.tables.specs._spec import FactColumn, ScoreColumn, TableSpec
 from micl_bench.runtime import plugins
 
 _SPECS = "report.tables.specs"
@@ -46,7 +47,7 @@ def build_tables(selection: Selection, references: list[Reference]) -> list[Tabl
     found = verdicts(selection.current, references)
     measured = MeasuredRows(selection, found)
     tables = [published_table(found)]
-    for name, spec in all_specs().items():
+    for name, spec in (all_specs() | _other_specs(selection)).items():
         if spec.axes:
             tables += ablation_tables(name, spec, measured)
             continue
@@ -55,6 +56,36 @@ def build_tables(selection: Selection, references: list[Reference]) -> list[Tabl
                 tables.append(_measured_table(name, spec, world, rows, references))
         tables.append(_published_table(name, spec, references))
     return _distinct(table for table in tables if table.rows)
+
+
+def _other_specs(selection: Selection) -> dict[str, TableSpec]:
+    """A table for each downstream task that no spec names: all metrics that its records hold."""
+    scores = [
+        c for spec in all_specs().values() for c in spec.columns if isinstance(c, ScoreColumn)
+    ]
+    named = {task for column in scores for task in column.tasks}
+    found = {}
+    for task in selection.tasks:
+        results = selection.of_task(task)
+        about = results[0].about
+        if task in named or not about.downstream:
+            continue
+        numbers = {
+            (place_of(one).public_set, name): number
+            for one in reversed(results)
+            for name, number in one.metrics.items()
+        }
+        columns = (
+            ScoreColumn(tasks=(task,), metric=name, header=number.header, data=data, labels=None)
+            for (data, name), number in numbers.items()
+        )
+        found[slug(task)] = TableSpec(
+            title=about.title,
+            caption="All metrics of this task.",
+            rank=about.place,
+            columns=(FactColumn(fact="arch", header="network"), *columns),
+        )
+    return found
 
 
 def published_tables(references: list[Reference]) -> list[Table]:
@@ -74,7 +105,9 @@ def _published_table(name: str, spec: TableSpec, references: list[Reference]) ->
             name=f"{name}-published",
             title=f"{spec.public_title or spec.title}: published numbers",
             caption=f"{spec.caption} {_ALONE}",
-            columns=tuple(map(column_of, spec.columns)),
+            columns=tuple(
+                column_of(column, better=_better(column, references)) for column in spec.columns
+            ),
             rows=rows if told else (),
             footnotes=notes.footnotes,
         )
@@ -94,7 +127,12 @@ def _measured_table(
             title=_title(spec, world, found),
             caption=caption_of(spec, found, rows),
             columns=tuple(
-                column_of(column, found.sets.get(number, ""), data=found.data.get(number, ""))
+                column_of(
+                    column,
+                    found.sets.get(number, ""),
+                    data=found.data.get(number, ""),
+                    better=found.better.get(number, _better(column, references)),
+                )
                 for number, column in enumerate(spec.columns)
             ),
             rows=rows,
@@ -103,6 +141,12 @@ def _measured_table(
             stands_for=found.stands_for,
         )
     )
+
+
+def _better(column: FactColumn | ScoreColumn, references: list[Reference]) -> Better:
+    """Which way is better, of the published numbers of a column."""
+    published = column.published if isinstance(column, ScoreColumn) else ()
+    return next((one.facts.better for one in references if (one.task, one.metric) in published), "")
 
 
 def _title(spec: TableSpec, world: str, found: Measured) -> str:

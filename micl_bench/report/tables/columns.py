@@ -2,18 +2,21 @@
 
 import dataclasses
 
-from micl_bench.report.frame.metrics import direction
+from micl_bench.records.declared import Better
 from micl_bench.report.tables.model import Column, Table
 from micl_bench.report.tables.pretraining_columns import is_numeric
 from micl_bench.report.tables.specs._spec import FactColumn, ScoreColumn
 
 
-def column_of(column: FactColumn | ScoreColumn, group: str = "", *, data: str = "") -> Column:
+def column_of(
+    column: FactColumn | ScoreColumn, group: str = "", *, data: str = "", better: Better = ""
+) -> Column:
     """As tables show it.
 
     Args:
         group: what stands above it instead of the spec's words.
         data: the name of the images, where they are not the spec's public set.
+        better: which way is better, of the numbers in it.
     """
     if isinstance(column, FactColumn):
         return Column(
@@ -22,7 +25,6 @@ def column_of(column: FactColumn | ScoreColumn, group: str = "", *, data: str = 
             header=column.header,
             numeric=is_numeric(column.fact),
         )
-    way = direction(column.metric)
     tasks = "+".join(column.tasks)
     share = "" if column.labels in (None, 1.0) else f" {column.labels:g}"
     return Column(
@@ -30,7 +32,7 @@ def column_of(column: FactColumn | ScoreColumn, group: str = "", *, data: str = 
         group=group or column.group,
         header=column.header,
         numeric=True,
-        higher_is_better=way > 0 if way else None,
+        higher_is_better=better == "higher" if better else None,
     )
 
 

@@ -3,18 +3,10 @@
 import math
 
 from micl_bench.records.result import Result
-from micl_bench.report.frame.metrics import (
-    classes_of,
-    direction,
-    format_interval,
-    format_p,
-    format_value,
-    is_percentage,
-    metric_name,
-)
+from micl_bench.report.frame.entries import Entry
+from micl_bench.report.frame.metrics import format_p
 from micl_bench.report.tables.model import Cell
 from micl_bench.report.tables.ranking import Standing
-from micl_bench.report.tables.row_grouping import Entry
 
 _CHOSEN_ON_THESE = "best of grid on the evaluated images"
 
@@ -76,7 +68,7 @@ def measured_cell(
 def remarks(entry: Entry) -> list[str]:
     """Footnotes of a number's own: why it is undefined, what was stated, which files were not read."""
     results = [result for _, result in entry.runs]
-    reasons = [r.undefined[entry.metric] for r in results if entry.metric in r.undefined]
+    reasons = [words for r in results if (words := r.metrics[entry.metric].undefined)]
     share = f" in {len(reasons)} of {len(results)} runs" if len(results) > 1 else ""
     lines = [f"undefined{share}: {reason}" for reason in dict.fromkeys(reasons)]
     stated = {stage.method for r in results for stage in r.checkpoint.origin if stage.stated}
@@ -98,26 +90,26 @@ def heads_tried(result: Result) -> int:
 
 
 def _text(entry: Entry) -> str:
-    text = format_value(entry.metric, entry.mean)
+    text = entry.text
     if entry.deviation is None or not math.isfinite(entry.deviation):
         return text
     spread = entry.deviation
-    return f"{text} ± {f'{spread:.1f}' if is_percentage(entry.metric) else f'{spread:.2g}'}"
+    return f"{text} ± {f'{spread:.1f}' if entry.number.is_percentage else f'{spread:.2g}'}"
 
 
 def _details(entry: Entry, standing: Standing) -> tuple[str, ...]:
-    result, metric = entry.first, entry.metric
-    lines = [format_interval(metric, entry.interval)] if entry.interval else []
+    result, number = entry.first, entry.number
+    lines = [number.interval_text(entry.interval)] if entry.interval else []
     if entry.seeds:
         lines.append(entry.seeds)
-    if direction(metric) and (heads := heads_tried(result)):
+    if number.direction and (heads := heads_tried(result)):
         lines.append(f"best of {heads} heads")
     if standing.p is not None:
         lines.append(f"p = {format_p(standing.p)}")
     if len(entry.runs) == 1:
         lines += [
-            f"{metric_name(name)}: {format_value(name, value)}"
-            for name, value in result.metrics.items()
-            if classes_of(name) and name.rpartition("_of_")[0] == metric
+            f"{other.title}: {other}"
+            for other in result.metrics.values()
+            if other.beside == entry.metric
         ]
     return tuple(lines)

@@ -4,9 +4,11 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from micl_bench.records.declared import Better
 from micl_bench.records.result import Result
 from micl_bench.report.compare.against_published import Verdict
 from micl_bench.report.frame.assumed import assumed_words
+from micl_bench.report.frame.entries import Entry, entry_of
 from micl_bench.report.frame.lineage import Lineage
 from micl_bench.report.frame.metrics import method_rank
 from micl_bench.report.frame.public_or_own import place_of
@@ -16,7 +18,7 @@ from micl_bench.report.tables.model import Cell, Row
 from micl_bench.report.tables.pretraining_columns import MISSING, measured_fact
 from micl_bench.report.tables.published_notes import Beside
 from micl_bench.report.tables.ranking import Shelf, Standing, standings
-from micl_bench.report.tables.row_grouping import Columns, Entry, Layout, Line, entry_of, lay_out
+from micl_bench.report.tables.row_grouping import Columns, Layout, Line, lay_out
 from micl_bench.report.tables.row_names import name_rows
 from micl_bench.report.tables.specs._spec import FactColumn, ScoreColumn, TableSpec
 from micl_bench.report.tables.verdicts import Comparison, compare, verdict
@@ -45,6 +47,8 @@ class Measured:
     """By column, the set that heads it instead of the public one."""
     data: dict[int, str]
     """By column, the images of its numbers, where they are no public set's."""
+    better: dict[int, Better]
+    """By column, which way is better."""
     notes: Notes
 
 
@@ -122,8 +126,11 @@ class MeasuredRows:
             protocols=_protocols(columns, layout),
             verdict="" if spec.axes else verdict(comparisons),
             stands_for=_stand_ins(used),
-            sets={n: _shifted_set(scores[n], found[1]) for n, found in columns.items()},
+            sets={n: _shifted_set(found[1]) for n, found in columns.items()},
             data={n: _own_names(found) for n, (_, found) in columns.items()},
+            better={
+                n: found[0].metrics[scores[n].metric].better for n, (_, found) in columns.items()
+            },
             notes=notes,
         )
 
@@ -182,14 +189,14 @@ def _own_names(results: Iterable[Result]) -> str:
     return " / ".join(sorted({r.data.name for r in results if place_of(r).world}))
 
 
-def _shifted_set(column: ScoreColumn, results: Iterable[Result]) -> str:
-    """The set of a robustness column where it is not the public one, which heads the column."""
-    return _own_names(results) if column.tasks == ("robustness",) else ""
+def _shifted_set(results: Iterable[Result]) -> str:
+    """The set that heads a column of shifted sets, where it is not the public one."""
+    return _own_names(one for one in results if not one.about.public_set)
 
 
 def _where(column: ScoreColumn, entries: Mapping[int, Entry]) -> str:
     """`ImageNet-A top-1`: without units, and without a group that only has one."""
-    group = _shifted_set(column, (entry.first for entry in entries.values())) or column.group
+    group = _shifted_set(entry.first for entry in entries.values()) or column.group
     words = (group if "[" not in group else "", column.header)
     return " ".join(word.partition(" [")[0] for word in words if word)
 

@@ -2,29 +2,20 @@
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 from micl_bench.records.result import DataSet, Result
 from micl_bench.report.frame.assumed import assumed_words
 from micl_bench.report.frame.faults import Faults
 from micl_bench.report.frame.inventory import Inventory
-from micl_bench.report.frame.metrics import (
-    direction,
-    format_interval,
-    format_value,
-    headline_of,
-    interval,
-    method_rank,
-    metric_header,
-    task_rank,
-    task_title,
-)
+from micl_bench.report.frame.metrics import method_rank
 from micl_bench.report.tables.measured_cell import Notes
 from micl_bench.report.tables.model import Cell, Column, Row, Table
 from micl_bench.runtime.wording import counted, plural
 
 _MOST_NAMES = 5
-_Place = tuple[str, str, str]
-"""Task, label of the data set, metric: what one column of the overview shows."""
+_Place = tuple[tuple[int, str], str, str]
+"""The task with its place in a report, the data set's label, the metric: what a column shows."""
 
 
 def overview_table(inventory: Inventory) -> Table:
@@ -36,12 +27,19 @@ def overview_table(inventory: Inventory) -> Table:
     names = _data_names(current)
     found: dict[tuple[str, _Place], list[Result]] = {}
     for result in current:
-        place = (result.task, names[result.task, result.data], headline_of(result))
+        place = (result.place, names[result.task, result.data], result.headline)
         found.setdefault((result.method, place), []).append(result)
     waiting = _waiting(inventory)
-    places = sorted({place for _, place in found}, key=lambda p: (task_rank(p[0]), p[1:]))
-    planned = {task for _, task in waiting} - {task for task, _, _ in places}
-    places += [(task, "", "") for task in sorted(planned, key=task_rank)]
+    columns = {
+        place: _column(place, found[method, place][0]) for method, place in sorted(found, key=_last)
+    }
+    planned = {task: title for (_, task), (title, *_) in waiting.items()}
+    known = {task for (_, task), _, _ in columns}
+    columns |= {
+        ((0, task), "", ""): _no_record(task, title)
+        for task, title in sorted(planned.items(), key=_last)
+        if task not in known
+    }
     methods = {method for method, _ in (*found, *waiting)}
     notes = Notes()
     return Table(
@@ -50,7 +48,7 @@ def overview_table(inventory: Inventory) -> Table:
         caption="Each method in each task: the metric that people quote, of all records that count. "
         "Where a cell has several, of several seeds, networks or protocols, it shows their range; "
         "the tables below keep protocols apart.",
-        columns=tuple(_column(place) for place in places),
+        columns=tuple(columns.values()),
         rows=tuple(
             Row(
                 label=method,
@@ -59,10 +57,10 @@ def overview_table(inventory: Inventory) -> Table:
                     _cell(
                         found.get((method, place), []),
                         place[2],
-                        waiting.get((method, place[0])),
+                        waiting.get((method, place[0][1])),
                         notes,
                     )
-                    for place in places
+                    for place in columns
                 ),
             )
             for method in sorted(methods, key=method_rank)
@@ -84,7 +82,7 @@ def missing_table(inventory: Inventory) -> Table:
                 run.name,
                 run.state,
                 suite,
-                task_title(run.task),
+                run.title or run.task,
                 run.method,
                 run.data,
                 str(run.seed) if run.seed >= 0 else "",
@@ -174,45 +172,54 @@ def _data_names(results: Iterable[Result]) -> dict[tuple[str, DataSet], str]:
     }
 
 
-def _waiting(inventory: Inventory) -> dict[tuple[str, str], tuple[int, int]]:
-    """By method and task: how many runs failed, how many are to do."""
-    counts: dict[tuple[str, str], tuple[int, int]] = {}
+def _last(pair: tuple[Any, Any]) -> Any:
+    return pair[1]
+
+
+def _waiting(inventory: Inventory) -> dict[tuple[str, str], tuple[str, int, int]]:
+    """By method and task: the task's title, how many runs failed, how many are to do."""
+    counts: dict[tuple[str, str], tuple[str, int, int]] = {}
     for _, run in inventory.missing:
-        failed, to_do = counts.get((run.method, run.task), (0, 0))
-        is_failed = run.state == "failed"
-        counts[run.method, run.task] = (failed + is_failed, to_do + (not is_failed))
+        _, failed, to_do = counts.get((run.method, run.task), ("", 0, 0))
+        is_failed, title = run.state == "failed", run.title or run.task
+        counts[run.method, run.task] = (title, failed + is_failed, to_do + (not is_failed))
     return counts
 
 
-def _column(place: _Place) -> Column:
-    task, data, metric = place
-    better = {1: True, -1: False}.get(direction(metric)) if metric else None
-    header = f"{data} {metric_header(metric)}" if metric else "no record yet"
+def _column(place: _Place, result: Result) -> Column:
+    (_, task), data, metric = place
+    number = result.metrics[metric]
     return Column(
-        key="/".join(place),
-        group=task_title(task).partition(":")[0],
-        header=header,
+        key="/".join((task, data, metric)),
+        group=result.about.title.partition(":")[0],
+        header=f"{data} {number.header}",
         numeric=True,
-        higher_is_better=better,
+        higher_is_better=number.direction > 0 if number.direction else None,
     )
 
 
+def _no_record(task: str, title: str) -> Column:
+    group = title.partition(":")[0]
+    return Column(key=f"{task}//", group=group, header="no record yet", numeric=True)
+
+
 def _cell(
-    results: list[Result], metric: str, waiting: tuple[int, int] | None, notes: Notes
+    results: list[Result], metric: str, waiting: tuple[str, int, int] | None, notes: Notes
 ) -> Cell:
     if not results:
-        failed, to_do = waiting or (0, 0)
+        _, failed, to_do = waiting or ("", 0, 0)
         words = [f"{failed} failed"] * (failed > 0) + [f"{to_do} to do"] * (to_do > 0)
         return Cell(text="n/a", kind="missing", details=tuple(words))
-    values = sorted(v for v in (result.metrics[metric] for result in results) if math.isfinite(v))
+    number = results[0].metrics[metric]
+    values = sorted(v for v in (result.values[metric] for result in results) if math.isfinite(v))
     if not values:
         text = "–"
     elif len(results) == 1:
-        text = format_value(metric, values[0])
+        text = number.text(values[0])
     else:
-        text = format_interval(metric, (values[0], values[-1]))
-    bounds = interval(results[0], metric) if len(results) == 1 else None
-    details = [format_interval(metric, bounds)] if bounds else []
+        text = number.interval_text((values[0], values[-1]))
+    bounds = number.interval if len(results) == 1 else None
+    details = [number.interval_text(bounds)] if bounds else []
     details += [f"{len(results):,} records"] if len(results) > 1 else []
     return Cell(
         text=text,

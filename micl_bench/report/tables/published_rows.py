@@ -120,7 +120,6 @@ def _row(
     for column in columns:
         if isinstance(column, ScoreColumn):
             own = [n for n in numbers if (n.task, n.metric) in column.published]
-            own = [n for n in own if (n.metric == "1-mCE") == (column.metric == "1-mCE")]
             cells.append(_number(own, notes))
         elif column.fact in COSTS:
             own = [n for n in numbers if n.metric in COSTS[column.fact]]

@@ -15,13 +15,11 @@ from micl_bench.report.compare.bootstrapped import Kept, read_kept
 from micl_bench.report.compare.difference import (
     SIGNIFICANT,
     Difference,
-    Side,
     on_images,
     over_runs,
 )
+from micl_bench.report.frame.entries import Entry
 from micl_bench.report.frame.identity import network_of
-from micl_bench.report.frame.metrics import direction, format_value, is_percentage
-from micl_bench.report.tables.row_grouping import Entry
 from micl_bench.runtime.errors import InputError
 
 # Those of a whole ImageNet take some ten megabytes each.
@@ -105,9 +103,9 @@ def standings(
 
 def _best(rivals: dict[int, Entry]) -> list[int]:
     """The rows with the best value, where at least two compete."""
-    metric = next(iter(rivals.values())).metric
-    values = {row: e.mean * direction(metric) for row, e in rivals.items() if math.isfinite(e.mean)}
-    if not direction(metric) or len(values) < 2:
+    way = next(iter(rivals.values())).number.direction
+    values = {row: e.mean * way for row, e in rivals.items() if math.isfinite(e.mean)}
+    if not way or len(values) < 2:
         return []
     best = max(values.values())
     return [row for row, value in values.items() if value == best]
@@ -142,8 +140,9 @@ def _tested(entry: Entry, best: Entry, shelf: Shelf) -> Difference:
         protocol=entry.first.protocol,
         fingerprint=entry.first.fingerprint,
         metric=entry.metric,
-        ours=Side(letter="this", values=list(entry.values), interval=entry.interval),
-        theirs=Side(letter="the best", values=list(best.values), interval=best.interval),
+        ours=entry,
+        theirs=best,
+        letters=("this", "the best"),
     )
     if _are_unrelated(entry.first, best.first):
         return dataclasses.replace(bare, note=_UNKNOWN)
@@ -176,17 +175,12 @@ def _deltas(
     for group in baselines:
         rows = [row for row in group if row in rivals]
         if len(rows) == 1:
-            base = rivals[rows[0]].mean
-            unit = "points " if is_percentage(rivals[rows[0]].metric) else ""
+            base, number = rivals[rows[0]].mean, rivals[rows[0]].number
+            unit = "points " if number.is_percentage else ""
             against = f"{unit}against {group[rows[0]]}"
             return {
-                row: (_signed(entry.metric, entry.mean - base), against)
+                row: (number.signed(entry.mean - base), against)
                 for row, entry in rivals.items()
                 if row != rows[0] and math.isfinite(entry.mean - base)
             }
     return {}
-
-
-def _signed(metric: str, difference: float) -> str:
-    text = f"{difference:+.1f}" if is_percentage(metric) else format_value(metric, difference)
-    return text if text[0] in "+-" else f"+{text}"

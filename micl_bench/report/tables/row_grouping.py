@@ -1,102 +1,17 @@
 """Records as rows: which of them are runs of one number, and which numbers stand in one row."""
 
 import dataclasses
-import functools
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from micl_bench.records.result import DataSet, Result
-from micl_bench.records.statistics import t_interval
-from micl_bench.report.compare.contenders import Run
-from micl_bench.report.frame.identity import Identity, network_of, once, seeds_of, weights_of
-from micl_bench.report.frame.protocols import Protocol, captions, protocol_of
+from micl_bench.report.frame.entries import Run
+from micl_bench.report.frame.identity import Identity, network_of, seeds_of
+from micl_bench.report.frame.protocols import captions, protocol_of
 
 Seeds = tuple[str | int, ...]
 Columns = Mapping[int, tuple[tuple[object, ...], list[Result]]]
 """By number: the kind of a column, and its records."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Entry:
-    """One measured number: a metric of a run, or of several that differ in seeds alone."""
-
-    metric: str
-    runs: tuple[Run, ...]
-    """Newest first."""
-    values: tuple[float, ...]
-    """One of each run, or of each checkpoint, over its runs, where there are several."""
-    interval: tuple[float, float] | None
-    """Over the images for one value, over the values (Student's t) for several."""
-    seeds: str = ""
-    """What the values differ in, in words; empty for one."""
-
-    @property
-    def first(self) -> Result:
-        """The newest record."""
-        return self.runs[0][1]
-
-    @functools.cached_property
-    def mean(self) -> float:
-        """Over the values."""
-        return math.fsum(self.values) / len(self.values)
-
-    @functools.cached_property
-    def deviation(self) -> float | None:
-        """Of the values, with n - 1; None for one value."""
-        if len(self.values) < 2:
-            return None
-        mean = self.mean
-        total = math.fsum((value - mean) ** 2 for value in self.values)
-        return math.sqrt(total / (len(self.values) - 1))
-
-    @property
-    def contest(self) -> tuple[DataSet, Protocol, str]:
-        """Entries of one column can be held against each other where this is equal."""
-        return (self.first.data, protocol_of(self.first), self.first.arch)
-
-
-def entry_of(metric: str, runs: Iterable[Run]) -> Entry:
-    """The number that runs give; those in which another seed changed nothing count once."""
-    distinct = {found_by(run[1]): run for run in reversed(list(runs))}
-    kept = tuple(reversed(distinct.values()))
-    results = [result for _, result in kept]
-    values = values_of(results, lambda result: result.metrics[metric])
-    words = ""
-    if len(values) > 1:
-        several = len({weights_of(result) for result in results}) > 1
-        words = f"{len(values)} seeds" + ("" if several else " of one checkpoint")
-    return Entry(
-        metric=metric,
-        runs=kept,
-        values=values,
-        interval=_interval(metric, kept[0][1], values),
-        seeds=words,
-    )
-
-
-@once
-def found_by(result: Result) -> tuple[object, ...]:
-    """Equal for runs of one network in which another seed changed nothing."""
-    return (weights_of(result), tuple(result.metrics.items()), tuple(result.digests.items()))
-
-
-def values_of(results: Iterable[Result], number: Callable[[Result], float]) -> tuple[float, ...]:
-    """What a number is the mean of: one value of each run, or, of several checkpoints, one of each.
-
-    Runs of one checkpoint are no independent trainings of it: of several, each counts with its mean.
-    """
-    by_weights: dict[object, list[float]] = {}
-    for result in results:
-        by_weights.setdefault(weights_of(result), []).append(number(result))
-    if len(by_weights) > 1:
-        return tuple(math.fsum(found) / len(found) for found in by_weights.values())
-    return tuple(next(iter(by_weights.values())))
-
-
-def _interval(metric: str, newest: Result, values: tuple[float, ...]) -> tuple[float, float] | None:
-    ends = t_interval(values) if len(values) > 1 else tuple(newest.intervals.get(metric, ()))
-    return (ends[0], ends[1]) if len(ends) == 2 and all(map(math.isfinite, ends)) else None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,20 +1,16 @@
 """The table that a terminal shows when a run of several tasks ends."""
 
+from micl_bench.records.declared import Number
 from micl_bench.records.result import DataSet, Result
 from micl_bench.report.frame.assumed import assumed_words
 from micl_bench.report.frame.data_set_names import data_label, data_order
-from micl_bench.report.frame.metrics import (
-    direction,
-    format_interval,
-    format_value,
-    interval,
-    method_rank,
-    metric_header,
-    task_rank,
-)
+from micl_bench.report.frame.metrics import method_rank
 from micl_bench.report.frame.protocols import captions
 from micl_bench.runtime.log import printable
 from micl_bench.runtime.terminal import table_text
+
+_Row = tuple[tuple[int, str], DataSet]
+"""A task, with its place in a report, and a data set."""
 
 
 def summary_table(results: list[Result]) -> str:
@@ -27,15 +23,15 @@ def summary_table(results: list[Result]) -> str:
     methods = sorted({result.method for result in results}, key=method_rank)
     header, rows = ["task", "data", "metric", *methods], list[list[str]]()
     newest, notes = _newest(results), dict[str, str]()
-    for task, data in sorted(newest, key=lambda key: (task_rank(key[0]), data_order(key[1]))):
-        cells = newest[task, data]
-        label = data_label(data, [other for kind, other in newest if kind == task])
+    for place, data in sorted(newest, key=lambda key: (key[0], data_order(key[1]))):
+        cells, task = newest[place, data], place[1]
+        label = data_label(data, [other for kind, other in newest if kind == place])
         marks = _marks(cells, notes)
-        metrics = dict.fromkeys(metric for result in cells.values() for metric in result.metrics)
+        metrics = {name: one for result in cells.values() for name, one in result.metrics.items()}
         assumed = _assumed(cells, notes)
         rows += [
-            [task, label, metric_header(metric), *_numbers(cells, methods, metric, marks, assumed)]
-            for metric in metrics
+            [task, label, one.header, *_numbers(cells, methods, metric, marks, assumed)]
+            for metric, one in metrics.items()
         ]
     footnotes = [printable(f"[{mark}] {caption}") for caption, mark in notes.items()]
     lines = [
@@ -47,11 +43,10 @@ def summary_table(results: list[Result]) -> str:
     return "\n".join(lines)
 
 
-def _newest(results: list[Result]) -> dict[tuple[str, DataSet], dict[str, Result]]:
-    """By task and data set, then by method."""
-    newest: dict[tuple[str, DataSet], dict[str, Result]] = {}
+def _newest(results: list[Result]) -> dict[_Row, dict[str, Result]]:
+    newest: dict[_Row, dict[str, Result]] = {}
     for result in sorted(results, key=lambda result: result.start):
-        newest.setdefault((result.task, result.data), {})[result.method] = result
+        newest.setdefault((result.place, result.data), {})[result.method] = result
     return newest
 
 
@@ -87,27 +82,33 @@ def _numbers(
         for method, result in cells.items()
         if metric in result.metrics
     }
-    best = _best(values, metric, marks)
+    best = _best(values, marks)
     texts = []
     for method in methods:
         if method not in values:
             texts.append("")
             continue
-        text = format_value(metric, values[method]) + ("*" if method in best else " ")
-        if bounds := interval(cells[method], metric):
-            text += f" {format_interval(metric, bounds)}"
+        number = values[method]
+        text = str(number) + ("*" if method in best else " ")
+        if number.interval:
+            text += f" {number.interval_text(number.interval)}"
         found = [mark for mark in (marks.get(method), assumed.get(method)) if mark]
         texts.append(text + (f" [{','.join(found)}]" if found else ""))
     return texts
 
 
-def _best(values: dict[str, float], metric: str, marks: dict[str, str]) -> set[str]:
+def _best(numbers: dict[str, Number], marks: dict[str, str]) -> set[str]:
     """The methods with the best value of their protocol, where at least two compete."""
     best: set[str] = set()
-    for mark in {marks.get(method, "") for method in values}:
-        rivals = {m: v for m, v in values.items() if marks.get(m, "") == mark and v == v}
-        if direction(metric) and len(rivals) > 1:
-            target = (max if direction(metric) > 0 else min)(rivals.values())
+    way = next(iter(numbers.values())).direction
+    for mark in {marks.get(method, "") for method in numbers}:
+        rivals = {
+            method: way * one.value
+            for method, one in numbers.items()
+            if marks.get(method, "") == mark and not one.undefined
+        }
+        if way and len(rivals) > 1:
+            target = max(rivals.values())
             best |= {method for method, value in rivals.items() if value == target}
     return best
 

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from micl_bench.records.names import arch_label
 from micl_bench.report.compare.difference import SIGNIFICANT
-from micl_bench.report.frame.metrics import OURS, direction, format_p, format_value, is_headline
+from micl_bench.report.frame.entries import Entry
+from micl_bench.report.frame.metrics import OURS, format_p
 from micl_bench.report.tables.ranking import Standing
-from micl_bench.report.tables.row_grouping import Entry
 
 _SAME = 1e-9
 """Scores that differ by less are a tie: they differ by rounding."""
@@ -35,7 +35,7 @@ class Comparison:
     @property
     def lead(self) -> float:
         """Points by which we are ahead; negative when we are behind."""
-        return (self.ours.mean - self.rival.mean) * (direction(self.ours.metric) or 1)
+        return (self.ours.mean - self.rival.mean) * (self.ours.number.direction or 1)
 
 
 def compare(
@@ -49,7 +49,7 @@ def compare(
     """
     contests: dict[object, list[int]] = {}
     for row, entry in entries.items():
-        if is_headline(entry.metric) and math.isfinite(entry.mean):
+        if entry.number.quoted and math.isfinite(entry.mean):
             contests.setdefault(entry.contest, []).append(row)
     several = len({entries[rows[0]].first.arch for rows in contests.values()}) > 1
     comparisons = []
@@ -59,7 +59,7 @@ def compare(
         if ours and rivals:
             # The newest, not the luckiest, speaks for us.
             one = max(ours, key=lambda row: entries[row].first.start)
-            other = max(rivals, key=lambda r: entries[r].mean * direction(entries[r].metric))
+            other = max(rivals, key=lambda r: entries[r].mean * entries[r].number.direction)
             p = _tested_against(one, other, found)
             above = _best_above(entries[one], entries.values())
             place = f"{where}, {arch_label(entries[one].first.arch)}" if several else where
@@ -71,7 +71,7 @@ def compare(
 
 def _best_above(ours: Entry, column: Iterable[Entry]) -> Entry | None:
     """The best rival of a column on the images of ours, of another contest, that ours is behind."""
-    way = direction(ours.metric)
+    way = ours.number.direction
     ahead = [
         entry
         for entry in column
@@ -138,14 +138,14 @@ def _win(one: Comparison) -> str:
 def _no_win(one: Comparison) -> str:
     rival = one.rival.first.method
     if _is_tie(one):
-        score = format_value(one.ours.metric, one.ours.mean)
+        score = one.ours.text
         return f"{one.where}: a tie with {rival} at {score}"
     return f"{one.where}: {rival} is {_points(-one.lead)} ahead ({_scores(one)}){_p(one)}"
 
 
 def _open(one: Comparison) -> str:
     """Two numbers between which nothing is decided."""
-    ours, rival = (format_value(e.metric, e.mean) for e in (one.ours, one.rival))
+    ours, rival = one.ours.text, one.rival.text
     return f"{one.where}: {OURS} {ours}, {one.rival.first.method} {rival}{_p(one)}{_above(one)}"
 
 
@@ -154,13 +154,13 @@ def _above(one: Comparison) -> str:
     if one.above is None:
         return ""
     rival, ours = one.above.first, one.ours.first
-    score = format_value(one.above.metric, one.above.mean)
+    score = one.above.text
     other = "with another network" if rival.arch != ours.arch else "under another protocol"
     return f", while {rival.method} has {score} {other}"
 
 
 def _scores(one: Comparison) -> str:
-    ours, rival = (format_value(e.metric, e.mean) for e in (one.ours, one.rival))
+    ours, rival = one.ours.text, one.rival.text
     return f"{ours} against {rival}"
 
 

@@ -10,17 +10,10 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from micl_bench.records.declared import Number
 from micl_bench.records.published import Reference
 from micl_bench.records.result import CheckpointInfo, Result
 from micl_bench.report.frame.inventory import Inventory
-from micl_bench.report.frame.metrics import (
-    format_interval,
-    format_value,
-    headline_of,
-    interval,
-    metric_header,
-    task_title,
-)
 from micl_bench.runtime.log import printable
 
 _EXACT = 2**53
@@ -67,12 +60,12 @@ def _own(inventory: Inventory, result: Result) -> dict[str, Any]:
         "status": inventory.status(result.id),
         "superseded by": newer.id if newer else "",
         "task": result.task,
-        "task title": task_title(result.task),
+        "task title": result.about.title,
         "protocol": result.protocol,
         "method": inventory.selection.method_of(result),
         "architecture": result.arch,
-        "headline": headline_of(result),
-        "metrics": [_measured(result, metric) for metric in result.metrics],
+        "headline": result.headline,
+        "metrics": [_measured(name, number) for name, number in result.metrics.items()],
         "fingerprint": result.fingerprint,
         "recipe digest": result.recipe_digest,
         "seed": result.seed,
@@ -100,12 +93,11 @@ def _shared(result: Result) -> dict[str, Any]:
     }
 
 
-def _measured(result: Result, metric: str) -> tuple[str, str, str, float | None, str]:
+def _measured(name: str, number: Number) -> tuple[str, str, str, float | None, str]:
     """Header, number, interval, number to sort by, name."""
-    value, bounds = result.metrics[metric], interval(result, metric)
-    text = format_interval(metric, bounds) if bounds else result.undefined.get(metric, "")
-    exact = float(f"{value:.8g}") if math.isfinite(value) else None
-    return metric_header(metric), format_value(metric, value), text, exact, metric
+    text = number.interval_text(number.interval) if number.interval else number.undefined
+    exact = None if number.undefined else float(f"{number.value:.8g}")
+    return number.header, str(number), text, exact, name
 
 
 def _weights(checkpoint: CheckpointInfo) -> dict[str, Any]:

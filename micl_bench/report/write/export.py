@@ -2,13 +2,11 @@
 
 import csv
 import io
-import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from micl_bench.records.result import Result
-from micl_bench.report.frame.metrics import interval
 from micl_bench.report.frame.selection import Selection
 from micl_bench.report.tables.model import Cell, Column, Row, Table
 from micl_bench.report.write.latex import to_document, to_latex
@@ -124,15 +122,14 @@ def _cell_row(table: Table, row: Row, column: Column, cell: Cell) -> Sequence[ob
 
 def _measurement(result: Result, metric: str) -> Sequence[object]:
     data, train = result.data, result.train
-    low, high = interval(result, metric) or (None, None)
-    value = result.metrics[metric]
+    number = result.metrics[metric]
     return (
         *(result.task, data.name, data.stands_for, data.split, data.images, data.digest),
         *((train.name, train.images, train.digest) if train else (None, None, None)),
         *(result.method, result.arch, result.checkpoint.branch, result.checkpoint.digest),
         *(result.seed, result.protocol, result.fingerprint, metric),
-        None if math.isnan(value) else value,
-        *(low, high, result.id, "; ".join(result.checkpoint.guesses)),
+        None if number.undefined else number.value,
+        *(number.low, number.high, result.id, "; ".join(result.checkpoint.guesses)),
     )
 
 

@@ -40,7 +40,7 @@ def run(request: Request) -> list[Result]:
     )
     logits_MC = trainer.run()
     result = session.result(
-        task=TASK.name,
+        task=TASK,
         protocol=_protocol(recipe),
         settings=_settings(recipe, trainer.precision_seen),
         predictions=classified(held_out, logits_MC),

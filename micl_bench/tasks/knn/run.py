@@ -88,7 +88,7 @@ def run(request: Request) -> list[Result]:
     )
     return [
         session.result(
-            task=TASK.name,
+            task=TASK,
             protocol=protocol,
             settings=_settings(recipe) | stored[1].settings,
             predictions=predictions,

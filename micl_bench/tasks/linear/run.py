@@ -196,7 +196,7 @@ class _Grid:
             artifacts = {}
             details["classifier"] = f"none: timm's ViTs put no head on {choice.head.readout}"
         result = session.result(
-            task=TASK.name,
+            task=TASK,
             protocol=self._protocol(),
             data=images.test.describe(),
             train=images.train.describe(),

@@ -102,7 +102,7 @@ def run(request: Request) -> list[Result]:
     protocol = f"logistic regression on frozen {readout_words(recipe.readout)}, {words}"
     return [
         session.result(
-            task=TASK.name,
+            task=TASK,
             protocol=", ".join(
                 word for word in (protocol, images.words, f"{recipe.pixels.img_size} px") if word
             ),

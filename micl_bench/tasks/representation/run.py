@@ -99,7 +99,7 @@ def run(request: Request) -> list[Result]:
     pictures, on_views = _pictures(session, source)
     unchanged.require_unchanged()
     result = session.result(
-        task=TASK.name,
+        task=TASK,
         protocol=_protocol(recipe, readout, on_views=bool(on_views)),
         settings=_settings(recipe, readout, len(source), on_views=bool(on_views)) | stored.settings,
         metrics=on_views | metrics,

@@ -214,7 +214,7 @@ def _result(
     settings = _settings(shift, measured, recipe.pixels)
     settings["classifier"] = session.checkpoint.maker or _UNKNOWN
     result = session.result(
-        task=TASK.name,
+        task=TASK,
         protocol=_protocol(shift, settings, recipe.pixels),
         data=measured.data,
         settings={**settings, "precision": precision},
