@@ -1,6 +1,7 @@
 """Checkpoints: weights, architecture and provenance, read without running anything they contain.
 
-One public file per layout (`recognise`, `convert`); a new layout is a new file.
+One public file per format: `recognise(content) -> bool` and `convert(content, *, arch, branch) ->
+Converted`, by the keys of a file's content; a new format is a new file, here or a plug-in.
 """
 
 from micl_bench.checkpoints._checkpoint import Checkpoint
@@ -8,6 +9,9 @@ from micl_bench.checkpoints._load import digest_of, load_backbone, load_checkpoi
 from micl_bench.checkpoints._names import require_names
 from micl_bench.checkpoints._save import export, save_checkpoint
 from micl_bench.checkpoints._stated import Statement, stated
+from micl_bench.runtime import plugins
+
+__path__ = plugins.SearchPath("checkpoints", __path__)
 
 __all__ = [
     "Checkpoint",

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any, get_args
 
 import torch
@@ -40,6 +39,8 @@ _FOLDER_FILES = re.compile(
     r"(preprocessor_)?config\.json|.+\.safetensors|model\.safetensors\.index\.json"
     r"|pytorch_model\.bin"
 )
+_FORMAT = ("recognise", "convert")
+"""What the file of a format defines."""
 _SHOWN = 5
 
 
@@ -118,18 +119,10 @@ def load_classifier(
 
 def recognised_as(content: dict[str, Any]) -> list[str]:
     """Formats that claim a file's content; `timm` only where no other does."""
-    claims = [
-        name
-        for name in plugins.names("checkpoints")
-        if name != _PLAIN and _format(name).recognise(content)
-    ]
-    if not claims and _format(_PLAIN).recognise(content):
-        return [_PLAIN]
-    return claims
-
-
-def _format(name: str) -> ModuleType:
-    return plugins.find("checkpoints", name)
+    formats = plugins.every("checkpoints", *_FORMAT)
+    plain = formats.pop(_PLAIN)
+    claims = [name for name, module in formats.items() if module.recognise(content)]
+    return claims or ([_PLAIN] if plain.recognise(content) else [])
 
 
 def _from_file(
@@ -159,7 +152,9 @@ def _from_file(
         plain = unwrapped(content)
         content = plain.content
         name = layout or _only_format(content, path)
-        converted = _format(name).convert(content, arch=arch, branch=branch)
+        converted = plugins.find("checkpoints", name, *_FORMAT).convert(
+            content, arch=arch, branch=branch
+        )
         converted = plain.named_as_stored(converted)
         if converted.untold_pixels and wanted is None:
             raise UntoldError(converted.untold_pixels)

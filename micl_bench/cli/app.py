@@ -79,7 +79,11 @@ def _version(wanted: bool) -> None:
 
 def _table(kind: str) -> str:
     # \b keeps click from joining the lines.
-    rows = [f"  {name:10}  {text}" for name, text in plugins.names(kind).items()]
+    try:
+        rows = [f"  {name:10}  {text}" for name, text in plugins.names(kind).items()]
+    except InputError as error:
+        # Help is given whatever plug-ins there are.
+        rows = [f"  {error}"]
     return "\b\n" + "\n".join([f"{kind.capitalize()}:", *rows])
 
 

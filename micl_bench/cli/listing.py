@@ -59,8 +59,11 @@ def _tasks() -> dict[str, str]:
     """The tasks of `eval`, each with its metrics as tables head them."""
     from micl_bench.tasks import declared
 
+    whole = plugins.every("tasks", "TASK")
     return {
         name: f"{text} Metrics: {', '.join(metric.shown for metric in declared(name).metrics)}."
+        if name in whole
+        else text
         for name, text in plugins.names("tasks").items()
     }
 
@@ -81,6 +84,7 @@ _KINDS: dict[str, Callable[[], dict[str, str]]] = {
     "robustness": lambda: plugins.names("robustness"),
     "objectives": lambda: plugins.names("objectives"),
     "formats": lambda: plugins.names("checkpoints"),
+    "sources": lambda: plugins.names("data.sources"),
     "checkpoints": _checkpoints,
     "published": _published,
     "architectures": _architectures,

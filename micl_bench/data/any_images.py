@@ -5,17 +5,19 @@ from pathlib import Path
 from micl_bench.data.folder import Folder
 from micl_bench.data.image_files import list_images, shown_name
 from micl_bench.data.packed.store import is_store
-from micl_bench.data.source import Source, open_source
+from micl_bench.data.source import Source, named_source, open_source
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.log import say
 
 
 def open_images(path: Path) -> tuple[Source, bool]:
-    """The images at a path, and whether they have labels: class folders and stores do.
+    """The images at a path, and whether they have labels: class folders, stores and sources do.
 
     Raises:
         InputError: there is none, or images stand beside class folders.
     """
+    if named_source(path)[0]:
+        return open_source(path), True
     if path.is_file():
         return _unlabelled(path.parent, (path,)), False
     if not path.is_dir():

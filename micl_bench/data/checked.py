@@ -67,7 +67,7 @@ def look_at(*sources: Source, most: int = MOST_HEADERS) -> None:
     Raises:
         InputError: as `decode_all`.
     """
-    paths = [path for one in sources if isinstance(one, Folder) for path in one.paths]
+    paths = [path for one in sources if isinstance(one, Folder) for path in one.files]
     _, problems = open_images(spread(paths, most)[rank() :: world_size()])
     _refuse(problems, len(paths))
 
@@ -130,7 +130,7 @@ class Watch:
         """Size, time of writing and number of each file; none of a file that went."""
         found: dict[Path, tuple[int, ...]] = {}
         for one in self._sources if rank() == 0 else ():
-            for path in one.paths if isinstance(one, Folder) else (one.root / PIXELS_FILE,):
+            for path in one.files if isinstance(one, Folder) else (one.root / PIXELS_FILE,):
                 try:
                     status = path.stat()
                     found[path] = status.st_size, status.st_mtime_ns, status.st_ino

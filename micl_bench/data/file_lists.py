@@ -5,7 +5,6 @@ A list names an image a line, as those of SimCLR (`1percent.txt`, `10percent.txt
 that where there are some. Names that are no text of one line are written as `name_text` writes them.
 """
 
-import dataclasses
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -43,7 +42,7 @@ def listed_images(folder: Folder, path: Path) -> Folder:
     chosen = [places[name][0] for name in names]
     if len(set(chosen)) < len(chosen):
         raise InputError(f"{path} names images more than once, with and without their class")
-    few = part_of(folder, np.sort(np.array(chosen)))
+    few = folder.part(np.sort(np.array(chosen)))
     if absent := [name for name, number in count_by_class(few).items() if not number]:
         raise InputError(f"{path} names no image of: {_some(absent)}")
     return few
@@ -59,7 +58,7 @@ def drawn_images(folder: Folder, fraction: float, *, seed: int) -> Folder:
     """
     if not 0 < fraction <= 1:
         raise InputError(f"fraction is {fraction}; needed: 0 < fraction <= 1")
-    return part_of(folder, split_by_class(folder.labels_N, fraction, seed=seed)[0])
+    return folder.part(split_by_class(folder.labels_N, fraction, seed=seed)[0])
 
 
 def split_by_class(
@@ -77,15 +76,6 @@ def split_by_class(
         drawn.append(index_n[order_n[:number]])
     taken = np.sort(np.concatenate(drawn))
     return taken, np.setdiff1d(np.arange(len(labels_N)), taken)
-
-
-def part_of(folder: Folder, index_n: NDArray[np.integer]) -> Folder:
-    """A folder of these images alone; labels keep their numbers."""
-    return dataclasses.replace(
-        folder,
-        paths=tuple(folder.paths[i] for i in index_n),
-        labels=tuple(folder.labels[i] for i in index_n),
-    )
 
 
 def count_by_class(folder: Folder) -> dict[str, int]:

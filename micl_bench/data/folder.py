@@ -48,6 +48,11 @@ class Folder:
     def __len__(self) -> int:
         return len(self.paths)
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that the images are read from."""
+        return self.paths
+
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 over names and sizes.
@@ -78,7 +83,7 @@ class Folder:
         Raises:
             InputError: it cannot be decoded, or is nothing but border.
         """
-        image, border = read_image(self.paths[index]), self.border
+        image, border = self.read(index), self.border
         if not border:
             return image
         if min(image.size) <= 2 * border:
@@ -87,6 +92,35 @@ class Folder:
                 f"border of {border} on each side; replace or remove it"
             )
         return image.crop((border, border, image.width - border, image.height - border))
+
+    def read(self, index: int, *, at_least: int = 0) -> Image.Image:
+        """Decode an image with its border, as `read_image`."""
+        return read_image(self.paths[index], at_least=at_least)
+
+    def part(self, index_n: NDArray[np.integer]) -> "Folder":
+        """These images alone; labels keep their numbers."""
+        return dataclasses.replace(
+            self,
+            paths=tuple(self.paths[i] for i in index_n),
+            labels=tuple(self.labels[i] for i in index_n),
+        )
+
+    def in_order(self, classes: tuple[str, ...]) -> "Folder":
+        """The same images, labels as places in `classes`.
+
+        Raises:
+            InputError: a class that `classes` lacks.
+        """
+        if self.classes == classes:
+            return self
+        place = {name: label for label, name in enumerate(classes)}
+        if unknown := [name for name in self.classes if name not in place]:
+            raise InputError(
+                f"{self.root} has classes unknown in training: "
+                f"{', '.join(map(shown_name, unknown[:5]))}"
+            )
+        labels = tuple(place[self.classes[label]] for label in self.labels)
+        return dataclasses.replace(self, classes=classes, labels=labels)
 
     def describe(self) -> DataSet:
         """As records name it; parts of the embedded set say what they stand for."""

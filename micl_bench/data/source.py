@@ -1,4 +1,4 @@
-"""Where images come from: a folder of image files, or a packed store of one."""
+"""Where images come from: a folder of image files, a packed store of one, or a source from outside."""
 
 from pathlib import Path
 
@@ -7,32 +7,71 @@ import numpy as np
 from micl_bench.data.folder import Folder, open_folder
 from micl_bench.data.packed.store import Store, is_store, open_store
 from micl_bench.data.pixels import Pixels
+from micl_bench.data.sources._adapted import adapted
+from micl_bench.runtime import plugins
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.log import say
 
+KIND = "data.sources"
+"""Of plug-ins: the image sources."""
 Source = Folder | Store
 
 
 def open_source(root: Path, *, classes: tuple[str, ...] | None = None) -> Source:
-    """Open a packed store or an image folder.
+    """Open a packed store, an image folder, or what a source names, as `data/sources` describes.
 
     Args:
         classes: the label order to use, from the training images.
 
     Raises:
-        InputError: neither, damaged, or with classes that `classes` lacks.
+        InputError: none of them, damaged, or with classes that `classes` lacks.
     """
-    if not is_store(root):
-        return open_folder(root, classes=classes)
-    store = open_store(root)
-    if left_out := store.describe().left_out:
+    name, place = named_source(root)
+    if name:
+        found = _ask(name, root, place)
+    else:
+        found = open_store(root) if is_store(root) else open_folder(root, classes=classes)
+    if isinstance(found, Folder):
+        return found if classes is None else found.in_order(classes)
+    if left_out := found.describe().left_out:
         say(f"{root}: {left_out}")
-    if classes is not None and store.classes != classes:
+    if classes is not None and found.classes != classes:
         raise InputError(
             f"{root} was packed with other classes than the training images; pack both from one "
             "data set"
         )
-    return store
+    return found
+
+
+def named_source(root: Path) -> tuple[str, Path]:
+    """The source that `NAME:PLACE` names, and the place; no name for a path.
+
+    Raises:
+        InputError: there is no such source.
+    """
+    name, colon, place = str(root).partition(":")
+    if not colon or not name.isidentifier() or root.exists():
+        return "", root
+    if name not in (known := plugins.names(KIND)):
+        raise InputError(
+            f"{root} is no folder, and no image source is called {name!r}; known: {', '.join(known)}"
+        )
+    return name, Path(place)
+
+
+def _ask(name: str, root: Path, place: Path) -> Source:
+    module = plugins.find(KIND, name, "open_images")
+    try:
+        found = module.open_images(place)
+        return found if isinstance(found, Folder | Store) else adapted(root, found)
+    except InputError:
+        raise
+    except Exception as error:
+        # Code of others, on data of others.
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(
+            f"{root} cannot be opened by the image source {name} ({reason})"
+        ) from error
 
 
 def tell_absent_classes(held_out: Source) -> None:

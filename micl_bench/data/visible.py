@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from micl_bench.data.folder import Folder, read_image
+from micl_bench.data.folder import Folder
 from micl_bench.data.pixels import Pixels, enough_pixels, training_crops
 from micl_bench.data.resample import Windows, resample_windows, store_windows
 from micl_bench.data.source import Source
@@ -174,5 +174,5 @@ class _FolderImages(Dataset):
         # A crop needs all the pixels there are; else as many as a packed store is made from.
         cropped = self.pixels.crop_scale != (1.0, 1.0)
         enough = 0 if cropped else enough_pixels(self.pixels.img_size, self.pixels.crop_pct)
-        image = read_image(self.folder.paths[index], at_least=enough)
+        image = self.folder.read(int(index), at_least=enough)
         return random_pixels(image, self.pixels, self.seed, epoch, index)

@@ -120,9 +120,9 @@ def _embedded_part(folder: Path) -> list[Finding]:
 def _declared_sets(folder: Path) -> tuple[list[Any], list[Finding]]:
     """All shifted sets; none, and a warning, where torch and timm are not whole."""
     try:
-        from micl_bench.runtime import plugins
+        from micl_bench.robustness import every_set
 
-        return [plugins.find("robustness", name).SET for name in plugins.names("robustness")], []
+        return list(every_set()), []
     except Exception as error:  # told elsewhere too
         found = f"shifted sets not checked: {reason(error)}"
         return [], [warning(str(folder), found, "mend torch")]

@@ -8,5 +8,8 @@ from micl_bench.objectives._objective import (
     Watch,
     find_objective,
 )
+from micl_bench.runtime import plugins
+
+__path__ = plugins.SearchPath("objectives", __path__)
 
 __all__ = ["Objective", "ObjectiveConfig", "Output", "RunSizes", "Watch", "find_objective"]

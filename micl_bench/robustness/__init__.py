@@ -1,4 +1,6 @@
-"""Shifted test sets, one declarative file a set: what it is, where it lies, what it is held against.
+"""Shifted test sets, one declarative file per set: what it is, where it lies, what it is held against.
+
+A file defines `SET`, a `RobustnessSet`; a new set is a new file, here or a plug-in.
 
 `inspect_set` says what is wrong with a copy of one, before anything is measured on it.
 """
@@ -7,15 +9,46 @@ from micl_bench.robustness._check import Findings, inspect_set
 from micl_bench.robustness._imagenet import IMAGENET_VAL, imagenet_classes, real_labels
 from micl_bench.robustness._labels import image_number, right_answers
 from micl_bench.robustness._set import CleanSet, RobustnessSet
+from micl_bench.runtime import plugins
+from micl_bench.runtime.errors import InputError
+
+__path__ = plugins.SearchPath("robustness", __path__)
 
 __all__ = [
     "IMAGENET_VAL",
     "CleanSet",
     "Findings",
     "RobustnessSet",
+    "every_set",
+    "find_set",
     "image_number",
     "imagenet_classes",
     "inspect_set",
     "real_labels",
     "right_answers",
 ]
+
+
+def find_set(name: str) -> RobustnessSet:
+    """The declaration of a shifted set by its name.
+
+    Raises:
+        InputError: there is no such set, or what declares it is no `RobustnessSet`.
+    """
+    return _checked(name, plugins.find("robustness", name, "SET").SET)
+
+
+def every_set() -> list[RobustnessSet]:
+    """The declarations of all shifted sets, but for plug-ins that cannot be imported.
+
+    Raises:
+        InputError: as `find_set`.
+    """
+    found = plugins.every("robustness", "SET")
+    return [_checked(name, module.SET) for name, module in found.items()]
+
+
+def _checked(name: str, declared: object) -> RobustnessSet:
+    if not isinstance(declared, RobustnessSet):
+        raise InputError(f"SET of the shifted set {name} must be a RobustnessSet")
+    return declared

@@ -1,46 +1,204 @@
-"""A plug-in is found by its file name: `micl_bench/<kind>/<name>.py`; there is no list to edit.
+"""Plug-ins are found by their names: there is no list to edit, in the package or outside of it.
 
-A plug-in may also be a folder of that name with an `__init__.py`. A kind may lie deeper:
-`report.tables.specs` is `micl_bench/report/tables/specs/`.
+A plug-in is one file `<name>.py`, or a folder `<name>` with an `__init__.py`, in the folder of its kind:
+
+- in the package: `micl_bench/<kind>/`, or deeper (`data.sources` is `micl_bench/data/sources/`);
+- in each folder that `MICL_BENCH_PLUGINS` names (a list as that of `PATH`), in the sub-folder `tasks`,
+  `objectives`, `checkpoints`, `robustness` or `sources`. It is imported as if it lay in the package;
+- in an installed distribution, by an entry point of the group `micl_bench.tasks`, `.objectives`,
+  `.checkpoints`, `.robustness` or `.sources`: the plug-in's name, and the module that it is.
 """
 
 import ast
+import dataclasses
+import functools
 import importlib
+import importlib.util
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
 from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.log import printable, say
 from micl_bench.runtime.values import shown
 
+VARIABLE = "MICL_BENCH_PLUGINS"
+_OPEN = ("tasks", "objectives", "checkpoints", "robustness", "sources")
+"""Last words of the kinds that plug-ins from outside may be of."""
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
+@dataclasses.dataclass(frozen=True)
+class _Plugin:
+    name: str
+    module: str
+    """That it is imported as."""
+    file: Path | None
+    """With its docstring; None where an entry point does not show it before it is imported."""
+    origin: str = ""
+    """Where it comes from, for people; empty for the package itself."""
+
+    @property
+    def place(self) -> str:
+        return self.origin or str(self.file)
+
+
+class SearchPath(list[str]):
+    """The `__path__` of a kind's package: its own folders, then those outside, as they are named now."""
+
+    def __init__(self, kind: str, own: Iterable[str]) -> None:
+        super().__init__(own)
+        self._kind = kind
+
+    def __iter__(self) -> Iterator[str]:
+        yield from super().__iter__()
+        yield from (str(folder / self._kind) for folder in _folders())
+
+
 def names(kind: str) -> dict[str, str]:
-    """Name and first docstring line of every plug-in of a kind, read without importing any."""
-    return {name: summary(path) for name, path in _files(kind).items()}
+    """Name of every plug-in of a kind to its docstring's first line and, from outside, its place.
 
-
-def find(kind: str, name: str) -> ModuleType:
-    """Import one plug-in.
+    None is imported.
 
     Raises:
-        InputError: no plug-in of that kind has that name; the message lists those there are.
+        InputError: a name stands twice, or `MICL_BENCH_PLUGINS` names no folder.
     """
-    known = _files(kind)
-    if name not in known:
-        raise InputError(f"no {kind} entry is called {shown(name)}; known: {', '.join(known)}")
-    return importlib.import_module(f"micl_bench.{kind}.{name}")
+    return {
+        name: summary(one.file) + (f" (from {printable(one.origin)})" if one.origin else "")
+        for name, one in _found(kind).items()
+    }
 
 
-def _files(kind: str) -> dict[str, Path]:
-    """Every plug-in's name, sorted, and the file that its docstring stands in."""
-    folder = _PACKAGE.joinpath(*kind.split("."))
+def find(kind: str, name: str, *needed: str) -> ModuleType:
+    """Import one plug-in.
+
+    Args:
+        needed: what it must define.
+
+    Raises:
+        InputError: as `names`; no plug-in of that kind has that name (the message lists those there
+            are); or it is from outside, and cannot be imported or lacks what it must define.
+    """
+    found = _found(kind)
+    if name not in found:
+        raise InputError(f"no {kind} entry is called {shown(name)}; known: {', '.join(found)}")
+    return _imported(found[name], needed)
+
+
+def every(kind: str, *needed: str) -> dict[str, ModuleType]:
+    """Import all plug-ins of a kind; one that cannot be imported is left out, with a warning.
+
+    Raises:
+        InputError: as `names`.
+    """
+    modules = {}
+    for name, one in _found(kind).items():
+        try:
+            modules[name] = _imported(one, needed)
+        except InputError as error:
+            _say_once(f"warning: {error}; it is left out")
+    return modules
+
+
+def summary(path: Path | None) -> str:
+    """First line of a module's docstring, read without running it; or why it cannot be read."""
+    if path is None:
+        return ""
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, ValueError) as error:
+        return f"cannot be read: {printable(' '.join(str(error).split()))}"
+    return printable((ast.get_docstring(tree) or "").partition("\n")[0])
+
+
+def _found(kind: str) -> dict[str, _Plugin]:
+    """Every plug-in of a kind, sorted by name."""
+    package = f"micl_bench.{kind}"
+    found: dict[str, _Plugin] = {}
+    for one in (
+        *_in_folder(_PACKAGE.joinpath(*kind.split(".")), package),
+        *_from_outside(kind.rpartition(".")[2], package),
+    ):
+        if (other := found.setdefault(one.name, one)) is not one:
+            raise InputError(
+                f"two {kind} entries are called {shown(one.name)}: {other.place} and {one.place}; "
+                "rename one"
+            )
+    return dict(sorted(found.items()))
+
+
+def _from_outside(last: str, package: str) -> Iterator[_Plugin]:
+    if last not in _OPEN:
+        return
+    for folder in _folders():
+        if not folder.is_dir():
+            raise InputError(f"{VARIABLE} names {folder}, which is no folder")
+        for one in _in_folder(folder / last, package):
+            yield dataclasses.replace(one, origin=str(one.file))
+    yield from _entry_points(f"micl_bench.{last}")
+
+
+def _in_folder(folder: Path, package: str) -> Iterator[_Plugin]:
     found = {path.stem: path for path in folder.glob("*.py")}
     found |= {path.parent.name: path for path in folder.glob("*/__init__.py")}
-    return {name: found[name] for name in sorted(found) if name[0] != "_"}
+    for name, path in found.items():
+        if name[0] != "_":
+            yield _Plugin(name, f"{package}.{name}", path)
 
 
-def summary(path: Path) -> str:
-    """First line of a module's docstring, read without running it; empty without one."""
-    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    return docstring.partition("\n")[0]
+def _folders() -> list[Path]:
+    named = os.environ.get(VARIABLE, "").split(os.pathsep)
+    return [Path(text).absolute() for text in dict.fromkeys(named) if text]
+
+
+@functools.cache
+def _entry_points(group: str) -> tuple[_Plugin, ...]:
+    return tuple(
+        _Plugin(
+            one.name,
+            one.module,
+            _file_of(one.module),
+            origin=f"{one.module} of {one.dist.name if one.dist else 'no distribution'}",
+        )
+        for one in metadata.entry_points(group=group)
+    )
+
+
+def _file_of(module: str) -> Path | None:
+    """The file of an installed module, found without importing its package; None if not so found."""
+    top, *below = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    if spec is None or not below:
+        return Path(spec.origin) if spec and spec.origin else None
+    for place in spec.submodule_search_locations or ():
+        path = Path(place, *below)
+        for file in (path.with_suffix(".py"), path / "__init__.py"):
+            if file.is_file():
+                return file
+    return None
+
+
+def _imported(one: _Plugin, needed: Sequence[str]) -> ModuleType:
+    try:
+        module = importlib.import_module(one.module)
+    except (Exception, SystemExit) as error:
+        # An error of the package itself is a defect, or says by itself what is not installed.
+        if not one.origin:
+            raise
+        reason = printable(" ".join(str(error).split()))
+        raise InputError(
+            f"the plug-in {printable(one.origin)} cannot be imported: {type(error).__name__}: {reason}"
+        ) from error
+    if missing := [name for name in needed if not hasattr(module, name)]:
+        raise InputError(f"the plug-in {one.place} defines no {' and no '.join(missing)}")
+    return module
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+    say(line)

@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
+from micl_bench.runtime import plugins
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.shipped import recipe_file
 from micl_bench.suites.checks import MADE, check_method, in_one_line, split_made
@@ -217,9 +218,10 @@ class _Expansion:
         return (self._by_key.get(first.key, first),) if first and reads else ()
 
     def _data(self, word: str, place: str) -> Word:
-        """A data folder: made by a step, or below `data_root` unless it is absolute."""
+        """A data folder: made by a step, below `data_root` unless it is absolute, or of a source."""
         if not word.startswith(MADE):
-            return str(Path(self._file.data_root, word))
+            named = word.partition(":")[0] in plugins.names("data.sources")
+            return word if named else str(Path(self._file.data_root, word))
         step, below = split_made(word, place)
         if step not in self._steps:
             known = ", ".join(self._steps) or "none"

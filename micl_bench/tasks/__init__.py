@@ -11,7 +11,11 @@ from types import ModuleType
 from micl_bench.engine.pretraining import TASK as PRETRAINING
 from micl_bench.records.declared import Metric, Task
 from micl_bench.runtime import plugins
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.values import shown
 from micl_bench.tasks._request import Request
+
+__path__ = plugins.SearchPath("tasks", __path__)
 
 __all__ = ["PRETRAINING", "Metric", "Request", "Task", "declared", "declared_tasks", "running"]
 
@@ -24,7 +28,11 @@ def declared(name: str) -> Task:
     """
     if name == PRETRAINING.name:
         return PRETRAINING
-    task: Task = plugins.find("tasks", name).TASK
+    task = plugins.find("tasks", name, "TASK").TASK
+    if not isinstance(task, Task) or task.name != name:
+        raise InputError(
+            f"TASK of the task {name} must be a Task of that name; it is {shown(task)}"
+        )
     return task
 
 

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from micl_bench.data.file_lists import count_by_class, digest_names, drawn_images, listed_images
-from micl_bench.data.folder import Folder, open_folder
-from micl_bench.data.packed.store import is_store
-from micl_bench.data.source import tell_absent_classes
+from micl_bench.data.folder import Folder
+from micl_bench.data.source import open_source, tell_absent_classes
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.log import say
 from micl_bench.runtime.values import shown
@@ -31,15 +30,17 @@ def open_folders(data: Path) -> tuple[Folder, Folder]:
     Raises:
         InputError: a packed store, a missing folder, an empty class, a class that `train` lacks.
     """
-    for part in ("train", "val"):
-        if is_store(data / part):
-            raise InputError(
-                f"{data / part} is a packed store; this task reads folders of images only"
-            )
-    train = open_folder(data / "train")
-    held_out = open_folder(data / "val", classes=train.classes)
+    train = _open_folder(data / "train")
+    held_out = _open_folder(data / "val", classes=train.classes)
     tell_absent_classes(held_out)
     return train, held_out
+
+
+def _open_folder(root: Path, *, classes: tuple[str, ...] | None = None) -> Folder:
+    found = open_source(root, classes=classes)
+    if not isinstance(found, Folder):
+        raise InputError(f"{root} is a packed store; this task reads folders of images only")
+    return found
 
 
 def require_one_way(labels: str, fraction: float) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 from micl_bench.checkpoints import digest_of
 from micl_bench.data.image_files import name_text
 from micl_bench.data.packed.store import HEADER_FILE
+from micl_bench.data.source import named_source, open_source
 from micl_bench.records.result import Result
-from micl_bench.runtime import plugins
+from micl_bench.robustness import find_set
 from micl_bench.runtime.config import resolve, to_dict
+from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_file, digest_json, files_below
 from micl_bench.tasks import declared
 from micl_bench.tasks._request import Request
@@ -36,9 +38,12 @@ def inputs_of(request: Request, task: str) -> dict[str, str]:
         content.append({"labels": digest_file(labels)})
     places, mappings = ["train", "val"], []
     if names := getattr(recipe, "sets", ()):
-        sets = [plugins.find("robustness", name).SET for name in names]
+        sets = [find_set(name) for name in names]
         places = [str(part) for one in sets for part in (*one.parts, one.clean.folder)]
         mappings = [str(one.folder.parent / "mappings") for one in sets if one.labels == "mappings"]
+    if named_source(request.data)[0]:
+        digests = [_digest_of(request.data / place) for place in places]
+        return {"recipe": digest_json(content), "data": digest_json(digests)}
     listed = _listing(request.data, sorted({*places, *mappings}), labels=mappings)
     return {"recipe": digest_json(content), "data": listed}
 
@@ -67,6 +72,14 @@ def _of_config(request: Request) -> dict[str, str]:
         config = read(request.recipe, request.overrides)
         data = data_digests(with_data(config, request.recipe, request.data))
         return {"recipe": digest_json(as_json(config)), "data": digest_json(data)}
+
+
+def _digest_of(place: Path) -> str:
+    """Of what an image source has there; empty where it has nothing, which the task itself names."""
+    try:
+        return open_source(place).describe().digest
+    except InputError:
+        return ""
 
 
 def _listing(data: Path, places: list[str], *, labels: list[str]) -> str:

@@ -69,7 +69,7 @@ def _written(source: Source) -> str:
     if not isinstance(source, Folder):
         return ""
     try:
-        found = [path.stat() for path in source.paths]
+        found = [path.stat() for path in source.files]
     except OSError as error:
         raise InputError(
             f"{error.filename} is no readable image ({error.strerror}); replace or remove it"

@@ -31,9 +31,9 @@ def find_images(folder: Path, *, number: int) -> list[Path]:
         InputError: as `open_images`, or a packed store.
     """
     source, _ = open_images(folder)
-    if not isinstance(source, Folder):
-        raise InputError(f"{folder} is a packed store; give a folder of images")
-    paths = source.paths
+    paths = source.files if isinstance(source, Folder) else ()
+    if not paths:
+        raise InputError(f"{folder} is a packed store, or no files; give a folder of images")
     chosen = np.linspace(0, len(paths) - 1, min(number, len(paths))).astype(int)
     return [paths[i] for i in chosen]
 

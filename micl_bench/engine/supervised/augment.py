@@ -17,7 +17,7 @@ from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from micl_bench.data.folder import Folder, read_image, to_tensor
+from micl_bench.data.folder import Folder, to_tensor
 from micl_bench.data.pixels import Pixels
 from micl_bench.data.stream import load, random_pixels, training_keys
 from micl_bench.runs.seeded import seeded
@@ -170,7 +170,7 @@ class _AugmentedImages(Dataset):
         )
 
     def _image(self, epoch: int, index: np.integer) -> Tensor:
-        image = read_image(self.folder.paths[index])
+        image = self.folder.read(int(index))
         pixels_CHW = random_pixels(image, self.pixels, self.seed, epoch, index)
         if not self.config.rand_augment:
             return pixels_CHW

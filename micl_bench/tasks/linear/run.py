@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from micl_bench.data.checked import look_at
-from micl_bench.data.file_lists import part_of, split_by_class
+from micl_bench.data.file_lists import split_by_class
 from micl_bench.data.pixels import Pixels
 from micl_bench.engine.frozen.feature_cache import Features
 from micl_bench.engine.frozen.probe.batches import AugmentedImages, StoredFeatures
@@ -162,7 +162,7 @@ class _Grid:
 
         batches = AugmentedImages(
             read=read,
-            folder=part_of(self.images.train, self.fitted),
+            folder=self.images.train.part(self.fitted),
             pixels=pixels,
             batch_size=self.plan.batch_size,
             seed=self.recipe.seed,
@@ -173,7 +173,7 @@ class _Grid:
             train_probe(self.probe, batches, resumption)
         held_out: Readouts = {}
         if len(self.chosen_on):
-            part = part_of(self.images.train, self.chosen_on)
+            part = self.images.train.part(self.chosen_on)
             stored = self.stored["held_out"] = stored_features(self.session, part)
             held_out = self._read(stored)
         return held_out, _seen_in_training(pixels)
@@ -272,7 +272,7 @@ class _Grid:
         recipe = {k: v for k, v in to_dict(self.recipe).items() if k not in _NOT_TRAINED_WITH}
         checkpoint = self.session.checkpoint
         backbone = (checkpoint.info.digest, checkpoint.content.branch, str(checkpoint.arch))
-        data = part_of(self.images.train, self.fitted).digest
+        data = self.images.train.part(self.fitted).digest
         return digest_json([recipe, backbone, data])
 
 

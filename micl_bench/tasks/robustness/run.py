@@ -11,9 +11,8 @@ from micl_bench.data.checked import MOST_HEADERS, Watch, look_at
 from micl_bench.data.image_files import class_folders, join_lines
 from micl_bench.data.pixels import Pixels
 from micl_bench.records.result import Result
-from micl_bench.robustness import CleanSet, RobustnessSet, inspect_set
+from micl_bench.robustness import CleanSet, RobustnessSet, find_set, inspect_set
 from micl_bench.runs.precision import at_precision
-from micl_bench.runtime import plugins
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.log import say
 from micl_bench.runtime.values import Count, Listed, Precision, Seed, Values, Workers
@@ -45,7 +44,7 @@ class RobustnessRecipe(Values):
         "embedded_r",
         "embedded_sketch",
     )
-    """File names in `micl_bench/robustness/`."""
+    """Names that `micl-bench list robustness` shows."""
     pixels: Pixels = Pixels()
     precision: Precision = "fp32"
     allow_partial: bool = False
@@ -68,7 +67,7 @@ def run(request: Request) -> list[Result]:
     """
     session = Session(request, RECIPE)
     recipe: RobustnessRecipe = session.recipe
-    sets: list[RobustnessSet] = [plugins.find("robustness", name).SET for name in recipe.sets]
+    sets = [find_set(name) for name in recipe.sets]
     side = session.checkpoint.arch.img_size
     if recipe.pixels.img_size != side:
         raise InputError(f"the classifier takes {side} px; give --set pixels.img_size={side}")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from micl_bench.data.folder import Folder, read_image
+from micl_bench.data.folder import Folder
 from micl_bench.data.pixels import Pixels
 from micl_bench.data.stream import Keys, load, random_pixels
 from micl_bench.engine.frozen.features import SLICE_IMAGES
@@ -119,7 +119,7 @@ class _Images(Dataset):
         return torch.stack([self._image(epoch, index) for index in index_n])
 
     def _image(self, epoch: int, index: np.integer) -> Tensor:
-        image = read_image(self.folder.paths[index])
+        image = self.folder.read(int(index))
         return random_pixels(image, self.pixels, self.seed, epoch, index)
 
 

@@ -1,0 +1,136 @@
+"""Tasks, formats, shifted sets and sources of others: found by name, refused in a line, or left out."""
+
+import os
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from micl_bench.cli.listing import lines_of
+from micl_bench.runtime import plugins
+from micl_bench.runtime.errors import InputError
+
+KINDS = ("tasks", "objectives", "checkpoints", "robustness", "data.sources")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that `MICL_BENCH_PLUGINS` names."""
+    found = tmp_path / "mine"
+    found.mkdir()
+    monkeypatch.setenv(plugins.VARIABLE, str(found))
+    yield found
+    for name in [name for name, module in sys.modules.items() if _is_below(module, found)]:
+        del sys.modules[name]
+
+
+def _is_below(module: ModuleType, folder: Path) -> bool:
+    return Path(getattr(module, "__file__", None) or "/").is_relative_to(folder)
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(textwrap.dedent(text))
+    return path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_outside_is_listed_with_its_place_and_not_imported(folder: Path, kind: str) -> None:
+    last = kind.rpartition(".")[2]
+    path = write(folder / last / "mine.py", '"""Of mine.\n\nMore."""\nraise RuntimeError("run")\n')
+    write(folder / last / "_helper.py", '"""No plug-in."""\n')
+    write(folder / last / "larger" / "__init__.py", '"""In a folder."""\n')
+    found = plugins.names(kind)
+    assert found["mine"] == f"Of mine. (from {path})"
+    assert found["larger"].startswith("In a folder. (from ")
+    assert "_helper" not in found
+    assert not [
+        text for name, text in found.items() if "(from" in text and name not in ("mine", "larger")
+    ]
+
+
+def test_kinds_of_the_package_alone_are_not_looked_for_outside(folder: Path) -> None:
+    write(folder / "specs" / "mine.py", '"""A table."""\n')
+    assert "mine" not in plugins.names("report.tables.specs")
+
+
+def test_a_name_that_stands_twice_is_refused_with_both_places(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "theirs"
+    first = write(folder / "robustness" / "mine.py", '"""One."""\n')
+    second = write(other / "robustness" / "mine.py", '"""Two."""\n')
+    monkeypatch.setenv(plugins.VARIABLE, os.pathsep.join(map(str, (folder, other, folder))))
+    with pytest.raises(InputError) as caught:
+        lines_of("robustness")
+    assert str(first) in str(caught.value)
+    assert str(second) in str(caught.value)
+    ours = write(folder / "checkpoints" / "mae.py", '"""Ours."""\n')
+    with pytest.raises(InputError, match=r"micl_bench/checkpoints/mae\.py and") as caught:
+        plugins.find("checkpoints", "beit")
+    assert str(ours) in str(caught.value)
+    # The others are as they were.
+    assert lines_of("objectives")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("def broken(:\n", "SyntaxError"),
+        ("import nowhere_at_all\n", "ModuleNotFoundError: No module named 'nowhere_at_all'"),
+        ("raise SystemExit(3)\n", "SystemExit: 3"),
+        ("X = 1\n", "defines no SET"),
+    ],
+)
+def test_one_that_cannot_be_used_is_one_line_and_breaks_no_other(
+    folder: Path, text: str, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(folder / "robustness" / "bad.py", text)
+    assert any(line.startswith("bad ") for line in lines_of("robustness"))
+    with pytest.raises(InputError, match=reason) as caught:
+        plugins.find("robustness", "bad", "SET")
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    found = plugins.every("robustness", "SET")
+    assert "bad" not in found
+    assert "imagenet_a" in found
+    assert capsys.readouterr().err.count(str(path)) == 1
+
+
+def test_a_variable_that_names_no_folder_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(plugins.VARIABLE, str(tmp_path / "nowhere"))
+    with pytest.raises(InputError, match=r"MICL_BENCH_PLUGINS names .*nowhere, which is no folder"):
+        plugins.names("tasks")
+
+
+def test_an_installed_distribution_has_plugins_by_entry_points(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site"
+    write(site / "theirs" / "__init__.py", "raise RuntimeError('imported')\n")
+    write(site / "theirs" / "sets.py", '"""A set of theirs."""\nSET = 1\n')
+    write(site / "alone.py", '"""Alone."""\nSET = 2\n')
+    info = site / "theirs-1.0.dist-info"
+    write(info / "METADATA", "Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    write(
+        info / "entry_points.txt",
+        "[micl_bench.robustness]\ntheirs = theirs.sets\nalone = alone\ngone = nowhere.at_all\n",
+    )
+    monkeypatch.syspath_prepend(str(site))
+    plugins._entry_points.cache_clear()
+    try:
+        found = plugins.names("robustness")
+        assert found["theirs"] == "A set of theirs. (from theirs.sets of theirs)"
+        assert found["gone"] == " (from nowhere.at_all of theirs)"
+        assert plugins.find("robustness", "alone").SET == 2
+        for name in ("gone", "theirs"):
+            with pytest.raises(InputError, match="cannot be imported"):
+                plugins.find("robustness", name)
+    finally:
+        plugins._entry_points.cache_clear()
+        sys.modules.pop("alone", None)
