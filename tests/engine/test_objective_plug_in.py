@@ -1,11 +1,10 @@
 """An objective of a few lines from outside of the package: found, trained, cut, resumed and recorded."""
 
-import functools
 import json
 import signal
+import sys
 import time
 from collections.abc import Iterator
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from support import Command, losses
 
 from micl_bench.backbone import named_arch
 from micl_bench.checkpoints import load_checkpoint
-from micl_bench.cli.listing import lines_of
+from micl_bench.cli.listing import listing_of
 from micl_bench.objectives import find_objective
 from micl_bench.objectives.micl import MiCL
 from micl_bench.runs.states import States
@@ -96,12 +95,12 @@ OBJECTIVE = Toy
 RECIPE = """
 from micl_bench.data.pixels import Pixels
 from micl_bench.engine.pretraining.recipe import PretrainRecipe
-from micl_bench.objectives import find_objective
+from micl_bench.objectives.toy import Toy
 from micl_bench.runs.optim import OptimConfig
 
 recipe = PretrainRecipe(
     arch="vit_demo_patch4_32",
-    objective=find_objective("toy").Config(momentum=0.8),
+    objective=Toy.Config(momentum=0.8),
     pixels=Pixels(img_size=32, crop_pct=1.0),
     optim=OptimConfig(base_lr=2e-3),
     batch_size=16, epochs=3, knn_every_epochs=3, knn_k=5, save_every_steps=2,
@@ -111,30 +110,22 @@ STEPS = 15
 
 
 @pytest.fixture
-def recipe(tmp_path: Path) -> Iterator[Path]:
-    """A recipe with an objective that lies beside it."""
-    (tmp_path / "toy.py").write_text(TOY)
-    (tmp_path / "toy_recipe.py").write_text(RECIPE)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plugins, "find", plugins.find)
-        know_toy(tmp_path)
-        yield tmp_path / "toy_recipe.py"
-
-
-def know_toy(folder: Path) -> None:
-    """Let this process find the objective in a folder."""
-    really, specification = plugins.find, spec_from_file_location("toy", folder / "toy.py")
-    assert specification
-    assert specification.loader
-    toy = module_from_spec(specification)
-    specification.loader.exec_module(toy)
-    plugins.find = lambda kind, name: toy if name == "toy" else really(kind, name)
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A recipe with an objective that lies in a folder of plug-ins."""
+    plug_in = tmp_path / "mine" / "objectives" / "toy.py"
+    plug_in.parent.mkdir(parents=True)
+    plug_in.write_text(TOY)
+    monkeypatch.setenv(plugins.VARIABLE, str(tmp_path / "mine"))
+    path = tmp_path / "toy_recipe.py"
+    path.write_text(RECIPE)
+    yield path
+    sys.modules.pop("micl_bench.objectives.toy", None)
 
 
 def run(recipe: Path, data: Path, out: Path, *sets: str) -> Command:
     words = ["pretrain", recipe, "--data", data, "--out", out]
     words += [word for value in sets for word in ("--set", value)]
-    return Command(*words, begin=functools.partial(know_toy, recipe.parent))
+    return Command(*words)
 
 
 @pytest.mark.parametrize("micro_batch", [0, 5])
@@ -199,7 +190,7 @@ def test_a_file_that_states_no_objective_is_named(monkeypatch: pytest.MonkeyPatc
 
 def test_every_objective_of_the_package_is_found_by_its_name() -> None:
     names = plugins.names("objectives")
-    assert names.keys() == {line.split()[0] for line in lines_of("objectives")}
+    assert names.keys() == {line.split()[0] for line in listing_of("objectives").splitlines()}
     for name in names:
         objective = find_objective(name)
         assert objective.Config().build().settings()

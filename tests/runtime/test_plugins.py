@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from micl_bench.cli.listing import lines_of
+from micl_bench.cli.listing import listing_of
 from micl_bench.runtime import plugins
 from micl_bench.runtime.errors import InputError
 
@@ -65,7 +65,7 @@ def test_a_name_that_stands_twice_is_refused_with_both_places(
     second = write(other / "robustness" / "mine.py", '"""Two."""\n')
     monkeypatch.setenv(plugins.VARIABLE, os.pathsep.join(map(str, (folder, other, folder))))
     with pytest.raises(InputError) as caught:
-        lines_of("robustness")
+        listing_of("robustness")
     assert str(first) in str(caught.value)
     assert str(second) in str(caught.value)
     ours = write(folder / "checkpoints" / "mae.py", '"""Ours."""\n')
@@ -73,7 +73,7 @@ def test_a_name_that_stands_twice_is_refused_with_both_places(
         plugins.find("checkpoints", "beit")
     assert str(ours) in str(caught.value)
     # The others are as they were.
-    assert lines_of("objectives")
+    assert listing_of("objectives")
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_one_that_cannot_be_used_is_one_line_and_breaks_no_other(
     folder: Path, text: str, reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write(folder / "robustness" / "bad.py", text)
-    assert any(line.startswith("bad ") for line in lines_of("robustness"))
+    assert any(line.startswith("bad ") for line in listing_of("robustness").splitlines())
     with pytest.raises(InputError, match=reason) as caught:
         plugins.find("robustness", "bad", "SET")
     assert str(path) in str(caught.value)
