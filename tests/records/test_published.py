@@ -73,7 +73,7 @@ def test_the_authors_own_numbers_are_two() -> None:
         ("ViT-L/16", "wall_hours", 133),
     ]
     assert own[0].pretrain_epochs is None
-    assert own[1].settings == {"hardware": "4 x A100"}
+    assert own[1].settings == {"hardware": "4 x NVIDIA A100"}
 
 
 def test_every_protocol_is_mapped_and_no_other(rows: list[dict[str, str]]) -> None:

@@ -1,7 +1,5 @@
 """The small print of a measured number about published ones says what it takes for granted."""
 
-import dataclasses
-
 from synthetic_results import result
 
 from micl_bench.records.published import read_references
@@ -31,12 +29,12 @@ def small_print(*origin: Stage) -> tuple[str, ...]:
         metrics={"top1": 83.5},
         data={"name": "imagenet", "split": "val", "images": 50_000, "digest": "e" * 64},
         train=TRAIN,
-        settings={"img_size": 224},
+        settings={"img_size": 224, "training": {"epochs": 100}},
         checkpoint={"origin": origin},
     )
     # By mmpretrain, of 300 and of 1600 epochs.
     rows = [
-        dataclasses.replace(one, settings={})
+        one
         for one in read_references()
         if (one.method, one.arch, one.task) == ("MAE", "ViT-B/16", "imagenet_finetune")
         and "mmpretrain" in one.protocol

@@ -131,8 +131,7 @@ def as_plain(verdict: Verdict) -> dict[str, Any]:
         "summary": verdict.describe(),
         "value": verdict.value,
         "interval": verdict.interval,
-        "reasons": list(verdict.reasons),
-        "caveats": list(verdict.caveats),
+        "condition": verdict.condition,
         "records": [result.id for result in verdict.results],
         "published": dataclasses.asdict(verdict.reference),
     }

@@ -37,7 +37,7 @@ def _measured(found: dict[str, Any]) -> Iterator[str]:
     yield from (f"  PROBLEM: {line}" for line in found["problems"])
     yield from _section("Published beside it", _beside(found["published"]))
     if not found["published"]:
-        yield "  No published number of this method, architecture, task and metric is in the ledger."
+        yield "  No published number is of this method, architecture, task, metric and protocol."
     yield from _section("Images", _images(found))
     yield from _section("Checkpoint", _checkpoint(checkpoint))
     origin = checkpoint.get("origin") or []
@@ -90,8 +90,6 @@ def _beside(published: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
         yield row["id"], one["summary"]
         yield "", f"{row['method']}, {row['arch']}: {row['protocol']}"
         yield "", f"source: {row['source']} ({row['source_detail']})"
-        yield from (("", f"differs: {line}") for line in one["reasons"])
-        yield from (("", f"not known: {line}") for line in one["caveats"])
 
 
 def _images(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -181,5 +179,5 @@ def _published(found: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield (
         f"Held against records of {where['task']} on {where['data']}, metric {where['metric']}, of "
-        "the same method and architecture."
+        "the same method, architecture and protocol."
     )
