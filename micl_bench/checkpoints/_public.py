@@ -110,9 +110,7 @@ def fetch_row(row: PublicCheckpoint, *, plain_http_host: str = "") -> Path:
     """
     folder = writable_cache("checkpoints")
     target = folder / row.file_name
-    with alone(
-        folder, "downloading into", on_wait=lambda: say(f"waiting for a download to {folder}")
-    ):
+    with alone(folder, "downloading into", on_wait=say):
         if target.is_file():
             _check(row, target)
             return target

@@ -7,7 +7,6 @@ mmengine's own checkpoints would be unpickled.
 """
 
 import dataclasses
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -222,21 +221,17 @@ def alone_in(folder: Path) -> Iterator[None]:
     if rank() > 0:
         yield
         return
-    with alone(folder, "training into") as handle:
-        held = _Held(handle)
-        register_after_fork(held, _Held.in_child)
+    with alone(folder, "training into"):
+        training = _Training()
+        register_after_fork(training, _Training.in_loader)
         yield
 
 
-class _Held:
-    """A lock that this process holds, and its loader processes do not."""
+class _Training:
+    """As long as it lives, processes that are forked are the loader's."""
 
-    def __init__(self, handle: int) -> None:
-        self._handle = handle
-
-    def in_child(self) -> None:
-        """Let go, and end with the parent."""
-        os.close(self._handle)
+    def in_loader(self) -> None:
+        """End with the parent, whose lock the process would hold else."""
         begin_worker()
 
 

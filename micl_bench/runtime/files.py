@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import functools
 import hashlib
 import json
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from micl_bench.runtime.errors import InputError
-from micl_bench.runtime.locks import is_open_as, try_lock, turn
+from micl_bench.runtime.locks import turn
 
 _SUFFIX = ".micl-bench.tmp"
 _OURS = re.compile(r"\..*\.[0-9a-f]{8}" + re.escape(_SUFFIX), re.DOTALL)
@@ -43,7 +44,8 @@ def temporary_file(path: Path) -> Iterator[Path]:
     while True:
         temporary = path.with_name(f".{_beginning(path)}.{secrets.token_hex(4)}{_SUFFIX}")
         handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        if try_lock(handle) is not None and is_open_as(temporary, handle):
+        mark_as_written(handle)
+        if temporary.exists():
             break
         # Another process's sweep came between the two.
         os.close(handle)
@@ -127,6 +129,19 @@ def to_disk(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def mark_as_written(handle: int) -> bool:
+    """Lock an open temporary file for this process; False where another one writes it.
+
+    Not filelock's: it locks files of its own, and a second file for each one that is written would
+    itself have to be swept. A file system without locks counts as written by another one.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
 def _beginning(path: Path) -> str:
     """Of a file's name, which with what is added to it must stay below 255 bytes."""
     return path.name.encode(errors="ignore")[:_LONGEST_BEGINNING].decode(errors="ignore")
@@ -142,7 +157,7 @@ def sweep(folder: Path) -> None:
         with contextlib.suppress(OSError):
             handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             try:
-                if try_lock(handle):
+                if mark_as_written(handle):
                     path.unlink()
             finally:
                 os.close(handle)
@@ -160,16 +175,15 @@ def atomic_folder(
         unless: asked when it is this process's turn; where it is true there is nothing left to do.
 
     Raises:
-        InputError: `path` is where a disk is mounted, or another process took hours.
+        InputError: `path` is where a disk is mounted.
     """
     # A link is followed: the folder that it names is replaced, not the link.
     path = path.resolve()
     if os.path.ismount(path):
         raise InputError(f"{path} is where a disk is mounted; name a folder in it")
     begin = f".{_beginning(path)}"
-    with turn(path.with_name(f"{begin}.lock"), f"writing {path}", on_wait=_say) as locks:
-        if locks:
-            _tidy(path, begin)
+    with turn(path.with_name(f"{begin}.lock"), f"writing {path}", on_wait=_say):
+        _tidy(path, begin)
         if unless():
             return
         new, old = (

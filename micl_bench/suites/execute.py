@@ -14,7 +14,6 @@ _LONGEST_READ = 1 << 20
 def execute(
     arguments: list[str],
     log: Path,
-    lock: int,
     on_lines: Callable[[list[str]], None],
     *,
     processes: int = 1,
@@ -23,7 +22,6 @@ def execute(
 
     Args:
         log: what it writes goes to the end of this file.
-        lock: descriptor that it holds too.
         on_lines: called several times a second with the log's new lines, if there are any.
 
     Returns:
@@ -35,7 +33,7 @@ def execute(
     with log.open("ab") as file:
         tail = _Tail(log)
         command = command_line(arguments, processes)
-        with Process(command, output=file, keeps=[lock]) as process:
+        with Process(command, output=file) as process:
             code = process.wait(lambda: on_lines(tail.lines()))
     on_lines(tail.lines(to_the_end=True))
     return code, tail.last_words

@@ -49,13 +49,11 @@ class Process:
         output: IO[bytes] | None = None,
         cwd: Path | None = None,
         environment: dict[str, str] | None = None,
-        keeps: Sequence[int] = (),
     ) -> None:
         """Start it.
 
         Args:
             output: where all it writes goes; this process's own where None.
-            keeps: descriptors that it holds too.
         """
         self._process = subprocess.Popen(
             command,
@@ -65,7 +63,6 @@ class Process:
             cwd=cwd,
             # No module of a working folder takes the place of an installed one, as for `micl-bench`.
             env={**(environment or os.environ), "PYTHONSAFEPATH": "1"},
-            pass_fds=keeps,
             start_new_session=True,
             # What it starts as has no threads yet, and all that is called was looked up here.
             preexec_fn=_ending_with(os.getpid()),

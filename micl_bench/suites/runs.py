@@ -3,7 +3,7 @@
 Several suites may be at one store: each run is claimed by a lock, which its process holds too. Runs
 that another suite has claimed are waited for last.
 
-    <store>/.claims/<key>/.lock      held while a run is made
+    <store>/.claims/<key>.lock       held while a run is made
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from pathlib import Path
 from micl_bench.records.plans import Plan, PlannedRun, plan_path, read_plans, write_plan
 from micl_bench.records.result import Result
 from micl_bench.runtime.errors import InputError, Stopped
-from micl_bench.runtime.locks import alone
+from micl_bench.runtime.locks import Lock, turn
 from micl_bench.runtime.log import clock, printable, say
 from micl_bench.suites.display import Display
 from micl_bench.suites.estimate import Estimate
@@ -125,8 +125,8 @@ class Runner:
                 return None
         if any(first.key in self._chosen - set(self._outcomes) for first in run.after):
             return None
-        with self._claimed(run) as lock:
-            return None if lock is None else self._claim(run, lock)
+        with self._claimed(run) as ours:
+            return self._claim(run) if ours else None
 
     def _problem_of(self, need: Run) -> str:
         """Why a run that is needed will not be there; empty where it is, or may yet be."""
@@ -134,8 +134,8 @@ class Runner:
             return f"it needs {need.name}, which failed" if self._outcomes[need.key].problem else ""
         if need.key in self._chosen or self._is_done(need):
             return ""
-        with self._claimed(need) as lock:
-            if lock is None or self._is_done(need):
+        with self._claimed(need) as ours:
+            if not ours or self._is_done(need):
                 return ""
         return f"it needs {need.name}, which is not done"
 
@@ -145,19 +145,15 @@ class Runner:
         return run.key not in self._chosen and self.states.of(run).word == "done"
 
     @contextlib.contextmanager
-    def _claimed(self, run: Run) -> Iterator[int | None]:
-        """The descriptor of a run's lock; None where another process has it."""
-        folder = self.store / ".claims" / run.key[:16]
-        folder.mkdir(parents=True, exist_ok=True)
-        with contextlib.ExitStack() as stack:
-            try:
-                lock = stack.enter_context(alone(folder, "making what belongs to"))
-            except InputError:
-                yield None
-                return
-            yield lock
+    def _claimed(self, run: Run) -> Iterator[bool]:
+        """Whether this process is the one that makes a run, meanwhile."""
+        lock = Lock(self.store / ".claims" / f"{run.key[:16]}.lock")
+        try:
+            yield lock.take()
+        finally:
+            lock.release()
 
-    def _claim(self, run: Run, lock: int) -> Outcome:
+    def _claim(self, run: Run) -> Outcome:
         state = self.states.of(run)
         if state.word == "done":
             self._display.ended(run, "made by another suite")
@@ -168,14 +164,18 @@ class Runner:
         if self.states.left_whole(run):
             # Killed between its last word and ours.
             return self._finished(run, self.states.finish(run, 0.0), "was done already")
-        return self._carry_out(run, lock)
+        return self._carry_out(run)
 
-    def _carry_out(self, run: Run, lock: int) -> Outcome:
+    def _carry_out(self, run: Run) -> Outcome:
+        for left in self.states.folder(run).glob(".*lock"):
+            # Of a suite that was killed: its run saves, and ends soon.
+            with turn(left, f"making {run.name}", on_wait=say):
+                pass
         self.states.begin(run)
         self._display.began(run, run.command(self.store))
         log, began = self.states.folder(run) / LOG_FILE, time.monotonic()
         code, words = execute(
-            run.arguments(self.store), log, lock, self._display.lines, processes=run.processes
+            run.arguments(self.store), log, self._display.lines, processes=run.processes
         )
         took = time.monotonic() - began
         if code:

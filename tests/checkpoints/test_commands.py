@@ -23,8 +23,7 @@ from micl_bench.checkpoints import (
     save_checkpoint,
 )
 from micl_bench.runtime.errors import InputError
-from micl_bench.runtime.files import digest_file, to_disk
-from micl_bench.runtime.locks import try_lock
+from micl_bench.runtime.files import digest_file, mark_as_written, to_disk
 
 
 @pytest.fixture
@@ -150,7 +149,7 @@ def test_a_converted_file_is_its_own_until_it_has_its_name(
     def note(path: Path) -> None:
         names.extend(one.name for one in tmp_path.iterdir())
         with path.open("rb") as handle:
-            assert try_lock(handle.fileno()) is None
+            assert not mark_as_written(handle.fileno())
         to_disk(path)
 
     monkeypatch.setattr("micl_bench.runtime.files.to_disk", note)

@@ -362,4 +362,4 @@ def test_a_second_download_of_the_same_waits_for_the_first(
         paths = list(pool.map(lambda _: get(host), range(4)))
     assert [path.read_bytes() == CONTENT for path in paths] == [True] * 4
     assert len(does.requests) == 1
-    assert "waiting for a download" in capsys.readouterr().err
+    assert "downloading into" in capsys.readouterr().err

@@ -1,11 +1,11 @@
 """Processes that help: they end with the one they help, without a trace, and are not waited for."""
 
-import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from micl_bench.data import workers
 from micl_bench.data.workers import Loader
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.failures import explained
-from micl_bench.runtime.locks import alone, turn
+from micl_bench.runtime.locks import turn
 
 MODEL = "random:vit_demo_patch4_32"
 
@@ -145,7 +145,6 @@ def test_what_becomes_of_a_reader_is_one_line(
     assert signal.getsignal(signal.SIGCHLD) == before
 
 
-# Each says "waits" once it waits, and "done" in the end.
 _READS = """
 import time
 from micl_bench.data import workers
@@ -160,74 +159,51 @@ if __name__ == "__main__":
     assert list(workers.Loader(Items(range(3)), batch_size=None, num_workers=1)) == [0, 1, 2]
     print("done")
 """
-_WAITS_IN_A_FOLDER = """
-import sys
-from pathlib import Path
-from micl_bench import locks
-locks._LONGEST_WAIT_SECONDS = 3.0
-with locks.alone(Path(sys.argv[1]), "at", on_wait=lambda: print("waits", flush=True)): print("done")
-"""
-_WAITS_FOR_A_FILE = """
-import sys
-from pathlib import Path
-from micl_bench import locks
-locks._LONGEST_WAIT_SECONDS = 3.0
-said = lambda _: print("waits", flush=True)
-with locks.turn(Path(sys.argv[1], "lock"), "at", on_wait=said): print("done")
-"""
-_WAITS_FOR_FEATURES = """
-import sys
-from pathlib import Path
-from micl_bench.engine import feature_files
-feature_files._LONGEST_WAIT_SECONDS = 3.0
-feature_files.say = lambda _: print("waits", flush=True)
-with feature_files.waited_turn(Path(sys.argv[1], "lock")): print("done")
-"""
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("stopped", [True, False])
-@pytest.mark.parametrize(
-    "code",
-    [_READS, _WAITS_IN_A_FOLDER, _WAITS_FOR_A_FILE, _WAITS_FOR_FEATURES],
-    ids=["images", "folder", "file", "features"],
-)
-def test_a_job_that_was_stopped_as_a_whole_has_not_waited_meanwhile(
-    tmp_path: Path, code: str, stopped: bool
-) -> None:
-    (tmp_path / "program.py").write_text(code)
-    held = tmp_path / "held"
-    held.mkdir()
-    with contextlib.ExitStack() as ours:
-        ours.enter_context(alone(held, "at"))
-        ours.enter_context(turn(held / "lock", "at"))
-        process = subprocess.Popen(
-            [sys.executable, tmp_path / "program.py", held],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        try:
-            assert process.stdout
-            assert process.stdout.readline() == "waits\n"
-            if stopped:
-                os.killpg(process.pid, signal.SIGSTOP)
-                time.sleep(4)
-                os.killpg(process.pid, signal.SIGCONT)
-                time.sleep(0.6)
-            elif code != _READS:
-                # Held all the while, the wait ends.
-                assert process.wait(60) == 1
-            ours.close()
-            said, errors = process.communicate(timeout=60)
-        finally:
-            process.kill()
-    if stopped or code == _READS:
-        assert said == "done\n", errors
-    else:
-        assert "has not ended in" in errors or "has not ended; stop it" in errors
+def test_a_job_that_was_stopped_as_a_whole_has_not_waited_meanwhile(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(_READS)
+    process = subprocess.Popen(
+        [sys.executable, tmp_path / "program.py"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        assert process.stdout
+        assert process.stdout.readline() == "waits\n"
+        os.killpg(process.pid, signal.SIGSTOP)
+        time.sleep(4)
+        os.killpg(process.pid, signal.SIGCONT)
+        said, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert said == "done\n", errors
+
+
+def test_a_lock_is_one_processs_and_leaves_nothing(tmp_path: Path) -> None:
+    path, said = tmp_path / "new" / "folder" / "lock", []
+    holds = "import sys; from pathlib import Path; from micl_bench.runtime.locks import turn"
+    holds += "\nwith turn(Path(sys.argv[1]), 'at it'): print('ready', flush=True); sys.stdin.read()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", holds, path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    with pytest.raises(InputError, match="wait for it, or stop it"), turn(path, "at it"):
+        pass
+    threading.Timer(0.5, process.kill).start()
+    with turn(path, "at it", on_wait=said.append):
+        assert process.wait(5) == -signal.SIGKILL
+    assert said == ["another process is at it; waiting for it"]
+    assert list((tmp_path / "new").iterdir()) == []
 
 
 def test_a_loader_without_processes_gives_the_same(tmp_path: Path) -> None:

@@ -78,7 +78,6 @@ def test_the_second_of_two_is_refused_in_one_line_while_the_first_is_at_it(
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.endswith("is evaluating knn into out; wait for it, or stop it")
-    assert "another process (process " in line
     assert not (tmp_path / "out").exists(), "what was made for the lock alone is gone"
 
 

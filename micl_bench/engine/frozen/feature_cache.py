@@ -149,10 +149,10 @@ def cached_features(
         job = _Job(
             place=place, described=described, checkpoint=checkpoint, source=source, pixels=pixels
         )
-        with waited_turn(folder / f".{place.name}.lock") as alone:
+        with waited_turn(folder / f".{place.name}.lock"):
             # Another run may have computed them while this one waited.
             if not from_first((place / _ABOUT).is_file()):
-                if alone and rank() == 0:
+                if rank() == 0:
                     remove(folder.glob(f".{place.name}.*.tmp"))
                 job.run(
                     device, precision, batch_size=batch_size, num_workers=num_workers, label=label

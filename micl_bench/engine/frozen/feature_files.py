@@ -15,46 +15,33 @@ from torch import Tensor
 
 from micl_bench.runtime.distributed import from_first, rank
 from micl_bench.runtime.errors import InputError
-from micl_bench.runtime.locks import Held, take
+from micl_bench.runtime.locks import Lock
 from micl_bench.runtime.log import say
-from micl_bench.runtime.patience import Patience
 
 _GIB = 1 << 30
 _POLL_SECONDS = 0.5
-# ImageNet's features take hours; a process that was stopped for good never ends.
-_LONGEST_WAIT_SECONDS = 48 * 3600.0
 
 
 @contextmanager
-def waited_turn(path: Path) -> Iterator[bool]:
+def waited_turn(path: Path) -> Iterator[None]:
     """Keep other runs from the same work meanwhile, or wait for the one that is at it.
 
-    Every process of a run must call it; the first one holds the lock, `path`, which goes
-    at the end; a kill frees it.
-    Yields whether the file system knows locks: where it does not, other runs may be at it too.
+    Every process of a run must call it; the first one holds the lock, `path`, which goes at the end; a
+    kill frees it.
     """
-    held: Held | None = None
-    patience = Patience(_LONGEST_WAIT_SECONDS, every=_POLL_SECONDS)
+    lock = Lock(path) if rank() == 0 else None
+    said = False
     try:
-        said = False
         # The others hear of every try: a collective operation would give up after half an hour.
-        while True:
-            held = take(path) if rank() == 0 else None
-            if (locked := from_first(held.locked if held else None)) is not None:
-                break
-            if patience.ends():
-                raise InputError(
-                    f"another run has computed the same features for {_LONGEST_WAIT_SECONDS / 3600:g} "
-                    "hours and has not ended; stop it, or look why"
-                )
+        while not from_first(lock is not None and lock.take()):
             if not said:
                 say("another run computes the same features; waiting for it")
                 said = True
             time.sleep(_POLL_SECONDS)
-        yield locked
+        yield
     finally:
-        if held:
-            held.release()
+        if lock:
+            lock.release()
 
 
 def reserve(folder: Path, names: Sequence[str], shape: tuple[int, int], label: str) -> None:
