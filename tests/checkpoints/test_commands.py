@@ -19,11 +19,11 @@ from micl_bench.checkpoints import (
     load_backbone,
     load_checkpoint,
     load_classifier,
-    read_safely,
     save_checkpoint,
 )
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_file, mark_as_written, to_disk
+from micl_bench.runtime.safe_reading.read import read_safely
 
 
 @pytest.fixture

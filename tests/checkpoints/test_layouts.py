@@ -19,13 +19,13 @@ from micl_bench.checkpoints import (
     load_backbone,
     load_checkpoint,
     load_classifier,
-    read_safely,
     save_checkpoint,
 )
 from micl_bench.checkpoints._converted import PositionRule
 from micl_bench.checkpoints._infer import infer_arch
 from micl_bench.checkpoints._load import recognised_as
 from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.safe_reading.read import read_safely
 
 
 @pytest.fixture(scope="module")

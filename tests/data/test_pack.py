@@ -213,11 +213,10 @@ def test_two_at_once_are_refused(few: Path, tmp_path: Path) -> None:
     out = tmp_path / "store"
     out.mkdir()
     code = (
-        "import fcntl, os, sys\n"
-        "handle = os.open(sys.argv[1], os.O_RDONLY)\n"
-        "fcntl.flock(handle, fcntl.LOCK_EX)\n"
-        "print('held', flush=True)\n"
-        "sys.stdin.read()\n"
+        "import filelock, sys\n"
+        "with filelock.FileLock(sys.argv[1] + '/.lock'):\n"
+        "    print('held', flush=True)\n"
+        "    sys.stdin.read()\n"
     )
     command = [sys.executable, "-c", code, str(out)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:

@@ -282,7 +282,7 @@ def test_an_entry_whose_rows_were_not_all_written_is_none(
     monkeypatch.setattr(feature_cache, "outputs_by_slice", holed)
     with pytest.raises(RuntimeError, match=words):
         features(images, tmp_path / "cache")
-    assert not list((tmp_path / "cache").iterdir())
+    assert not list((tmp_path / "cache").glob("*"))
     monkeypatch.undo()
     found = features(images, tmp_path / "cache").array("cls_1")
     assert np.abs(found).sum(axis=1).min() > 0

@@ -203,7 +203,7 @@ def test_a_lock_is_one_processs_and_leaves_nothing(tmp_path: Path) -> None:
     with turn(path, "at it", on_wait=said.append):
         assert process.wait(5) == -signal.SIGKILL
     assert said == ["another process is at it; waiting for it"]
-    assert list((tmp_path / "new").iterdir()) == []
+    assert list(path.parent.iterdir()) == []
 
 
 def test_a_loader_without_processes_gives_the_same(tmp_path: Path) -> None:
