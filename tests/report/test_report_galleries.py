@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -25,7 +24,6 @@ from micl_bench.report.figures.token_maps import (
     patch_colours,
     shown_heads,
 )
-from micl_bench.report.figures.training_plot import running_mean
 from micl_bench.report.frame.selection import select
 from micl_bench.runtime.errors import InputError
 
@@ -162,14 +160,6 @@ def test_ours_stands_beside_one_other_of_the_same_images(tmp_path: Path) -> None
     assert ["y" in sentence.split(" of ")[2] for sentence in found.left_out] == [True]
     titles = [text.get_text() for text in drawing.draw().axes[0].texts]
     assert [title for title in titles if "mean" in title] == ["MiCL:\nmean", "x:\nmean"]
-
-
-def test_a_running_mean_is_pandas_s() -> None:
-    values = np.random.default_rng(0).normal(size=101)
-    values[[3, 50]] = np.nan
-    for window in (1, 2, 5, 8):
-        expected = pd.Series(values).rolling(window, min_periods=1, center=True).mean()
-        np.testing.assert_allclose(running_mean(values, window), expected)
 
 
 def test_few_sentences_are_told_and_the_others_counted() -> None:

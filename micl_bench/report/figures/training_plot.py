@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
@@ -162,22 +163,9 @@ def _draw_loss(axes: Axes, label: str, rows: Rows, colour: str, line: Any) -> No
         return
     window = len(losses) // 20
     axes.plot(steps, losses, color=colour, alpha=0.25, linewidth=0.6)
-    mean = running_mean(losses, window)
+    known = pd.Series(losses).where(np.isfinite(losses))
+    mean = known.rolling(window, min_periods=1, center=True).mean()
     axes.plot(steps, mean, color=colour, linestyle=line, label=f"{label}, mean of {window} rows")
-
-
-def running_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """The mean of the `window` values round each, of fewer at both ends; what is NaN is left out."""
-    known = np.isfinite(values)
-    sums, counts = (
-        np.concatenate([[0.0], np.cumsum(part)])
-        for part in (np.where(known, values, 0.0), known.astype(float))
-    )
-    place = np.arange(len(values))
-    first = np.maximum(place - window // 2, 0)
-    end = np.minimum(place - window // 2 + window, len(values))
-    number = counts[end] - counts[first]
-    return np.where(number > 0, (sums[end] - sums[first]) / np.maximum(number, 1), np.nan)
 
 
 def _draw_knn(axes: Axes, label: str, rows: Rows, colour: str, line: Any, *, alone: bool) -> None:
