@@ -1,6 +1,5 @@
 """The command line. It parses, then imports the one module it needs: help never waits for torch."""
 
-import contextlib
 import dataclasses
 import shlex
 import sys
@@ -113,8 +112,8 @@ def demo(
     run_demo(workdir, command=context.obj.command)
 
 
-@app.command()
-def pretrain(
+@app.command("pretrain")
+def pretrain_command(
     context: typer.Context,
     recipe: Annotated[
         Path, typer.Argument(help="Recipe: a name that `list recipes` shows, or a file.")
@@ -133,30 +132,22 @@ def pretrain(
     Started by torchrun, its processes share each batch. SIGTERM, SIGUSR1 or SIGUSR2 make it save,
     say so and leave with exit code 0.
     """
-    from micl_bench.engine.pretraining.pretrainer import Pretrainer
-    from micl_bench.engine.pretraining.recipe import PretrainRecipe
-    from micl_bench.runtime.config import resolve
-    from micl_bench.runtime.distributed import process_group
+    from micl_bench.engine.pretraining.pretrain import pretrain
 
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file; give a folder")
-    _require_name(method)
-    resolved = resolve(PretrainRecipe, recipe, assignments or [])
-    with process_group() as device:
-        run = Pretrainer(
-            resolved,
-            data=data,
-            out=out,
-            command=context.obj.command,
-            name=method,
-            device=device,
-        )
-        if record := run.run():
-            print(f"record: {record}")
+    result = pretrain(
+        recipe,
+        data=data,
+        out=out,
+        overrides=assignments or [],
+        method=method,
+        command=context.obj.command,
+    )
+    if process_number() == 0:
+        print(f"record: {out / result.id}.json")
 
 
 @app.command("eval", epilog=_table("tasks"))
-def evaluate(
+def evaluate_command(
     context: typer.Context,
     task: Annotated[str, typer.Argument(help="One of the tasks listed below.")],
     checkpoint: Source,
@@ -196,47 +187,29 @@ def evaluate(
     what trains agrees up to rounding. The same command goes on with a finetune, linear, ade20k or
     coco that was cut.
     """
+    # An unknown task is said before torch is imported.
     plugins.find("tasks", task)
-    _require_name(method)
-    if bool(pretrain_name) != (pretrain_seed is not None):
-        raise InputError("--pretrain-name and --pretrain-seed say one thing together: give both")
-    from micl_bench.checkpoints import Statement
-    from micl_bench.runtime.distributed import from_first, process_group, rank
-    from micl_bench.tasks import Request, running
-    from micl_bench.tasks._inputs import inputs_of
-    from micl_bench.tasks._out import own_folder, records_before, write_records
+    from micl_bench.tasks._evaluate import evaluate
 
-    statement = None if pretrain_seed is None else Statement(name=pretrain_name, seed=pretrain_seed)
-    with (
-        process_group() as device,
-        own_folder(out, task) if rank() == 0 else contextlib.nullcontext(),
-    ):
-        request = Request(
-            checkpoint=checkpoint,
-            arch=arch,
-            layout=layout,
-            branch=branch,
-            pixels=pixels,
-            strict=strict,
-            data=data,
-            out=out,
-            recipe=recipe,
-            overrides=tuple(assignments or ()),
-            method=method,
-            command=context.obj.command,
-            statement=statement,
-            device=device,
-        )
-        module = running(task)
-        # The first process's, before anything is measured: inputs may change meanwhile.
-        inputs = inputs_of(request, task) if rank() == 0 else {}
-        done = records_before(request, task, inputs) if rank() == 0 else []
-        if not from_first(bool(done)):
-            results = module.run(request)
-            # All of them first: nothing that goes wrong with a terminal shall cost a record.
-            done = write_records(out, task, results, inputs) if rank() == 0 else []
-        for path, result in done:
-            print(_line(path, result))
+    results = evaluate(
+        task,
+        checkpoint,
+        data=data,
+        recipe=recipe,
+        out=out,
+        overrides=assignments or [],
+        method=method,
+        arch=arch,
+        layout=layout,
+        branch=branch,
+        pixels=pixels,
+        strict=strict,
+        pretrain_name=pretrain_name,
+        pretrain_seed=pretrain_seed,
+        command=context.obj.command,
+    )
+    for result in results:
+        print(_line(out / f"{result.id}.json", result))
 
 
 def _line(path: Path, result: "Result") -> str:
@@ -244,11 +217,6 @@ def _line(path: Path, result: "Result") -> str:
     if guesses := result.checkpoint.guesses:
         line += f"  assumed: {', '.join(guesses)}"
     return printable(line)
-
-
-def _require_name(method: str) -> None:
-    if len(method) > 100 or not method.isprintable():
-        raise InputError("--method is one line of at most 100 characters")
 
 
 def _numbers(result: "Result") -> str:

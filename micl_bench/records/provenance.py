@@ -3,9 +3,11 @@
 import functools
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -112,6 +114,22 @@ class Measurement:
             artifacts=artifacts or {},
             digests=digests or {},
         )
+
+
+def command_of(*words: object, options: Mapping[str, object]) -> str:
+    """The command line that does what a call in Python does.
+
+    Args:
+        options: by name; one that is empty is left out, True is a switch, a list is repeated.
+    """
+    line = ["micl-bench", *map(str, words)]
+    for name, value in options.items():
+        for one in value if isinstance(value, list) else [value]:
+            if one is True:
+                line.append(name)
+            elif one is not None and one is not False and one != "":
+                line += [name, str(one)]
+    return shlex.join(line)
 
 
 @functools.cache

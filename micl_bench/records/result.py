@@ -28,6 +28,7 @@ from micl_bench.runtime.files import canonical_json, digest_json, digest_text, w
 
 # Four of them make a file name, which may have 255 characters.
 _LONGEST_WORD = 50
+_LONGEST_METHOD = 100
 
 SCHEMA = "micl-bench/result/4"
 _LARGEST_BYTES = 1 << 26
@@ -366,6 +367,12 @@ def _check_values(result: Result) -> None:
             raise ValueError(f"metrics.{name}.value must be null exactly where undefined says why")
     if min(result.seconds, result.device_hours, result.data.images) < 0:
         raise ValueError("seconds, device_hours or data.images is negative")
+
+
+def require_method(name: str) -> None:
+    """Raise an InputError of a method's name that no table could print; empty is none."""
+    if len(name) > _LONGEST_METHOD or not name.isprintable():
+        raise InputError(f"--method is one line of at most {_LONGEST_METHOD} characters")
 
 
 def utc_now() -> str:

@@ -4,7 +4,9 @@ Imports no torch. What needs the `report` extra is imported when a report is bui
 summary for the terminal works in a bare install.
 """
 
+import sys
 from pathlib import Path
+from types import ModuleType
 
 from micl_bench.report.tables.summary import summary_table
 from micl_bench.runtime.errors import InputError
@@ -74,3 +76,29 @@ def write_published(out: Path) -> list[Path]:
         atomic_write(path, to_markdown(table).encode())
         written.append(path)
     return written
+
+
+class _Callable(ModuleType):
+    """`micl_bench.report` is this package and a function."""
+
+    def __call__(self, results: str | Path, out: str | Path, *, title: str = DEFAULT_TITLE) -> Path:
+        """Turn the records of a folder into tables, figures and a page; `build_report` says more.
+
+        Args:
+            results: folder of records, at any depth.
+            out: folder of the report; an older report in it is replaced.
+            title: heading of the page.
+
+        Returns:
+            The path of `report.html`, one file that needs nothing else to be read.
+
+        Raises:
+            InputError: as `build_report`.
+
+        Example:
+            page = micl_bench.report("work/results", "work/report")
+        """
+        return build_report(Path(results), Path(out), title=title)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -5,6 +5,8 @@ import itertools
 import math
 from typing import Any
 
+import pandas as pd
+
 from micl_bench.records.declared import Number
 from micl_bench.report.compare.comparison import Comparison
 from micl_bench.report.compare.contenders import Contender
@@ -81,6 +83,35 @@ def as_json(comparison: Comparison, contenders: list[Contender]) -> dict[str, An
         "significant": SIGNIFICANT,
         "not_compared": comparison.not_compared,
     }
+
+
+def as_frame(comparison: Comparison, contenders: list[Contender]) -> pd.DataFrame:
+    """A row for each pair and metric; columns as `compare` describes them."""
+    source = {one.letter: str(one.source) for one in contenders}
+    return pd.DataFrame(
+        {
+            "task": one.task,
+            "data": one.data.name,
+            "split": one.data.split,
+            "protocol": one.protocol,
+            "fingerprint": one.fingerprint,
+            "metric": one.metric,
+            "unit": one.number.unit,
+            "better": one.number.better,
+            "first": source[one.letters[0]],
+            "second": source[one.letters[1]],
+            "first_value": one.ours.mean,
+            "second_value": one.theirs.mean,
+            "difference": one.estimate,
+            "low": one.interval[0] if one.interval else math.nan,
+            "high": one.interval[1] if one.interval else math.nan,
+            "test": one.test,
+            "p": math.nan if one.p is None else one.p,
+            "adjusted_p": math.nan if one.adjusted_p is None else one.adjusted_p,
+            "verdict": one.verdict,
+        }
+        for one in comparison.differences
+    )
 
 
 def _contender(letter: str, entry: Entry) -> dict[str, Any]:

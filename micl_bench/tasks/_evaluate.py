@@ -1,0 +1,129 @@
+"""An evaluation by one call: what `micl-bench eval` does, for Python."""
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from micl_bench.checkpoints import Statement
+from micl_bench.records.provenance import command_of
+from micl_bench.records.result import Result, require_method
+from micl_bench.runtime.distributed import from_first, process_group, rank
+from micl_bench.runtime.errors import InputError
+from micl_bench.tasks import Request, running
+from micl_bench.tasks._inputs import inputs_of
+from micl_bench.tasks._out import own_folder, records_before, write_records
+
+
+def evaluate(
+    task: str,
+    model: str | Path,
+    *,
+    data: str | Path,
+    recipe: str | Path | None = None,
+    out: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    method: str = "",
+    arch: str | None = None,
+    layout: str | None = None,
+    branch: str | None = None,
+    pixels: str | None = None,
+    strict: bool = False,
+    pretrain_name: str = "",
+    pretrain_seed: int | None = None,
+    command: str = "",
+) -> list[Result]:
+    """Evaluate a model on a task; its records are returned, and written if there is a folder for them.
+
+    The same call again, where `out` has its records, returns them; one that trains goes on where it was
+    cut. Started by torchrun, the processes share the work; the first one gets the records, the others
+    none.
+
+    Args:
+        task: a name that `micl-bench list tasks` shows.
+        model: a file of any format that is read, a folder in Hugging Face's layout, `timm:NAME`,
+            `public:NAME` or `random:ARCH`.
+        data: the data folder that the task wants, or `NAME:PLACE` of an image source.
+        recipe: a name that `micl-bench list recipes` shows, or a file; None for the task's own values.
+        out: folder for records, evidence and what a task leaves; None to keep nothing but the result.
+        overrides: `key=value`, each changes one value of the recipe.
+        method: row name in tables; empty for what the checkpoint says.
+        arch: architecture, where the file's shapes do not tell it.
+        layout: format of the file, where its keys fit several.
+        branch: which of several networks in the file.
+        pixels: mean and std that the network was trained with, where the file does not state them.
+        strict: refuse a checkpoint of which anything would be assumed.
+        pretrain_name: states that the file is of the pre-training of this name, one of several that
+            differ in their seed alone; `pretrain_seed` is that seed.
+        command: that the records repeat; empty for the command line that does the same.
+
+    Raises:
+        InputError: a bad task, model, recipe, override or data, or `out` holds other results.
+        Stopped: a signal asked a task that trains to stop; its state is saved.
+
+    Example:
+        (result,) = micl_bench.evaluate(
+            "knn", "work/micl/backbone.pt", data="work/data/embedded", recipe="embedded_knn"
+        )
+        print(result.metrics["top1"].value, result.metrics["top1"].interval)
+    """
+    module = running(task)
+    require_method(method)
+    if bool(pretrain_name) != (pretrain_seed is not None):
+        raise InputError("--pretrain-name and --pretrain-seed say one thing together: give both")
+    named = None if pretrain_seed is None else Statement(name=pretrain_name, seed=pretrain_seed)
+    options = {
+        "--checkpoint": model,
+        "--data": data,
+        "--out": out,
+        "--arch": arch,
+        "--format": layout,
+        "--branch": branch,
+        "--pixels": pixels,
+        "--strict": strict,
+        "--recipe": recipe,
+        "--set": list(overrides),
+        "--method": method,
+        "--pretrain-name": pretrain_name,
+        "--pretrain-seed": pretrain_seed,
+    }
+    with process_group() as device, _folder(out) as folder:
+        request = Request(
+            checkpoint=str(model),
+            arch=arch,
+            layout=layout,
+            branch=branch,
+            pixels=pixels,
+            strict=strict,
+            data=Path(data),
+            out=folder,
+            recipe=None if recipe is None else Path(recipe),
+            overrides=tuple(overrides),
+            method=method,
+            command=command or command_of("eval", task, options=options),
+            statement=named,
+            device=device,
+        )
+        with own_folder(folder, task) if rank() == 0 else contextlib.nullcontext():
+            # The first process's, before anything is measured: inputs may change meanwhile.
+            inputs = inputs_of(request, task) if rank() == 0 else {}
+            done = records_before(request, task, inputs) if rank() == 0 else []
+            if not from_first(bool(done)):
+                results = module.run(request)
+                done = write_records(folder, task, results, inputs) if rank() == 0 else []
+    return [result for _, result in done]
+
+
+@contextlib.contextmanager
+def _folder(out: str | Path | None) -> Iterator[Path]:
+    """The folder that is given, or one that all processes see and that goes in the end."""
+    if out is not None:
+        yield Path(out)
+        return
+    folder = Path(from_first(tempfile.mkdtemp(prefix="micl-bench-") if rank() == 0 else ""))
+    try:
+        yield folder
+    finally:
+        if rank() == 0:
+            shutil.rmtree(folder, ignore_errors=True)
