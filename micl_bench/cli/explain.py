@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from micl_bench.report.audit.explain import Run
+    from micl_bench.report.frame.entries import Run
 
 STORE = Path("work/results")
 """Where records are looked for, without --results."""

@@ -14,10 +14,7 @@ from micl_bench.cli.options import Out
 
 if TYPE_CHECKING:
     from micl_bench.records.result import Result
-    from micl_bench.report.audit.explain import Run
-
-_CACHE = ".reproduce-cache"
-"""It is removed in the end, so no folder of the user's may be called so."""
+    from micl_bench.report.frame.entries import Run
 
 
 def reproduce(
@@ -61,23 +58,23 @@ def reproduce(
 
     if not place.is_dir():
         raise InputError(f"--from {place} is no folder")
-    recipe = recipe and recipe_file(recipe)
+    recipe, out = recipe and recipe_file(recipe), out.resolve()
     then, _ = look_up(target, results)
-    target_folder = out.resolve()
-    arguments = rerun_arguments(
-        then[1], out=target_folder, place=place, ours=FOLDERS, recipe=recipe
-    )
-    _require_new(target_folder, then, shlex.join(["micl-bench", *arguments]))
-    _tell_before(then[1], place, processes)
-    say(f"{printable(then[1].id)}\n  {printable(shlex.join(['micl-bench', *arguments]))}")
-    with _own_cache(target_folder) as cache:
-        command, environment = command_line(arguments, processes), _environment(then[1], cache)
+    arguments = rerun_arguments(then[1], out=out, place=place, ours=FOLDERS, recipe=recipe)
+    command = shlex.join(["micl-bench", *arguments])
+    _require_new(out, then, command)
+    for line in _known_before(then[1], place, processes):
+        say(printable(f"not as it was: {line}"))
+    say(f"{printable(then[1].id)}\n  {printable(command)}")
+    with _cache_without_features(out) as cache:
+        environment = os.environ | {"MICL_BENCH_CACHE": cache} | _threads(then[1])
         # It has this terminal, so that its progress is seen as it goes.
-        with Process(command, cwd=place, environment=environment) as process:
+        start = command_line(arguments, processes)
+        with Process(start, cwd=place, environment=environment) as process:
             code = process.wait()
     if code:
         raise InputError(f"the command failed with exit code {code}; its own message stands above")
-    found = compare_runs(then, _repetition(target_folder, then))
+    found = compare_runs(then, _repetition(out, then[1]))
     print("\n".join(printable(line) for line in found.describe()))
     if not found.is_reproduced:
         raise SystemExit(1)
@@ -97,72 +94,55 @@ def _require_new(out: Path, then: "Run", command: str) -> None:
         raise InputError(f"--out {out} holds a {task} result already; give another folder")
 
 
-def _tell_before(old: "Result", place: Path, processes: int) -> None:
-    """Say, before hours go by, what is known not to be as it was."""
+def _known_before(old: "Result", place: Path, processes: int) -> list[str]:
+    """What is known, before hours go by, not to be as it was."""
     from micl_bench.records.provenance import code_version, environment
+    from micl_bench.report.audit.reproduction import changed
     from micl_bench.runtime.files import digest_file
-    from micl_bench.runtime.log import printable, say
 
-    then, now = {"code": old.code_version, **old.environment}, {"code": code_version()}
+    file, was = place / old.checkpoint.source, old.details.get("processes", processes)
+    then = {"code": old.code_version, **old.environment, "processes": str(was)}
     # The threads will be as many as then.
-    now |= environment() | {"threads": then.get("threads", "none")}
-    lines = [
-        f"{name}: then {then.get(name, 'none')}, now {now.get(name, 'none')}"
-        for name in dict.fromkeys((*then, *now))
-        if then.get(name) != now.get(name)
-    ]
-    file = place / old.checkpoint.source
-    if old.task != "pretrain" and file.is_file() and digest_file(file) != old.checkpoint.digest:
-        lines.append(f"checkpoint: {file} has another SHA-256 than then")
-    made_by = old.details.get("processes")
-    if isinstance(made_by, int) and made_by != processes:
-        lines.append(
-            f"processes: then {made_by}, now {processes} (--processes); what trains agrees up to "
-            "rounding only"
-        )
-    for line in lines:
-        say(printable(f"not as it was: {line}"))
+    now = {"code": code_version(), **environment(), "threads": then.get("threads", "")}
+    now["processes"] = f"{processes} (--processes)" if was != processes else str(was)
+    if old.task != "pretrain" and file.is_file():
+        then["SHA-256 of the checkpoint"] = old.checkpoint.digest
+        now["SHA-256 of the checkpoint"] = digest_file(file)
+    return changed(then, now)
 
 
 @contextlib.contextmanager
-def _own_cache(out: Path) -> Iterator[Path]:
-    """A cache without features, which would be those that the record was made of; with downloads."""
-    import shutil
+def _cache_without_features(out: Path) -> Iterator[str]:
+    """A cache with the downloads alone: stored features would be those that the record was made of."""
+    import tempfile
 
     from micl_bench.runtime.files import cache_folder
 
-    cache, downloads = out / _CACHE, cache_folder().resolve() / "checkpoints"
-    cache.mkdir(parents=True, exist_ok=True)
+    downloads = cache_folder().resolve() / "checkpoints"
     downloads.mkdir(parents=True, exist_ok=True)
-    link = cache / "checkpoints"
-    if not link.is_symlink():
-        link.symlink_to(downloads)
-    try:
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".cache-", dir=out) as cache:
+        (Path(cache) / "checkpoints").symlink_to(downloads)
         yield cache
-    finally:
-        link.unlink(missing_ok=True)
-        shutil.rmtree(cache, ignore_errors=True)
 
 
-def _environment(then: "Result", cache: Path) -> dict[str, str]:
+def _threads(then: "Result") -> dict[str, str]:
     """As many threads as then."""
     threads = then.environment.get("threads", "")
-    same = {"OMP_NUM_THREADS": threads} if threads.isdigit() and len(threads) < 5 else {}
-    return {**os.environ, "MICL_BENCH_CACHE": str(cache), **same}
+    return {"OMP_NUM_THREADS": threads} if threads.isdigit() and len(threads) < 5 else {}
 
 
-def _repetition(out: Path, then: "Run") -> "Run":
+def _repetition(out: Path, old: "Result") -> "Run":
     """The new record of the same task and set; one call of robustness writes several."""
     from micl_bench.records.result import read_result
     from micl_bench.runtime.errors import InputError, Stopped
 
-    old = then[1]
     runs = [(path, read_result(path)) for path in sorted(out.glob(f"{old.task}-*.json"))]
     if not runs:
         raise Stopped("the run was stopped before its end; the same command goes on", signum=0)
-    fitting = [run for run in runs if run[1].data.name == old.data.name]
-    if len(fitting) == 1:
-        return fitting[0]
-    if len(runs) == 1:
-        return runs[0]
-    raise InputError(f"{out} holds {len(fitting)} {old.task} records on {old.data.name}, not one")
+    fitting = [run for run in runs if run[1].data.name == old.data.name or len(runs) == 1]
+    if len(fitting) != 1:
+        raise InputError(
+            f"{out} holds {len(fitting)} {old.task} records on {old.data.name}, not one"
+        )
+    return fitting[0]

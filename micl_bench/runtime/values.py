@@ -278,3 +278,12 @@ def _list(places: tuple[Any, ...], text: str, name: str) -> Any:
 def _unquoted(text: str) -> str:
     quoted = len(text) >= 2 and text[0] == text[-1] and text[0] in "'\""
     return text[1:-1] if quoted else text
+
+
+def without_nan(value: Any) -> Any:
+    """The same of lists and dictionaries, as JSON can hold it: what is not a number is None."""
+    if isinstance(value, dict):
+        return {name: without_nan(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

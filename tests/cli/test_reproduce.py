@@ -146,7 +146,7 @@ def test_another_recipe_is_not_comparable(place: Path, micl_bench: Run) -> None:
     path = another(place, command=command.replace("--set k=5", "--set k=7"))
     done = micl_bench("reproduce", path, "--out", "again")
     assert done.returncode == 1
-    assert "moves the number: settings (then / now): k: 5 / 7" in done.stdout
+    assert "moves the number: setting k: then 5, now 7" in done.stdout
 
 
 @pytest.mark.long

@@ -114,7 +114,7 @@ def test_files_that_were_not_read_are_said_under_the_table(where: str, tmp_path:
     made = dataclasses.replace(made, **{where: data})
     assert f"not read of embedded, test: {words}" in notes(built(made)[KNN])
     path = write_result(made, tmp_path / "results")
-    assert f"not read: {words}" in " ".join(as_text(explain((path, made), [], [])).split())
+    assert f"left_out {words}" in " ".join(as_text(explain((path, made), [], [])).split())
     page = build_report(tmp_path / "results", tmp_path / "report").read_text(encoding="utf-8")
     assert page.count(words) >= 2
 

@@ -43,8 +43,8 @@ def compared(folder: Path, then: int, now: int, **changes: Any) -> Reproduction:
     ("now", "word", "images"),
     [
         (80, "identical", "predictions are the same, byte for byte"),
-        (83, "consistent", "3 of 100 have another prediction (top1)"),
-        (95, "different", "15 of 100 have another prediction (top1)"),
+        (83, "consistent", "3 of 100 have another prediction"),
+        (95, "different", "15 of 100 have another prediction"),
     ],
 )
 def test_the_word_and_the_images(tmp_path: Path, now: int, word: str, images: str) -> None:
@@ -65,7 +65,7 @@ def test_equal_numbers_of_other_images_are_not_identical(tmp_path: Path) -> None
     found = compare_runs(then, (now[0], dataclasses.replace(now[1], digests=digests)))
     assert (found.word, found.images) == (
         "consistent",
-        "40 of 100 have another prediction (top1)",
+        "40 of 100 have another prediction",
     )
     (tmp_path / "then" / "p.npz").unlink()
     found = compare_runs(then, (now[0], dataclasses.replace(now[1], digests=digests)))
@@ -76,7 +76,7 @@ def test_equal_numbers_of_other_images_are_not_identical(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"settings": {"precision": "bf16"}}, "settings (then / now): precision: float32 / bf16"),
+        ({"settings": {"precision": "bf16"}}, "setting precision: then float32, now bf16"),
         ({"seed": 1}, "seed: then 0, now 1"),
         ({"arch": "vit_base"}, "architecture: then vit_tiny_patch8, now vit_base"),
         ({"data": {"images": 99}}, "images: then embedded, split test, 100 images"),
@@ -108,10 +108,10 @@ def test_what_should_move_bits_at_most_is_named_and_compared(tmp_path: Path) -> 
     noted = "\n".join(found.noted)
     for words in (
         "code: then 0.1.0+g1234abc, now 0.2.0",
-        "recipe: batch_size: then not set, now 8",
+        "recipe's batch_size: then none, now 8",
         "torch: then 2.8.0, now 9.0",
         "cores: then 2, now none",
-        "processes: then None, now 2",
+        "processes: then none, now 2",
     ):
         assert words in noted
 

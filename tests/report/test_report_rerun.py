@@ -27,12 +27,12 @@ def test_the_command_is_the_records_but_for_out(tmp_path: Path) -> None:
         tmp_path,
     )
     assert found == [
-        *("eval", "knn", "--checkpoint", "my file.pt", "--data", "d", "--set", "k=5"),
-        *("--set", "ks=[5, 10]", "--out", "/new", "--recipe", "downstream/knn.py"),
+        *("eval", "knn", "--out", "/new", "--checkpoint", "my file.pt", "--data", "d"),
+        *("--recipe", "downstream/knn.py", "--set", "k=5", "--set", "ks=[5, 10]"),
         *("--method", "A; B"),
     ]
     found = rerun("micl-bench pretrain pretrain/x.py --data d --out o", tmp_path, task="pretrain")
-    assert found == ["pretrain", "pretrain/x.py", "--data", "d", "--out", "/new"]
+    assert found == ["pretrain", "pretrain/x.py", "--out", "/new", "--data", "d"]
 
 
 @pytest.mark.parametrize(
@@ -46,17 +46,17 @@ def test_the_command_is_the_records_but_for_out(tmp_path: Path) -> None:
         ("micl-bench suite run x.yaml --out o", "only micl-bench eval and micl-bench pretrain"),
         ("micl-bench report --results r --out /etc", "only micl-bench eval"),
         ("micl-bench slurm -- eval knn", "only micl-bench eval"),
-        (f"{KNN}; rm x", "arguments beside options"),
-        (f"{KNN} && rm x", "arguments beside options"),
-        (f"{KNN} --json /etc/passwd", "it has '--json'"),
-        (f"{KNN} -- x", "it has '--'"),
+        (f"{KNN}; rm x", "unrecognized arguments: rm x"),
+        (f"{KNN} && rm x", "unrecognized arguments: && rm x"),
+        (f"{KNN} --json /etc/passwd", "unrecognized arguments: --json"),
+        (f"{KNN} -- x", "unrecognized arguments: "),
         (f"{KNN} --out /etc", "--out is there twice"),
-        ("micl-bench eval knn --checkpoint a.pt --data d", "exactly one --out"),
-        ("micl-bench eval knn --data d --out", "--out has no value"),
-        ("micl-bench eval knn --data --out o", "the value of --data is '--out'"),
+        ("micl-bench eval knn --checkpoint a.pt --data d", "it has no --out"),
+        ("micl-bench eval knn --data d --out", "argument --out: expected one argument"),
+        ("micl-bench eval knn --data --out o", "argument --data: expected one argument"),
         ("micl-bench eval linear --data d --out o", "evaluates 'linear', the record is of knn"),
         ("micl-bench eval knn 'unclosed", "No closing quotation"),
-        (f"{KNN} --help", "it has '--help'"),
+        (f"{KNN} --help", "unrecognized arguments: --help"),
         (f"{KNN} --set {'x' * 20_000}", "longer than 20,000 letters"),
     ],
 )
@@ -70,14 +70,15 @@ def test_anything_else_is_refused(command: str, why: str, tmp_path: Path) -> Non
 
 def test_what_is_stated_of_a_checkpoint_and_how_it_is_read_is_said_again(tmp_path: Path) -> None:
     stated = "--strict --pretrain-name 'a b' --pretrain-seed 3 --format dino --branch student"
-    assert rerun(f"{KNN} {stated}", tmp_path)[-9:] == shlex.split(stated)
+    found = rerun(f"{KNN} {stated}", tmp_path)
+    assert sorted(found[8:]) == sorted(shlex.split(stated))
     named = "micl-bench pretrain downstream/p.py --data d --out o --method 'MiCL-75'"
     looked_at = tmp_path / "p.py"
     assert rerun(named, tmp_path, task="pretrain", recipe=looked_at)[-2:] == ["--method", "MiCL-75"]
     for more in ("--strict=1", "--strict x", "--pretrain-seed"):
         with pytest.raises(InputError, match="is not run again"):
             rerun(f"{KNN} {more}", tmp_path)
-    with pytest.raises(InputError, match="it has '--strict'"):
+    with pytest.raises(InputError, match="unrecognized arguments: --strict"):
         rerun(f"{named} --strict", tmp_path, task="pretrain", recipe=looked_at)
 
 

@@ -6,10 +6,12 @@ run code that a record chooses, a recipe file or a config's types, is refused un
 or the user names it.
 """
 
+import argparse
 import re
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NoReturn
 
 from micl_bench.records.result import Result
 from micl_bench.runtime.errors import InputError
@@ -17,27 +19,22 @@ from micl_bench.runtime.log import printable
 
 _READS = {
     "eval": (
-        "--checkpoint",
-        "--data",
-        "--arch",
-        "--format",
-        "--branch",
-        "--pixels",
-        "--recipe",
-        "--set",
-        "--method",
-        "--pretrain-name",
-        "--pretrain-seed",
+        *("--checkpoint", "--data", "--arch", "--format", "--branch", "--pixels", "--recipe"),
+        *("--set", "--method", "--pretrain-name", "--pretrain-seed"),
     ),
     "pretrain": ("--data", "--set", "--method"),
 }
-_SWITCHES = ("--strict",)
-"""Options of `eval` without a value."""
-_WRITES = "--out"
 _LARGEST_COMMAND = 20_000
 _DENSE = ("ade20k", "coco")
 # mmengine builds whatever a config's words name: of strangers, numbers alone are taken.
 _PLAIN = re.compile(r"[\s\[\](),.+\-0-9eE]*|True|False|None|true|false|null")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises what it would end the process with."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
 
 
 def rerun_arguments(
@@ -55,82 +52,67 @@ def rerun_arguments(
         InputError: another command, an option that is not known to be harmless, or a recipe that is
             neither ours nor named by the user.
     """
-    words = _words(result)
-    command, arguments = words[0], words[1:]
-    positional, options = _parsed(command, arguments, result)
-    if command == "eval" and positional != result.task:
-        raise _refusal(result, f"it evaluates {positional!r}, the record is of {result.task}")
-    if sum(name == _WRITES for name, _ in options) != 1:
-        raise _refusal(result, "it does not have exactly one --out")
-    dense = command == "eval" and positional in _DENSE
-    for value in (value for name, value in options if dense and name == "--set"):
-        if not _PLAIN.fullmatch(value.partition("=")[2]):
-            raise _refusal(
-                result,
-                f"--set {value!r} puts more than numbers into a config, which could name code",
-            )
-    named = positional if command == "pretrain" else dict(options).get("--recipe")
+    try:
+        command, first, options = _parsed(result)
+    except ValueError as error:
+        shown = printable(result.command)
+        shown = shown if len(shown) <= 300 else f"{shown[:300]}..."
+        raise InputError(
+            f"the command of record {result.id} is not run again: {printable(str(error))} (it is: "
+            f"{shown})"
+        ) from error
+    named = first if command == "pretrain" else next(iter(options["--recipe"]), None)
     if named is None and recipe is not None:
         raise InputError(f"record {result.id} was made without a recipe; leave --recipe out")
-    chosen = str(recipe.resolve()) if recipe else named
-    if named is not None and recipe is None:
-        chosen = _of_ours(named, place, tuple(ours))
-    changed = [(name, chosen if name == "--recipe" else value) for name, value in options]
-    ends = {_WRITES: str(out)}
-    first = chosen if command == "pretrain" else positional
-    pairs = [(name, ends.get(name, value)) for name, value in changed]
-    words = [
-        word
-        for name, value in pairs
-        for word in ((name,) if name in _SWITCHES else (name, str(value)))
-    ]
-    return [command, str(first), *words]
+    if named is not None:
+        chosen = str(recipe.resolve()) if recipe else _of_ours(named, place, tuple(ours))
+        first = chosen if command == "pretrain" else first
+        options |= {"--recipe": [chosen]} if command == "eval" else {}
+    options["--out"] = [str(out)]
+    words = [word for name, values in options.items() for one in values for word in (name, one)]
+    return [command, first, *filter(None, words)]
 
 
-def _words(result: Result) -> list[str]:
+def _parsed(result: Result) -> tuple[str, str, dict[str, list[str]]]:
+    """Command, its argument, and the values of each option; a switch has an empty one.
+
+    Raises:
+        ValueError: why it is not run again.
+    """
     if len(result.command) > _LARGEST_COMMAND:
-        raise _refusal(result, f"it is longer than {_LARGEST_COMMAND:,} letters")
-    try:
-        words = shlex.split(result.command)
-    except ValueError as error:
-        raise _refusal(result, str(error)) from error
-    if words[:1] != ["micl-bench"]:
-        raise _refusal(result, "it does not begin with micl-bench")
-    words = [word for word in words[1:2] if word != "--debug"] + words[2:]
-    if not words or words[0] not in _READS:
-        raise _refusal(result, "only micl-bench eval and micl-bench pretrain are run again")
-    return words
-
-
-def _parsed(
-    command: str, arguments: list[str], result: Result
-) -> tuple[str, list[tuple[str, str]]]:
-    """The one positional argument, and options with their values, in order."""
-    positional: list[str] = []
-    options: list[tuple[str, str]] = []
-    left = iter(arguments)
-    for word in left:
-        if not word.startswith("-"):
-            positional.append(word)
-            continue
-        if command == "eval" and word in _SWITCHES:
-            options.append((word, ""))
-            continue
-        name, equals, value = word.partition("=")
-        if name not in (*_READS[command], _WRITES):
-            raise _refusal(result, f"it has {name!r}, which {command} is not run again with")
-        found = value if equals else next(left, None)
-        if found is None:
-            raise _refusal(result, f"{name} has no value")
-        if name != "--set" and name in dict(options):
-            raise _refusal(result, f"{name} is there twice")
-        # A value that begins with a dash would be read as an option.
-        if found.startswith("-"):
-            raise _refusal(result, f"the value of {name} is {found!r}")
-        options.append((name, found))
-    if len(positional) != 1:
-        raise _refusal(result, f"it has {len(positional)} arguments beside options, not one")
-    return positional[0], options
+        raise ValueError(f"it is longer than {_LARGEST_COMMAND:,} letters")
+    program, *words = shlex.split(result.command) or [""]
+    if program != "micl-bench":
+        raise ValueError("it does not begin with micl-bench")
+    command, *words = words[words[:1] == ["--debug"] :] or [""]
+    if command not in _READS:
+        raise ValueError("only micl-bench eval and micl-bench pretrain are run again")
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("first")
+    for name in ("--out", *_READS[command]):
+        parser.add_argument(name, action="append", default=[], dest=name)
+    if command == "eval":
+        parser.add_argument(
+            "--strict", action="append_const", const="", default=[], dest="--strict"
+        )
+    options = vars(parser.parse_args(words))
+    first = options.pop("first")
+    if several := [name for name, values in options.items() if len(values) > 1 and name != "--set"]:
+        raise ValueError(f"{several[0]} is there twice")
+    if not options["--out"]:
+        raise ValueError("it has no --out")
+    # A value that begins with a dash could be read as an option.
+    for name, values in options.items():
+        if odd := [value for value in values if value.startswith("-")]:
+            raise ValueError(f"the value of {name} is {odd[0]!r}")
+    if command == "eval" and first != result.task:
+        raise ValueError(f"it evaluates {first!r}, the record is of {result.task}")
+    for value in options["--set"] if command == "eval" and first in _DENSE else ():
+        if not _PLAIN.fullmatch(value.partition("=")[2]):
+            raise ValueError(
+                f"--set {value!r} puts more than numbers into a config, which could name code"
+            )
+    return command, first, options
 
 
 def _of_ours(named: str, place: Path, ours: tuple[Path, ...]) -> str:
@@ -140,9 +122,8 @@ def _of_ours(named: str, place: Path, ours: tuple[Path, ...]) -> str:
     is_name = Path(named).name == named and not path.exists()
     if is_name and any((folder / f"{named}.py").is_file() for folder in ours):
         return named
-    for folder in ours:
-        if path.resolve().is_relative_to(folder.resolve()):
-            return named
+    if any(path.resolve().is_relative_to(folder.resolve()) for folder in ours):
+        return named
     for folder in ours:
         own = folder / path.name
         stays = path.parent.name == folder.name and own.resolve().is_relative_to(folder.resolve())
@@ -151,12 +132,4 @@ def _of_ours(named: str, place: Path, ours: tuple[Path, ...]) -> str:
     raise InputError(
         f"the record's command runs the recipe {printable(str(path))}, which is code and none of "
         "this installation's own; look at it, then name it: --recipe FILE"
-    )
-
-
-def _refusal(result: Result, why: str) -> InputError:
-    shown = printable(result.command)
-    shown = shown if len(shown) <= 300 else f"{shown[:300]}..."
-    return InputError(
-        f"the command of record {result.id} is not run again: {printable(why)} (it is: {shown})"
     )

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import math
 import shlex
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -15,6 +14,7 @@ _MOST_LINES = 120
 """Of one section; a recipe of a stranger could be as long as a book."""
 _LONGEST = 1000
 """Of one value."""
+_UNKNOWN = "not stated in the text read"
 
 Pairs = Iterable[tuple[str, str]]
 
@@ -26,22 +26,32 @@ def as_text(found: dict[str, Any]) -> str:
 
 
 def _measured(found: dict[str, Any]) -> Iterator[str]:
-    data, checkpoint = found["data"], found["checkpoint"]
-    yield f"{found['task']} on {data['name']}: {found['method']}, {found['arch']}"
-    yield f"{found['protocol']}"
+    checkpoint = dict(found["checkpoint"])
+    origin, assumed = checkpoint.pop("origin"), checkpoint.pop("guesses")
+    if assumed:
+        words = f"{', '.join(assumed)}: neither the file nor the user states it"
+        checkpoint["assumed"] = words
+    yield f"{found['task']} on {found['data']['name']}: {found['method']}, {found['arch']}"
+    yield found["protocol"]
     yield from _section("Record", [("id", found["id"]), ("file", found["record"])])
     if newer := found["superseded_by"]:
         yield f"  A newer record of the same measurement takes its place in reports: {newer}"
     yield from _section("Metrics", _metrics(found["metrics"]))
-    yield f"  Evidence: {found['evidence']}."
-    yield from (f"  PROBLEM: {line}" for line in found["problems"])
+    remade = sum(one["from_evidence"] is not None for one in found["metrics"])
+    if found["problems"]:
+        yield from (f"  PROBLEM: {line}" for line in found["problems"])
+    elif remade:
+        words = "metrics made again from what is kept of each image: they are the record's."
+        yield f"  Evidence: {remade} {words}"
+    else:
+        yield "  Evidence: none is kept of each image."
     yield from _section("Published beside it", _beside(found["published"]))
     if not found["published"]:
         yield "  No published number is of this method, architecture, task, metric and protocol."
-    yield from _section("Images", _images(found))
-    yield from _section("Checkpoint", _checkpoint(checkpoint))
-    origin = checkpoint.get("origin") or []
-    yield from _section("Made by", [_stage(number, one) for number, one in enumerate(origin, 1)])
+    yield from _section("Measured on", _flat(found["data"]))
+    yield from _section("Trained on", _flat(found["train"] or {}))
+    yield from _section("Checkpoint", _flat(checkpoint))
+    yield from _section("Made by", itertools.starmap(_stage, enumerate(origin, 1)))
     if not origin:
         yield "  The checkpoint's file does not tell which trainings it went through."
     yield from _section("Settings that move the number", _flat(found["settings"]))
@@ -49,9 +59,11 @@ def _measured(found: dict[str, Any]) -> Iterator[str]:
     fits = "" if found["recipe_digest_fits"] else "  PROBLEM: not the digest of the recipe"
     yield from _section("Recipe", _flat(found["recipe"]))
     yield f"  digest {found['recipe_digest']}{fits}"
-    yield from _section("Run", _run(found))
-    yield from _section("Environment", found["environment"].items())
-    yield from _section("Files", _files(found["artifacts"]))
+    took = f"{clock(found['seconds'])} ({found['device_hours']:.4g} device-hours)"
+    run = {"seed": found["seed"], "code": found["code_version"], "began": found["start"]}
+    yield from _section("Run", _flat({**run, "took": took}))
+    yield from _section("Environment", _flat(found["environment"]))
+    yield from _section("Files", map(_file, found["artifacts"]))
     yield from ("", "Made again by", f"  {found['command']}")
     again = shlex.join(["micl-bench", "reproduce", found["record"], "--out", "NEW_FOLDER"])
     yield f"or, with a verdict: {again}"
@@ -60,9 +72,19 @@ def _measured(found: dict[str, Any]) -> Iterator[str]:
 def _section(title: str, pairs: Pairs) -> Iterator[str]:
     rows = list(itertools.islice(pairs, _MOST_LINES + 1))
     yield from ("", title)
-    yield from columns_text(rows[:_MOST_LINES], indent=2).split("\n")
+    yield from columns_text(rows[:_MOST_LINES], indent=2).splitlines()
     if len(rows) > _MOST_LINES:
         yield "  ... and more: --json has all"
+
+
+def _flat(values: dict[str, Any], start: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted names and values, without those that are empty."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{start}{name}.")
+        elif value not in ("", None):
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            yield f"{start}{name}", text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _metrics(metrics: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
@@ -79,7 +101,7 @@ def _metrics(metrics: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
 
 
 def _number(unit: str, value: float | None) -> str:
-    if value is None or not math.isfinite(value):
+    if value is None:
         return "–"
     return f"{value:.2f}" if unit in PERCENTAGES else f"{value:.6g}"
 
@@ -92,87 +114,38 @@ def _beside(published: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
         yield "", f"source: {row['source']} ({row['source_detail']})"
 
 
-def _images(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    for label, one in (("measured on", found["data"]), ("trained on", found["train"])):
-        if one is None:
-            continue
-        stands = f", stands in for {one['stands_for']}" if one["stands_for"] else ""
-        yield label, f"{one['name']}, split {one['split']}, {one['images']:,} images{stands}"
-        yield "", f"digest {one['digest']}"
-        if one["left_out"]:
-            yield "", f"not read: {one['left_out']}"
-
-
-def _checkpoint(one: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    for name in ("source", "format", "digest", "branch", "network", "positions", "normalisation"):
-        if one[name]:
-            yield name, one[name]
-    if one["guesses"]:
-        yield "assumed", f"{', '.join(one['guesses'])}: neither the file nor the user states it"
-
-
 def _stage(number: int, one: dict[str, Any]) -> tuple[str, str]:
     if one["stated"]:
-        return (
-            f"{number}. {one['task']}",
-            f"{one['method']}, seed {one['seed']}: stated by the user, the file does not say it",
-        )
-    images = f" on {one['data']} (digest {one['data_digest'][:12]})" if one["data"] else ""
-    return (
-        f"{number}. {one['task']}",
-        f"{one['method']}, {one['epochs']:g} epochs{images}, seed {one['seed']}, fingerprint "
-        f"{one['fingerprint'][:12]}",
-    )
+        words = "stated by the user, the file does not say it"
+    else:
+        images = f" on {one['data']} (digest {one['data_digest'][:12]})" if one["data"] else ""
+        words = f"{one['epochs']:g} epochs{images}, fingerprint {one['fingerprint'][:12]}"
+    return f"{number}. {one['task']}", f"{one['method']}, seed {one['seed']}: {words}"
 
 
-def _flat(values: dict[str, Any], start: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted names and values in full."""
-    for name, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{start}{name}.")
-            continue
-        text = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
-        yield f"{start}{name}", text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
-
-
-def _run(found: dict[str, Any]) -> Pairs:
-    return [
-        ("seed", str(found["seed"])),
-        ("code", found["code_version"]),
-        ("began", found["start"]),
-        ("took", f"{clock(found['seconds'])} ({found['device_hours']:.4g} device-hours)"),
-    ]
-
-
-def _files(artifacts: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
-    for one in artifacts:
-        size = f", {one['bytes']:,} bytes" if "bytes" in one else ""
-        yield one["name"], f"{one['path']}: {one['state']}{size}"
+def _file(one: dict[str, Any]) -> tuple[str, str]:
+    size = f", {one['bytes']:,} bytes" if one["bytes"] is not None else ""
+    return one["name"], f"{one['path']}: {one['state']}{size}"
 
 
 def _published(found: dict[str, Any]) -> Iterator[str]:
+    (low, high), where = found["stands_for"], found["measures"]
+    epochs = found["pretrain_epochs"]
     yield f"{found['task']}: {found['method']}, {found['arch']} (published)"
-    low, high = found["stands_for"]
-    where = found["measures"]
-    unknown = "not stated in the text read"
+    number = {
+        "id": found["id"],
+        found["metric"]: f"{found['text']} {found['unit']}",
+        "stands for": f"from {low:.15g} to {high:.15g}, by its digits",
+        "protocol": found["protocol"],
+        "input size": found["resolution"] or _UNKNOWN,
+        "pre-trained on": found["pretrain_data"],
+        "epochs": _UNKNOWN if epochs is None else epochs,
+    }
+    yield from _section("Number", _flat(number))
+    source = {"cited as": found["source"], "read in": found["source_detail"]}
+    yield from _section("Source", _flat(source))
     yield from _section(
-        "Number",
-        [
-            ("id", found["id"]),
-            (found["metric"], f"{found['text']} {found['unit']}"),
-            ("stands for", f"from {low:.15g} to {high:.15g}, by its digits"),
-            ("protocol", found["protocol"]),
-            ("input size", str(found["resolution"] or unknown)),
-            ("pre-trained on", found["pretrain_data"]),
-            ("epochs", unknown if (e := found["pretrain_epochs"]) is None else f"{e:g}"),
-        ],
-    )
-    yield from _section(
-        "Source", [("cited as", found["source"]), ("read in", found["source_detail"])]
-    )
-    yield from _section(
-        "What the protocol's words state, as records call it",
-        _flat(found["settings"]),
+        "What the protocol's words state, as records call it", _flat(found["settings"])
     )
     if not found["settings"]:
         yield "  nothing that a record holds"

@@ -15,6 +15,7 @@ from micl_bench.report.frame.entries import Entry
 from micl_bench.report.frame.metrics import format_p
 from micl_bench.runtime.log import printable
 from micl_bench.runtime.terminal import table_text
+from micl_bench.runtime.values import without_nan
 
 _HEADER = ["metric", "pair", "first", "second", "difference", "p", "Holm's p", "verdict"]
 _WORDS = (0, 1, len(_HEADER) - 1)
@@ -64,7 +65,7 @@ def as_json(comparison: Comparison, contenders: list[Contender]) -> dict[str, An
             for contender in contenders
         ],
         "comparisons": [
-            _plain(
+            without_nan(
                 {
                     **{
                         field.name: getattr(difference, field.name)
@@ -180,11 +181,3 @@ def _explanations(differences: list[Difference]) -> list[str]:
             else []
         ),
     ]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
