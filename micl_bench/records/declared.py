@@ -171,6 +171,10 @@ class Task(About):
             **{field.name: getattr(self, field.name) for field in dataclasses.fields(About)}
         )
 
+    def declares(self, name: str) -> bool:
+        """Whether a metric of that name is declared."""
+        return any(metric.called(name) for metric in self.metrics)
+
     def measure(self, name: str) -> Measure:
         """What is declared of a metric.
 

@@ -1,5 +1,6 @@
 """Who measured what, where and when: the parts of a record that are the same for every task."""
 
+import dataclasses
 import functools
 import os
 import platform
@@ -7,13 +8,14 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from micl_bench.records.declared import Task
-from micl_bench.records.result import CheckpointInfo, DataSet, Result, utc_now
+from micl_bench.records.result import CheckpointInfo, Result, utc_now
 from micl_bench.runtime.files import digest_json
 
 _PACKAGES = (
@@ -31,6 +33,17 @@ _PACKAGES = (
 
 # A repository on a disk that does not answer shall not keep a record from being written.
 _GIT_SECONDS = 60.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What is measured, and by which recipe: fields of `Result` that all metrics of a run share."""
+
+    method: str
+    arch: str
+    checkpoint: CheckpointInfo
+    recipe: dict[str, Any]
+    seed: int
 
 
 class Measurement:
@@ -51,68 +64,55 @@ class Measurement:
 
     def result(
         self,
-        *,
         task: Task,
-        protocol: str,
-        method: str,
-        arch: str,
-        metrics: dict[str, float],
-        data: DataSet,
-        checkpoint: CheckpointInfo,
-        recipe: dict[str, Any],
-        seed: int,
-        settings: dict[str, Any],
-        train: DataSet | None = None,
-        intervals: dict[str, list[float]] | None = None,
-        details: dict[str, Any] | None = None,
-        artifacts: dict[str, str] | None = None,
-        digests: dict[str, str] | None = None,
-        undefined: dict[str, str] | None = None,
+        subject: Subject,
+        metrics: Mapping[str, float],
+        *,
+        settings: Mapping[str, Any],
+        intervals: Mapping[str, Sequence[float]] = MappingProxyType({}),
+        undefined: Mapping[str, str] = MappingProxyType({}),
         seconds: float | None = None,
         device_seconds: float | None = None,
+        **fields: Any,
     ) -> Result:
         """The record of one measurement.
 
         Args:
-            settings: as `Result.settings`; the fingerprint is made of them.
             task: it declares every metric.
-            metrics: by name; NaN where these images do not define one.
+            metrics: by name, in the metric's unit; NaN where these images do not define one.
+            settings: as `Result.settings`, without the task's name; the fingerprint is made of them.
             intervals: both ends at 95 %, of the metrics that have an interval.
             undefined: why a metric that is NaN is; in general words where it is not said.
             seconds: where a resumed run took longer than this process; else the clock's.
             device_seconds: where more devices than one worked on it; else one.
+            fields: all others of `Result`.
+
+        Raises:
+            InputError: a metric that the task does not declare.
         """
         took = self.elapsed if seconds is None else seconds
-        reasons = {name: {"undefined": words} for name, words in (undefined or {}).items()}
+        whole = {"task": task.name, **settings}
+        reasons = {name: {"undefined": words} for name, words in undefined.items()}
         return Result(
             task=task.name,
             about=task.about,
-            protocol=protocol,
-            method=method,
-            arch=arch,
             metrics={
                 name: task.number(
-                    name, value, interval=(intervals or {}).get(name, ()), **reasons.get(name, {})
+                    name, value, interval=intervals.get(name, ()), **reasons.get(name, {})
                 )
                 for name, value in metrics.items()
             },
-            data=data,
-            checkpoint=checkpoint,
-            recipe=recipe,
-            recipe_digest=digest_json(recipe),
-            seed=seed,
+            **vars(subject),
+            recipe_digest=digest_json(subject.recipe),
+            settings=whole,
+            fingerprint=digest_json(whole),
             command=self.command,
             code_version=code_version(),
             environment=environment(),
             start=self.start,
             seconds=round(took, 3),
             device_hours=round((took if device_seconds is None else device_seconds) / 3600, 6),
-            train=train,
-            settings=settings,
-            fingerprint=digest_json(settings),
-            details=details or {},
-            artifacts=artifacts or {},
-            digests=digests or {},
+            **fields,
         )
 
 

@@ -83,6 +83,29 @@ class Stage:
     stated: bool = False
     """The user stated it on the command line or in a suite; the file does not say."""
 
+    @classmethod
+    def of(
+        cls,
+        task: str,
+        method: str,
+        settings: dict[str, Any],
+        *,
+        seed: int,
+        epochs: float,
+        data: DataSet,
+    ) -> "Stage":
+        """The training of those settings on some images."""
+        return cls(
+            task=task,
+            method=method,
+            fingerprint=digest_json(settings),
+            seed=seed,
+            epochs=epochs,
+            data=data.name,
+            data_digest=data.digest,
+            settings=settings,
+        )
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckpointInfo:
@@ -172,16 +195,9 @@ class Result:
 
     def as_stage(self, *, epochs: float) -> Stage:
         """The training that this record is of, for the file that it leaves behind."""
-        train = self.train or self.data
-        return Stage(
-            task=self.task,
-            method=self.method,
-            fingerprint=self.fingerprint,
-            seed=self.seed,
-            epochs=epochs,
-            data=train.name,
-            data_digest=train.digest,
-            settings=self.settings,
+        data = self.train or self.data
+        return Stage.of(
+            self.task, self.method, self.settings, seed=self.seed, epochs=epochs, data=data
         )
 
     @functools.cached_property

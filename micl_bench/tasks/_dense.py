@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from micl_bench.data.embedded.manifest import embedded_name
-from micl_bench.records.provenance import Measurement
+from micl_bench.records.provenance import Measurement, Subject
 from micl_bench.records.result import DataSet, Result
 from micl_bench.runtime.distributed import rank
 from micl_bench.runtime.errors import InputError
@@ -76,19 +76,22 @@ def run_config(
     )
     kept = {"predictions": outcome.predictions, "statistics": outcome.evidence}
     left = {**kept, "log": outcome.log, **({"model": outcome.model} if outcome.model else {})}
-    result = measurement.result(
-        task=task,
-        protocol=f"{head}, {outcome.summary}",
+    subject = Subject(
         method=request.method or outcome.method,
         arch=outcome.arch,
-        metrics=outcome.metrics,
-        intervals=outcome.intervals,
-        data=evaluated,
-        train=train,
         checkpoint=outcome.checkpoint,
         recipe=outcome.config,
         seed=outcome.seed,
-        settings={"task": task.name, "head": head, **outcome.settings},
+    )
+    result = measurement.result(
+        task,
+        subject,
+        outcome.metrics,
+        settings={"head": head, **outcome.settings},
+        intervals=outcome.intervals,
+        protocol=f"{head}, {outcome.summary}",
+        data=evaluated,
+        train=train,
         details={
             "processes": outcome.processes,
             "images_a_pass": outcome.images_a_pass,

@@ -15,11 +15,17 @@ from micl_bench.robustness import find_set
 from micl_bench.runtime.config import resolve, to_dict
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_file, digest_json, files_below
-from micl_bench.tasks import declared
+from micl_bench.tasks import declared, running
 from micl_bench.tasks._request import Request
-from micl_bench.tasks._session import recipe_kind
+from micl_bench.tasks._session import PlainRecipe
 
 _DRAWN_OR_PUBLISHED = ("random:", "timm:", "public:")
+
+
+def recipe_kind(task: str) -> type[Any]:
+    """The dataclass that `--recipe` and `--set` of a task are read as."""
+    kind: type[Any] = getattr(running(task), "RECIPE", PlainRecipe)
+    return kind
 
 
 def inputs_of(request: Request, task: str) -> dict[str, str]:

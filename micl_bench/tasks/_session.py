@@ -1,23 +1,25 @@
 """What every task does with a request first and last."""
 
 import dataclasses
-from typing import Any, Protocol, TypeVar
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
 from micl_bench.checkpoints import Checkpoint, load_checkpoint, stated
+from micl_bench.data.checked import look_at
 from micl_bench.data.pixels import Pixels, evaluation_settings
-from micl_bench.records.evidence.per_image import write_named_arrays
-from micl_bench.records.evidence.predictions import Predictions, arrays_of
-from micl_bench.records.provenance import Measurement
-from micl_bench.records.result import DataSet, Result, name_part
-from micl_bench.records.statistics import wilson
+from micl_bench.data.source import Source, open_source
+from micl_bench.engine.frozen.feature_cache import Features, cached_features, default_folder
+from micl_bench.records.declared import Task
+from micl_bench.records.provenance import Measurement, Subject
+from micl_bench.records.result import DataSet, Result
 from micl_bench.runtime.config import resolve, to_dict
-from micl_bench.runtime.distributed import rank, world_size
-from micl_bench.runtime.files import digest_file
+from micl_bench.runtime.distributed import world_size
 from micl_bench.runtime.values import Count, Precision, Seed, Values, Workers
-from micl_bench.tasks import Task, running
-from micl_bench.tasks._request import Request
+from micl_bench.tasks._asked import Asked
+from micl_bench.tasks._record import record
 
 
 class TaskRecipe(Protocol):
@@ -26,6 +28,10 @@ class TaskRecipe(Protocol):
     @property
     def seed(self) -> int:
         """Of weights that are drawn and of the order of images."""
+
+    @property
+    def pixels(self) -> Pixels:
+        """How images are read."""
 
 
 T = TypeVar("T", bound=TaskRecipe)
@@ -44,23 +50,17 @@ class PlainRecipe(Values):
     seed: Seed = 0
 
 
-def recipe_kind(task: str) -> type[Any]:
-    """The dataclass that `--recipe` and `--set` of a task are read as."""
-    kind: type[Any] = getattr(running(task), "RECIPE", PlainRecipe)
-    return kind
-
-
-class Session:
+class Session(Generic[T]):
     """A request under way: the recipe resolved, the checkpoint read, the clock running."""
 
-    def __init__(self, request: Request, kind: type[T]) -> None:
+    def __init__(self, request: Asked, kind: type[T]) -> None:
         """Resolve and read.
 
         Raises:
             InputError: a wrong recipe, override or checkpoint.
         """
         self.request, self.device = request, request.device or torch.device("cpu")
-        recipe: Any = resolve(kind, request.recipe, request.overrides)
+        recipe = resolve(kind, request.recipe, request.overrides)
         self.measurement = Measurement(command=request.command)
         loaded = load_checkpoint(
             request.checkpoint,
@@ -73,80 +73,83 @@ class Session:
         self.checkpoint: Checkpoint = stated(loaded, request.statement)
         size = self.checkpoint.input_size(recipe.pixels.img_size)
         pixels = dataclasses.replace(recipe.pixels, img_size=size)
-        self.recipe: Any = dataclasses.replace(recipe, pixels=pixels)
+        self.recipe: T = dataclasses.replace(recipe, pixels=pixels)  # type: ignore[type-var]
         if request.strict:
             self.checkpoint.refuse_guesses(size)
 
-    def result(
-        self,
-        *,
-        task: Task,
-        protocol: str,
-        data: DataSet,
-        settings: dict[str, Any],
-        train: DataSet | None = None,
-        predictions: Predictions | None = None,
-        evidence: Predictions | None = None,
-        metrics: dict[str, float] | None = None,
-        intervals: dict[str, list[float]] | None = None,
-        details: dict[str, Any] | None = None,
-        artifacts: dict[str, str] | None = None,
-        undefined: dict[str, str] | None = None,
-        seconds: float | None = None,
-    ) -> Result:
-        """The record of a number measured since the checkpoint was opened.
-
-        Args:
-            train: the labelled images that were fitted or trained on.
-            settings: what moves the number, beside how images are read, which is added here.
-            predictions: written to the output folder; each of their metrics becomes an accuracy with
-                its Wilson interval.
-            evidence: the same where `metrics` are made of them in another way.
-            metrics: others; `intervals` are theirs.
-            undefined: why one of `metrics` is NaN.
-            seconds: of a record that shares its call with others; else all since the start.
-        """
-        metrics, intervals = dict(metrics or {}), dict(intervals or {})
-        took = self.measurement.elapsed if seconds is None else seconds
-        artifacts, pixels = dict(artifacts or {}), self.recipe.pixels
-        digests: dict[str, str] = {}
-        kept = predictions or evidence
-        undefined = dict(undefined or {})
-        if predictions:
-            accuracies = {name: predictions.accuracy(name) for name in predictions.correct}
-            metrics = accuracies | metrics
-            undefined |= {
-                name: "no image counts for it"
-                for name in accuracies
-                if not predictions.counted(name)
-            }
-            intervals |= {
-                name: list(wilson(value, predictions.counted(name)))
-                for name, value in accuracies.items()
-            }
-        if kept:
-            name = f"predictions-{task.name}-{name_part(data.name)}"
-            if rank() == 0:
-                path = write_named_arrays(self.request.out, name, arrays_of(kept))
-                digests["predictions"] = digest_file(path)
-            artifacts["predictions"] = path.name if rank() == 0 else name
-        return self.measurement.result(
-            task=task,
-            protocol=protocol,
+    @property
+    def subject(self) -> Subject:
+        """What is measured, and by which recipe."""
+        return Subject(
             method=self.request.method or self.checkpoint.method,
             arch=self.checkpoint.arch.name,
-            metrics=metrics,
-            data=data,
-            checkpoint=self.checkpoint.described_at(pixels.img_size),
+            checkpoint=self.checkpoint.described_at(self.recipe.pixels.img_size),
             recipe=to_dict(self.recipe),
             seed=self.recipe.seed,
-            settings={"task": task.name, **evaluation_settings(pixels), **settings},
-            train=train,
-            intervals=intervals,
-            details=details,
-            artifacts=artifacts,
-            digests=digests,
-            undefined=undefined,
-            seconds=took,
-            device_seconds=took * world_size(),
         )
+
+    def features(self, source: Source, *, beside: Source | None = None) -> Features:
+        """Features of every image, computed once for all tasks; the recipe says how.
+
+        Args:
+            beside: whose features are wanted next: its images are looked at too before any are
+                computed.
+
+        Raises:
+            InputError: as `cached_features`.
+        """
+        recipe: Any = self.recipe
+        return cached_features(
+            self.checkpoint,
+            source,
+            recipe.pixels,
+            device=self.device,
+            precision=recipe.precision,
+            batch_size=recipe.batch_size,
+            num_workers=recipe.num_workers,
+            folder=default_folder(),
+            label=f"features of {source.root.name}",
+            before=lambda: look_at(*(one for one in (source, beside) if one is not None)),
+        )
+
+    def measure(
+        self,
+        task: Task,
+        metrics: Mapping[str, float] = MappingProxyType({}),
+        *,
+        settings: Mapping[str, Any] = MappingProxyType({}),
+        guesses: tuple[str, ...] = (),
+        protocol: str = "",
+        data: DataSet | None = None,
+        seconds: float | None = None,
+        device_seconds: float | None = None,
+        **more: Any,
+    ) -> list[Result]:
+        """The record of what was measured since the checkpoint was read, as `measure.record` has it.
+
+        Args:
+            settings: what moves the number, beside how images are read, which is added here.
+            guesses: what was assumed of the checkpoint beside what it says itself.
+            protocol: one line for a table's caption; the input's size if empty.
+            data: the images that were measured on; those of `<data>/val` if None.
+            seconds: of a record that shares its call with others; else all since the start.
+        """
+        pixels, subject = self.recipe.pixels, self.subject
+        known = dataclasses.replace(
+            subject.checkpoint, guesses=(*subject.checkpoint.guesses, *guesses)
+        )
+        took = self.measurement.elapsed if seconds is None else seconds
+        one = record(
+            task,
+            dataclasses.replace(subject, checkpoint=known),
+            metrics,
+            measurement=self.measurement,
+            out=self.request.out,
+            settings={**evaluation_settings(pixels), **settings},
+            protocol=protocol or f"{pixels.img_size} px",
+            data=data or open_source(self.request.data / "val").describe(),
+            seconds=took,
+            device_seconds=took * world_size() if device_seconds is None else device_seconds,
+            **more,
+        )
+        return [one]

@@ -15,7 +15,7 @@ import pytest
 import torch
 from support import Run, intervals_in, values_in
 
-from micl_bench.records.provenance import Measurement
+from micl_bench.records.provenance import Measurement, Subject
 from micl_bench.records.result import (
     SCHEMA,
     CheckpointInfo,
@@ -30,6 +30,13 @@ from micl_bench.runtime.files import atomic_folder, atomic_path, digest_json
 from micl_bench.tasks import Metric, Task, declared
 
 KNN = declared("knn")
+SUBJECT = Subject(
+    method="MiCL",
+    arch="vit",
+    checkpoint=CheckpointInfo(source="a.pt", format="timm", digest="c"),
+    recipe={"k": 10},
+    seed=3,
+)
 
 
 def number(**changes: Any) -> dict[str, Any]:
@@ -41,16 +48,12 @@ def number(**changes: Any) -> dict[str, Any]:
 @pytest.fixture
 def result() -> Result:
     return Measurement(command="micl-bench eval knn").result(
-        task=KNN,
+        KNN,
+        SUBJECT,
+        {"top1": 91.25},
         protocol="10-NN",
-        method="MiCL",
-        arch="vit",
-        metrics={"top1": 91.25},
         data=DataSet(name="imagenet", split="val", images=8, digest="d"),
-        checkpoint=CheckpointInfo(source="a.pt", format="timm", digest="c"),
         settings={"k": 20},
-        recipe={"k": 10},
-        seed=3,
     )
 
 
@@ -96,7 +99,7 @@ def test_a_record_of_another_schema_is_refused_by_name(
 def test_a_fingerprint_that_is_not_of_the_settings_is_refused(
     tmp_path: Path, result: Result
 ) -> None:
-    assert result.fingerprint == digest_json({"k": 20})
+    assert result.fingerprint == digest_json({"task": "knn", "k": 20})
     path = tmp_path / "x.json"
     path.write_text(json.dumps(_broken(result, {"settings": {"k": 10}})))
     with pytest.raises(InputError, match="not the digest of its settings"):
@@ -236,16 +239,7 @@ def test_a_record_that_is_not_json_is_refused(tmp_path: Path, result: Result, wo
 
 def test_a_builder_gives_a_reason_for_what_it_could_not_measure(result: Result) -> None:
     empty = Measurement(command="x").result(
-        task=KNN,
-        protocol="",
-        method="",
-        arch="",
-        metrics={"top1": math.nan, "top5": 1.0},
-        data=result.data,
-        checkpoint=result.checkpoint,
-        settings={},
-        recipe={},
-        seed=0,
+        KNN, SUBJECT, {"top1": math.nan, "top5": 1.0}, protocol="", data=result.data, settings={}
     )
     assert empty.metrics["top1"].undefined == "these images do not define it"
     assert empty.metrics["top5"].undefined == ""
@@ -262,16 +256,12 @@ def test_headlines_are_the_quoted_metrics_or_else_the_first_that_ranks() -> None
     def of(*metrics: Metric) -> Result:
         task = Task(name="t", title="T", metrics=metrics)
         return Measurement(command="x").result(
-            task=task,
+            task,
+            SUBJECT,
+            {metric.name: 1.0 for metric in metrics},
             protocol="",
-            method="",
-            arch="",
-            metrics={metric.name: 1.0 for metric in metrics},
             data=DataSet(name="d", split="val", images=8, digest="d"),
-            checkpoint=CheckpointInfo(source="a.pt", format="timm", digest="c"),
             settings={},
-            recipe={},
-            seed=0,
         )
 
     plain, ranked = Metric(name="spread", title="s"), Metric(name="r", title="r", better="lower")

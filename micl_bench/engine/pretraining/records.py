@@ -10,7 +10,7 @@ from micl_bench.checkpoints import save_checkpoint
 from micl_bench.data.source import Source
 from micl_bench.engine.pretraining import TASK
 from micl_bench.engine.pretraining.plan import Plan
-from micl_bench.records.provenance import Measurement
+from micl_bench.records.provenance import Measurement, Subject
 from micl_bench.records.result import CheckpointInfo, Stage, visible_path, write_result
 from micl_bench.runtime.config import to_dict
 from micl_bench.runtime.files import digest_json
@@ -74,15 +74,13 @@ def write_outcome(
         "train_digest": train.digest,
     }
     data, settings = train.describe(), _settings(plan)
-    stage = Stage(
-        task=TASK.name,
-        method=objective.name,
-        fingerprint=digest_json(settings),
+    stage = Stage.of(
+        TASK.name,
+        objective.name,
+        settings,
         seed=plan.recipe.seed,
         epochs=plan.recipe.epochs,
-        data=data.name,
-        data_digest=data.digest,
-        settings=settings,
+        data=data,
     )
     file_digest = save_checkpoint(
         path, vit, arch, method=name or objective.name, provenance=provenance, stage=stage
@@ -92,19 +90,22 @@ def write_outcome(
         objective.summary(),
         f"batch {plan.batch_size}",
     )
-    result = measurement.result(
-        task=TASK,
-        protocol=", ".join(filter(None, protocol)),
+    subject = Subject(
         method=name or objective.name,
         arch=arch.name,
-        metrics=_metrics(loss, rows, plan, spent) | {"peak_memory_mib": round(memory[0], 1)},
-        data=data,
         checkpoint=CheckpointInfo(
             source=visible_path(path), format="micl_bench", digest=file_digest, origin=(stage,)
         ),
         recipe=recipe,
         seed=plan.recipe.seed,
+    )
+    result = measurement.result(
+        TASK,
+        subject,
+        _metrics(loss, rows, plan, spent) | {"peak_memory_mib": round(memory[0], 1)},
         settings=settings,
+        protocol=", ".join(filter(None, protocol)),
+        data=data,
         details={"peak_memory": memory[1]},
         artifacts={"metrics": "metrics.jsonl", "views": "views.npz"},
         seconds=spent.seconds,

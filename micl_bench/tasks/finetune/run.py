@@ -12,7 +12,6 @@ from micl_bench.runtime.errors import InputError
 from micl_bench.tasks._classified import classified
 from micl_bench.tasks._few_labels import open_folders
 from micl_bench.tasks._request import Request
-from micl_bench.tasks._session import Session
 from micl_bench.tasks.finetune import TASK
 
 RECIPE = FinetuneRecipe
@@ -26,8 +25,8 @@ def run(request: Request) -> list[Result]:
         InputError: bad recipe, checkpoint or data, or a loss that is not finite.
         Stopped: a signal asked for it; the same command goes on.
     """
-    session = Session(request, RECIPE)
-    recipe: FinetuneRecipe = session.recipe
+    session = request.open(FinetuneRecipe)
+    recipe = session.recipe
     train, held_out = open_folders(request.data)
     trainer = SupervisedTrainer(
         recipe,
@@ -39,21 +38,18 @@ def run(request: Request) -> list[Result]:
         measurement=session.measurement,
     )
     logits_MC = trainer.run()
-    result = session.result(
-        task=TASK,
+    spent = trainer.spent
+    (result,) = session.measure(
+        TASK,
         protocol=_protocol(recipe),
         settings=_settings(recipe, trainer.precision_seen),
-        predictions=classified(held_out, logits_MC),
+        evidence=classified(held_out, logits_MC),
         data=held_out.describe(),
         train=train.describe(),
         details=_details(trainer),
         artifacts={"classifier": TASK.leaves, "metrics": "metrics.jsonl"},
-    )
-    spent = trainer.spent
-    result = dataclasses.replace(
-        result,
-        seconds=round(spent.seconds, 3),
-        device_hours=round(spent.device_seconds / 3600, 6),
+        seconds=spent.seconds,
+        device_seconds=spent.device_seconds,
     )
     if rank() == 0:
         provenance = {

@@ -15,9 +15,8 @@ from micl_bench.records.result import Result
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.log import say
 from micl_bench.runtime.values import Count, Listed, Positive, Precision, Seed, Values, Workers
-from micl_bench.tasks._frozen import feature_details, open_splits, stored_features
+from micl_bench.tasks._frozen import feature_details, open_splits
 from micl_bench.tasks._request import Request
-from micl_bench.tasks._session import Session
 from micl_bench.tasks.knn import TASK
 
 _READOUTS = {"cls": "cls_1", "avg": "avg_1"}
@@ -56,8 +55,8 @@ def run(request: Request) -> list[Result]:
     Raises:
         InputError: bad recipe, checkpoint or data, or k above the number of training images.
     """
-    session = Session(request, RECIPE)
-    recipe: KnnRecipe = session.recipe
+    session = request.open(KnnRecipe)
+    recipe = session.recipe
     arch = session.checkpoint.arch
     if recipe.pool == "cls" and not arch.class_token:
         raise InputError(f"{arch.name} has no [CLS]; use --set pool=avg")
@@ -70,8 +69,8 @@ def run(request: Request) -> list[Result]:
     k, budget = max((recipe.k, *ks)), recipe.memory_mib
     require_memory(len(train), len(test), k=k, width=arch.width, memory_mib=budget)
     # The evaluated images first: one that cannot be decoded is found before the many.
-    val = stored_features(session, test, beside=train)
-    stored = [stored_features(session, train), val]
+    val = session.features(test, beside=train)
+    stored = [session.features(train), val]
     keys_ND, queries_MD = (part.tensor(_READOUTS[recipe.pool]) for part in stored)
     neighbours = nearest_keys(
         keys_ND,
@@ -86,17 +85,15 @@ def run(request: Request) -> list[Result]:
     protocol = (
         f"{recipe.k}-NN, cosine, T = {recipe.temperature}, {name}, {recipe.pixels.img_size} px"
     )
-    return [
-        session.result(
-            task=TASK,
-            protocol=protocol,
-            settings=_settings(recipe) | stored[1].settings,
-            predictions=predictions,
-            data=test.describe(),
-            train=train.describe(),
-            details=feature_details(train=stored[0], val=stored[1]),
-        )
-    ]
+    return session.measure(
+        TASK,
+        protocol=protocol,
+        settings=_settings(recipe) | stored[1].settings,
+        evidence=predictions,
+        data=test.describe(),
+        train=train.describe(),
+        details=feature_details(train=stored[0], val=stored[1]),
+    )
 
 
 def _settings(recipe: KnnRecipe) -> dict[str, Any]:

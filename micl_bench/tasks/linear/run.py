@@ -26,7 +26,7 @@ from micl_bench.runtime.log import say
 from micl_bench.runtime.values import Count, Fraction, Precision, Seed, Values, Workers
 from micl_bench.tasks._classified import classified, readout_words
 from micl_bench.tasks._few_labels import Labelled, open_labelled, require_one_way
-from micl_bench.tasks._frozen import feature_details, stored_features
+from micl_bench.tasks._frozen import feature_details
 from micl_bench.tasks._request import Request
 from micl_bench.tasks._session import Session
 from micl_bench.tasks.linear import TASK
@@ -85,8 +85,8 @@ def run(request: Request) -> list[Result]:
         Stopped: a signal asked for it; the training is saved.
         InputError: bad recipe, checkpoint or data, or every head diverged.
     """
-    session = Session(request, RECIPE)
-    recipe: LinearRecipe = session.recipe
+    session = request.open(LinearRecipe)
+    recipe = session.recipe
     require_readouts(session.checkpoint.arch, recipe.probe.reads)
     images = open_labelled(
         request.data, labels=recipe.labels, fraction=recipe.fraction, seed=recipe.seed
@@ -97,7 +97,7 @@ def run(request: Request) -> list[Result]:
 class _Grid:
     """The heads of one recipe: what they are trained on, chosen on and measured on."""
 
-    def __init__(self, session: Session, images: Labelled) -> None:
+    def __init__(self, session: Session[LinearRecipe], images: Labelled) -> None:
         self.session, self.images, self.device = session, images, session.device
         self.recipe: LinearRecipe = session.recipe
         share = HELD_OUT if self.recipe.selection == "held_out" else 0.0
@@ -106,7 +106,7 @@ class _Grid:
         self.plan = self.recipe.probe.plan(len(self.fitted))
         if self.recipe.augments:
             look_at(images.train)
-        self.stored = {"val": stored_features(session, images.test, beside=images.train)}
+        self.stored = {"val": session.features(images.test, beside=images.train)}
         self.test = self.stored["val"]
         self.probe = Probe(
             self.recipe.probe,
@@ -137,7 +137,7 @@ class _Grid:
         return self._record(held_out, seen)
 
     def _train_on_features(self, resumption: Resumption) -> tuple[Readouts, str]:
-        stored = self.stored["train"] = stored_features(self.session, self.images.train)
+        stored = self.stored["train"] = self.session.features(self.images.train)
         features = self._read(stored)
         batches = StoredFeatures(
             features=features,
@@ -174,7 +174,7 @@ class _Grid:
         held_out: Readouts = {}
         if len(self.chosen_on):
             part = self.images.train.part(self.chosen_on)
-            stored = self.stored["held_out"] = stored_features(self.session, part)
+            stored = self.stored["held_out"] = self.session.features(part)
             held_out = self._read(stored)
         return held_out, _seen_in_training(pixels)
 
@@ -195,8 +195,8 @@ class _Grid:
         if choice.head.readout != FOLDABLE:
             artifacts = {}
             details["classifier"] = f"none: timm's ViTs put no head on {choice.head.readout}"
-        result = session.result(
-            task=TASK,
+        (result,) = session.measure(
+            TASK,
             protocol=self._protocol(),
             data=images.test.describe(),
             train=images.train.describe(),
@@ -207,7 +207,7 @@ class _Grid:
                 "training_images": seen,
                 "selection": self._selection(),
             },
-            predictions=classified(images.test, choice.logits_MC),
+            evidence=classified(images.test, choice.logits_MC),
             details=details,
             artifacts=artifacts,
         )

@@ -29,9 +29,8 @@ from micl_bench.runtime.values import (
 )
 from micl_bench.tasks._classified import classified, readout_words
 from micl_bench.tasks._few_labels import open_labelled, require_one_way
-from micl_bench.tasks._frozen import feature_details, stored_features
+from micl_bench.tasks._frozen import feature_details
 from micl_bench.tasks._request import Request
-from micl_bench.tasks._session import Session
 from micl_bench.tasks.logistic import TASK
 
 DINOV2_GRID = tuple(10 ** (-6 + 11 * step / 44) for step in range(45))
@@ -82,15 +81,15 @@ def run(request: Request) -> list[Result]:
     Raises:
         InputError: bad recipe, checkpoint or data, or too few labels to choose C.
     """
-    session = Session(request, RECIPE)
-    recipe: LogisticRecipe = session.recipe
+    session = request.open(LogisticRecipe)
+    recipe = session.recipe
     require_readouts(session.checkpoint.arch, [recipe.readout])
     images = open_labelled(
         request.data, labels=recipe.labels, fraction=recipe.fraction, seed=recipe.seed
     )
     # The evaluated images first: one that cannot be decoded is found before the many.
-    test = stored_features(session, images.test, beside=images.train)
-    train = stored_features(session, images.train)
+    test = session.features(images.test, beside=images.train)
+    train = session.features(images.train)
     prepare = centred_rows if recipe.centred_rows else torch.nn.Identity()
     train_ND, test_MD = (prepare(features.tensor(recipe.readout)) for features in (train, test))
     regression = _Regression(
@@ -100,25 +99,23 @@ def run(request: Request) -> list[Result]:
     fit = regression.fit(train_ND, train.labels_N, best)
     words = "C chosen on held-out labels" if grid else f"C = {best:g}"
     protocol = f"logistic regression on frozen {readout_words(recipe.readout)}, {words}"
-    return [
-        session.result(
-            task=TASK,
-            protocol=", ".join(
-                word for word in (protocol, images.words, f"{recipe.pixels.img_size} px") if word
-            ),
-            data=images.test.describe(),
-            settings={**test.settings, **_settings(recipe), **images.settings},
-            predictions=classified(images.test, fit.logits(test_MD)),
-            train=images.train.describe(),
-            details={
-                **images.details,
-                **feature_details(train=train, val=test),
-                "grid": grid,
-                "c": best,
-                **_ended(fit),
-            },
-        )
-    ]
+    return session.measure(
+        TASK,
+        protocol=", ".join(
+            word for word in (protocol, images.words, f"{recipe.pixels.img_size} px") if word
+        ),
+        data=images.test.describe(),
+        settings={**test.settings, **_settings(recipe), **images.settings},
+        evidence=classified(images.test, fit.logits(test_MD)),
+        train=images.train.describe(),
+        details={
+            **images.details,
+            **feature_details(train=train, val=test),
+            "grid": grid,
+            "c": best,
+            **_ended(fit),
+        },
+    )
 
 
 @dataclasses.dataclass(frozen=True)

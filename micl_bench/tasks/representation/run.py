@@ -29,7 +29,7 @@ from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.log import say
 from micl_bench.runtime.values import LARGEST, Count, Precision, Seed, Values, Within, Workers
 from micl_bench.runtime.wording import counted
-from micl_bench.tasks._frozen import feature_details, stored_features
+from micl_bench.tasks._frozen import feature_details
 from micl_bench.tasks._request import Request
 from micl_bench.tasks._session import Session
 from micl_bench.tasks.representation import TASK
@@ -76,8 +76,8 @@ def run(request: Request) -> list[Result]:
     Raises:
         InputError: bad recipe, checkpoint or data, or fewer than four images.
     """
-    session = Session(request, RECIPE)
-    recipe: RepresentationRecipe = session.recipe
+    session = request.open(RepresentationRecipe)
+    recipe = session.recipe
     source = open_source(request.data / "val")
     if len(source) < FEWEST:
         raise InputError(
@@ -88,7 +88,7 @@ def run(request: Request) -> list[Result]:
         arch = dataclasses.replace(session.checkpoint.arch, img_size=recipe.pixels.img_size)
         recipe.objective.build().wants(arch)
     unchanged = Watch(source)
-    stored = stored_features(session, source)
+    stored = session.features(source)
     readout = "cls_1" if session.checkpoint.arch.class_token else "avg_1"
     features_ND = stored.tensor(readout)
     chosen_N = torch.from_numpy(spread(len(source), recipe.images))
@@ -98,11 +98,11 @@ def run(request: Request) -> list[Result]:
     }
     pictures, on_views = _pictures(session, source)
     unchanged.require_unchanged()
-    result = session.result(
-        task=TASK,
+    return session.measure(
+        TASK,
+        on_views | metrics,
         protocol=_protocol(recipe, readout, on_views=bool(on_views)),
         settings=_settings(recipe, readout, len(source), on_views=bool(on_views)) | stored.settings,
-        metrics=on_views | metrics,
         data=source.describe(),
         details=feature_details(val=stored)
         | {"left_out": {} if on_views else {"views": "not a network that MiCL trains"}},
@@ -111,12 +111,13 @@ def run(request: Request) -> list[Result]:
             for name, arrays in pictures.items()
         },
     )
-    return [result]
 
 
-def _pictures(session: Session, source: Source) -> tuple[dict[str, Arrays], dict[str, float]]:
+def _pictures(
+    session: Session[RepresentationRecipe], source: Source
+) -> tuple[dict[str, Arrays], dict[str, float]]:
     """The arrays of each picture by its name, and what was measured on views."""
-    recipe: RepresentationRecipe = session.recipe
+    recipe = session.recipe
     checkpoint, device = session.checkpoint, session.device
     images, _ = chosen_images(source, recipe.pixels, recipe.pictures)
     found = {

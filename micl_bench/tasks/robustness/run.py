@@ -65,8 +65,8 @@ def run(request: Request) -> list[Result]:
     Raises:
         InputError: bad recipe or data, or a checkpoint without a head for the sets' classes.
     """
-    session = Session(request, RECIPE)
-    recipe: RobustnessRecipe = session.recipe
+    session = request.open(RobustnessRecipe)
+    recipe = session.recipe
     sets = [find_set(name) for name in recipe.sets]
     side = session.checkpoint.arch.img_size
     if recipe.pixels.img_size != side:
@@ -92,8 +92,11 @@ def run(request: Request) -> list[Result]:
     unchanged.require_unchanged()
     shared = (session.measurement.elapsed - sum(seconds)) / len(sets)
     return [
-        _result(session, shift, one, classes=known, precision=seen, seconds=own + shared)
+        result
         for shift, one, own in zip(shifts, measured, seconds, strict=True)
+        for result in _results(
+            session, shift, one, classes=known, precision=seen, seconds=own + shared
+        )
     ]
 
 
@@ -132,7 +135,9 @@ def _require(one: RobustnessSet, root: Path, *, allow_partial: bool) -> None:
         raise InputError(lines[0] + mend + more)
 
 
-def _outputs(session: Session, sets: list[RobustnessSet]) -> tuple[tuple[str, ...], str]:
+def _outputs(
+    session: Session[RobustnessRecipe], sets: list[RobustnessSet]
+) -> tuple[tuple[str, ...], str]:
     """Class names of the classifier's outputs, and how they are known.
 
     Raises:
@@ -200,27 +205,26 @@ def _run_shifted(
     return measured, seconds
 
 
-def _result(
-    session: Session,
+def _results(
+    session: Session[RobustnessRecipe],
     shift: Shift,
     measured: Measured,
     *,
     classes: str,
     precision: str,
     seconds: float,
-) -> Result:
-    one, recipe = shift.one, session.recipe
+) -> list[Result]:
+    recipe = session.recipe
     settings = _settings(shift, measured, recipe.pixels)
     settings["classifier"] = session.checkpoint.maker or _UNKNOWN
-    result = session.result(
-        task=TASK,
+    assumed = "the classes of its outputs, in order of their names"
+    return session.measure(
+        TASK,
+        measured.metrics,
         protocol=_protocol(shift, settings, recipe.pixels),
         data=measured.data,
         settings={**settings, "precision": precision},
-        # Those of corruptions hold a metric for each severity, none of the record's own.
-        predictions=None if one.corruptions else measured.predictions,
-        evidence=measured.predictions if one.corruptions else None,
-        metrics=measured.metrics,
+        evidence=measured.predictions,
         intervals=measured.intervals,
         details={
             **measured.details,
@@ -228,12 +232,7 @@ def _result(
             "clean": dataclasses.asdict(measured.clean),
         },
         seconds=seconds,
-    )
-    if classes != ASSUMED_BY_NAME:
-        return result
-    guesses = (*result.checkpoint.guesses, "the classes of its outputs, in order of their names")
-    return dataclasses.replace(
-        result, checkpoint=dataclasses.replace(result.checkpoint, guesses=guesses)
+        guesses=(assumed,) if classes == ASSUMED_BY_NAME else (),
     )
 
 

@@ -1,0 +1,71 @@
+"""The one builder of a task's records: metrics, intervals and files from what was measured."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from micl_bench.records.declared import Task
+from micl_bench.records.evidence.per_image import write_named_arrays
+from micl_bench.records.evidence.predictions import Predictions, arrays_of
+from micl_bench.records.provenance import Measurement, Subject
+from micl_bench.records.result import DataSet, Result, name_part
+from micl_bench.records.statistics import wilson
+from micl_bench.runtime.distributed import rank
+from micl_bench.runtime.files import digest_file
+
+
+def record(
+    task: Task,
+    subject: Subject,
+    metrics: Mapping[str, float],
+    *,
+    measurement: Measurement,
+    out: Path,
+    data: DataSet,
+    evidence: Predictions | None = None,
+    intervals: Mapping[str, Sequence[float]] = MappingProxyType({}),
+    undefined: Mapping[str, str] = MappingProxyType({}),
+    artifacts: Mapping[str, str] = MappingProxyType({}),
+    **fields: Any,
+) -> Result:
+    """The record of one measurement, its evidence written beside it.
+
+    Args:
+        metrics: by name; those that the evidence gives need not be among them.
+        out: the folder of the record.
+        evidence: what was predicted for each image: each of its metrics that the task declares becomes
+            an accuracy with its Wilson interval.
+        intervals: both ends at 95 %, of `metrics`.
+        artifacts: other files beside the record, by name.
+        fields: as `Measurement.result`.
+
+    Raises:
+        InputError: a metric that the task does not declare.
+    """
+    if evidence is not None:
+        given = [name for name in evidence.correct if task.declares(name) and name not in metrics]
+        accuracies = {name: evidence.accuracy(name) for name in given}
+        counts = {name: evidence.counted(name) for name in given}
+        intervals = {name: wilson(accuracies[name], counts[name]) for name in given} | {**intervals}
+        undefined = {n: "no image counts for it" for n in given if not counts[n]} | {**undefined}
+        metrics = accuracies | {**metrics}
+    artifacts, digests = dict(artifacts), dict[str, str](fields.pop("digests", {}))
+    if evidence is not None:
+        name = f"predictions-{task.name}-{name_part(data.name)}"
+        if rank() == 0:
+            path = write_named_arrays(out, name, arrays_of(evidence))
+            digests["predictions"] = digest_file(path)
+            name = path.name
+        artifacts["predictions"] = name
+    return measurement.result(
+        task,
+        subject,
+        metrics,
+        intervals=intervals,
+        undefined=undefined,
+        data=data,
+        artifacts=artifacts,
+        digests=digests,
+        **fields,
+    )
