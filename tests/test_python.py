@@ -3,13 +3,20 @@
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+import timm
+import torch
+import torchvision
+from sklearn.neighbors import KNeighborsClassifier
 from support import REPOSITORY, Run
 
 import micl_bench
+from micl_bench.data.folder import open_folder, to_tensor
 from micl_bench.records.result import read_result
 
 ARCH = "vit_demo_patch4_32"
@@ -159,3 +166,156 @@ def test_a_pretraining_is_a_call_that_goes_on(few_digits: Path, tmp_path: Path) 
     assert result.command.startswith("micl-bench pretrain embedded --data ")
     assert micl_bench.pretrain("embedded", **options) == result
     assert micl_bench.load_backbone(tmp_path / "micl" / "backbone.pt").embed_dim == 128
+
+
+def small_resnet(**options: Any) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return torchvision.models.ResNet(torchvision.models.resnet.BasicBlock, [1, 1, 1, 1], **options)
+
+
+class Tokens(torch.nn.Module):
+    """Tokens (N, T, D) of the maps of a network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maps = torch.nn.Conv2d(3, 16, 8, stride=8)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.maps(images).flatten(2).transpose(1, 2)
+
+
+TASKS = (
+    ("knn", ["k=5"]),
+    ("linear", ["probe.epochs=2"]),
+    ("logistic", ["c=[1.0]", "max_iter=20"]),
+)
+
+
+def test_a_vit_in_memory_gives_the_numbers_of_its_file(few_digits: Path, tmp_path: Path) -> None:
+    vit = micl_bench.load_backbone(f"random:{ARCH}")
+    torch.save(vit.state_dict(), tmp_path / "vit.pt")
+    before = {name: value.clone() for name, value in vit.state_dict().items()}
+    vit.train()
+    for task, sets in TASKS:
+        options = {"data": few_digits, "recipe": f"embedded_{task}", "overrides": sets}
+        (held,) = micl_bench.evaluate(task, vit, **options)
+        (read,) = micl_bench.evaluate(task, tmp_path / "vit.pt", arch="heads=4", **options)
+        assert held.values == read.values, task
+        assert held.fingerprint == read.fingerprint
+        assert held.arch == read.arch
+        assert (held.checkpoint.format, read.checkpoint.format) == ("module", "timm")
+    assert vit.training
+    assert all(torch.equal(value, before[name]) for name, value in vit.state_dict().items())
+
+
+def test_a_timm_model_says_its_size_and_pixels_itself(few_digits: Path) -> None:
+    vit = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=32)
+    (result,) = micl_bench.evaluate("knn", vit, data=few_digits, **KNN)
+    assert result.checkpoint.normalisation == "mean 0.5 0.5 0.5, std 0.5 0.5 0.5"
+    assert result.arch == "vit_tiny_patch16_224"
+    assert not result.checkpoint.guesses
+
+
+@pytest.mark.parametrize("make", [lambda: small_resnet(num_classes=10), Tokens])
+def test_any_module_goes_through_knn_linear_and_logistic(
+    make: Callable[[], torch.nn.Module], few_digits: Path, tmp_path: Path
+) -> None:
+    module = make()
+    for task, sets in TASKS:
+        options = {"data": few_digits, "recipe": f"embedded_{task}", "overrides": sets}
+        (result,) = micl_bench.evaluate(task, module, img_size=32, out=tmp_path / task, **options)
+        assert result.checkpoint.source == f"in memory: {type(module).__name__}"
+        assert "of the pixels" in result.checkpoint.guesses[0]
+        assert "module's" in result.protocol
+        assert not (tmp_path / task / "classifier.pt").exists()
+        again = micl_bench.evaluate(task, module, img_size=32, out=tmp_path / task, **options)
+        assert again == [result]
+
+
+def test_the_features_of_a_module_are_what_it_gives(few_digits: Path) -> None:
+    """Against a k-NN of scikit-learn's on features that are computed here."""
+    module = small_resnet(num_classes=24).eval()
+    mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+    given = {"img_size": 32, "mean": mean, "std": std}
+    sets = ["k=1", "ks=[1]"]
+    (result,) = micl_bench.evaluate(
+        "knn", module, data=few_digits, recipe="embedded_knn", overrides=sets, **given
+    )
+    features, labels = [], []
+    for split in ("train", "val"):
+        folder = open_folder(few_digits / split)
+        images = torch.stack([to_tensor(folder.image(i)) for i in range(len(folder))]) / 255
+        images = (images - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+        with torch.inference_mode():
+            features.append(module(images).numpy())
+        labels.append(folder.labels_N)
+    knn = KNeighborsClassifier(1, metric="cosine").fit(features[0], labels[0])
+    assert result.values["top1"] == pytest.approx(100 * knn.score(features[1], labels[1]))
+    assert not result.checkpoint.guesses
+
+
+def test_the_classifier_of_a_timm_model_is_left_out_of_its_features(few_digits: Path) -> None:
+    torch.manual_seed(0)
+    model = timm.create_model("resnet10t", num_classes=10)
+    whole = micl_bench.evaluate("knn", model, data=few_digits, img_size=32, **KNN)
+    model.reset_classifier(0)
+    bare = micl_bench.evaluate("knn", model, data=few_digits, img_size=32, **KNN)
+    assert whole[0].values == bare[0].values
+
+
+@pytest.mark.long
+def test_a_module_with_logits_goes_through_robustness(embedded: Path) -> None:
+    module = small_resnet(num_classes=10)
+    found = micl_bench.evaluate(
+        "robustness", module, img_size=32, data=embedded, recipe="embedded_robustness"
+    )
+    assert [one.data.name for one in found] == ["embedded-A", "embedded-R", "embedded-Sketch"]
+    headless = small_resnet(num_classes=7)
+    with pytest.raises(micl_bench.InputError, match="has 7 outputs"):
+        micl_bench.evaluate(
+            "robustness", headless, img_size=32, data=embedded, recipe="embedded_robustness"
+        )
+
+
+class Broken(torch.nn.Module):
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"features": images}
+
+
+@pytest.mark.parametrize(
+    ("task", "module", "more", "message"),
+    [
+        ("finetune", small_resnet, {"img_size": 32}, "finetune needs a ViT of timm's"),
+        ("representation", small_resnet, {"img_size": 32}, "representation needs a ViT of timm's"),
+        ("knn", small_resnet, {}, "no timm config\\); give img_size"),
+        ("knn", Broken, {"img_size": 32}, r"Broken gives dict for 2 images; needed are features"),
+        ("knn", torch.nn.Identity, {"img_size": 32}, r"gives \(2, 3, 32, 32\) for 2 images"),
+        (
+            "knn",
+            lambda: torch.nn.Linear(3, 4),
+            {"img_size": 32},
+            r"takes no images of \(3, 32, 32\)",
+        ),
+        ("knn", small_resnet, {"img_size": 32, "mean": (0, 0, 0)}, "belong together"),
+        (
+            "knn",
+            small_resnet,
+            {"img_size": 32, "arch": "x"},
+            "arch, layout, branch and pixels are of",
+        ),
+        ("knn", lambda: f"random:{ARCH}", {"img_size": 32}, "are of a module in memory"),
+        ("linear", Tokens, {"img_size": 32, "overrides": ["probe.readouts=[cls_4]"]}, "no 'cls_4'"),
+    ],
+)
+def test_what_a_module_cannot_give_is_said_in_one_line(
+    task: str, module: Callable[[], Any], more: dict[str, Any], message: str, few_digits: Path
+) -> None:
+    with pytest.raises(micl_bench.InputError, match=message) as caught:
+        micl_bench.evaluate(task, module(), data=few_digits, **more)
+    assert "\n" not in str(caught.value)
+
+
+def test_dense_tasks_want_a_file(few_digits: Path) -> None:
+    vit = micl_bench.load_backbone(f"random:{ARCH}")
+    with pytest.raises(micl_bench.InputError, match="reads the weights from a file: save"):
+        micl_bench.evaluate("ade20k", vit, data=few_digits, recipe="embedded_upernet")

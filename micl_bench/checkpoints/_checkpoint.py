@@ -46,6 +46,14 @@ class Checkpoint:
         return self.content.classes
 
     @property
+    def features(self) -> str:
+        """What is read of it, in words, where it is no ViT; empty for a ViT."""
+        return ""
+
+    def require_vit(self, task: str) -> None:
+        """Raise an InputError, which names the task, unless it is a ViT."""
+
+    @property
     def maker(self) -> str:
         """How the head came to be; empty where the file does not tell."""
         return self.content.maker

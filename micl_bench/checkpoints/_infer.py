@@ -271,6 +271,9 @@ def _timm_arch(state: dict[str, Tensor], name: str) -> Arch:
 def arch_of(model: Vit, name: str) -> Arch:
     """The architecture of one of timm's models; by timm's name where the sizes do not tell it all.
 
+    Args:
+        name: of the model in timm; empty where it is not known.
+
     Raises:
         InputError: its input is not square.
     """
@@ -300,6 +303,6 @@ def arch_of(model: Vit, name: str) -> Arch:
         inferred = _from_shapes(state, told.norm_eps, Told(grid=told.img_size // told.patch_size))
     except (IndexError, KeyError, ValueError):
         return told
-    plain = dataclasses.replace(inferred, name=told.name, num_heads=told.num_heads)
+    plain = dataclasses.replace(inferred, name=told.name or inferred.name, num_heads=told.num_heads)
     pool: Pool = "token" if model.global_pool == "token" else "avg"
     return plain if fits(plain, model, num_classes=model.num_classes, pool=pool) else told

@@ -1,7 +1,6 @@
 """From a source (a file or folder, `timm:NAME`, `public:NAME`, `random:ARCH`) to a checkpoint."""
 
 import dataclasses
-import hashlib
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,11 +8,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from torch import Tensor
 
 from micl_bench.backbone import Pool, Vit, fits, init_mae_, named_arch, timm_vit
 from micl_bench.checkpoints._checkpoint import Checkpoint, without_unread_head
 from micl_bench.checkpoints._converted import Converted, Guess
+from micl_bench.checkpoints._in_memory import digest_state
 from micl_bench.checkpoints._infer import arch_of, assumed
 from micl_bench.checkpoints._rules import keep_all
 from micl_bench.checkpoints._stated import seed_in
@@ -346,14 +345,7 @@ def _from_timm(name: str) -> Checkpoint:
 
 
 def _in_memory(content: Converted, *, source: str, layout: str) -> Checkpoint:
-    info = CheckpointInfo(source=source, format=layout, digest=_digest_state(content.state))
+    info = CheckpointInfo(source=source, format=layout, digest=digest_state(content.state))
     checkpoint = Checkpoint(info=info, content=without_unread_head(content))
     checkpoint.verify()
     return checkpoint
-
-
-def _digest_state(state: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for key in sorted(state):
-        digest.update(key.encode() + state[key].contiguous().numpy().tobytes())
-    return digest.hexdigest()

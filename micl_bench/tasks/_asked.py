@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-    from micl_bench.checkpoints import Statement
+    from micl_bench.checkpoints import Checkpoint, Statement
 
 
 @dataclasses.dataclass(kw_only=True)
 class Asked:
     """One evaluation that is asked for, by `micl-bench eval` or in Python."""
 
-    checkpoint: str
-    """A file, `timm:NAME`, `public:NAME` or `random:ARCH`."""
+    checkpoint: "str | Checkpoint"
+    """A file, `timm:NAME`, `public:NAME` or `random:ARCH`; or what was made of a module in memory."""
     arch: str | None = None
     """Architecture, where the file's shapes do not tell it."""
     layout: str | None = None

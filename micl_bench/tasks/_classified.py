@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from micl_bench.checkpoints import Checkpoint
 from micl_bench.data.folder import Folder
 from micl_bench.records.evidence.predictions import Predictions
 
@@ -24,6 +25,8 @@ def classified(folder: Folder, logits_MC: Tensor) -> Predictions:
     )
 
 
-def readout_words(readout: str) -> str:
-    """A readout as a protocol's line calls it."""
+def readout_words(readout: str, checkpoint: Checkpoint) -> str:
+    """A readout of a checkpoint as a protocol's line calls it."""
+    if checkpoint.features:
+        return checkpoint.features
     return {"cls_1": "[CLS]", "avg_1": "patch mean"}.get(readout, readout)

@@ -41,6 +41,10 @@ def run_config(
         raise InputError(
             f"{task.name} needs an mmengine config: --recipe NAME or FILE (micl-bench list recipes)"
         )
+    if not isinstance(request.checkpoint, str):
+        raise InputError(
+            f"{task.name} reads the weights from a file: save the module, and give that"
+        )
     _require_layout(request.data, label, needed)
     measurement = Measurement(command=request.command)
     outcome = run(

@@ -6,7 +6,9 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from micl_bench.checkpoints import Statement
+from torch import nn
+
+from micl_bench.checkpoints import Checkpoint, Statement, in_memory
 from micl_bench.records.provenance import command_of
 from micl_bench.records.result import Result, require_method
 from micl_bench.runtime.distributed import from_first, process_group, rank
@@ -18,7 +20,7 @@ from micl_bench.tasks._out import own_folder, records_before, write_records
 
 def evaluate(
     task: str,
-    model: str | Path,
+    model: str | Path | nn.Module,
     *,
     data: str | Path,
     recipe: str | Path | None = None,
@@ -32,6 +34,9 @@ def evaluate(
     strict: bool = False,
     pretrain_name: str = "",
     pretrain_seed: int | None = None,
+    img_size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     command: str = "",
 ) -> list[Result]:
     """Evaluate a model on a task; its records are returned, and written if there is a folder for them.
@@ -43,7 +48,10 @@ def evaluate(
     Args:
         task: a name that `micl-bench list tasks` shows.
         model: a file of any format that is read, a folder in Hugging Face's layout, `timm:NAME`,
-            `public:NAME` or `random:ARCH`.
+            `public:NAME` or `random:ARCH`. Or a module in memory, which stays as it is: a ViT of timm's,
+            as the file of its weights; or any that maps images (N, 3, H, W) to features (N, D) or
+            tokens (N, T, D), for `knn`, `linear`, `logistic`, and, where its answer are logits, for
+            `robustness`. Of timm's models the features are those before the classifier.
         data: the data folder that the task wants, or `NAME:PLACE` of an image source.
         recipe: a name that `micl-bench list recipes` shows, or a file; None for the task's own values.
         out: folder for records, evidence and what a task leaves; None to keep nothing but the result.
@@ -56,6 +64,9 @@ def evaluate(
         strict: refuse a checkpoint of which anything would be assumed.
         pretrain_name: states that the file is of the pre-training of this name, one of several that
             differ in their seed alone; `pretrain_seed` is that seed.
+        img_size: side of a module's input in pixels, where it has no timm config.
+        mean, std: of the pixels (0 to 1) that a module was trained with, where it has no timm config;
+            without them ImageNet's are assumed, and marked so.
         command: that the records repeat; empty for the command line that does the same.
 
     Raises:
@@ -73,8 +84,23 @@ def evaluate(
     if bool(pretrain_name) != (pretrain_seed is not None):
         raise InputError("--pretrain-name and --pretrain-seed say one thing together: give both")
     named = None if pretrain_seed is None else Statement(name=pretrain_name, seed=pretrain_seed)
+    told_of_files = (arch, layout, branch, pixels)
+    told_of_modules = (img_size, mean, std)
+    checkpoint: str | Checkpoint = str(model)
+    if isinstance(model, nn.Module):
+        if any(one is not None for one in told_of_files):
+            raise InputError(
+                "arch, layout, branch and pixels are of files; the module is what it is"
+            )
+        checkpoint = in_memory(model, img_size=img_size, mean=mean, std=std)
+    elif any(one is not None for one in told_of_modules):
+        raise InputError(
+            "img_size, mean and std are of a module in memory; of a file: pixels, arch"
+        )
     options = {
-        "--checkpoint": model,
+        "--checkpoint": f"<{type(model).__name__} in memory>"
+        if isinstance(model, nn.Module)
+        else model,
         "--data": data,
         "--out": out,
         "--arch": arch,
@@ -90,7 +116,7 @@ def evaluate(
     }
     with process_group() as device, _folder(out) as folder:
         request = Request(
-            checkpoint=str(model),
+            checkpoint=checkpoint,
             arch=arch,
             layout=layout,
             branch=branch,

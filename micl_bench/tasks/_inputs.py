@@ -58,7 +58,10 @@ def other_input(result: Result, request: Request, inputs: dict[str, str]) -> str
     """Which of a call's inputs is not the one that a record was made of; empty if none."""
     if result.command != request.command:
         return "command"
-    if not request.checkpoint.startswith(_DRAWN_OR_PUBLISHED):
+    if not isinstance(request.checkpoint, str):
+        if request.checkpoint.info.digest != result.checkpoint.digest:
+            return "checkpoint"
+    elif not request.checkpoint.startswith(_DRAWN_OR_PUBLISHED):
         path = Path(request.checkpoint)
         if not path.exists() or digest_of(path) != result.checkpoint.digest:
             return "checkpoint"

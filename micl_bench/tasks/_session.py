@@ -62,14 +62,16 @@ class Session(Generic[T]):
         self.request, self.device = request, request.device or torch.device("cpu")
         recipe = resolve(kind, request.recipe, request.overrides)
         self.measurement = Measurement(command=request.command)
-        loaded = load_checkpoint(
-            request.checkpoint,
-            arch=request.arch,
-            layout=request.layout,
-            branch=request.branch,
-            pixels=request.pixels,
-            seed=recipe.seed,
-        )
+        loaded = request.checkpoint
+        if isinstance(loaded, str):
+            loaded = load_checkpoint(
+                loaded,
+                arch=request.arch,
+                layout=request.layout,
+                branch=request.branch,
+                pixels=request.pixels,
+                seed=recipe.seed,
+            )
         self.checkpoint: Checkpoint = stated(loaded, request.statement)
         size = self.checkpoint.input_size(recipe.pixels.img_size)
         pixels = dataclasses.replace(recipe.pixels, img_size=size)

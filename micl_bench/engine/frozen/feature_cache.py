@@ -294,7 +294,7 @@ class _Job:
         listing = "".join(f"{name}\n" for name in self.source.names)
         (temporary / _FILES).write_bytes(listing.encode(errors="surrogateescape"))
         settings = {
-            "norm": "the backbone's final norm",
+            "norm": "the module's own" if self.checkpoint.features else "the backbone's final norm",
             "precision": precision,
             **reading(self.source, self.pixels),
         }

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from micl_bench.backbone import Arch, Vit
+from micl_bench.checkpoints import ModuleEncoder
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.values import shown
 
@@ -17,10 +18,12 @@ VERSION = 3
 _LAYERS = 4
 
 
-def readout_names(vit: Vit) -> tuple[str, ...]:
+def readout_names(vit: Vit | ModuleEncoder) -> tuple[str, ...]:
     """`cls_1` .. `cls_4`: [CLS] of the last block, the one before, ...; `avg_1`: the last block's mean
     patch. Without [CLS] `avg_1` .. `avg_4`. Shallow models have fewer.
     """
+    if isinstance(vit, ModuleEncoder):
+        return vit.readouts
     return _names(len(vit.blocks), class_token=vit.cls_token is not None)
 
 
@@ -42,8 +45,11 @@ def _names(depth: int, *, class_token: bool) -> tuple[str, ...]:
     return (*(f"cls_{layer}" for layer in layers), "avg_1")
 
 
-def read_out(vit: Vit, images_NCHW: Tensor) -> Tensor:
+def read_out(vit: Vit | ModuleEncoder, images_NCHW: Tensor) -> Tensor:
     """Readouts of whole, normalised images, all after the final norm: features_NRD, fp32."""
+    if isinstance(vit, ModuleEncoder):
+        features_NRD: Tensor = vit(images_NCHW)
+        return features_NRD
     names, prefix = readout_names(vit), vit.num_prefix_tokens
     tokens: Any = vit.forward_intermediates(
         images_NCHW,

@@ -27,6 +27,7 @@ def run(request: Request) -> list[Result]:
     """
     session = request.open(FinetuneRecipe)
     recipe = session.recipe
+    session.checkpoint.require_vit(TASK.name)
     train, held_out = open_folders(request.data)
     trainer = SupervisedTrainer(
         recipe,

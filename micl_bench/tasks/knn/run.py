@@ -81,14 +81,14 @@ def run(request: Request) -> list[Result]:
         label="k-NN",
     )
     predictions = _predictions(recipe, ks, neighbours, train, test)
-    name = _NAMES[recipe.pool]
+    name = session.checkpoint.features or _NAMES[recipe.pool]
     protocol = (
         f"{recipe.k}-NN, cosine, T = {recipe.temperature}, {name}, {recipe.pixels.img_size} px"
     )
     return session.measure(
         TASK,
         protocol=protocol,
-        settings=_settings(recipe) | stored[1].settings,
+        settings=_settings(recipe, name) | stored[1].settings,
         evidence=predictions,
         data=test.describe(),
         train=train.describe(),
@@ -96,9 +96,9 @@ def run(request: Request) -> list[Result]:
     )
 
 
-def _settings(recipe: KnnRecipe) -> dict[str, Any]:
+def _settings(recipe: KnnRecipe, name: str) -> dict[str, Any]:
     return {
-        "pool": _NAMES[recipe.pool],
+        "pool": name,
         "k": recipe.k,
         "temperature": recipe.temperature,
         "similarity": "cosine, fp32",

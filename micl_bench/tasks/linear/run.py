@@ -192,9 +192,10 @@ class _Grid:
         details = {**images.details, **feature_details(**self.stored)}
         details |= {"grid": choice.rows, "chosen": choice.row}
         artifacts = {"classifier": TASK.leaves}
-        if choice.head.readout != FOLDABLE:
+        read = self.session.checkpoint.features or choice.head.readout
+        if read != FOLDABLE:
             artifacts = {}
-            details["classifier"] = f"none: timm's ViTs put no head on {choice.head.readout}"
+            details["classifier"] = f"none: timm's ViTs put no head on {read}"
         (result,) = session.measure(
             TASK,
             protocol=self._protocol(),
@@ -239,7 +240,7 @@ class _Grid:
 
     def _kind(self, head: Head) -> str:
         """What a measurement of the classifier says of it; no seed."""
-        words = [f"linear probe on {readout_words(head.readout)}"]
+        words = [f"linear probe on {readout_words(head.readout, self.session.checkpoint)}"]
         if self.recipe.labels:
             words.append(f"{len(self.images.train)} listed labels")
         elif self.recipe.fraction < 1:
@@ -258,7 +259,11 @@ class _Grid:
         length = f"{probe.steps} steps" if probe.steps else f"{probe.epochs} epochs"
         words = (
             f"{'batch norm + ' if probe.batch_norm else ''}linear on frozen "
-            + (readout_words(probe.readouts[0]) if len(probe.readouts) == 1 else "readouts"),
+            + (
+                readout_words(probe.readouts[0], self.session.checkpoint)
+                if len(probe.readouts) == 1
+                else "readouts"
+            ),
             f"{probe.optimizer.upper()}, {length} of batch {self.plan.batch_size}",
             "crops and flips" if self.recipe.augments else "no augmentation",
             self.images.words,

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
+from micl_bench.checkpoints import Checkpoint
 from micl_bench.data.file_lists import split_by_class
 from micl_bench.data.pixels import Pixels
 from micl_bench.engine.frozen.knn import top1
@@ -98,14 +99,15 @@ def run(request: Request) -> list[Result]:
     best, grid = regression.choose()
     fit = regression.fit(train_ND, train.labels_N, best)
     words = "C chosen on held-out labels" if grid else f"C = {best:g}"
-    protocol = f"logistic regression on frozen {readout_words(recipe.readout)}, {words}"
+    read = readout_words(recipe.readout, session.checkpoint)
+    protocol = f"logistic regression on frozen {read}, {words}"
     return session.measure(
         TASK,
         protocol=", ".join(
             word for word in (protocol, images.words, f"{recipe.pixels.img_size} px") if word
         ),
         data=images.test.describe(),
-        settings={**test.settings, **_settings(recipe), **images.settings},
+        settings={**test.settings, **_settings(recipe, session.checkpoint), **images.settings},
         evidence=classified(images.test, fit.logits(test_MD)),
         train=images.train.describe(),
         details={
@@ -180,10 +182,10 @@ class _Regression:
         return max(grid, key=lambda row: row["top1_held_out"])["c"], grid
 
 
-def _settings(recipe: LogisticRecipe) -> dict[str, Any]:
+def _settings(recipe: LogisticRecipe, checkpoint: Checkpoint) -> dict[str, Any]:
     return {
         "head": f"multinomial logistic regression, L2, {'' if recipe.intercept else 'no '}intercept",
-        "readout": recipe.readout,
+        "readout": checkpoint.features or recipe.readout,
         "features": "rows centred, length 1" if recipe.centred_rows else "as they are",
         "c": list(recipe.c),
         "selection": "one C"

@@ -78,6 +78,7 @@ def run(request: Request) -> list[Result]:
     """
     session = request.open(RepresentationRecipe)
     recipe = session.recipe
+    session.checkpoint.require_vit(TASK.name)
     source = open_source(request.data / "val")
     if len(source) < FEWEST:
         raise InputError(
