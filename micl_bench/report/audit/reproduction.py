@@ -139,19 +139,19 @@ def _rests_on(result: Result) -> dict[str, dict[str, str]]:
     }
     # What a pre-training makes is its result; its file holds the command, with --out.
     made = result.task == "pretrain"
-    digest = result.checkpoint.digest if made else ""
+    digest = result.checkpoint.digest
     return {
         "images": {"images": _words(result.data)},
         "training images": {"training images": _words(result.train)},
         "checkpoint": {} if made else weights,
         "settings": {f"setting {k}": v for k, v in flat_settings(result.settings).items()},
         "seed": {"seed": str(result.seed)},
-        "architecture": {"architecture": result.arch},
         "recipe": {f"recipe's {k}": v for k, v in flat_settings(result.recipe).items()},
         "code": {"code": result.code_version},
         "packages and machine": result.environment,
         "processes": {"processes": str(result.details.get("processes", ""))},
-        "file of weights": {"file of weights, by its SHA-256": digest},
+        "architecture": {"architecture": result.arch},
+        **({"file of weights": {"SHA-256 of the file of weights": digest}} if made else {}),
     }
 
 
