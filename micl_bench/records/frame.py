@@ -1,12 +1,11 @@
 """Records as one long table: a row per record and metric."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from micl_bench.records.declared import Number
 from micl_bench.records.result import Result
 from micl_bench.records.store import read_results
 
@@ -22,7 +21,10 @@ def load_results(folder: str | Path) -> pd.DataFrame:
 
         - `task`, `task_title`, `protocol` (one line), `fingerprint` (equal for numbers of one
           protocol), `method`, `arch`, `data` and `split` (of the images measured), `images` (their
-          number), `seed`, `checkpoint` (file or name), `start` (UTC, ISO 8601), `seconds`;
+          number), `stands_for` (a public set, or ""), `data_digest`; `train`, `train_images` and
+          `train_digest` of the images that a classifier was fitted on; `seed`, `checkpoint` (file or
+          name), its `branch`, its SHA-256 as `weights`, what was `assumed` of it; `start` (UTC, ISO
+          8601), `seconds`;
         - `metric`, `title`, `value`, `low` and `high` (ends of the 95 % interval), all three in `unit`
           and NaN where there is none; `better` ("higher", "lower", or "" where neither is); `quoted`
           (whether it is a headline of its task);
@@ -42,36 +44,41 @@ def load_results(folder: str | Path) -> pd.DataFrame:
 def frame_of(records: Iterable[tuple[Path, Result]]) -> pd.DataFrame:
     """The table of `load_results`, of records with their paths, in their order."""
     rows = [
-        {**_shared(path, result), "metric": name, **_measured(number)}
+        [
+            *(of(result) for of in _OF_RECORDS.values()),
+            str(path),
+            name,
+            *(getattr(number, fact) for fact in _OF_NUMBERS),
+        ]
         for path, result in records
         for name, number in result.metrics.items()
     ]
-    frame = pd.DataFrame(rows)
-    return frame.astype({"value": float, "low": float, "high": float}) if rows else frame
+    frame = pd.DataFrame(rows, columns=[*_OF_RECORDS, "record", "metric", *_OF_NUMBERS])
+    return frame.astype({"value": float, "low": float, "high": float, "train_images": "Int64"})
 
 
-def _shared(path: Path, result: Result) -> dict[str, Any]:
-    return {
-        "task": result.task,
-        "task_title": result.about.title,
-        "protocol": result.protocol,
-        "fingerprint": result.fingerprint,
-        "method": result.method,
-        "arch": result.arch,
-        "data": result.data.name,
-        "split": result.data.split,
-        "images": result.data.images,
-        "seed": result.seed,
-        "checkpoint": result.checkpoint.source,
-        "start": result.start,
-        "seconds": result.seconds,
-        "id": result.id,
-        "record": str(path),
-    }
-
-
-_OF_A_NUMBER = ("title", "value", "low", "high", "unit", "better", "quoted")
-
-
-def _measured(number: Number) -> dict[str, Any]:
-    return {name: getattr(number, name) for name in _OF_A_NUMBER}
+_OF_NUMBERS = ("title", "value", "low", "high", "unit", "better", "quoted")
+_OF_RECORDS: dict[str, Callable[[Result], Any]] = {
+    "task": lambda result: result.task,
+    "task_title": lambda result: result.about.title,
+    "protocol": lambda result: result.protocol,
+    "fingerprint": lambda result: result.fingerprint,
+    "method": lambda result: result.method,
+    "arch": lambda result: result.arch,
+    "data": lambda result: result.data.name,
+    "split": lambda result: result.data.split,
+    "images": lambda result: result.data.images,
+    "stands_for": lambda result: result.data.stands_for,
+    "data_digest": lambda result: result.data.digest,
+    "train": lambda result: result.train.name if result.train else "",
+    "train_images": lambda result: result.train.images if result.train else None,
+    "train_digest": lambda result: result.train.digest if result.train else "",
+    "seed": lambda result: result.seed,
+    "checkpoint": lambda result: result.checkpoint.source,
+    "branch": lambda result: result.checkpoint.branch,
+    "weights": lambda result: result.checkpoint.digest,
+    "assumed": lambda result: "; ".join(result.checkpoint.guesses),
+    "start": lambda result: result.start,
+    "seconds": lambda result: result.seconds,
+    "id": lambda result: result.id,
+}

@@ -7,6 +7,7 @@ effective robustness is its shifted accuracy less that line's (equation 1).
 
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from micl_bench.records.declared import Number
 from micl_bench.records.result import CheckpointInfo, DataSet, Result
 from micl_bench.report.frame.data_set_names import data_label, data_order
 from micl_bench.report.frame.identity import identity_of, labels, weights_of
+from micl_bench.report.frame.long import grouped, long_frame
 from micl_bench.report.frame.metrics import method_rank
 from micl_bench.report.frame.protocols import captions
 from micl_bench.report.tables.measured_cell import mark_of
@@ -76,18 +78,17 @@ def panels(results: list[Result]) -> list[Panel]:
     Of a checkpoint measured several times the newest counts.
     """
     usable = [result for result in results if _has_both(result)]
-    caption_of = captions(usable)
-    places: dict[tuple[DataSet, str], dict[CheckpointInfo, Result]] = {}
-    for result in usable:
-        newest = places.setdefault((result.data, caption_of[result.id]), {})
-        newest.setdefault(weights_of(result), result)
+    frame = long_frame((Path(), result) for result in usable)
+    frame["words"] = frame["id"].map(captions(usable))
+    newest = frame.drop_duplicates(["data_set", "words", "weights_read"])
+    places: dict[tuple[DataSet, str], list[Result]] = grouped(newest, "data_set", "words")
     datas = list(dict.fromkeys(data for data, _ in places))
     names, found = _names(usable), []
     protocols = sorted({words for _, words in places})
     for place in sorted(places, key=lambda place: (data_order(place[0]), place[1])):
-        (data, words), newest = place, places[place]
+        data, words = place
         mark = mark_of(protocols.index(words)) if len(protocols) > 1 else ""
-        ordered = sorted(newest.values(), key=lambda r: (method_rank(r.method), r.id))
+        ordered = sorted(places[place], key=lambda r: (method_rank(r.method), r.id))
         points = [_point(result, names[weights_of(result)]) for result in ordered]
         found.append(
             Panel(

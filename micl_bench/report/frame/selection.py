@@ -5,9 +5,12 @@ import functools
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from micl_bench.records.result import Result
 from micl_bench.report.frame.identity import weights_of
 from micl_bench.report.frame.lineage import pretraining_stage
+from micl_bench.report.frame.long import grouped, long_frame
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,6 +27,12 @@ class Selection:
     paths: dict[str, Path]
     """The file of each record, by its id."""
 
+    @functools.cached_property
+    def frame(self) -> pd.DataFrame:
+        """The long table of those that are shown, newest first."""
+        newest = reversed(self.current)
+        return long_frame((self.paths[result.id], result) for result in newest)
+
     @property
     def tasks(self) -> list[str]:
         """Tasks with a record, in the order of the report."""
@@ -35,10 +44,7 @@ class Selection:
 
     @functools.cached_property
     def _by_task(self) -> dict[str, list[Result]]:
-        found: dict[str, list[Result]] = {}
-        for result in reversed(self.current):
-            found.setdefault(result.task, []).append(result)
-        return found
+        return grouped(self.frame.drop_duplicates("id"), "task")
 
     def path_of(self, result: Result) -> Path:
         """The file of a record."""

@@ -1,13 +1,13 @@
 """What a store was asked for and what it holds, as tables like those of the results."""
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
 from micl_bench.records.result import DataSet, Result
 from micl_bench.report.frame.assumed import assumed_words
 from micl_bench.report.frame.faults import Faults
 from micl_bench.report.frame.inventory import Inventory
+from micl_bench.report.frame.long import grouped
 from micl_bench.report.frame.metrics import method_rank
 from micl_bench.report.tables.measured_cell import Notes
 from micl_bench.report.tables.model import Cell, Column, Row, Table
@@ -23,12 +23,16 @@ def overview_table(inventory: Inventory) -> Table:
 
     Several records of one cell may be of several protocols: they give a range, never a mean.
     """
-    current = inventory.selection.current
-    names = _data_names(current)
-    found: dict[tuple[str, _Place], list[Result]] = {}
-    for result in current:
-        place = (result.place, names[result.task, result.data], result.headline)
-        found.setdefault((result.method, place), []).append(result)
+    frame = inventory.selection.frame[::-1]
+    frame = frame[frame["metric"] == frame["headline"]]
+    several = frame.groupby(["task", "data"])["data_set"].transform("nunique") > 1
+    frame = frame.assign(label=frame["data"].where(~several, frame["data_set"].map(_data_words)))
+    found: dict[tuple[str, _Place], list[Result]] = {
+        (method, tuple(place)): results
+        for (method, *place), results in grouped(
+            frame, "method", "place", "label", "metric"
+        ).items()
+    }
     waiting = _waiting(inventory)
     columns = {
         place: _column(place, found[method, place][0]) for method, place in sorted(found, key=_last)
@@ -158,18 +162,9 @@ def sentences(inventory: Inventory, faults: Faults) -> list[str]:
     return lines
 
 
-def _data_names(results: Iterable[Result]) -> dict[tuple[str, DataSet], str]:
-    """A label for each data set of a task: its name, and its images where one name has several."""
-    sets: dict[tuple[str, str], dict[DataSet, None]] = {}
-    for result in results:
-        sets.setdefault((result.task, result.data.name), {})[result.data] = None
-    return {
-        (task, data): name
-        if len(alike) == 1
-        else f"{name} ({data.split}, {data.images:,} images, {data.digest[:7]})"
-        for (task, name), alike in sets.items()
-        for data in alike
-    }
+def _data_words(data: DataSet) -> str:
+    """What a data set is called where several share a name."""
+    return f"{data.name} ({data.split}, {data.images:,} images, {data.digest[:7]})"
 
 
 def _last(pair: tuple[Any, Any]) -> Any:

@@ -1,10 +1,10 @@
 """Tables and records as files: Markdown, LaTeX and CSV."""
 
-import csv
-import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+
+import pandas as pd
 
 from micl_bench.records.result import Result
 from micl_bench.report.frame.selection import Selection
@@ -14,20 +14,10 @@ from micl_bench.report.write.markdown import to_markdown
 
 DOCUMENT = "tables.tex"
 _FORMULA = frozenset("=@+-\t\r")
-_CELL_COLUMNS = (
-    *("table", "row", "kind", "source", "group", "column", "key", "text", "value", "deviation"),
-    *("low_95", "high_95", "runs", "best", "tied", "difference", "against"),
-    *("marks", "details", "records"),
-)
-_MEASUREMENT_COLUMNS = (
+_MEASUREMENTS = (
     *("task", "data", "stands_for", "split", "images", "data_digest", "train", "train_images"),
     *("train_digest", "method", "arch", "branch", "weights", "seed", "protocol", "fingerprint"),
     *("metric", "value", "low_95", "high_95", "record", "assumed"),
-)
-_PROVENANCE_COLUMNS = (
-    *("record", "task", "data", "data_digest", "method", "checkpoint_source", "checkpoint_digest"),
-    *("checkpoint_branch", "train_digest", "recipe_digest", "fingerprint", "seed", "command"),
-    *("code_version", "start", "seconds", "device_hours", "superseded_by", "assumed"),
 )
 
 
@@ -56,91 +46,87 @@ def write_tables(folder: Path, tables: Sequence[Table], selection: Selection | N
 def to_csv(table: Table) -> str:
     """One line a cell, in full precision; cells without anything are left out."""
     return _csv(
-        _CELL_COLUMNS,
-        (
-            _cell_row(table, row, column, cell)
+        [
+            _cell(table, row, column, cell)
             for row in table.rows
             for column, cell in zip(table.columns, row.cells, strict=True)
             if cell.kind != "missing"
-        ),
+        ]
     )
 
 
 def measurements_csv(selection: Selection) -> str:
     """One line a metric of each shown record, those that no table has too."""
-    return _csv(
-        _MEASUREMENT_COLUMNS,
-        (
-            _measurement(result, metric)
-            for task in selection.tasks
-            for result in selection.of_task(task)
-            for metric in result.metrics
-        ),
+    frame = selection.frame.sort_values("place", kind="stable")
+    frame = frame.drop(columns="record").rename(
+        columns={"low": "low_95", "high": "high_95", "id": "record"}
     )
+    return _csv(frame[list(_MEASUREMENTS)])
 
 
 def provenance_csv(selection: Selection) -> str:
     """One line a record, superseded ones too."""
-    return _csv(_PROVENANCE_COLUMNS, (_provenance(r, selection) for _, r in selection.records))
+    return _csv([_provenance(result, selection) for _, result in selection.records])
 
 
-def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(
-        [
-            _harmless(value) if type(value) is str and value[:1] in _FORMULA else value
-            for value in row
-        ]
-        for row in rows
-    )
-    return text.getvalue()
+def _csv(rows: pd.DataFrame | Sequence[dict[str, object]]) -> str:
+    return pd.DataFrame(rows, dtype=object).map(_harmless).to_csv(index=False, lineterminator="\n")
 
 
-def _harmless(value: str) -> str:
+def _harmless(value: object) -> object:
     """Text that a spreadsheet would run as a formula, marked as text."""
+    if not isinstance(value, str) or value[:1] not in _FORMULA:
+        return value
     return value if re.fullmatch(r"[+-][0-9.,]+", value) else f"'{value}"
 
 
-def _cell_row(table: Table, row: Row, column: Column, cell: Cell) -> Sequence[object]:
+def _cell(table: Table, row: Row, column: Column, cell: Cell) -> dict[str, object]:
     low, high = cell.interval or (None, None)
-    return (
-        *(table.name, row.label, cell.kind, row.source, column.group, column.header, column.key),
-        *(cell.text, cell.value, cell.deviation, low, high, cell.runs or None),
-        *(
-            int(cell.best),
-            int(cell.tied),
-            cell.delta,
-            cell.against,
-            cell.mark,
-            "; ".join(cell.details),
-        ),
-        " ".join(cell.records),
-    )
+    return {
+        "table": table.name,
+        "row": row.label,
+        "kind": cell.kind,
+        "source": row.source,
+        "group": column.group,
+        "column": column.header,
+        "key": column.key,
+        "text": cell.text,
+        "value": cell.value,
+        "deviation": cell.deviation,
+        "low_95": low,
+        "high_95": high,
+        "runs": str(cell.runs or ""),
+        "best": int(cell.best),
+        "tied": int(cell.tied),
+        "difference": cell.delta,
+        "against": cell.against,
+        "marks": cell.mark,
+        "details": "; ".join(cell.details),
+        "records": " ".join(cell.records),
+    }
 
 
-def _measurement(result: Result, metric: str) -> Sequence[object]:
-    data, train = result.data, result.train
-    number = result.metrics[metric]
-    return (
-        *(result.task, data.name, data.stands_for, data.split, data.images, data.digest),
-        *((train.name, train.images, train.digest) if train else (None, None, None)),
-        *(result.method, result.arch, result.checkpoint.branch, result.checkpoint.digest),
-        *(result.seed, result.protocol, result.fingerprint, metric),
-        None if number.undefined else number.value,
-        *(number.low, number.high, result.id, "; ".join(result.checkpoint.guesses)),
-    )
-
-
-def _provenance(result: Result, selection: Selection) -> Sequence[object]:
+def _provenance(result: Result, selection: Selection) -> dict[str, object]:
     newer = selection.replaced_by.get(result.id)
     weights = result.checkpoint
-    return (
-        *(result.id, result.task, result.data.name, result.data.digest),
-        selection.method_of(result),
-        *(weights.source, weights.digest, weights.branch),
-        *(result.train.digest if result.train else "", result.recipe_digest, result.fingerprint),
-        *(result.seed, result.command, result.code_version, result.start, result.seconds),
-        *(result.device_hours, newer.id if newer else "", "; ".join(weights.guesses)),
-    )
+    return {
+        "record": result.id,
+        "task": result.task,
+        "data": result.data.name,
+        "data_digest": result.data.digest,
+        "method": selection.method_of(result),
+        "checkpoint_source": weights.source,
+        "checkpoint_digest": weights.digest,
+        "checkpoint_branch": weights.branch,
+        "train_digest": result.train.digest if result.train else "",
+        "recipe_digest": result.recipe_digest,
+        "fingerprint": result.fingerprint,
+        "seed": result.seed,
+        "command": result.command,
+        "code_version": result.code_version,
+        "start": result.start,
+        "seconds": result.seconds,
+        "device_hours": result.device_hours,
+        "superseded_by": newer.id if newer else "",
+        "assumed": "; ".join(weights.guesses),
+    }
