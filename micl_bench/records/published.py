@@ -5,14 +5,13 @@ and metrics its rows are about, and `protocols.yaml` what the words of its proto
 vocabulary of records. Nothing in them is filled in by guess.
 """
 
-import copy
 import csv
 import dataclasses
 import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -21,6 +20,7 @@ from micl_bench.records.names import arch_label, family, same_method
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_json
 from micl_bench.runtime.log import printable
+from micl_bench.runtime.validate import built, one_line
 
 __all__ = [
     "Reference",
@@ -55,6 +55,8 @@ _MAY_BE_EMPTY = ("resolution", "pretrain_epochs")
 
 _MOST_HOURS = 1e7
 
+T = TypeVar("T")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LedgerMetric:
@@ -63,8 +65,8 @@ class LedgerMetric:
     unit: str
     header: str
     """In pictures."""
-    ours: str
-    """The metric of our records that it is one of, or else its own name."""
+    ours: str = ""
+    """The metric of our records that it is one of; empty where that has the same name."""
     better: Better = ""
     most: float = _MOST_HOURS
     """No number is larger."""
@@ -81,8 +83,8 @@ class LedgerTask:
     data: str
     """The family of data sets, as `names.family` calls it."""
     metrics: dict[str, LedgerMetric]
-    place: int
-    """In a report, by rising number."""
+    place: int = 0
+    """In a report, by rising number: as they stand in the file."""
     short: str = ""
     """In pictures of published numbers alone; empty where there is no such picture."""
     labels: str = ""
@@ -91,21 +93,10 @@ class LedgerTask:
 
 @functools.cache
 def ledger_tasks() -> dict[str, LedgerTask]:
-    """By the ledger's task: which of our tasks, data sets and metrics its numbers are of."""
-    content = yaml.safe_load(TASKS.read_text(encoding="utf-8"))
-    return {
-        key: LedgerTask(
-            **{
-                **facts,
-                "place": place,
-                "metrics": {
-                    name: LedgerMetric(ours=metric.pop("is", name), **metric)
-                    for name, metric in copy.deepcopy(facts["metrics"]).items()
-                },
-            }
-        )
-        for place, (key, facts) in enumerate(content.items())
-    }
+    """By the ledger's task, in the order of a report: what its numbers are of."""
+    found = _read_yaml(TASKS, dict[str, LedgerTask])
+    places = enumerate(found.items())
+    return {name: dataclasses.replace(one, place=place) for place, (name, one) in places}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -172,7 +163,7 @@ def measures(reference: Reference) -> tuple[str, str, str]:
     """
     kind = reference.kind
     stated = reference.settings.get("task", kind.task)
-    return str(stated), kind.data, reference.facts.ours
+    return str(stated), kind.data, reference.facts.ours or reference.metric
 
 
 def stated_protocols(path: Path = PROTOCOLS) -> dict[str, dict[str, dict[str, Any]]]:
@@ -181,19 +172,19 @@ def stated_protocols(path: Path = PROTOCOLS) -> dict[str, dict[str, dict[str, An
     Raises:
         InputError: the file is damaged.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return {
-            task: {text: dict(settings or {}) for text, settings in protocols.items()}
-            for task, protocols in content.items()
-        }
-    except (OSError, ValueError, AttributeError, TypeError, yaml.YAMLError) as error:
-        raise InputError(f"{path} does not map protocols to settings ({error})") from error
+    return _read_yaml(path, dict[str, dict[str, dict[str, Any]]])
 
 
 @functools.cache
 def _shipped() -> tuple[Reference, ...]:
     return tuple(_read(LEDGER))
+
+
+def _read_yaml(path: Path, kind: type[T]) -> T:
+    try:
+        return built(kind, yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InputError(one_line(f"{path}: {error}")) from error
 
 
 def _read(path: Path) -> list[Reference]:

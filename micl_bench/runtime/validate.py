@@ -1,0 +1,238 @@
+"""What strangers write as JSON or YAML, as dataclasses of ours: checked against their declared types.
+
+A fault is named by its path from the top of the document, `$.data.images`, with what was given and what
+is needed, in one line. Keys that are not declared are refused; one that is left out has its default.
+"""
+
+import dataclasses
+import functools
+import itertools
+import math
+import re
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.log import printable
+from micl_bench.runtime.values import shown
+
+T = TypeVar("T")
+
+Line = Annotated[
+    str,
+    msgspec.Meta(
+        max_length=1000,
+        pattern=r"\A[^\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]*\Z",
+        description="one line of text, at most 1,000 characters",
+    ),
+]
+Sha256 = Annotated[
+    str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z", description="a SHA-256 in 64 hex digits")
+]
+
+_LARGEST_BYTES = 1 << 26
+_LARGEST_WHOLE = 1 << 63
+_DEEPEST = 64
+_LONGEST_LINE, _LAST_PART = 300, 90
+_LONGEST_KEY, _MOST_KEYS = 40, 12
+_WORDS = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    types.NoneType: "null",
+    list: "a list",
+    tuple: "a list",
+}
+
+
+def read_json(path: Path, kind: type[T], *, most: int = _LARGEST_BYTES) -> T:
+    """A JSON file as a value of this type, such as a dataclass.
+
+    Args:
+        most: bytes; a larger file is not opened.
+
+    Raises:
+        InputError: it cannot be read, or is not of the type; the message names the file.
+    """
+    try:
+        if path.stat().st_size > most:
+            raise InputError(f"it has more than {most:,} bytes")
+        return built(kind, parsed(path.read_bytes()))
+    except (OSError, InputError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(one_line(f"{path}: {reason}")) from error
+
+
+def parsed(text: bytes | str) -> Any:
+    """What a JSON text says: None, bool, int, float, str, lists and dictionaries of them.
+
+    Raises:
+        InputError: it is not valid JSON, which knows no NaN, or nested too deep.
+    """
+    try:
+        return msgspec.json.decode(text)
+    except RecursionError as error:
+        raise InputError(f"it is nested more than {_DEEPEST} levels deep") from error
+    except (msgspec.DecodeError, UnicodeError) as error:
+        place = re.search(r"\(byte (\d+)\)", str(error))
+        raw = text.encode(errors="replace") if isinstance(text, str) else text
+        at = int(place[1]) if place else len(raw)
+        near = raw[at : at + 20].decode(errors="replace")
+        where = f" at byte {at}: {shown(near)}" if near else ""
+        raise InputError(f"it is not valid JSON{where}") from error
+
+
+def built(kind: type[T], content: Any, place: str = "$") -> T:
+    """Parsed JSON or YAML as a value of this type; lists become tuples where it says so.
+
+    Args:
+        place: path of `content` itself, for messages.
+
+    Raises:
+        InputError: something in it is not as declared, or is not declared at all; it is nested too deep,
+            or holds a number that is not finite or of more than 64 bits.
+    """
+    if flaw := _flaw(content):
+        raise InputError(one_line(f"{place}{flaw[0]} {flaw[1]}"))
+    try:
+        made = msgspec.convert(content, kind)
+    except msgspec.ValidationError as error:
+        raise InputError(one_line(_fault(kind, content, place, error))) from error
+    _check_known(made, content, place)
+    return made
+
+
+def one_line(text: str) -> str:
+    """A message as a person reads it: one printable line of at most 300 characters."""
+    line = printable(" ".join(text.split()))
+    if len(line) > _LONGEST_LINE:
+        line = f"{line[: _LONGEST_LINE - _LAST_PART - 5]} ... {line[-_LAST_PART:]}"
+    return line
+
+
+def _flaw(value: Any, depth: int = 0) -> tuple[str, str] | None:
+    """Path and words of what would fail whoever walks through a document, or makes an array of it."""
+    if type(value) is int and abs(value) >= _LARGEST_WHOLE:
+        return "", "is a whole number of more than 64 bits"
+    if type(value) is float and not math.isfinite(value):
+        return "", f"is {value}, which is no number"
+    if isinstance(value, dict):
+        inside = ((_step(key), inner) for key, inner in value.items())
+    elif isinstance(value, list | tuple):
+        inside = ((f"[{number}]", inner) for number, inner in enumerate(value))
+    else:
+        return None
+    if depth == _DEEPEST:
+        return "", f"is nested more than {_DEEPEST} levels deep"
+    for step, inner in inside:
+        if found := _flaw(inner, depth + 1):
+            return step + found[0], found[1]
+    return None
+
+
+def _check_known(made: Any, content: Any, place: str) -> None:
+    """Raises InputError of a key that no dataclass within `made` declares."""
+    # What may be anything is the very object that was given.
+    if made is content:
+        return
+    pairs: Iterator[tuple[str, Any, Any]]
+    if dataclasses.is_dataclass(made) and isinstance(content, dict):
+        names = _hints(typing.cast(type, type(made)))
+        if unknown := [key for key in content if key not in names]:
+            raise InputError(one_line(_unknown(unknown, sorted(names), place)))
+        pairs = ((f".{name}", getattr(made, name), one) for name, one in content.items())
+    elif isinstance(made, dict):
+        pairs = ((_step(key), one, content[key]) for key, one in made.items())
+    elif isinstance(made, list | tuple):
+        pairs = ((f"[{n}]", *both) for n, both in enumerate(zip(made, content, strict=True)))
+    else:
+        return
+    for step, inner, given in pairs:
+        _check_known(inner, given, place + step)
+
+
+def _unknown(keys: list[Any], known: list[str], place: str) -> str:
+    listed = ", ".join(str(key)[:_LONGEST_KEY] for key in keys[:_MOST_KEYS])
+    return f"{place} has {listed}; known: {', '.join(known)}"
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    """The declared type of each field of a dataclass."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+def _fault(hint: Any, value: Any, place: str, error: Exception) -> str:
+    """The innermost value that is not as declared, in words."""
+    for step, inner, one in _inside(hint, value):
+        try:
+            msgspec.convert(one, inner)
+        except msgspec.ValidationError as deeper:
+            return _fault(inner, one, place + step, deeper)
+    if error.__cause__:
+        # Of a dataclass's own check.
+        return f"{place}: {error.__cause__}"
+    kind = _unwrapped(hint)
+    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        needed = [field.name for field in dataclasses.fields(kind) if _is_needed(field)]
+        missing = [name for name in needed if name not in value]
+        return f"{place} has no {', '.join(missing)}"
+    return f"{place} is {shown(value)}; needed: {_needed(hint)}"
+
+
+def _is_needed(field: dataclasses.Field[Any]) -> bool:
+    return field.default is field.default_factory is dataclasses.MISSING
+
+
+def _inside(hint: Any, value: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Of each value directly inside of one: its step of the path, its declared type, and itself."""
+    kind = _unwrapped(hint)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if isinstance(value, dict) and dataclasses.is_dataclass(kind):
+        for name, inner in _hints(typing.cast(type, kind)).items():
+            if name in value:
+                yield f".{name}", inner, value[name]
+    elif isinstance(value, dict) and origin is dict:
+        for key, one in value.items():
+            yield _step(key), arguments[1], one
+    elif isinstance(value, list) and origin in (list, tuple):
+        several = origin is list or arguments[-1] is Ellipsis
+        kinds = itertools.repeat(arguments[0]) if several else arguments
+        for number, (inner, one) in enumerate(zip(kinds, value, strict=False)):
+            yield f"[{number}]", inner, one
+
+
+def _unwrapped(hint: Any) -> Any:
+    """A type without its bounds, and without null beside it."""
+    if typing.get_origin(hint) is Annotated:
+        return _unwrapped(typing.get_args(hint)[0])
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        inner = [one for one in typing.get_args(hint) if one is not types.NoneType]
+        return _unwrapped(inner[0]) if len(inner) == 1 else hint
+    return hint
+
+
+def _step(key: Any) -> str:
+    return f".{str(key)[:_LONGEST_KEY]}"
+
+
+def _needed(hint: Any) -> str:
+    """A declared type in words."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        described = [one.description for one in hint.__metadata__ if isinstance(one, msgspec.Meta)]
+        return described[0] if described and described[0] else _needed(arguments[0])
+    if origin is Literal:
+        return " or ".join(map(repr, arguments))
+    if origin in (types.UnionType, typing.Union):
+        return " or ".join(map(_needed, arguments))
+    if origin is tuple and Ellipsis not in arguments:
+        return f"a list of {len(arguments)} values"
+    return _WORDS.get(origin or hint, "a mapping of names to values")
