@@ -21,8 +21,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from micl_bench.backbone import named_arch
 from micl_bench.bench.peak import Peak, in_own_process
 from micl_bench.bench.step import this_device
-from micl_bench.engine.pretraining.meter import settle
 from micl_bench.openmmlab import MiCLViT
+from micl_bench.runs.meter import settle
 from micl_bench.runtime.log import Progress
 from micl_bench.runtime.values import Count, Side, Values
 

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from micl_bench.bench.peak import Peak, in_own_process
-from micl_bench.engine.pretraining.meter import settle
 from micl_bench.openmmlab.build import blaming
 from micl_bench.openmmlab.configs import read
 from micl_bench.openmmlab.isolation import quiet
 from micl_bench.openmmlab.iteration import build_model, import_library, training_iteration
 from micl_bench.openmmlab.memory import estimate
+from micl_bench.runs.meter import settle
 from micl_bench.runtime.values import Amount, Count, checked
 
 _MIB = 1 << 20

@@ -28,12 +28,12 @@ from micl_bench.data.packed.pack import pack_folder
 from micl_bench.data.pixels import Pixels, normalise
 from micl_bench.data.to_device import device_batches
 from micl_bench.data.visible import Visible
-from micl_bench.engine.pretraining.meter import matmul_peak, settle
 from micl_bench.engine.pretraining.model import PretrainingModel
 from micl_bench.engine.pretraining.parallel import distribute
 from micl_bench.engine.pretraining.step import Step
 from micl_bench.losses import micl_loss
 from micl_bench.objectives.micl import MiCL
+from micl_bench.runs.meter import matmul_peak, settle
 from micl_bench.runs.optim import OptimConfig, build_optimizer
 from micl_bench.runs.precision import has_bfloat16
 from micl_bench.runtime.log import Progress

@@ -4,7 +4,6 @@ from micl_bench.objectives._objective import (
     Objective,
     ObjectiveConfig,
     Output,
-    RunSizes,
     Watch,
     find_objective,
 )
@@ -12,4 +11,4 @@ from micl_bench.runtime import plugins
 
 __path__ = plugins.SearchPath("objectives", __path__)
 
-__all__ = ["Objective", "ObjectiveConfig", "Output", "RunSizes", "Watch", "find_objective"]
+__all__ = ["Objective", "ObjectiveConfig", "Output", "Watch", "find_objective"]

@@ -12,7 +12,7 @@ K patches a view.
 import abc
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import torch
 from timm.models import VisionTransformer
@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from micl_bench.backbone import Arch
 from micl_bench.data.visible import Patches
+from micl_bench.runs.plan import TrainingPlan
 from micl_bench.runtime import plugins
 from micl_bench.runtime.config import to_dict
 from micl_bench.runtime.errors import InputError
@@ -46,34 +47,6 @@ class Output:
 
     loss: Tensor
     numbers: dict[str, Tensor] = dataclasses.field(default_factory=dict)
-
-
-class RunSizes(Protocol):
-    """Sizes of a run that an objective may look at."""
-
-    @property
-    def arch(self) -> Arch:
-        """The backbone at the input's size."""
-
-    @property
-    def batch_size(self) -> int:
-        """Images of a step over all processes."""
-
-    @property
-    def share(self) -> int:
-        """Images of a step on one device."""
-
-    @property
-    def processes(self) -> int:
-        """Processes that train together."""
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Full batches in one epoch."""
-
-    @property
-    def warmup_steps(self) -> int:
-        """Steps over which the learning rate rises."""
 
 
 class Objective(abc.ABC):
@@ -119,10 +92,10 @@ class Objective(abc.ABC):
             InputError: the architecture's patches do not suffice.
         """
 
-    def require(self, sizes: RunSizes) -> None:  # noqa: B027 - most methods take any size
-        """Raise an InputError where a run of these sizes makes no sense."""
+    def require(self, plan: TrainingPlan) -> None:  # noqa: B027 - most methods take any size
+        """Raise an InputError where a run of this plan makes no sense."""
 
-    def comparisons(self, sizes: RunSizes) -> str:
+    def comparisons(self, plan: TrainingPlan) -> str:
         """What the plan says of how the images of a batch meet: `each among 256`; may be empty."""
         return ""
 
@@ -162,7 +135,7 @@ class Objective(abc.ABC):
         """Numbers on held-out images, from the rows of all of them."""
         return {}
 
-    def watch(self, sizes: RunSizes) -> Watch:
+    def watch(self, plan: TrainingPlan) -> Watch:
         """A look at each step's numbers (`loss`, `gradient_norm` and `numbers`)."""
         return lambda step, numbers: ""
 

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from micl_bench.backbone import Arch, view_features
 from micl_bench.data.visible import Patches
 from micl_bench.losses import alignment, micl_loss, micl_loss_of_rows, view_cosines
-from micl_bench.objectives._objective import Objective, ObjectiveConfig, Output, RunSizes
+from micl_bench.objectives._objective import Objective, ObjectiveConfig, Output
 from micl_bench.patches import gather_patches
+from micl_bench.runs.plan import TrainingPlan
 from micl_bench.runtime.config import to_dict
 from micl_bench.runtime.distributed import gather_rows, rank
 from micl_bench.runtime.errors import InputError
@@ -79,22 +80,22 @@ class MiCL(Objective):
             draw=draw,
         )
 
-    def contrasted(self, sizes: RunSizes) -> int:
+    def contrasted(self, plan: TrainingPlan) -> int:
         """Images among which one must be found: N of the logits' N x N."""
-        return sizes.batch_size if self.config.negatives == "global" else sizes.share
+        return plan.batch_size if self.config.negatives == "global" else plan.share
 
-    def require(self, sizes: RunSizes) -> None:
+    def require(self, plan: TrainingPlan) -> None:
         """Raise an InputError where an image is alone."""
-        if self.contrasted(sizes) < 2:
+        if self.contrasted(plan) < 2:
             raise InputError(
-                f"each of {sizes.processes} processes has {sizes.share} image a step and negatives "
+                f"each of {plan.processes} processes has {plan.share} image a step and negatives "
                 "come from its own device: there is nothing to contrast; use fewer processes, a larger "
                 "batch_size or objective.negatives=global"
             )
 
-    def comparisons(self, sizes: RunSizes) -> str:
+    def comparisons(self, plan: TrainingPlan) -> str:
         """How many images each is contrasted with."""
-        return f"each among {self.contrasted(sizes)}"
+        return f"each among {self.contrasted(plan)}"
 
     def encode(
         self, vit: VisionTransformer, added: nn.Module, visible_NMP: Tensor, keep_NVK: Tensor
@@ -129,12 +130,12 @@ class MiCL(Objective):
             "held_out_negative_cosine": negative.item(),
         }
 
-    def watch(self, sizes: RunSizes) -> "CollapseWatch":
+    def watch(self, plan: TrainingPlan) -> "CollapseWatch":
         """Warns of a collapse."""
         return CollapseWatch(
-            num_images=self.contrasted(sizes),
-            warmup_steps=sizes.warmup_steps,
-            steps_per_epoch=sizes.steps_per_epoch,
+            num_images=self.contrasted(plan),
+            warmup_steps=plan.warmup_steps,
+            steps_per_epoch=plan.steps_per_epoch,
         )
 
     def __call__(

@@ -159,7 +159,7 @@ def nothing_left_of_a_failure(folder: Path, keeper: Keeper) -> Iterator[None]:
     try:
         yield
     except Exception:
-        if rank() == 0 and keeper.step == 0 and not keeper.states.exist() and folder.exists():
+        if rank() == 0 and keeper.step == 0 and not keeper.run.states.exist() and folder.exists():
             for path in set(folder.iterdir()) - before:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
             # Another process of this run may have made it before this one looked.

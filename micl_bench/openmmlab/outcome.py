@@ -4,8 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from micl_bench.engine.pretraining.records import Spent
 from micl_bench.records.result import CheckpointInfo
+from micl_bench.runs.run import Spent
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

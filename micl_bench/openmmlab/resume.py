@@ -18,21 +18,17 @@ import torch
 from mmengine.runner import Runner
 
 from micl_bench.data.workers import begin_worker
-from micl_bench.engine.pretraining.records import Spent
 from micl_bench.openmmlab.find_vit import unwrapped
 from micl_bench.openmmlab.precision import MiCLPrecision
 from micl_bench.records.provenance import Measurement
-from micl_bench.runs.ownership import require_same_run, write_claim
+from micl_bench.runs.run import Run, Spent
 from micl_bench.runs.signals import StopSignals, stopped
-from micl_bench.runs.states import States
-from micl_bench.runtime.distributed import any_process, from_first, rank, world_size
-from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.distributed import any_process, rank
 from micl_bench.runtime.files import atomic_path
 from micl_bench.runtime.locks import alone
 from micl_bench.runtime.log import MetricLog
 
 MODEL_FILE = "model.pt"
-_IN_A_STATE = {"state_dict", "optimizer", "schedulers", "step", "precision", "start", "spent"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,11 +38,6 @@ class Identity:
     settings: dict[str, Any]
     seed: int
     batch: int
-
-    @staticmethod
-    def computes(key: str) -> bool:
-        """The result depends on all of it."""
-        return True
 
     def what_is_computed(self) -> dict[str, Any]:
         """All of it."""
@@ -75,24 +66,13 @@ class Keeper:
         Raises:
             InputError: the folder holds states of another run, or all of them are damaged.
         """
-        self.states = States(folder / "states")
-        self._folder, self._identity, self._digests = folder, identity, digests
-        if self.states.exist():
-            require_same_run(folder, identity, **digests)
-        self._state = self.states.newest()
-        if self._state is not None and not self._state.keys() >= _IN_A_STATE:
-            raise InputError(
-                f"the state in {self.states.folder} is of another version; remove it to start over"
-            )
-        self.step = self._state["step"] if self._state else 0
+        self.run = Run(folder, identity, digests=digests, measurement=measurement)
+        self.step = self.run.step
         self.kept = self.step
         """The step that was saved last."""
-        self.precision: str = self._state["precision"] if self._state else ""
+        self.precision: str = (self.run.state or {}).get("precision", "")
         """That the steps before were trained in."""
-        self.measurement, self._before = measurement, Spent()
-        if self._state:
-            measurement.began(self._state["start"])
-            self._before = Spent(**self._state["spent"])
+        self._folder = folder
         self._passes = passes
         self.every, self.at_end = 0, False
         """Iterations between saves, 0 for none; whether to save after the last one. A signal always
@@ -101,23 +81,15 @@ class Keeper:
         self.log: MetricLog | None = None
         self._model: Path | None = None
 
-    def claim(self) -> None:
-        """Say whose folder it is."""
-        if rank() == 0:
-            write_claim(self._folder, self._identity, **self._digests)
-
     @property
     def spent(self) -> Spent:
         """Time so far, of all parts of the run."""
-        seconds = self.measurement.elapsed
-        return self._before + Spent(seconds=seconds, device_seconds=seconds * world_size())
+        return self.run.spent
 
     def restore(self, runner: Runner) -> None:
         """Bring a runner whose parts are built to where the run was."""
-        state, self._state = self._state, None
-        if state is None:
-            return
-        try:
+
+        def load(state: dict[str, Any]) -> None:
             # Hooks look at it to tell a run that goes on from one that loads weights.
             runner._resume = True
             runner.call_hook("after_load_checkpoint", checkpoint=state)
@@ -126,12 +98,8 @@ class Keeper:
             for name, schedulers in _schedulers(runner).items():
                 for scheduler, values in zip(schedulers, state["schedulers"][name], strict=True):
                     scheduler.load_state_dict(values)
-        except (KeyError, RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(
-                f"the state in {self.states.folder} does not fit this run ({reason}); remove it to "
-                "start over"
-            ) from error
+
+        self.run.restore(load)
 
     def after_step(self, runner: Runner) -> None:
         """Save where it is due, or where a signal came.
@@ -162,16 +130,10 @@ class Keeper:
 
     def save(self, runner: Runner) -> None:
         """Write a state; the first process does, and all raise what it raises."""
-        problem = ""
-        if rank() == 0:
-            if self.log:
-                self.log.flush()
-            try:
-                self.states.save(self.step, self._content(runner))
-            except OSError as error:
-                problem = str(error)
-        if problem := from_first(problem):
-            raise OSError(problem)
+        if self.log:
+            self.log.flush()
+        self.run.step = self.step
+        self.run.save(self._content(runner) if rank() == 0 else {})
         self.kept = self.step
 
     def keep_model(self, runner: Runner, config: dict[str, Any]) -> None:
@@ -188,7 +150,7 @@ class Keeper:
     def finish(self) -> Path | None:
         """Remove the states of a run that came to its end; returns where its model is, if kept."""
         if rank() == 0:
-            shutil.rmtree(self.states.folder, ignore_errors=True)
+            shutil.rmtree(self.run.states.folder, ignore_errors=True)
         return self._model
 
     def _content(self, runner: Runner) -> dict[str, Any]:
@@ -202,13 +164,7 @@ class Keeper:
             },
         }
         runner.call_hook("before_save_checkpoint", checkpoint=state)
-        return {
-            **state,
-            "step": self.step,
-            "precision": _precision_seen(runner) or self.precision,
-            "start": self.measurement.start,
-            "spent": dataclasses.asdict(self.spent),
-        }
+        return {**state, "precision": _precision_seen(runner) or self.precision}
 
 
 @contextmanager

@@ -152,7 +152,7 @@ def run(
     with nothing_left_of_a_failure(work_dir, keeper):
         work_dir.mkdir(parents=True, exist_ok=True)
         with alone_in(work_dir):
-            keeper.claim()
+            keeper.run.claim()
             with no_trace():
                 measured = training.run()
             return Outcome(

@@ -11,28 +11,29 @@ _HIDDEN = ("step", "epoch", "seconds_left")
 
 
 class Journal:
-    """Writes rows of numbers as they come; only the first process's journal writes anything.
+    """Shows how a run goes on, and writes rows of numbers as they come.
 
     Args:
+        folder: of the files; None for the terminal's line alone.
         step: steps done before; later rows of an earlier process are dropped.
         label: of the progress line.
     """
 
     def __init__(
-        self, folder: Path, *, step: int, total: int, writes: bool, label: str = "pre-training"
+        self, folder: Path | None, *, step: int, total: int, label: str, quiet: bool = False
     ) -> None:
-        self._log = (
-            MetricLog(folder / "metrics.jsonl", first_step=step + bool(step)) if writes else None
-        )
+        self._log: MetricLog | None = None
         self._events: Any = None
-        if writes and importlib.util.find_spec("tensorboard"):
+        if folder:
+            self._log = MetricLog(folder / "metrics.jsonl", first_step=step + bool(step))
+        if folder and importlib.util.find_spec("tensorboard"):
             from torch.utils.tensorboard import SummaryWriter
 
             events = folder / "events"
             if events.exists() and not events.is_dir():
                 raise InputError(f"{events} is no folder; remove it, or give another --out")
             self._events = SummaryWriter(str(events), purge_step=step + bool(step))
-        self.progress = Progress(label, total=total, done=step, quiet=not writes)
+        self.progress = Progress(label, total=total, done=step, quiet=quiet)
 
     def step(self, row: dict[str, float], *, total: int, epochs: int) -> None:
         """Note one step; `row` holds step, epoch, loss, lr and the speeds, perhaps the MFU."""

@@ -2,48 +2,55 @@
 
 import json
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from micl_bench.runtime.config import to_dict
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import atomic_write
+from micl_bench.runtime.values import Values
 
 _FILE = "recipe.json"
 _SHOWN = 3
 
 
 class Computing(Protocol):
-    """A recipe that tells what its result depends on."""
-
-    @staticmethod
-    def computes(key: str) -> bool:
-        """Whether the result depends on a value; the others may change when a run goes on."""
+    """What tells what a run's result depends on."""
 
     def what_is_computed(self) -> dict[str, Any]:
         """All values that the result depends on, as JSON gives them back."""
 
 
+class RunRecipe(Values):
+    """Base of the recipes, dataclasses, of runs that go on where they were cut."""
+
+    carried_out: ClassVar[tuple[str, ...]] = ()
+    """Keys that say how a run is carried out, not what it computes: these may change when it goes on."""
+
+    def effective(self) -> dict[str, Any]:
+        """All values; those that have no effect beside the others are as if they had not been set."""
+        return to_dict(self)
+
+    def what_is_computed(self) -> dict[str, Any]:
+        """All values that the result depends on, as JSON gives them back."""
+        values = json.loads(json.dumps(self.effective()))
+        return {key: value for key, value in values.items() if key not in self.carried_out}
+
+
 def require_same_run(out: Path, recipe: Computing, **digests: str) -> None:
     """Raise an InputError where a folder holds a run that computes something else, or from other
-    things: `digests` are those of the data that it is trained on and of what it starts from. What is
-    evaluated is no part of it: the record names that."""
-    found = _claim_in(out / _FILE, recipe)
-    if found is None:
+    things: `digests` are those of the data that it is trained on and of what it starts from, empty
+    where there is nothing. What is evaluated is no part of it: the record names that."""
+    claim = _claim_in(out / _FILE)
+    if claim is None:
         raise InputError(
             f"{out} holds what a run has saved, but {out / _FILE}, which says of what run, is missing "
             f"or damaged; put it back, give another --out, or remove {out} to start over"
         )
-    values, then = found
-    now = recipe.what_is_computed()
-    # Claims of before say what was set, whether it had an effect or not.
-    as_set = _computed(json.loads(json.dumps(to_dict(recipe))), recipe)
-    others = [
-        name
-        for name in sorted(values.keys() | now)
-        if values.get(name) not in (now.get(name), as_set.get(name))
-    ]
-    # Of an earlier version, it may name more.
-    others += [name.replace("_", " ") for name in digests if then.get(name) != digests[name]]
+    now, then = recipe.what_is_computed(), claim["recipe"]
+    carried_out = to_dict(recipe).keys() - now
+    names = sorted((then.keys() | now) - carried_out)
+    others = [name for name in names if then.get(name) != now.get(name)]
+    others += [name.replace("_", " ") for name in digests if claim.get(name, "") != digests[name]]
     if others:
         more = ", ..." if len(others) > _SHOWN else ""
         raise InputError(
@@ -58,14 +65,11 @@ def write_claim(out: Path, recipe: Computing, **digests: str) -> None:
     atomic_write(out / _FILE, (json.dumps(content, indent=2) + "\n").encode())
 
 
-def _claim_in(path: Path, recipe: Computing) -> tuple[dict[str, Any], dict[str, str]] | None:
+def _claim_in(path: Path) -> dict[str, Any] | None:
     """What is computed there, and from what; None where it cannot be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return _computed(content.pop("recipe"), recipe), content
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
+    except (OSError, ValueError, RecursionError):
         return None
-
-
-def _computed(values: dict[str, Any], recipe: Computing) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if recipe.computes(key)}
+    known = isinstance(content, dict) and isinstance(content.get("recipe"), dict)
+    return content if known else None

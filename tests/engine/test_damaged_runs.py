@@ -108,7 +108,7 @@ def test_a_file_in_the_place_of_a_folder_is_found_before_the_first_step(tmp_path
     with pytest.raises(InputError, match="states is no folder"):
         States(tmp_path / "states")
     with pytest.raises(InputError, match="events is no folder"):
-        Journal(tmp_path, step=0, total=1, writes=True)
+        Journal(tmp_path, step=0, total=1, label="x")
 
 
 @pytest.fixture

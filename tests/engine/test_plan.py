@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from micl_bench.data.pixels import Pixels
-from micl_bench.engine.pretraining.plan import Plan
+from micl_bench.engine.pretraining.plan import PretrainPlan
 from micl_bench.engine.pretraining.recipe import PretrainRecipe
 from micl_bench.objectives.micl import MiCL
 from micl_bench.runs.optim import OptimConfig
@@ -25,9 +25,9 @@ RECIPE = PretrainRecipe(
 )
 
 
-def plan(processes: int = 8, **changes: Any) -> Plan:
+def plan(processes: int = 8, **changes: Any) -> PretrainPlan:
     recipe = dataclasses.replace(RECIPE, **changes)
-    return Plan(recipe=recipe, steps_per_epoch=10, processes=processes)
+    return PretrainPlan.of(recipe, steps_per_epoch=10, processes=processes)
 
 
 def test_steps_are_epochs_times_steps_of_an_epoch() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from micl_bench.data.pixels import Pixels, evaluation_settings
-from micl_bench.engine.pretraining.plan import Plan
+from micl_bench.engine.pretraining.plan import PretrainPlan
 from micl_bench.engine.pretraining.recipe import PretrainRecipe
 from micl_bench.engine.pretraining.records import _settings as pretrain_settings
 from micl_bench.engine.supervised.recipe import FinetuneRecipe
@@ -235,7 +235,7 @@ def default(kind: str) -> Any:
 
 def calculated(recipe: Any) -> str:
     if isinstance(recipe, PretrainRecipe):
-        return digest_json(pretrain_settings(Plan(recipe=recipe, steps_per_epoch=3)))
+        return digest_json(pretrain_settings(PretrainPlan.of(recipe, steps_per_epoch=3)))
     assert isinstance(recipe, FinetuneRecipe)
     settings = finetune_settings(recipe, recipe.precision)
     return digest_json({**evaluation_settings(recipe.pixels), **settings})

@@ -137,7 +137,7 @@ def test_killed_and_stopped_it_ends_as_if_nothing_had_happened(
     assert not list(out.glob("linear-*.json"))
     other = Command(*arguments, "--set", "probe.base_lrs=[0.2]").wait()
     assert other.returncode == 2
-    assert "another recipe, checkpoint or data" in other.stderr
+    assert "another recipe or other data (what differs: probe)" in other.stderr
     done = Command(*arguments, "--set", "num_workers=2").wait()
     assert done.returncode == 0, done.stderr
     assert f"going on from step {reached} of 24" in done.stderr

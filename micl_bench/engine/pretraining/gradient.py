@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from micl_bench.data.visible import Visible
-from micl_bench.engine.pretraining.parallel import exchanging, model_of
+from micl_bench.engine.pretraining.parallel import model_of
 from micl_bench.objectives import Output
+from micl_bench.runs.parallel import exchanging
 
 
 def backward(model: nn.Module, batch: Visible, *, micro_batch: int = 0) -> Output:

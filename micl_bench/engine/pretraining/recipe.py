@@ -1,41 +1,33 @@
 """The typed description of a pre-training run, which the files in `pretrain/` fill in."""
 
 import dataclasses
-import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from micl_bench.backbone import Arch, named_arch
 from micl_bench.data.pixels import Pixels
 from micl_bench.objectives import ObjectiveConfig
 from micl_bench.runs.optim import OptimConfig
-from micl_bench.runtime.config import to_dict
+from micl_bench.runs.ownership import RunRecipe
 from micl_bench.runtime.values import (
     LARGEST,
     Amount,
     Count,
     Precision,
     Seed,
-    Values,
     Within,
     Workers,
 )
 
-# How a run is carried out, not what it computes: these may change when it goes on.
-_CARRIED_OUT = (
-    "micro_batch",
-    "parallel",
-    "activation_checkpointing",
-    "compile",
-    "num_workers",
-    "save_every_steps",
-    # The last step is always followed by a measurement.
-    "knn_every_epochs",
-)
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PretrainRecipe(Values):
+class PretrainRecipe(RunRecipe):
     """One complete description of a pre-training run."""
+
+    carried_out: ClassVar[tuple[str, ...]] = (
+        *("micro_batch", "parallel", "activation_checkpointing", "compile", "num_workers"),
+        # The last step is always followed by a measurement.
+        *("save_every_steps", "knn_every_epochs"),
+    )
 
     arch: str
     """Name of an architecture, as `micl-bench list architectures` prints them."""
@@ -79,13 +71,6 @@ class PretrainRecipe(Values):
         """The architecture at the recipe's input size."""
         return dataclasses.replace(named_arch(self.arch), img_size=self.pixels.img_size)
 
-    @staticmethod
-    def computes(key: str) -> bool:
-        """Whether the result depends on a value; the others may change when a run goes on."""
-        return key not in _CARRIED_OUT
-
-    def what_is_computed(self) -> dict[str, Any]:
-        """All values that the result depends on, as JSON gives them back."""
-        settings = self.objective.build().settings()
-        values = json.loads(json.dumps(to_dict(self) | {"objective": settings}))
-        return {key: value for key, value in values.items() if self.computes(key)}
+    def effective(self) -> dict[str, Any]:
+        """All values, those of the objective as it states them for fingerprints."""
+        return super().effective() | {"objective": self.objective.build().settings()}

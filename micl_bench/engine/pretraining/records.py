@@ -1,6 +1,5 @@
 """What a finished pre-training run leaves: the backbone, and the record of how it was made."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,29 +8,12 @@ from torch import Tensor
 from micl_bench.checkpoints import save_checkpoint
 from micl_bench.data.source import Source
 from micl_bench.engine.pretraining import TASK
-from micl_bench.engine.pretraining.plan import Plan
-from micl_bench.records.provenance import Measurement, Subject
+from micl_bench.engine.pretraining.plan import PretrainPlan
+from micl_bench.records.provenance import Subject
 from micl_bench.records.result import CheckpointInfo, Stage, visible_path, write_result
+from micl_bench.runs.run import Run
 from micl_bench.runtime.config import to_dict
 from micl_bench.runtime.files import digest_json
-
-
-@dataclasses.dataclass(frozen=True)
-class Spent:
-    """Time of a run, all its parts together, in seconds; what a kill undid is not in it."""
-
-    seconds: float = 0.0
-    training: float = 0.0
-    """Without checks and saves."""
-    device_seconds: float = 0.0
-    """Seconds times the devices that were in use, which may have changed in between."""
-
-    def __add__(self, other: "Spent") -> "Spent":
-        return Spent(
-            seconds=self.seconds + other.seconds,
-            training=self.training + other.training,
-            device_seconds=self.device_seconds + other.device_seconds,
-        )
 
 
 def finished_record(out: Path) -> Path | None:
@@ -43,13 +25,12 @@ def finished_record(out: Path) -> Path | None:
 def write_outcome(
     out: Path,
     *,
-    plan: Plan,
+    plan: PretrainPlan,
     weights: dict[str, Tensor],
     train: Source,
     loss: float,
     rows: list[dict[str, Any]],
-    measurement: Measurement,
-    spent: Spent,
+    run: Run,
     memory: tuple[float, str],
     name: str = "",
 ) -> Path:
@@ -59,17 +40,18 @@ def write_outcome(
         weights: of the ViT.
         loss: of the last step.
         rows: all of the run's metrics.
+        run: what was run, and the time that it took.
         memory: peak in MiB, and of what it is the peak.
         name: what tables call it; the objective's name if empty.
     """
-    recipe, arch, objective = to_dict(plan.recipe), plan.arch, plan.objective
+    recipe, arch, objective = to_dict(plan.recipe), plan.recipe.sized_arch(), plan.objective
     vit = arch.build()
     vit.load_state_dict(weights)
     path = out / TASK.leaves
     provenance = {
         "recipe": recipe,
         "recipe_digest": digest_json(recipe),
-        "command": measurement.command,
+        "command": run.measurement.command,
         "steps": plan.total_steps,
         "train_digest": train.digest,
     }
@@ -99,36 +81,32 @@ def write_outcome(
         recipe=recipe,
         seed=plan.recipe.seed,
     )
-    result = measurement.result(
+    speed = plan.total_steps * plan.batch_size / run.spent.training
+    result = run.measurement.result(
         TASK,
         subject,
-        _metrics(loss, rows, plan, spent) | {"peak_memory_mib": round(memory[0], 1)},
+        _metrics(loss, rows, speed) | {"peak_memory_mib": round(memory[0], 1)},
         settings=settings,
         protocol=", ".join(filter(None, protocol)),
         data=data,
         details={"peak_memory": memory[1]},
         artifacts={"metrics": "metrics.jsonl", "views": "views.npz"},
-        seconds=spent.seconds,
-        device_seconds=spent.device_seconds,
+        device_seconds=run.spent.device_seconds,
     )
     return write_result(result, out)
 
 
-def _settings(plan: Plan) -> dict[str, Any]:
+def _settings(plan: PretrainPlan) -> dict[str, Any]:
     computed = plan.recipe.what_is_computed()
     return {"task": TASK.name, **{key: computed[key] for key in computed if key != "seed"}}
 
 
-def _metrics(loss: float, rows: list[dict[str, Any]], plan: Plan, spent: Spent) -> dict[str, float]:
-    images = plan.total_steps * plan.recipe.batch_size
-    measured = {
-        "loss": loss,
-        "images_per_second": images / spent.training,
-    }
+def _metrics(loss: float, rows: list[dict[str, Any]], speed: float) -> dict[str, float]:
+    measured = {"loss": loss, "images_per_second": speed}
     if speeds := [row for row in rows if row.get("images_per_second") and "mfu" in row]:
         # What an image costs in shares of the machine's peak, as it was measured last.
         share = speeds[-1]["mfu"] / speeds[-1]["images_per_second"]
-        measured["mfu"] = 100 * share * measured["images_per_second"]
+        measured["mfu"] = 100 * share * speed
     if checks := [row["knn_top1"] for row in rows if "knn_top1" in row]:
         measured["knn_top1"] = checks[-1]
     return measured

@@ -5,8 +5,9 @@ from torch import Tensor, nn
 
 from micl_bench.data.visible import Visible
 from micl_bench.engine.pretraining.gradient import backward
-from micl_bench.engine.pretraining.parallel import gradient_norm, model_of
+from micl_bench.engine.pretraining.parallel import model_of
 from micl_bench.runs.optim import set_rate
+from micl_bench.runs.parallel import gradient_norm
 from micl_bench.runtime.distributed import mean
 
 

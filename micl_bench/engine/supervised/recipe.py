@@ -1,14 +1,14 @@
 """The typed description of fine-tuning, which files in `downstream/` fill in."""
 
 import dataclasses
-import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from micl_bench.backbone import Pool
 from micl_bench.data.pixels import Pixels
 from micl_bench.engine.supervised.augment import AugmentConfig
 from micl_bench.engine.supervised.mixing import MixConfig
 from micl_bench.runs.optim import OptimConfig
+from micl_bench.runs.ownership import RunRecipe
 from micl_bench.runtime.config import to_dict
 from micl_bench.runtime.values import (
     Amount,
@@ -19,15 +19,6 @@ from micl_bench.runtime.values import (
     Values,
     Within,
     Workers,
-)
-
-# How a run is carried out, not what it computes: these may change when it goes on.
-_CARRIED_OUT = (
-    "micro_batch",
-    "compile",
-    "num_workers",
-    "save_every_steps",
-    "check_every_epochs",
 )
 
 
@@ -45,9 +36,13 @@ class SupervisedConfig(Values):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FinetuneRecipe(Values):
+class FinetuneRecipe(RunRecipe):
     """Input, training and what the head reads. Defaults: MAE's values for ViT-B, which
     downstream/imagenet_finetune_vit_b16.py gives with their sources."""
+
+    carried_out: ClassVar[tuple[str, ...]] = (
+        *("micro_batch", "compile", "num_workers", "save_every_steps", "check_every_epochs"),
+    )
 
     pixels: Pixels = Pixels(crop_scale=(0.08, 1.0), flip=True)
     training: SupervisedConfig = SupervisedConfig(
@@ -84,18 +79,12 @@ class FinetuneRecipe(Values):
         """Whether the norm under the head starts at weight 1 and bias 0."""
         return self.pool == "avg" and self.head_norm == "fresh"
 
-    @staticmethod
-    def computes(key: str) -> bool:
-        """Whether the result depends on a value; the others may change when a run goes on."""
-        return key not in _CARRIED_OUT
-
-    def what_is_computed(self) -> dict[str, Any]:
-        """All values that the result depends on, as JSON gives them back; those that have no effect
-        beside the others are as if they had not been set."""
-        plain = dataclasses.replace(
-            self,
-            mix=self.mix.effective(),
-            head_norm="fresh" if self.has_fresh_norm else "pretrained",
+    def effective(self) -> dict[str, Any]:
+        """All values; those that have no effect beside the others are as if they had not been set."""
+        return to_dict(
+            dataclasses.replace(
+                self,
+                mix=self.mix.effective(),
+                head_norm="fresh" if self.has_fresh_norm else "pretrained",
+            )
         )
-        values = json.loads(json.dumps(to_dict(plain)))
-        return {key: value for key, value in values.items() if self.computes(key)}

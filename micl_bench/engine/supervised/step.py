@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from micl_bench.engine.pretraining.parallel import exchanging, gradient_norm
 from micl_bench.engine.supervised.augment import LabelledBatch
 from micl_bench.engine.supervised.drop_path import DropPaths
 from micl_bench.engine.supervised.mixing import Mixing
 from micl_bench.runs.optim import set_rate
+from micl_bench.runs.parallel import exchanging, gradient_norm
 from micl_bench.runtime.distributed import mean
 
 NUMBERS = ("loss", "gradient_norm")

@@ -1,18 +1,13 @@
 """Supervised training of a whole ViT: what fine-tuning and training from scratch share.
 
-It leaves in its folder, beside what the task writes:
-
-recipe.json      the resolved recipe, data and start, compared before a run goes on
-metrics.jsonl    a line a step (loss, rate, speed, waiting), a line a look at the held-out images
-events/          the same for TensorBoard, where it is installed
-states/          the newest two states: everything needed to go on
+What it leaves in its folder, beside what the task writes, is what every run does (`runs/loop.py`).
 """
 
-import contextlib
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,26 +20,19 @@ from micl_bench.data.stream import steps_per_epoch
 from micl_bench.data.to_device import device_batches
 from micl_bench.engine.frozen.features import run_over_folder
 from micl_bench.engine.frozen.knn import top1
-from micl_bench.engine.pretraining.meter import Meter
-from micl_bench.engine.pretraining.parallel import load_whole_state, replicate, whole_state
-from micl_bench.engine.pretraining.records import Spent
-from micl_bench.engine.supervised.augment import augmented_batches
+from micl_bench.engine.supervised.augment import LabelledBatch, augmented_batches
 from micl_bench.engine.supervised.drop_path import DropPaths
 from micl_bench.engine.supervised.mixing import Mixing
 from micl_bench.engine.supervised.plan import SupervisedPlan
 from micl_bench.engine.supervised.recipe import FinetuneRecipe
 from micl_bench.engine.supervised.step import NUMBERS, SupervisedStep
 from micl_bench.records.provenance import Measurement
-from micl_bench.runs.async_metrics import Lagging
-from micl_bench.runs.journal import Journal
+from micl_bench.runs.loop import Loop, Training
 from micl_bench.runs.optim import build_optimizer
-from micl_bench.runs.ownership import require_same_run, write_claim
+from micl_bench.runs.parallel import load_whole_state, replicate, whole_state
 from micl_bench.runs.precision import PrecisionWatch, has_bfloat16
-from micl_bench.runs.signals import StopSignals, stopped
-from micl_bench.runs.states import States
-from micl_bench.runtime.distributed import any_process, from_first, rank, world_size
-from micl_bench.runtime.errors import InputError
-from micl_bench.runtime.locks import alone
+from micl_bench.runs.run import Run, Spent
+from micl_bench.runtime.distributed import rank, world_size
 from micl_bench.runtime.log import say
 
 
@@ -81,25 +69,21 @@ class SupervisedTrainer:
             InputError: a batch that the processes do not divide, layers that the model does not
                 tell, or `out` holds a run of another recipe, data or checkpoint.
         """
-        self.recipe, self.start, self.out, self.device = recipe, start, out, device
-        self.train, self.held_out, self.measurement = train, held_out, measurement
-        self.plan = SupervisedPlan(
-            recipe=recipe,
+        self.recipe, self.start, self.device = recipe, start, device
+        self.train, self.held_out = train, held_out
+        self.plan = SupervisedPlan.of(
+            recipe,
             steps_per_epoch=steps_per_epoch(train, recipe.training.batch_size),
             processes=world_size(),
         )
-        self.states = States(out / "states")
-        self._digests = {
-            "train_digest": train.digest,
-            "checkpoint_digest": start.digest,
-        }
-        # Before anything is saved there is nothing that another recipe could spoil.
-        if self.states.exist():
-            require_same_run(out, recipe, **self._digests)
-        self.step, self.loss, self._spent_before = 0, math.nan, Spent()
-        self.meter = Meter()
+        self.trained = Run(
+            out,
+            recipe,
+            digests={"train_digest": train.digest, "checkpoint_digest": start.digest},
+            measurement=measurement,
+        )
         self._build()
-        self._restore()
+        self.loop = Loop(self.trained, self.plan, self._training(), device=device)
 
     def run(self) -> Tensor:
         """Train to the end, leave the model in eval mode; returns logits_MC of the held-out images.
@@ -115,48 +99,31 @@ class SupervisedTrainer:
         watch = Watch(self.held_out)
         look_at(self.train)
         decode_all(self.held_out)
-        self.out.mkdir(parents=True, exist_ok=True)
-        with alone(self.out, "training into") if rank() == 0 else contextlib.nullcontext():
-            if rank() == 0:
-                write_claim(self.out, self.recipe, **self._digests)
-            self._announce()
-            self.journal = Journal(
-                self.out,
-                step=self.step,
-                total=self.plan.total_steps,
-                writes=rank() == 0,
-                label="fine-tuning",
-            )
-            try:
-                self._train()
+        with self.trained.alone():
+            say(self.plan.describe())
+            if self.recipe.precision == "bf16" and not has_bfloat16(self.device):
+                say("warning: this device computes bfloat16 in software; precision=fp32 is faster")
+            with self.loop.open():
+                self.loop.train()
                 logits_MC = self._look()
                 watch.require_unchanged()
                 return logits_MC
-            finally:
-                self.journal.close()
+
+    @property
+    def loss(self) -> float:
+        """Of the last step."""
+        return self.loop.loss
 
     @property
     def spent(self) -> Spent:
         """Time so far, of all parts of the run."""
-        seconds = self.measurement.elapsed
-        return self._spent_before + Spent(
-            seconds=seconds,
-            training=self.meter.busy_seconds,
-            device_seconds=seconds * world_size(),
-        )
+        return self.trained.spent
 
     @property
     def images_per_second(self) -> float:
         """Of training, over all processes and parts of the run."""
-        images = self.plan.total_steps * self.recipe.training.batch_size
+        images = self.plan.total_steps * self.plan.batch_size
         return images / (self.spent.training or math.inf)
-
-    def _announce(self) -> None:
-        say(self.plan.describe())
-        if self.recipe.precision == "bf16" and not has_bfloat16(self.device):
-            say("warning: this device computes bfloat16 in software; precision=fp32 is faster")
-        if self.step:
-            say(f"going on from step {self.step} of {self.plan.total_steps}")
 
     def _build(self) -> None:
         recipe, training = self.recipe, self.recipe.training
@@ -193,81 +160,36 @@ class SupervisedTrainer:
         watch.stop()
         return watch.seen()
 
-    def _restore(self) -> None:
-        state = self.states.newest()
-        if state is None:
-            return
-        try:
-            load_whole_state(self.replica, self.optimizer, state)
-            self.step, self.loss = state["step"], state["loss"]
-            self._spent_before = Spent(**state["spent"])
-            self.measurement.began(state["start"])
-        except (KeyError, RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(
-                f"the state in {self.states.folder} does not fit this run ({reason}); remove it to "
-                "start over"
-            ) from error
-
-    def _train(self) -> None:
-        plan, lagging = self.plan, Lagging(self.device)
-        batches = device_batches(
-            augmented_batches(
-                self.train,
-                self.recipe.pixels,
-                self.recipe.augment,
-                mean=self.start.mean,
-                batch_size=self.recipe.training.batch_size,
-                seed=self.recipe.seed,
-                steps=range(self.step, plan.total_steps),
-                part=(rank(), world_size()),
-                num_workers=self.recipe.num_workers,
-            ),
-            self.device,
+    def _training(self) -> Training:
+        return Training(
+            label="fine-tuning",
+            numbers=NUMBERS,
+            batches=self._batches,
+            step=self._step,
+            state=lambda: whole_state(self.replica, self.optimizer),
+            load=lambda state: load_whole_state(self.replica, self.optimizer, state),
+            check=self._look,
+            # Where other images were held out, before a run went on, it looks again.
+            checked=lambda row: row.get("held_out_digest") == self.held_out.digest,
+            advice="lower training.optim.base_lr, in another --out, or try precision=fp32",
         )
-        # Where a run was stopped between a save and its look.
-        if plan.check_due(self.step) and not self._looked():
-            self._look()
-        self.meter.pause()
-        with StopSignals() as asked, self.journal.progress, contextlib.closing(batches):
-            for batch in self.meter.waiting_for(batches):
-                rate, first = plan.rate(self.step), plan.first_image(self.step, rank=rank())
-                lagging.push((self.step + 1, rate), self.train_step(batch, rate, first=first))
-                self.step += 1
-                self.meter.step(len(batch.images))
-                self._report(lagging.ready())
-                stop = any_process(bool(asked.signum)) and self.step < plan.total_steps
-                if not (stop or plan.check_due(self.step) or plan.save_due(self.step)):
-                    continue
-                self._report(lagging.ready(everything=True))
-                # Before the look, which may take longer than a scheduler waits.
-                self._save()
-                if stop:
-                    raise stopped(asked.signum, step=self.step, total=plan.total_steps)
-                if plan.check_due(self.step):
-                    self._look()
-                self.meter.pause()
 
-    def _report(self, numbers: list[tuple[tuple[int, float], list[float]]]) -> None:
-        for (step, rate), values in numbers:
-            row = dict(zip(NUMBERS, values, strict=True))
-            if not (math.isfinite(row["loss"]) and math.isfinite(row["gradient_norm"])):
-                raise InputError(
-                    f"the loss is not finite at step {step} (loss {row['loss']}, gradient norm "
-                    f"{row['gradient_norm']}); what was saved before, in {self.states.folder}, is "
-                    "untouched; lower training.optim.base_lr, in another --out, or try "
-                    "precision=fp32"
-                )
-            self.loss = row["loss"]
-            row |= {
-                "step": step,
-                "epoch": step / self.plan.steps_per_epoch,
-                "lr": rate,
-                "images_per_second": self.meter.images_per_second * world_size(),
-                "data_wait": self.meter.data_wait,
-            }
-            epochs = self.recipe.training.epochs
-            self.journal.step(row, total=self.plan.total_steps, epochs=epochs)
+    def _batches(self, steps: range) -> Generator[LabelledBatch, None, None]:
+        batches = augmented_batches(
+            self.train,
+            self.recipe.pixels,
+            self.recipe.augment,
+            mean=self.start.mean,
+            batch_size=self.plan.batch_size,
+            seed=self.recipe.seed,
+            steps=steps,
+            part=(rank(), world_size()),
+            num_workers=self.recipe.num_workers,
+        )
+        return device_batches(batches, self.device)
+
+    def _step(self, batch: Any, step: int, rate: float) -> Tensor:
+        return self.train_step(batch, rate, first=self.plan.first_image(step, rank=rank()))
 
     def _look(self) -> Tensor:
         """logits_MC of the held-out images, whose accuracy is noted."""
@@ -279,13 +201,11 @@ class SupervisedTrainer:
             device=self.device,
             num_workers=self.recipe.num_workers,
         )
-        if self.step < self.plan.total_steps:
+        if self.trained.step < self.plan.total_steps:
             self.model.train()
-        if not self._looked():
-            self.journal.write(
+        if not self.loop.has_checked():
+            self.loop.write_check(
                 {
-                    "step": self.step,
-                    "epoch": self.step / self.plan.steps_per_epoch,
                     "held_out_loss": F.cross_entropy(logits_MC, labels_M).item(),
                     "held_out_top1": top1(logits_MC, labels_M),
                     "held_out_digest": self.held_out.digest,
@@ -293,24 +213,8 @@ class SupervisedTrainer:
             )
         return logits_MC
 
-    def _looked(self) -> bool:
-        rows = self.journal.rows()
-        # Where other images were held out, before a run went on, it looks again.
-        found = any(
-            row["step"] == self.step and row.get("held_out_digest") == self.held_out.digest
-            for row in rows
-        )
-        return bool(from_first(found))
-
     @torch.no_grad()
     def _logits(self, images_NCHW: Tensor) -> Tensor:
         bf16 = self.recipe.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             return self.model(self.start.normalise(images_NCHW))
-
-    def _save(self) -> None:
-        state = whole_state(self.replica, self.optimizer)
-        if rank() == 0:
-            self.journal.flush()
-            about = {"step": self.step, "loss": self.loss, "start": self.measurement.start}
-            self.states.save(self.step, {**state, **about, "spent": dataclasses.asdict(self.spent)})

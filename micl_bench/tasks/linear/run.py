@@ -1,7 +1,7 @@
 """Linear probe: linear classifiers on frozen features, MAE's protocol or DINOv2's grid."""
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -14,16 +14,17 @@ from micl_bench.engine.frozen.probe.batches import AugmentedImages, StoredFeatur
 from micl_bench.engine.frozen.probe.choice import FOLDABLE, choose_head, write_classifier
 from micl_bench.engine.frozen.probe.heads import Head, Probe, Readouts
 from micl_bench.engine.frozen.probe.probe import ProbeConfig, probe_settings
-from micl_bench.engine.frozen.probe.train import Resumption, train_probe
+from micl_bench.engine.frozen.probe.train import train_probe
 from micl_bench.engine.frozen.readouts import read_out, readout_names, require_readouts
 from micl_bench.records.result import Result
+from micl_bench.runs.ownership import RunRecipe
 from micl_bench.runs.precision import at_precision
-from micl_bench.runs.states import States
+from micl_bench.runs.run import Run
 from micl_bench.runtime.config import to_dict
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_json
 from micl_bench.runtime.log import say
-from micl_bench.runtime.values import Count, Fraction, Precision, Seed, Values, Workers
+from micl_bench.runtime.values import Count, Fraction, Precision, Seed, Workers
 from micl_bench.tasks._classified import classified, readout_words
 from micl_bench.tasks._few_labels import Labelled, open_labelled, require_one_way
 from micl_bench.tasks._frozen import feature_details
@@ -34,13 +35,16 @@ from micl_bench.tasks.linear import TASK
 HELD_OUT = 0.1
 """Of each class's training images, where the best head is not chosen on the evaluated ones."""
 
-# What may change between a stop and going on.
-_NOT_TRAINED_WITH = ("batch_size", "num_workers", "save_every_steps", "selection")
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LinearRecipe(Values):
+class LinearRecipe(RunRecipe):
     """Input and the classifiers' training. Defaults: MAE's (He et al. 2022, table 10)."""
+
+    carried_out: ClassVar[tuple[str, ...]] = (
+        *("batch_size", "num_workers", "save_every_steps"),
+        # Images that it holds out are none of those trained on, whose digest counts.
+        "selection",
+    )
 
     pixels: Pixels = Pixels(crop_scale=(0.08, 1.0), flip=True)
     """With a crop or flip, the backbone runs on every batch anew; without, once on each image."""
@@ -103,7 +107,10 @@ class _Grid:
         share = HELD_OUT if self.recipe.selection == "held_out" else 0.0
         labels_M = images.train.labels_N
         self.chosen_on, self.fitted = split_by_class(labels_M, share, seed=self.recipe.seed)
-        self.plan = self.recipe.probe.plan(len(self.fitted))
+        self.plan = self.recipe.probe.plan(
+            len(self.fitted), save_every_steps=self.recipe.save_every_steps
+        )
+        self.trained = self._run()
         if self.recipe.augments:
             look_at(images.train)
         self.stored = {"val": session.features(images.test, beside=images.train)}
@@ -124,19 +131,10 @@ class _Grid:
             f"linear probe: {self.recipe.probe.heads} heads, batch {self.plan.batch_size}, "
             f"{self.plan.total_steps} steps, learning rates in use {rates}"
         )
-        resumption = Resumption(
-            states=States(self.session.request.out / "states"),
-            run=self._digest(),
-            save_every_steps=self.recipe.save_every_steps,
-            measurement=self.session.measurement,
-        )
-        if self.recipe.augments:
-            held_out, seen = self._train_on_images(resumption)
-        else:
-            held_out, seen = self._train_on_features(resumption)
-        return self._record(held_out, seen)
+        train = self._train_on_images if self.recipe.augments else self._train_on_features
+        return self._record(*train())
 
-    def _train_on_features(self, resumption: Resumption) -> tuple[Readouts, str]:
+    def _train_on_features(self) -> tuple[Readouts, str]:
         stored = self.stored["train"] = self.session.features(self.images.train)
         features = self._read(stored)
         batches = StoredFeatures(
@@ -147,11 +145,11 @@ class _Grid:
             seed=self.recipe.seed,
             device=self.device,
         )
-        train_probe(self.probe, batches, resumption)
+        train_probe(self.probe, batches, self.trained, device=self.device)
         rows = torch.from_numpy(self.chosen_on)
         return {name: values[rows] for name, values in features.items()}, "as evaluated"
 
-    def _train_on_images(self, resumption: Resumption) -> tuple[Readouts, str]:
+    def _train_on_images(self) -> tuple[Readouts, str]:
         checkpoint, pixels = self.session.checkpoint, self.recipe.pixels
         model = checkpoint.backbone(img_size=pixels.img_size).to(self.device)
         places = {name: readout_names(model).index(name) for name in self.recipe.probe.reads}
@@ -170,7 +168,7 @@ class _Grid:
             num_workers=self.recipe.num_workers,
         )
         with at_precision(self.recipe.precision, model, self.device):
-            train_probe(self.probe, batches, resumption)
+            train_probe(self.probe, batches, self.trained, device=self.device)
         held_out: Readouts = {}
         if len(self.chosen_on):
             part = self.images.train.part(self.chosen_on)
@@ -272,13 +270,18 @@ class _Grid:
         )
         return ", ".join(word for word in words if word)
 
-    def _digest(self) -> str:
-        """Of everything that decides what the heads become."""
-        recipe = {k: v for k, v in to_dict(self.recipe).items() if k not in _NOT_TRAINED_WITH}
+    def _run(self) -> Run:
         checkpoint = self.session.checkpoint
         backbone = (checkpoint.info.digest, checkpoint.content.branch, str(checkpoint.arch))
-        data = self.images.train.part(self.fitted).digest
-        return digest_json([recipe, backbone, data])
+        return Run(
+            self.session.request.out,
+            self.recipe,
+            digests={
+                "train_digest": self.images.train.part(self.fitted).digest,
+                "checkpoint_digest": digest_json(backbone),
+            },
+            measurement=self.session.measurement,
+        )
 
 
 def _seen_in_training(pixels: Pixels) -> str:

@@ -101,15 +101,14 @@ class Probe:
                 self.heads.append(head)
         self.heads.to(device)
         self.optimizer = _optimizer(config, self.grid)
-        self.losses_H = torch.zeros(len(self.heads), device=device)
 
     @property
     def grid(self) -> list[Head]:
         """The heads in the order of the configuration: readouts, and rates within."""
         return [head for head in self.heads if isinstance(head, Head)]
 
-    def step(self, features: Readouts, labels_N: Tensor, *, step: int) -> None:
-        """Train every head on one batch; `losses_H` are of before."""
+    def step(self, features: Readouts, labels_N: Tensor, *, step: int) -> Tensor:
+        """Train every head on one batch; returns the lowest of their losses before it, of shape (1,)."""
         self.heads.train()
         self.optimizer.zero_grad(set_to_none=True)
         joined = {name: _join(features, name) for name in {head.readout for head in self.grid}}
@@ -121,13 +120,9 @@ class Probe:
                 # One head's graph at a time: together they would not fit.
                 loss.backward()
                 losses.append(loss.detach())
-        set_rate(self.optimizer, self.plan.scaled(1.0) * self.plan.share(step))
+        set_rate(self.optimizer, self.plan.rate(step))
         self.optimizer.step()
-        self.losses_H = torch.stack(losses)
-
-    def lowest_loss(self) -> float:
-        """Of the heads' losses in the last step; the host waits for the device."""
-        return self.losses_H.nan_to_num(nan=torch.inf).min().item()
+        return torch.stack(losses).nan_to_num(nan=torch.inf).min()[None]
 
     def require_finite(self) -> None:
         """Raise an InputError where no head is left that could give a number."""
@@ -148,7 +143,12 @@ class Probe:
         ).cpu()  # fmt: skip
 
     def state(self) -> dict[str, Any]:
-        """Everything that training goes on from."""
+        """Everything that training goes on from.
+
+        Raises:
+            InputError: no head is left that could give a number.
+        """
+        self.require_finite()
         return {"heads": self.heads.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load(self, state: dict[str, Any]) -> None:

@@ -3,7 +3,8 @@
 import dataclasses
 from typing import Annotated, Any, Literal
 
-from micl_bench.runs.optim import learning_rate
+from micl_bench.runs.optim import OptimConfig, learning_rate
+from micl_bench.runs.plan import TrainingPlan
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.values import (
     LARGEST,
@@ -57,7 +58,7 @@ class ProbeConfig(Values):
         """Size of the grid."""
         return len(self.readouts) * len(self.base_lrs)
 
-    def plan(self, images: int) -> "ProbePlan":
+    def plan(self, images: int, *, save_every_steps: int = 50) -> "ProbePlan":
         """The schedule on so many training images.
 
         Raises:
@@ -66,31 +67,37 @@ class ProbeConfig(Values):
         if images < 2:
             raise InputError("a linear probe needs two or more training images")
         batch = min(self.batch_size, images)
-        per_epoch = images // batch
         return ProbePlan(
-            images=images,
+            # The base rate is each head's own.
+            optim=OptimConfig(base_lr=1.0, warmup_epochs=self.warmup_epochs),
+            epochs=self.epochs,
             batch_size=batch,
-            warmup_steps=round(self.warmup_epochs * per_epoch),
-            total_steps=self.steps or self.epochs * per_epoch,
+            steps_per_epoch=images // batch,
+            steps=self.steps,
+            save_every_steps=save_every_steps,
         )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ProbePlan:
-    """Batch and schedule in numbers."""
+class ProbePlan(TrainingPlan):
+    """Batch and schedule in numbers; rates are those of a head whose base rate is 1."""
 
-    images: int
-    batch_size: int
-    warmup_steps: int
-    total_steps: int
+    steps: int = 0
+    """Above 0: the length, instead of epochs."""
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole training."""
+        return self.steps or super().total_steps
 
     def scaled(self, base_lr: float) -> float:
         """The largest rate in use, by the linear rule (Goyal et al. 2017)."""
         return base_lr * self.batch_size / 256
 
-    def share(self, step: int) -> float:
-        """Rate of a step as a share of the largest."""
-        return learning_rate(
+    def rate(self, step: int) -> float:
+        """Learning rate of a step, counted from 0."""
+        # Scaled at the end: every head's rate is a share of its largest one.
+        return self.peak_rate * learning_rate(
             step, peak=1.0, warmup_steps=self.warmup_steps, total_steps=self.total_steps
         )
 

@@ -91,7 +91,7 @@ class Meter:
 
     def __init__(self, *, flop_per_image: float = 0.0, peak: float = 1.0) -> None:
         self._flop, self._peak = flop_per_image, peak
-        self._steps: deque[tuple[float, float, int]] = deque(maxlen=_WINDOW)
+        self._steps: deque[tuple[float, float, float]] = deque(maxlen=_WINDOW)
         self._waited, self._last = 0.0, time.perf_counter()
         self.busy_seconds = 0.0
 
@@ -106,7 +106,7 @@ class Meter:
             self._waited += time.perf_counter() - start
             yield batch
 
-    def step(self, num_images: int) -> None:
+    def step(self, num_images: float) -> None:
         """Count one step."""
         now = time.perf_counter()
         self._steps.append((now - self._last, self._waited, num_images))
@@ -120,6 +120,11 @@ class Meter:
     def raise_peak(self, peak: float) -> None:
         """Another measurement of the peak; what the machine did once, it can do."""
         self._peak = max(self._peak, peak)
+
+    @property
+    def knows_flop(self) -> bool:
+        """Whether an MFU can be computed."""
+        return self._flop > 0
 
     @property
     def images_per_second(self) -> float:

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from micl_bench.backbone import named_arch
-from micl_bench.engine.pretraining import meter
-from micl_bench.engine.pretraining.meter import Meter, matmul_peak
 from micl_bench.objectives.micl import MiCL
+from micl_bench.runs import meter
+from micl_bench.runs.meter import Meter, matmul_peak
 
 
 @pytest.mark.long
