@@ -29,6 +29,7 @@ from micl_bench.cli.options import (
     Arch,
     Branch,
     Data,
+    Init,
     Layout,
     Out,
     Overrides,
@@ -126,8 +127,15 @@ def pretrain_command(
     method: Annotated[
         str, typer.Option(help="Row name in tables; without one, the objective's.")
     ] = "",
+    init: Init = None,
+    layout: Layout = None,
+    branch: Branch = None,
 ) -> None:
     """Pre-train a ViT; the result is <out>/backbone.pt. The same command goes on where it was cut.
+
+    With --init the backbone starts from a checkpoint of any format, which --format and --branch are of.
+    Its sizes must be the recipe's; its positions are brought to the recipe's input size as in
+    evaluation, and stay fixed. The record names the trainings that the weights went through before.
 
     Started by torchrun, its processes share each batch. SIGTERM, SIGUSR1 or SIGUSR2 make it save,
     say so and leave with exit code 0.
@@ -140,6 +148,9 @@ def pretrain_command(
         out=out,
         overrides=assignments or [],
         method=method,
+        init=init,
+        layout=layout,
+        branch=branch,
         command=context.obj.command,
     )
     if process_number() == 0:

@@ -17,6 +17,15 @@ Source = Annotated[
         callback=check_source,
     ),
 ]
+Init = Annotated[
+    str | None,
+    typer.Option(
+        "--init",
+        help=f"Start from a checkpoint's backbone instead of random weights. {SOURCES}",
+        show_default=False,
+        callback=lambda source: source and check_source(source),
+    ),
+]
 Data = Annotated[Path, typer.Option(help="Data folder.", show_default=False)]
 Out = Annotated[Path, typer.Option(help="Folder for what is made.", show_default=False)]
 Overrides = Annotated[

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from micl_bench.engine.pretraining.pretrainer import Pretrainer
 from micl_bench.engine.pretraining.recipe import PretrainRecipe
+from micl_bench.engine.pretraining.warm_start import load_start
 from micl_bench.records.provenance import command_of
 from micl_bench.records.result import Result, read_result, require_method
 from micl_bench.runtime.config import resolve
@@ -19,6 +20,9 @@ def pretrain(
     out: str | Path,
     overrides: Sequence[str] = (),
     method: str = "",
+    init: str | None = None,
+    layout: str | None = None,
+    branch: str | None = None,
     command: str = "",
 ) -> Result:
     """Pre-train a ViT; its weights are `<out>/backbone.pt`, its record lies beside them.
@@ -33,10 +37,13 @@ def pretrain(
         out: folder for what is made.
         overrides: `key=value`, each changes one value of the recipe.
         method: row name in tables; empty for the objective's.
+        init: a checkpoint as `load_checkpoint` takes it, whose backbone training starts from, with its
+            `layout` and `branch` where they must be stated; None for random weights.
         command: that the record repeats; empty for the command line that does the same.
 
     Raises:
-        InputError: a bad recipe, override or data; `out` is a file, or holds a run of another recipe.
+        InputError: a bad recipe, override, data or start; `out` is a file, or holds a run of another
+            recipe or from another start.
         Stopped: a signal (SIGTERM, SIGUSR1, SIGUSR2) asked for it; the state is saved.
 
     Example:
@@ -47,8 +54,14 @@ def pretrain(
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; give a folder")
     require_method(method)
+    if not init and (layout or branch):
+        raise InputError(
+            "--format and --branch are of the checkpoint to start from: give --init too"
+        )
     options = {"--data": data, "--out": out, "--set": list(overrides), "--method": method}
+    options |= {"--init": init, "--format": layout, "--branch": branch}
     resolved = resolve(PretrainRecipe, recipe, overrides)
+    start = load_start(init, resolved.sized_arch(), layout=layout, branch=branch) if init else None
     with process_group() as device:
         run = Pretrainer(
             resolved,
@@ -56,6 +69,7 @@ def pretrain(
             out=out,
             command=command or command_of("pretrain", recipe, options=options),
             name=method,
+            start=start,
             device=device,
         )
         path = run.run()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from micl_bench.backbone import init_mae_
+from micl_bench.checkpoints import Checkpoint
 from micl_bench.data.checked import decode_all, look_at
 from micl_bench.data.source import open_source, require_pixels
 from micl_bench.data.stream import steps_per_epoch
@@ -27,6 +28,7 @@ from micl_bench.engine.pretraining.recipe import PretrainRecipe
 from micl_bench.engine.pretraining.records import finished_record, write_outcome
 from micl_bench.engine.pretraining.step import Step
 from micl_bench.engine.pretraining.view_pictures import save_views
+from micl_bench.engine.pretraining.warm_start import as_start, begin_with
 from micl_bench.records.provenance import Measurement
 from micl_bench.runs.loop import Loop, Training
 from micl_bench.runs.meter import Meter, matmul_peak, peak_memory
@@ -53,18 +55,20 @@ class Pretrainer:
         out: Path,
         command: str,
         name: str = "",
+        start: Checkpoint | None = None,
         device: torch.device | None = None,
     ) -> None:
         """Open data and folder, build model and optimiser, go on from the last saved state.
 
         Args:
             name: what tables call it; the objective's name if empty.
+            start: what the backbone starts from (`warm_start.load_start`); drawn by the seed if None.
 
         Raises:
             InputError: bad data, a batch that the processes do not divide, or `out` holds a run of
-                another recipe or of other data.
+                another recipe, of other data or from another start.
         """
-        self.recipe, self.out, self.name = recipe, out, name
+        self.recipe, self.out, self.name, self.start = recipe, out, name, start
         self.device = device or torch.device("cpu")
         self.train = open_source(data / "train")
         self.held_out = open_source(data / "val", classes=self.train.classes)
@@ -80,7 +84,10 @@ class Pretrainer:
         self.trained = Run(
             out,
             recipe,
-            digests={"train_digest": self.train.digest},
+            digests={
+                "train_digest": self.train.digest,
+                "init_digest": start.info.digest + start.content.branch if start else "",
+            },
             measurement=Measurement(command=command),
             finished=(out / TASK.leaves).exists(),
         )
@@ -132,12 +139,15 @@ class Pretrainer:
             run=self.trained,
             memory=peak_memory(self.device),
             name=self.name,
+            start=as_start(self.start) if self.start else None,
         )
 
     def _build(self) -> None:
         recipe = self.recipe
         vit = recipe.sized_arch().build()
         init_mae_(vit, generator=torch.Generator().manual_seed(recipe.seed))
+        if self.start:
+            say(begin_with(vit, self.start))
         self.model = distribute(
             PretrainingModel(
                 self.objective, vit.train(), precision=recipe.precision, seed=recipe.seed

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from micl_bench.checkpoints import save_checkpoint
+from micl_bench.checkpoints import Checkpoint, save_checkpoint
 from micl_bench.data.source import Source
 from micl_bench.engine.pretraining import TASK
 from micl_bench.engine.pretraining.plan import PretrainPlan
@@ -33,6 +33,7 @@ def write_outcome(
     run: Run,
     memory: tuple[float, str],
     name: str = "",
+    start: Checkpoint | None = None,
 ) -> Path:
     """Write `backbone.pt` and the record, whose path is returned.
 
@@ -43,6 +44,7 @@ def write_outcome(
         run: what was run, and the time that it took.
         memory: peak in MiB, and of what it is the peak.
         name: what tables call it; the objective's name if empty.
+        start: what training began with, if not with weights that it drew.
     """
     recipe, arch, objective = to_dict(plan.recipe), plan.recipe.sized_arch(), plan.objective
     vit = arch.build()
@@ -55,7 +57,7 @@ def write_outcome(
         "steps": plan.total_steps,
         "train_digest": train.digest,
     }
-    data, settings = train.describe(), _settings(plan)
+    data, settings = train.describe(), _settings(plan, start)
     stage = Stage.of(
         TASK.name,
         objective.name,
@@ -65,18 +67,29 @@ def write_outcome(
         data=data,
     )
     file_digest = save_checkpoint(
-        path, vit, arch, method=name or objective.name, provenance=provenance, stage=stage
+        path,
+        vit,
+        arch,
+        method=name or objective.name,
+        provenance=provenance,
+        stage=stage,
+        start=start,
     )
+    earlier = start.content.origin if start else ()
     protocol = (
         f"{plan.recipe.epochs} epochs of {data.name}",
         objective.summary(),
         f"batch {plan.batch_size}",
+        f"from {start.method}" if start else "",
     )
     subject = Subject(
         method=name or objective.name,
         arch=arch.name,
         checkpoint=CheckpointInfo(
-            source=visible_path(path), format="micl_bench", digest=file_digest, origin=(stage,)
+            source=visible_path(path),
+            format="micl_bench",
+            digest=file_digest,
+            origin=(*earlier, stage),
         ),
         recipe=recipe,
         seed=plan.recipe.seed,
@@ -96,9 +109,12 @@ def write_outcome(
     return write_result(result, out)
 
 
-def _settings(plan: PretrainPlan) -> dict[str, Any]:
+def _settings(plan: PretrainPlan, start: Checkpoint | None = None) -> dict[str, Any]:
     computed = plan.recipe.what_is_computed()
-    return {"task": TASK.name, **{key: computed[key] for key in computed if key != "seed"}}
+    settings = {"task": TASK.name, **{key: computed[key] for key in computed if key != "seed"}}
+    # Without the seeds of those trainings, too.
+    earlier = {"init": [one.fingerprint for one in start.content.origin]} if start else {}
+    return settings | earlier
 
 
 def _metrics(loss: float, rows: list[dict[str, Any]], speed: float) -> dict[str, float]:

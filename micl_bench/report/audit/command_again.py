@@ -22,7 +22,7 @@ _READS = {
         *("--checkpoint", "--data", "--arch", "--format", "--branch", "--pixels", "--recipe"),
         *("--set", "--method", "--pretrain-name", "--pretrain-seed"),
     ),
-    "pretrain": ("--data", "--set", "--method"),
+    "pretrain": ("--data", "--set", "--method", "--init", "--format", "--branch"),
 }
 _LARGEST_COMMAND = 20_000
 _DENSE = ("ade20k", "coco")
