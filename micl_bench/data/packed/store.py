@@ -19,7 +19,6 @@ Shapes: N images, S pixels of a side, L patches, P values a patch, M patches tak
 import dataclasses
 import functools
 import itertools
-import json
 import math
 import re
 from pathlib import Path, PurePosixPath
@@ -34,6 +33,7 @@ from micl_bench.patches import unpatchify
 from micl_bench.records.result import DataSet
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_json
+from micl_bench.runtime.validate import built, parsed
 from micl_bench.runtime.values import Fraction, Values, Within
 
 FORMAT, VERSION = "micl-bench packed images", 1
@@ -107,6 +107,22 @@ class Header:
     """What decoded the images: another one may differ by a grey level here and there."""
     files: dict[str, str]
     """SHA-256 of each of `SMALL_FILES`."""
+
+    def __post_init__(self) -> None:
+        words = (self.data.name, self.data.split, self.data.stands_for, self.decoder)
+        if max(map(len, words)) > _LONGEST_WORD:
+            raise InputError(f"a name in it has more than {_LONGEST_WORD} characters")
+        if len(self.data.left_out) > _LONGEST_LINE or not self.data.left_out.isprintable():
+            raise InputError("what it leaves out is no short line")
+        if not re.fullmatch(r"[0-9a-f]{64}", self.data.digest):
+            raise InputError("its data digest is no SHA-256")
+        if missing := set(SMALL_FILES) - self.files.keys():
+            raise InputError(f"it has no digest of {min(missing)}")
+        left_out = [-1, *(row for row, _ in self.bad), self.rows]
+        if any(row >= following for row, following in itertools.pairwise(left_out)):
+            raise InputError("the rows left out are not among the rows")
+        if not self.data.images == self.rows - len(self.bad) > 0:
+            raise InputError("the number of images is not that of the rows")
 
     @property
     def blocks(self) -> int:
@@ -230,61 +246,20 @@ def read_header(root: Path) -> Header:
         raise InputError(f"no packed store at {root}; `micl-bench data pack` makes one")
     _check_size(path, 2, _LARGEST_HEADER)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = built(dict[str, Any], parsed(path.read_bytes()))
+        if not content.keys() >= {"format", "version", "sha256"}:
+            raise InputError("$ has no format, version or sha256")
         found = content.pop("format"), content.pop("version")
         if found == (FORMAT, VERSION):
             if content.pop("sha256") != digest_json(content):
-                raise ValueError("it was changed after it was written")
-            return _parse(content)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                raise InputError("it was changed after it was written")
+            return built(Header, content)
+    except InputError as error:
         raise _damaged(root, f"{HEADER_FILE} does not describe one ({error})") from error
     raise InputError(
         f"{root} is {found[0]!r:.50}, version {found[1]!r:.50}; this program reads {FORMAT!r}, "
         f"version {VERSION}: update it, or pack the images again"
     )
-
-
-def _parse(content: dict[str, Any]) -> Header:
-    form, data = content["form"], content["data"]
-    rows, bad = _of(int, content["rows"]), _of(list, content["bad"])
-    header = Header(
-        form=Form(
-            layout=form["layout"],
-            size=_of(int, form["size"]),
-            patch_size=_of(int, form["patch_size"]),
-            crop_pct=_of(float, form["crop_pct"]),
-        ),
-        classes=tuple(_of(str, name) for name in _of(list, content["classes"])),
-        rows=rows,
-        bad=tuple((_of(int, row), _of(str, reason)) for row, reason in bad),
-        data=DataSet(
-            images=_of(int, data["images"]),
-            **{key: _of(str, data[key]) for key in ("name", "split", "digest", "stands_for")},
-            # Stores of earlier versions do not say.
-            left_out=_of(str, data.get("left_out", "")),
-        ),
-        decoder=_of(str, content["decoder"]),
-        files={name: _of(str, content["files"][name]) for name in SMALL_FILES},
-    )
-    data_words = (header.data.name, header.data.split, header.data.stands_for, header.decoder)
-    if max(map(len, data_words)) > _LONGEST_WORD:
-        raise ValueError(f"a name in it has more than {_LONGEST_WORD} characters")
-    if len(header.data.left_out) > _LONGEST_LINE or not header.data.left_out.isprintable():
-        raise ValueError("what it leaves out is no short line")
-    if not re.fullmatch(r"[0-9a-f]{64}", header.data.digest):
-        raise ValueError("its data digest is no SHA-256")
-    left_out = [-1, *(row for row, _ in header.bad), rows]
-    if any(row >= following for row, following in itertools.pairwise(left_out)):
-        raise ValueError("the rows left out are not among the rows")
-    if not header.data.images == rows - len(header.bad) > 0:
-        raise ValueError("the number of images is not that of the rows")
-    return header
-
-
-def _of(kind: type, value: Any) -> Any:
-    if type(value) is not kind:
-        raise TypeError(f"{value!r:.50} is no {kind.__name__}")
-    return value
 
 
 def _read_array(path: Path, dtype: str, shape: tuple[int, ...]) -> NDArray:
