@@ -2,9 +2,10 @@
 
 import dataclasses
 import functools
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import timm
+from msgspec import Meta
 from timm.layers import LayerNorm
 from timm.models import VisionTransformer
 from timm.models.beit import Beit
@@ -18,6 +19,11 @@ Vit = VisionTransformer | Beit | Eva
 # Any number: `init_values` only says that there are scales; a checkpoint brings their values.
 _LAYER_SCALE = 1e-5
 
+_LARGEST = 1 << 20
+Count = Annotated[int, Meta(ge=0, le=_LARGEST, description="a whole number from 0 to 1,048,576")]
+Side = Annotated[int, Meta(ge=1, le=_LARGEST, description="a whole number from 1 to 1,048,576")]
+"""Of what a file says; bounds are those within which a model can be built."""
+
 Pool = Literal["token", "avg"]
 """What a head reads: [CLS] after the norm, or the mean of the patches, normalised after it."""
 
@@ -27,15 +33,15 @@ class Arch:
     """The sizes of a ViT, and which of the parts it has that methods disagree on."""
 
     name: str
-    img_size: int
+    img_size: Count
     """Side of the square input in pixels."""
-    patch_size: int
-    width: int
-    depth: int
-    num_heads: int
-    mlp_ratio: float = 4.0
+    patch_size: Side
+    width: Count
+    depth: Count
+    num_heads: Count
+    mlp_ratio: Annotated[float, Meta(gt=0, lt=_LARGEST, description="a number above 0")] = 4.0
     class_token: bool = True
-    num_registers: int = 0
+    num_registers: Count = 0
     layer_scale: bool = False
     qkv_bias: bool = True
     """Of queries and values, where `relative_positions` are used: BEiT's keys have none."""
@@ -44,7 +50,7 @@ class Arch:
     absolute_positions: bool = True
     relative_positions: Literal["", "block", "shared"] = ""
     """Biases of attention by offset (BEiT): none, a table a block, one table for all."""
-    norm_eps: float = 1e-6
+    norm_eps: Annotated[float, Meta(ge=0, lt=1, description="a number from 0 to below 1")] = 1e-6
     timm_name: str = ""
     """A model of timm whose parts the sizes do not tell (rotary positions, gated MLPs)."""
 

@@ -2,8 +2,9 @@
 
 import dataclasses
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from msgspec import Meta
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
@@ -42,16 +43,8 @@ class PositionRule:
     """`bicubic`: interpolate; `sincos`: compute the fixed table anew (MoCo v3)."""
     antialias: bool = True
     """timm does; MAE, DINO and their descendants do not."""
-    offset: float = 0.0
+    offset: Annotated[float, Meta(ge=0, lt=1, description="a number from 0 to below 1")] = 0.0
     """Added to the number of patches a side before the scale factor is taken (DINO: 0.1)."""
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("bicubic", "sincos"):
-            raise InputError(f"positions of kind {self.kind!r}; known are 'bicubic' and 'sincos'")
-        if type(self.antialias) is not bool:
-            raise InputError(f"antialias {self.antialias!r} of positions; needed is true or false")
-        if not (_is_number(self.offset) and 0 <= self.offset < 1):
-            raise InputError(f"offset {self.offset!r} of positions; needed is a number from 0 to 1")
 
     def __str__(self) -> str:
         if self.kind == "sincos":

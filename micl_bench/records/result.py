@@ -25,6 +25,7 @@ from micl_bench.records import schema
 from micl_bench.records.declared import About, Number
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import canonical_json, digest_json, digest_text, write_once
+from micl_bench.runtime.validate import Line
 
 # Four of them make a file name, which may have 255 characters.
 _LONGEST_WORD = 50
@@ -69,14 +70,14 @@ class Stage:
     tells (`report.lineage` finds it).
     """
 
-    task: str
+    task: Line
     """`initialise`, `pretrain`, `finetune` or `linear`."""
-    method: str
+    method: Line
     fingerprint: str
     """SHA-256 of its settings: stages of one fingerprint differ by their seed alone."""
     seed: int
     epochs: float
-    data: str
+    data: Line
     """Name of the training images; empty for none."""
     data_digest: str
     settings: dict[str, Any]

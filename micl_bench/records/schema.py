@@ -51,6 +51,8 @@ def _checks_of(kind: Any) -> dict[str, _Check]:
 @functools.cache
 def _check_of(hint: Any) -> _Check:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return _check_of(arguments[0])
     if hint is Any:
         return _anything
     if origin is typing.Literal:

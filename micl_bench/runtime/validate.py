@@ -23,12 +23,14 @@ from micl_bench.runtime.values import shown
 
 T = TypeVar("T")
 
+# Control characters, and those that hide or turn round what stands beside them.
+_HIDDEN = r"\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
 Line = Annotated[
     str,
     msgspec.Meta(
-        max_length=1000,
-        pattern=r"\A[^\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]*\Z",
-        description="one line of text, at most 1,000 characters",
+        max_length=200,
+        pattern=rf"\A[^{_HIDDEN}]*\Z",
+        description="one line of at most 200 printable characters",
     ),
 ]
 Sha256 = Annotated[
@@ -79,7 +81,7 @@ def parsed(text: bytes | str) -> Any:
         return msgspec.json.decode(text)
     except RecursionError as error:
         raise InputError(f"it is nested more than {_DEEPEST} levels deep") from error
-    except (msgspec.DecodeError, UnicodeError) as error:
+    except (msgspec.DecodeError, UnicodeError, TypeError) as error:
         place = re.search(r"\(byte (\d+)\)", str(error))
         raw = text.encode(errors="replace") if isinstance(text, str) else text
         at = int(place[1]) if place else len(raw)
@@ -96,7 +98,7 @@ def built(kind: type[T], content: Any, place: str = "$") -> T:
 
     Raises:
         InputError: something in it is not as declared, or is not declared at all; it is nested too deep,
-            or holds a number that is not finite or of more than 64 bits.
+            or holds what JSON cannot: NaN, infinity, a whole number of more than 64 bits, an object.
     """
     if flaw := _flaw(content):
         raise InputError(one_line(f"{place}{flaw[0]} {flaw[1]}"))
@@ -126,8 +128,10 @@ def _flaw(value: Any, depth: int = 0) -> tuple[str, str] | None:
         inside = ((_step(key), inner) for key, inner in value.items())
     elif isinstance(value, list | tuple):
         inside = ((f"[{number}]", inner) for number, inner in enumerate(value))
-    else:
+    elif value is None or isinstance(value, str | int | float):
         return None
+    else:
+        return "", f"is of the type {type(value).__name__}, which JSON does not know"
     if depth == _DEEPEST:
         return "", f"is nested more than {_DEEPEST} levels deep"
     for step, inner in inside:

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -219,7 +220,11 @@ def test_a_damaged_description_is_refused(tmp_path: Path) -> None:
         ("positions", {"x": 1}, "x"),
         ("num_classes", 3, "num_classes 3, but a head of 0"),
     ):
-        with pytest.raises(InputError, match=rf"damaged: .*{words}"):
+        # What JSON does not know is refused before any field is looked at.
+        is_json = not re.search(r"\b(nan|inf)\b", repr(value))
+        with pytest.raises(
+            InputError, match=f"damaged: .*{words if is_json else 'not valid JSON'}"
+        ):
             _read_with_about(tmp_path, {**good, "arch": arch, field: value})
         own = {**good, "arch": arch, field: value, "model": random_state(small_vit())}
         torch.save(own, tmp_path / "own.pt")

@@ -1,7 +1,6 @@
 """Reading files from strangers: tensors and plain values only, no pickled code, no fallback."""
 
 import io
-import json
 import pickle
 import struct
 import warnings
@@ -25,6 +24,7 @@ from micl_bench.runtime.safe_reading.file_kinds import (
     what_folder,
 )
 from micl_bench.runtime.safe_reading.pickles import UnsafePickleError, check_pickle
+from micl_bench.runtime.validate import read_json
 
 _CONFIG_BYTES = 1 << 24
 # The header is JSON, behind its length in eight bytes; those of published ViTs have some 100 kB.
@@ -268,12 +268,4 @@ def _shards(index: Path) -> list[Path]:
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path.parent} {what_folder(path.parent)}")
-    if path.stat().st_size > _CONFIG_BYTES:
-        raise InputError(f"{path} is too long for a configuration")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no readable JSON") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds no table")
-    return content
+    return read_json(path, dict[str, Any], most=_CONFIG_BYTES)
