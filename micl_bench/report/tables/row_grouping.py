@@ -1,15 +1,17 @@
 """Records as rows: which of them are runs of one number, and which numbers stand in one row."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+import pandas as pd
 
 from micl_bench.records.result import DataSet, Result
 from micl_bench.report.frame.entries import Run
 from micl_bench.report.frame.identity import Identity, network_of, seeds_of
+from micl_bench.report.frame.long import grouped
 from micl_bench.report.frame.protocols import captions, protocol_of
 
-Seeds = tuple[str | int, ...]
 Columns = Mapping[int, tuple[tuple[object, ...], list[Result]]]
 """By number: the kind of a column, and its records."""
 
@@ -35,54 +37,69 @@ class Layout:
     """Columns whose numbers need the mark of their protocol."""
 
 
-_Stacks = dict[str, list[list[Run]]]
-"""By caption: the newest runs of it, then those that these took the place of, and so on."""
-
-
 def lay_out(columns: Columns, paths: dict[str, Path]) -> Layout:
     """Rows of the records of each column, newest first; columns of one kind share their protocols.
 
     A kind is the tasks of a column: an accuracy on A and one on R of the same protocol stand in one
     row, while the protocols of k-NN and of a linear probe have nothing to do with each other.
     """
-    kinds: dict[tuple[object, ...], list[int]] = {}
-    for number, (kind, _) in columns.items():
-        kinds.setdefault(kind, []).append(number)
+    frame = pd.DataFrame(
+        [(n, kind, result) for n, (kind, results) in columns.items() for result in results],
+        columns=["column", "kind", "result"],
+        dtype=object,
+    )
     words: dict[str, str] = {}
     mixed: set[int] = set()
-    rows: dict[Identity, dict[int, Line]] = {}
-    for numbers in kinds.values():
-        own, several = _captions([columns[number][1] for number in numbers])
-        words |= own
-        mixed |= set(numbers) if several else set()
-        unique = {result.id: result for number in numbers for result in columns[number][1]}
-        places = {key: (network_of(one), seeds_of(one)) for key, one in unique.items()}
-        stacks = {n: _stacks(columns[n][1], own, places, paths) for n in numbers}
-        for network in dict.fromkeys(one for stack in stacks.values() for one in stack):
-            found = {n: stack[network] for n, stack in stacks.items() if network in stack}
-            _place(rows.setdefault(network, {}), network, found)
-    lines = [line for found in rows.values() for line in found.values()]
+    for _, own in frame.groupby("kind", sort=False):
+        by_column = grouped(own, "column")
+        found, several = _captions(list(by_column.values()))
+        words |= found
+        mixed |= set(by_column) if several else set()
+    for name, of in _OF_RECORDS.items():
+        frame[name] = pd.Series([of(result) for result in frame["result"]], dtype=object)
+    frame["caption"] = [words[result.id] for result in frame["result"]]
+    frame = _in_rows(frame)
+    lines = []
+    for (network, _), own in frame.groupby(["network", "row"], sort=False):
+        runs = {
+            column: [(paths[result.id], result) for result in results]
+            for column, results in grouped(own, "column").items()
+        }
+        older = frozenset(own.loc[own["stack"] > 0, "column"])
+        lines.append(Line(network=network, columns=runs, older=older))
     return Layout(lines=lines, captions=words, mixed=frozenset(mixed))
 
 
-def _place(rows: dict[int, Line], network: Identity, stacks: dict[int, _Stacks]) -> None:
-    """Put one network's runs of one kind into its rows, a protocol a row."""
-    places = sorted(
-        {
-            (turn, caption)
-            for found in stacks.values()
-            for caption, turns in found.items()
-            for turn in range(len(turns))
-        }
-    )
-    for row, (turn, caption) in enumerate(places):
-        here = {n: s[caption][turn] for n, s in stacks.items() if turn < len(s.get(caption, ()))}
-        line = rows.get(row) or Line(network=network, columns={}, older=frozenset())
-        rows[row] = dataclasses.replace(
-            line,
-            columns=line.columns | here,
-            older=line.older | (set(here) if turn else set()),
-        )
+_OF_RECORDS: dict[str, Callable[[Result], object]] = {
+    "network": network_of,
+    "seeds": seeds_of,
+    "protocol": lambda result: (result.data, protocol_of(result)),
+}
+
+
+def _in_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """The records in the order of their rows, with the number of the `row` of their network.
+
+    Runs of one number differ in their seeds. Of one column, network and caption, the newest run of
+    each seed stands in the first `stack`, what these took the place of in the next; a row is a stack
+    of one caption.
+    """
+    cell = ["column", "network", "caption"]
+    frame["at"] = range(len(frame))
+    frame["began"] = frame.groupby([*cell, "protocol"], sort=False)["at"].transform("first")
+    by_seeds = frame.groupby([*cell, "protocol", "seeds"], sort=False)
+    frame["turn"], frame["seeds_began"] = by_seeds.cumcount(), by_seeds["at"].transform("first")
+    frame = frame.sort_values(["began", "turn", "seeds_began"], kind="stable")
+    frame["stack"] = _rank(frame, cell, "began", "turn")
+    frame["words"] = frame["caption"].astype("category").cat.codes
+    frame["row"] = _rank(frame, ["kind", "network"], "stack", "words")
+    return frame.sort_values("row", kind="stable")
+
+
+def _rank(frame: pd.DataFrame, groups: list[str], first: str, then: str) -> pd.Series:
+    """Of each row, how many smaller values, of the first column and then of the other, its group has."""
+    values = frame[first] * len(frame) + frame[then]
+    return frame.assign(value=values).groupby(groups, sort=False)["value"].rank("dense") - 1
 
 
 def _captions(columns: list[list[Result]]) -> tuple[dict[str, str], bool]:
@@ -98,28 +115,3 @@ def _captions(columns: list[list[Result]]) -> tuple[dict[str, str], bool]:
 
 def _data_words(data: DataSet) -> str:
     return f"{data.images:,} images of {data.name}, split {data.split}, digest {data.digest[:7]}"
-
-
-def _stacks(
-    results: list[Result],
-    words: dict[str, str],
-    places: dict[str, tuple[Identity, Seeds]],
-    paths: dict[str, Path],
-) -> dict[Identity, _Stacks]:
-    """The runs of one column by network and caption; `results` come newest first.
-
-    Args:
-        words: the caption of each record's protocol, by its id; `places`: its network and seeds.
-    """
-    groups: dict[tuple[Identity, str, object], dict[Seeds, list[Run]]] = {}
-    for result in results:
-        network, seeds = places[result.id]
-        key = (network, words[result.id], (result.data, protocol_of(result)))
-        runs = groups.setdefault(key, {}).setdefault(seeds, [])
-        runs.append((paths[result.id], result))
-    found: dict[Identity, _Stacks] = {}
-    for (network, caption, _), by_seeds in groups.items():
-        turns = found.setdefault(network, {}).setdefault(caption, [])
-        for turn in range(max(map(len, by_seeds.values()))):
-            turns.append([runs[turn] for runs in by_seeds.values() if turn < len(runs)])
-    return found
