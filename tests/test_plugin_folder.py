@@ -75,6 +75,70 @@ SET = RobustnessSet(
     description="The held-out digits, turned by half a circle",
 )
 '''
+TASK = '''
+"""How far apart the mean features of training and held-out images lie, and how long they are."""
+
+from micl_bench.tasks import Metric, Task
+
+TASK = Task(
+    name="gap",
+    title="Feature gap",
+    metrics=(
+        Metric(name="apart", title="gap of means", unit="mm", better="lower"),
+        Metric(name="length", title="mean length", unit="cm", better="higher"),
+    ),
+)
+
+
+def run(request):
+    train, val = (request.features(split).tensor("cls_1") for split in ("train", "val"))
+    apart = (train.mean(0) - val.mean(0)).norm().item()
+    return request.measure(TASK, {"apart": apart, "length": val.norm(dim=1).mean().item()})
+'''
+OBJECTIVE = '''
+"""MiCL under another name."""
+
+import dataclasses
+
+from micl_bench.objectives.micl import MiCL
+
+
+class Other(MiCL):
+    name = "Other"
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Config(MiCL.Config):
+        """As MiCL's."""
+
+
+OBJECTIVE = Other
+'''
+RECIPE = """
+from micl_bench.data.pixels import Pixels
+from micl_bench.engine.pretraining.recipe import PretrainRecipe
+from micl_bench.objectives.other import Other
+from micl_bench.runs.optim import OptimConfig
+
+recipe = PretrainRecipe(
+    arch="vit_demo_patch4_32", objective=Other.Config(mask_ratio=0.5), optim=OptimConfig(base_lr=2e-3),
+    pixels=Pixels(img_size=32, crop_pct=1.0), batch_size=16, epochs=1, knn_every_epochs=0,
+)
+"""
+SUITE = """
+data: digits
+checkpoints:
+  Other: {recipe: recipe.py, data: digits}
+  random weights: random:vit_demo_patch4_32
+entries:
+  - {name: gap, task: gap, overrides: [pixels.img_size=32, pixels.crop_pct=1.0]}
+  - {name: linear, task: linear, recipe: embedded_linear, overrides: [probe.epochs=1]}
+  - name: shifted
+    task: robustness
+    recipe: embedded_robustness
+    overrides: ["sets=[turned]"]
+    data: .
+    of: [linear]
+"""
 
 
 def write(folder: Path, **texts: str) -> None:
@@ -89,6 +153,7 @@ def write(folder: Path, **texts: str) -> None:
 def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "mine"
     write(folder, checkpoints_nobody=FORMAT, sources_numpy=SOURCE, robustness_turned=SET)
+    write(folder, tasks_gap=TASK, objectives_other=OBJECTIVE)
     monkeypatch.setenv("MICL_BENCH_PLUGINS", str(folder))
     return folder
 
@@ -126,6 +191,8 @@ def metrics(content: dict[str, Any]) -> dict[str, float]:
         ("formats", "nobody", "Files of Nobody: timm's names behind `nobody.`."),
         ("sources", "numpy", "Images of a split in one NumPy file."),
         ("robustness", "turned", "Upside-down digits."),
+        ("objectives", "other", "MiCL under another name."),
+        ("tasks", "gap", "How far apart the mean features of training and held-out images lie,"),
     ],
 )
 def test_listings_show_plugins_and_their_places(
@@ -134,7 +201,10 @@ def test_listings_show_plugins_and_their_places(
     listed = micl_bench("list", kind)
     assert listed.returncode == 0, listed.stderr
     text = " ".join(listed.stdout.split())
-    assert f"{name} {words} (from {plugins}/" in text
+    assert f"{name} {words}" in text
+    assert f"(from {plugins}/" in text
+    if kind == "tasks":
+        assert "Metrics: gap of means [mm] ↓, mean length [cm] ↑." in text
 
 
 @pytest.mark.long
@@ -198,26 +268,52 @@ def test_a_source_that_is_not_there_is_one_line(
     assert message in done.stderr
 
 
-@pytest.mark.long
-def test_a_shifted_set_of_others_is_measured(
-    micl_bench: Run, plugins: Path, few_digits: Path, tmp_path: Path
-) -> None:
-    data = tmp_path / "data"
+def with_turned_images(few_digits: Path, data: Path) -> None:
+    """The digits, and beside them their held-out ones upside down."""
     shutil.copytree(few_digits, data / "digits")
     for path in sorted((data / "digits" / "val").glob("*/*")):
         turned = data / "upside-down" / path.parent.name / path.name
         turned.parent.mkdir(parents=True, exist_ok=True)
         Image.open(path).rotate(180).save(turned)
-    done = micl_bench(
-        *("eval", "linear", "--checkpoint", f"random:{ARCH}", "--recipe", "embedded_linear"),
-        *("--data", data / "digits", "--out", "linear", "--set", "probe.epochs=1"),
-    )
+
+
+@pytest.mark.long
+def test_a_suite_of_their_task_objective_and_shifted_set_is_reported_and_explained(
+    micl_bench: Run, plugins: Path, few_digits: Path, tmp_path: Path
+) -> None:
+    with_turned_images(few_digits, tmp_path)
+    (tmp_path / "recipe.py").write_text(RECIPE)
+    (tmp_path / "suite.yaml").write_text(SUITE)
+    done = micl_bench("suite", "run", "suite.yaml", "--out", "store")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = {
+        (one["task"], one["data"]["name"], one["method"]): one
+        for one in (json.loads(path.read_text()) for path in (tmp_path / "store").rglob("*-*.json"))
+    }
+    gaps = {method: found["gap", "digits", method] for method in ("Other", "random weights")}
+    assert gaps["Other"]["checkpoint"]["origin"][0]["settings"]["objective"]["method"] == "Other"
+    assert gaps["Other"]["metrics"]["apart"]["unit"] == "mm"
+    assert len(gaps["Other"]["details"]["inputs"]["task"]) == 64
+    assert "task" not in found["linear", "digits", "Other"]["details"]["inputs"]
+    assert found["pretrain", "digits", "Other"]
+    assert {found["robustness", "Upside-down", method]["about"]["title"] for method in gaps}
+
+    done = micl_bench("report", "--results", "store", "--out", "report")
     assert done.returncode == 0, done.stderr
-    done = micl_bench(
-        *("eval", "robustness", "--checkpoint", "linear/classifier.pt", "--recipe"),
-        *("embedded_robustness", "--set", "sets=[turned]", "--data", data, "--out", "turned"),
-    )
+    latex = (tmp_path / "report" / "tables" / "gap-digits.tex").read_text()
+    assert "Feature gap: digits" in latex
+    assert "gap of means {[}mm{]} & mean length {[}cm{]}" in latex
+    for metric, best in (("apart", min), ("length", max)):
+        values = [one["metrics"][metric]["value"] for one in gaps.values()]
+        marked = best(values)
+        assert f"\\textbf{{{marked:.4g}}}" in latex
+        assert all(f"\\textbf{{{value:.4g}}}" not in latex for value in values if value != marked)
+    turned = (tmp_path / "report" / "tables" / "robustness-other-upside-down.md").read_text()
+    assert "Upside-down: top-1" in turned
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "Feature gap: digits" in page
+
+    done = micl_bench("explain", gaps["Other"]["id"], "--results", "store")
     assert done.returncode == 0, done.stderr
-    found = record(tmp_path / "turned")
-    assert found["data"]["name"] == "Upside-down"
-    assert {"top1", "drop"} <= set(found["metrics"])
+    assert "gap of means [mm]" in done.stdout
+    assert "1. pretrain  Other, seed 42" in done.stdout

@@ -59,7 +59,7 @@ class MiCL(Objective):
 
     def settings(self) -> dict[str, Any]:
         """Without the name: fingerprints of MiCL's records are older than other objectives."""
-        return to_dict(self.config)
+        return to_dict(self.config) if type(self) is MiCL else super().settings()
 
     def summary(self) -> str:
         """The mask ratio."""

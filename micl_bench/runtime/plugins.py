@@ -21,6 +21,7 @@ from pathlib import Path
 from types import ModuleType
 
 from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.files import digest_file, digest_json
 from micl_bench.runtime.log import printable, say
 from micl_bench.runtime.values import shown
 
@@ -43,6 +44,19 @@ class _Plugin:
     @property
     def place(self) -> str:
         return self.origin or str(self.file)
+
+
+def digest(kind: str, name: str) -> str:
+    """SHA-256 of the code of a plug-in from outside; empty for one of the package, which has a version.
+
+    Raises:
+        InputError: as `names`.
+    """
+    one = _found(kind).get(name)
+    if one is None or not one.origin or one.file is None:
+        return ""
+    files = one.file.parent.glob("*.py") if one.file.name == "__init__.py" else [one.file]
+    return digest_json({file.name: digest_file(file) for file in files})
 
 
 class SearchPath(list[str]):

@@ -12,6 +12,7 @@ from micl_bench.data.packed.store import HEADER_FILE
 from micl_bench.data.source import named_source, open_source
 from micl_bench.records.result import Result
 from micl_bench.robustness import find_set
+from micl_bench.runtime import plugins
 from micl_bench.runtime.config import resolve, to_dict
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_file, digest_json, files_below
@@ -29,15 +30,19 @@ def recipe_kind(task: str) -> type[Any]:
 
 
 def inputs_of(request: Request, task: str) -> dict[str, str]:
-    """Digests of the resolved recipe and of the data, for records' details.
+    """Digests of the resolved recipe, of the data, and of a task from outside, for records' details.
 
     Images count by their names and sizes, what tells their labels by its content.
 
     Raises:
         InputError: a recipe that cannot be resolved.
     """
-    if declared(task).from_config:
-        return _of_config(request)
+    inputs = _of_config(request) if declared(task).from_config else _of_recipe(request, task)
+    code = plugins.digest("tasks", task)
+    return inputs | ({"task": code} if code else {})
+
+
+def _of_recipe(request: Request, task: str) -> dict[str, str]:
     recipe: Any = resolve(recipe_kind(task), request.recipe, request.overrides)
     content, labels = [to_dict(recipe)], Path(getattr(recipe, "labels", ""))
     if labels.is_file():

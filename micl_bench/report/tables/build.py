@@ -59,17 +59,20 @@ def build_tables(selection: Selection, references: list[Reference]) -> list[Tabl
 
 
 def _other_specs(selection: Selection) -> dict[str, TableSpec]:
-    """A table for each downstream task that no spec names: all metrics that its records hold."""
-    scores = [
-        c for spec in all_specs().values() for c in spec.columns if isinstance(c, ScoreColumn)
-    ]
-    named = {task for column in scores for task in column.tasks}
+    """A table for each downstream task with records that no spec has a column for: all their metrics."""
+    specs = all_specs()
+    scores = [c for spec in specs.values() for c in spec.columns if isinstance(c, ScoreColumn)]
+    named = {(task, column.data) for column in scores for task in column.tasks}
     found = {}
     for task in selection.tasks:
-        results = selection.of_task(task)
-        about = results[0].about
-        if task in named or not about.downstream:
+        results = [
+            one
+            for one in selection.of_task(task)
+            if one.about.downstream and (task, place_of(one).public_set) not in named
+        ]
+        if not results:
             continue
+        about = results[0].about
         numbers = {
             (place_of(one).public_set, name): number
             for one in reversed(results)
@@ -79,7 +82,9 @@ def _other_specs(selection: Selection) -> dict[str, TableSpec]:
             ScoreColumn(tasks=(task,), metric=name, header=number.header, data=data, labels=None)
             for (data, name), number in numbers.items()
         )
-        found[slug(task)] = TableSpec(
+        # Of a task with a table, these are on sets that the table does not know.
+        name = f"{slug(task)}-other" if slug(task) in specs else slug(task)
+        found[name] = TableSpec(
             title=about.title,
             caption="All metrics of this task.",
             rank=about.place,
