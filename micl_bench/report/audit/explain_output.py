@@ -129,28 +129,18 @@ def _file(one: dict[str, Any]) -> tuple[str, str]:
 
 
 def _published(found: dict[str, Any]) -> Iterator[str]:
-    (low, high), where = found["stands_for"], found["measures"]
-    epochs = found["pretrain_epochs"]
+    facts, (low, high) = dict(found), found["stands_for"]
+    for name in ("kind", "task", "method", "arch", "metric", "text", "value", "unit"):
+        del facts[name]
+    settings, measured = facts.pop("settings"), facts.pop("measures")
+    facts["stands_for"] = f"from {low:.15g} to {high:.15g}, by its digits"
+    facts = {name: _UNKNOWN if value is None else value for name, value in facts.items()}
     yield f"{found['task']}: {found['method']}, {found['arch']} (published)"
-    number = {
-        "id": found["id"],
-        found["metric"]: f"{found['text']} {found['unit']}",
-        "stands for": f"from {low:.15g} to {high:.15g}, by its digits",
-        "protocol": found["protocol"],
-        "input size": found["resolution"] or _UNKNOWN,
-        "pre-trained on": found["pretrain_data"],
-        "epochs": _UNKNOWN if epochs is None else epochs,
-    }
-    yield from _section("Number", _flat(number))
-    source = {"cited as": found["source"], "read in": found["source_detail"]}
-    yield from _section("Source", _flat(source))
-    yield from _section(
-        "What the protocol's words state, as records call it", _flat(found["settings"])
-    )
-    if not found["settings"]:
+    number = f"{found['text']} {found['unit']}"
+    yield from _section("Number", _flat({found["metric"]: number, **facts}))
+    yield from _section("What the protocol's words state, as records call it", _flat(settings))
+    if not settings:
         yield "  nothing that a record holds"
-    yield ""
-    yield (
-        f"Held against records of {where['task']} on {where['data']}, metric {where['metric']}, of "
-        "the same method, architecture and protocol."
+    yield from _section(
+        "Held against records of the same method, architecture and protocol", _flat(measured)
     )
