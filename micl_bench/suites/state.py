@@ -19,6 +19,7 @@ from micl_bench.records.result import Result, read_result
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import atomic_write
 from micl_bench.runtime.log import printable, say
+from micl_bench.runtime.validate import read_json
 from micl_bench.suites.run import Product, Run
 
 LOG_FILE = "log.txt"
@@ -174,18 +175,9 @@ def read_note(path: Path) -> dict[str, Any]:
 def _read(path: Path) -> tuple[dict[str, Any], str]:
     """A run.json, and why it cannot be read where it is there."""
     try:
-        if path.stat().st_size > _LONGEST_FILE:
-            return {}, f"more than {_LONGEST_FILE:,} bytes"
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}, ""
-    except IsADirectoryError:
-        return {}, "a folder"
-    except UnicodeDecodeError:
-        return {}, "not UTF-8"
-    except (OSError, ValueError, RecursionError):
-        return {}, "not JSON"
-    return (content, "") if isinstance(content, dict) else ({}, "not an object")
+        return read_json(path, dict[str, Any], most=_LONGEST_FILE), ""
+    except InputError as error:
+        return {}, str(error).removeprefix(f"{path}: ") if path.exists() else ""
 
 
 def remove(path: Path) -> None:

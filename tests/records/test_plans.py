@@ -63,10 +63,10 @@ def refused(store: Path) -> str:
     ("change", "words"),
     [
         ({"schema": "other"}, "schema"),
-        ({"runs": {}}, "runs must be a list"),
-        ({"runs": [1]}, "not a mapping"),
-        ({"suite": 5}, "is not a text"),
-        ({"suite": "x" * 30_000}, "is not a text"),
+        ({"runs": {}}, "$.runs is {}; needed: a list"),
+        ({"runs": [1]}, "$.runs[0] is 1; needed: a mapping"),
+        ({"suite": 5}, "$.suite is 5; needed: a text"),
+        ({"suite": "x" * 30_000}, "needed: a text of at most 20,000"),
     ],
 )
 def test_a_damaged_plan_is_refused_in_one_line(

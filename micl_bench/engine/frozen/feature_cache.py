@@ -44,10 +44,24 @@ from micl_bench.runs.precision import at_precision
 from micl_bench.runtime.distributed import any_process, collect_objects, from_first, rank
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_file, digest_json, writable_cache
+from micl_bench.runtime.validate import read_json
 
 _ABOUT, _LABELS, _FILES = "about.json", "labels.npy", "files.txt"
 # Of the environment that features were computed in, what records say.
 _NAMED = ("torch", "timm", "processor", "gpus")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _About:
+    """Content of about.json."""
+
+    readouts: tuple[str, ...]
+    settings: dict[str, Any]
+    of: dict[str, Any]
+    """What the key stands for."""
+    sha256: dict[str, str]
+    computed_with: dict[str, str]
+    seconds: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -163,28 +177,27 @@ def cached_features(
 
 def _open(place: Path, images: int, *, computed: bool) -> Features:
     try:
-        about = json.loads((place / _ABOUT).read_text(encoding="utf-8"))
-        readouts, settings = tuple(about["readouts"]), dict(about["settings"])
-        digests, environment_then = dict(about["sha256"]), dict(about["computed_with"])
-        seconds = float(about["seconds"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _damaged(place) from error
-    _check(place / _LABELS, digests)
+        about = read_json(place / _ABOUT, _About)
+    except InputError as error:
+        raise InputError(f"{error}; {_damaged(place)}") from error
+    _check(place / _LABELS, about.sha256)
     labels = np.array(_load(place / _LABELS))
     if labels.shape != (images,) or labels.dtype != np.int64:
         raise _damaged(place)
     return Features(
         folder=place,
         labels_N=torch.from_numpy(labels),
-        readouts=readouts,
-        settings=settings,
+        readouts=about.readouts,
+        settings=about.settings,
         origin={
             "key": place.name,
             "read": not computed,
-            "seconds": seconds,
-            "computed_with": {k: environment_then[k] for k in _NAMED if k in environment_then},
+            "seconds": about.seconds,
+            "computed_with": {
+                k: about.computed_with[k] for k in _NAMED if k in about.computed_with
+            },
         },
-        digests=digests,
+        digests=about.sha256,
     )
 
 
@@ -298,15 +311,16 @@ class _Job:
             "precision": precision,
             **reading(self.source, self.pixels),
         }
-        about = {
-            "readouts": names,
-            "settings": settings,
-            "of": self.described,
-            "sha256": {path.name: digest_file(path) for path in sorted(temporary.iterdir())},
-            "computed_with": environment(),
-            "seconds": round(time.monotonic() - began, 3),
-        }
-        (temporary / _ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        about = _About(
+            readouts=names,
+            settings=settings,
+            of=self.described,
+            sha256={path.name: digest_file(path) for path in sorted(temporary.iterdir())},
+            computed_with=environment(),
+            seconds=round(time.monotonic() - began, 3),
+        )
+        text = json.dumps(dataclasses.asdict(about), indent=2)
+        (temporary / _ABOUT).write_text(f"{text}\n", encoding="utf-8")
         try:
             temporary.rename(self.place)
         except OSError:
