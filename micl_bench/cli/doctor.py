@@ -1,4 +1,4 @@
-"""`micl-bench doctor`: what would spoil a run here, and how to mend it."""
+"""`micl-bench doctor`: what would spoil a run here, and how to fix it."""
 
 import dataclasses
 import json
@@ -19,14 +19,13 @@ def doctor(
     recipe: Annotated[
         Path | None,
         typer.Option(
-            help="A config of eval ade20k or coco: check each --data as that run would, not as a "
-            "release.",
+            help="A config of eval ade20k or coco: check each --data as that run would.",
             show_default=False,
         ),
     ] = None,
     json_file: Json = None,
 ) -> None:
-    """Check installation, machine and data folders; each finding comes with its mend.
+    """Check installation, machine and data folders; each finding comes with its fix.
 
     A problem makes something fail, or a number wrong: the exit code is 2. A warning costs or limits.
     """
@@ -49,12 +48,12 @@ def doctor(
     for finding in findings:
         subject, found = printable(finding.subject), printable(finding.found)
         print(f"{finding.level:7}  {subject:{min(width, 32)}}  {found}")
-        if finding.mend:
-            print(f"{'':7}  mend: {printable(finding.mend)}")
+        if finding.fix:
+            print(f"{'':7}  fix: {printable(finding.fix)}")
     if json_file:
         rows = [dataclasses.asdict(finding) for finding in findings]
         content = {"findings": rows, "environment": environment()}
         atomic_write(json_file, (json.dumps(content, indent=2) + "\n").encode())
     problems = [printable(finding.subject) for finding in findings if finding.level == "problem"]
     if problems:
-        raise InputError(f"{len(problems)} found that must be mended: {', '.join(problems)}")
+        raise InputError(f"{len(problems)} found that must be fixed: {', '.join(problems)}")

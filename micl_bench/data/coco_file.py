@@ -64,10 +64,6 @@ class CocoFile:
         """Of A annotations, as the file has them."""
         return np.asarray(self.boxes).reshape(-1, 4)
 
-    def images_with_objects(self) -> int:
-        """Images that an annotation names."""
-        return len(set(self.image_ids) & self.images.keys())
-
 
 def read_coco(file: Path) -> CocoFile:
     """Read a file of any size.

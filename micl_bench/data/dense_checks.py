@@ -5,7 +5,7 @@ nowhere, and class k is k + 1; without it class k is k, and 255 counts nowhere.
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -78,25 +78,3 @@ def label_fault(
         words = "label {} is" if len(outside) == 1 else "labels {} are"
         return f"{words.format(shown)} above {highest}, the last of {num_classes} classes"
     return ""
-
-
-def nearest_offset(labels: Labels, shares: Sequence[float]) -> tuple[int, float]:
-    """By how much labels are shifted, told by the classes' known shares of all pixels.
-
-    Args:
-        shares: of class k, whose label is k + 1 + offset; "other" has what is left. Its label is
-            0 + offset, and 255 for -1.
-
-    Returns:
-        The offset of -1, 0 and 1 that fits best, and half the sum of absolute differences there,
-        between 0 (the same shares) and 1 (nothing in common).
-    """
-    measured_256 = labels.pixels_256 / max(1, int(labels.pixels_256.sum()))
-    expected_256 = np.zeros(256)
-    expected_256[: len(shares) + 1] = (max(0.0, 1.0 - sum(shares)), *shares)
-    distances = {
-        # Rolling takes label 0 to 255.
-        offset: 0.5 * float(np.abs(measured_256 - np.roll(expected_256, offset)).sum())
-        for offset in (0, -1, 1)
-    }
-    return min(distances.items(), key=lambda item: item[1])

@@ -1,6 +1,6 @@
-"""What of an installation, a machine or a data folder would spoil a run, and how to mend it.
+"""What in an installation, on a machine or in a data folder would spoil a run, and how to fix it.
 
-Every check works where the thing it checks is broken or missing: it imports late and never raises.
+Every check works where the thing that it checks is broken or missing: it imports late and never raises.
 """
 
 from micl_bench.doctor._finding import Finding

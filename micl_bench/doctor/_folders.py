@@ -1,25 +1,23 @@
-"""Data folders: what lies there, and whether it is whole.
+"""Data folders: what lies there, and whether a run would take it."""
 
-Of each, what a run would fail by; what a release has beside that, is a remark.
-"""
-
+import dataclasses
 from pathlib import Path
 from typing import Any
 
-from micl_bench.data.image_files import list_classes, list_images
-from micl_bench.doctor._finding import Finding, ok, problem, reason, warning
-from micl_bench.doctor._imagenet import (
+from micl_bench.data.faults import reason
+from micl_bench.data.image_files import list_classes
+from micl_bench.doctor._finding import Finding, ok, problem, warning
+from micl_bench.doctor._image_folders import (
     WORDNET_ID,
     check_classes,
-    check_loose,
+    check_images,
     check_splits,
     check_store,
+    check_unsorted,
+    subfolders,
 )
-from micl_bench.doctor._images import check_images
-from micl_bench.doctor._names import subfolders
-
-_ADE20K = ("training", "validation")
-_COCO = ("train2017", "val2017")
+from micl_bench.doctor._recipe import check_for_recipe
+from micl_bench.runtime.shipped import recipe_file
 
 
 def check_data(folder: Path) -> list[Finding]:
@@ -32,17 +30,18 @@ def check_data(folder: Path) -> list[Finding]:
         return [problem(str(folder), "no such folder", "give the folder that holds the data")]
     try:
         sets, unchecked = _declared_sets(folder)
-        if alone := _embedded_part(folder) or _shifted_set(folder, sets):
-            return alone
+        if itself := _embedded_part(folder) or _shifted_set(folder, sets):
+            return itself
         shifted = _shifted_sets(folder, sets)
         found = _recognise(folder)
         for child in subfolders(folder) if not found else ():
             found += [] if child.name in shifted else _recognise(child)
         found += [finding for findings in shifted.values() for finding in findings]
-        found = (found or _classes_alone(folder)) + unchecked
+        if not found and any(list_classes(folder).classes.values()):
+            found = list(check_classes(folder))
+        found += unchecked
     except OSError as error:
-        mend = "make it readable, or give another folder"
-        return [problem(str(folder), reason(error), mend)]
+        return [problem(str(folder), reason(error), "make it readable, or give another folder")]
     return found or [
         problem(
             str(folder),
@@ -57,64 +56,56 @@ def _recognise(folder: Path) -> list[Finding]:
 
     if (folder / DESCRIPTION_FILE).is_file() and (folder / "embedded").is_dir():
         return [_embedded(folder, list(PARTS))]
-    if (folder / "store.json").is_file() or (folder / "journal.jsonl").is_file():
-        return [check_store(folder)]
-    if dense := _dense(folder):
-        return dense
-    splits = [split for split in ("train", "val") if (folder / split).is_dir()]
-    if splits:
+    if store := check_store(folder):
+        return [store]
+    if dense := _dense(folder, ("ade20k_upernet_vit_b16", "coco_vitdet_vit_b16")):
+        own = "for data of your own, --recipe CONFIG checks them against their config"
+        return [
+            dataclasses.replace(one, fix=f"{one.fix}; {own}") if one.fix else one for one in dense
+        ]
+    if splits := _splits(folder):
         return list(check_splits(folder, splits))
     if any(WORDNET_ID.fullmatch(child.name) for child in subfolders(folder)):
-        return list(check_classes(folder, ""))
-    return list(check_loose(folder))
+        return list(check_classes(folder))
+    unsorted = check_unsorted(folder)
+    return [unsorted] if unsorted else []
 
 
-def _classes_alone(folder: Path) -> list[Finding]:
-    """Where class folders with images lie in the folder itself, whatever they are called."""
-    listing = list_classes(folder)
-    return list(check_classes(folder, "")) if any(listing.classes.values()) else []
+def _splits(folder: Path) -> list[str]:
+    return [split for split in ("train", "val") if (folder / split).is_dir()]
 
 
 def _embedded(folder: Path, parts: list[str]) -> Finding:
     missing = [part for part in parts if not (folder / part).is_dir()]
     if missing:
-        mend = f"remove {folder} and make it again: micl-bench data embedded --out {folder}"
-        return problem(str(folder), f"the embedded set without {', '.join(missing)}", mend)
+        fix = f"remove {folder} and make it again: micl-bench data embedded --out {folder}"
+        return problem(str(folder), f"the embedded set without {', '.join(missing)}", fix)
     return ok(str(folder), f"the embedded set: {', '.join(parts)}")
 
 
-def _dense(folder: Path, embedded_classes: int = 0) -> list[Finding]:
-    """Where the folder is laid out as ADE20K or COCO; empty elsewhere."""
-    segmentation = any((folder / "images" / split).is_dir() for split in (*_ADE20K, "ADE"))
-    detection = any((folder / split).is_dir() for split in _COCO)
-    try:
-        if segmentation:
-            from micl_bench.doctor._ade20k import check_ade20k
-
-            return list(check_ade20k(folder, embedded_classes=embedded_classes))
-        if detection:
-            from micl_bench.doctor._coco import check_coco
-
-            return list(check_coco(folder, embedded=bool(embedded_classes)))
-    except ImportError as error:  # told elsewhere too
-        found = f"not checked: {reason(error)}"
-        return [warning(str(folder), found, "mend NumPy and Pillow")]
+def _dense(folder: Path, configs: tuple[str, str]) -> list[Finding]:
+    """Where the folder is laid out as ADE20K or COCO: whether `eval` takes it; empty elsewhere."""
+    if (folder / "images" / "ADE").is_dir():
+        found = "the full release of ADE20K, with thousands of classes; the benchmark has 150"
+        return [problem(str(folder), found, "unpack ADEChallengeData2016.zip, and give that")]
+    segmentation = [folder / "images" / split for split in ("training", "validation")]
+    detection = [folder / split for split in ("train2017", "val2017")]
+    for places, config in zip((segmentation, detection), configs, strict=True):
+        if any(place.is_dir() for place in places):
+            return check_for_recipe(folder, recipe_file(config))
     return []
 
 
 def _embedded_part(folder: Path) -> list[Finding]:
     """Where the folder is a part of the embedded set, or in one; empty elsewhere."""
-    from micl_bench.data.embedded.manifest import CLASSES, embedded_name
+    from micl_bench.data.embedded.manifest import embedded_name
 
     named = embedded_name(folder)
     if named is None:
         return []
-    if not subfolders(folder) and not list_images(folder)[0]:
-        mend = "make the embedded set again: micl-bench data embedded --out FOLDER"
-        return [problem(str(folder), f"{named[0]} of the embedded set, without an image", mend)]
-    splits = [split for split in ("train", "val") if (folder / split).is_dir()]
     found = ok(str(folder), f"{named[0]} of the embedded set, which stands in for {named[1]}")
-    return [found, *check_splits(folder, splits), *_dense(folder, len(CLASSES))]
+    dense = _dense(folder, ("embedded_upernet", "embedded_mask_rcnn"))
+    return [found, *check_splits(folder, _splits(folder)), *dense]
 
 
 def _declared_sets(folder: Path) -> tuple[list[Any], list[Finding]]:
@@ -123,9 +114,9 @@ def _declared_sets(folder: Path) -> tuple[list[Any], list[Finding]]:
         from micl_bench.robustness import every_set
 
         return list(every_set()), []
-    except Exception as error:  # told elsewhere too
-        found = f"shifted sets not checked: {reason(error)}"
-        return [], [warning(str(folder), found, "mend torch")]
+    except Exception as error:  # reported elsewhere too
+        found = f"shifted sets are not checked: {reason(error)}"
+        return [], [warning(str(folder), found, "fix torch")]
 
 
 def _shifted_set(folder: Path, sets: list[Any]) -> list[Finding]:
@@ -155,9 +146,9 @@ def _checked(one: Any, root: Path) -> list[Finding]:
     place = root / one.folder
     findings = robustness.inspect_set(one, root)
     partial = "; or measure what is there: eval robustness --set allow_partial=true"
-    mend_missing = "" if findings.wrong else partial
+    missing = "" if findings.wrong else partial
     lines = [(text.rpartition("; "), "") for text in findings.wrong]
-    lines += [(text.rpartition("; "), mend_missing) for text in findings.missing]
+    lines += [(text.rpartition("; "), missing) for text in findings.missing]
     found = [
         problem(str(place), what or rest, (rest if what else "unpack the release again") + more)
         for (what, _, rest), more in lines

@@ -19,7 +19,10 @@ def check_for_recipe(folder: Path, recipe: Path) -> list[Finding]:
         from micl_bench.openmmlab.build import blaming
         from micl_bench.openmmlab.configs import resolve
         from micl_bench.openmmlab.data_checks import check
-
+    except (ImportError, InputError) as error:
+        fix = "pip install 'micl-bench[openmmlab]'"
+        return [warning(subject, f"segmentation and detection are not checked: {error}", fix)]
+    try:
         with blaming(recipe.name, "cannot be used"):
             config = resolve(
                 recipe, checkpoint=_ANY_CHECKPOINT, data=folder, seed=None, overrides=()

@@ -320,3 +320,81 @@ def test_nothing_that_happens_to_a_file_is_an_error_of_ours(tmp_path: Path) -> N
         if isinstance(read, CocoFile):
             for _ in check_annotations(read):
                 pass
+
+
+def test_pycocotools_counts_id_0_as_missed() -> None:
+    """The reason for the check: two objects found exactly, and half the recall."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    def recall(ids: tuple[int, int]) -> float:
+        boxes = [[0.0, 0.0, 9.0, 9.0], [20.0, 20.0, 9.0, 9.0]]
+        entries = [
+            {"id": i, "image_id": 1, "category_id": 1, "bbox": box, "area": 81.0, "iscrowd": 0}
+            for i, box in zip(ids, boxes, strict=True)
+        ]
+        truth = COCO()
+        truth.dataset = {
+            "info": {},
+            "images": [{"id": 1, "width": 64, "height": 48}],
+            "annotations": entries,
+            "categories": [{"id": 1, "name": "person"}],
+        }
+        truth.createIndex()
+        found = [{**one, "score": 0.9} for one in entries]
+        run = COCOeval(truth, truth.loadRes(found), "bbox")
+        run.evaluate()
+        run.accumulate()
+        return float(run.eval["recall"][0, 0, 0, -1])
+
+    assert recall((1, 2)) == 1.0
+    assert recall((0, 1)) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "'{' expected, not 'the end of the file'"),
+        ("[]", "'{' expected, not '['"),
+        ("{}", "no images in it"),
+        ('{"images": [{"id": 1, "file_na', "Unterminated string"),
+        ('{"images": [{"id": 1}]}', "images[0] has no key 'file_name'"),
+        ('{"images": [{"id": "1"}]}', "images[0].id is '1', no whole number"),
+        ('{"images": {"id": 1}}', "images is {'id': 1}, no list"),
+        ('{"images": [{"id": 1, "file_name": "/etc/a.jpg"}]}', "not below the folder of images"),
+        ('{"images": [], "images": []}', "'images' twice"),
+        (
+            '{"annotations": [{"image_id": 1, "bbox": [1], "category_id": 1}]}',
+            "annotations[0].bbox",
+        ),
+        ('{"annotations": [{"image_id": NaN}]}', "NaN is no number of JSON's"),
+        ('{"annotations": [{"image_id": 1' + "0" * 5000 + "}]}", "no COCO file"),
+        ('{"annotations": [7]}', "annotations[0] is 7, no object with keys"),
+        ("[" * 100_000, "'{' expected"),
+        ('{"a": ' + "[" * 100_000, "it is nested too deeply"),
+    ],
+)
+def test_files_that_are_no_annotations(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "instances_val2017.json"
+    file.write_text(text, encoding="utf-8")
+    found = opened(file)
+    assert isinstance(found, Fault)
+    assert "instances_val2017.json is no COCO file" in found.found
+    assert words in found.found
+
+
+def test_boxes_as_two_corners_boxes_that_were_scaled_and_captions(tmp_path: Path) -> None:
+    content = sound()
+    for one in content["annotations"]:
+        x, y, width, height = one["bbox"]
+        one["bbox"] = [x, y, x + width, y + height]
+    assert "two corners (x1, y1, x2, y2)" in faults(tmp_path, content)
+    content = sound()
+    for one in content["annotations"]:
+        one["bbox"] = [0.5 * value for value in one["bbox"]]
+    assert "outlines or boxes were scaled" in faults(tmp_path, content)
+    content = sound() | {"annotations": [{"image_id": 1, "id": 1, "caption": "a"}]}
+    del content["categories"]
+    assert "no bbox and no category_id (the first has caption, id, image_id" in faults(
+        tmp_path, content
+    )

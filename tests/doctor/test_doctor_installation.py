@@ -44,7 +44,7 @@ def module(site: Path, name: str, code: str) -> None:
 def doctor(
     site: Path, tmp_path: Path, **environment: str
 ) -> tuple[int, dict[str, tuple[str, str]]]:
-    """Exit code, and of each subject that is not well the level and what was found with its mend."""
+    """Exit code, and of each subject that is not well the level and what was found with its fix."""
     out = tmp_path / "found.json"
     done = subprocess.run(
         [sys.executable, "-m", "micl_bench", "doctor", "--json", str(out)],
@@ -56,10 +56,10 @@ def doctor(
     )
     assert "Traceback" not in done.stderr, done.stderr
     rows = json.loads(out.read_text(encoding="utf-8"))["findings"]
-    assert all(row["mend"] for row in rows if row["level"] != "ok"), rows
+    assert all(row["fix"] for row in rows if row["level"] != "ok"), rows
     found: dict[str, tuple[str, str]] = {}
     for row in (row for row in rows if row["level"] != "ok"):
-        text = found.get(row["subject"], ("", ""))[1] + f"{row['found']} | {row['mend']}\n"
+        text = found.get(row["subject"], ("", ""))[1] + f"{row['found']} | {row['fix']}\n"
         found[row["subject"]] = (row["level"], text)
     return done.returncode, found
 
@@ -85,7 +85,6 @@ def test_an_installation_gone_wrong(tmp_path: Path) -> None:
     assert "operator torchvision::nms does not exist" in text
     assert "same --index-url" in text
     assert "0.4.12, needed >=1.0.20 | pip install --upgrade 'timm>=1.0.20'" in found["timm"][1]
-    assert "installed in 2 versions: 0.4.12 in" in found["timm"][1]
 
 
 def test_a_torch_that_cannot_be_imported_stops_no_other_check(tmp_path: Path) -> None:
