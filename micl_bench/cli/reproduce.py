@@ -54,7 +54,7 @@ def reproduce(
     from micl_bench.runtime.errors import InputError
     from micl_bench.runtime.log import printable, say
     from micl_bench.runtime.shipped import FOLDERS, recipe_file
-    from micl_bench.suites.process import Process, command_line
+    from micl_bench.suites.commands import Process, command_line
 
     if not place.is_dir():
         raise InputError(f"--from {place} is no folder")

@@ -1,7 +1,7 @@
 """Processes that help this one: they end when it does, however it ends, and print no traces.
 
 A process of Python's `multiprocessing` calls `begin_helper` first of all; programs of their own are
-started by `suite.process`.
+started by `suites.commands`.
 """
 
 import multiprocessing

@@ -1,133 +1,103 @@
-"""What is seen while a suite runs: a live picture on a terminal, plain lines elsewhere."""
+"""What is seen while a suite runs: a bar with the run at work on a terminal, plain lines elsewhere."""
 
 import sys
-import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column
 from rich.text import Text
 
-from micl_bench.runtime.log import clock, printable, say
-from micl_bench.suites.estimate import Estimate
+from micl_bench.runtime.log import printable, say
 from micl_bench.suites.run import Run
 
 
 class Display:
-    """Counts runs, shows the one at work with its last line, and guesses the time left.
+    """Counts runs, and shows the one at work with its last line.
 
     Example:
-        with Display(runs, estimate) as display:
-            display.began(run)
+        with Display(total=3) as display:
+            display.began(run, command)
             display.lines(["k-NN  40%"])
             display.ended(run, "took 0:12")
     """
 
-    def __init__(self, runs: list[Run], estimate: Estimate) -> None:
-        self._left = {run.key: run for run in runs}
-        self._total, self._estimate = len(runs), estimate
-        self._done = self._failed = 0
-        self._current: Run | None = None
-        self._began, self._line, self._waits = time.monotonic(), "", ""
-        self._live: Live | None = None
+    def __init__(self, *, total: int) -> None:
+        self._total, self._done, self._failed = total, 0, 0
+        self._line = self._waits = ""
+        self._bar = _bar() if sys.stderr.isatty() else None
 
     def __enter__(self) -> "Display":
-        if sys.stderr.isatty():
-            # Refreshed by hand, several times a second: a run's process is started without threads.
-            self._live = Live(
-                console=Console(file=sys.stderr),
-                auto_refresh=False,
-                redirect_stdout=False,
-                redirect_stderr=False,
-            )
-            self._live.start()
+        if self._bar:
+            self._task = self._bar.add_task("", total=self._total, line="")
+            self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._live:
-            self._live.stop()
+        if self._bar:
+            self._bar.stop()
 
-    def found(self, runs: Iterable[Run]) -> None:
+    def found(self, runs: Sequence[Run]) -> None:
         """Take note of runs that are done already."""
-        for run in runs:
-            self._left.pop(run.key, None)
-            self._done += 1
-        self._refresh()
+        self._done += len(runs)
+        self._show(line="")
 
     def began(self, run: Run, command: str) -> None:
         """A run begins."""
-        self._current, self._began, self._line = run, time.monotonic(), ""
         self._waits = ""
-        self._tell(f"[{self._place()}/{self._total}] {run.name}  ({self._remaining()})")
-        if not self._live:
+        self._tell(f"[{self._done + self._failed + 1}/{self._total}] {run.name}")
+        if not self._bar:
             say(f"  {printable(command)}")
+        self._show(name=printable(run.name), line="")
 
     def lines(self, lines: list[str]) -> None:
         """What it wrote since the last call; called often, with or without any."""
-        if lines:
-            self._line = lines[-1]
-        if not self._live:
+        if not self._bar:
             for line in lines:
                 say(f"  {line}")
-        self._refresh()
+        self._show(line=lines[-1] if lines else None)
 
     def ended(self, run: Run, words: str, *, failed: bool = False) -> None:
         """A run ended, or was found done by another suite, or is left out."""
-        self._left.pop(run.key, None)
         self._done, self._failed = self._done + (not failed), self._failed + failed
-        if self._current is run:
-            self._current = None
         self._tell(f"{'failed' if failed else 'done'}  {run.name}  {words}")
+        self._show(name=f"{self._failed} failed" if self._failed else "", line="")
 
     def waiting(self, runs: list[Run]) -> None:
         """Nothing can begin: others are at these runs."""
         names = ", ".join(run.name for run in runs[:3]) + (" ..." if len(runs) > 3 else "")
         if names != self._waits:
             self._waits = names
-            if not self._live:
-                say(printable(f"waiting for what another suite is making: {names}"))
-        self._refresh()
-
-    def _place(self) -> int:
-        return self._done + self._failed + 1
-
-    def _remaining(self) -> str:
-        guesses = [self._estimate.seconds(run) for run in self._left.values()]
-        elapsed = time.monotonic() - self._began if self._current else 0.0
-        known = sum(guess for guess in guesses if guess is not None)
-        unknown = guesses.count(None)
-        if unknown == len(guesses) and guesses:
-            return "time left: ?"
-        more = (
-            f" and {unknown} run{'s' if unknown > 1 else ''} of unknown length" if unknown else ""
-        )
-        return f"about {clock(max(0.0, known - elapsed))} left{more}"
+            self._tell(f"waiting for what another suite is making: {names}")
+        self._show()
 
     def _tell(self, line: str) -> None:
-        if self._live:
-            self._live.console.print(Text(printable(line)))
-            self._refresh()
+        if self._bar:
+            self._bar.console.print(Text(printable(line)))
         else:
             say(printable(line))
 
-    def _refresh(self) -> None:
-        if not self._live:
-            return
-        finished = self._done + self._failed
-        head = Table.grid(padding=(0, 2))
-        failed = f", {self._failed} failed" if self._failed else ""
-        head.add_row(
-            ProgressBar(total=max(1, self._total), completed=finished, width=30),
-            Text(f"{finished} of {self._total}{failed}"),
-            Text(self._remaining()),
-        )
-        rows: list[RenderableType] = [head]
-        if self._current:
-            took = clock(time.monotonic() - self._began)
-            name = Text(printable(f"{self._current.name}  {took}"), style="bold")
-            rows += [name, Text(f"  {self._line}", no_wrap=True, overflow="ellipsis")]
-        elif self._waits:
-            rows.append(Text(printable(f"waiting for another suite: {self._waits}")))
-        self._live.update(Group(*rows), refresh=True)
+    def _show(self, *, name: str | None = None, line: str | None = None) -> None:
+        """Refresh the bar; None leaves the run's name or its last line as it is."""
+        if self._bar:
+            self._line = self._line if line is None else line
+            done = self._done + self._failed
+            self._bar.update(
+                self._task, description=name, completed=done, refresh=True, line=self._line
+            )
+
+
+def _bar() -> Progress:
+    narrow = Column(no_wrap=True, overflow="ellipsis")
+    return Progress(
+        BarColumn(30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False),
+        TextColumn("{task.fields[line]}", markup=False, table_column=narrow),
+        console=Console(file=sys.stderr),
+        # By hand, several times a second: a run's process is started without threads.
+        auto_refresh=False,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )

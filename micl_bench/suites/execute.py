@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from micl_bench.runtime.log import printable
-from micl_bench.suites.process import Process, command_line
+from micl_bench.suites.commands import Process, command_line
 
 _LONGEST_LINE = 500
 _LONGEST_READ = 1 << 20

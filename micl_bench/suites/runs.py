@@ -1,7 +1,7 @@
 """Runs of a suite, in order of what they need: what is done is skipped, what fails stops no other.
 
-Several suites may be at one store: each run is claimed by a lock, which its process holds too. Runs
-that another suite has claimed are waited for last.
+Several suites may be at one store: each run is claimed by a lock. Runs that another suite has
+claimed are waited for last.
 
     <store>/.claims/<key>.lock       held while a run is made
 """
@@ -18,7 +18,6 @@ from micl_bench.runtime.errors import InputError, Stopped
 from micl_bench.runtime.locks import Lock, turn
 from micl_bench.runtime.log import clock, printable, say
 from micl_bench.suites.display import Display
-from micl_bench.suites.estimate import Estimate
 from micl_bench.suites.execute import execute
 from micl_bench.suites.run import Run
 from micl_bench.suites.state import LOG_FILE, State, States
@@ -62,7 +61,6 @@ class Runner:
         self._first = first
         self._chosen = {run.key for run in self._pending}
         self._outcomes: dict[str, Outcome] = {}
-        self._estimate = Estimate()
         self._attempts: dict[str, str] = {}
         """The attempt that each failed run had seen before this call began."""
 
@@ -72,7 +70,7 @@ class Runner:
         Raises:
             Stopped: a signal came; the run that got it had its time to save.
         """
-        pending = list(self._pending)
+        total = len(self._pending)
         found = self._skip_done()
         if self._first:
             self._first(self._pending)
@@ -80,7 +78,7 @@ class Runner:
         for damaged in read_plans(self.store)[1]:
             if damaged.path == plan_path(self.store, self.suite):
                 say(printable(f"{damaged.path} is damaged, and written anew: {damaged.reason}"))
-        with Display(pending, self._estimate) as self._display:
+        with Display(total=total) as self._display:
             self._display.found(found)
             self.write_plan()
             while self._pending:
@@ -95,7 +93,6 @@ class Runner:
         for run in self.runs:
             state = self.states.of(run)
             if state.word == "done":
-                self._estimate.note(run, state.seconds)
                 if run.key in self._chosen:
                     found.append(run)
                     self._outcomes[run.key] = Outcome(run=run, results=state.results)
@@ -190,7 +187,6 @@ class Runner:
                 message = f"{run.name} was stopped; the same command goes on"
                 raise Stopped(message, signum=0) from error
             return self._failed(run, str(error), took)
-        self._estimate.note(run, took)
         return self._finished(run, state, f"took {clock(took)}")
 
     def _finished(self, run: Run, state: State, words: str) -> Outcome:

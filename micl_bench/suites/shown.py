@@ -6,7 +6,6 @@ from pathlib import Path
 from micl_bench.records.plans import RUN_FILE, plan_path, read_plans
 from micl_bench.runtime.log import clock, printable
 from micl_bench.runtime.terminal import table_text
-from micl_bench.suites.estimate import Estimate
 from micl_bench.suites.run import Run
 from micl_bench.suites.runs import Outcome
 from micl_bench.suites.state import State, States, read_note
@@ -28,7 +27,7 @@ class _Row:
 
 
 def shown_plan(suite: str, runs: list[Run], store: Path) -> str:
-    """A row a run, the counts, and the commands of what is left to do."""
+    """A row for each run, the counts, and the commands of what is left to do."""
     states = States(store, runs)
     before = _before(suite, store)
     found = {run.key: states.of(run) for run in runs}
@@ -36,7 +35,8 @@ def shown_plan(suite: str, runs: list[Run], store: Path) -> str:
     table = [(row.state, row.run.name, str(row.run.folder), row.why) for row in rows]
     lines = [table_text(_HEADER, table, words=range(4))]
     left = [row.run for row in rows if row.state != "done"]
-    lines += ["", f"{len(runs) - len(left)} of {len(runs)} done; {_time(runs, left, found)}"]
+    to_do = f"{len(left)} to do:" if left else "nothing to do"
+    lines += ["", f"{len(runs) - len(left)} of {len(runs)} done; {to_do}"]
     lines += [printable(run.command(store)) for run in left]
     return "\n".join(lines)
 
@@ -72,21 +72,6 @@ def _before(suite: str, store: Path) -> dict[str, str]:
     return {run.name: run.folder for plan in last for run in plan.runs}
 
 
-def _time(runs: list[Run], left: list[Run], found: dict[str, State]) -> str:
-    if not left:
-        return "nothing to do"
-    estimate = Estimate()
-    for run in runs:
-        if found[run.key].word == "done":
-            estimate.note(run, found[run.key].seconds)
-    guesses = [estimate.seconds(run) for run in left]
-    known = sum(guess for guess in guesses if guess is not None)
-    unknown = guesses.count(None)
-    guess = f", about {clock(known)}" if unknown < len(left) else ""
-    more = f" without the {unknown} of unknown length" if guess and unknown else ""
-    return f"{len(left)} to do{guess}{more}:"
-
-
 def failures(outcomes: list[Outcome], command: str) -> str:
     """What failed, why, and how to go on."""
     failed = [outcome for outcome in outcomes if outcome.problem and not outcome.left_out]
@@ -94,5 +79,5 @@ def failures(outcomes: list[Outcome], command: str) -> str:
     lines = [f"failed: {outcome.run.name}: {outcome.problem}" for outcome in failed]
     if left_out:
         lines.append(f"left out, because what they need is not there: {left_out}")
-    lines.append(f"to go on, mend it and call again, which does only these: {command}")
+    lines.append(f"to go on, fix it and call again, which does only these: {command}")
     return "\n".join(map(printable, lines))

@@ -1,4 +1,4 @@
-"""What is seen while a suite runs: on a real terminal, and elsewhere; how time left is guessed."""
+"""What is seen while a suite runs: on a real terminal, and elsewhere."""
 
 import os
 import pty
@@ -13,7 +13,6 @@ import pytest
 from support import REPOSITORY, Run
 
 from micl_bench.suites.display import Display
-from micl_bench.suites.estimate import Estimate
 from micl_bench.suites.expand import expand
 from micl_bench.suites.file import read_file
 from micl_bench.suites.run import Run as Planned
@@ -67,16 +66,15 @@ def test_a_terminal_shows_a_bar_the_run_its_last_line_and_the_counts(
     assert seen.rstrip().endswith("\x1b[?25h")
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen)
     assert "━" in plain
-    assert "0 of 3" in plain
-    assert "1 of 3" in plain
-    assert "3 of 3, 1 failed" in plain
-    assert "first/a [bold] name/k=5  0:0" in plain
-    assert "about " in plain  # a guess, once one of a kind is done
+    assert "0/3" in plain
+    assert "1/3" in plain
+    assert re.search(r"3/3 0:\d\d:\d\d 1 failed", plain)
+    assert re.search(r"0/3 0:\d\d:\d\d first/a \[bold\] name/k=5", plain)
     # Its lines are looked at now and then, but the last one of a run always.
     assert "knn  digits  a [bold] name: top1" in plain
     assert "done  first/a [bold] name/k=10  took" in plain
     # Rewritten in place: far fewer lines than pictures.
-    assert plain.count("of 3") > 5
+    assert len(re.findall("[0-3]/3 0:", plain)) > 5
 
 
 @pytest.mark.long
@@ -84,10 +82,10 @@ def test_elsewhere_it_is_plain_lines(micl_bench: Run, suite: Path, tmp_path: Pat
     done = micl_bench("suite", "run", suite, "--out", tmp_path / "store")
     assert "\x1b" not in done.stderr
     lines = done.stderr.splitlines()
-    assert lines[0] == "[1/3] first/a [bold] name/k=5  (time left: ?)"
+    assert lines[0] == "[1/3] first/a [bold] name/k=5"
     assert lines[1].startswith("  micl-bench eval knn --checkpoint random:")
     assert "  k-NN  100%" in done.stderr
-    assert any(line.startswith("[2/3]") and "(about 0:" in line for line in lines)
+    assert any(line.startswith("[2/3]") for line in lines)
     assert any(line.startswith("failed  bad/a [bold] name  no image folder") for line in lines)
 
 
@@ -95,27 +93,18 @@ def runs(suite: Path) -> list[Planned]:
     return expand(read_file(suite))
 
 
-def test_time_left_is_guessed_from_runs_of_the_same_kind(
+def test_what_it_prints_is_printable_and_a_wait_is_said_once(
     suite: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second, bad = runs(suite)
-    estimate = Estimate()
-    assert estimate.seconds(first) is None
-    estimate.note(first, 0.0)
-    assert estimate.seconds(second) is None
-    estimate.note(first, 30.0)
-    estimate.note(first, 50.0)
-    assert estimate.seconds(second) == 40.0
-    # Of another entry, but of the same task.
-    assert estimate.seconds(bad) == 40.0
-    with Display([first, second, bad], estimate) as display:
+    with Display(total=3) as display:
         display.found([first])
         display.began(second, "micl-bench eval\x1b[2J")
-        display.lines(["half\x1b"])
+        display.lines(["half"])
         display.ended(second, "took 0:01")
         display.waiting([bad])
         display.waiting([bad])
     said = capsys.readouterr().err
-    assert "[2/3] first/a [bold] name/k=10  (about 1:20 left)" in said
+    assert "[2/3] first/a [bold] name/k=10\n" in said
     assert said.count("waiting for what another suite is making: bad/") == 1
     assert "eval\x1b" not in said

@@ -17,9 +17,9 @@ from micl_bench.records.plans import is_stale, read_plans
 from micl_bench.records.store import read_results
 from micl_bench.runtime.errors import Stopped
 from micl_bench.suites import keys
+from micl_bench.suites.commands import command_line
 from micl_bench.suites.expand import expand
 from micl_bench.suites.file import read_file
-from micl_bench.suites.process import command_line
 from micl_bench.suites.runs import Runner
 from micl_bench.suites.shown import shown_plan
 from micl_bench.suites.state import States, read_note
