@@ -106,7 +106,7 @@ def test_other_images_are_named_and_not_comparable(place: Path, micl_bench: Run)
     done = micl_bench("reproduce", path, "--out", "again")
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1].startswith("verdict: not comparable")
-    assert "not as it was, and moves the number: images: then digits, split val, 40" in done.stdout
+    assert "not as it was, and moves the number: images: then 40 images of digits" in done.stdout
 
 
 @pytest.mark.long

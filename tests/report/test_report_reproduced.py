@@ -79,7 +79,7 @@ def test_equal_numbers_of_other_images_are_not_identical(tmp_path: Path) -> None
         ({"settings": {"precision": "bf16"}}, "setting precision: then float32, now bf16"),
         ({"seed": 1}, "seed: then 0, now 1"),
         ({"arch": "vit_base"}, "architecture: then vit_tiny_patch8, now vit_base"),
-        ({"data": {"images": 99}}, "images: then embedded, split test, 100 images"),
+        ({"data": {"images": 99}}, "images: then 100 images of embedded, split test"),
         ({"checkpoint": {"digest": "b" * 64}}, f"checkpoint's digest: then {'c0ffee' * 10}, now b"),
         ({"checkpoint": {"branch": "teacher"}}, "checkpoint's branch: then none, now teacher"),
     ],

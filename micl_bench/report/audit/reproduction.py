@@ -9,9 +9,10 @@ import numpy as np
 
 from micl_bench.records.declared import Number
 from micl_bench.records.evidence.predictions import Predictions
-from micl_bench.records.result import DataSet, Result
+from micl_bench.records.result import Result
 from micl_bench.report.compare.bootstrapped import Redrawn, read_kept
 from micl_bench.report.compare.per_image_checks import same_order
+from micl_bench.report.frame.data_set_names import data_words
 from micl_bench.report.frame.entries import Run
 from micl_bench.report.frame.protocols import flat_settings
 from micl_bench.runtime.errors import InputError
@@ -141,8 +142,8 @@ def _rests_on(result: Result) -> dict[str, dict[str, str]]:
     made = result.task == "pretrain"
     digest = result.checkpoint.digest
     return {
-        "images": {"images": _words(result.data)},
-        "training images": {"training images": _words(result.train)},
+        "images": {"images": data_words(result.data)},
+        "training images": {"training images": data_words(result.train) if result.train else ""},
         "checkpoint": {} if made else weights,
         "settings": {f"setting {k}": v for k, v in flat_settings(result.settings).items()},
         "seed": {"seed": str(result.seed)},
@@ -153,12 +154,6 @@ def _rests_on(result: Result) -> dict[str, dict[str, str]]:
         "architecture": {"architecture": result.arch},
         **({"file of weights": {"SHA-256 of the file of weights": digest}} if made else {}),
     }
-
-
-def _words(data: DataSet | None) -> str:
-    if data is None:
-        return ""
-    return f"{data.name}, split {data.split}, {data.images:,} images, digest {data.digest[:12]}"
 
 
 def _images(then: Run, now: Run) -> tuple[bool, str]:

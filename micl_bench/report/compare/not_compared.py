@@ -3,6 +3,7 @@
 import itertools
 
 from micl_bench.report.compare.contenders import Contender, Place
+from micl_bench.report.frame.data_set_names import data_words
 from micl_bench.report.frame.protocols import settings_apart, training_words
 
 
@@ -33,10 +34,7 @@ def _why(mine: Place, other: Place, ours: Contender, theirs: Contender) -> str:
     where = f"{mine.task} on {mine.data.name}, {ours.letter} and {theirs.letter}: "
     reasons = []
     if mine.data != other.data:
-        words = (
-            f"{d.images:,} images, split {d.split}, digest {d.digest[:12]}"
-            for d in (mine.data, other.data)
-        )
+        words = (data_words(data) for data in (mine.data, other.data))
         reasons.append("other images: " + " / ".join(words))
     if mine.train != other.train:
         words = (training_words(train) for train in (mine.train, other.train))

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from micl_bench.records.result import DataSet, Result
+from micl_bench.report.frame.data_set_names import data_words
 from micl_bench.runtime.files import digest_json
 
 _ABSENT = "not set"
@@ -65,10 +66,7 @@ def training_words(train: DataSet | None) -> str:
     """The images that a classifier was fitted on, in words."""
     if train is None:
         return "training images not recorded"
-    return (
-        f"trained on {train.images:,} images of {train.name}, split {train.split}, "
-        f"digest {train.digest[:12]}"
-    )
+    return f"trained on {data_words(train)}"
 
 
 def captions(results: list[Result]) -> dict[str, str]:

@@ -10,7 +10,7 @@ import pandas as pd
 from micl_bench.records.result import Result
 from micl_bench.report.frame.identity import weights_of
 from micl_bench.report.frame.lineage import pretraining_stage
-from micl_bench.report.frame.long import grouped, long_frame
+from micl_bench.report.frame.long import long_frame
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,11 +40,7 @@ class Selection:
 
     def of_task(self, task: str) -> list[Result]:
         """The shown records of one task, newest first."""
-        return list(self._by_task.get(task, ()))
-
-    @functools.cached_property
-    def _by_task(self) -> dict[str, list[Result]]:
-        return grouped(self.frame.drop_duplicates("id"), "task")
+        return [result for result in reversed(self.current) if result.task == task]
 
     def path_of(self, result: Result) -> Path:
         """The file of a record."""

@@ -3,8 +3,9 @@
 import math
 from typing import Any
 
-from micl_bench.records.result import DataSet, Result
+from micl_bench.records.result import Result
 from micl_bench.report.frame.assumed import assumed_words
+from micl_bench.report.frame.data_set_names import told_apart
 from micl_bench.report.frame.faults import Faults
 from micl_bench.report.frame.inventory import Inventory
 from micl_bench.report.frame.long import grouped
@@ -26,7 +27,7 @@ def overview_table(inventory: Inventory) -> Table:
     frame = inventory.selection.frame[::-1]
     frame = frame[frame["metric"] == frame["headline"]]
     several = frame.groupby(["task", "data"])["data_set"].transform("nunique") > 1
-    frame = frame.assign(label=frame["data"].where(~several, frame["data_set"].map(_data_words)))
+    frame = frame.assign(label=frame["data"].where(~several, frame["data_set"].map(told_apart)))
     found: dict[tuple[str, _Place], list[Result]] = {
         (method, tuple(place)): results
         for (method, *place), results in grouped(
@@ -160,11 +161,6 @@ def sentences(inventory: Inventory, faults: Faults) -> list[str]:
         counts = [f"{states.count(s)} {s}" for s in ("done", "failed", "to do") if s in states]
         lines.append(f"Suite {plan.suite}: {', '.join(counts) or 'no runs'}.")
     return lines
-
-
-def _data_words(data: DataSet) -> str:
-    """What a data set is called where several share a name."""
-    return f"{data.name} ({data.split}, {data.images:,} images, {data.digest[:7]})"
 
 
 def _last(pair: tuple[Any, Any]) -> Any:

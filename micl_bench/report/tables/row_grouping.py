@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from micl_bench.records.result import DataSet, Result
+from micl_bench.records.result import Result
+from micl_bench.report.frame.data_set_names import data_words
 from micl_bench.report.frame.entries import Run
 from micl_bench.report.frame.identity import Identity, network_of, seeds_of
 from micl_bench.report.frame.long import grouped
@@ -109,9 +110,5 @@ def _captions(columns: list[list[Result]]) -> tuple[dict[str, str], bool]:
     for results in columns:
         datas = {result.data for result in results}
         if len(datas) > 1:
-            words |= {r.id: f"{words[r.id]}; on {_data_words(r.data)}" for r in results}
+            words |= {r.id: f"{words[r.id]}; on {data_words(r.data)}" for r in results}
     return words, any(len({words[r.id] for r in results}) > 1 for results in columns)
-
-
-def _data_words(data: DataSet) -> str:
-    return f"{data.images:,} images of {data.name}, split {data.split}, digest {data.digest[:7]}"
