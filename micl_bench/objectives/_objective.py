@@ -99,14 +99,13 @@ class Objective(abc.ABC):
         """What the plan says of how the images of a batch meet: `each among 256`; may be empty."""
         return ""
 
-    def added(self, vit: VisionTransformer, *, generator: torch.Generator) -> nn.Module:
+    def added(self, vit: VisionTransformer) -> nn.Module:
         """The modules that are trained or carried along with a backbone, such as a decoder, a head, a
         momentum twin or a queue: a module that `encode` and `after_step` get back, and whose whole
-        `state_dict` is saved and restored.
+        `state_dict` is saved and restored. torch's own generator starts at the recipe's seed here.
 
         Args:
             vit: as training starts with it.
-            generator: of random initial values.
         """
         return nn.Module()
 
@@ -145,11 +144,11 @@ class Objective(abc.ABC):
         A multiplication and an addition are two; the loss and the optimiser are not counted, nor is
         anything that is computed twice to save memory.
         """
-        wants, generator = self.wants(arch), torch.Generator()
+        wants = self.wants(arch)
         # Tensors of the meta device have shapes and no memory: nothing is computed.
         with torch.device("meta"), FlopCounterMode(display=False) as counter:
             vit = arch.build()
-            added = self.added(vit, generator=generator)
+            added = self.added(vit)
             views, kept = wants.num_views, wants.per_view
             visible_NMP = torch.empty(1, views * kept, 3 * arch.patch_size**2)
             keep_NVK = torch.zeros(1, views, kept, dtype=torch.long)

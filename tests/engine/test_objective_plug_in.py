@@ -1,15 +1,13 @@
 """An objective of a few lines from outside of the package: found, trained, cut, resumed and recorded."""
 
 import json
-import signal
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from support import Command, losses
+from support import Command, losses, torchrun
 
 from micl_bench.backbone import named_arch
 from micl_bench.checkpoints import load_checkpoint
@@ -27,6 +25,8 @@ TOY = '''
 
 import copy
 import dataclasses
+import os
+import signal
 
 import torch
 from torch import nn
@@ -57,10 +57,9 @@ class Toy(Objective):
             patch_size=arch.patch_size, draw=draw,
         )
 
-    def added(self, vit, *, generator):
+    def added(self, vit):
         added = nn.Module()
         added.decoder = nn.Linear(vit.embed_dim, 1)
-        nn.init.normal_(added.decoder.weight, std=0.02, generator=generator)
         added.twin = copy.deepcopy(vit).requires_grad_(False)
         added.register_buffer("queue", torch.zeros(8, vit.embed_dim))
         return added
@@ -85,6 +84,16 @@ class Toy(Objective):
         for slow, fast in zip(added.twin.parameters(), vit.parameters(), strict=True):
             slow.lerp_(fast, 1 - self.config.momentum)
         added.queue.copy_(torch.cat([added.queue[1:], vit.cls_token[0]]))
+
+    def watch(self, plan):
+        stops_at = int(os.environ.get("TOY_STOPS_AT", "0"))
+
+        def look(step, numbers):
+            if step == stops_at:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return f"as told, {sorted(numbers)}" if step == stops_at else ""
+
+        return look
 
     def health(self, rows):
         return {"held_out_error": rows[:, 0].mean().item()}
@@ -130,7 +139,11 @@ def run(recipe: Path, data: Path, out: Path, *sets: str) -> Command:
 
 @pytest.mark.parametrize("micro_batch", [0, 5])
 def test_it_is_trained_cut_resumed_and_recorded(
-    recipe: Path, few_digits: Path, tmp_path: Path, micro_batch: int
+    recipe: Path,
+    few_digits: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    micro_batch: int,
 ) -> None:
     more = (f"micro_batch={micro_batch}",)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
@@ -143,14 +156,15 @@ def test_it_is_trained_cut_resumed_and_recorded(
     assert all("twin_distance" in row for row in rows if "loss" in row)
     assert [row["step"] for row in rows if "held_out_error" in row] == [0, STEPS]
 
-    first = run(recipe, few_digits, cut, *more)
-    while len(losses(cut)) < 4 and first.is_running():
-        time.sleep(0.005)
-    first.send(signal.SIGTERM)
-    assert first.wait().returncode == 0
-    assert len(losses(cut)) < STEPS
+    monkeypatch.setenv("TOY_STOPS_AT", "4")
+    first = run(recipe, few_digits, cut, *more).wait()
+    assert first.returncode == 0
+    assert "warning: step 4: as told, ['gradient_norm', 'loss', 'twin_distance']" in first.stderr
+    step = len(losses(cut))
+    assert 4 <= step <= 5
+    monkeypatch.delenv("TOY_STOPS_AT")
     done = run(recipe, few_digits, cut, *more).wait()
-    assert f"of {STEPS}" in done.stderr
+    assert f"going on from step {step} of {STEPS}" in done.stderr
     assert losses(cut) == losses(whole)
     ours, theirs = (States(out / "states").newest() for out in (cut, whole))
     assert ours
@@ -172,6 +186,22 @@ def test_it_is_trained_cut_resumed_and_recorded(
     refused = run(recipe, few_digits, whole, *more, "objective.momentum=0.7").wait()
     assert refused.returncode == 2
     assert "another recipe or other data (what differs: objective)" in refused.stderr
+
+
+@pytest.mark.long
+def test_two_processes_train_it_as_one(recipe: Path, few_digits: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert run(recipe, few_digits, one).wait().returncode == 0
+    words = ("pretrain", recipe, "--data", few_digits, "--out", two)
+    done = torchrun(2, "-m", "micl_bench", *words)
+    assert done.returncode == 0, done.stderr
+    # The same images; sums in another order, in fp32.
+    assert losses(two) == pytest.approx(losses(one), rel=1e-3)
+    ours, theirs = (States(out / "states").newest() for out in (two, one))
+    assert ours
+    assert theirs
+    for name in ("added.queue", "added.twin.cls_token", "added.decoder.weight"):
+        torch.testing.assert_close(ours["model"][name], theirs["model"][name], rtol=1e-2, atol=1e-4)
 
 
 def test_its_flop_are_counted_with_the_twins_forward(recipe: Path) -> None:

@@ -35,7 +35,10 @@ class PretrainingModel(nn.Module):
     ) -> None:
         super().__init__()
         self.objective, self.vit, self.precision = objective, vit, precision
-        self.added = objective.added(vit, generator=torch.Generator().manual_seed(seed))
+        with torch.random.fork_rng(devices=[]):
+            # Not torch.manual_seed, which also reaches for every GPU.
+            torch.default_generator.manual_seed(seed)
+            self.added = objective.added(vit)
         self.mean_P: Tensor
         self.std_P: Tensor
         per_channel = vit.patch_embed.proj.weight[0, 0].numel()

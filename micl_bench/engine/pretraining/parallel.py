@@ -44,4 +44,8 @@ def model_of(model: nn.Module) -> PretrainingModel:
 def whole_weights(model: nn.Module) -> dict[str, Any]:
     """The ViT's weights as whole tensors; every process must call it."""
     weights = get_model_state_dict(model, options=WHOLE)
-    return {name[4:]: tensor for name, tensor in weights.items() if name.startswith("vit.")}
+    return {
+        name.removeprefix("vit."): tensor
+        for name, tensor in weights.items()
+        if name.startswith("vit.")
+    }
