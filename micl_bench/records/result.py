@@ -10,13 +10,10 @@ on a shared disk too.
 
 import dataclasses
 import functools
-import itertools
 import json
-import marshal
 import math
 import os
 import re
-import typing
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -24,7 +21,7 @@ from typing import Any
 from micl_bench.records import schema
 from micl_bench.records.declared import About, Number
 from micl_bench.runtime.errors import InputError
-from micl_bench.runtime.files import canonical_json, digest_json, digest_text, write_once
+from micl_bench.runtime.files import digest_json, write_once
 from micl_bench.runtime.validate import Line
 
 # Four of them make a file name, which may have 255 characters.
@@ -33,13 +30,9 @@ _LONGEST_METHOD = 100
 
 SCHEMA = "micl-bench/result/4"
 _LARGEST_BYTES = 1 << 26
-_LONGEST_KEPT = 1 << 15
 _DEEPEST = 64
 _LARGEST_WHOLE = 1 << 63
-_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 _CONTAINERS = frozenset((dict, list))
-_OFTEN_EQUAL = ("about", "data", "checkpoint", "recipe", "environment", "train", "settings")
-"""Fields in which the records of a store repeat each other: each content is looked through once."""
 _MEASURED = ("metrics", "details")
 """Fields in which a number may be undefined."""
 
@@ -207,9 +200,6 @@ class Result:
         return _identity(self, digest_json(_content(self)))
 
 
-_HINTS = typing.get_type_hints(Result)
-
-
 def write_result(result: Result, folder: Path) -> Path:
     """Write `<folder>/<id>.json` atomically and return its path; a record that is there stays as it is.
 
@@ -257,11 +247,7 @@ def read_result(path: Path) -> Result:
 
 
 def _parsed(path: Path, text: bytes) -> Result:
-    # Looked for first: a store has thousands of records, and each a call for every number.
-    has_long_number = b"0" * 19 in text.translate(_ZEROS)
-    content = json.loads(
-        text.decode(), parse_int=_whole if has_long_number else None, parse_constant=_no_number
-    )
+    content = json.loads(text.decode(), parse_int=_whole, parse_constant=_no_number)
     if not isinstance(content, dict):
         raise ValueError("its JSON is no object")
     if (found := content.pop("schema")) != SCHEMA:
@@ -270,66 +256,16 @@ def _parsed(path: Path, text: bytes) -> Result:
             "read it with the version that wrote it"
         )
     identity = content.pop("id")
-    often = {
-        name: _part(name, marshal.dumps(content[name], 2))
-        for name in _OFTEN_EQUAL
-        if name in content
-    }
-    known = {name: part.value for name, part in often.items()}
-    result = schema.built(Result, _with_undefined(content), known=known)
+    _check_depth(content)
+    result = schema.built(Result, _with_undefined(content))
     _check_values(result)
-    if identity != (own := _identity(result, digest_text(_canonical(content, often)))):
+    if identity != (own := _identity(result, digest_json(content))):
         raise InputError(f"{path} was changed after it was written: its content has id {own}")
-    if result.fingerprint != often["settings"].digest:
+    if result.fingerprint != digest_json(result.settings):
         raise InputError(f"{path} has a fingerprint that is not the digest of its settings")
-    # Known already: a store of thousands would spend most of its time on computing it again.
+    # The digest of what was read is that of what it holds: it need not be computed again.
     result.__dict__["id"] = identity
     return result
-
-
-@dataclasses.dataclass(frozen=True)
-class _Part:
-    value: Any
-    """As `Result` holds it: one object for all records."""
-    text: str
-    """Canonical JSON."""
-
-    @functools.cached_property
-    def digest(self) -> str:
-        return digest_text(self.text)
-
-
-def _part(name: str, dumped: bytes) -> _Part:
-    """A field that many records have in common, checked once.
-
-    Args:
-        dumped: the field as JSON gave it, in `marshal`'s second version: equal only for equal values of
-            equal types.
-    """
-    # Ours have a few kilobytes; of strangers' megabytes, none is kept.
-    return (_kept_part if len(dumped) < _LONGEST_KEPT else _made_part)(name, dumped)
-
-
-def _made_part(name: str, dumped: bytes) -> _Part:
-    content = marshal.loads(dumped)
-    _check_depth({name: content})
-    return _Part(schema.built(_HINTS[name], content, place=name), canonical_json(content))
-
-
-_kept_part = functools.lru_cache(maxsize=1 << 12)(_made_part)
-
-
-def _canonical(content: dict[str, Any], often: dict[str, _Part]) -> str:
-    """Canonical JSON of a record's content, of which some is known already."""
-    texts = []
-    for is_known, names in itertools.groupby(sorted(content), often.__contains__):
-        if is_known:
-            texts += [f'"{name}":{often[name].text}' for name in names]
-        else:
-            own = {name: content[name] for name in names}
-            _check_depth(own)
-            texts.append(canonical_json(own)[1:-1])
-    return f"{{{','.join(texts)}}}"
 
 
 def _with_undefined(content: dict[str, Any]) -> dict[str, Any]:

@@ -5,8 +5,7 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Callable, Hashable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -15,29 +14,17 @@ _Check = Callable[[Any, str], Any]
 """Takes a value and its dotted name; gives the value as the dataclass holds it."""
 
 
-def built(
-    kind: type[T],
-    content: Any,
-    *,
-    place: str = "",
-    known: Mapping[str, Any] = MappingProxyType({}),
-) -> T:
+def built(kind: type[T], content: Any, *, place: str = "") -> T:
     """A dataclass from what JSON gave, checked field by field; `list` becomes `tuple` where it says so.
 
     Args:
         place: dotted name of `content` itself, for messages.
-        known: fields that this function made before, of the very same content.
 
     Raises:
         ValueError: a field is missing, unknown or not of its type; the message names it. Infinity is
             no number, NaN is one: what could not be measured.
     """
-    hint = typing.cast(Hashable, kind)
-    made: T = (
-        _fields(kind, _checks_of(hint), content, place, known)
-        if known
-        else _check_of(hint)(content, place)
-    )
+    made: T = _check_of(typing.cast(Hashable, kind))(content, place)
     return made
 
 
@@ -98,13 +85,7 @@ def _sequence(kind: type, check: _Check, value: Any, place: str) -> Any:
     return kind(check(inner, f"{place}[{index}]") for index, inner in parts)
 
 
-def _fields(
-    kind: type,
-    checks: dict[str, _Check],
-    value: Any,
-    place: str,
-    known: Mapping[str, Any] = MappingProxyType({}),
-) -> Any:
+def _fields(kind: type, checks: dict[str, _Check], value: Any, place: str) -> Any:
     if type(value) is not dict:
         raise ValueError(f"{place or 'it'} is {_kind_of(value)}, needed is an object")
     if value.keys() != checks.keys():
@@ -113,12 +94,7 @@ def _fields(
         wrong = f"no {', '.join(missing)}" if missing else f"unknown {', '.join(unknown)}"
         raise ValueError(f"{place + ': ' if place else ''}{wrong}")
     prefix = f"{place}." if place else ""
-    return kind(
-        **{
-            name: known[name] if name in known else check(value[name], prefix + name)
-            for name, check in checks.items()
-        }
-    )
+    return kind(**{name: check(value[name], prefix + name) for name, check in checks.items()})
 
 
 def _number(value: Any, place: str) -> Any:

@@ -1,8 +1,6 @@
 """Which settings tell two protocols apart: what a footnote must name where fingerprints differ."""
 
-import functools
 import json
-import marshal
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,20 +14,10 @@ _LONGEST_VALUE = 60
 
 def flat_settings(settings: dict[str, Any]) -> dict[str, str]:
     """Dotted names and values as text; a long value, such as a grid, is its start and a digest."""
-    return dict(_flattened(marshal.dumps(settings, 2)))
-
-
-# Thousands of records have a copy each of few settings, and a report asks for them in many places.
-@functools.lru_cache(maxsize=1 << 12)
-def _flattened(settings: bytes) -> dict[str, str]:
-    return _flat(marshal.loads(settings))
-
-
-def _flat(settings: dict[str, Any]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in settings.items():
         if isinstance(value, dict) and value:
-            found |= {f"{name}.{inner}": text for inner, text in _flat(value).items()}
+            found |= {f"{name}.{inner}": text for inner, text in flat_settings(value).items()}
         else:
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             if len(text) > _LONGEST_VALUE:
