@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any, get_args
 
 import torch
@@ -38,8 +39,6 @@ _FOLDER_FILES = re.compile(
     r"(preprocessor_)?config\.json|.+\.safetensors|model\.safetensors\.index\.json"
     r"|pytorch_model\.bin"
 )
-_FORMAT = ("recognise", "convert")
-"""What the file of a format defines."""
 _SHOWN = 5
 
 
@@ -118,10 +117,14 @@ def load_classifier(
 
 def recognised_as(content: dict[str, Any]) -> list[str]:
     """Formats that claim a file's content; `timm` only where no other does."""
-    formats = plugins.every("checkpoints", *_FORMAT)
+    formats = plugins.every("checkpoints", _format)
     plain = formats.pop(_PLAIN)
     claims = [name for name, module in formats.items() if module.recognise(content)]
     return claims or ([_PLAIN] if plain.recognise(content) else [])
+
+
+def _format(name: str) -> ModuleType:
+    return plugins.find("checkpoints", name, "recognise", "convert")
 
 
 def _from_file(
@@ -151,9 +154,7 @@ def _from_file(
         plain = unwrapped(content)
         content = plain.content
         name = layout or _only_format(content, path)
-        converted = plugins.find("checkpoints", name, *_FORMAT).convert(
-            content, arch=arch, branch=branch
-        )
+        converted = _format(name).convert(content, arch=arch, branch=branch)
         converted = plain.named_as_stored(converted)
         if converted.untold_pixels and wanted is None:
             raise UntoldError(converted.untold_pixels)

@@ -59,13 +59,11 @@ def _tasks() -> dict[str, str]:
     """The tasks of `eval`, each with its metrics as tables head them."""
     from micl_bench.tasks import declared
 
-    whole = plugins.every("tasks", "TASK")
-    return {
-        name: f"{text} Metrics: {', '.join(metric.shown for metric in declared(name).metrics)}."
-        if name in whole
-        else text
-        for name, text in plugins.names("tasks").items()
+    metrics = {
+        name: f" Metrics: {', '.join(metric.shown for metric in task.metrics)}."
+        for name, task in plugins.every("tasks", declared).items()
     }
+    return {name: text + metrics.get(name, "") for name, text in plugins.names("tasks").items()}
 
 
 def _first_comment(path: Path) -> str:

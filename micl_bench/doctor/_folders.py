@@ -113,7 +113,7 @@ def _declared_sets(folder: Path) -> tuple[list[Any], list[Finding]]:
     try:
         from micl_bench.robustness import every_set
 
-        return list(every_set()), []
+        return every_set(), []
     except Exception as error:  # reported elsewhere too
         found = f"shifted sets are not checked: {reason(error)}"
         return [], [warning(str(folder), found, "fix torch")]

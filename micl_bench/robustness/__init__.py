@@ -35,20 +35,12 @@ def find_set(name: str) -> RobustnessSet:
     Raises:
         InputError: there is no such set, or what declares it is no `RobustnessSet`.
     """
-    return _checked(name, plugins.find("robustness", name, "SET").SET)
-
-
-def every_set() -> list[RobustnessSet]:
-    """The declarations of all shifted sets, but for plug-ins that cannot be imported.
-
-    Raises:
-        InputError: as `find_set`.
-    """
-    found = plugins.every("robustness", "SET")
-    return [_checked(name, module.SET) for name, module in found.items()]
-
-
-def _checked(name: str, declared: object) -> RobustnessSet:
+    declared = plugins.find("robustness", name, "SET").SET
     if not isinstance(declared, RobustnessSet):
         raise InputError(f"SET of the shifted set {name} must be a RobustnessSet")
     return declared
+
+
+def every_set() -> list[RobustnessSet]:
+    """The declarations of all shifted sets, but for plug-ins that cannot be used."""
+    return list(plugins.every("robustness", find_set).values())

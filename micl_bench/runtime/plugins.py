@@ -15,15 +15,18 @@ import functools
 import importlib
 import importlib.util
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
+from typing import TypeVar
 
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_file, digest_json
 from micl_bench.runtime.log import printable, say
 from micl_bench.runtime.values import shown
+
+T = TypeVar("T")
 
 VARIABLE = "MICL_BENCH_PLUGINS"
 _OPEN = ("tasks", "objectives", "checkpoints", "robustness", "sources")
@@ -101,19 +104,22 @@ def find(kind: str, name: str, *needed: str) -> ModuleType:
     return _imported(found[name], needed)
 
 
-def every(kind: str, *needed: str) -> dict[str, ModuleType]:
-    """Import all plug-ins of a kind; one that cannot be imported is left out, with a warning.
+def every(kind: str, read: Callable[[str], T]) -> dict[str, T]:
+    """What is read of each plug-in of a kind; one that cannot be used is left out, with a warning.
+
+    Args:
+        read: gets a name, and raises an InputError where that plug-in cannot be used.
 
     Raises:
         InputError: as `names`.
     """
-    modules = {}
-    for name, one in _found(kind).items():
+    found = {}
+    for name in _found(kind):
         try:
-            modules[name] = _imported(one, needed)
+            found[name] = read(name)
         except InputError as error:
             _say_once(f"warning: {error}; it is left out")
-    return modules
+    return found
 
 
 def summary(path: Path | None) -> str:

@@ -37,8 +37,11 @@ def declared(name: str) -> Task:
 
 
 def declared_tasks() -> dict[str, Task]:
-    """The declarations of pre-training and of every task by name, in the order of a report."""
-    tasks = map(declared, [PRETRAINING.name, *plugins.names("tasks")])
+    """The declarations of pre-training and of every task by name, in the order of a report.
+
+    Plug-ins that cannot be used are left out, with a warning.
+    """
+    tasks = [PRETRAINING, *plugins.every("tasks", declared).values()]
     return {task.name: task for task in sorted(tasks, key=lambda task: (task.place, task.name))}
 
 

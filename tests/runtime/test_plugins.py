@@ -8,11 +8,14 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from support import Run
 
 from micl_bench.cli.listing import listing_of
 from micl_bench.runtime import plugins
 from micl_bench.runtime.errors import InputError
+from micl_bench.tasks import declared, declared_tasks
 
+OTHER_NAME = "from micl_bench.tasks import Task\nTASK = Task(name='x', title='X', metrics=())\n"
 KINDS = ("tasks", "objectives", "checkpoints", "robustness", "data.sources")
 
 
@@ -94,10 +97,32 @@ def test_one_that_cannot_be_used_is_one_line_and_breaks_no_other(
         plugins.find("robustness", "bad", "SET")
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
-    found = plugins.every("robustness", "SET")
+    found = plugins.every("robustness", lambda name: plugins.find("robustness", name, "SET"))
     assert "bad" not in found
     assert "imagenet_a" in found
     assert capsys.readouterr().err.count(str(path)) == 1
+
+
+@pytest.mark.parametrize("text", ["import nowhere\n", "TASK = 1\n", OTHER_NAME])
+def test_a_task_that_cannot_be_used_breaks_no_other(folder: Path, text: str) -> None:
+    write(folder / "tasks" / "bad.py", f'"""Bad."""\n{text}')
+    assert "knn" in declared_tasks()
+    assert "bad" not in declared_tasks()
+    listed = listing_of("tasks")
+    assert "Bad. (from " in listed
+    assert "top-1" in listed
+    with pytest.raises(InputError, match=r"bad"):
+        declared("bad")
+
+
+def test_help_is_given_whatever_plugins_there_are(micl_bench: Run, folder: Path) -> None:
+    first = write(folder / "tasks" / "knn.py", '"""Mine."""\n')
+    for words in (["--help"], ["eval", "--help"], ["list", "robustness"]):
+        done = micl_bench(*words)
+        assert done.returncode == 0, done.stderr
+    refused = micl_bench("list", "tasks")
+    assert refused.returncode == 2
+    assert str(first) in refused.stderr
 
 
 def test_a_variable_that_names_no_folder_is_refused(
