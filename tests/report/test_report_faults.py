@@ -168,7 +168,7 @@ def test_compare_and_explain_say_it_in_one_line(
     assert "predictions-knn.npz" in compared.stderr
     (record,) = (tmp_path / "MiCL").glob("knn-*.json")
     found = explain((record, read_result(record)), [], [])
-    assert found["evidence"] == "damaged"
+    assert found["problems"]
     (artefact,) = found["artifacts"]
     assert artefact["state"].startswith("damaged: ")
 

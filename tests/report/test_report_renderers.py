@@ -69,7 +69,8 @@ def test_hostile_names_compile_and_run_nothing(tmp_path: Path) -> None:
     ]
     write_tables(tmp_path, list(built(*records).values()))
     said = compiled(tmp_path)
-    assert "passwd" not in said
+    # What TeX opens, it names; the hostile task names a table, `input-etc-passwd-...`.
+    assert "/etc/passwd" not in said
 
 
 @needs_latex
