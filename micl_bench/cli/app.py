@@ -6,9 +6,10 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+import typer.core
 
 from micl_bench import __version__
 from micl_bench.cli import (
@@ -77,14 +78,18 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-def _table(kind: str) -> str:
-    # \b keeps click from joining the lines.
-    try:
-        rows = [f"  {name:10}  {text}" for name, text in plugins.names(kind).items()]
-    except InputError as error:
-        # Help is given whatever plug-ins there are.
-        rows = [f"  {error}"]
-    return "\b\n" + "\n".join([f"{kind.capitalize()}:", *rows])
+class _ListsTasks(typer.core.TyperCommand):
+    """A command whose help ends with the tasks, which are looked for when it is asked for."""
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        try:
+            rows = [f"  {name:10}  {text}" for name, text in plugins.names("tasks").items()]
+        except InputError as error:
+            # Help is given whatever plug-ins there are.
+            rows = [f"  {error}"]
+        # \b keeps click from joining the lines.
+        self.epilog = "\b\n" + "\n".join(["Tasks:", *rows])
+        super().format_epilog(ctx, formatter)
 
 
 @app.callback()
@@ -157,7 +162,7 @@ def pretrain_command(
         print(f"record: {out / result.id}.json")
 
 
-@app.command("eval", epilog=_table("tasks"))
+@app.command("eval", cls=_ListsTasks)
 def evaluate_command(
     context: typer.Context,
     task: Annotated[str, typer.Argument(help="One of the tasks listed below.")],
