@@ -12,7 +12,7 @@ from micl_bench.checkpoints._timm_names import num_classes_of
 from micl_bench.records.result import Stage
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import canonical_json
-from micl_bench.runtime.validate import Line, built, parsed
+from micl_bench.runtime.validate import Line, built, parsed, require_plain
 
 ABOUT = "micl_bench_about"
 """What `micl-bench convert` writes into files of other layouts: the rest of this one, as JSON."""
@@ -123,8 +123,10 @@ def from_about(
 def _built(kind: type[T], content: dict[str, Any], place: str = "$") -> T:
     """What a file says of these fields; it may say more."""
     names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    own = {name: content[name] for name in names if name in content}
     try:
-        return built(kind, {name: content[name] for name in names if name in content}, place)
+        require_plain(own, place)
+        return built(kind, own, place)
     except InputError as error:
         raise _damaged(error) from error
 

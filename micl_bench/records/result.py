@@ -4,12 +4,13 @@ One JSON file a result, written to a temporary name and linked to its own, never
 Everything a number needs to be traced is inside: data and checkpoint digests, the trainings behind
 the weights, the resolved recipe, seed, command, code version and environment.
 
-Files are immutable and named by their content, so any number of processes may write into one folder,
-on a shared disk too.
+A file's name, which is the record's id, ends in the digest of its bytes: one that was edited is found
+by it, and any number of processes may write into one folder, on a shared disk too.
 """
 
 import dataclasses
 import functools
+import hashlib
 import json
 import math
 import os
@@ -18,11 +19,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from micl_bench.records import schema
 from micl_bench.records.declared import About, Number
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_json, write_once
-from micl_bench.runtime.validate import Line
+from micl_bench.runtime.validate import Line, built, one_line, parsed, require_plain
+from micl_bench.runtime.values import shown, without_nan
 
 # Four of them make a file name, which may have 255 characters.
 _LONGEST_WORD = 50
@@ -30,11 +31,6 @@ _LONGEST_METHOD = 100
 
 SCHEMA = "micl-bench/result/4"
 _LARGEST_BYTES = 1 << 26
-_DEEPEST = 64
-_LARGEST_WHOLE = 1 << 63
-_CONTAINERS = frozenset((dict, list))
-_MEASURED = ("metrics", "details")
-"""Fields in which a number may be undefined."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -196,8 +192,8 @@ class Result:
 
     @functools.cached_property
     def id(self) -> str:
-        """`task-data-method-digest`: readable, unique to the record's content."""
-        return _identity(self, digest_json(_content(self)))
+        """`task-data-method-digest`: readable, and unique to the bytes of its file."""
+        return _identity(self, _bytes_of(self))
 
 
 def write_result(result: Result, folder: Path) -> Path:
@@ -219,107 +215,88 @@ def record_file(result: Result) -> tuple[str, bytes]:
     Raises:
         ValueError: what no reader would take for a record, such as an infinite metric.
     """
-    name = f"{result.id}.json"
-    content = {"schema": SCHEMA, "id": result.id, **_content(result)}
     try:
-        text = (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
-        _parsed(Path(name), text)
+        require_plain(_content(result))
+        text = _bytes_of(result)
+        return f"{_parsed(text).id}.json", text
     except ValueError as error:
         raise ValueError(f"no record can be made of this: {error}") from error
-    return name, text
 
 
 def read_result(path: Path) -> Result:
     """Read and validate one record.
 
     Raises:
-        InputError: the file is no record of this schema, or its content does not match its id or
-            its fingerprint.
+        InputError: the file is no record of this schema, or its name or its fingerprint is not that of
+            its content.
     """
     try:
         if path.stat().st_size > _LARGEST_BYTES:
-            raise ValueError(f"it is larger than {_LARGEST_BYTES:,} bytes")
-        return _parsed(path, path.read_bytes())
-    except InputError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"{path} is not a result record: {error}") from error
-
-
-def _parsed(path: Path, text: bytes) -> Result:
-    content = json.loads(text.decode(), parse_int=_whole, parse_constant=_no_number)
-    if not isinstance(content, dict):
-        raise ValueError("its JSON is no object")
-    if (found := content.pop("schema")) != SCHEMA:
+            raise InputError(f"it is larger than {_LARGEST_BYTES:,} bytes")
+        result = _parsed(path.read_bytes())
+    except (OSError, InputError) as error:
+        raise InputError(one_line(f"{path} is not a result record: {error}")) from error
+    if path.stem != result.id:
         raise InputError(
-            f"{path} has schema {found!r}, this version reads {SCHEMA!r}; measure again, or "
-            "read it with the version that wrote it"
+            f"{path} was changed after it was written, or renamed: its content has id {result.id}"
         )
-    identity = content.pop("id")
-    _check_depth(content)
-    result = schema.built(Result, _with_undefined(content))
+    return result
+
+
+def _bytes_of(result: Result) -> bytes:
+    return (json.dumps(_content(result), indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _content(result: Result) -> dict[str, Any]:
+    return {"schema": SCHEMA, **without_nan(dataclasses.asdict(result))}
+
+
+def _parsed(text: bytes) -> Result:
+    content = built(dict[str, Any], parsed(text))
+    if (found := content.pop("schema", None)) != SCHEMA:
+        raise InputError(
+            f"it has schema {shown(found)}, this version reads {SCHEMA!r}; measure again, or read it "
+            "with the version that wrote it"
+        )
+    result = built(Result, _with_undefined(content))
     _check_values(result)
-    if identity != (own := _identity(result, digest_json(content))):
-        raise InputError(f"{path} was changed after it was written: its content has id {own}")
-    if result.fingerprint != digest_json(result.settings):
-        raise InputError(f"{path} has a fingerprint that is not the digest of its settings")
-    # The digest of what was read is that of what it holds: it need not be computed again.
-    result.__dict__["id"] = identity
+    # Not computed from it again: fields that the file leaves out have their defaults here.
+    vars(result)["id"] = _identity(result, text)
     return result
 
 
 def _with_undefined(content: dict[str, Any]) -> dict[str, Any]:
     """A record's content in which the value of a metric that is null is NaN."""
     metrics = content.get("metrics")
-    if type(metrics) is not dict:
+    if not isinstance(metrics, dict):
         return content
     return {**content, "metrics": {name: _defined(one) for name, one in metrics.items()}}
 
 
 def _defined(number: Any) -> Any:
-    is_null = type(number) is dict and "value" in number and number["value"] is None
+    is_null = isinstance(number, dict) and number.get("value", 0) is None
     return {**number, "value": math.nan} if is_null else number
 
 
-def _no_number(text: str) -> float:
-    """Raises ValueError: JSON has no NaN and no infinity, though Python would read them."""
-    raise ValueError(f"it holds {text}, which is not valid JSON; what is undefined is null")
-
-
-def _whole(text: str) -> int:
-    """A whole number as JSON has it; raises ValueError of one that no float and no array can hold."""
-    if abs(number := int(text)) >= _LARGEST_WHOLE:
-        raise ValueError("it has a whole number of more than 64 bits")
-    return number
-
-
-def _check_depth(content: Any) -> None:
-    """Raises ValueError where whoever walks through it would run out of stack."""
-    level = [content]
-    for _ in range(_DEEPEST):
-        level = [
-            inner
-            for outer in level
-            for inner in (outer.values() if type(outer) is dict else outer)
-            if type(inner) in _CONTAINERS
-        ]
-        if not level:
-            return
-    raise ValueError(f"it is nested more than {_DEEPEST} levels deep")
-
-
 def _check_values(result: Result) -> None:
-    """Raises ValueError for what has the right type and still makes no sense."""
-    datetime.fromisoformat(result.start)
+    """Raises InputError for what has the right type and still makes no sense."""
+    try:
+        datetime.fromisoformat(result.start)
+    except ValueError as error:
+        raise InputError(f"$.start is {shown(result.start)}; needed: a time in ISO 8601") from error
     if not result.metrics:
-        raise ValueError("metrics is empty")
+        raise InputError("$.metrics is empty")
     for name, number in result.metrics.items():
         if (number.low is None) != (number.high is None):
-            raise ValueError(f"metrics.{name} must have both ends of its interval, or none")
+            raise InputError(f"$.metrics.{name} must have both ends of its interval, or none")
         if math.isnan(number.value) != bool(number.undefined):
-            raise ValueError(f"metrics.{name}.value must be null exactly where undefined says why")
+            raise InputError(
+                f"$.metrics.{name}.value must be null exactly where undefined says why"
+            )
     if min(result.seconds, result.device_hours, result.data.images) < 0:
-        raise ValueError("seconds, device_hours or data.images is negative")
+        raise InputError("$.seconds, $.device_hours or $.data.images is negative")
+    if result.fingerprint != digest_json(result.settings):
+        raise InputError("$.fingerprint is not the digest of its settings")
 
 
 def require_method(name: str) -> None:
@@ -333,23 +310,9 @@ def utc_now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def _content(result: Result) -> dict[str, Any]:
-    """As JSON has it, which knows no NaN."""
-    content = dataclasses.asdict(result)
-    return {**content, **{name: _without_nan(content[name]) for name in _MEASURED}}
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _without_nan(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _identity(result: Result, digest: str) -> str:
-    words = (result.task, result.data.name, result.method, digest[:10])
-    return "-".join(map(name_part, words))
+def _identity(result: Result, text: bytes) -> str:
+    digest = hashlib.sha256(text).hexdigest()[:10]
+    return "-".join(map(name_part, (result.task, result.data.name, result.method, digest)))
 
 
 def name_part(word: str) -> str:

@@ -11,7 +11,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -75,10 +75,10 @@ def parsed(text: bytes | str) -> Any:
     """What a JSON text says: None, bool, int, float, str, lists and dictionaries of them.
 
     Raises:
-        InputError: it is not valid JSON, which knows no NaN, or nested too deep.
+        InputError: it is not valid JSON, or more than `require_plain` allows.
     """
     try:
-        return msgspec.json.decode(text)
+        content = msgspec.json.decode(text)
     except RecursionError as error:
         raise InputError(f"it is nested more than {_DEEPEST} levels deep") from error
     except (msgspec.DecodeError, UnicodeError, TypeError) as error:
@@ -88,6 +88,17 @@ def parsed(text: bytes | str) -> Any:
         near = raw[at : at + 20].decode(errors="replace")
         where = f" at byte {at}: {shown(near)}" if near else ""
         raise InputError(f"it is not valid JSON{where}") from error
+    require_plain(content)
+    return content
+
+
+def require_plain(content: Any, place: str = "$") -> None:
+    """Raise an InputError of what JSON cannot hold, or no reader can walk through.
+
+    NaN, infinity, a whole number of more than 64 bits, an object, more than 64 levels.
+    """
+    if flaw := _flaw(content):
+        raise InputError(one_line(f"{place}{flaw[0]} {flaw[1]}"))
 
 
 def built(kind: type[T], content: Any, place: str = "$") -> T:
@@ -97,16 +108,14 @@ def built(kind: type[T], content: Any, place: str = "$") -> T:
         place: path of `content` itself, for messages.
 
     Raises:
-        InputError: something in it is not as declared, or is not declared at all; it is nested too deep,
-            or holds what JSON cannot: NaN, infinity, a whole number of more than 64 bits, an object.
+        InputError: something in it is not as declared, or is not declared at all.
     """
-    if flaw := _flaw(content):
-        raise InputError(one_line(f"{place}{flaw[0]} {flaw[1]}"))
     try:
         made = msgspec.convert(content, kind)
     except msgspec.ValidationError as error:
         raise InputError(one_line(_fault(kind, content, place, error))) from error
-    _check_known(made, content, place)
+    if flaw := _undeclared(made, content):
+        raise InputError(one_line(f"{place}{flaw[0]} {flaw[1]}"))
     return made
 
 
@@ -118,52 +127,51 @@ def one_line(text: str) -> str:
     return line
 
 
-def _flaw(value: Any, depth: int = 0) -> tuple[str, str] | None:
-    """Path and words of what would fail whoever walks through a document, or makes an array of it."""
+Flaw = tuple[str, str]
+"""Path from where one began to look, and what is wrong there."""
+
+
+def _flaw(value: Any, depth: int = 0) -> Flaw | None:
+    """What would fail whoever walks through a document, or makes an array of it."""
     if type(value) is int and abs(value) >= _LARGEST_WHOLE:
         return "", "is a whole number of more than 64 bits"
     if type(value) is float and not math.isfinite(value):
         return "", f"is {value}, which is no number"
-    if isinstance(value, dict):
-        inside = ((_step(key), inner) for key, inner in value.items())
-    elif isinstance(value, list | tuple):
-        inside = ((f"[{number}]", inner) for number, inner in enumerate(value))
-    elif value is None or isinstance(value, str | int | float):
-        return None
-    else:
-        return "", f"is of the type {type(value).__name__}, which JSON does not know"
+    if not isinstance(value, dict | list | tuple):
+        is_plain = value is None or isinstance(value, str | int | float)
+        named = f"is of the type {type(value).__name__}, which JSON does not know"
+        return None if is_plain else ("", named)
     if depth == _DEEPEST:
         return "", f"is nested more than {_DEEPEST} levels deep"
-    for step, inner in inside:
-        if found := _flaw(inner, depth + 1):
-            return step + found[0], found[1]
+    if isinstance(value, dict) and (odd := [key for key in value if not isinstance(key, str)]):
+        return "", f"has the key {shown(odd[0])}, which is no text"
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+        if type(inner) is not str and (found := _flaw(inner, depth + 1)):
+            return _step(key) + found[0], found[1]
     return None
 
 
-def _check_known(made: Any, content: Any, place: str) -> None:
-    """Raises InputError of a key that no dataclass within `made` declares."""
+def _undeclared(made: Any, content: Any) -> Flaw | None:
+    """A key that no dataclass within `made` declares."""
     # What may be anything is the very object that was given.
     if made is content:
-        return
-    pairs: Iterator[tuple[str, Any, Any]]
-    if dataclasses.is_dataclass(made) and isinstance(content, dict):
-        names = _hints(typing.cast(type, type(made)))
-        if unknown := [key for key in content if key not in names]:
-            raise InputError(one_line(_unknown(unknown, sorted(names), place)))
-        pairs = ((f".{name}", getattr(made, name), one) for name, one in content.items())
-    elif isinstance(made, dict):
-        pairs = ((_step(key), one, content[key]) for key, one in made.items())
+        return None
+    pairs: Iterable[tuple[Any, Any, Any]]
+    if isinstance(made, dict):
+        pairs = ((key, one, content[key]) for key, one in made.items())
     elif isinstance(made, list | tuple):
-        pairs = ((f"[{n}]", *both) for n, both in enumerate(zip(made, content, strict=True)))
+        pairs = zip(itertools.count(), made, content, strict=False)
+    elif dataclasses.is_dataclass(made) and isinstance(content, dict):
+        names = _hints(typing.cast(type, type(made)))
+        if unknown := [str(key)[:_LONGEST_KEY] for key in content if key not in names]:
+            return "", f"has {', '.join(unknown[:_MOST_KEYS])}; known: {', '.join(sorted(names))}"
+        pairs = ((name, getattr(made, name), one) for name, one in content.items())
     else:
-        return
-    for step, inner, given in pairs:
-        _check_known(inner, given, place + step)
-
-
-def _unknown(keys: list[Any], known: list[str], place: str) -> str:
-    listed = ", ".join(str(key)[:_LONGEST_KEY] for key in keys[:_MOST_KEYS])
-    return f"{place} has {listed}; known: {', '.join(known)}"
+        return None
+    for key, inner, given in pairs:
+        if inner is not given and (found := _undeclared(inner, given)):
+            return _step(key) + found[0], found[1]
+    return None
 
 
 @functools.cache
@@ -202,7 +210,7 @@ def _inside(hint: Any, value: Any) -> Iterator[tuple[str, Any, Any]]:
     if isinstance(value, dict) and dataclasses.is_dataclass(kind):
         for name, inner in _hints(typing.cast(type, kind)).items():
             if name in value:
-                yield f".{name}", inner, value[name]
+                yield _step(name), inner, value[name]
     elif isinstance(value, dict) and origin is dict:
         for key, one in value.items():
             yield _step(key), arguments[1], one
@@ -210,7 +218,7 @@ def _inside(hint: Any, value: Any) -> Iterator[tuple[str, Any, Any]]:
         several = origin is list or arguments[-1] is Ellipsis
         kinds = itertools.repeat(arguments[0]) if several else arguments
         for number, (inner, one) in enumerate(zip(kinds, value, strict=False)):
-            yield f"[{number}]", inner, one
+            yield _step(number), inner, one
 
 
 def _unwrapped(hint: Any) -> Any:
@@ -223,8 +231,9 @@ def _unwrapped(hint: Any) -> Any:
     return hint
 
 
-def _step(key: Any) -> str:
-    return f".{str(key)[:_LONGEST_KEY]}"
+def _step(key: str | int) -> str:
+    """A step of a path: into a mapping, or into a list."""
+    return f"[{key}]" if isinstance(key, int) else f".{key[:_LONGEST_KEY]}"
 
 
 def _needed(hint: Any) -> str:

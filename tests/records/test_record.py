@@ -92,7 +92,8 @@ def test_a_record_of_another_schema_is_refused_by_name(
     with pytest.raises(InputError) as caught:
         read_result(path)
     message = str(caught.value)
-    assert f"{path.name} has schema {schema!r}, this version reads {SCHEMA!r}" in message
+    assert f"it has schema {schema!r}, this version reads {SCHEMA!r}" in message
+    assert path.name in message
     assert "\n" not in message
 
 
@@ -144,11 +145,8 @@ def test_a_failed_folder_leaves_the_old_one(tmp_path: Path) -> None:
 
 
 def _broken(result: Result, change: dict[str, Any]) -> dict[str, Any]:
-    """A record's content with some fields changed, under the id that such content would have."""
-    content = json.loads(json.dumps({**dataclasses.asdict(result), **change}))
-    words = (content["task"], result.data.name, result.method, digest_json(content)[:10])
-    identity = "-".join(str(word).lower() for word in words)
-    return {"schema": SCHEMA, "id": identity, **content}
+    """A record's content with some fields changed."""
+    return {"schema": SCHEMA, **json.loads(json.dumps({**dataclasses.asdict(result), **change}))}
 
 
 def _nested(levels: int) -> dict[str, Any]:
@@ -161,23 +159,30 @@ def _nested(levels: int) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"seed": "3"}, "seed is a text, needed is a whole number"),
-        ({"seed": True}, "seed is true or false, needed is a whole number"),
+        ({"seed": "3"}, "$.seed is '3'; needed: a whole number"),
+        ({"seed": True}, "$.seed is True; needed: a whole number"),
         ({"seconds": -1.0}, "negative"),
         ({"metrics": {}}, "metrics is empty"),
-        ({"metrics": {"top1": 91.0}}, "metrics.top1 is a number, needed is an object"),
-        (number(value="91"), "metrics.top1.value is a text, needed is a number"),
-        (number(value=math.inf), "holds Infinity, which is not valid JSON"),
+        ({"metrics": {"top1": 91.0}}, "$.metrics.top1 is 91.0; needed: a mapping"),
+        (number(value="91"), "$.metrics.top1.value is '91'; needed: a number"),
+        (number(value=math.inf), "not valid JSON at byte"),
         (number(high=None), "metrics.top1 must have both ends of its interval, or none"),
-        (number(better="bigger"), "metrics.top1.better is 'bigger'; it must be one of 'higher', "),
-        ({"metrics": {"top1": {"value": 1.0}}}, "metrics.top1: no title, unit, better"),
-        ({"start": "yesterday"}, "isoformat"),
-        ({"data": None}, "data is null, needed is an object"),
-        ({"data": {"name": "x"}}, "data: no split, images, digest, stands_for"),
-        ({"artifacts": ["a"]}, "artifacts is a list, needed is an object"),
-        ({"mood": "fine"}, "unknown mood"),
-        (number(value=10**400), "a whole number of more than 64 bits"),
-        ({"details": {"grid": [[-(2**63)]]}}, "a whole number of more than 64 bits"),
+        (number(better="bigger"), "$.metrics.top1.better is 'bigger'; needed: 'higher' or 'lower'"),
+        ({"metrics": {"top1": {"value": 1.0}}}, "$.metrics.top1 has no title"),
+        ({"start": "yesterday"}, "$.start is 'yesterday'; needed: a time in ISO 8601"),
+        ({"data": None}, "$.data is None; needed: a mapping"),
+        ({"data": {"name": "x"}}, "$.data has no split, images, digest"),
+        ({"artifacts": ["a"]}, "$.artifacts is ['a']; needed: a mapping"),
+        ({"mood": "fine"}, "$ has mood; known: about, arch, artifacts"),
+        (
+            {"checkpoint": {"source": "a", "format": "b", "digest": "c", "origin": [{}]}},
+            "$.checkpoint.origin[0] has no task, method",
+        ),
+        (number(value=10**400), "$.metrics.top1.value is a whole number of more than 64 bits"),
+        (
+            {"details": {"grid": [[-(2**63)]]}},
+            "$.details.grid[0][0] is a whole number of more than 64",
+        ),
         ({"recipe": _nested(100)}, "nested more than 64 levels deep"),
     ],
 )
@@ -233,7 +238,7 @@ def test_a_metric_is_null_exactly_where_a_reason_is_given(
 def test_a_record_that_is_not_json_is_refused(tmp_path: Path, result: Result, word: str) -> None:
     path = write_result(result, tmp_path)
     path.write_text(path.read_text().replace("91.25", word))
-    with pytest.raises(InputError, match=f"holds {word}, which is not valid JSON"):
+    with pytest.raises(InputError, match=f"is not valid JSON at byte .*{word[-8:]}"):
         read_result(path)
 
 
@@ -301,7 +306,7 @@ def test_damaged_records_are_named_and_skipped(
     for name, text in (
         ("cut", f'{{\n  "schema": "{SCHEMA}",\n  "id'),
         ("edited", json.dumps(_broken(result, {}) | {"seed": 4})),
-        ("binary", f'{{"schema": "{SCHEMA}", "id": "\udcff"}}'),
+        ("binary", f'{{"schema": "{SCHEMA}", "task": "\udcff"}}'),
     ):
         (tmp_path / f"{name}.json").write_bytes(text.encode(errors="surrogateescape"))
     (tmp_path / "settings.json").write_text('{"no": "record"}')
@@ -317,14 +322,15 @@ def test_damaged_records_are_named_and_skipped(
     said = capsys.readouterr().err.splitlines()
     assert [line.startswith("skipped: ") for line in said] == [True] * 3
     assert "cut.json is not a result record" in said[1]
+    assert "edited.json was changed after it was written, or renamed" in said[2]
 
 
 @pytest.mark.parametrize(
     ("name", "make", "words"),
     [
         ("x.json", lambda path: path.write_text(f'\n [{{"schema": "{SCHEMA}"}}]'), "is a list"),
-        ("knn-0123456789.json", lambda path: path.write_text("[]"), "its JSON is no object"),
-        ("knn-0123456789.json", lambda path: path.write_text('"a"'), "its JSON is no object"),
+        ("knn-0123456789.json", lambda path: path.write_text("[]"), "needed: a mapping"),
+        ("knn-0123456789.json", lambda path: path.write_text('"a"'), "needed: a mapping"),
         ("x.json", lambda path: path.symlink_to("gone.json"), "is a link to nowhere"),
         ("x.json", lambda path: path.symlink_to("x.json"), "is a link to nowhere"),
         ("knn-0123456789.json", lambda path: path.symlink_to("gone"), "is a link to nowhere"),

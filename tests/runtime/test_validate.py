@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import pytest
 
 from micl_bench.runtime.errors import InputError
-from micl_bench.runtime.validate import Line, Sha256, built, parsed, read_json
+from micl_bench.runtime.validate import Line, Sha256, built, parsed, read_json, require_plain
 from micl_bench.runtime.values import Values, Within
 
 LIBRARIES = ("msgspec", "`", "expected", "validationerror", "malformed", "enum", "decode", "regex")
@@ -82,6 +82,7 @@ def test_what_is_as_declared_comes_typed() -> None:
         ({"free": {"a": [-(1 << 63)]}}, "$.free.a[0] is a whole number of more than 64 bits"),
         ({"free": {"a": [math.nan]}}, "$.free.a[0] is nan, which is no number"),
         ({"inner": {"x": {"kind": "a", "value": -math.inf}}}, "$.inner.x.value is -inf"),
+        ({"free": {"a": {1: 2}}}, "$.free.a has the key 1, which is no text"),
         ({"free": {"a": nested(70)}}, "is nested more than 64 levels deep"),
         ({"name": "a\nb"}, "$.name is 'a\\nb'; needed: one line of"),
         ({"name": "a\u202eb"}, "$.name is 'a\\u202eb'; needed: one line of"),
@@ -107,8 +108,13 @@ def test_what_is_as_declared_comes_typed() -> None:
 )  # fmt: skip
 def test_a_fault_is_named_by_its_path(change: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError) as caught:
-        built(Outer, {**WHOLE, **change})
+        both({**WHOLE, **change})
     check(str(caught.value), words)
+
+
+def both(content: dict[str, Any]) -> None:
+    require_plain(content)
+    built(Outer, content)
 
 
 def check(said: str, words: str) -> None:
