@@ -255,12 +255,7 @@ def writable_cache(name: str) -> Path:
 
 def digest_json(value: Any) -> str:
     """SHA-256 of a value as canonical JSON."""
-    return digest_text(canonical_json(value))
-
-
-def digest_text(text: str) -> str:
-    """SHA-256 of a text's UTF-8 bytes."""
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 # Made once: `json.dumps` would make an encoder for each call.

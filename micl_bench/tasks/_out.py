@@ -11,6 +11,7 @@ from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import atomic_write, sweep, write_once
 from micl_bench.runtime.locks import turn
 from micl_bench.runtime.log import say
+from micl_bench.runtime.validate import read_json
 from micl_bench.tasks import declared_tasks
 from micl_bench.tasks._inputs import other_input
 from micl_bench.tasks._request import Request
@@ -93,17 +94,16 @@ def _write_pending(out: Path, task: str) -> None:
     if not path.is_file():
         return
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        texts = {str(name): str(text).encode() for name, text in content.items()}
-    except (ValueError, AttributeError) as error:
+        texts = read_json(path, dict[str, str])
+    except InputError as error:
         raise InputError(
-            f"{path}, which an interrupted call left, is damaged; remove it with the {task} records "
-            f"in {out}, and call again"
+            f"{error}; an interrupted call left it: remove it with the {task} records in {out}, and "
+            "call again"
         ) from error
     for name, text in texts.items():
         if Path(name).name != name or not name.startswith(f"{task}-"):
             raise InputError(f"{path} names a file that is no {task} record; remove it")
-        write_once(out / name, text)
+        write_once(out / name, text.encode())
     path.unlink(missing_ok=True)
 
 

@@ -44,7 +44,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     old = next(record for record in records if record.task == "knn" and record.method == "MiCL")
     write_result(dataclasses.replace(old, start="2025-04-01T10:00:00+00:00"), folder / "older")
     write_result(changed(old, seed=1, metrics={"top1": 77.0, "top5": 96.0}), folder)
-    (folder / "damaged.json").write_text('{"schema": "micl-bench/result/4", "id": "x"')
+    (folder / "damaged.json").write_text('{"schema": "micl-bench/result/4", "task": "x"')
     planned = {"task": "linear", "method": "from scratch", "seed": 0, "data": "embedded"}
     write_plan(
         folder,

@@ -192,7 +192,8 @@ def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
 @pytest.mark.long
 def test_the_same_records_give_the_same_bytes(demo_results: Path, tmp_path: Path) -> None:
     """In other processes, with other hashes, from another folder with other times and order."""
-    shutil.copy(next(demo_results.rglob("knn*.json")), demo_results / "again.json")
+    (demo_results / "again").mkdir()
+    shutil.copy(next(demo_results.rglob("knn*.json")), demo_results / "again")
     moved = tmp_path / "somewhere" / "else"
     for path in sorted(demo_results.rglob("*"), reverse=True):
         if path.is_file():
