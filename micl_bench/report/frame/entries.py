@@ -9,7 +9,7 @@ from pathlib import Path
 from micl_bench.records.declared import Number
 from micl_bench.records.result import DataSet, Result
 from micl_bench.records.statistics import t_interval
-from micl_bench.report.frame.identity import once, weights_of
+from micl_bench.report.frame.identity import weights_of
 from micl_bench.report.frame.protocols import Protocol, protocol_of
 
 Run = tuple[Path, Result]
@@ -94,7 +94,6 @@ def distinct(runs: Iterable[Run]) -> list[Run]:
     return list({found_by(run[1]): run for run in runs}.values())
 
 
-@once
 def found_by(result: Result) -> tuple[object, ...]:
     """Equal for runs of one network in which another seed changed nothing."""
     return (weights_of(result), tuple(result.metrics.items()), tuple(result.digests.items()))

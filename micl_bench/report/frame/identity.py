@@ -2,15 +2,12 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from micl_bench.records.result import CheckpointInfo, Result
 from micl_bench.runtime.files import digest_json
-
-R = TypeVar("R", Result, CheckpointInfo)
-T = TypeVar("T")
 
 
 class Identity(NamedTuple):
@@ -40,35 +37,14 @@ _FIRST = ("initialise", "pretrain")
 """Trainings that start from nothing; behind another one, weights of unknown making may stand."""
 
 
-def once(work: Callable[[R], T]) -> Callable[[R], T]:
-    """Remember the answer in the record itself, which never changes: a report asks many times."""
-    name = f"_{work.__name__}"
-
-    @functools.wraps(work)
-    def remembered(record: R) -> T:
-        known = vars(record)
-        if name not in known:
-            known[name] = work(record)
-        answer: T = known[name]
-        return answer
-
-    return remembered
-
-
 def weights_of(result: Result) -> CheckpointInfo:
     """The network that was measured, whatever its file was called.
 
     One file may hold several networks, and one network may be read with other position embeddings.
     """
-    return _nameless(result.checkpoint)
+    return dataclasses.replace(result.checkpoint, source="")
 
 
-@once
-def _nameless(checkpoint: CheckpointInfo) -> CheckpointInfo:
-    return dataclasses.replace(checkpoint, source="")
-
-
-@once
 def identity_of(result: Result) -> Identity:
     """Of one record."""
     weights = weights_of(result)
@@ -86,7 +62,6 @@ def identity_of(result: Result) -> Identity:
     )
 
 
-@once
 def network_of(result: Result) -> Identity:
     """What records that differ in seeds alone have in common.
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 
 from micl_bench.records.result import Result, Stage
-from micl_bench.report.frame.identity import once
 
 _Key = tuple[str, str, str, int, str]
 
@@ -49,7 +48,6 @@ def _method(task: str, method: str) -> str:
     return method if task == "pretrain" else ""
 
 
-@once
 def pretraining_stage(result: Result) -> Stage | None:
     """The pre-training that a result's weights went through, or None where their file does not tell.
 
