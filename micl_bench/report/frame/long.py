@@ -8,13 +8,12 @@ import pandas as pd
 
 from micl_bench.records.frame import frame_of
 from micl_bench.records.result import Result
-from micl_bench.report.frame.identity import network_of, weights_of
+from micl_bench.report.frame.identity import weights_of
 
 _OF_RECORDS: dict[str, Callable[[Result], Any]] = {
     "result": lambda result: result,
     "place": lambda result: result.place,
     "data_set": lambda result: result.data,
-    "network": network_of,
     "weights_read": weights_of,
     "headline": lambda result: result.headline,
 }
@@ -24,8 +23,8 @@ def long_frame(records: Iterable[tuple[Path, Result]]) -> pd.DataFrame:
     """A row per record and metric, in the order of the records.
 
     Beside the columns of `micl_bench.load_results`, of each row's record: the `result` itself; `place`,
-    which sorts by task; `data_set`; `network`, equal for runs that differ in seeds alone;
-    `weights_read`, equal for the same weights; `headline`, the metric that stands for it.
+    which sorts by task; `data_set`; `weights_read`, equal for the same weights; `headline`, the metric
+    that stands for it.
     """
     records = list(records)
     rows = [result for _, result in records for _ in result.metrics]
