@@ -55,12 +55,20 @@ def reproduce(
     from micl_bench.runtime.log import printable, say
     from micl_bench.runtime.shipped import FOLDERS, recipe_file
     from micl_bench.suites.commands import Process, command_line
+    from micl_bench.tasks import declared
 
     if not place.is_dir():
         raise InputError(f"--from {place} is no folder")
     recipe, out = recipe and recipe_file(recipe), out.resolve()
     then, _ = look_up(target, results)
-    arguments = rerun_arguments(then[1], out=out, place=place, ours=FOLDERS, recipe=recipe)
+    arguments = rerun_arguments(
+        then[1],
+        from_config=declared(then[1].task).from_config,
+        out=out,
+        place=place,
+        ours=FOLDERS,
+        recipe=recipe,
+    )
     command = shlex.join(["micl-bench", *arguments])
     _require_new(out, then, command)
     for line in _known_before(then[1], place, processes):

@@ -50,6 +50,8 @@ class Outcome:
     """Time, of all parts of a run that was cut."""
     predictions: Path
     """`.npz` of the first images with truth and predictions; the first process writes it."""
+    evidence_kind: str
+    """What a record calls what was measured of each image."""
     evidence: Path
     """`.npz` with what was measured of each image; the first process writes it."""
     log: Path

@@ -223,6 +223,7 @@ class _Training:
             "train_images": len(runner.train_loop.dataloader.dataset),
             "classes": classes,
             "predictions": predictions,
+            "evidence_kind": measured.statistics.kind,
             "evidence": statistics,
             "log": log_path,
         }

@@ -159,6 +159,8 @@ class Result:
     """What stands behind the metrics: a whole grid, other readings, figures by corruption."""
     artifacts: dict[str, str] = dataclasses.field(default_factory=dict)
     """Name to path, relative to the record's own folder."""
+    evidence: str = ""
+    """The kind of what is kept of each image, the artefact `evidence`; empty where nothing is."""
     digests: dict[str, str] = dataclasses.field(default_factory=dict)
     """Name to SHA-256, of the artifacts that the metrics are computed from."""
 

@@ -12,15 +12,15 @@ def classified(folder: Folder, logits_MC: Tensor) -> Predictions:
     """top1, and top5 where there are more than five classes, for every image of a folder."""
     labels_M = torch.from_numpy(folder.labels_N)
     best_M = logits_MC.argmax(dim=1)
-    predicted, right = {"top1": best_M}, {"top1": best_M == labels_M}
+    right = {"top1": best_M == labels_M}
     if logits_MC.shape[1] > 5:
         five_M5 = logits_MC.topk(5, dim=1).indices
-        predicted["top5"], right["top5"] = best_M, (five_M5 == labels_M[:, None]).any(dim=1)
+        right["top5"] = (five_M5 == labels_M[:, None]).any(dim=1)
     return Predictions(
         files=folder.names,
         classes=folder.classes,
         labels_M=folder.labels_N,
-        predicted={name: value.numpy() for name, value in predicted.items()},
+        predicted={"top1": best_M.numpy()},
         correct={name: value.to(torch.int8).numpy() for name, value in right.items()},
     )
 

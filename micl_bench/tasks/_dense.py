@@ -78,7 +78,7 @@ def run_config(
             splits, (outcome.train_images, outcome.images), LOADERS, strict=True
         )
     )
-    kept = {"predictions": outcome.predictions, "statistics": outcome.evidence}
+    kept = {label: outcome.predictions, "evidence": outcome.evidence}
     left = {**kept, "log": outcome.log, **({"model": outcome.model} if outcome.model else {})}
     subject = Subject(
         method=request.method or outcome.method,
@@ -104,6 +104,7 @@ def run_config(
         },
         artifacts={name: path.relative_to(request.out).as_posix() for name, path in left.items()},
         # Of other processes no record is written.
+        evidence=outcome.evidence_kind,
         digests={name: digest_file(path) for name, path in kept.items() if rank() == 0},
         seconds=outcome.spent.seconds,
         device_seconds=outcome.spent.device_seconds,

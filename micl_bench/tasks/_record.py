@@ -6,11 +6,10 @@ from types import MappingProxyType
 from typing import Any
 
 from micl_bench.records.declared import Task
+from micl_bench.records.evidence.evidence import Evidence
 from micl_bench.records.evidence.per_image import write_named_arrays
-from micl_bench.records.evidence.predictions import Predictions, arrays_of
 from micl_bench.records.provenance import Measurement, Subject
 from micl_bench.records.result import DataSet, Result, name_part
-from micl_bench.records.statistics import wilson
 from micl_bench.runtime.distributed import rank
 from micl_bench.runtime.files import digest_file
 
@@ -23,7 +22,7 @@ def record(
     measurement: Measurement,
     out: Path,
     data: DataSet,
-    evidence: Predictions | None = None,
+    evidence: Evidence | None = None,
     intervals: Mapping[str, Sequence[float]] = MappingProxyType({}),
     undefined: Mapping[str, str] = MappingProxyType({}),
     artifacts: Mapping[str, str] = MappingProxyType({}),
@@ -34,8 +33,8 @@ def record(
     Args:
         metrics: by name; those that the evidence gives need not be among them.
         out: the folder of the record.
-        evidence: what was predicted for each image: each of its metrics that the task declares becomes
-            an accuracy with its Wilson interval.
+        evidence: what is kept of each image: its metrics that the task declares, with their intervals,
+            are the record's where `metrics` does not give them.
         intervals: both ends at 95 %, of `metrics`.
         artifacts: other files beside the record, by name.
         fields: as `Measurement.result`.
@@ -44,20 +43,18 @@ def record(
         InputError: a metric that the task does not declare.
     """
     if evidence is not None:
-        given = [name for name in evidence.correct if task.declares(name) and name not in metrics]
-        accuracies = {name: evidence.accuracy(name) for name in given}
-        counts = {name: evidence.counted(name) for name in given}
-        intervals = {name: wilson(accuracies[name], counts[name]) for name in given} | {**intervals}
-        undefined = {n: "no image counts for it" for n in given if not counts[n]} | {**undefined}
-        metrics = accuracies | {**metrics}
+        made = {name: value for name, value in evidence.metrics().items() if task.declares(name)}
+        intervals = evidence.intervals(seed=subject.seed) | {**intervals}
+        undefined = evidence.reasons() | {**undefined}
+        metrics = made | {**metrics}
     artifacts, digests = dict(artifacts), dict[str, str](fields.pop("digests", {}))
     if evidence is not None:
-        name = f"predictions-{task.name}-{name_part(data.name)}"
+        name = f"{evidence.kind}-{task.name}-{name_part(data.name)}"
         if rank() == 0:
-            path = write_named_arrays(out, name, arrays_of(evidence))
-            digests["predictions"] = digest_file(path)
+            path = write_named_arrays(out, name, evidence.arrays())
+            digests["evidence"] = digest_file(path)
             name = path.name
-        artifacts["predictions"] = name
+        artifacts["evidence"] = name
     return measurement.result(
         task,
         subject,
@@ -66,6 +63,7 @@ def record(
         undefined=undefined,
         data=data,
         artifacts=artifacts,
+        evidence=evidence.kind if evidence else "",
         digests=digests,
         **fields,
     )

@@ -113,7 +113,7 @@ def test_other_images_are_named_and_not_comparable(place: Path, micl_bench: Run)
 def test_within_the_interval_or_outside_it(place: Path, micl_bench: Run) -> None:
     """Records that say something else than was measured, of which only one could be chance."""
     _, result = the_record(place)
-    digests = {"predictions": "0" * 64}
+    digests = {"evidence": "0" * 64}
     _, high = result.intervals["top1"]
     shifted = {**result.metrics, "top1": min(high, result.metrics["top1"] + 2.5)}
     path = another(place, metrics=shifted, digests=digests)

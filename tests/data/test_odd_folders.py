@@ -58,7 +58,7 @@ def check_knn(
     assert record["data"]["images"] == len(held_out)
     assert record["data"]["digest"] == held_out.digest
     assert record["data"]["left_out"] == held_out.left_out
-    predictions = read_predictions(out / record["artifacts"]["predictions"])
+    predictions = read_predictions(out / record["artifacts"]["evidence"])
     assert predictions.files == held_out.names
     assert predictions.classes == held_out.classes
     np.testing.assert_array_equal(predictions.labels_M, held_out.labels)

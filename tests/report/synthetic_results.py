@@ -231,7 +231,7 @@ def _segmentation(folder: Path, method: str, noise: float) -> Result:
         metrics={"mIoU": 90 - 100 * noise, "mAcc": 92 - 90 * noise, "aAcc": 97 - 70 * noise},
         data={"name": "embedded-ADE20K", "images": 40, "stands_for": "ADE20K"},
         checkpoint=_weights(method),
-        artifacts={"predictions": name},
+        artifacts={"segmentation": name},
     )
 
 
@@ -272,5 +272,5 @@ def _detection(folder: Path, method: str, noise: float) -> Result:
         metrics={metric: score * (1 - noise) for metric, score in scores.items()},
         data={"name": "embedded-COCO", "images": 40, "stands_for": "COCO"},
         checkpoint=_weights(method),
-        artifacts={"predictions": name},
+        artifacts={"detection": name},
     )

@@ -96,12 +96,12 @@ def test_missing_artefacts_are_said(tmp_path: Path) -> None:
     page = _report(
         tmp_path,
         result(task="pretrain", artifacts={"views": "views.npz", "metrics": "metrics.jsonl"}),
-        result(task="coco", metrics={"box_AP": 30.0}),
+        result(task="coco", metrics={"box_AP": 30.0}, artifacts={"detection": "scenes.npz"}),
     )
     words = "".join(page.words)
     assert "The masked views of MiCL are left out: views.npz, which record pretrain-" in words
     assert "Pre-training curves of MiCL are left out: metrics.jsonl" in words
-    assert "Detected objects of MiCL are left out: record coco-" in words
+    assert "Detected objects of MiCL are left out: scenes.npz, which record coco-" in words
     assert [i for i in page.ids if i.startswith("picture-")] == ["picture-scores"]
 
 

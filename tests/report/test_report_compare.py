@@ -20,7 +20,7 @@ from micl_bench.report import build_report
 from micl_bench.report.compare.comparison import Comparison, compare_all
 from micl_bench.report.compare.comparison_output import as_text
 from micl_bench.report.compare.contenders import read_contenders
-from micl_bench.report.compare.per_image_checks import read_evidence
+from micl_bench.report.compare.kept import evidence_of
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_file
 
@@ -38,6 +38,8 @@ def write(
     *,
     files: tuple[str, ...] = FILES,
     metrics: dict[str, float] | None = None,
+    differences: dict[str, tuple[str, str]] | None = None,
+    scores: dict[str, np.ndarray] | None = None,
     **changes: Any,
 ) -> Result:
     """A record with its predictions beside it."""
@@ -48,12 +50,15 @@ def write(
         labels_M=none,
         predicted=dict.fromkeys(correct, none),
         correct=correct,
+        differences=differences or {},
+        scores=scores or {},
     )
     accuracies = {name: predictions.accuracy(name) for name in correct}
     record = result(
         metrics={**accuracies, **(metrics or {})},
         data={"images": len(files)},
-        artifacts={"predictions": "predictions-knn.npz"},
+        artifacts={"evidence": "predictions-knn.npz"},
+        evidence="predictions",
         **changes,
     )
     write_predictions(folder / "predictions-knn.npz", predictions)
@@ -175,7 +180,7 @@ def test_a_seed_that_moves_nothing_is_no_further_run(tmp_path: Path) -> None:
     assert found.ours.values == (94.72,)
     assert found.verdict == "not tested: A has a single run"
     # Equal accuracies of other predictions are another run.
-    other = result(seed=3, metrics={"top1": 94.72}, digests={"predictions": "e" * 64})
+    other = result(seed=3, metrics={"top1": 94.72}, digests={"evidence": "e" * 64})
     write_result(other, tmp_path / "a")
     (found,) = compared(tmp_path / "a", tmp_path / "b").differences
     assert len(found.ours.values) == 2
@@ -261,7 +266,8 @@ def test_a_metric_without_per_image_evidence_is_shown_but_not_tested(tmp_path: P
     write(tmp_path / "a", {"top1": right(0.8, 0)}, metrics={"mCE": 60.0})
     write(tmp_path / "b", {"top1": right(0.6, 1)}, metrics={"mCE": 70.0}, method="x")
     found = {d.metric: d for d in compared(tmp_path / "a", tmp_path / "b").differences}
-    assert found["mCE"].verdict == "not tested"
+    words = "not tested: it is not made of what is kept of each image"
+    assert found["mCE"].verdict == words
     assert found["mCE"].estimate == -10.0
     assert found["top1"].adjusted_p == found["top1"].p
     write_result(result(method="y"), tmp_path / "c")
@@ -282,7 +288,8 @@ def test_the_difference_of_two_drops_is_bootstrapped_over_both_sets(tmp_path: Pa
     for name, correct in (("a", ours), ("b", theirs)):
         accuracies = {m: 100 * float(v[v >= 0].mean()) for m, v in correct.items()}
         drop = {"drop": accuracies["clean_top1"] - accuracies["top1"]}
-        write(tmp_path / name, correct, metrics=drop, method=name)
+        parts = {"drop": ("clean_top1", "top1")}
+        write(tmp_path / name, correct, metrics=drop, differences=parts, method=name)
     found = {d.metric: d for d in compared(tmp_path / "a", tmp_path / "b").differences}
     d_clean, d_shifted = (
         100.0 * (ours[m][where].astype(int) - theirs[m][where])
@@ -313,7 +320,6 @@ def test_means_over_corruptions_are_bootstrapped_over_the_images(tmp_path: Path)
         ce_KN = 100 * error_KN / np.array(list(alexnet.values()))[:, None]
         per_image[name] = {"mCE": ce_KN.mean(axis=0), "top1": 100 - error_KN.mean(axis=0)}
         metrics = {metric: float(values.mean()) for metric, values in per_image[name].items()}
-        details = {"corruption_error": dict(zip(alexnet, ce_KN.mean(axis=1).tolist(), strict=True))}
         # As such a record is: the accuracies of its columns are in its details only.
         made = write(
             tmp_path / name,
@@ -321,7 +327,7 @@ def test_means_over_corruptions_are_bootstrapped_over_the_images(tmp_path: Path)
             task="robustness",
             metrics=metrics,
             method=name,
-            details=details,
+            scores=per_image[name],
         )
         (tmp_path / name / f"{made.id}.json").unlink()
         write_result(changed(made, metrics=metrics), tmp_path / name)
@@ -366,9 +372,7 @@ def test_predictions_of_another_digest_are_refused(tmp_path: Path) -> None:
     made = write(tmp_path / "a", {"top1": right(0.8, 0)})
     path = tmp_path / "a" / "predictions-knn.npz"
     (tmp_path / "a" / f"{made.id}.json").unlink()
-    write_result(
-        dataclasses.replace(made, digests={"predictions": digest_file(path)}), tmp_path / "a"
-    )
+    write_result(dataclasses.replace(made, digests={"evidence": digest_file(path)}), tmp_path / "a")
     assert len(compared(tmp_path / "a", tmp_path / "b").differences) == 1
     none = np.full(M, -1)
     permuted = {"top1": right(0.8, 0)[::-1].copy()}
@@ -397,7 +401,7 @@ def test_what_is_right_must_be_what_was_predicted_as_labelled(tmp_path: Path, me
             correct={metric: correct},
         )
         write_predictions(path, wrong)
-        read_evidence(tmp_path / "a" / f"{made.id}.json", made)
+        evidence_of(tmp_path / "a" / f"{made.id}.json", made)
 
     read(correct_M)
     # As many right as before, on other images.
@@ -436,7 +440,11 @@ def test_the_report_takes_the_paired_tests_that_evidence_allows(tmp_path: Path) 
 def test_predictions_outside_the_records_folder_or_damaged_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "a", {"top1": right(0.8, 0)})
     write(tmp_path / "b", {"top1": right(0.6, 1)}, method="x")
-    out = result(artifacts={"predictions": "../b/predictions-knn.npz"}, data={"images": M})
+    out = result(
+        artifacts={"evidence": "../b/predictions-knn.npz"},
+        evidence="predictions",
+        data={"images": M},
+    )
     write_result(out, tmp_path / "c")
     with pytest.raises(InputError, match="out of the record's folder"):
         compared(tmp_path / "c", tmp_path / "b")

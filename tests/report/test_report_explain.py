@@ -95,8 +95,9 @@ def test_a_hostile_record_writes_no_control_character_and_reaches_no_other_file(
         settings={HOSTILE: {HOSTILE: HOSTILE}, "long": "x" * 100_000},
         recipe={f"{HOSTILE}{number}": number for number in range(1000)},
         environment={HOSTILE: HOSTILE},
-        artifacts={"predictions": "../secret.npz", HOSTILE: "/etc/passwd"},
-        digests={"predictions": "0" * 64},
+        artifacts={"evidence": "../secret.npz", HOSTILE: "/etc/passwd"},
+        evidence="predictions",
+        digests={"evidence": "0" * 64},
         checkpoint={"source": HOSTILE, "format": HOSTILE},
     )
     found, text = found_in(tmp_path / "store", one)

@@ -168,7 +168,7 @@ def test_compare_and_explain_say_it_in_one_line(
     assert "predictions-knn.npz" in compared.stderr
     (record,) = (tmp_path / "MiCL").glob("knn-*.json")
     found = explain((record, read_result(record)), [], [])
-    assert found["problems"]
+    assert len(found["problems"]) == 1
     (artefact,) = found["artifacts"]
     assert artefact["state"].startswith("damaged: ")
 
@@ -223,7 +223,7 @@ def test_a_file_edited_after_its_record_is_another(tmp_path: Path) -> None:
     store = tmp_path / "results"
     made = write(store, {"top1": right(0.9, 0)})
     path = store / "predictions-knn.npz"
-    signed = dataclasses.replace(made, digests={"predictions": digest_file(path)})
+    signed = dataclasses.replace(made, digests={"evidence": digest_file(path)})
     (old,) = store.glob("*.json")
     old.unlink()
     record = write_result(signed, store)

@@ -85,8 +85,9 @@ def write(folder: Path, statistics: Confusions | Detections, **changes: Any) -> 
         "metrics": {name: round(value, 2 if segments else 1) for name, value in found.items()},
         "intervals": {name: list(ends[name]) for name in found},
         "data": {"images": N},
-        "artifacts": {"statistics": "evidence.npz"},
-        "digests": {"statistics": digest_file(folder / "evidence.npz")},
+        "artifacts": {"evidence": "evidence.npz"},
+        "evidence": statistics.kind,
+        "digests": {"evidence": digest_file(folder / "evidence.npz")},
     }
     made = result(**{**values, **changes})
     write_result(made, folder)
@@ -194,7 +195,7 @@ def test_damaged_or_foreign_files_are_refused(tmp_path: Path) -> None:
     detections(0.5).write(tmp_path / "a" / "evidence.npz")
     with pytest.raises(InputError, match="holds no confusions"):
         compared(tmp_path / "a", tmp_path / "b")
-    write(tmp_path / "c", confusions(matrices(0.7)), artifacts={"statistics": "../b/evidence.npz"})
+    write(tmp_path / "c", confusions(matrices(0.7)), artifacts={"evidence": "../b/evidence.npz"})
     with pytest.raises(InputError, match="out of the record's folder"):
         compared(tmp_path / "c", tmp_path / "b")
 

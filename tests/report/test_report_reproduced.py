@@ -28,8 +28,9 @@ def kept(folder: Path, right: int, **changes: Any) -> tuple[Path, Result]:
     write_predictions(folder / "p.npz", predictions)
     values: dict[str, Any] = {
         "metrics": {"top1": float(right)},
-        "artifacts": {"predictions": "p.npz"},
-        "digests": {"predictions": digest_file(folder / "p.npz")},
+        "artifacts": {"evidence": "p.npz"},
+        "evidence": "predictions",
+        "digests": {"evidence": digest_file(folder / "p.npz")},
         "data": {"images": 100},
     }
     return folder / "record.json", result(**values | changes)
@@ -43,8 +44,8 @@ def compared(folder: Path, then: int, now: int, **changes: Any) -> Reproduction:
     ("now", "word", "images"),
     [
         (80, "identical", "predictions are the same, byte for byte"),
-        (83, "consistent", "3 of 100 have another prediction"),
-        (95, "different", "15 of 100 have another prediction"),
+        (83, "consistent", "the predictions of 3 of 100 are not the same"),
+        (95, "different", "the predictions of 15 of 100 are not the same"),
     ],
 )
 def test_the_word_and_the_images(tmp_path: Path, now: int, word: str, images: str) -> None:
@@ -61,11 +62,11 @@ def test_equal_numbers_of_other_images_are_not_identical(tmp_path: Path) -> None
     for name in ("correct.top1", "predicted.top1"):
         arrays[name] = arrays[name][::-1]
     np.savez(tmp_path / "now" / "p.npz", **arrays)
-    digests = {"predictions": digest_file(tmp_path / "now" / "p.npz")}
+    digests = {"evidence": digest_file(tmp_path / "now" / "p.npz")}
     found = compare_runs(then, (now[0], dataclasses.replace(now[1], digests=digests)))
     assert (found.word, found.images) == (
         "consistent",
-        "40 of 100 have another prediction",
+        "the predictions of 40 of 100 are not the same",
     )
     (tmp_path / "then" / "p.npz").unlink()
     found = compare_runs(then, (now[0], dataclasses.replace(now[1], digests=digests)))

@@ -9,6 +9,7 @@ from synthetic_results import result
 
 from micl_bench.report.audit.command_again import rerun_arguments
 from micl_bench.runtime.errors import InputError
+from micl_bench.tasks import declared
 
 KNN = "micl-bench eval knn --checkpoint a.pt --data d --out o"
 
@@ -17,7 +18,8 @@ def rerun(command: str, tmp_path: Path, **options: Any) -> list[str]:
     task = options.pop("task", "knn")
     ours = [tmp_path / "downstream", tmp_path / "pretrain"]
     values: dict[str, Any] = {"out": Path("/new"), "place": tmp_path, "ours": ours, **options}
-    return rerun_arguments(result(task=task, command=command), **values)
+    dense = declared(task).from_config
+    return rerun_arguments(result(task=task, command=command), from_config=dense, **values)
 
 
 def test_the_command_is_the_records_but_for_out(tmp_path: Path) -> None:

@@ -83,9 +83,9 @@ def test_a_run_over_all_corruptions_has_the_known_answers(micl_bench: Run, tmp_p
     assert record["data"]["images"] == 150
     # Two images: a bootstrap draws the right one twice, or the wrong one twice.
     assert intervals_in(record)["mCE"] == pytest.approx([0, 2 * metrics["mCE"]])
-    kept = read_predictions(tmp_path / "out" / record["artifacts"]["predictions"])
+    kept = read_predictions(tmp_path / "out" / record["artifacts"]["evidence"])
     assert len(kept.correct) == 75
-    evidence = (tmp_path / "out" / record["artifacts"]["predictions"]).read_bytes()
-    assert record["digests"] == {"predictions": hashlib.sha256(evidence).hexdigest()}
+    evidence = (tmp_path / "out" / record["artifacts"]["evidence"]).read_bytes()
+    assert record["digests"] == {"evidence": hashlib.sha256(evidence).hexdigest()}
     assert kept.accuracy("top1_contrast_3") == 50
     assert record["settings"]["set_crop_pct"] == 1

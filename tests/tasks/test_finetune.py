@@ -242,7 +242,7 @@ def test_the_record_tells_what_moved_the_number(whole: Path, few_digits: Path) -
     (batch,) = evaluation_batches(val, Pixels(img_size=16), batch_size=len(val))
     with torch.no_grad():
         logits_MC = checkpoint.classifier()(checkpoint.normalise(batch.images))
-    predictions = read_predictions(whole / record["artifacts"]["predictions"])
+    predictions = read_predictions(whole / record["artifacts"]["evidence"])
     assert predictions.files == tuple(str(p.relative_to(val.root)) for p in val.paths)
     assert logits_MC.argmax(1).tolist() == predictions.predicted["top1"].tolist()
     right = (logits_MC.topk(5).indices == batch.labels[:, None]).any(1)

@@ -28,7 +28,7 @@ RECIPE = REPOSITORY / "downstream" / "embedded_knn.py"
 def record(out: Path) -> tuple[dict[str, Any], Predictions]:
     (path,) = out.glob("knn-*.json")
     content = json.loads(path.read_text())
-    return content, read_predictions(out / content["artifacts"]["predictions"])
+    return content, read_predictions(out / content["artifacts"]["evidence"])
 
 
 def request(data: Path, out: Path, recipe: Path, *overrides: str) -> Request:

@@ -100,7 +100,7 @@ def test_the_record_says_what_moved_the_number(whole: Path, few_digits: Path) ->
     assert details["features"].keys() == {"val"}
     assert details["features"]["val"].keys() == {"key", "read", "seconds", "computed_with"}
     assert details["grid"] == [details["chosen"]]
-    predictions = read_predictions(whole / record["artifacts"]["predictions"])
+    predictions = read_predictions(whole / record["artifacts"]["evidence"])
     assert len(predictions.files) == 40
     assert predictions.accuracy("top1") == values_in(record)["top1"] == details["grid"][0]["top1"]
     # The classifier says the same of each image, through the ViT's own forward.

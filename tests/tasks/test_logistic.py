@@ -72,7 +72,7 @@ def test_msns_regression_of_listed_labels_is_scikit_learns(
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     twin = LogisticRegression(C=4000, fit_intercept=False, max_iter=5000, tol=1e-10)
     twin.fit(rows_ND[chosen], train.labels_N[chosen])
-    predictions = read_predictions(tmp_path / "out" / record["artifacts"]["predictions"])
+    predictions = read_predictions(tmp_path / "out" / record["artifacts"]["evidence"])
     assert predictions.predicted["top1"].tolist() == twin.predict(rows_MD).tolist()
     five = np.argsort(-twin.decision_function(rows_MD), axis=1)[:, :5]
     right = (five == test.labels_N[:, None]).any(axis=1)

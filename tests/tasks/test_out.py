@@ -66,7 +66,7 @@ def test_two_evaluations_at_once_into_one_folder_keep_their_evidence(
     for one in done:
         assert one.returncode == 0 or len(one.stderr.splitlines()) <= 2, one.stderr
     for record in records:
-        assert digest_file(out / record.artifacts["predictions"]) == record.digests["predictions"]
+        assert digest_file(out / record.artifacts["evidence"]) == record.digests["evidence"]
 
 
 def test_the_second_of_two_is_refused_in_one_line_while_the_first_is_at_it(

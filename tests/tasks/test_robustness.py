@@ -127,7 +127,7 @@ def test_predictions_are_kept_image_by_image(
     three: Path, shifted: tuple[Path, dict[str, list[bool]]]
 ) -> None:
     record = records(three)["ImageNet-A"]
-    kept = read_predictions(three / record["artifacts"]["predictions"])
+    kept = read_predictions(three / record["artifacts"]["evidence"])
     assert len(kept.files) == 400 == len(set(kept.files))
     place = {name: number for number, name in enumerate(kept.classes)}
     for metric, right in shifted[1].items():
@@ -254,7 +254,7 @@ def test_an_image_that_is_all_border_is_told(tmp_path: Path) -> None:
 
 
 def check_real(record: dict[str, Any], out: Path) -> None:
-    kept = read_predictions(out / record["artifacts"]["predictions"])
+    kept = read_predictions(out / record["artifacts"]["evidence"])
     by_image = {
         int(Path(name).stem[-8:]): (int(kept.correct["real_top1"][i]), int(kept.correct["top1"][i]))
         for i, name in enumerate(kept.files)

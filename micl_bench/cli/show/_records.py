@@ -129,9 +129,10 @@ def detection(results: Results, out: Picture) -> None:
 def _gallery(name: str, results: list[Path], out: Path) -> None:
     check_picture(out)
     with drawing():
-        from micl_bench.report.figures.galleries import KINDS, found_gallery
+        from micl_bench.report.figures.galleries import found_gallery
+    nothing = f"no picture below {_places(results)}: no record names {name} pictures."
     found = found_gallery(name, selected(results))
-    write_found(found, out, name=name, nothing=_nothing(results, KINDS[name].task))
+    write_found(found, out, name=name, nothing=nothing)
 
 
 def _axis(x: str) -> "Axis":

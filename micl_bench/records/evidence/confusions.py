@@ -15,27 +15,30 @@ Shapes: N images, C classes, E entries, R resamples.
 import dataclasses
 import functools
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from micl_bench.records.evidence.per_image import (
+    Counted,
     check_numbers,
     intervals,
     measured,
     names_of,
-    write_arrays,
 )
 from micl_bench.runtime.errors import InputError
-from micl_bench.runtime.npz import read_npz
+from micl_bench.runtime.npz import Arrays, read_npz
 
 METRICS = ("mIoU", "mAcc", "aAcc")
 _ENTRY = ("image", "truth", "predicted", "pixels")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Confusions:
+class Confusions(Counted):
     """The confusion matrix of each image, where it is not 0."""
+
+    kind: ClassVar[str] = "confusions"
 
     files: tuple[str, ...]
     classes: tuple[str, ...]
@@ -103,11 +106,11 @@ class Confusions:
         np.add.at(said, (self.image_E, self.predicted_E), self.pixels_E)
         return right, true, said
 
-    def write(self, path: Path) -> None:
-        """Write atomically."""
+    def arrays(self) -> Arrays:
+        """What is written of it, without pickle."""
         arrays = {name: getattr(self, f"{name}_E").astype(np.int32) for name in _ENTRY}
         names = {"files": np.array(self.files), "classes": np.array(self.classes)}
-        write_arrays(path, {**names, **arrays})
+        return {**names, **arrays}
 
 
 def read_confusions(path: Path) -> Confusions:

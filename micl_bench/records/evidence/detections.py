@@ -21,19 +21,19 @@ import dataclasses
 import functools
 import itertools
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from micl_bench.records.evidence.per_image import (
-    Arrays,
+    Counted,
     check_numbers,
     intervals,
     names_of,
-    write_arrays,
 )
 from micl_bench.runtime.errors import InputError
-from micl_bench.runtime.npz import read_npz
+from micl_bench.runtime.npz import Arrays, read_npz
 
 KINDS = {"bbox": "box_AP", "segm": "mask_AP"}
 """COCO's name of what is compared, and of the metric made of it."""
@@ -66,8 +66,10 @@ class Found:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Detections:
+class Detections(Counted):
     """What was detected in each image, and how many objects there are to detect."""
+
+    kind: ClassVar[str] = "detections"
 
     files: tuple[str, ...]
     categories: tuple[str, ...]
@@ -173,8 +175,8 @@ class Detections:
         count = len(self.categories)
         return {kind: found.by_category(count) for kind, found in self.found.items()}
 
-    def write(self, path: Path) -> None:
-        """Write atomically."""
+    def arrays(self) -> Arrays:
+        """What is written of it, without pickle."""
         arrays: Arrays = {
             "files": np.array(self.files),
             "categories": np.array(self.categories),
@@ -191,7 +193,7 @@ class Detections:
                 f"{kind}.matched": np.packbits(found.matched_TD, axis=1),
                 f"{kind}.ignored": np.packbits(found.ignored_TD, axis=1),
             }
-        write_arrays(path, arrays)
+        return arrays
 
 
 def _average_precision(

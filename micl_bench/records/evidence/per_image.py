@@ -7,50 +7,125 @@ everything measured on the same images is resampled alike, which makes differenc
 Shapes: R resamples, N images.
 """
 
+import abc
+import functools
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from micl_bench.records.evidence.evidence import Evidence, Paired
 from micl_bench.records.statistics import p_of_zero, percentiles
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import atomic_path, digest_file, temporary_file, to_disk
 from micl_bench.runtime.npz import Arrays
+from micl_bench.runtime.wording import counted, plural
 
 _SEED = 0
 _CHUNK = 250
 _DIGITS = 10
 
 
-class PerImage(Protocol):
-    """What is kept of each image, and how metrics are made of it."""
+class Counted(abc.ABC):
+    """Evidence that holds counts of each image, and makes metrics, intervals and tests of them."""
+
+    kind: ClassVar[str]
+    files: tuple[str, ...]
+    """Names of the N images, each once."""
 
     @property
-    def files(self) -> tuple[str, ...]:
-        """Names of the N images, each once."""
-
-    @property
+    @abc.abstractmethod
     def tolerance(self) -> float:
         """Percentage points by which a library's metric, rounded as it rounds, may be away."""
 
     @property
+    @abc.abstractmethod
     def corrected(self) -> bool:
         """Whether intervals are corrected for the bias that the bootstrap finds; see `intervals`."""
 
+    @abc.abstractmethod
     def resampled(self, weights_RN: NDArray[np.integer]) -> dict[str, NDArray[np.float64]]:
         """Each metric, in percent, of R data sets that hold image n `weights_RN[:, n]` times."""
 
+    @abc.abstractmethod
+    def arrays(self) -> Arrays:
+        """What is written of it, without pickle."""
 
-def measured(statistics: PerImage) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
+        """Each metric, in percent and not rounded; NaN where nothing is measured."""
+        return measured(self)
+
+    def intervals(self, *, seed: int = _SEED) -> dict[str, tuple[float, float]]:
+        """Both ends at 95 % of each metric: `per_image.intervals`."""
+        return intervals(self, seed=seed)
+
+    def reasons(self) -> dict[str, str]:
+        """None: a library reports no such metric."""
+        return {}
+
+    def check(self, stated: dict[str, float]) -> None:
+        """Check that metrics, rounded as their library rounds, are made of these counts.
+
+        Raises:
+            InputError: one is not.
+        """
+        known = self.metrics()
+        check_agreement(self, {name: value for name, value in stated.items() if name in known})
+
+    def column(self, metric: str) -> NDArray | None:
+        """The metric of each resample."""
+        return self._draws.get(metric)
+
+    def paired(self, other: Evidence, metric: str) -> Paired:
+        """The paired bootstrap over images.
+
+        Raises:
+            InputError: other images, or the metric cannot be made of both.
+        """
+        theirs = cast(Counted, other)
+        self._require_same(theirs)
+        if metric not in self._draws or metric not in theirs._draws:
+            raise InputError("it is not made of what is kept of each image")
+        low, high, p = paired(self._draws, theirs._draws)[metric]
+        if math.isnan(p):
+            raise InputError("nothing is measured in these images")
+        return Paired(interval=(low, high), p=p, test="bootstrap")
+
+    def changed(self, other: Evidence) -> int:
+        """All images, where anything was counted in another way."""
+        theirs = cast(Counted, other)
+        self._require_same(theirs)
+        ours, now = self.arrays(), theirs.arrays()
+        same = ours.keys() == now.keys() and all(np.array_equal(ours[k], now[k]) for k in ours)
+        return 0 if same else len(self.files)
+
+    def write(self, path: Path) -> None:
+        """Write atomically."""
+        write_arrays(path, self.arrays())
+
+    # Resampling a whole COCO takes most of a minute, and a report asks for each metric of each pair.
+    @functools.cached_property
+    def _draws(self) -> dict[str, NDArray[np.float64]]:
+        return draws(self)
+
+    def _require_same(self, theirs: "Counted") -> None:
+        if apart := sorted(set(self.files) ^ set(theirs.files)):
+            raise InputError(
+                f"{counted(len(apart), 'file')} {plural(len(apart), 'is', 'are')} "
+                f"not in both, such as {apart[0]}"
+            )
+
+
+def measured(statistics: Counted) -> dict[str, float]:
     """Each metric, in percent, of the images as they are."""
     values = statistics.resampled(np.ones((1, len(statistics.files)), dtype=np.int32))
     return {metric: float(value_R[0]) for metric, value_R in values.items()}
 
 
-def check_agreement(statistics: PerImage, stated: dict[str, float]) -> None:
+def check_agreement(statistics: Counted, stated: dict[str, float]) -> None:
     """Check that metrics, rounded as their library rounds, are made of these statistics.
 
     Raises:
@@ -68,7 +143,7 @@ def check_agreement(statistics: PerImage, stated: dict[str, float]) -> None:
 
 
 def draws(
-    statistics: PerImage, *, seed: int = _SEED, rounds: int = 2000
+    statistics: Counted, *, seed: int = _SEED, rounds: int = 2000
 ) -> dict[str, NDArray[np.float64]]:
     """Each metric of `rounds` resamples of the images; nan where a resample measures nothing."""
     names = np.argsort(np.array(statistics.files), kind="stable")
@@ -82,7 +157,7 @@ def draws(
 
 
 def intervals(
-    statistics: PerImage, *, seed: int = _SEED, rounds: int = 2000
+    statistics: Counted, *, seed: int = _SEED, rounds: int = 2000
 ) -> dict[str, tuple[float, float]]:
     """The interval of each metric, at 95 %, in percent; (nan, nan) where nothing is measured.
 

@@ -1,67 +1,218 @@
-"""What was predicted for each image: the evidence behind an accuracy, and the input of paired tests.
+"""What was predicted for each image: the evidence behind accuracies, and the input of paired tests.
 
 One compressed `.npz` a result, read without pickle:
 
-files               (M,) names relative to the data folder, each once
-classes             (C,) names in the order of the numbers below
-labels              (M,) true class; -1 where there is none, or more than one
-predicted.<metric>  (M,) predicted class
-correct.<metric>    (M,) 1 right, 0 wrong, -1 where the image does not count for this metric
+files                (M,) names relative to the data folder, each once
+classes              (C,) names in the order of the numbers below
+labels               (M,) true class; -1 where there is none, or more than one
+predicted.<metric>   (M,) predicted class, of metrics for which the label alone is right
+correct.<metric>     (M,) 1 right, 0 wrong, -1 where the image does not count for this metric
+difference.<metric>  (2,) the metrics of `correct` whose difference it is, each over its own images
+score.<metric>       (M,) what each image adds to a metric that is a mean over images
 """
 
 import dataclasses
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from micl_bench.records.evidence.evidence import Evidence, Paired
 from micl_bench.records.evidence.per_image import write_arrays
+from micl_bench.records.statistics import (
+    bootstrap,
+    mcnemar,
+    paired_bootstrap,
+    paired_difference_interval,
+    wilson,
+)
 from micl_bench.runtime.errors import InputError
-from micl_bench.runtime.npz import read_npz
+from micl_bench.runtime.npz import Arrays, read_npz
+from micl_bench.runtime.wording import counted, plural
+
+_SAME = 1e-6
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Predictions:
     """Predictions for M images, by metric (`top1`, `top1_k20`, `top1_of_1000`, ...)."""
 
+    kind: ClassVar[str] = "predictions"
+
     files: tuple[str, ...]
     classes: tuple[str, ...]
     labels_M: NDArray[np.int64]
     predicted: dict[str, NDArray[np.int64]]
     correct: dict[str, NDArray[np.int8]]
+    differences: dict[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
+    """Metric to the two of `correct` whose accuracies it is the difference of, in points."""
+    scores: dict[str, NDArray[np.float64]] = dataclasses.field(default_factory=dict)
+    """Metric to what each image adds to it: it is the mean."""
 
     def accuracy(self, metric: str) -> float:
         """Percentage of right predictions among the images that count."""
-        counted = self.correct[metric][self.correct[metric] >= 0]
-        return 100.0 * float(counted.mean()) if len(counted) else float("nan")
+        right = self._right(metric)
+        return 100.0 * float(right.mean()) if len(right) else math.nan
 
     def counted(self, metric: str) -> int:
         """Images that count for a metric."""
-        return int((self.correct[metric] >= 0).sum())
+        return len(self._right(metric))
+
+    def metrics(self) -> dict[str, float]:
+        """Accuracies and differences in percent and points, means in their own unit."""
+        found = {name: self.accuracy(name) for name in self.correct}
+        found |= {
+            name: found[one] - found[other] for name, (one, other) in self.differences.items()
+        }
+        return found | {name: float(score_M.mean()) for name, score_M in self.scores.items()}
+
+    def intervals(self, *, seed: int = 0) -> dict[str, tuple[float, float]]:
+        """Wilson's of accuracies, the bootstrap's over images of all others."""
+        found = {name: wilson(self.accuracy(name), self.counted(name)) for name in self.correct}
+        for name, pair in self.differences.items():
+            found[name] = bootstrap(_points, [self._right(part) for part in pair], seed=seed)
+        for name, score_M in self.scores.items():
+            found[name] = bootstrap(_mean, [score_M], seed=seed)
+        return found
+
+    def reasons(self) -> dict[str, str]:
+        """Why a metric is NaN, of those that are."""
+        undefined = (name for name, value in self.metrics().items() if math.isnan(value))
+        return dict.fromkeys(undefined, "no image counts for it")
+
+    def check(self, stated: dict[str, float]) -> None:
+        """Check that metrics are made of this.
+
+        Raises:
+            InputError: one is not.
+        """
+        for metric, found in self.metrics().items():
+            value = stated.get(metric, found)
+            both_empty = math.isnan(value) and math.isnan(found)
+            if not (abs(value - found) <= _SAME or both_empty):
+                raise InputError(
+                    f"they give {metric} {found:.4f}, the record says {value:.4f}: they are not the "
+                    "predictions of this record"
+                )
+
+    def column(self, metric: str) -> NDArray | None:
+        """Which images are right, or what each adds."""
+        found = self.correct.get(metric)
+        return self.scores.get(metric) if found is None else found
+
+    def paired(self, other: Evidence, metric: str) -> Paired:
+        """McNemar's test of accuracies, the paired bootstrap of all others.
+
+        Raises:
+            InputError: other images, others that count, or a metric that is not in both.
+        """
+        theirs = cast(Predictions, other)
+        order = same_order(self, theirs)
+        if metric in self.correct and metric in theirs.correct:
+            return self._mcnemar(theirs, metric)
+        if self.differences.get(metric) is not None and metric in theirs.differences:
+            # Both parts are independent samples, of which both models saw the same images.
+            pairs = [on_same_images(self, theirs, part) for part in self.differences[metric]]
+            samples: list[list[NDArray[Any]]] = [[pair[side] for pair in pairs] for side in (0, 1)]
+        elif metric in self.scores and metric in theirs.scores:
+            samples = [[self.scores[metric] / 100], [theirs.scores[metric][order] / 100]]
+        else:
+            raise InputError("it is not made of what is kept of each image")
+        low, high, p = paired_bootstrap(_first_less_second, *samples, seed=0)
+        return Paired(interval=(low, high), p=p, test="bootstrap")
+
+    def changed(self, other: Evidence) -> int:
+        """Images with another prediction, or that are right in one alone."""
+        theirs = cast(Predictions, other)
+        order, M = same_order(self, theirs), len(self.files)
+        differs_M = np.zeros(M, dtype=bool)
+        for then, now in ((self.predicted, theirs.predicted), (self.correct, theirs.correct)):
+            for name in then:
+                differs_M |= then[name] != now[name][order] if name in now else True
+        return int(differs_M.sum())
+
+    def arrays(self) -> Arrays:
+        """What is written of them."""
+        arrays: Arrays = {
+            "files": np.array(self.files),
+            "classes": np.array(self.classes),
+            "labels": self.labels_M,
+        }
+        parts: dict[str, Arrays] = {
+            "predicted": {**self.predicted},
+            "correct": {**self.correct},
+            "score": {**self.scores},
+        }
+        for part, columns in parts.items():
+            arrays |= {f"{part}.{name}": value for name, value in columns.items()}
+        pairs = self.differences.items()
+        return arrays | {f"difference.{name}": np.array(pair) for name, pair in pairs}
+
+    def _right(self, metric: str) -> NDArray[np.int8]:
+        """Of the images that count."""
+        correct_M = self.correct[metric]
+        return correct_M[correct_M >= 0]
+
+    def _mcnemar(self, theirs: "Predictions", metric: str) -> Paired:
+        right_M, other_M = on_same_images(self, theirs, metric)
+        if not len(right_M):
+            raise InputError("no image counts")
+        ours_alone, theirs_alone = int((right_M > other_M).sum()), int((right_M < other_M).sum())
+        return Paired(
+            interval=paired_difference_interval(ours_alone, theirs_alone, len(right_M)),
+            p=mcnemar(ours_alone, theirs_alone),
+            test="McNemar",
+            only_first=ours_alone,
+            only_second=theirs_alone,
+        )
+
+
+def same_order(ours: Predictions, theirs: Predictions) -> NDArray[np.int64]:
+    """Rows of `theirs` in the order of the images of `ours`.
+
+    Raises:
+        InputError: they are not the same images.
+    """
+    if ours.files == theirs.files:
+        return np.arange(len(ours.files))
+    place = {name: index for index, name in enumerate(theirs.files)}
+    if place.keys() != set(ours.files):
+        apart = sorted(place.keys() ^ set(ours.files))
+        raise InputError(
+            f"{counted(len(apart), 'file')} {plural(len(apart), 'is', 'are')} "
+            f"not in both, such as {apart[0]}"
+        )
+    return np.array([place[name] for name in ours.files])
+
+
+def on_same_images(
+    ours: Predictions, theirs: Predictions, metric: str
+) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
+    """Whether each image is right, image by image, for those that count.
+
+    Raises:
+        InputError: other files, or other ones that count.
+    """
+    one_M, other_M = ours.correct[metric], theirs.correct[metric][same_order(ours, theirs)]
+    counted_M = one_M >= 0
+    if not np.array_equal(counted_M, other_M >= 0):
+        raise InputError(f"{metric} counts other images in one than in the other")
+    return one_M[counted_M], other_M[counted_M]
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
     """Write atomically."""
-    write_arrays(path, arrays_of(predictions))
-
-
-def arrays_of(predictions: Predictions) -> dict[str, NDArray[Any]]:
-    """What is written of them."""
-    arrays: dict[str, NDArray[Any]] = {
-        "files": np.array(predictions.files),
-        "classes": np.array(predictions.classes),
-        "labels": predictions.labels_M,
-    }
-    arrays |= {f"predicted.{name}": value for name, value in predictions.predicted.items()}
-    return arrays | {f"correct.{name}": value for name, value in predictions.correct.items()}
+    write_arrays(path, predictions.arrays())
 
 
 def read_predictions(path: Path) -> Predictions:
     """Read.
 
     Raises:
-        InputError: no such file, a damaged one, or not one that `write_predictions` wrote.
+        InputError: no such file, a damaged one, one that contradicts itself, or not one that
+            `write_predictions` wrote.
     """
     arrays = read_npz(path)
     if missing := {"files", "classes", "labels"} - arrays.keys():
@@ -71,18 +222,73 @@ def read_predictions(path: Path) -> Predictions:
     for name in ("files", "classes"):
         if arrays[name].ndim != 1 or (arrays[name].size and arrays[name].dtype.kind != "U"):
             raise InputError(f"{path}: {name} is not a list of names")
-    numbers = {name for name in arrays if name == "labels" or "." in name}
+    parts = {name: name.partition(".")[0] for name in arrays}
+    numbers = {name for name, part in parts.items() if part in ("labels", "predicted", "correct")}
     if odd := sorted(n for n in numbers if arrays[n].ndim != 1 or arrays[n].dtype.kind not in "iu"):
         raise InputError(f"{path}: {odd[0]} is not a list of whole numbers")
-    return Predictions(
+    found = Predictions(
         files=tuple(arrays["files"].tolist()),
         classes=tuple(arrays["classes"].tolist()),
         labels_M=arrays["labels"],
         predicted=_of_kind(arrays, "predicted"),
         correct=_of_kind(arrays, "correct"),
+        differences={
+            name: tuple(map(str, pair.ravel().tolist()))  # type: ignore[misc]
+            for name, pair in _of_kind(arrays, "difference").items()
+        },
+        scores=_of_kind(arrays, "score"),
     )
+    _check(path, found)
+    return found
 
 
-def _of_kind(content: dict[str, NDArray], kind: str) -> dict[str, NDArray]:
+def _check(path: Path, found: Predictions) -> None:
+    """Raises InputError where they contradict themselves."""
+    M = len(found.files)
+    if len(set(found.files)) != M:
+        raise InputError(f"{path} names a file twice")
+    for metric, correct_M in found.correct.items():
+        if correct_M.shape != (M,) or not np.isin(correct_M, (-1, 0, 1)).all():
+            raise InputError(f"{path}: correct.{metric} is not 1, 0 or -1 for each of {M} files")
+        if metric in found.predicted:
+            _check_right(path, found, metric)
+    for metric, pair in found.differences.items():
+        if len(pair) != 2 or not set(pair) <= found.correct.keys():
+            raise InputError(f"{path}: difference.{metric} names no two metrics of it")
+    for metric, score_M in found.scores.items():
+        is_real = score_M.shape == (M,) and score_M.dtype.kind == "f"
+        if not is_real or not np.isfinite(score_M).all():
+            raise InputError(f"{path}: score.{metric} is not a number for each of {M} files")
+
+
+def _check_right(path: Path, found: Predictions, metric: str) -> None:
+    """Raises InputError unless what is right is what was predicted as labelled."""
+    said_M, right_M = found.predicted[metric], found.correct[metric]
+    labels_M = found.labels_M
+    if not said_M.shape == labels_M.shape == right_M.shape:
+        raise InputError(
+            f"{path}: labels, predicted.{metric} and correct.{metric} differ in length"
+        )
+    told_M = (labels_M >= 0) & (right_M >= 0)
+    if wrong := int(((said_M == labels_M) != (right_M == 1))[told_M].sum()):
+        raise InputError(
+            f"{path}: correct.{metric} is not whether predicted.{metric} is the label, for {wrong} "
+            f"of {len(labels_M)} files"
+        )
+
+
+def _of_kind(content: Arrays, kind: str) -> Arrays:
     start = f"{kind}."
     return {name.removeprefix(start): v for name, v in content.items() if name.startswith(start)}
+
+
+def _points(one: NDArray[np.int8], other: NDArray[np.int8]) -> float:
+    return 100 * float(one.mean() - other.mean())
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    return float(values.mean())
+
+
+def _first_less_second(first: NDArray[Any], *second: NDArray[Any]) -> float:
+    return 100 * float(first.mean() - sum(sample.mean() for sample in second))

@@ -25,7 +25,6 @@ _READS = {
     "pretrain": ("--data", "--set", "--method", "--init", "--format", "--branch"),
 }
 _LARGEST_COMMAND = 20_000
-_DENSE = ("ade20k", "coco")
 # mmengine builds whatever a config's words name: of strangers, numbers alone are taken.
 _PLAIN = re.compile(r"[\s\[\](),.+\-0-9eE]*|True|False|None|true|false|null")
 
@@ -38,11 +37,18 @@ class _Parser(argparse.ArgumentParser):
 
 
 def rerun_arguments(
-    result: Result, *, out: Path, place: Path, ours: Iterable[Path], recipe: Path | None = None
+    result: Result,
+    *,
+    from_config: bool,
+    out: Path,
+    place: Path,
+    ours: Iterable[Path],
+    recipe: Path | None = None,
 ) -> list[str]:
     """What comes after `micl-bench` to run a record's command again.
 
     Args:
+        from_config: whether the task's recipe is an mmengine config, as its declaration says.
         out: absolute; takes the place of the record's own.
         place: the folder that the command's relative paths are below.
         ours: folders whose recipes may be run as they are.
@@ -53,7 +59,7 @@ def rerun_arguments(
             neither ours nor named by the user.
     """
     try:
-        command, first, options = _parsed(result)
+        command, first, options = _parsed(result, from_config=from_config)
     except ValueError as error:
         shown = printable(result.command)
         shown = shown if len(shown) <= 300 else f"{shown[:300]}..."
@@ -73,7 +79,7 @@ def rerun_arguments(
     return [command, first, *filter(None, words)]
 
 
-def _parsed(result: Result) -> tuple[str, str, dict[str, list[str]]]:
+def _parsed(result: Result, *, from_config: bool) -> tuple[str, str, dict[str, list[str]]]:
     """Command, its argument, and the values of each option; a switch has an empty one.
 
     Raises:
@@ -107,7 +113,7 @@ def _parsed(result: Result) -> tuple[str, str, dict[str, list[str]]]:
             raise ValueError(f"the value of {name} is {odd[0]!r}")
     if command == "eval" and first != result.task:
         raise ValueError(f"it evaluates {first!r}, the record is of {result.task}")
-    for value in options["--set"] if command == "eval" and first in _DENSE else ():
+    for value in options["--set"] if from_config else ():
         if not _PLAIN.fullmatch(value.partition("=")[2]):
             raise ValueError(
                 f"--set {value!r} puts more than numbers into a config, which could name code"

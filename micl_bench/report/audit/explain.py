@@ -4,12 +4,10 @@ import dataclasses
 from pathlib import Path
 from typing import Any, TypeVar
 
-from micl_bench.records.evidence.predictions import Predictions
 from micl_bench.records.published import Reference, measures
 from micl_bench.records.result import Result
 from micl_bench.report.compare.against_published import Verdict, verdicts
-from micl_bench.report.compare.bootstrapped import Redrawn, read_kept
-from micl_bench.report.compare.per_image_checks import corrupted_scores
+from micl_bench.report.compare.kept import evidence_of
 from micl_bench.report.frame.entries import Run
 from micl_bench.report.frame.intact import fault_of
 from micl_bench.report.frame.selection import select
@@ -119,23 +117,11 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
 def _remade(path: Path, result: Result) -> tuple[dict[str, float], str]:
     """The metrics made anew of what is kept of each image, and what is wrong with it."""
     try:
-        kept = read_kept(path, result)
-        if isinstance(kept, Redrawn):
-            return {name: v for name, v in kept.metrics.items() if name in result.metrics}, ""
-        return (_accuracies(result, kept) if kept else {}), ""
+        kept = evidence_of(path, result)
+        found = kept.metrics() if kept else {}
+        return {name: value for name, value in found.items() if name in result.metrics}, ""
     except InputError as error:
         return {}, str(error)
-
-
-def _accuracies(result: Result, kept: Predictions) -> dict[str, float]:
-    found = {name: kept.accuracy(name) for name in kept.correct if name in result.metrics}
-    if {"clean_top1", "top1"} <= found.keys() and "drop" in result.metrics:
-        found["drop"] = found["clean_top1"] - found["top1"]
-    for name in {"top1", "mCE"} & result.metrics.keys() - found.keys():
-        scores_N = corrupted_scores(result, kept, name)
-        if scores_N is not None:
-            found[name] = float(scores_N.mean())
-    return found
 
 
 def _artifact(record: Path, result: Result, name: str) -> dict[str, Any]:

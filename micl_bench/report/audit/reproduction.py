@@ -5,13 +5,9 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
-import numpy as np
-
 from micl_bench.records.declared import Number
-from micl_bench.records.evidence.predictions import Predictions
 from micl_bench.records.result import Result
-from micl_bench.report.compare.bootstrapped import Redrawn, read_kept
-from micl_bench.report.compare.per_image_checks import same_order
+from micl_bench.report.compare.kept import ARTEFACT, evidence_of
 from micl_bench.report.frame.data_set_names import data_words
 from micl_bench.report.frame.entries import Run
 from micl_bench.report.frame.protocols import flat_settings
@@ -20,7 +16,6 @@ from micl_bench.runtime.errors import InputError
 Word = Literal["identical", "consistent", "different", "not comparable"]
 _MOVES = ("images", "training images", "checkpoint", "settings", "seed", "architecture")
 """What moves a number; what else is not as it was should move bits at most."""
-_KEPT = ("predictions", "statistics")
 _MEANING: dict[Word, str] = {
     "identical": "every metric to the last bit, and the evidence of each image",
     "consistent": "every metric is the same or within the 95 % interval that the record has",
@@ -159,30 +154,17 @@ def _rests_on(result: Result) -> dict[str, dict[str, str]]:
 def _images(then: Run, now: Run) -> tuple[bool, str]:
     """Whether what is kept of each image is the same, and words on it."""
     old, new = then[1], now[1]
-    kept = [name for name in _KEPT if name in old.digests]
-    if not kept:
+    if ARTEFACT not in old.digests:
         return True, ""
-    if all(old.digests[name] == new.digests.get(name) for name in kept):
-        return True, f"{' and '.join(kept)} are the same, byte for byte"
+    if old.digests[ARTEFACT] == new.digests.get(ARTEFACT):
+        return True, f"{old.evidence} are the same, byte for byte"
     try:
-        one, other = read_kept(*then), read_kept(*now)
-        if isinstance(one, Predictions) and isinstance(other, Predictions):
-            return _predictions(one, other)
-        if isinstance(one, Redrawn) and isinstance(other, Redrawn):
-            same = one.files == other.files and one.metrics == other.metrics
-            word = "the same" if same else "not the same"
-            return same, f"the statistics of {len(one.files):,} are {word}"
+        one, other = evidence_of(*then), evidence_of(*now)
+        if one is None or other is None or one.kind != other.kind:
+            return False, "cannot be compared: what was kept of them then is gone"
+        changed, whole = one.changed(other), f"{len(one.files):,}"
     except InputError as error:
         return False, f"cannot be compared: {error}"
-    return False, "cannot be compared: what was kept of them then is gone"
-
-
-def _predictions(one: Predictions, other: Predictions) -> tuple[bool, str]:
-    order, M = same_order(one, other), len(one.files)
-    differs_M = np.zeros(M, dtype=bool)
-    for then, now in ((one.predicted, other.predicted), (one.correct, other.correct)):
-        for name in then:
-            differs_M |= then[name] != now[name][order] if name in now else True
-    if not differs_M.any():
-        return True, f"the predictions for all {M:,} are the same"
-    return False, f"{int(differs_M.sum()):,} of {M:,} have another prediction"
+    if not changed:
+        return True, f"the {one.kind} of all {whole} are the same"
+    return False, f"the {one.kind} of {changed:,} of {whole} are not the same"

@@ -7,6 +7,7 @@ import numpy as np
 
 from micl_bench.records.result import Result
 from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.files import digest_file
 from micl_bench.runtime.npz import Arrays, read_npz
 
 
@@ -35,6 +36,23 @@ def artifact_path(record: Path, result: Result, name: str) -> Path | None:
             "it must be a relative path without '..'"
         )
     return path
+
+
+def check_digest(path: Path, record: Path, result: Result, name: str) -> None:
+    """Check that an artefact is the one that the record was written with.
+
+    Raises:
+        InputError: it is another.
+    """
+    digest = result.digests.get(name)
+    try:
+        same = not digest or digest_file(path) == digest
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    if not same:
+        raise InputError(
+            f"{path} is not the file that record {record.name} was written with: its SHA-256 differs"
+        )
 
 
 def without_folder(record: Path, text: str) -> str:

@@ -2,20 +2,19 @@
 
 import dataclasses
 import itertools
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 
-from micl_bench.records.evidence.predictions import Predictions
+from micl_bench.records.evidence.evidence import Evidence
 from micl_bench.records.statistics import holm
-from micl_bench.report.compare.bootstrapped import Kept, Redrawn, read_kept
 from micl_bench.report.compare.contenders import Contender, Place
 from micl_bench.report.compare.difference import (
     Difference,
-    Evidence,
     on_images,
     over_runs,
 )
+from micl_bench.report.compare.kept import evidence_of
 from micl_bench.report.compare.not_compared import places_apart
 from micl_bench.report.frame.entries import Run, entry_of
 from micl_bench.runtime.errors import InputError
@@ -37,11 +36,10 @@ def compare_all(contenders: list[Contender]) -> Comparison:
     """
     differences: list[Difference] = []
     not_compared: list[str] = []
-    read: dict[Path, Kept] = {}
     for ours, theirs in itertools.combinations(contenders, 2):
         shared = [place for place in ours.runs if place in theirs.runs]
         for place in shared:
-            differences += _at(place, ours, theirs, read)
+            differences += _at(place, ours, theirs)
         not_compared += places_apart(ours, theirs)
     if not differences:
         reasons = "; ".join(not_compared) or "no task and data set is in both"
@@ -60,16 +58,11 @@ def _adjusted(differences: list[Difference]) -> list[Difference]:
     ]
 
 
-def _at(
-    place: Place, ours: Contender, theirs: Contender, read: dict[Path, Kept]
-) -> list[Difference]:
+def _at(place: Place, ours: Contender, theirs: Contender) -> list[Difference]:
     ours_runs, theirs_runs = ours.runs[place], theirs.runs[place]
     metrics = [m for m in ours_runs[0][1].metrics if m in theirs_runs[0][1].metrics]
-    if max(len(ours_runs), len(theirs_runs)) == 1:
-        for path, result in (*ours_runs, *theirs_runs):
-            if path not in read:
-                read[path] = read_kept(path, result)
-    pair = [(runs[0][1], read.get(runs[0][0])) for runs in (ours_runs, theirs_runs)]
+    several = max(len(ours_runs), len(theirs_runs)) > 1
+    pair = [None if several else evidence_of(*runs[0]) for runs in (ours_runs, theirs_runs)]
     found: list[Difference] = []
     for metric in metrics:
         bare = Difference(
@@ -88,7 +81,7 @@ def _at(
         twins = [other.number.title for other in found if _is_same(other, bare, pair)]
         if twins:
             found.append(dataclasses.replace(bare, note=f"it is {twins[0]}"))
-        elif max(len(ours_runs), len(theirs_runs)) > 1:
+        elif several:
             found.append(over_runs(bare))
         else:
             found.append(on_images(bare, *pair))
@@ -102,23 +95,17 @@ def _undefined(metric: str, runs: list[Run]) -> str:
     return f"{numbers[0].title} is undefined: {'; '.join(reasons)}" if reasons else ""
 
 
-def _is_same(earlier: Difference, bare: Difference, pair: list[Evidence]) -> bool:
+def _is_same(earlier: Difference, bare: Difference, kept: Sequence[Evidence | None]) -> bool:
     """Whether a metric is an earlier one by another name, as `top1_k20` is the `top1` of a 20-NN.
 
     To test it again would only raise all p-values.
     """
-    first, second = earlier.metric, bare.metric
-    redrawn = [kept.draws for _, kept in pair if isinstance(kept, Redrawn)]
-    if redrawn:
-        # These are not rounded as the sides' values are.
-        return all(
-            first in draws and second in draws and np.array_equal(draws[first], draws[second])
-            for draws in redrawn
-        )
-    sides = [(one.ours.values, one.theirs.values) for one in (earlier, bare)]
-    evidence = [kept.correct for _, kept in pair if isinstance(kept, Predictions)]
-    return sides[0] == sides[1] and all(
-        np.array_equal(correct[first], correct[second])
-        for correct in evidence
-        if first in correct and second in correct
+    for side, other in ((earlier.ours, bare.ours), (earlier.theirs, bare.theirs)):
+        if any(run.values[side.metric] != run.values[other.metric] for _, run in other.runs):
+            return False
+    columns = [[one.column(d.metric) for d in (earlier, bare)] for one in kept if one]
+    return all(
+        np.array_equal(first, second)
+        for first, second in columns
+        if first is not None and second is not None
     )

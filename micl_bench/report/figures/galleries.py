@@ -8,8 +8,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from micl_bench.records.result import Result
-from micl_bench.report.compare.artefact_files import artifact_path, gone, without_folder
-from micl_bench.report.compare.per_image_checks import check_digest
+from micl_bench.report.compare.artefact_files import (
+    artifact_path,
+    check_digest,
+    gone,
+    without_folder,
+)
 from micl_bench.report.figures.drawn_detections import LEAST_SCORE, detected_scenes, load_detections
 from micl_bench.report.figures.feature_plots import (
     feature_maps,
@@ -47,10 +51,8 @@ _MOST_DATA_SETS = 2
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Kind:
-    """How one artefact of a task is loaded and drawn."""
+    """How the artefact of that name is loaded and drawn."""
 
-    task: str
-    artifact: str
     title: str
     load: Callable[[Path], Arrays]
     draw: Callable[[dict[str, Arrays]], Figure]
@@ -66,8 +68,6 @@ _DETECTED = (
 )
 KINDS = {
     "segmentation": _Kind(
-        task="ade20k",
-        artifact="predictions",
         title="Segmented scenes",
         load=load_scenes,
         draw=segmented_scenes,
@@ -75,8 +75,6 @@ KINDS = {
         shared=("images_NHWC", "classes"),
     ),
     "detection": _Kind(
-        task="coco",
-        artifact="predictions",
         title="Detected objects",
         load=load_detections,
         draw=detected_scenes,
@@ -84,8 +82,6 @@ KINDS = {
         shared=("images_NHWC", "classes"),
     ),
     "attention": _Kind(
-        task="representation",
-        artifact="attention",
         title="Attention of the last block",
         load=load_attention,
         draw=attention_maps,
@@ -93,8 +89,6 @@ KINDS = {
         shared=("images_NHWC",),
     ),
     "patches": _Kind(
-        task="representation",
-        artifact="patches",
         title="Principal components of patches",
         load=load_patches,
         draw=patch_colours,
@@ -102,8 +96,6 @@ KINDS = {
         shared=("images_NHWC",),
     ),
     "features": _Kind(
-        task="representation",
-        artifact="features",
         title="Features on a plane",
         load=load_map,
         draw=feature_maps,
@@ -111,8 +103,6 @@ KINDS = {
         shared=("classes",),
     ),
     "similarity": _Kind(
-        task="representation",
-        artifact="similarity",
         title="Similarity of views",
         load=load_similarities,
         draw=similarity_histograms,
@@ -124,7 +114,7 @@ KINDS = {
 
 def found_views(selection: Selection) -> Found:
     """What the views of one pre-training run show, ours first."""
-    runs = sorted(selection.of_task("pretrain"), key=lambda result: method_rank(result.method))
+    runs = sorted(selection.with_artefact("views"), key=lambda result: method_rank(result.method))
     left_out: list[str] = []
     for run in runs:
         arrays, problem = _arrays(selection, run, "views", load_views)
@@ -163,11 +153,11 @@ def _arrays(
 def found_gallery(name: str, selection: Selection) -> Found:
     """One picture of a kind for each data set: our method and the best rival on the same images."""
     kind, found = KINDS[name], Found()
-    results = selection.of_task(kind.task)
+    results = selection.with_artefact(name)
     datas = list(dict.fromkeys(result.data for result in results))
     for turn, data in enumerate(datas[:_MOST_DATA_SETS]):
         own = [result for result in results if result.data == data]
-        loaded = _loaded(kind, selection, own, found)
+        loaded = _loaded(name, selection, own, found)
         if loaded:
             drawing = Drawing(
                 name="-".join([name, *([str(turn + 1)] if turn else [])]),
@@ -182,16 +172,16 @@ def found_gallery(name: str, selection: Selection) -> Found:
 
 
 def _loaded(
-    kind: _Kind, selection: Selection, results: list[Result], found: Found
+    name: str, selection: Selection, results: list[Result], found: Found
 ) -> dict[str, Arrays]:
     """Of at most two methods; `found` is told of files that are gone, and of other images."""
-    loaded: dict[str, Arrays] = {}
+    kind, loaded = KINDS[name], dict[str, Arrays]()
     for result in _ours_then_best(results):
         if len(loaded) == _ABREAST:
             break
         if result.method in loaded:
             continue
-        arrays, problem = _arrays(selection, result, kind.artifact, kind.load)
+        arrays, problem = _arrays(selection, result, name, kind.load)
         if problem:
             found.left_out.append(f"{kind.title} of {result.method} are left out: {problem}.")
             continue

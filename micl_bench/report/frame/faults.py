@@ -10,12 +10,12 @@ from micl_bench.report.figures.training_plot import load_rows
 from micl_bench.report.frame.intact import Reader, fault_of
 from micl_bench.report.frame.selection import Selection
 
-_DRAWN: dict[tuple[str, str], Reader] = {
-    ("pretrain", "views"): load_views,
-    ("pretrain", "metrics"): load_rows,
-    **{(kind.task, kind.artifact): kind.load for kind in KINDS.values()},
+_DRAWN: dict[str, Reader] = {
+    "views": load_views,
+    "metrics": load_rows,
+    **{name: kind.load for name, kind in KINDS.items()},
 }
-"""By task and artefact: what reads and checks the file that a picture is made of."""
+"""By artefact: what reads and checks the file that a picture is made of."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -3,11 +3,9 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from micl_bench.records.evidence.confusions import METRICS, read_confusions
-from micl_bench.records.evidence.detections import read_detections
 from micl_bench.records.result import Result
-from micl_bench.report.compare.artefact_files import artifact_path
-from micl_bench.report.compare.per_image_checks import check_digest, read_evidence
+from micl_bench.report.compare.artefact_files import artifact_path, check_digest
+from micl_bench.report.compare.kept import ARTEFACT, evidence_of
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.npz import read_npz
 
@@ -18,12 +16,12 @@ def fault_of(
     record: Path,
     result: Result,
     name: str,
-    readers: Mapping[tuple[str, str], Reader] | None = None,
+    readers: Mapping[str, Reader] | None = None,
 ) -> str | None:
     """What is wrong with an artefact of a record: nothing if empty, None where it is gone.
 
     Args:
-        readers: by task and artefact, what reads and checks the files that pictures are made of;
+        readers: by artefact, what reads and checks the files that pictures are made of;
             without, that they are arrays is all that is checked.
     """
     try:
@@ -31,7 +29,7 @@ def fault_of(
         if path is None:
             return None
         check_digest(path, record, result, name)
-        _read(path, record, result, name, (readers or {}).get((result.task, name)))
+        _read(path, record, result, name, (readers or {}).get(name))
     except InputError as error:
         return str(error)
     return ""
@@ -39,11 +37,8 @@ def fault_of(
 
 def _read(path: Path, record: Path, result: Result, name: str, reader: Reader | None) -> None:
     """Raises InputError where the file is not what its record needs."""
-    if name == "predictions" and read_evidence(record, result) is not None:
-        return
-    if name == "statistics":
-        segments = any(metric in METRICS for metric in result.metrics)
-        (read_confusions if segments else read_detections)(path)
+    if name == ARTEFACT:
+        evidence_of(record, result)
     elif reader:
         reader(path)
     elif path.suffix == ".npz":

@@ -42,6 +42,10 @@ class Selection:
         """The shown records of one task, newest first."""
         return [result for result in reversed(self.current) if result.task == task]
 
+    def with_artefact(self, name: str) -> list[Result]:
+        """The shown records that name a file so, newest first."""
+        return [result for result in reversed(self.current) if name in result.artifacts]
+
     def path_of(self, result: Result) -> Path:
         """The file of a record."""
         return self.paths[result.id]

@@ -17,7 +17,7 @@ from micl_bench.report.tables.measured_cell import Notes, measured_cell, remarks
 from micl_bench.report.tables.model import Cell, Row
 from micl_bench.report.tables.pretraining_columns import MISSING, measured_fact
 from micl_bench.report.tables.published_notes import Beside
-from micl_bench.report.tables.ranking import Shelf, Standing, standings
+from micl_bench.report.tables.ranking import Standing, standings
 from micl_bench.report.tables.row_grouping import Columns, Layout, Line, lay_out
 from micl_bench.report.tables.row_names import name_rows
 from micl_bench.report.tables.specs._spec import FactColumn, ScoreColumn, TableSpec
@@ -60,7 +60,6 @@ class MeasuredRows:
         self._paths = selection.paths
         self._lineage = Lineage(result for _, result in selection.records)
         self._beside = Beside(found)
-        self._shelf = Shelf()
         self._records: dict[tuple[str, str, str], list[Result]] = {}
         for result in reversed(selection.current):
             place = place_of(result)
@@ -156,7 +155,7 @@ class MeasuredRows:
                 for row, line in enumerate(lines)
                 if number in line.columns
             }
-            standing = standings(entries, *rivals, self._shelf)
+            standing = standings(entries, *rivals)
             comparisons += compare(_where(column, entries), entries, standing)
             for row, (line, cells) in enumerate(zip(lines, found, strict=True)):
                 cells.append(

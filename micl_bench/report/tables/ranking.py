@@ -7,23 +7,20 @@ difference counts as none only where a test says so: overlapping intervals are n
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from micl_bench.records.result import Result
 from micl_bench.records.statistics import holm
-from micl_bench.report.compare.bootstrapped import Kept, read_kept
 from micl_bench.report.compare.difference import (
     SIGNIFICANT,
     Difference,
     on_images,
     over_runs,
 )
+from micl_bench.report.compare.kept import evidence_of
 from micl_bench.report.frame.entries import Entry
 from micl_bench.report.frame.identity import network_of
 from micl_bench.runtime.errors import InputError
 
-# Those of a whole ImageNet take some ten megabytes each.
-_KEPT_AT_ONCE = 16
 _UNKNOWN = (
     "how these files of one method relate is not known, whether seeds of one pre-training or several; "
     "--pretrain-seed and --pretrain-name state it"
@@ -46,31 +43,10 @@ class Standing:
     """Its unit, and the baseline."""
 
 
-class Shelf:
-    """What is kept of each image of the records that were asked for last."""
-
-    def __init__(self) -> None:
-        self._read: dict[Path, Kept] = {}
-
-    def kept(self, path: Path, result: Result) -> Kept:
-        """Of one record, or None where it has nothing for each image.
-
-        Raises:
-            InputError: as `read_kept`.
-        """
-        if path not in self._read:
-            kept = read_kept(path, result)
-            if len(self._read) >= _KEPT_AT_ONCE:
-                del self._read[next(iter(self._read))]
-            self._read[path] = kept
-        return self._read[path]
-
-
 def standings(
     entries: Mapping[int, Entry],
     studies: Sequence[str],
     baselines: Sequence[Mapping[int, str]],
-    shelf: Shelf,
 ) -> dict[int, Standing]:
     """Of the numbers of one column, by row.
 
@@ -89,7 +65,7 @@ def standings(
         found |= {row: Standing(best=row in best) for row in rivals}
         if best:
             pairs |= {
-                row: _tested(entry, rivals[best[0]], shelf)
+                row: _tested(entry, rivals[best[0]])
                 for row, entry in rivals.items()
                 if row not in best and not math.isnan(entry.mean)
             }
@@ -132,7 +108,7 @@ def _judged(pairs: dict[int, Difference]) -> dict[int, Standing]:
     return found
 
 
-def _tested(entry: Entry, best: Entry, shelf: Shelf) -> Difference:
+def _tested(entry: Entry, best: Entry) -> Difference:
     """The difference of a number from the best, by the test that its evidence allows."""
     bare = Difference(
         task=entry.first.task,
@@ -149,7 +125,7 @@ def _tested(entry: Entry, best: Entry, shelf: Shelf) -> Difference:
     if len(entry.values) > 1 or len(best.values) > 1:
         return over_runs(bare)
     try:
-        kept = [(one.first, shelf.kept(*one.runs[0])) for one in (entry, best)]
+        kept = [evidence_of(*one.runs[0]) for one in (entry, best)]
     except InputError:
         # Another evaluation into the same folder may have taken the file's place.
         return dataclasses.replace(

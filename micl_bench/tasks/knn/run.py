@@ -115,7 +115,9 @@ def _predictions(
     predicted, correct = {}, {}
 
     def note(metric: str, predicted_M: Tensor, right_M: Tensor) -> None:
-        predicted[metric] = predicted_M.numpy()
+        # Of five, the label is right wherever it stands among them.
+        if metric != "top5":
+            predicted[metric] = predicted_M.numpy()
         correct[metric] = right_M.to(torch.int8).numpy()
 
     for k, metric in [(recipe.k, "top1"), *((k, f"top1_k{k}") for k in ks)]:

@@ -62,6 +62,10 @@ def measure_corrupted(
     clean_N = clean.predicted[reading] == clean.output_N
     right_NKS = np.stack(list(right.values()), axis=1).reshape(len(first), -1, one.severities)
     described = first.describe()
+    # An image with all that was made of it is one draw of the bootstrap.
+    top1_N = 100 * right_NKS.mean(axis=(1, 2))
+    drop_N = 100 * clean_N - top1_N
+    clean_top1 = float((100 * clean_N).mean())
     return Measured(
         data=dataclasses.replace(
             described,
@@ -77,36 +81,18 @@ def measure_corrupted(
             labels_M=truth_N,
             predicted={_metric(place): said_N for place, said_N in said.items()},
             correct={_metric(place): right_N.astype(np.int8) for place, right_N in right.items()},
+            scores={
+                "mCE": corruption_errors(right_NKS, list(one.corruptions.values())).mean(axis=1),
+                "top1": top1_N,
+            },
         ),
+        metrics={"clean_top1": clean_top1, "drop": float(drop_N.mean())},
+        intervals={
+            "clean_top1": wilson(clean_top1, len(clean_N)),
+            "drop": bootstrap(_mean, [drop_N], seed=seed),
+        },
         details=_details(right_NKS, one.corruptions),
-        **_scores(right_NKS, clean_N, list(one.corruptions.values()), seed=seed),
     )
-
-
-def _scores(
-    right_NKS: NDArray[np.bool_],
-    clean_N: NDArray[np.bool_],
-    reference: Sequence[float],
-    *,
-    seed: int,
-) -> dict[str, dict[str, Any]]:
-    """Metrics and intervals. An image with all that was made of it is one draw of the bootstrap."""
-    columns_N4 = np.stack(
-        [
-            corruption_errors(right_NKS, reference).mean(axis=1),
-            100 * right_NKS.mean(axis=(1, 2)),
-            100 * clean_N,
-            100 * (clean_N - right_NKS.mean(axis=(1, 2))),
-        ],
-        axis=1,
-    )
-    scores = zip(("mCE", "top1", "clean_top1", "drop"), columns_N4.T, strict=True)
-    metrics, intervals = {}, {}
-    for name, column_N in scores:
-        metrics[name] = float(column_N.mean())
-        intervals[name] = list(bootstrap(_mean, [column_N], seed=seed))
-    intervals["clean_top1"] = list(wilson(metrics["clean_top1"], len(clean_N)))
-    return {"metrics": metrics, "intervals": intervals}
 
 
 def _details(right_NKS: NDArray[np.bool_], corruptions: Mapping[str, float]) -> dict[str, Any]:

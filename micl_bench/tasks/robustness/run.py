@@ -1,6 +1,7 @@
 """Robustness: a classifier on shifted test sets, and the drop against the clean set's same classes."""
 
 import dataclasses
+import functools
 import time
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
@@ -197,10 +198,12 @@ def _run_shifted(
         if one.labels == "image numbers":
             measured.append(measure_real(shift, held_against, root))
         else:
-            function = measure_corrupted if one.corruptions else measure
-            measured.append(
-                function(shift, held_against, classifier, pixels, root, seed=recipe.seed)
+            read = (
+                functools.partial(measure_corrupted, seed=recipe.seed)
+                if one.corruptions
+                else measure
             )
+            measured.append(read(shift, held_against, classifier, pixels, root))
         seconds.append(time.monotonic() - start)
     return measured, seconds
 

@@ -11,7 +11,6 @@ from micl_bench.data.folder import Folder
 from micl_bench.data.pixels import Pixels
 from micl_bench.records.evidence.predictions import Predictions
 from micl_bench.records.result import DataSet
-from micl_bench.records.statistics import bootstrap
 from micl_bench.robustness import image_number, imagenet_classes, real_labels
 from micl_bench.runtime.errors import InputError
 from micl_bench.tasks.robustness.shifted import Classifier, Reading, Shift, open_classes
@@ -59,12 +58,12 @@ class Measured:
     """The clean images that count."""
     predictions: Predictions
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
-    intervals: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    intervals: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     details: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def measure(
-    shift: Shift, clean: CleanRun, classifier: Classifier, pixels: Pixels, root: Path, *, seed: int
+    shift: Shift, clean: CleanRun, classifier: Classifier, pixels: Pixels, root: Path
 ) -> Measured:
     """Read a set's images, and hold them against the clean images of the classes that occur.
 
@@ -89,21 +88,20 @@ def measure(
         for name, counted_M in ((metric, shifted_M), (f"clean_{metric}", clean_M)):
             said[name] = np.where(counted_M, said_M, NOT_COUNTED)
             right[name] = np.where(counted_M, right_M, NOT_COUNTED).astype(np.int8)
+    # Where several outputs stand for a set's class, none alone is right.
+    clean_labels = shift.output_K[shift.group_C[clean.output_N]]
     predictions = Predictions(
         files=(*_below(root, folder), *_below(root, clean.folder)),
         classes=shift.outputs,
-        labels_M=np.concatenate([shift.output_K[folder.labels_N], clean.output_N]),
+        labels_M=np.concatenate([shift.output_K[folder.labels_N], clean_labels]),
         predicted=said,
         correct=right,
+        differences={"drop": ("clean_top1", "top1")},
     )
-    drop = predictions.accuracy("clean_top1") - predictions.accuracy("top1")
-    ends = bootstrap(_drop, [right["clean_top1"][clean_M], right["top1"][shifted_M]], seed=seed)
     return Measured(
         data=dataclasses.replace(folder.describe(), name=one.title),
         clean=clean.folder.describe(),
         predictions=predictions,
-        metrics={"drop": drop},
-        intervals={"drop": list(ends)},
     )
 
 
@@ -127,17 +125,13 @@ def measure_real(shift: Shift, clean: CleanRun, root: Path) -> Measured:
             files=_below(root, clean.folder),
             classes=shift.outputs,
             labels_M=clean.output_N,
-            predicted={"real_top1": said_N, "top1": said_N},
+            predicted={"top1": said_N},
             correct={
                 "real_top1": np.array(real_N, dtype=np.int8),
                 "top1": (said_N == clean.output_N).astype(np.int8),
             },
         ),
     )
-
-
-def _drop(clean: NDArray[np.int8], shifted: NDArray[np.int8]) -> float:
-    return 100 * float(clean.mean() - shifted.mean())
 
 
 def _below(root: Path, folder: Folder) -> tuple[str, ...]:
