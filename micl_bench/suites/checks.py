@@ -5,20 +5,16 @@ import itertools
 import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
-from typing import Any, get_args, get_origin
+from typing import Any
 
 from micl_bench.runtime import plugins
 from micl_bench.runtime.errors import InputError
-from micl_bench.runtime.log import printable
+from micl_bench.runtime.validate import one_line
 from micl_bench.suites.entries import Entry, Given, Made
 
 MADE = "made:"
 _COMMANDS = (["data", "embedded"], ["data", "pack"])
-_MOST_PROCESSES = 1024
-_SCALARS = (str, int, float, bool)
 _LONGEST_METHOD = 100
-_LONGEST_LINE = 300
-_LAST_PART = 90
 _LARGEST_SEED = 1 << 63
 
 
@@ -28,47 +24,7 @@ def in_one_line() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        line = printable(" ".join(str(error).split()))
-        if len(line) > _LONGEST_LINE:
-            line = f"{line[: _LONGEST_LINE - _LAST_PART - 5]} ... {line[-_LAST_PART:]}"
-        raise InputError(line) from error
-
-
-def typed(hint: Any, value: Any, name: str, place: str) -> Any:
-    """A value as a field of the suite's dataclasses holds it.
-
-    Raises:
-        InputError: it is of another type.
-    """
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is list:
-        if not isinstance(value, list):
-            raise InputError(f"{place}: {name} must be a list, such as {name}: [...]")
-        if any(isinstance(one, list | dict) for one in value):
-            raise InputError(f"{place}: {name} must list words or numbers")
-        return [typed(arguments[0], one, f"what {name} lists", place) for one in value]
-    if origin is dict:
-        if not isinstance(value, dict):
-            raise InputError(f"{place}: {name} must be a mapping of names to values")
-        if arguments[1] is Any:
-            return dict(value)
-        if get_origin(arguments[1]) is list and not all(
-            isinstance(v, list) for v in value.values()
-        ):
-            key = next(key for key, v in value.items() if not isinstance(v, list))
-            raise InputError(f"{place}: {name} {key} must list words or numbers")
-        return {
-            key: inner if get_origin(arguments[1]) else typed(arguments[1], inner, name, place)
-            for key, inner in value.items()
-        }
-    if hint is str and type(value) is int:
-        return str(value)
-    if type(value) is not hint:
-        wanted = {str: "a word (in quotes, if it looks like something else)", bool: "true or false"}
-        raise InputError(
-            f"{place}: {name} must be {wanted.get(hint, 'a whole number')}, not {value!r:.80}"
-        )
-    return value
+        raise InputError(one_line(str(error))) from error
 
 
 def check_stands_alone(content: Any, place: str) -> None:
@@ -95,13 +51,8 @@ def check_entry(entry: Entry, place: str) -> None:
         raise InputError(f"{place} has method {min(unknown)!r}; checkpoints: {known}")
     for name in entry.checkpoints:
         check_method(name, place)
-    if len(set(entry.seeds)) < len(entry.seeds) or min(entry.seeds, default=0) < 0:
-        raise InputError(f"{place} has seeds {entry.seeds}; give each once, 0 or more")
-    if max(entry.seeds, default=0) >= _LARGEST_SEED:
-        raise InputError(f"{place} has the seed {max(entry.seeds)}; the largest is 2^63 - 1")
-    _check_processes(entry.processes, place)
-    _check_overrides(entry.overrides, place)
-    _check_values("matrix", entry.matrix, place)
+    if len(set(entry.seeds)) < len(entry.seeds):
+        raise InputError(f"{place} has seeds {entry.seeds}; give each once")
     if not all(isinstance(checkpoint, str | dict) for checkpoint in entry.checkpoints.values()):
         raise InputError(f"{place}: a checkpoint is a word, or a mapping with recipe and data")
     _check_words([entry.name, entry.data, entry.recipe, *entry.checkpoints], place)
@@ -145,9 +96,6 @@ def check_root(data_root: Any, place: str) -> str:
 def check_made(made: Made, place: str) -> None:
     """Raise an InputError unless a checkpoint's pre-training can be carried out."""
     check_method(made.method or "-", place)
-    _check_processes(made.processes, place)
-    _check_overrides(made.overrides, place)
-    _check_values("one_at_a_time", made.one_at_a_time, place)
     _check_words([made.recipe, made.data, made.method, *made.overrides], place)
     _check_words(_words_of(made.one_at_a_time), place)
 
@@ -195,25 +143,6 @@ def check_method(method: str, place: str) -> None:
         )
 
 
-def _check_processes(processes: int, place: str) -> None:
-    if not 1 <= processes <= _MOST_PROCESSES:
-        raise InputError(
-            f"{place} has {processes} processes; give 1 to {_MOST_PROCESSES:,}, all on one machine"
-        )
-
-
-def _check_overrides(overrides: list[str], place: str) -> None:
-    for override in overrides:
-        if "=" not in override:
-            raise InputError(f"{place}: override {override!r} is not of the form a.b=value")
-
-
-def _check_values(name: str, mapping: dict[str, list[Any]], place: str) -> None:
-    for key, values in mapping.items():
-        if not values or not all(_is_plain(value) for value in values):
-            raise InputError(f"{place}: {name} {key} must list words or numbers")
-
-
 def _words_of(mapping: dict[str, list[Any]]) -> Iterable[str]:
     return itertools.chain(mapping, (str(v) for values in mapping.values() for v in values))
 
@@ -229,12 +158,6 @@ def _check_words(words: Iterable[str], place: str) -> None:
 
 def _is_seed(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 20 and int(text) < _LARGEST_SEED
-
-
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, _SCALARS) or (
-        isinstance(value, list) and all(isinstance(element, _SCALARS) for element in value)
-    )
 
 
 def _is_number(word: str) -> bool:

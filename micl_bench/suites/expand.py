@@ -67,12 +67,12 @@ class _Expansion:
                 data=name,
             )
             self._steps[name] = self._add(run)
-        for number, entry in enumerate(self._file.entries, start=1):
+        for number, entry in enumerate(self._file.entries):
             if entry.name in self._by_entry:
                 raise InputError(
                     f"{self._file.path} has two entries called {entry.name!r}; rename one"
                 )
-            place = f"{self._file.path}, entry {number}"
+            place = f"{self._file.path}: $.entries[{number}]"
             self._by_entry[entry.name] = [
                 self._add(run)
                 for seed, start in self._starts(entry, place)

@@ -35,10 +35,11 @@ top, in an entry or in a checkpoint, refuses files of which something would have
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any
 
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.shipped import suite_file
+from micl_bench.runtime.validate import built
 from micl_bench.suites.checks import (
     check_entry,
     check_given,
@@ -47,7 +48,6 @@ from micl_bench.suites.checks import (
     check_root,
     check_stands_alone,
     in_one_line,
-    typed,
 )
 from micl_bench.suites.entries import Entry, Given, Made, SuiteFile
 from micl_bench.suites.text import UnreadableError, assigned, parsed
@@ -55,8 +55,6 @@ from micl_bench.suites.text import UnreadableError, assigned, parsed
 _LONGEST_FILE = 1 << 20
 _DOTTED = ("matrix", "one_at_a_time")
 _WHOLE_FILE = ("prepare", "data_root", "entries")
-
-T = TypeVar("T")
 
 
 @in_one_line()
@@ -82,8 +80,8 @@ def read_file(given: str | Path, assignments: Sequence[str] = ()) -> SuiteFile:
         prepare=check_prepared(prepare or {}, f"{path}"),
         data_root=check_root(data_root or "", f"{path}"),
         entries=[
-            _entry(raw, content, f"{path}, entry {number}")
-            for number, raw in enumerate(entries, start=1)
+            _entry(raw, content, f"{path}: $.entries[{number}]")
+            for number, raw in enumerate(entries)
         ],
     )
 
@@ -113,47 +111,27 @@ def _read(path: Path, assignments: Sequence[str]) -> dict[str, Any]:
 
 
 def _entry(raw: Any, shared: dict[str, Any], place: str) -> Entry:
-    if not isinstance(raw, dict):
-        raise InputError(f"{place} is not a mapping of keys to values")
-    if "of" in raw:
+    own = built(dict[str, Any], raw, place)
+    if "of" in own:
         # Its checkpoints, and their seeds, are those of the entries that it names.
         shared = {k: v for k, v in shared.items() if k not in ("checkpoints", "methods", "seeds")}
-    entry = _typed(Entry, raw, shared, place)
+    entry = built(Entry, {**shared, **own}, place)
     check_entry(entry, place)
     for name, checkpoint in entry.checkpoints.items():
-        where = f"{place}, checkpoint {name!r}"
+        where = f"{place}.checkpoints.{name}"
         entry.checkpoints[name] = _checkpoint(checkpoint, entry, where)
     return entry
 
 
 def _checkpoint(raw: Any, entry: Entry, place: str) -> Given | Made:
     if isinstance(raw, dict) and not {"checkpoint", "files"} & raw.keys():
-        made = _typed(Made, raw, {"processes": entry.processes}, place)
+        made = built(Made, {"processes": entry.processes, **raw}, place)
         check_made(made, place)
         return made
     content = raw if isinstance(raw, dict) else {"checkpoint": raw}
-    given = _typed(Given, content, {"strict": entry.strict}, place)
+    given = built(Given, {"strict": entry.strict, **content}, place)
     check_given(given, place)
     return given
-
-
-def _typed(kind: type[T], raw: dict[Any, Any], shared: dict[str, Any], place: str) -> T:
-    """One of the dataclasses above from a mapping, its types checked."""
-    fields: Any = dataclasses.fields(kind)  # type: ignore[arg-type]
-    _require_keys(raw, {field.name for field in fields}, place)
-    content = {**shared, **raw}
-    missing = [
-        field.name
-        for field in fields
-        if field.name not in content
-        and field.default is dataclasses.MISSING
-        and field.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        top = ", nor has the top of the file" if kind is Entry else ""
-        raise InputError(f"{place} has no {', '.join(missing)}{top}")
-    hints = get_type_hints(kind)
-    return kind(**{name: typed(hints[name], value, name, place) for name, value in content.items()})
 
 
 def _require_keys(content: dict[Any, Any], known: set[str], place: str) -> None:

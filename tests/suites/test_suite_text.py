@@ -13,8 +13,9 @@ from micl_bench.suites.file import read_file
 from micl_bench.suites.text import UnreadableError, assigned, parsed
 
 ENTRY = "task: knn\ndata: d\ncheckpoints: {m: c}\nentries:\n  - name: n\n"
-LIBRARIES = ("omegaconf", "yaml.", "pyyaml", "while scanning", "while parsing", "found character",
-             "could not determine", "<unicode string>", "ScannerError", "Traceback")  # fmt: skip
+LIBRARIES = ("omegaconf", "msgspec", "yaml.", "pyyaml", "while scanning", "while parsing",
+             "found character", "could not determine", "<unicode string>", "ScannerError",
+             "Traceback")  # fmt: skip
 
 WRONG = {
     "tab": (ENTRY + "\t- name: m\n", "has a tab; YAML takes spaces"),
@@ -26,7 +27,7 @@ WRONG = {
     "two documents": (ENTRY + "---\na: 1\n", "is no YAML"),
     "alias": ("a: &x 1\nb: *x\n", "line 1 has a YAML alias or anchor"),
     "lone alias": ("a: *x\n", "line 1 has a YAML alias or anchor"),
-    "merge": (ENTRY + "    <<: {a: 1}\n", "entry 1 has <<; known:"),
+    "merge": (ENTRY + "    <<: {a: 1}\n", "$.entries[0] has <<; known:"),
     "tag": ("a: !!python/object/apply:os.system [true]", "line 1 has a YAML tag"),
     "own tag": ("a: !x 1", "line 1 has a YAML tag"),
     "date tag": ("a: !!timestamp 2024-01-01", "line 1 has a YAML tag"),
@@ -44,15 +45,15 @@ WRONG = {
     "longer key": (f"{'k' * 100_000}: 1\n" + ENTRY, "is no YAML: 'kkk"),
     "long word": (ENTRY + f"    task: {'t' * 100_000}\n", "ttt ... "),
     "date": (ENTRY.replace("data: d", "data: 2024-01-01").replace("knn", "k"), "has task 'k'"),
-    "fraction": (ENTRY + "    processes: 1.5\n", "processes must be a whole number, not 1.5"),
-    "truth": (ENTRY + "    processes: true\n", "processes must be a whole number, not True"),
-    "nothing": (ENTRY.replace("name: n", "name: "), "name must be a word"),
-    "number for a word": (ENTRY.replace("name: n", "name: 1.50"), "name must be a word (in quotes"),
-    "word for a list": (ENTRY + "    methods: m\n", "methods must be a list, such as methods: [...]"),
-    "mapping for a list": (ENTRY + "    seeds: {a: 1}\n", "seeds must be a list"),
-    "list for a mapping": (ENTRY + "    matrix: [1]\n", "matrix must be a mapping"),
-    "list for a word": (ENTRY.replace("data: d", "data: [d]"), "data must be a word"),
-    "seed": (ENTRY + f"    seeds: [{1 << 63}]\n", "the largest is 2^63 - 1"),
+    "fraction": (ENTRY + "    processes: 1.5\n", ".processes is 1.5; needed: a whole number"),
+    "truth": (ENTRY + "    processes: true\n", "$.entries[0].processes is True; needed: a whole number"),
+    "nothing": (ENTRY.replace("name: n", "name: "), "$.entries[0].name is None; needed: a word"),
+    "number for a word": (ENTRY.replace("name: n", "name: 1.50"), "needed: a word (in quotes"),
+    "word for a list": (ENTRY + "    methods: m\n", "methods is 'm'; needed: a list"),
+    "mapping for a list": (ENTRY + "    seeds: {a: 1}\n", "seeds is {'a': 1}; needed: a list"),
+    "list for a mapping": (ENTRY + "    matrix: [1]\n", "matrix is [1]; needed: a mapping"),
+    "list for a word": (ENTRY.replace("data: d", "data: [d]"), "data is ['d']; needed: a word"),
+    "seed": (ENTRY + f"    seeds: [{1 << 63}]\n", "needed: a whole number from 0 to 2^63 - 1"),
 }  # fmt: skip
 
 
