@@ -1,1 +1,1 @@
-"""What every long run needs: states, ownership, signals, journal."""
+"""What every long run needs: the loop, states, ownership, signals, journal."""
