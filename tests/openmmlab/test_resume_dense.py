@@ -116,8 +116,9 @@ def test_a_folder_of_another_run_is_refused_and_untouched(
     ):
         refused = server.run(words("ade20k", config, embedded, out, other))
         assert refused.code == 2
-        assert "holds a run of another recipe or other data" in refused.errors.splitlines()[-1]
-        assert len(refused.errors.splitlines()) == 1
+        remark, error = refused.errors.splitlines()
+        assert remark.startswith("config.py: val_dataloader.batch_size=2 reads that many images")
+        assert "holds a run of another recipe or other data" in error
     assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
