@@ -1,11 +1,15 @@
 """Per-image predictions: what was written is read, nothing pickled is, and accuracies count once."""
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from micl_bench.records.evidence.predictions import Predictions, read_predictions, write_predictions
+from micl_bench.records.evidence.read import read_evidence
+from micl_bench.records.statistics import wilson
 from micl_bench.runtime.errors import InputError
 
 PREDICTIONS = Predictions(
@@ -54,3 +58,45 @@ def test_pickled_arrays_and_other_files_are_refused(tmp_path: Path) -> None:
         read_predictions(path)
     with pytest.raises(InputError, match="is no file"):
         read_predictions(tmp_path / "missing.npz")
+
+
+def test_differences_and_means_are_made_again_from_what_was_written(tmp_path: Path) -> None:
+    whole = dataclasses.replace(
+        PREDICTIONS,
+        differences={"drop": ("real_top1", "top1")},
+        scores={"error": np.array([1.0, 2.0, 3.0, 6.0])},
+    )
+    write_predictions(tmp_path / "p.npz", whole)
+    read = read_evidence(tmp_path / "p.npz", "predictions")
+    assert read.metrics() == whole.metrics()
+    assert read.metrics()["drop"] == pytest.approx(100 - 200 / 3)
+    assert read.metrics()["error"] == 3.0
+    assert read.intervals(seed=1) == whole.intervals(seed=1)
+    assert read.intervals()["top1"] == wilson(200 / 3, 3)
+    assert read.changed(whole) == 0
+    with pytest.raises(InputError, match=r"they give error 3.0000, the record says 4.0000"):
+        read.check({"error": 4.0})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"scores": {"error": np.array([1.0, np.nan, 3.0, 6.0])}}, "score.error is not a number"),
+        ({"differences": {"drop": ("top1", "top9")}}, "difference.drop names no two metrics"),
+        ({"files": ("a", "a", "b", "c")}, "names a file twice"),
+        ({"labels_M": np.array([1, 1, 1, -1])}, "correct.top1 is not whether predicted.top1"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(
+    tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    write_predictions(tmp_path / "p.npz", dataclasses.replace(PREDICTIONS, **changes))
+    with pytest.raises(InputError, match=words):
+        read_predictions(tmp_path / "p.npz")
+
+
+def test_evidence_of_an_unknown_kind_is_refused_with_those_that_are_known(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"'horoscope', which .* known: predictions, confusions, det"
+    ):
+        read_evidence(tmp_path / "p.npz", "horoscope")

@@ -25,32 +25,25 @@ def evidence_of(record: Path, result: Result) -> Evidence | None:
     path = artifact_path(record, result, ARTEFACT)
     if path is None or not result.evidence:
         return None
-    state = path.stat()
-    return _read(record, path, result.id, (state.st_mtime_ns, state.st_size), _Asked(result))
-
-
-class _Asked:
-    """A record, equal to itself alone: its id is in the key."""
-
-    def __init__(self, result: Result) -> None:
-        self.result = result
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Asked)
-
-    def __hash__(self) -> int:
-        return 0
+    stated = tuple(sorted(result.values.items()))
+    changed = path.stat().st_mtime_ns
+    return _read(record, path, changed, result.digests.get(ARTEFACT, ""), result.evidence, stated)
 
 
 @functools.lru_cache(maxsize=_KEPT_AT_ONCE)
 def _read(
-    record: Path, path: Path, identity: str, state: tuple[int, int], asked: _Asked
+    record: Path,
+    path: Path,
+    changed: int,
+    digest: str,
+    kind: str,
+    stated: tuple[tuple[str, float], ...],
 ) -> Evidence:
-    result = asked.result
-    check_digest(path, record, result, ARTEFACT)
-    found = read_evidence(path, result.evidence)
+    """Read it; where the file `changed` since, it is read anew."""
+    check_digest(path, record, digest)
+    found = read_evidence(path, kind)
     try:
-        found.check(result.values)
+        found.check(dict(stated))
     except InputError as error:
         raise InputError(f"{path} is not what record {record.name} rests on: {error}") from error
     return found

@@ -144,7 +144,7 @@ def _arrays(
         path = artifact_path(record, result, name)
         if path is None:
             return {}, gone(result, name)
-        check_digest(path, record, result, name)
+        check_digest(path, record, result.digests.get(name, ""))
         return load(path), ""
     except InputError as error:
         return {}, without_folder(record, str(error))
