@@ -12,6 +12,7 @@ from timm.models.beit import Beit
 from timm.models.eva import Eva
 
 from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.validate import Line
 
 Vit = VisionTransformer | Beit | Eva
 """timm's models of a ViT: `Beit` has relative positions, `Eva` rotary ones."""
@@ -32,7 +33,7 @@ Pool = Literal["token", "avg"]
 class Arch:
     """The sizes of a ViT, and which of the parts it has that methods disagree on."""
 
-    name: str
+    name: Line
     img_size: Count
     """Side of the square input in pixels."""
     patch_size: Side
@@ -51,7 +52,7 @@ class Arch:
     relative_positions: Literal["", "block", "shared"] = ""
     """Biases of attention by offset (BEiT): none, a table a block, one table for all."""
     norm_eps: Annotated[float, Meta(ge=0, lt=1, description="a number from 0 to below 1")] = 1e-6
-    timm_name: str = ""
+    timm_name: Line = ""
     """A model of timm whose parts the sizes do not tell (rotary positions, gated MLPs)."""
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ from micl_bench.records.result import Stage
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import canonical_json
 from micl_bench.runtime.validate import Line, built, parsed, require_plain
+from micl_bench.runtime.values import shown
 
 ABOUT = "micl_bench_about"
 """What `micl-bench convert` writes into files of other layouts: the rest of this one, as JSON."""
@@ -66,8 +67,9 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
     Raises:
         InputError: another version, or a field is missing or wrong.
     """
-    if content.get("micl_bench") != 1:
-        raise InputError(f"checkpoint version {content.get('micl_bench')!r}; this version reads 1")
+    version = content.get("micl_bench")
+    if type(version) is not int or version != 1:
+        raise InputError(f"checkpoint version {shown(version)}; this version reads 1")
     refuse_branch(branch)
     state, fates = account(content, _RULES, key="model", layout="micl_bench")
     about = _built(_About, content)
