@@ -5,7 +5,6 @@ is needed, in one line. Keys that are not declared are refused; one that is left
 """
 
 import dataclasses
-import functools
 import itertools
 import math
 import re
@@ -19,7 +18,7 @@ import msgspec
 
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.log import printable
-from micl_bench.runtime.values import shown
+from micl_bench.runtime.values import hints_of, shown
 
 T = TypeVar("T")
 
@@ -162,7 +161,7 @@ def _undeclared(made: Any, content: Any) -> Flaw | None:
     elif isinstance(made, list | tuple):
         pairs = zip(itertools.count(), made, content, strict=False)
     elif dataclasses.is_dataclass(made) and isinstance(content, dict):
-        names = _hints(typing.cast(type, type(made)))
+        names = hints_of(type(made))
         if unknown := [str(key)[:_LONGEST_KEY] for key in content if key not in names]:
             return "", f"has {', '.join(unknown[:_MOST_KEYS])}; known: {', '.join(sorted(names))}"
         pairs = ((name, getattr(made, name), one) for name, one in content.items())
@@ -172,13 +171,6 @@ def _undeclared(made: Any, content: Any) -> Flaw | None:
         if inner is not given and (found := _undeclared(inner, given)):
             return _step(key) + found[0], found[1]
     return None
-
-
-@functools.cache
-def _hints(kind: type) -> dict[str, Any]:
-    """The declared type of each field of a dataclass."""
-    hints = typing.get_type_hints(kind, include_extras=True)
-    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
 
 def _fault(hint: Any, value: Any, place: str, error: Exception) -> str:
@@ -208,7 +200,7 @@ def _inside(hint: Any, value: Any) -> Iterator[tuple[str, Any, Any]]:
     kind = _unwrapped(hint)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if isinstance(value, dict) and dataclasses.is_dataclass(kind):
-        for name, inner in _hints(typing.cast(type, kind)).items():
+        for name, inner in hints_of(kind).items():
             if name in value:
                 yield _step(name), inner, value[name]
     elif isinstance(value, dict) and origin is dict:
