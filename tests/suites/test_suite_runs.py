@@ -385,7 +385,11 @@ def test_a_time_that_is_none_does_not_stop_a_plan(tmp_path: Path, seconds: str) 
     note.write_text(
         f'{{"key": "{runs[0].key}", "state": "done", "records": [], "seconds": {seconds}}}'
     )
-    assert "1 of 2 done; 1 to do:" in shown_plan("data", runs, tmp_path)
+    plan = shown_plan("data", runs, tmp_path)
+    is_note = seconds in ("-1", '"x"', "[1]")
+    assert ("1 of 2 done; 1 to do:" in plan) == is_note
+    # What no JSON holds is a damaged note, and its run goes on.
+    assert ("damaged" in plan) != is_note
 
 
 def test_several_processes_are_torchruns() -> None:
