@@ -5,7 +5,6 @@ imported where it is needed.
 """
 
 import math
-import statistics
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -101,14 +100,14 @@ def p_of_zero(values_R: NDArray[np.float64]) -> float:
 
 
 def t_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Student's t-interval of the mean of `values`, one of each seed.
+    """Student's t-interval of the mean of `values`, one of each seed; nan where one of them is.
 
     Raises:
         ValueError: fewer than two values.
     """
     if len(values) < 2:
         raise ValueError(f"a t-interval needs 2 values or more, not {len(values)}")
-    mean, error = statistics.mean(values), statistics.stdev(values) / math.sqrt(len(values))
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
     # What `scipy.stats.t.ppf` calls, without its checks: a report asks thousands of times.
     half = float(stdtrit(len(values) - 1, (1 + LEVEL) / 2)) * error
     return mean - half, mean + half

@@ -347,19 +347,21 @@ def test_inspect_refuses_a_folder_for_its_json_before_it_reads(
 
 def test_a_file_cannot_write_to_the_terminal(micl_bench: Run, tmp_path: Path) -> None:
     escape, path = "\x1b[31m", tmp_path / "own.pt"
-    arch = dataclasses.replace(SMALL, name=f"a{escape}")
     model = small_vit(num_classes=2)
     model.load_state_dict(random_state(model))
     provenance = {"classes": [f"c{escape}", "d\n"]}
-    save_checkpoint(path, model, arch, method=f"m{escape}", provenance=provenance)
-    loaded = load_checkpoint(path)
-    assert (loaded.method, loaded.arch.name, loaded.classes) == (
-        "m?[31m",
-        "a?[31m",
-        # Names of classes stay different: the same escapes as for names of folders.
-        ("c\\u001b[31m", "d\\u000a"),
-    )
+    save_checkpoint(path, model, SMALL, method="m", provenance=provenance)
+    # Names of classes stay different: the same escapes as for names of folders.
+    assert load_checkpoint(path).classes == ("c\\u001b[31m", "d\\u000a")
     assert "\x1b" not in micl_bench("inspect", path, "--mapping").stdout
+    for arch, method, field in (
+        (dataclasses.replace(SMALL, name=f"a{escape}"), "m", "arch.name is 'a"),
+        (SMALL, f"m{escape}", "method is 'm"),
+    ):
+        save_checkpoint(tmp_path / "named.pt", model, arch, method=method, provenance={})
+        done = micl_bench("inspect", tmp_path / "named.pt")
+        assert done.returncode == 2
+        assert f"$.{field}\\x1b[31m'; needed: one line of at most 200 printable" in done.stderr
     state = random_state(small_vit()) | {f"x{escape}": torch.zeros(1)}
     torch.save(state, tmp_path / f"y{escape}.pth")
     done = micl_bench("inspect", tmp_path / f"y{escape}.pth")

@@ -74,7 +74,10 @@ def test_each_picture_is_a_command(
     [
         (["training", "--results", "nowhere"], "nowhere"),
         (["training", "--results", "ablation"], "names no such file"),
-        (["segmentation", "--results", "ablation"], "a record of ade20k"),
+        (
+            ["segmentation", "--results", "ablation"],
+            "no record names segmentation pictures; give records that do",
+        ),
         (["robustness", "--results", "ablation"], "clean and shifted"),
         (["ablation", "--results", "ablation", "--axis", "views"], "differ in views alone"),
         (["ablation", "--results", "ablation", "--axis", "size"], "allowed: mask-ratio"),

@@ -130,7 +130,10 @@ def _gallery(name: str, results: list[Path], out: Path) -> None:
     check_picture(out)
     with drawing():
         from micl_bench.report.figures.galleries import found_gallery
-    nothing = f"no picture below {_places(results)}: no record names {name} pictures."
+    nothing = (
+        f"no picture below {_places(results)}: no record names {name} pictures; give records that do, "
+        "with the files beside them."
+    )
     found = found_gallery(name, selected(results))
     write_found(found, out, name=name, nothing=nothing)
 
