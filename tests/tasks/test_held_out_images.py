@@ -13,7 +13,7 @@ from support import REPOSITORY, Run, values_in
 from micl_bench.cli import app as cli
 from micl_bench.data.folder import open_folder
 from micl_bench.engine.frozen import feature_cache
-from micl_bench.engine.supervised.trainer import SupervisedTrainer
+from micl_bench.runs.loop import Loop
 from micl_bench.runtime.log import read_metrics
 
 RANDOM = "random:vit_demo_patch4_32"
@@ -140,16 +140,16 @@ def test_an_image_replaced_between_check_and_evaluation_gives_no_number(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_split(data / "val", 8, seed=1)
-    train = SupervisedTrainer._train
+    train = Loop.train
 
-    def train_and_replace(trainer: SupervisedTrainer) -> None:
-        train(trainer)
+    def train_and_replace(loop: Loop) -> None:
+        train(loop)
         shutil.copy(data / "train" / "class 0" / "00.jpg", bad_image(data))
 
     out = tmp_path / "out"
     command = [str(word) for word in words("finetune", data, out)]
     with monkeypatch.context() as changed:
-        changed.setattr(SupervisedTrainer, "_train", train_and_replace)
+        changed.setattr(Loop, "train", train_and_replace)
         with pytest.raises(SystemExit) as caught:
             cli.run(command)
     assert caught.value.code == 2
