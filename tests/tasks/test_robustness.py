@@ -379,7 +379,7 @@ def test_how_a_classifier_was_made_survives_other_layouts_and_must_be_a_line(
         assert load_checkpoint(tmp_path / name).maker == words
     for strange in ("two\nlines", ["a list"], "x" * 201):
         save_classifier(own, order=range(3), names=IDS[:3], classifier=strange)
-        with pytest.raises(InputError, match="is not one short line"):
+        with pytest.raises(InputError, match=r"\$\.provenance\.classifier is .*; needed: "):
             load_checkpoint(own)
 
 
