@@ -57,8 +57,9 @@ def saved_storages() -> Iterator[dict[int, int]]:
         yield sizes
 
 
-@pytest.mark.parametrize("path", [SEGMENTATION, DETECTION])
-def test_activations_are_those_that_a_real_step_keeps(path: Path) -> None:
+# Which boxes detection draws differs from pass to pass: three pairs of passes were -1.1 to 1.4 % apart.
+@pytest.mark.parametrize(("path", "drawn"), [(SEGMENTATION, 0.0), (DETECTION, 0.02)])
+def test_activations_are_those_that_a_real_step_keeps(path: Path, drawn: float) -> None:
     asked = config(path)
     found = of(asked)
     with saved_storages() as sizes:
@@ -66,9 +67,8 @@ def test_activations_are_those_that_a_real_step_keeps(path: Path) -> None:
     model = build_model(asked)
     kept = sum(sizes.values()) + max(sizes.values())
     weights = sum(tensor.nbytes for tensor in [*model.parameters(), *model.buffers()])
-    # The weights are among what is saved. Which boxes are drawn differs between the two passes, and
-    # with it what the heads keep: half a percent was seen.
-    assert 0.98 * (kept - weights) < found.images * found.kept_per_image < 1.2 * kept
+    # The weights are among what is saved.
+    assert (1 - drawn) * (kept - weights) < found.images * found.kept_per_image < 1.2 * kept
 
 
 def test_it_grows_with_batch_and_size_and_falls_with_recomputation_and_bf16(base: Estimate) -> None:

@@ -1,23 +1,16 @@
-"""A task of ten lines, in a folder of plug-ins: from `list` to the report."""
+"""The task of ten lines in docs/architecture.md, in a folder of plug-ins: from `list` to the report."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
-from support import Run, values_in
+from support import REPOSITORY, Run, values_in
 
-TASK = '''"""Length of the mean feature vector."""
-
-from micl_bench.tasks import Metric, Request, Task
-
-SPREAD = Metric(name="norm", title="mean norm", unit="cd", better="lower", quoted=True)
-TASK = Task(name="brightness", title="Brightness of features", metrics=(SPREAD,))
-
-
-def run(request: Request):
-    features_ND = request.features("val").tensor("cls_1")
-    return request.measure(TASK, {"norm": features_ND.mean(0).norm().item()})
-'''
+PAGE = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+(SHOWN,) = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+# The page's task, with a unit as well.
+TASK = SHOWN.replace('title="mean norm"', 'title="mean norm", unit="cd"')
 
 
 @pytest.fixture
