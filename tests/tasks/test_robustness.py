@@ -168,8 +168,8 @@ def test_processes_and_batches_change_no_bit_and_names_are_assumed_where_none_ar
         # How the classes are known moves no number.
         assert one[name]["details"]["classes"] == "assumed in order of WordNet ids"
         assert one[name]["fingerprint"] == two[name]["fingerprint"]
-    # Each record has its own seconds, not all the call's.
-    assert len({record["seconds"] for record in one.values()}) == 3
+    # Each record has its own seconds, not all the call's; two may agree to the millisecond.
+    assert len({record["seconds"] for record in one.values()}) > 1
     progress = done.stderr.count("robustness, imagenet/val")
     assert progress == 1, "the clean images are read once"
 
