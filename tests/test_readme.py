@@ -98,6 +98,25 @@ def test_linked_files_exist() -> None:
             assert (page.parent / name).is_file(), (page, name)
 
 
+def test_each_block_opens_with_its_language_and_closes() -> None:
+    for page, text in PAGES.items():
+        fences = re.findall(r"^```(.*)$", text, re.MULTILINE)
+        assert all(fences[::2]), page
+        assert not any(fences[1::2]), page
+        assert len(fences) % 2 == 0, page
+
+
+def test_the_readme_quotes_the_table_of_the_demo() -> None:
+    def rows(page: Path) -> set[str]:
+        block = re.search(r"^```text\ntask .*?^```", page.read_text(), re.DOTALL | re.MULTILINE)
+        assert block is not None, page
+        return {line for line in block[0].splitlines() if "embedded" in line}
+
+    quoted, whole = rows(REPOSITORY / "README.md"), rows(REPOSITORY / "docs" / "demo.md")
+    assert quoted
+    assert quoted <= whole, quoted - whole
+
+
 def test_the_readme_leads_to_every_page() -> None:
     assert {*PAGES} == {REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")}
 
