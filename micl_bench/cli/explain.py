@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from micl_bench.report.frame.entries import Run
+    from micl_bench.records.result import Record
 
 STORE = Path("work/results")
 """Where records are looked for, without --results."""
@@ -67,7 +67,7 @@ def explain(
     print(as_text(found))
 
 
-def look_up(target: str, results: Path | None) -> "tuple[Run, list[Run]]":
+def look_up(target: str, results: Path | None) -> "tuple[Record, list[Record]]":
     """The record that is meant, and all records of its store.
 
     Raises:
@@ -79,8 +79,7 @@ def look_up(target: str, results: Path | None) -> "tuple[Run, list[Run]]":
 
     file = Path(target)
     if file.is_file():
-        run = (file, read_result(file))
-        return run, read_results(results or _store_of(file))
+        return read_result(file), read_results(results or _store_of(file))
     records = read_results(results or STORE)
     return find_record(target, records), records
 

@@ -13,8 +13,7 @@ from micl_bench.cli.explain import Results, Target, look_up
 from micl_bench.cli.options import Out
 
 if TYPE_CHECKING:
-    from micl_bench.records.result import Result
-    from micl_bench.report.frame.entries import Run
+    from micl_bench.records.result import Record
 
 
 def reproduce(
@@ -62,8 +61,8 @@ def reproduce(
     recipe, out = recipe and recipe_file(recipe), out.resolve()
     then, _ = look_up(target, results)
     arguments = rerun_arguments(
-        then[1],
-        from_config=declared(then[1].task).from_config,
+        then,
+        from_config=declared(then.task).from_config,
         out=out,
         place=place,
         ours=FOLDERS,
@@ -71,38 +70,38 @@ def reproduce(
     )
     command = shlex.join(["micl-bench", *arguments])
     _require_new(out, then, command)
-    for line in _known_before(then[1], place, processes):
+    for line in _known_before(then, place, processes):
         say(printable(f"not as it was: {line}"))
-    say(f"{printable(then[1].id)}\n  {printable(command)}")
+    say(f"{printable(then.id)}\n  {printable(command)}")
     with _cache_without_features(out) as cache:
-        environment = os.environ | {"MICL_BENCH_CACHE": cache} | _threads(then[1])
+        environment = os.environ | {"MICL_BENCH_CACHE": cache} | _threads(then)
         # It has this terminal, so that its progress is seen as it goes.
         start = command_line(arguments, processes)
         with Process(start, cwd=place, environment=environment) as process:
             code = process.wait()
     if code:
         raise InputError(f"the command failed with exit code {code}; its own message stands above")
-    found = compare_runs(then, _repetition(out, then[1]))
+    found = compare_runs(then, _repetition(out, then))
     print("\n".join(printable(line) for line in found.describe()))
     if not found.is_reproduced:
         raise SystemExit(1)
 
 
-def _require_new(out: Path, then: "Run", command: str) -> None:
+def _require_new(out: Path, then: "Record", command: str) -> None:
     """Refuse a folder that holds another command's result, the record's own most of all."""
     from micl_bench.records.result import read_result
     from micl_bench.runtime.errors import InputError
 
-    task = then[1].task
+    task = then.task
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; give a folder")
     # Killed after the repetition's record was written: that record is compared.
     strange = (path for path in out.glob(f"{task}-*.json") if read_result(path).command != command)
-    if out == then[0].resolve().parent or any(strange):
+    if out == then.path.resolve().parent or any(strange):
         raise InputError(f"--out {out} holds a {task} result already; give another folder")
 
 
-def _known_before(old: "Result", place: Path, processes: int) -> list[str]:
+def _known_before(old: "Record", place: Path, processes: int) -> list[str]:
     """What is known, before hours go by, not to be as it was."""
     from micl_bench.records.provenance import code_version, environment
     from micl_bench.report.audit.reproduction import changed
@@ -134,21 +133,21 @@ def _cache_without_features(out: Path) -> Iterator[str]:
         yield cache
 
 
-def _threads(then: "Result") -> dict[str, str]:
+def _threads(then: "Record") -> dict[str, str]:
     """As many threads as then."""
     threads = then.environment.get("threads", "")
     return {"OMP_NUM_THREADS": threads} if threads.isdigit() and len(threads) < 5 else {}
 
 
-def _repetition(out: Path, old: "Result") -> "Run":
+def _repetition(out: Path, old: "Record") -> "Record":
     """The new record of the same task and set; one call of robustness writes several."""
     from micl_bench.records.result import read_result
     from micl_bench.runtime.errors import InputError, Stopped
 
-    runs = [(path, read_result(path)) for path in sorted(out.glob(f"{old.task}-*.json"))]
+    runs = [read_result(path) for path in sorted(out.glob(f"{old.task}-*.json"))]
     if not runs:
         raise Stopped("the run was stopped before its end; the same command goes on", signum=0)
-    fitting = [run for run in runs if run[1].data.name == old.data.name or len(runs) == 1]
+    fitting = [run for run in runs if run.data.name == old.data.name or len(runs) == 1]
     if len(fitting) != 1:
         raise InputError(
             f"{out} holds {len(fitting)} {old.task} records on {old.data.name}, not one"

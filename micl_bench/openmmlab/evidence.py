@@ -17,7 +17,6 @@ from micl_bench.openmmlab.matches import Matches
 from micl_bench.openmmlab.pixel_counts import PixelCounts
 from micl_bench.records.evidence.confusions import Confusions
 from micl_bench.records.evidence.detections import Detections
-from micl_bench.records.evidence.per_image import check_agreement, intervals
 from micl_bench.runtime.distributed import collect_objects, from_first, rank
 from micl_bench.runtime.errors import InputError
 
@@ -30,7 +29,7 @@ class Measured:
     """The library's, in percent and under our names: `mIoU`, `mAcc`, `aAcc`, or `box_AP`, `mask_AP`
     and both at IoU 0.5 and 0.75. Rounded as the library rounds."""
     intervals: dict[str, list[float]]
-    """Bootstrap over images, of the metrics before they are rounded: `per_image.intervals`."""
+    """Bootstrap over images, of the metrics before they are rounded: `Counted.intervals`."""
     statistics: Confusions | Detections
 
 
@@ -104,8 +103,8 @@ class Evidence(Hook):
         stated = self._counts.stated(kept, metrics)
         if not stated:
             raise InputError(f"the evaluator gives no metric of ours: {', '.join(metrics)}")
-        check_agreement(statistics, stated)
-        ends = intervals(statistics)
+        statistics.check(stated)
+        ends = statistics.intervals()
         return Measured(
             metrics=stated,
             intervals={name: list(ends[name]) for name in stated},

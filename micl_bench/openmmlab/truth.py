@@ -24,7 +24,6 @@ from micl_bench.openmmlab.evidence import counts_of
 from micl_bench.openmmlab.isolation import quiet
 from micl_bench.openmmlab.matches import Matches
 from micl_bench.openmmlab.pixel_counts import PixelCounts
-from micl_bench.records.evidence.per_image import check_agreement
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.wording import counted
 
@@ -87,7 +86,7 @@ def _compared(counts: Any, kept: dict[Any, Any], answer: "_Pixels | _Objects") -
         stated = counts.stated(kept, {prefix + name: value for name, value in found.items()})
         if not stated:
             raise InputError(f"{type(metric).__name__} gives no metric of ours: {', '.join(found)}")
-        check_agreement(counts.statistics(kept), stated)
+        counts.statistics(kept).check(stated)
     low = {name: value for name, value in stated.items() if not value >= _AS_GOOD_AS}
     if not low:
         return Truth(stated)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from micl_bench.records.result import Result
+from micl_bench.records.result import Record
 from micl_bench.records.store import read_results
 
 
@@ -41,44 +41,44 @@ def load_results(folder: str | Path) -> pd.DataFrame:
     return frame_of(read_results(Path(folder)))
 
 
-def frame_of(records: Iterable[tuple[Path, Result]]) -> pd.DataFrame:
-    """The table of `load_results`, of records with their paths, in their order."""
+def frame_of(records: Iterable[Record]) -> pd.DataFrame:
+    """The table of `load_results`, of records in their order."""
     rows = [
         [
-            *(of(result) for of in _OF_RECORDS.values()),
-            str(path),
+            *(of(record) for of in _OF_RECORDS.values()),
             name,
             *(getattr(number, fact) for fact in _OF_NUMBERS),
         ]
-        for path, result in records
-        for name, number in result.metrics.items()
+        for record in records
+        for name, number in record.metrics.items()
     ]
-    frame = pd.DataFrame(rows, columns=[*_OF_RECORDS, "record", "metric", *_OF_NUMBERS])
+    frame = pd.DataFrame(rows, columns=[*_OF_RECORDS, "metric", *_OF_NUMBERS])
     return frame.astype({"value": float, "low": float, "high": float, "train_images": "Int64"})
 
 
 _OF_NUMBERS = ("title", "value", "low", "high", "unit", "better", "quoted")
-_OF_RECORDS: dict[str, Callable[[Result], Any]] = {
-    "task": lambda result: result.task,
-    "task_title": lambda result: result.about.title,
-    "protocol": lambda result: result.protocol,
-    "fingerprint": lambda result: result.fingerprint,
-    "method": lambda result: result.method,
-    "arch": lambda result: result.arch,
-    "data": lambda result: result.data.name,
-    "split": lambda result: result.data.split,
-    "images": lambda result: result.data.images,
-    "stands_for": lambda result: result.data.stands_for,
-    "data_digest": lambda result: result.data.digest,
-    "train": lambda result: result.train.name if result.train else "",
-    "train_images": lambda result: result.train.images if result.train else None,
-    "train_digest": lambda result: result.train.digest if result.train else "",
-    "seed": lambda result: result.seed,
-    "checkpoint": lambda result: result.checkpoint.source,
-    "branch": lambda result: result.checkpoint.branch,
-    "weights": lambda result: result.checkpoint.digest,
-    "assumed": lambda result: "; ".join(result.checkpoint.guesses),
-    "start": lambda result: result.start,
-    "seconds": lambda result: result.seconds,
-    "id": lambda result: result.id,
+_OF_RECORDS: dict[str, Callable[[Record], Any]] = {
+    "task": lambda one: one.task,
+    "task_title": lambda one: one.about.title,
+    "protocol": lambda one: one.protocol,
+    "fingerprint": lambda one: one.fingerprint,
+    "method": lambda one: one.method,
+    "arch": lambda one: one.arch,
+    "data": lambda one: one.data.name,
+    "split": lambda one: one.data.split,
+    "images": lambda one: one.data.images,
+    "stands_for": lambda one: one.data.stands_for,
+    "data_digest": lambda one: one.data.digest,
+    "train": lambda one: one.train.name if one.train else "",
+    "train_images": lambda one: one.train.images if one.train else None,
+    "train_digest": lambda one: one.train.digest if one.train else "",
+    "seed": lambda one: one.seed,
+    "checkpoint": lambda one: one.checkpoint.source,
+    "branch": lambda one: one.checkpoint.branch,
+    "weights": lambda one: one.checkpoint.digest,
+    "assumed": lambda one: "; ".join(one.checkpoint.guesses),
+    "start": lambda one: one.start,
+    "seconds": lambda one: one.seconds,
+    "id": lambda one: one.id,
+    "record": lambda one: str(one.path),
 }

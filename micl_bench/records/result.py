@@ -198,6 +198,27 @@ class Result:
         return _identity(self, _bytes_of(self))
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Record(Result):
+    """A result as it was read, which knows its file."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, result: Result, path: Path) -> "Record":
+        """The result that the file at `path` holds."""
+        fields = {field.name: getattr(result, field.name) for field in dataclasses.fields(Result)}
+        return cls(path=path, **fields)
+
+    @functools.cached_property
+    def id(self) -> str:
+        """The name of its file: `read_result` takes no other."""
+        return self.path.stem
+
+    def __hash__(self) -> int:
+        return hash(self.path)
+
+
 def write_result(result: Result, folder: Path) -> Path:
     """Write `<folder>/<id>.json` atomically and return its path; a record that is there stays as it is.
 
@@ -220,12 +241,12 @@ def record_file(result: Result) -> tuple[str, bytes]:
     try:
         require_plain(_content(result))
         text = _bytes_of(result)
-        return f"{_parsed(text).id}.json", text
+        return f"{_identity(_parsed(text), text)}.json", text
     except ValueError as error:
         raise ValueError(f"no record can be made of this: {error}") from error
 
 
-def read_result(path: Path) -> Result:
+def read_result(path: Path) -> Record:
     """Read and validate one record.
 
     Raises:
@@ -235,14 +256,16 @@ def read_result(path: Path) -> Result:
     try:
         if path.stat().st_size > _LARGEST_BYTES:
             raise InputError(f"it is larger than {_LARGEST_BYTES:,} bytes")
-        result = _parsed(path.read_bytes())
+        text = path.read_bytes()
+        result = _parsed(text)
     except (OSError, InputError) as error:
         raise InputError(one_line(f"{path} is not a result record: {error}")) from error
-    if path.stem != result.id:
+    # Of the bytes as they are: a field that the file leaves out has its default in the result.
+    if path.stem != (name := _identity(result, text)):
         raise InputError(
-            f"{path} was changed after it was written, or renamed: its content has id {result.id}"
+            f"{path} was changed after it was written, or renamed: its content has id {name}"
         )
-    return result
+    return Record.of(result, path)
 
 
 def _bytes_of(result: Result) -> bytes:
@@ -250,7 +273,9 @@ def _bytes_of(result: Result) -> bytes:
 
 
 def _content(result: Result) -> dict[str, Any]:
-    return {"schema": SCHEMA, **without_nan(dataclasses.asdict(result))}
+    content = dataclasses.asdict(result)
+    content.pop("path", None)
+    return {"schema": SCHEMA, **without_nan(content)}
 
 
 def _parsed(text: bytes) -> Result:
@@ -260,24 +285,13 @@ def _parsed(text: bytes) -> Result:
             f"it has schema {shown(found)}, this version reads {SCHEMA!r}; measure again, or read it "
             "with the version that wrote it"
         )
-    result = built(Result, _with_undefined(content))
-    _check_values(result)
-    # Not computed from it again: fields that the file leaves out have their defaults here.
-    vars(result)["id"] = _identity(result, text)
-    return result
-
-
-def _with_undefined(content: dict[str, Any]) -> dict[str, Any]:
-    """A record's content in which the value of a metric that is null is NaN."""
     metrics = content.get("metrics")
-    if not isinstance(metrics, dict):
-        return content
-    return {**content, "metrics": {name: _defined(one) for name, one in metrics.items()}}
-
-
-def _defined(number: Any) -> Any:
-    is_null = isinstance(number, dict) and number.get("value", 0) is None
-    return {**number, "value": math.nan} if is_null else number
+    for number in metrics.values() if isinstance(metrics, dict) else ():
+        if isinstance(number, dict) and number.get("value", 0) is None:
+            number["value"] = math.nan
+    result = built(Result, content)
+    _check_values(result)
+    return result
 
 
 def _check_values(result: Result) -> None:

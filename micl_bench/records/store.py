@@ -4,7 +4,7 @@ import dataclasses
 import re
 from pathlib import Path
 
-from micl_bench.records.result import Result, read_result
+from micl_bench.records.result import Record, read_result
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.log import printable, say
 
@@ -25,7 +25,7 @@ class Damaged:
 class Store:
     """What a folder of records holds."""
 
-    records: list[tuple[Path, Result]]
+    records: list[Record]
     """Oldest first."""
     damaged: list[Damaged]
 
@@ -40,19 +40,20 @@ def read_store(folder: Path) -> Store:
     """
     if not folder.is_dir():
         raise InputError(f"no results folder at {folder}")
-    records, damaged = [], []
+    records: list[Record] = []
+    damaged = []
     for path in sorted(folder.rglob("*.json")):
         try:
             if _claims_schema(path):
-                records.append((path, read_result(path)))
+                records.append(read_result(path))
         except InputError as error:
             damaged.append(Damaged(path=path, reason=str(error)))
     # The id decides between equal times, so that the order does not depend on where files lie.
-    records.sort(key=lambda pair: (pair[1].start, pair[1].id, pair[0]))
+    records.sort(key=lambda record: (record.start, record.id, record.path))
     return Store(records=records, damaged=damaged)
 
 
-def read_results(folder: Path) -> list[tuple[Path, Result]]:
+def read_results(folder: Path) -> list[Record]:
     """All records below a folder, oldest first; each damaged one is named on the terminal and skipped.
 
     Raises:

@@ -55,7 +55,7 @@ def records_before(
     """
     out = request.out
     _write_pending(out, task)
-    found = []
+    found: list[tuple[Path, Result]] = []
     for path in sorted(out.glob(f"{task}-*.json")):
         result = read_result(path)
         if other := other_input(result, request, inputs):

@@ -6,8 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from micl_bench.records.declared import Task
-from micl_bench.records.evidence.evidence import Evidence
-from micl_bench.records.evidence.per_image import write_named_arrays
+from micl_bench.records.evidence.evidence import Evidence, write_named_arrays
 from micl_bench.records.provenance import Measurement, Subject
 from micl_bench.records.result import DataSet, Result, name_part
 from micl_bench.runtime.distributed import rank
@@ -45,7 +44,7 @@ def record(
     if evidence is not None:
         made = {name: value for name, value in evidence.metrics().items() if task.declares(name)}
         intervals = evidence.intervals(seed=subject.seed) | {**intervals}
-        undefined = evidence.reasons() | {**undefined}
+        undefined = dict.fromkeys(made, evidence.undefined) | {**undefined}
         metrics = made | {**metrics}
     artifacts, digests = dict(artifacts), dict[str, str](fields.pop("digests", {}))
     if evidence is not None:

@@ -72,7 +72,7 @@ def html(store: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def records(store: Path) -> dict[str, Result]:
-    return {record.id: record for _, record in read_store(store).records}
+    return {record.id: record for record in read_store(store).records}
 
 
 def column(table: Locator, header: str) -> list[str]:

@@ -53,7 +53,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def made(folder: Path) -> dict[Path, int]:
     """Every record and the report, and when they were written."""
-    paths = [path for path, _ in read_results(folder / "work" / "results")]
+    paths = [one.path for one in read_results(folder / "work" / "results")]
     return {
         path: path.stat().st_mtime_ns
         for path in [*paths, folder / "work" / "report" / "report.html"]
@@ -62,7 +62,7 @@ def made(folder: Path) -> dict[Path, int]:
 
 @pytest.mark.long
 def test_results_hold_every_task_and_start(finished: Path) -> None:
-    found = {(r.task, r.data.name, r.method) for _, r in read_results(finished / "work/results")}
+    found = {(r.task, r.data.name, r.method) for r in read_results(finished / "work/results")}
     both = ("MiCL", "random weights")
     expected = {("pretrain", "embedded", "MiCL"), ("finetune", "embedded", "from scratch")}
     for task in ("knn", "linear", "representation", "finetune"):
@@ -78,7 +78,7 @@ def test_results_hold_every_task_and_start(finished: Path) -> None:
 def test_features_are_computed_once_for_all_that_read_them(finished: Path) -> None:
     read = {
         (result.task, result.method): result.details["features"]["val"]["read"]
-        for _, result in read_results(finished / "work" / "results")
+        for result in read_results(finished / "work" / "results")
         if result.task in ("knn", "linear")
     }
     # k-NN comes first; the tests share one cache, so that random weights may have been read before.
@@ -142,7 +142,7 @@ def test_a_failure_is_told_and_the_rest_is_done(
     printed = capsys.readouterr().out
     assert "failed: n/b: " in printed
     assert printed.rstrip().endswith("micl-bench demo")
-    assert [r.method for _, r in read_results(tmp_path / "work" / "results")] == ["r"]
+    assert [r.method for r in read_results(tmp_path / "work" / "results")] == ["r"]
 
 
 @pytest.mark.long

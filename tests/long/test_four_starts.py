@@ -65,7 +65,7 @@ def table(
             options += ("--arch", ARCH) if source.endswith("mae.pth") else ()
             done = Command("eval", task, "--checkpoint", source, *options).wait()
             assert done.returncode == 0, done.stderr
-            ((_, result),) = read_results(folder)
+            (result,) = read_results(folder)
             low, high = result.metrics["top1"].interval
             rows[start][task] = (result.values["top1"], low, high)
     return rows

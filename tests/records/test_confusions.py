@@ -8,7 +8,6 @@ import pytest
 from numpy.typing import NDArray
 
 from micl_bench.records.evidence.confusions import Confusions, read_confusions
-from micl_bench.records.evidence.per_image import draws
 from micl_bench.records.statistics import bootstrap
 from micl_bench.runtime.errors import InputError
 
@@ -56,18 +55,16 @@ def test_two_classes_by_hand() -> None:
     # 6 of class 0 right, 2 of it taken for 1, 4 of class 1 right; 1 pixel of no class taken for 1.
     matrix = np.array([[[6, 2], [0, 4], [0, 1]]])
     made = confusions(matrix, ("a", "b"))
-    assert made.mean_iou() == pytest.approx(100 * (6 / 8 + 4 / 7) / 2)
-    assert made.mean_accuracy() == pytest.approx(100 * (6 / 8 + 1) / 2)
-    assert made.accuracy() == pytest.approx(100 * 10 / 12)
+    assert made.metrics()["mIoU"] == pytest.approx(100 * (6 / 8 + 4 / 7) / 2)
+    assert made.metrics()["mAcc"] == pytest.approx(100 * (6 / 8 + 1) / 2)
+    assert made.metrics()["aAcc"] == pytest.approx(100 * 10 / 12)
 
 
 def test_metrics_are_the_naive_ones() -> None:
     matrices = some(20)
     made = confusions(matrices)
     whole = matrices.sum(axis=0)
-    assert made.mean_iou() == pytest.approx(naive("mIoU", whole))
-    assert made.mean_accuracy() == pytest.approx(naive("mAcc", whole))
-    assert made.accuracy() == pytest.approx(naive("aAcc", whole))
+    assert made.metrics() == pytest.approx({m: naive(m, whole) for m in ("mIoU", "mAcc", "aAcc")})
 
 
 @pytest.mark.parametrize("metric", ["mIoU", "mAcc", "aAcc"])
@@ -75,7 +72,7 @@ def test_the_bootstrap_is_that_of_single_images(metric: str) -> None:
     """The same draws, each made into one matrix of the images drawn; lamps are often not drawn."""
     matrices = some(20)
     twin = bootstrap(lambda drawn: naive(metric, drawn.sum(axis=0)), [matrices], seed=3, rounds=400)
-    assert confusions(matrices).bootstrap(metric, seed=3, rounds=400) == pytest.approx(twin)
+    assert confusions(matrices).intervals(seed=3, rounds=400)[metric] == pytest.approx(twin)
 
 
 def test_draws_do_not_depend_on_the_order_of_the_images() -> None:
@@ -91,7 +88,7 @@ def test_draws_do_not_depend_on_the_order_of_the_images() -> None:
         pixels_E=made.pixels_E,
     )
     np.testing.assert_allclose(
-        draws(made, rounds=30)["mIoU"], draws(shuffled, rounds=30)["mIoU"], rtol=1e-12
+        made.draws(rounds=30)["mIoU"], shuffled.draws(rounds=30)["mIoU"], rtol=1e-12
     )
 
 
@@ -105,7 +102,7 @@ def test_the_interval_covers_the_true_value() -> None:
         matrices = np.zeros((images, 3, 2), dtype=int)
         matrices[:, 0, 0], matrices[:, 1, 1] = right.T
         matrices[:, 0, 1], matrices[:, 1, 0] = 1000 - right.T
-        low, high = confusions(matrices, ("a", "b")).bootstrap("mIoU", seed=seed, rounds=300)
+        low, high = confusions(matrices, ("a", "b")).intervals(seed=seed, rounds=300)["mIoU"]
         held += low <= 100 * truth <= high
     # A binomial with 0.95 is outside of this once in a thousand times; a little is lost to 80 images.
     assert 178 <= held <= 199
@@ -113,7 +110,7 @@ def test_the_interval_covers_the_true_value() -> None:
 
 def test_no_labelled_pixel_is_no_number() -> None:
     made = confusions(np.zeros((2, 3, 2), dtype=int), ("a", "b"))
-    assert np.isnan([made.mean_iou(), made.accuracy(), *made.bootstrap("mIoU")]).all()
+    assert np.isnan([*made.metrics().values(), *made.intervals()["mIoU"]]).all()
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
@@ -121,7 +118,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     made.write(tmp_path / "c.npz")
     read = read_confusions(tmp_path / "c.npz")
     assert (read.files, read.classes) == (made.files, made.classes)
-    assert read.bootstrap("mIoU", rounds=20) == made.bootstrap("mIoU", rounds=20)
+    assert read.intervals(rounds=20) == made.intervals(rounds=20)
     made.write(tmp_path / "again.npz")
     assert (tmp_path / "c.npz").read_bytes() == (tmp_path / "again.npz").read_bytes()
 

@@ -13,11 +13,11 @@ from coco_scenes import evaluated, precisions, repeated, scenes
 from pycocotools.cocoeval import COCOeval
 
 from micl_bench.records.evidence.detections import Detections, Found, read_detections
-from micl_bench.records.evidence.per_image import draws, measured
 from micl_bench.records.statistics import bootstrap
 from micl_bench.runtime.errors import InputError
 
 KINDS = ("bbox", "segm")
+NAMES = {"bbox": "box_AP", "segm": "mask_AP"}
 
 
 def kept(evaluation: COCOeval) -> Found:
@@ -60,14 +60,10 @@ def made() -> Detections:
 def test_ap_is_pycocotools(kind: str, seed: int) -> None:
     truth, rows = scenes(seed=seed)
     ours, theirs = detections(truth, rows), evaluated(truth, rows, kind)
-    stats = [
-        ours.average_precision(kind),
-        ours.average_precision(kind, 0.5),
-        ours.average_precision(kind, 0.75),
-    ]
+    stats = [ours.metrics()[NAMES[kind] + suffix] for suffix in ("", "50", "75")]
     np.testing.assert_allclose(stats, 100 * theirs.stats[:3], rtol=0, atol=1e-9)
-    at_each = [ours.average_precision(kind, iou) for iou in np.linspace(0.5, 0.95, 10)]
-    np.testing.assert_allclose(at_each, precisions(theirs), rtol=0, atol=1e-9)
+    _, *at_each = ours.precisions(kind, np.ones((1, len(ours.files)), dtype=int)).values()
+    np.testing.assert_allclose(np.ravel(at_each), precisions(theirs), rtol=0, atol=1e-9)
     assert ours.found[kind].ignored_TD.any(), "no crowd was hit, so nothing is tested of it"
 
 
@@ -78,7 +74,7 @@ def test_equal_scores_keep_their_order() -> None:
     ours = detections(truth, rows)
     for kind in KINDS:
         expected = precisions(evaluated(truth, rows, kind)).mean()
-        assert ours.average_precision(kind) == pytest.approx(expected, abs=1e-9)
+        assert ours.metrics()[NAMES[kind]] == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -90,9 +86,8 @@ def test_a_resample_is_a_data_set_with_repeated_images(
     rng = np.random.default_rng(seed)
     copies = np.bincount(rng.integers(12, size=12), minlength=12)
     theirs = evaluated(*repeated(truth, rows, copies), kind)
-    name = {"bbox": "box_AP", "segm": "mask_AP"}[kind]
     ours = made.resampled(copies[None])
-    found = [ours[name + suffix][0] for suffix in ("", "50", "75")]
+    found = [ours[NAMES[kind] + suffix][0] for suffix in ("", "50", "75")]
     np.testing.assert_allclose(found, 100 * theirs.stats[:3], rtol=0, atol=1e-9)
 
 
@@ -121,7 +116,7 @@ def test_the_bootstrap_is_that_of_repeated_images(made: Detections) -> None:
     bias = np.mean(values) - point
     expected = max(0, min(low - 2 * bias, point)), max(high - 2 * bias, point)
     assert abs(bias) > 0.1
-    assert made.bootstrap("box_AP", seed=5, rounds=12) == pytest.approx(expected, abs=1e-9)
+    assert made.intervals(seed=5, rounds=12)["box_AP"] == pytest.approx(expected, abs=1e-9)
 
 
 def sampled(rng: np.random.Generator, images: int) -> Detections:
@@ -159,15 +154,15 @@ def test_the_interval_covers_the_true_value() -> None:
     of percentiles as they are, eight in ten hold it.
     """
     rng = np.random.default_rng(0)
-    truth = sampled(rng, 200_000).average_precision("bbox")
+    truth = sampled(rng, 200_000).metrics()["box_AP"]
     held = plain = 0
     for seed in range(150):
         made = sampled(rng, 500)
-        low, high = made.bootstrap("box_AP", seed=seed, rounds=200)
+        low, high = made.intervals(seed=seed, rounds=200)["box_AP"]
         held += low <= truth <= high
-        value_R = draws(made, seed=seed, rounds=200)["box_AP"]
+        value_R = made.draws(seed=seed, rounds=200)["box_AP"]
         plain += np.quantile(value_R, 0.025) <= truth <= np.quantile(value_R, 0.975)
-        assert 0 <= low <= made.average_precision("bbox") <= high <= 100
+        assert 0 <= low <= made.metrics()["box_AP"] <= high <= 100
     # A binomial with 0.92 is outside of this three times in a thousand.
     assert 128 <= held <= 147
     assert plain < 128, "the correction makes no difference here, so nothing is tested of it"
@@ -176,10 +171,10 @@ def test_the_interval_covers_the_true_value() -> None:
 def test_many_resamples_at_once_are_each_by_itself(
     made: Detections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    together = draws(made, rounds=7)
+    together = made.draws(rounds=7)
     monkeypatch.setattr("micl_bench.records.evidence.detections._ELEMENTS", 1)
     monkeypatch.setattr("micl_bench.records.evidence.per_image._CHUNK", 2)
-    for metric, value_R in draws(made, rounds=7).items():
+    for metric, value_R in made.draws(rounds=7).items():
         np.testing.assert_array_equal(value_R, together[metric])
 
 
@@ -200,18 +195,11 @@ def nothing(objects: int) -> Detections:
 
 
 def test_nothing_detected_is_zero_and_nothing_to_detect_no_number() -> None:
-    assert measured(nothing(3)) == {"box_AP": 0.0, "box_AP50": 0.0}
+    assert nothing(3).metrics() == {"box_AP": 0.0, "box_AP50": 0.0}
     # Of two images one has objects: a resample without it measures nothing, and does not count.
-    assert nothing(3).bootstrap("box_AP", rounds=50) == (0.0, 0.0)
-    assert np.isnan(nothing(0).average_precision("bbox"))
-    assert np.isnan(nothing(0).bootstrap("box_AP", rounds=5)).all()
-
-
-def test_unknown_kinds_and_thresholds_are_told(made: Detections) -> None:
-    with pytest.raises(InputError, match="there are bbox, segm"):
-        made.average_precision("keypoints")
-    with pytest.raises(InputError, match=r"no threshold 0\.42"):
-        made.average_precision("bbox", 0.42)
+    assert nothing(3).intervals(rounds=50)["box_AP"] == (0.0, 0.0)
+    assert np.isnan(nothing(0).metrics()["box_AP"])
+    assert np.isnan(nothing(0).intervals(rounds=5)["box_AP"]).all()
 
 
 @pytest.mark.parametrize("number", [0, 5, 8])
@@ -223,7 +211,7 @@ def test_what_was_written_is_read(made: Detections, tmp_path: Path, number: int)
     assert (read.files, read.categories) == (some.files, some.categories)
     for kind in KINDS:
         np.testing.assert_array_equal(read.found[kind].matched_TD, some.found[kind].matched_TD)
-    assert measured(read) == measured(some)
+    assert read.metrics() == some.metrics()
 
 
 def spoilt(tmp_path: Path, made: Detections, **changes: Any) -> Path:

@@ -20,6 +20,7 @@ from micl_bench.records.result import (
     SCHEMA,
     CheckpointInfo,
     DataSet,
+    Record,
     Result,
     read_result,
     write_result,
@@ -59,8 +60,8 @@ def result() -> Result:
 
 def test_a_record_comes_back_as_it_was_written(tmp_path: Path, result: Result) -> None:
     path = write_result(result, tmp_path)
-    assert read_result(path) == result
-    assert path.stem == result.id
+    assert read_result(path) == Record.of(result, path)
+    assert path.stem == result.id == read_result(path).id
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
@@ -312,7 +313,7 @@ def test_damaged_records_are_named_and_skipped(
     (tmp_path / "settings.json").write_text('{"no": "record"}')
     (tmp_path / "folder.json").mkdir()
     store = read_store(tmp_path)
-    assert [found for _, found in store.records] == [result]
+    assert [found.id for found in store.records] == [result.id]
     assert [damaged.path.name for damaged in store.damaged] == [
         "binary.json",
         "cut.json",
@@ -405,7 +406,7 @@ def test_many_writers_lose_and_double_nothing(tmp_path: Path, result: Result) ->
     assert not found.damaged
     expected = set(range(0, 60, 3))
     expected |= {1000 * (w + 1) + number for w in workers for number in range(60) if number % 3}
-    assert sorted(record.seed for _, record in found.records) == sorted(expected)
+    assert sorted(record.seed for record in found.records) == sorted(expected)
     assert len(list(store.iterdir())) == len(expected)
 
 
@@ -416,7 +417,7 @@ def test_the_order_of_a_store_does_not_depend_on_where_its_files_lie(
     for place, order in (("one", records), ("two", records[::-1])):
         for number, record in enumerate(order):
             write_result(record, tmp_path / place / str(number))
-    one, two = ([r.id for _, r in read_store(tmp_path / place).records] for place in ("one", "two"))
+    one, two = ([r.id for r in read_store(tmp_path / place).records] for place in ("one", "two"))
     assert one == two
 
 
@@ -432,7 +433,7 @@ def test_a_store_is_read_whole_with_its_copies_and_its_damaged_files(
         write_result(result, tmp_path / copy)
     store = read_store(tmp_path)
     assert (len(store.records), len(store.damaged)) == (10, 4)
-    assert store.records == sorted(store.records, key=lambda pair: (pair[1].start, pair[1].id))
+    assert store.records == sorted(store.records, key=lambda one: (one.start, one.id))
     assert store.damaged == sorted(store.damaged, key=lambda damaged: damaged.path)
 
 

@@ -1,9 +1,8 @@
 """A store of pre-trainings of several settings, seeds and costs, each evaluated by k-NN and linear."""
 
-from pathlib import Path
 from typing import Any
 
-from synthetic_results import result
+from synthetic_results import recorded, result
 
 from micl_bench.records.result import Result, Stage
 from micl_bench.report.frame.selection import Selection, select
@@ -77,4 +76,4 @@ class Trainings:
     @property
     def selection(self) -> Selection:
         """All of them, in the order in which they were added."""
-        return select([(Path(f"{record.id}.json"), record) for record in self.records])
+        return select(recorded(self.records))

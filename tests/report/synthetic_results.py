@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 from micl_bench.records.declared import About, Metric, Number, Task
-from micl_bench.records.result import CheckpointInfo, DataSet, Result, write_result
+from micl_bench.records.result import CheckpointInfo, DataSet, Record, Result, write_result
 from micl_bench.records.statistics import wilson
 from micl_bench.runtime.files import digest_json
 from micl_bench.tasks import declared, declared_tasks
@@ -114,6 +114,11 @@ def changed(
     kept = {name: one.interval for name, one in made.metrics.items() if one.interval}
     found = numbers(made.task, metrics, kept if intervals is None else intervals, undefined)
     return dataclasses.replace(made, metrics=found, **changes)
+
+
+def recorded(results: Iterable[Result], folder: Path = Path("none")) -> list[Record]:
+    """The same as if they were read from a folder."""
+    return [Record.of(one, folder / f"{one.id}.json") for one in results]
 
 
 def write_demo(folder: Path) -> list[Result]:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -217,7 +216,7 @@ def test_fine_tunings_of_one_checkpoint_are_no_pretrainings_of_their_own() -> No
     runs = [of(83.0, 0, 0), of(83.1, 0, 1), of(83.2, 0, 2), of(83.3, 0, 3), of(84.0, 1, 0)]
     found = verdict(runs, published())
     # As in the cell of a table: two pre-trainings, the first with the mean of its fine-tunings.
-    entry = entry_of("top1", [(Path(), one) for one in reversed(runs)])
+    entry = entry_of("top1", runs[::-1])
     assert found.value == entry.mean == pytest.approx((83.15 + 84.0) / 2)
     assert found.interval == entry.interval == pytest.approx(t_interval((83.15, 84.0)))
     assert "mean of 2 checkpoints over 5 runs; published" in found.describe()

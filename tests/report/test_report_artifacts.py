@@ -3,7 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from synthetic_results import result
+from synthetic_results import recorded, result
 
 from micl_bench.records.result import write_result
 from micl_bench.report import build_report
@@ -32,14 +32,13 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "results" / "views.npz").symlink_to(tmp_path / "secret")
     with pytest.raises(InputError, match="out of the record's folder"):
         artifact_path(
-            tmp_path / "results" / "r.json", result(artifacts={"views": "views.npz"}), "views"
+            *recorded([result(artifacts={"views": "views.npz"})], tmp_path / "results"), "views"
         )
 
 
 def test_no_artefact_is_none(tmp_path: Path) -> None:
-    record = tmp_path / "r.json"
-    assert artifact_path(record, result(), "views") is None
-    assert artifact_path(record, result(artifacts={"views": "gone.npz"}), "views") is None
+    for record in recorded([result(), result(artifacts={"views": "gone.npz"})], tmp_path):
+        assert artifact_path(record, "views") is None
 
 
 def _save(path: Path, **arrays: Any) -> Path:

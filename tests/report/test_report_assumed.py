@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from synthetic_results import result
+from synthetic_results import recorded, result
 
 from micl_bench.records.result import Result, write_result
 from micl_bench.report import build_report
@@ -35,7 +35,7 @@ def records() -> list[Result]:
 
 def test_tables_carry_a_footnote_in_every_form() -> None:
     found = records()
-    selection = select([(Path("none") / f"{one.id}.json", one) for one in found])
+    selection = select(recorded(found))
     tables = [table for table in build_tables(selection, []) if table.footnotes]
     marked = [table for table in tables if NOTE in [text for _, text in table.footnotes]]
     assert marked
@@ -52,7 +52,7 @@ def test_tables_carry_a_footnote_in_every_form() -> None:
 
 
 def test_files_of_records_have_a_column_for_it() -> None:
-    selection = select([(Path("none") / f"{one.id}.json", one) for one in records()])
+    selection = select(recorded(records()))
     for text in (measurements_csv(selection), provenance_csv(selection)):
         rows = {row["method"]: row for row in csv.DictReader(io.StringIO(text))}
         assert rows["stranger"]["assumed"] == f"{HEADS}; {PIXELS}"
@@ -69,8 +69,9 @@ def test_the_terminals_summary_marks_it() -> None:
 
 def test_explain_and_the_card_of_the_page_say_it(tmp_path: Path) -> None:
     found = records()
-    paths = [write_result(one, tmp_path / "results") for one in found]
-    runs = list(zip(paths, found, strict=True))
+    for one in found:
+        write_result(one, tmp_path / "results")
+    runs = recorded(found, tmp_path / "results")
     words = [" ".join(as_text(explain(run, runs, [])).split()) for run in runs]
     assert f"assumed {HEADS}, {PIXELS}: neither the file nor the user states it" in words[1]
     assert "neither the file" not in words[0]

@@ -1,6 +1,6 @@
 """The small print of a measured number about published ones says what it takes for granted."""
 
-from synthetic_results import result
+from synthetic_results import recorded, result
 
 from micl_bench.records.published import read_references
 from micl_bench.records.result import DataSet, Result, Stage
@@ -40,7 +40,7 @@ def small_print(*origin: Stage) -> tuple[str, ...]:
         and "mmpretrain" in one.protocol
         and one.text in ("83.1", "83.5")
     ]
-    return Beside(verdicts([made], rows)).words(entry_of("top1", [(None, made)]))[0]  # type: ignore[list-item]
+    return Beside(verdicts([made], rows)).words(entry_of("top1", recorded([made])))[0]
 
 
 def test_of_an_unknown_pretraining_a_verdict_has_a_condition() -> None:

@@ -13,8 +13,8 @@ import scipy.stats
 from support import Run
 from synthetic_results import changed, result
 
-from micl_bench.records.evidence.predictions import Predictions, write_predictions
-from micl_bench.records.result import DataSet, Result, write_result
+from micl_bench.records.evidence.predictions import Predictions
+from micl_bench.records.result import DataSet, Record, Result, write_result
 from micl_bench.records.statistics import holm, paired_difference_interval, t_interval, wilson
 from micl_bench.report import build_report
 from micl_bench.report.compare.comparison import Comparison, compare_all
@@ -61,7 +61,7 @@ def write(
         evidence="predictions",
         **changes,
     )
-    write_predictions(folder / "predictions-knn.npz", predictions)
+    predictions.write(folder / "predictions-knn.npz")
     write_result(record, folder)
     return record
 
@@ -345,7 +345,10 @@ def test_means_over_corruptions_are_bootstrapped_over_the_images(tmp_path: Path)
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda c: {**c, "top1": 1 - c["top1"]}, "not the predictions of this record"),
+        (
+            lambda c: {**c, "top1": 1 - c["top1"]},
+            "top1 is .*, but what was kept of each image gives",
+        ),
         (lambda c: {**c, "top1": c["top1"] * 2}, "is not 1, 0 or -1"),
         (lambda c: {**c, "top1": c["top1"][1:]}, "is not 1, 0 or -1 for each of 400 files"),
     ],
@@ -362,7 +365,7 @@ def test_predictions_that_are_not_the_records_are_refused(
     wrong = Predictions(
         files=FILES, classes=(), labels_M=none, predicted={}, correct=spoil(correct)
     )
-    write_predictions(tmp_path / "a" / "predictions-knn.npz", wrong)
+    wrong.write(tmp_path / "a" / "predictions-knn.npz")
     with pytest.raises(InputError, match=words):
         compared(tmp_path / "a", tmp_path / "b")
 
@@ -376,10 +379,7 @@ def test_predictions_of_another_digest_are_refused(tmp_path: Path) -> None:
     assert len(compared(tmp_path / "a", tmp_path / "b").differences) == 1
     none = np.full(M, -1)
     permuted = {"top1": right(0.8, 0)[::-1].copy()}
-    write_predictions(
-        path,
-        Predictions(files=FILES, classes=(), labels_M=none, predicted={}, correct=permuted),
-    )
+    Predictions(files=FILES, classes=(), labels_M=none, predicted={}, correct=permuted).write(path)
     with pytest.raises(InputError, match="its SHA-256 differs"):
         compared(tmp_path / "a", tmp_path / "b")
 
@@ -400,8 +400,8 @@ def test_what_is_right_must_be_what_was_predicted_as_labelled(tmp_path: Path, me
             predicted={metric: said_M},
             correct={metric: correct},
         )
-        write_predictions(path, wrong)
-        evidence_of(tmp_path / "a" / f"{made.id}.json", made)
+        wrong.write(path)
+        evidence_of(Record.of(made, tmp_path / "a" / f"{made.id}.json"))
 
     read(correct_M)
     # As many right as before, on other images.
@@ -425,10 +425,8 @@ def test_the_report_takes_the_paired_tests_that_evidence_allows(tmp_path: Path) 
     scores = f"over x ({100 * a.mean():.1f} against {100 * b.mean():.1f})"
     assert f"{scores}, p = {p:.4f}." in file.read_text("utf-8")
     # What another evaluation wrote over it says nothing of this record.
-    write_predictions(
-        tmp_path / "results" / "b" / "predictions-knn.npz",
-        Predictions(files=FILES, classes=(), labels_M=a, predicted={}, correct={"top1": a}),
-    )
+    wrong = Predictions(files=FILES, classes=(), labels_M=a, predicted={}, correct={"top1": a})
+    wrong.write(tmp_path / "results" / "b" / "predictions-knn.npz")
     build_report(tmp_path / "results", tmp_path / "report")
     text = file.read_text("utf-8")
     assert "No test was possible in k-NN" in text

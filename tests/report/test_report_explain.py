@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic_results import result
+from synthetic_results import recorded, result
 
 from micl_bench.records.published import read_references
 from micl_bench.records.result import DataSet, Result, write_result
@@ -21,8 +21,9 @@ HOSTILE = "\x1b[2J\x1b]0;owned\x07<script>alert(1)</script>"
 
 def found_in(folder: Path, *records: Result) -> tuple[dict[str, Any], str]:
     """The evidence of the first, as data and as text."""
-    paths = [(write_result(one, folder), one) for one in records]
-    found = explain(paths[0], paths, read_references())
+    for one in records:
+        write_result(one, folder)
+    found = explain(recorded(records, folder)[0], recorded(records, folder), read_references())
     # Numbers that are none would be no JSON.
     json.dumps(found, allow_nan=False)
     return found, as_text(found)
@@ -130,13 +131,13 @@ def test_every_record_of_a_demo_is_explained(demo_results: Path) -> None:
 
 
 def test_a_record_by_the_beginning_of_its_id_or_of_its_digest(tmp_path: Path) -> None:
-    runs = [(tmp_path / "a", mae(83.4)), (tmp_path / "b", mae(83.5, method="MoCo v3"))]
-    first = runs[0][1].id
+    runs = recorded([mae(83.4), mae(83.5, method="MoCo v3")])
+    first = runs[0].id
     assert find_record(first, runs) == runs[0]
     assert find_record("finetune-imagenet-mae", runs) == runs[0]
     assert find_record(first[-10:-3], runs) == runs[0]
     # The same record, found in two places, is one.
-    assert find_record(first, [*runs, (tmp_path / "c", runs[0][1])])[1].id == first
+    assert find_record(first, [*runs, *recorded(runs[:1], tmp_path)]).id == first
     with pytest.raises(InputError, match="2 records have an id that begins with 'finetune'"):
         find_record("finetune", runs)
     with pytest.raises(InputError, match="no record has the id 'nothing'"):

@@ -167,7 +167,7 @@ def test_compare_and_explain_say_it_in_one_line(
     assert len(compared.stderr.strip().splitlines()) == 1
     assert "predictions-knn.npz" in compared.stderr
     (record,) = (tmp_path / "MiCL").glob("knn-*.json")
-    found = explain((record, read_result(record)), [], [])
+    found = explain(read_result(record), [], [])
     assert len(found["problems"]) == 1
     (artefact,) = found["artifacts"]
     assert artefact["state"].startswith("damaged: ")
@@ -230,7 +230,7 @@ def test_a_file_edited_after_its_record_is_another(tmp_path: Path) -> None:
     write(store / "elsewhere", {"top1": right(0.9, 1)})
     (store / "elsewhere" / "predictions-knn.npz").replace(path)
     shutil.rmtree(store / "elsewhere")
-    found = explain((record, read_result(record)), [], [])
+    found = explain(read_result(record), [], [])
     assert "SHA-256 differs" in found["artifacts"][0]["state"]
     assert json.dumps(found)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from synthetic_results import result
+from synthetic_results import recorded, result
 
 from micl_bench.report.figures.feature_plots import (
     feature_maps,
@@ -146,15 +146,15 @@ def test_damaged_files_are_named(tmp_path: Path, load: Any, arrays: Arrays, word
 
 
 def test_ours_stands_beside_one_other_of_the_same_images(tmp_path: Path) -> None:
-    pairs = []
+    records = []
     for method, seed in (("x", 0), ("MiCL", 0), ("y", 1)):
         save(tmp_path / f"{method}.npz", attention(seed=seed))
         record = result(
             task="representation", method=method, metrics={"rankme": 3.0},
             artifacts={"attention": f"{method}.npz"}, checkpoint={"digest": method * 20},
         )  # fmt: skip
-        pairs.append((tmp_path / f"{record.id}.json", record))
-    found = found_gallery("attention", select(pairs))
+        records.append(record)
+    found = found_gallery("attention", select(recorded(records, tmp_path)))
     (drawing,) = found.drawings
     assert "MiCL" in drawing.caption
     assert ["y" in sentence.split(" of ")[2] for sentence in found.left_out] == [True]

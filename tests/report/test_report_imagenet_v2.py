@@ -1,8 +1,6 @@
 """ImageNetV2 is three sets; published numbers do not say of which, and share no column with one."""
 
-from pathlib import Path
-
-from synthetic_results import result
+from synthetic_results import recorded, result
 
 from micl_bench.records.published import read_references
 from micl_bench.report.frame.selection import select
@@ -21,7 +19,7 @@ def test_measured_and_published_numbers_of_imagenet_v2_share_no_column() -> None
         )
         for turn, name in enumerate(("matched-frequency", "threshold-0.7", "top-images"))
     ]
-    selection = select([(Path(f"{one.id}.json"), one) for one in made])
+    selection = select(recorded(made))
     table = next(
         one for one in build_tables(selection, read_references()) if one.name == "robustness"
     )

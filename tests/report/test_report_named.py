@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pretrainings import Trainings
-from synthetic_results import changed
+from synthetic_results import changed, recorded
 
 from micl_bench.records.result import Result, write_result
 from micl_bench.report import build_report
@@ -35,7 +35,7 @@ def suite() -> list[Result]:
 
 
 def selected(records: list[Result], folder: Path = Path()) -> Selection:
-    return select([(folder / f"{record.id}.json", record) for record in records])
+    return select(recorded(records, folder))
 
 
 def test_a_pre_training_has_the_name_that_its_evaluations_have() -> None:
@@ -49,7 +49,7 @@ def test_a_pre_training_has_the_name_that_its_evaluations_have() -> None:
 
 def test_its_cost_is_still_found() -> None:
     selection = selected(suite())
-    lineage = Lineage(one for _, one in selection.records)
+    lineage = Lineage(selection.records)
     assert all(lineage.pretraining(one) for one in selection.of_task("knn"))
 
 

@@ -57,9 +57,9 @@ def test_cards_hold_the_whole_evidence_of_each_record(
     demo_results: Path, demo_report: Path
 ) -> None:
     shown, _ = _unpacked(demo_report.read_text(encoding="utf-8"))
-    for (path, told), card in zip(read_store(demo_results).records, shown, strict=True):
+    for told, card in zip(read_store(demo_results).records, shown, strict=True):
         assert card["id"] == told.id
-        assert card["file"] == path.relative_to(demo_results).as_posix()
+        assert card["file"] == told.path.relative_to(demo_results).as_posix()
         for name in ("settings", "recipe", "environment", "command", "seed", "protocol", "start"):
             assert card[name] == getattr(told, name)
         assert card["data"] == dataclasses.asdict(told.data)
@@ -91,7 +91,7 @@ def test_every_link_leads_to_a_card_a_place_or_a_file(demo_report: Path) -> None
             assert link[1:] in page.ids
         else:
             assert (demo_report.parent / link).is_file()
-    current = {record.id for _, record in read_store(demo_report.parent.parent / "results").records}
+    current = {record.id for record in read_store(demo_report.parent.parent / "results").records}
     assert {f"#record-{identity}" for identity in current} <= set(page.links)
 
 
@@ -219,7 +219,7 @@ def test_a_page_of_a_thousand_records_stays_below_five_megabytes(tmp_path: Path)
     html = build_report(tmp_path / "results", tmp_path / "report")
     assert html.stat().st_size < 5_000_000
     shown, _ = _unpacked(html.read_text(encoding="utf-8"))
-    stored = {record.id: record for _, record in read_store(tmp_path / "results").records}
+    stored = {record.id: record for record in read_store(tmp_path / "results").records}
     assert len(shown) == len(stored) == 1000
     for card in shown[::97]:
         assert card["recipe"] == stored[card["id"]].recipe

@@ -12,7 +12,6 @@ from synthetic_results import result
 
 from micl_bench.records.evidence.confusions import Confusions
 from micl_bench.records.evidence.detections import Detections, Found
-from micl_bench.records.evidence.per_image import draws, intervals, measured
 from micl_bench.records.result import Result, write_result
 from micl_bench.records.statistics import paired_bootstrap
 from micl_bench.report import build_report
@@ -78,8 +77,8 @@ def write(folder: Path, statistics: Confusions | Detections, **changes: Any) -> 
     folder.mkdir(parents=True, exist_ok=True)
     statistics.write(folder / "evidence.npz")
     segments = isinstance(statistics, Confusions)
-    found = {k: v for k, v in measured(statistics).items() if segments or k.endswith("AP")}
-    ends = intervals(statistics)
+    found = {k: v for k, v in statistics.metrics().items() if segments or k.endswith("AP")}
+    ends = statistics.intervals()
     values: dict[str, Any] = {
         "task": "ade20k" if segments else "coco",
         "metrics": {name: round(value, 2 if segments else 1) for name, value in found.items()},
@@ -131,7 +130,7 @@ def test_ap_is_compared_by_the_paired_bootstrap(tmp_path: Path) -> None:
     found = compared(tmp_path / "a", tmp_path / "b").differences
     box = found[0]
     assert box.metric == "box_AP"
-    values_R = draws(one)["box_AP"] - draws(other)["box_AP"]
+    values_R = one.draws()["box_AP"] - other.draws()["box_AP"]
     assert box.interval == pytest.approx(tuple(np.quantile(values_R, [0.025, 0.975])))
     assert box.p == pytest.approx(2 * (1 + (values_R <= 0).sum()) / 2001)
     assert box.verdict == "A is better"

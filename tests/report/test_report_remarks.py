@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from synthetic_results import changed, result
 from test_report_tables import KNN, built, column, of, top1, trained
 
-from micl_bench.records.result import Result, Stage, write_result
+from micl_bench.records.result import Record, Result, Stage, write_result
 from micl_bench.report import build_report, summary_table
 from micl_bench.report.audit.explain import explain
 from micl_bench.report.audit.explain_output import as_text
@@ -69,7 +69,7 @@ def test_card_terminal_explain_and_files_say_why(tmp_path: Path) -> None:
     assert page.count(REASON) >= 2
     rows = csv.DictReader((tmp_path / "report" / "tables" / "measurements.csv").open())
     assert {row["value"] for row in rows} == {"", "3.0"}
-    assert f"–: {REASON}" in as_text(explain((path, made), [], []))
+    assert f"–: {REASON}" in as_text(explain(Record.of(made, path), [], []))
     assert "–" in summary_table([made])
 
 
@@ -114,7 +114,7 @@ def test_files_that_were_not_read_are_said_under_the_table(where: str, tmp_path:
     made = dataclasses.replace(made, **{where: data})
     assert f"not read of embedded, test: {words}" in notes(built(made)[KNN])
     path = write_result(made, tmp_path / "results")
-    assert f"left_out {words}" in " ".join(as_text(explain((path, made), [], [])).split())
+    assert f"left_out {words}" in " ".join(as_text(explain(Record.of(made, path), [], [])).split())
     page = build_report(tmp_path / "results", tmp_path / "report").read_text(encoding="utf-8")
     assert page.count(words) >= 2
 

@@ -157,7 +157,7 @@ def test_every_metric_of_every_record_is_in_a_file(tmp_path: Path) -> None:
     assert told == expected
     with (tmp_path / "tables" / "provenance.csv").open(newline="") as file:
         assert [row["record"] for row in csv.DictReader(file)] == [
-            result.id for _, result in selection.records
+            result.id for result in selection.records
         ]
 
 

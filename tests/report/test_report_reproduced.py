@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from synthetic_results import result
 
-from micl_bench.records.evidence.predictions import Predictions, write_predictions
-from micl_bench.records.result import Result
+from micl_bench.records.evidence.predictions import Predictions
+from micl_bench.records.result import Record
 from micl_bench.report.audit.reproduction import Reproduction, compare_runs
 from micl_bench.runtime.files import digest_file
 
 
-def kept(folder: Path, right: int, **changes: Any) -> tuple[Path, Result]:
+def kept(folder: Path, right: int, **changes: Any) -> Record:
     """A record of 100 images with its predictions, of which the first `right` are right."""
     folder.mkdir(exist_ok=True)
     labels, correct = np.zeros(100, dtype=np.int64), np.arange(100) < right
@@ -25,7 +25,7 @@ def kept(folder: Path, right: int, **changes: Any) -> tuple[Path, Result]:
         predicted={"top1": np.where(correct, 0, 1)},
         correct={"top1": correct.astype(np.int8)},
     )
-    write_predictions(folder / "p.npz", predictions)
+    predictions.write(folder / "p.npz")
     values: dict[str, Any] = {
         "metrics": {"top1": float(right)},
         "artifacts": {"evidence": "p.npz"},
@@ -33,7 +33,7 @@ def kept(folder: Path, right: int, **changes: Any) -> tuple[Path, Result]:
         "digests": {"evidence": digest_file(folder / "p.npz")},
         "data": {"images": 100},
     }
-    return folder / "record.json", result(**values | changes)
+    return Record.of(result(**values | changes), folder / "record.json")
 
 
 def compared(folder: Path, then: int, now: int, **changes: Any) -> Reproduction:
@@ -63,13 +63,13 @@ def test_equal_numbers_of_other_images_are_not_identical(tmp_path: Path) -> None
         arrays[name] = arrays[name][::-1]
     np.savez(tmp_path / "now" / "p.npz", **arrays)
     digests = {"evidence": digest_file(tmp_path / "now" / "p.npz")}
-    found = compare_runs(then, (now[0], dataclasses.replace(now[1], digests=digests)))
+    found = compare_runs(then, dataclasses.replace(now, digests=digests))
     assert (found.word, found.images) == (
         "consistent",
         "the predictions of 40 of 100 are not the same",
     )
     (tmp_path / "then" / "p.npz").unlink()
-    found = compare_runs(then, (now[0], dataclasses.replace(now[1], digests=digests)))
+    found = compare_runs(then, dataclasses.replace(now, digests=digests))
     assert found.word == "consistent"
     assert found.images == "cannot be compared: what was kept of them then is gone"
 
@@ -125,8 +125,8 @@ def test_uncommitted_changes_are_not_the_same_code(tmp_path: Path) -> None:
 
 
 def test_a_metric_without_interval_must_be_the_same(tmp_path: Path) -> None:
-    def pretrained(loss: float) -> tuple[Path, Result]:
-        return tmp_path / "x.json", result(task="pretrain", metrics={"loss": loss})
+    def pretrained(loss: float) -> Record:
+        return Record.of(result(task="pretrain", metrics={"loss": loss}), tmp_path / "x.json")
 
     assert compare_runs(pretrained(1.5), pretrained(1.5)).word == "identical"
     assert compare_runs(pretrained(1.5), pretrained(1.5000001)).word == "different"
@@ -136,9 +136,9 @@ def test_a_metric_without_interval_must_be_the_same(tmp_path: Path) -> None:
 
 
 def test_what_only_the_machine_moves_is_not_held_against_a_training(tmp_path: Path) -> None:
-    def pretrained(speed: float) -> tuple[Path, Result]:
+    def pretrained(speed: float) -> Record:
         metrics = {"loss": 1.5, "mfu": speed, "images_per_second": speed, "peak_memory_mib": speed}
-        return tmp_path / "x.json", result(task="pretrain", metrics=metrics)
+        return Record.of(result(task="pretrain", metrics=metrics), tmp_path / "x.json")
 
     found = compare_runs(pretrained(40.0), pretrained(50.0))
     assert found.word == "identical"

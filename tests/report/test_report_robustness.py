@@ -12,7 +12,7 @@ import scipy.special
 import scipy.stats
 from page_reader import Page
 from support import Run
-from synthetic_results import result
+from synthetic_results import recorded, result
 
 from micl_bench.records.result import Result, write_result
 from micl_bench.records.statistics import wilson
@@ -226,7 +226,7 @@ def test_checkpoints_of_one_method_are_named_by_their_weights_in_all_panels() ->
 def test_of_many_checkpoints_the_best_of_each_method_are_drawn_and_the_line_is_through_all(
     tmp_path: Path,
 ) -> None:
-    pairs = []
+    records = []
     for turn in range(40):
         method = "MiCL" if turn < 20 else f"method {turn % 10}"
         made = result(
@@ -235,8 +235,8 @@ def test_of_many_checkpoints_the_best_of_each_method_are_drawn_and_the_line_is_t
             metrics={"clean_top1": 60.0 + turn / 2, "top1": 20.0 + turn / 2, "drop": 40.0},
             checkpoint={"digest": hashlib.sha256(bytes([turn])).hexdigest()},
         )
-        pairs.append((tmp_path / f"{made.id}.json", made))
-    (drawing,) = found_robustness(select(pairs)).drawings
+        records.append(made)
+    (drawing,) = found_robustness(select(recorded(records))).drawings
     assert len(drawing.table) == 1 + 16
     families = [row[1].partition(",")[0] for row in drawing.table[1:]]
     assert set(families) == {"MiCL", *(f"method {i}" for i in range(10))}

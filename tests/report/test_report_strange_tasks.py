@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from synthetic_results import result
+from synthetic_results import recorded, result
 
 from micl_bench.records.declared import About, Number
 from micl_bench.records.result import Result, write_result
@@ -33,7 +33,7 @@ def depth(error: float, method: str = "MiCL", **changes: object) -> Result:
 
 
 def table_of(*records: Result) -> Table:
-    tables = build_tables(select([(Path(f"{one.id}.json"), one) for one in records]), [])
+    tables = build_tables(select(recorded(records)), [])
     return next(table for table in tables if table.name == "depth-embedded")
 
 

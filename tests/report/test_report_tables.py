@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import scipy.stats
-from synthetic_results import result
+from synthetic_results import recorded, result
 from test_report_compare import right, write
 
 from micl_bench.records.published import Reference
@@ -37,7 +37,7 @@ def built(*results: Result, references: list[Reference] | None = None) -> dict[s
         dataclasses.replace(one, start=f"2025-05-01T{i // 60:02d}:{i % 60:02d}:00+00:00")
         for i, one in enumerate(results)
     ]
-    selection = select([(Path("none") / f"{one.id}.json", one) for one in dated])
+    selection = select(recorded(dated))
     return {table.name: table for table in build_tables(selection, references or [])}
 
 

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from synthetic_results import result
+from synthetic_results import recorded, result
 
 from micl_bench.report.figures.render import Drawing
 from micl_bench.report.figures.training_plot import found_training
@@ -28,8 +28,8 @@ def drawn(folder: Path, *logs: tuple[str, int]) -> Drawing:
             start=f"2025-05-01T10:00:{turn:02d}+00:00",
             artifacts={"metrics": name},
         )
-        records.append((folder / f"{turn}.json", made))
-    (drawing,) = found_training(select(records)).drawings
+        records.append(made)
+    (drawing,) = found_training(select(recorded(records, folder))).drawings
     return drawing
 
 

@@ -154,7 +154,7 @@ def test_files_of_a_suite_are_seeds_of_one_row(
     (tmp_path / "s.yaml").write_text(SUITE.format(data=few_digits, root=REPOSITORY))
     done = micl_bench("suite", "run", "s.yaml", "--out", "store")
     assert done.returncode == 0, done.stderr
-    results = [result for _, result in read_results(tmp_path / "store")]
+    results = read_results(tmp_path / "store")
     assert sorted((r.checkpoint.origin[0].seed, r.method) for r in results) == [
         (0, "theirs"),
         (1, "theirs"),

@@ -90,7 +90,7 @@ def states(suite: Path, store: Path) -> dict[str, str]:
 
 def written(store: Path) -> dict[Path, int]:
     """Every record, and when it was written."""
-    return {path: path.stat().st_mtime_ns for path, _ in read_results(store)}
+    return {one.path: one.path.stat().st_mtime_ns for one in read_results(store)}
 
 
 def test_failures_stop_only_what_needs_them_and_a_second_time_does_nothing_more(
@@ -121,7 +121,8 @@ def test_failures_stop_only_what_needs_them_and_a_second_time_does_nothing_more(
 
     before = written(store)
     assert len(before) == 5
-    for path, result in read_results(store):
+    for result in read_results(store):
+        path = result.path
         assert read_note(path.parent / "run.json")["records"] == [result.id]
         assert f"--out {path.parent}" in result.command
     (tmp_path / "none").symlink_to(few_digits)  # mended
@@ -193,8 +194,8 @@ def test_a_changed_recipe_makes_only_what_depends_on_it_and_the_old_is_stale(
     plans, _ = read_plans(store)
     stale = {path for path in after if is_stale(store, path, plans)}
     assert stale == {path for path in before if "knn" in path.parts}
-    assert {result.settings["temperature"] for path, result in read_results(store)
-            if result.task == "knn" and path not in stale} == {0.1}  # fmt: skip
+    assert {result.settings["temperature"] for result in read_results(store)
+            if result.task == "knn" and result.path not in stale} == {0.1}  # fmt: skip
 
 
 @pytest.mark.long

@@ -112,9 +112,7 @@ def test_a_level_of_need_is_an_array_and_a_failure_stops_only_what_needs_it(
     ((plan,), _) = read_plans(tmp_path / "store")
     states = {run.name: run.state for run in plan.runs}
     assert [name for name, state in states.items() if state == "failed"] == ["bad/MiCL"]
-    starts = {
-        r.method: r.start for _, r in read_results(tmp_path / "store") if r.task == "pretrain"
-    }
+    starts = {r.method: r.start for r in read_results(tmp_path / "store") if r.task == "pretrain"}
     assert starts
 
     again = submit(slurm, tmp_path, "--minutes", 10)

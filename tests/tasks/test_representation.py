@@ -13,7 +13,7 @@ from micl_bench.checkpoints import load_checkpoint, save_checkpoint
 from micl_bench.data.folder import open_folder
 from micl_bench.data.stream import evaluation_batches
 from micl_bench.engine.frozen.pictures.view_similarity import Views, features_of_views
-from micl_bench.records.result import Result, write_result
+from micl_bench.records.result import Record, Result, write_result
 from micl_bench.report.figures.all_figures import draw_all
 from micl_bench.report.frame.selection import select
 from micl_bench.runtime.config import load_recipe
@@ -84,11 +84,11 @@ def test_a_report_draws_its_files_and_they_are_small(measured: tuple[Result, Pat
     files = [path.parent / name for name in result.artifacts.values()]
     assert len(files) == 4
     assert sum(file.stat().st_size for file in files) < 100_000
-    gallery = draw_all(select([(path, result)]))
+    gallery = draw_all(select([Record.of(result, path)]))
     names = [picture.name for picture in gallery.pictures]
     assert names == ["attention", "patches", "features", "similarity"]
     assert all(p.png.startswith(b"\x89PNG") and p.pdf.startswith(b"%PDF") for p in gallery.pictures)
-    again = draw_all(select([(path, result)]))
+    again = draw_all(select([Record.of(result, path)]))
     assert [(p.png, p.pdf) for p in gallery.pictures] == [(p.png, p.pdf) for p in again.pictures]
 
 

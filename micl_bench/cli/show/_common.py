@@ -76,11 +76,11 @@ def selected(results: Sequence[Path]) -> "Selection":
     found = []
     for place in results:
         if place.is_file():
-            found.append((place, read_result(place)))
+            found.append(read_result(place))
         else:
             found += read_results(place)
-    unique = {path.resolve(): (path, result) for path, result in found}
-    return select(sorted(unique.values(), key=lambda pair: pair[1].start))
+    unique = {record.path.resolve(): record for record in found}
+    return select(sorted(unique.values(), key=lambda record: record.start))
 
 
 def write_found(found: "Found", out: Path, *, name: str, nothing: str) -> None:

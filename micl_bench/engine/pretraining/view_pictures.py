@@ -18,7 +18,7 @@ from micl_bench.data.pixels import evaluation_pixels
 from micl_bench.data.source import Source
 from micl_bench.data.stream import evaluation_batches
 from micl_bench.engine.pretraining.recipe import PretrainRecipe
-from micl_bench.records.evidence.per_image import write_arrays
+from micl_bench.records.evidence.evidence import write_arrays
 from micl_bench.runtime.errors import InputError
 
 _NUM_SAVED = 6

@@ -19,8 +19,13 @@ from typing import Any, ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from micl_bench.records.evidence.evidence import Evidence, Paired
-from micl_bench.records.evidence.per_image import write_arrays
+from micl_bench.records.evidence.evidence import (
+    Evidence,
+    Paired,
+    names_of,
+    order_of_images,
+    require,
+)
 from micl_bench.records.statistics import (
     bootstrap,
     mcnemar,
@@ -30,16 +35,14 @@ from micl_bench.records.statistics import (
 )
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.npz import Arrays, read_npz
-from micl_bench.runtime.wording import counted, plural
-
-_SAME = 1e-6
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Predictions:
+class Predictions(Evidence):
     """Predictions for M images, by metric (`top1`, `top1_k20`, `top1_of_1000`, ...)."""
 
     kind: ClassVar[str] = "predictions"
+    undefined: ClassVar[str] = "no image counts for it"
 
     files: tuple[str, ...]
     classes: tuple[str, ...]
@@ -50,6 +53,11 @@ class Predictions:
     """Metric to the two of `correct` whose accuracies it is the difference of, in points."""
     scores: dict[str, NDArray[np.float64]] = dataclasses.field(default_factory=dict)
     """Metric to what each image adds to it: it is the mean."""
+
+    @property
+    def tolerance(self) -> float:
+        """That of sums of floats."""
+        return 1e-6
 
     def accuracy(self, metric: str) -> float:
         """Percentage of right predictions among the images that count."""
@@ -77,44 +85,20 @@ class Predictions:
             found[name] = bootstrap(_mean, [score_M], seed=seed)
         return found
 
-    def reasons(self) -> dict[str, str]:
-        """Why a metric is NaN, of those that are."""
-        undefined = (name for name, value in self.metrics().items() if math.isnan(value))
-        return dict.fromkeys(undefined, "no image counts for it")
-
-    def check(self, stated: dict[str, float]) -> None:
-        """Check that metrics are made of this.
-
-        Raises:
-            InputError: one is not.
-        """
-        for metric, found in self.metrics().items():
-            value = stated.get(metric, found)
-            both_empty = math.isnan(value) and math.isnan(found)
-            if not (abs(value - found) <= _SAME or both_empty):
-                raise InputError(
-                    f"they give {metric} {found:.4f}, the record says {value:.4f}: they are not the "
-                    "predictions of this record"
-                )
-
     def column(self, metric: str) -> NDArray | None:
         """Which images are right, or what each adds."""
         found = self.correct.get(metric)
         return self.scores.get(metric) if found is None else found
 
     def paired(self, other: Evidence, metric: str) -> Paired:
-        """McNemar's test of accuracies, the paired bootstrap of all others.
-
-        Raises:
-            InputError: other images, others that count, or a metric that is not in both.
-        """
+        """McNemar's test of accuracies, the paired bootstrap of all others."""
         theirs = cast(Predictions, other)
-        order = same_order(self, theirs)
+        order = order_of_images(self, theirs)
         if metric in self.correct and metric in theirs.correct:
             return self._mcnemar(theirs, metric)
         if self.differences.get(metric) is not None and metric in theirs.differences:
             # Both parts are independent samples, of which both models saw the same images.
-            pairs = [on_same_images(self, theirs, part) for part in self.differences[metric]]
+            pairs = [_on_same_images(self, theirs, part) for part in self.differences[metric]]
             samples: list[list[NDArray[Any]]] = [[pair[side] for pair in pairs] for side in (0, 1)]
         elif metric in self.scores and metric in theirs.scores:
             samples = [[self.scores[metric] / 100], [theirs.scores[metric][order] / 100]]
@@ -126,7 +110,7 @@ class Predictions:
     def changed(self, other: Evidence) -> int:
         """Images with another prediction, or that are right in one alone."""
         theirs = cast(Predictions, other)
-        order, M = same_order(self, theirs), len(self.files)
+        order, M = order_of_images(self, theirs), len(self.files)
         differs_M = np.zeros(M, dtype=bool)
         for then, now in ((self.predicted, theirs.predicted), (self.correct, theirs.correct)):
             for name in then:
@@ -134,7 +118,7 @@ class Predictions:
         return int(differs_M.sum())
 
     def arrays(self) -> Arrays:
-        """What is written of them."""
+        """What the head of this file lists."""
         arrays: Arrays = {
             "files": np.array(self.files),
             "classes": np.array(self.classes),
@@ -156,7 +140,7 @@ class Predictions:
         return correct_M[correct_M >= 0]
 
     def _mcnemar(self, theirs: "Predictions", metric: str) -> Paired:
-        right_M, other_M = on_same_images(self, theirs, metric)
+        right_M, other_M = _on_same_images(self, theirs, metric)
         if not len(right_M):
             raise InputError("no image counts")
         ours_alone, theirs_alone = int((right_M > other_M).sum()), int((right_M < other_M).sum())
@@ -169,25 +153,7 @@ class Predictions:
         )
 
 
-def same_order(ours: Predictions, theirs: Predictions) -> NDArray[np.int64]:
-    """Rows of `theirs` in the order of the images of `ours`.
-
-    Raises:
-        InputError: they are not the same images.
-    """
-    if ours.files == theirs.files:
-        return np.arange(len(ours.files))
-    place = {name: index for index, name in enumerate(theirs.files)}
-    if place.keys() != set(ours.files):
-        apart = sorted(place.keys() ^ set(ours.files))
-        raise InputError(
-            f"{counted(len(apart), 'file')} {plural(len(apart), 'is', 'are')} "
-            f"not in both, such as {apart[0]}"
-        )
-    return np.array([place[name] for name in ours.files])
-
-
-def on_same_images(
+def _on_same_images(
     ours: Predictions, theirs: Predictions, metric: str
 ) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
     """Whether each image is right, image by image, for those that count.
@@ -195,40 +161,28 @@ def on_same_images(
     Raises:
         InputError: other files, or other ones that count.
     """
-    one_M, other_M = ours.correct[metric], theirs.correct[metric][same_order(ours, theirs)]
+    one_M, other_M = ours.correct[metric], theirs.correct[metric][order_of_images(ours, theirs)]
     counted_M = one_M >= 0
     if not np.array_equal(counted_M, other_M >= 0):
         raise InputError(f"{metric} counts other images in one than in the other")
     return one_M[counted_M], other_M[counted_M]
 
 
-def write_predictions(path: Path, predictions: Predictions) -> None:
-    """Write atomically."""
-    write_arrays(path, predictions.arrays())
-
-
 def read_predictions(path: Path) -> Predictions:
-    """Read.
+    """Read what `Predictions.write` wrote.
 
     Raises:
-        InputError: no such file, a damaged one, one that contradicts itself, or not one that
-            `write_predictions` wrote.
+        InputError: no such file, a damaged one, or one that contradicts itself.
     """
     arrays = read_npz(path)
-    if missing := {"files", "classes", "labels"} - arrays.keys():
-        raise InputError(
-            f"{path} holds no per-image predictions: it lacks {', '.join(sorted(missing))}"
-        )
-    for name in ("files", "classes"):
-        if arrays[name].ndim != 1 or (arrays[name].size and arrays[name].dtype.kind != "U"):
-            raise InputError(f"{path}: {name} is not a list of names")
+    require(path, arrays, {"files", "classes", "labels"}, "per-image predictions")
     parts = {name: name.partition(".")[0] for name in arrays}
     numbers = {name for name, part in parts.items() if part in ("labels", "predicted", "correct")}
     if odd := sorted(n for n in numbers if arrays[n].ndim != 1 or arrays[n].dtype.kind not in "iu"):
         raise InputError(f"{path}: {odd[0]} is not a list of whole numbers")
     found = Predictions(
-        files=tuple(arrays["files"].tolist()),
-        classes=tuple(arrays["classes"].tolist()),
+        files=names_of(path, arrays, "files"),
+        classes=names_of(path, arrays, "classes", once=False),
         labels_M=arrays["labels"],
         predicted=_of_kind(arrays, "predicted"),
         correct=_of_kind(arrays, "correct"),
@@ -245,8 +199,6 @@ def read_predictions(path: Path) -> Predictions:
 def _check(path: Path, found: Predictions) -> None:
     """Raises InputError where they contradict themselves."""
     M = len(found.files)
-    if len(set(found.files)) != M:
-        raise InputError(f"{path} names a file twice")
     for metric, correct_M in found.correct.items():
         if correct_M.shape != (M,) or not np.isin(correct_M, (-1, 0, 1)).all():
             raise InputError(f"{path}: correct.{metric} is not 1, 0 or -1 for each of {M} files")

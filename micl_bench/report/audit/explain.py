@@ -1,14 +1,12 @@
 """Everything behind one number: a record with all it names, checked again, or a published row."""
 
 import dataclasses
-from pathlib import Path
 from typing import Any, TypeVar
 
 from micl_bench.records.published import Reference, measures
-from micl_bench.records.result import Result
+from micl_bench.records.result import Record
 from micl_bench.report.compare.against_published import Verdict, verdicts
 from micl_bench.report.compare.kept import evidence_of
-from micl_bench.report.frame.entries import Run
 from micl_bench.report.frame.intact import fault_of
 from micl_bench.report.frame.selection import select
 from micl_bench.runtime.errors import InputError
@@ -19,13 +17,13 @@ _DIGEST = 10
 T = TypeVar("T")
 
 
-def find_record(name: str, records: list[Run]) -> Run:
+def find_record(name: str, records: list[Record]) -> Record:
     """The record of an id, of a beginning of one, or of a beginning of an id's last part, the digest.
 
     Raises:
         InputError: none, or several.
     """
-    known = {run[1].id: run for run in records}
+    known = {record.id: record for record in records}
     fitting = {i: run for i, run in known.items() if i[-_DIGEST:].startswith(name)}
     return _the_one(name, known, "record", fitting)
 
@@ -53,23 +51,22 @@ def _the_one(name: str, known: dict[str, T], kind: str, also: dict[str, T]) -> T
     return next(iter(fitting.values()))
 
 
-def explain(run: Run, records: list[Run], references: list[Reference]) -> dict[str, Any]:
+def explain(result: Record, records: list[Record], references: list[Reference]) -> dict[str, Any]:
     """The evidence of a record, as values that JSON can hold; what is not a number is None.
 
     Args:
         records: of its store: what supersedes it, and the other seeds of its number.
     """
-    path, result = run
-    remade, problem = _remade(path, result)
-    unique = {one.id: (place, one) for place, one in [*records, run]}
-    selection = select(sorted(unique.values(), key=lambda pair: (pair[1].start, pair[1].id)))
+    remade, problem = _remade(result)
+    unique = {one.id: one for one in [*records, result]}
+    selection = select(sorted(unique.values(), key=lambda one: (one.start, one.id)))
     newer = selection.replaced_by.get(result.id)
     whole = dataclasses.asdict(result)
-    del whole["digests"], whole["details"], whole["about"]
+    del whole["digests"], whole["details"], whole["about"], whole["path"]
     found = whole | {
         "kind": "measured",
         "id": result.id,
-        "record": str(path),
+        "record": str(result.path),
         "metrics": [
             {"name": name, "header": number.header, "from_evidence": remade.get(name)}
             | dataclasses.asdict(number)
@@ -77,7 +74,7 @@ def explain(run: Run, records: list[Run], references: list[Reference]) -> dict[s
         ],
         "problems": [problem] if problem else [],
         "recipe_digest_fits": digest_json(result.recipe) == result.recipe_digest,
-        "artifacts": [_artifact(path, result, name) for name in result.artifacts],
+        "artifacts": [_artifact(result, name) for name in result.artifacts],
         "superseded_by": newer.id if newer else None,
         "supersedes": [old for old, new in selection.replaced_by.items() if new.id == result.id],
         "published": [
@@ -114,25 +111,25 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _remade(path: Path, result: Result) -> tuple[dict[str, float], str]:
+def _remade(result: Record) -> tuple[dict[str, float], str]:
     """The metrics made anew of what is kept of each image, and what is wrong with it."""
     try:
-        kept = evidence_of(path, result)
+        kept = evidence_of(result)
         found = kept.metrics() if kept else {}
         return {name: value for name, value in found.items() if name in result.metrics}, ""
     except InputError as error:
         return {}, str(error)
 
 
-def _artifact(record: Path, result: Result, name: str) -> dict[str, Any]:
+def _artifact(result: Record, name: str) -> dict[str, Any]:
     """Whether a file that a record names is there, and is the one that it was written with."""
-    problem, digest = fault_of(record, result, name), result.digests.get(name)
+    problem, digest = fault_of(result, name), result.digests.get(name)
     state = "there, SHA-256 as recorded" if digest else "there; the record has no digest of it"
     if problem is None:
         state = "missing"
     elif problem:
         state = f"damaged: {problem}"
-    file = record.parent / result.artifacts[name]
+    file = result.path.parent / result.artifacts[name]
     is_read = problem is not None and file.is_file()
     return {
         "name": name,

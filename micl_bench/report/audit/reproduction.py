@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import Literal
 
 from micl_bench.records.declared import Number
-from micl_bench.records.result import Result
+from micl_bench.records.result import Record, Result
 from micl_bench.report.compare.kept import ARTEFACT, evidence_of
 from micl_bench.report.frame.data_set_names import data_words
-from micl_bench.report.frame.entries import Run
 from micl_bench.report.frame.protocols import flat_settings
 from micl_bench.runtime.errors import InputError
 
@@ -86,9 +85,8 @@ class Reproduction:
         ]
 
 
-def compare_runs(then: Run, now: Run) -> Reproduction:
+def compare_runs(old: Record, new: Record) -> Reproduction:
     """What to make of a record and of its repetition."""
-    (_, old), (_, new) = then, now
     before, after = _rests_on(old), _rests_on(new)
     apart = {group: changed(before[group], after[group]) for group in before}
     if "+changes" in old.code_version and not apart["code"]:
@@ -99,7 +97,7 @@ def compare_runs(then: Run, now: Run) -> Reproduction:
         for name, number in old.metrics.items()
         if not number.of_machine
     ]
-    same_images, images = _images(then, now)
+    same_images, images = _images(old, new)
     word: Word = "different"
     if moved:
         word = "not comparable"
@@ -151,15 +149,14 @@ def _rests_on(result: Result) -> dict[str, dict[str, str]]:
     }
 
 
-def _images(then: Run, now: Run) -> tuple[bool, str]:
+def _images(old: Record, new: Record) -> tuple[bool, str]:
     """Whether what is kept of each image is the same, and words on it."""
-    old, new = then[1], now[1]
     if ARTEFACT not in old.digests:
         return True, ""
     if old.digests[ARTEFACT] == new.digests.get(ARTEFACT):
         return True, f"{old.evidence} are the same, byte for byte"
     try:
-        one, other = evidence_of(*then), evidence_of(*now)
+        one, other = evidence_of(old), evidence_of(new)
         if one is None or other is None or one.kind != other.kind:
             return False, "cannot be compared: what was kept of them then is gone"
         changed, whole = one.changed(other), f"{len(one.files):,}"

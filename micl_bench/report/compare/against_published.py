@@ -68,7 +68,7 @@ class Verdict:
         )
 
 
-def verdicts(results: list[Result], references: list[Reference]) -> list[Verdict]:
+def verdicts(results: Iterable[Result], references: list[Reference]) -> list[Verdict]:
     """All pairs of a measured and a published number of one protocol.
 
     Records of one network and protocol that differ in their seeds alone are runs of one number; of

@@ -5,68 +5,72 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 
-from micl_bench.records.result import Result
+from micl_bench.records.result import Record
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_file
 from micl_bench.runtime.npz import Arrays, read_npz
 
 
-def artifact_path(record: Path, result: Result, name: str) -> Path | None:
+def artifact_path(record: Record, name: str) -> Path | None:
     """The file that a record names, or None where it names none or the file is gone.
 
     Raises:
         InputError: the path leads out of the record's folder, or to something that is no file.
     """
-    relative = result.artifacts.get(name)
+    relative = record.artifacts.get(name)
     if relative is None:
         return None
     there = PureWindowsPath(relative)
     leads_out = PurePosixPath(relative).is_absolute() or there.anchor or ".." in there.parts
-    path = record.parent / relative
+    folder = record.path.parent
+    path = folder / relative
     if not leads_out:
         if path.exists() and not path.is_file():
             kind = "a folder" if path.is_dir() else "no regular file"
-            raise InputError(f"{path}, which record {record.name} names, is {kind}")
+            raise InputError(f"{path}, which record {record.path.name} names, is {kind}")
         if not path.exists():
             return None
         path = path.resolve()
-    if leads_out or not path.is_relative_to(record.parent.resolve()):
+    if leads_out or not path.is_relative_to(folder.resolve()):
         raise InputError(
-            f"{record}: artefact {name!r} is {relative!r}, which leads out of the record's folder; "
+            f"{record.path}: artefact {name!r} is {relative!r}, which leads out of the record's folder; "
             "it must be a relative path without '..'"
         )
     return path
 
 
-def check_digest(path: Path, record: Path, digest: str) -> None:
+def check_digest(path: Path, record: Record, name: str) -> None:
     """Check that an artefact is the one whose SHA-256 its record has; any, where it has none.
 
     Raises:
         InputError: it is another.
     """
+    digest = record.digests.get(name, "")
     try:
         same = not digest or digest_file(path) == digest
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
     if not same:
         raise InputError(
-            f"{path} is not the file that record {record.name} was written with: its SHA-256 differs"
+            f"{path} is not the file that record {record.path.name} was written with: its SHA-256 "
+            "differs"
         )
 
 
-def without_folder(record: Path, text: str) -> str:
+def without_folder(record: Record, text: str) -> str:
     """What is wrong with a file, in words that do not say where the store lies."""
-    for folder in (record.parent.resolve(), record.parent):
+    parent = record.path.parent
+    for folder in (parent.resolve(), parent):
         text = text.replace(f"{folder}{os.sep}", "")
     return text
 
 
-def gone(result: Result, name: str) -> str:
+def gone(record: Record, name: str) -> str:
     """Why a picture of an artefact is left out, in words."""
-    file = result.artifacts.get(name)
+    file = record.artifacts.get(name)
     if file is None:
-        return f"record {result.id} names no such file"
-    return f"{file}, which record {result.id} names, is gone or empty"
+        return f"record {record.id} names no such file"
+    return f"{file}, which record {record.id} names, is gone or empty"
 
 
 def load_arrays(path: Path, names: list[str]) -> Arrays:

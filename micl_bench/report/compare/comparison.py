@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from micl_bench.records.evidence.evidence import Evidence
+from micl_bench.records.result import Record
 from micl_bench.records.statistics import holm
 from micl_bench.report.compare.contenders import Contender, Place
 from micl_bench.report.compare.difference import (
@@ -16,7 +17,7 @@ from micl_bench.report.compare.difference import (
 )
 from micl_bench.report.compare.kept import evidence_of
 from micl_bench.report.compare.not_compared import places_apart
-from micl_bench.report.frame.entries import Run, entry_of
+from micl_bench.report.frame.entries import entry_of
 from micl_bench.runtime.errors import InputError
 
 
@@ -60,15 +61,15 @@ def _adjusted(differences: list[Difference]) -> list[Difference]:
 
 def _at(place: Place, ours: Contender, theirs: Contender) -> list[Difference]:
     ours_runs, theirs_runs = ours.runs[place], theirs.runs[place]
-    metrics = [m for m in ours_runs[0][1].metrics if m in theirs_runs[0][1].metrics]
+    metrics = [m for m in ours_runs[0].metrics if m in theirs_runs[0].metrics]
     several = max(len(ours_runs), len(theirs_runs)) > 1
-    pair = [None if several else evidence_of(*runs[0]) for runs in (ours_runs, theirs_runs)]
+    pair = [None if several else evidence_of(runs[0]) for runs in (ours_runs, theirs_runs)]
     found: list[Difference] = []
     for metric in metrics:
         bare = Difference(
             task=place.task,
             data=place.data,
-            protocol=ours_runs[0][1].protocol,
+            protocol=ours_runs[0].protocol,
             fingerprint=place.fingerprint,
             metric=metric,
             ours=entry_of(metric, ours_runs),
@@ -88,9 +89,9 @@ def _at(place: Place, ours: Contender, theirs: Contender) -> list[Difference]:
     return found
 
 
-def _undefined(metric: str, runs: list[Run]) -> str:
+def _undefined(metric: str, runs: list[Record]) -> str:
     """Why a metric has no value in one of some runs, or nothing."""
-    numbers = [result.metrics[metric] for _, result in runs if metric in result.metrics]
+    numbers = [run.metrics[metric] for run in runs if metric in run.metrics]
     reasons = dict.fromkeys(one.undefined for one in numbers if one.undefined)
     return f"{numbers[0].title} is undefined: {'; '.join(reasons)}" if reasons else ""
 
@@ -101,7 +102,7 @@ def _is_same(earlier: Difference, bare: Difference, kept: Sequence[Evidence | No
     To test it again would only raise all p-values.
     """
     for side, other in ((earlier.ours, bare.ours), (earlier.theirs, bare.theirs)):
-        if any(run.values[side.metric] != run.values[other.metric] for _, run in other.runs):
+        if any(run.values[side.metric] != run.values[other.metric] for run in other.runs):
             return False
     columns = [[one.column(d.metric) for d in (earlier, bare)] for one in kept if one]
     return all(

@@ -60,7 +60,7 @@ def as_json(comparison: Comparison, contenders: list[Contender]) -> dict[str, An
                 "letter": contender.letter,
                 "source": str(contender.source),
                 "notes": contender.notes,
-                "records": [r.id for runs in contender.runs.values() for _, r in runs],
+                "records": [run.id for runs in contender.runs.values() for run in runs],
             }
             for contender in contenders
         ],

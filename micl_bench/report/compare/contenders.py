@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from micl_bench.records.result import DataSet, Result, read_result
+from micl_bench.records.result import DataSet, Record, Result, read_result
 from micl_bench.records.store import read_results
 from micl_bench.report.frame.assumed import assumed_words
-from micl_bench.report.frame.entries import Run, distinct
+from micl_bench.report.frame.entries import distinct
 from micl_bench.report.frame.identity import labels, network_of, weights_of
 from micl_bench.report.frame.selection import select
 from micl_bench.runtime.errors import InputError
@@ -30,29 +30,25 @@ class Contender:
 
     letter: str
     source: Path
-    runs: dict[Place, list[Run]]
+    runs: dict[Place, list[Record]]
     """One method's records by place; several where it was run several times."""
 
     def describe(self) -> str:
         """Method and architecture, and where the records are."""
-        results = [result for runs in self.runs.values() for _, result in runs]
+        results = [result for runs in self.runs.values() for result in runs]
         names = dict.fromkeys(f"{result.method}, {result.arch}" for result in results)
         return f"{self.letter}  {' and '.join(names)}  ({self.source})"
 
     @property
     def notes(self) -> list[str]:
         """What several checkpoints are taken for runs of one method by, where it is not their files."""
-        several = [
-            [result for _, result in runs]
-            for runs in self.runs.values()
-            if len({weights_of(result) for _, result in runs}) > 1
-        ]
+        several = [runs for runs in self.runs.values() if len(set(map(weights_of, runs))) > 1]
         results = [result for runs in several for result in runs]
         stated = {s.method for r in results for s in r.checkpoint.origin if s.stated}
         found = [
             f"stated by the user: its checkpoints are seeds of {name}" for name in sorted(stated)
         ]
-        found += assumed_words(result for runs in self.runs.values() for _, result in runs)
+        found += assumed_words(result for runs in self.runs.values() for result in runs)
         if any(network_of(result).digest for result in results):
             found.append(
                 "its checkpoints do not tell that they differ in their seed alone, and count as runs "
@@ -77,17 +73,16 @@ def read_contenders(sources: Sequence[Path]) -> list[Contender]:
     ]
 
 
-def _runs(source: Path) -> dict[Place, list[Run]]:
-    found = [(source, read_result(source))] if source.is_file() else read_results(source)
-    places: dict[Place, dict[str, Run]] = {}
-    selection = select(found)
-    for result in selection.current:
+def _runs(source: Path) -> dict[Place, list[Record]]:
+    found = [read_result(source)] if source.is_file() else read_results(source)
+    places: dict[Place, dict[str, Record]] = {}
+    for result in select(found).current:
         place = Place(result.task, result.data, result.fingerprint, result.train)
         # Of the same weights under the same seed only the newest counts: it is one run.
         run = f"{weights_of(result)} {result.seed}"
-        places.setdefault(place, {})[run] = (selection.path_of(result), result)
+        places.setdefault(place, {})[run] = result
     for place, runs in places.items():
-        methods = _methods([result for _, result in runs.values()])
+        methods = _methods(list(runs.values()))
         if len(methods) > 1:
             raise InputError(
                 f"{source} holds {place.task} on {place.data.name} of several methods: "

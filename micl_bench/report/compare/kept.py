@@ -5,7 +5,7 @@ from pathlib import Path
 
 from micl_bench.records.evidence.evidence import Evidence
 from micl_bench.records.evidence.read import read_evidence
-from micl_bench.records.result import Result
+from micl_bench.records.result import Record
 from micl_bench.report.compare.artefact_files import artifact_path, check_digest
 from micl_bench.runtime.errors import InputError
 
@@ -15,35 +15,28 @@ ARTEFACT = "evidence"
 _KEPT_AT_ONCE = 16
 
 
-def evidence_of(record: Path, result: Result) -> Evidence | None:
+def evidence_of(record: Record) -> Evidence | None:
     """The evidence of a record, read once for all that ask; None where it has none.
 
     Raises:
         InputError: the file is damaged, lies outside the record's folder, is not the one whose digest
             the record has, contradicts itself, or does not give the record's metrics.
     """
-    path = artifact_path(record, result, ARTEFACT)
-    if path is None or not result.evidence:
+    path = artifact_path(record, ARTEFACT)
+    if path is None or not record.evidence:
         return None
-    stated = tuple(sorted(result.values.items()))
-    changed = path.stat().st_mtime_ns
-    return _read(record, path, changed, result.digests.get(ARTEFACT, ""), result.evidence, stated)
+    # Where the file changed since, it is read anew.
+    return _read(record, path, path.stat().st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=_KEPT_AT_ONCE)
-def _read(
-    record: Path,
-    path: Path,
-    changed: int,
-    digest: str,
-    kind: str,
-    stated: tuple[tuple[str, float], ...],
-) -> Evidence:
-    """Read it; where the file `changed` since, it is read anew."""
-    check_digest(path, record, digest)
-    found = read_evidence(path, kind)
+def _read(record: Record, path: Path, changed: int) -> Evidence:
+    check_digest(path, record, ARTEFACT)
+    found = read_evidence(path, record.evidence)
     try:
-        found.check(dict(stated))
+        found.check(record.values)
     except InputError as error:
-        raise InputError(f"{path} is not what record {record.name} rests on: {error}") from error
+        raise InputError(
+            f"{path} is not what record {record.path.name} rests on: {error}"
+        ) from error
     return found

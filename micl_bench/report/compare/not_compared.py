@@ -40,6 +40,6 @@ def _why(mine: Place, other: Place, ours: Contender, theirs: Contender) -> str:
         words = (training_words(train) for train in (mine.train, other.train))
         reasons.append("other training images: " + " / ".join(words))
     if mine.fingerprint != other.fingerprint:
-        records = [ours.runs[mine][0][1], theirs.runs[other][0][1]]
+        records = [ours.runs[mine][0], theirs.runs[other][0]]
         reasons.append("another protocol: " + settings_apart(records))
     return where + "; ".join(reasons)

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
-from micl_bench.records.result import DataSet, Result, Stage
+from micl_bench.records.result import DataSet, Record, Stage
 from micl_bench.report.figures.palette import INK, LINES, MARKERS, PAGE_INCHES, class_colours
 from micl_bench.report.figures.render import Drawing, Found
-from micl_bench.report.frame.entries import Entry, Run, entry_of
+from micl_bench.report.frame.entries import Entry, entry_of
 from micl_bench.report.frame.identity import Identity, network_of
 from micl_bench.report.frame.lineage import pretraining_stage
 from micl_bench.report.frame.protocols import captions, flat_settings
@@ -93,20 +93,20 @@ def ablation_panels(selection: Selection, axis: Axis) -> list[Panel]:
 class _Scored:
     """What the panels of all axes are made of."""
 
-    runs: dict[str, list[tuple[str, str, Run]]]
+    runs: dict[str, list[tuple[str, str, Record]]]
     """By task, newest first: the training's key, what to call the protocol, and the run."""
     trainings: dict[str, Stage]
 
 
 def _scored(selection: Selection) -> _Scored:
-    runs: dict[str, list[tuple[str, str, Run]]] = {}
-    every: list[Result] = []
+    runs: dict[str, list[tuple[str, str, Record]]] = {}
+    every: list[Record] = []
     for task, metric in _metrics().items():
         results = [result for result in selection.of_task(task) if metric in result.metrics]
         every += results
         caption_of = captions(results)
         runs[task] = [
-            (training_key(stage), caption_of[result.id], (selection.path_of(result), result))
+            (training_key(stage), caption_of[result.id], result)
             for result in results
             if (stage := pretraining_stage(result))
         ]
@@ -120,10 +120,10 @@ def _panels(scored: _Scored, axis: Axis) -> list[Panel]:
     labels = _labels(axis, {study.rest: trainings[study.members[0]] for study in studies})
     panels = []
     for task, runs in scored.runs.items():
-        groups: dict[tuple[DataSet, str], dict[str, dict[str, list[Run]]]] = {}
+        groups: dict[tuple[DataSet, str], dict[str, dict[str, list[Record]]]] = {}
         for key, words, run in runs:
             if (rest := study_of.get(key)) is not None:
-                curves = groups.setdefault((run[1].data, words), {})
+                curves = groups.setdefault((run.data, words), {})
                 curves.setdefault(rest, {}).setdefault(key, []).append(run)
         for (data, words), curves in groups.items():
             drawn = [
@@ -197,13 +197,13 @@ def _metrics() -> dict[str, str]:
 
 
 def _points(
-    axis: Axis, metric: str, members: dict[str, list[Run]], trainings: dict[str, Stage]
+    axis: Axis, metric: str, members: dict[str, list[Record]], trainings: dict[str, Stage]
 ) -> list[tuple[Any, Entry]]:
     points = []
     for key, runs in members.items():
-        networks: dict[Identity, list[Run]] = {}
+        networks: dict[Identity, list[Record]] = {}
         for run in runs:
-            networks.setdefault(network_of(run[1]), []).append(run)
+            networks.setdefault(network_of(run), []).append(run)
         entry = entry_of(metric, next(iter(networks.values())))
         if math.isfinite(entry.mean):
             points.append((value_along(axis, trainings[key]), entry))

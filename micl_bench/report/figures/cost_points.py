@@ -8,7 +8,7 @@ from typing import Literal
 
 from micl_bench.records.names import arch_label, family, same_method
 from micl_bench.records.published import Reference, measures
-from micl_bench.records.result import DataSet, Result
+from micl_bench.records.result import DataSet, Record, Result
 from micl_bench.report.frame.entries import entry_of, values_of
 from micl_bench.report.frame.identity import Identity, network_of
 from micl_bench.report.frame.lineage import Lineage, hardware_of
@@ -91,8 +91,8 @@ def cost_panels(selection: Selection, references: Sequence[Reference], axis: Axi
     tell its hours, have no point. Published points stand only beside the same public set and metric,
     and, for hours, only where the device is the same.
     """
-    lineage = Lineage(result for _, result in selection.records)
-    groups: dict[tuple[str, DataSet, str, str, str], dict[Identity, list[Result]]] = {}
+    lineage = Lineage(selection.records)
+    groups: dict[tuple[str, DataSet, str, str, str], dict[Identity, list[Record]]] = {}
     costs: dict[str, float] = {}
     for task in selection.tasks:
         # Shifted sets have a figure of their own.
@@ -110,7 +110,7 @@ def cost_panels(selection: Selection, references: Sequence[Reference], axis: Axi
     for (task, data, metric, words, hardware), networks in groups.items():
         any_of = [results[0] for results in networks.values()]
         about, number = any_of[0].about, any_of[0].metrics[metric]
-        points = _measured(metric, networks, costs, selection)
+        points = _measured(metric, networks, costs)
         if not points:
             continue
         alike = _alike(references, any_of)
@@ -177,7 +177,7 @@ def published_panels(references: Sequence[Reference], axis: Axis) -> list[Panel]
     )
 
 
-def _alike(references: Sequence[Reference], results: list[Result]) -> list[Reference]:
+def _alike(references: Sequence[Reference], results: list[Record]) -> list[Reference]:
     """Published numbers of the results' architectures, input sizes and share of labels."""
     shares = {words for words, share in _LABELS.items() if has_share(results[0], share)}
     archs = {arch_label(result.arch) for result in results}
@@ -208,16 +208,15 @@ def _cost(result: Result, lineage: Lineage, axis: Axis) -> tuple[float, str] | N
 
 def _measured(
     metric: str,
-    networks: dict[Identity, list[Result]],
+    networks: dict[Identity, list[Record]],
     costs: dict[str, float],
-    selection: Selection,
 ) -> list[Point]:
     names = name_rows((network, results[0]) for network, results in networks.items())
     several_archs = len({network.arch for network in networks}) > 1
     points = []
     for network, results in networks.items():
-        entry = entry_of(metric, [(selection.path_of(result), result) for result in results])
-        spent = values_of((result for _, result in entry.runs), lambda result: costs[result.id])
+        entry = entry_of(metric, results)
+        spent = values_of(entry.runs, lambda result: costs[result.id])
         if not math.isfinite(entry.mean):
             continue
         arch = f", {arch_label(network.arch)}" if several_archs else ""

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from micl_bench.records.result import Result
+from micl_bench.records.result import Record
 from micl_bench.report.compare.artefact_files import (
     artifact_path,
     check_digest,
@@ -136,18 +136,17 @@ def found_views(selection: Selection) -> Found:
 
 
 def _arrays(
-    selection: Selection, result: Result, name: str, load: Callable[[Path], Arrays]
+    selection: Selection, result: Record, name: str, load: Callable[[Path], Arrays]
 ) -> tuple[Arrays, str]:
     """An artefact's arrays, or why it cannot be drawn."""
-    record = selection.path_of(result)
     try:
-        path = artifact_path(record, result, name)
+        path = artifact_path(result, name)
         if path is None:
             return {}, gone(result, name)
-        check_digest(path, record, result.digests.get(name, ""))
+        check_digest(path, result, name)
         return load(path), ""
     except InputError as error:
-        return {}, without_folder(record, str(error))
+        return {}, without_folder(result, str(error))
 
 
 def found_gallery(name: str, selection: Selection) -> Found:
@@ -172,7 +171,7 @@ def found_gallery(name: str, selection: Selection) -> Found:
 
 
 def _loaded(
-    name: str, selection: Selection, results: list[Result], found: Found
+    name: str, selection: Selection, results: list[Record], found: Found
 ) -> dict[str, Arrays]:
     """Of at most two methods; `found` is told of files that are gone, and of other images."""
     kind, loaded = KINDS[name], dict[str, Arrays]()
@@ -195,8 +194,8 @@ def _loaded(
     return loaded
 
 
-def _ours_then_best(results: list[Result]) -> list[Result]:
-    def rank(result: Result) -> tuple[bool, float]:
+def _ours_then_best(results: list[Record]) -> list[Record]:
+    def rank(result: Record) -> tuple[bool, float]:
         number = result.metrics[result.headline]
         score = number.value * number.direction
         return (result.method != OURS, -score if np.isfinite(score) else 0.0)

@@ -7,12 +7,11 @@ effective robustness is its shifted accuracy less that line's (equation 1).
 
 import dataclasses
 import math
-from pathlib import Path
 
 import numpy as np
 
 from micl_bench.records.declared import Number
-from micl_bench.records.result import CheckpointInfo, DataSet, Result
+from micl_bench.records.result import CheckpointInfo, DataSet, Record, Result
 from micl_bench.report.frame.data_set_names import data_label, data_order
 from micl_bench.report.frame.identity import identity_of, labels, weights_of
 from micl_bench.report.frame.long import grouped, long_frame
@@ -72,16 +71,16 @@ class Panel:
         return point.shifted.value - percentage(expected)
 
 
-def panels(results: list[Result]) -> list[Panel]:
+def panels(results: list[Record]) -> list[Panel]:
     """A panel for each shifted set and protocol among `results`, which come newest first.
 
     Of a checkpoint measured several times the newest counts.
     """
     usable = [result for result in results if _has_both(result)]
-    frame = long_frame((Path(), result) for result in usable)
+    frame = long_frame(usable)
     frame["words"] = frame["id"].map(captions(usable))
     newest = frame.drop_duplicates(["data_set", "words", "weights_read"])
-    places: dict[tuple[DataSet, str], list[Result]] = grouped(newest, "data_set", "words")
+    places: dict[tuple[DataSet, str], list[Record]] = grouped(newest, "data_set", "words")
     datas = list(dict.fromkeys(data for data, _ in places))
     names, found = _names(usable), []
     protocols = sorted({words for _, words in places})
@@ -156,7 +155,7 @@ def _has_both(result: Result) -> bool:
     return all(map(math.isfinite, scores)) and result.data.images > 0
 
 
-def _names(results: list[Result]) -> dict[CheckpointInfo, str]:
+def _names(results: list[Record]) -> dict[CheckpointInfo, str]:
     """The method of each network, with what tells it from others where a method has several."""
     # Neither seed nor classifier: a panel is of one protocol, and shows a network once.
     identities = {

@@ -4,7 +4,6 @@ import dataclasses
 import math
 import textwrap
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from micl_bench.records.names import arch_label
-from micl_bench.records.result import DataSet, Result
+from micl_bench.records.result import DataSet, Record
 from micl_bench.report.figures.palette import (
     HATCHES,
     INK,
@@ -90,7 +89,7 @@ def found_scores(selection: Selection) -> Found:
     return Found(drawings=[drawing])
 
 
-def score_bars(results: list[Result]) -> Figure:
+def score_bars(results: list[Record]) -> Figure:
     """Headline scores, one group of bars for each task and data set; `results` come newest first.
 
     Whiskers are 95 % intervals, where the metric has one.
@@ -133,17 +132,17 @@ def _bars(scores: _Scores) -> Figure:
     return figure
 
 
-def drawable_metrics(result: Result) -> list[str]:
+def drawable_metrics(result: Record) -> list[str]:
     """The headline metrics that have a bar: defined percentages, of which more is no worse."""
     return [metric for metric in _bar_metrics(result) if not result.metrics[metric].undefined]
 
 
-def _bar_metrics(result: Result) -> list[str]:
+def _bar_metrics(result: Record) -> list[str]:
     numbers = {name: result.metrics[name] for name in result.quoted}
     return [name for name, one in numbers.items() if one.unit == "%" and one.direction >= 0]
 
 
-def _scores(results: list[Result]) -> tuple[_Scores, dict[tuple[str, str], str]]:
+def _scores(results: list[Record]) -> tuple[_Scores, dict[tuple[str, str], str]]:
     """The newest number of each series in each group; and each protocol by its task and mark.
 
     A number is the mean over records that differ in seeds alone. A task's protocols are marked where
@@ -151,7 +150,7 @@ def _scores(results: list[Result]) -> tuple[_Scores, dict[tuple[str, str], str]]
     """
     several_archs = len({result.arch for result in results}) > 1
     marks: dict[tuple[str, str], str] = {}
-    runs: dict[_Group, dict[str, dict[Identity, list[Result]]]] = {}
+    runs: dict[_Group, dict[str, dict[Identity, list[Record]]]] = {}
     for place in sorted({result.place for result in results}):
         task, own = place[1], [result for result in results if result.place == place]
         caption_of = captions(own)
@@ -184,8 +183,8 @@ def _scores(results: list[Result]) -> tuple[_Scores, dict[tuple[str, str], str]]
     return {group: found for group, found in defined.items() if found}, marks
 
 
-def _entry(metric: str, results: list[Result]) -> Entry:
-    return entry_of(metric, [(Path(), result) for result in results])
+def _entry(metric: str, results: list[Record]) -> Entry:
+    return entry_of(metric, results)
 
 
 def _shown(scores: _Scores) -> _Scores:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
-from micl_bench.records.result import Result
+from micl_bench.records.result import Record
 from micl_bench.report.compare.artefact_files import artifact_path, gone, without_folder
 from micl_bench.report.figures.palette import FAINT, INK, LINES, PAGE_INCHES, SMALL, method_colours
 from micl_bench.report.figures.render import Drawing, Found
@@ -39,7 +39,7 @@ def found_training(selection: Selection) -> Found:
     for run in runs:
         if len(curves) == _MOST_RUNS:
             break
-        rows, problem = _rows(selection, run)
+        rows, problem = _rows(run)
         if problem:
             found.left_out.append(f"Pre-training curves of {run.method} are left out: {problem}.")
         else:
@@ -83,13 +83,13 @@ def load_rows(path: Path) -> Rows:
     return rows
 
 
-def _rows(selection: Selection, run: Result) -> tuple[Rows, str]:
+def _rows(run: Record) -> tuple[Rows, str]:
     """What is drawn of a run, or why it is left out."""
     try:
-        path = artifact_path(selection.path_of(run), run, "metrics")
+        path = artifact_path(run, "metrics")
         return (load_rows(path), "") if path else ([], gone(run, "metrics"))
     except InputError as error:
-        return [], without_folder(selection.path_of(run), str(error))
+        return [], without_folder(run, str(error))
 
 
 def training_curves(runs: dict[str, tuple[str, Rows]]) -> Figure:

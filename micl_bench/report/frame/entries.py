@@ -4,16 +4,12 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from micl_bench.records.declared import Number
-from micl_bench.records.result import DataSet, Result
+from micl_bench.records.result import DataSet, Record, Result
 from micl_bench.records.statistics import t_interval
 from micl_bench.report.frame.identity import weights_of
 from micl_bench.report.frame.protocols import Protocol, protocol_of
-
-Run = tuple[Path, Result]
-"""A record, and the file that it was read from."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,7 +17,7 @@ class Entry:
     """One measured number: a metric of a run, or of several that differ in seeds alone."""
 
     metric: str
-    runs: tuple[Run, ...]
+    runs: tuple[Record, ...]
     """Newest first."""
     values: tuple[float, ...]
     """One of each run, or of each checkpoint, over its runs, where there are several."""
@@ -29,9 +25,9 @@ class Entry:
     """Over the images for one value, over the values (Student's t) for several."""
 
     @property
-    def first(self) -> Result:
+    def first(self) -> Record:
         """The newest record."""
-        return self.runs[0][1]
+        return self.runs[0]
 
     @property
     def number(self) -> Number:
@@ -60,7 +56,7 @@ class Entry:
     @property
     def checkpoints(self) -> int:
         """How many different ones the runs are of."""
-        return len({weights_of(result) for _, result in self.runs})
+        return len(set(map(weights_of, self.runs)))
 
     @property
     def seeds(self) -> str:
@@ -75,11 +71,11 @@ class Entry:
         return (self.first.data, protocol_of(self.first), self.first.arch)
 
 
-def entry_of(metric: str, runs: Iterable[Run]) -> Entry:
+def entry_of(metric: str, runs: Iterable[Record]) -> Entry:
     """The number that runs, newest first, give; what another seed did not change counts once."""
     kept = tuple(reversed(distinct(reversed(list(runs)))))
-    values = values_of([result for _, result in kept], lambda r: r.values.get(metric, math.nan))
-    newest = kept[0][1].metrics[metric].interval
+    values = values_of(kept, lambda run: run.values.get(metric, math.nan))
+    newest = kept[0].metrics[metric].interval
     ends = t_interval(values) if len(values) > 1 else newest
     return Entry(
         metric=metric,
@@ -89,9 +85,9 @@ def entry_of(metric: str, runs: Iterable[Run]) -> Entry:
     )
 
 
-def distinct(runs: Iterable[Run]) -> list[Run]:
+def distinct(runs: Iterable[Record]) -> list[Record]:
     """Runs without those in which another seed changed nothing; of equal ones the last."""
-    return list({found_by(run[1]): run for run in runs}.values())
+    return list({found_by(run): run for run in runs}.values())
 
 
 def found_by(result: Result) -> tuple[object, ...]:

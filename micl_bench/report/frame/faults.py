@@ -33,14 +33,13 @@ def find_faults(store: Path, selection: Selection) -> Faults:
     damaged: dict[str, str] = {}
     gone: dict[str, None] = {}
     for result in selection.current:
-        record = selection.path_of(result)
         for name in result.artifacts:
-            file = _relative(store, record, result.artifacts[name])
-            problem = fault_of(record, result, name, _DRAWN)
+            file = _relative(store, result.path, result.artifacts[name])
+            problem = fault_of(result, name, _DRAWN)
             if problem is None:
                 gone[file] = None
             elif problem:
-                words = without_folder(record, problem)
+                words = without_folder(result, problem)
                 damaged[file] = words.removeprefix(f"{result.artifacts[name]} ")
     return Faults(damaged=sorted(damaged.items()), gone=sorted(gone))
 

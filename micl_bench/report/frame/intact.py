@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from micl_bench.records.result import Result
+from micl_bench.records.result import Record
 from micl_bench.report.compare.artefact_files import artifact_path, check_digest
 from micl_bench.report.compare.kept import ARTEFACT, evidence_of
 from micl_bench.runtime.errors import InputError
@@ -13,8 +13,7 @@ Reader = Callable[[Path], object]
 
 
 def fault_of(
-    record: Path,
-    result: Result,
+    record: Record,
     name: str,
     readers: Mapping[str, Reader] | None = None,
 ) -> str | None:
@@ -25,20 +24,20 @@ def fault_of(
             without, that they are arrays is all that is checked.
     """
     try:
-        path = artifact_path(record, result, name)
+        path = artifact_path(record, name)
         if path is None:
             return None
-        check_digest(path, record, result.digests.get(name, ""))
-        _read(path, record, result, name, (readers or {}).get(name))
+        check_digest(path, record, name)
+        _read(path, record, name, (readers or {}).get(name))
     except InputError as error:
         return str(error)
     return ""
 
 
-def _read(path: Path, record: Path, result: Result, name: str, reader: Reader | None) -> None:
+def _read(path: Path, record: Record, name: str, reader: Reader | None) -> None:
     """Raises InputError where the file is not what its record needs."""
     if name == ARTEFACT:
-        evidence_of(record, result)
+        evidence_of(record)
     elif reader:
         reader(path)
     elif path.suffix == ".npz":

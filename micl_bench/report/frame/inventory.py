@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from micl_bench.records.plans import Plan, PlannedRun, is_stale, read_plans
-from micl_bench.records.result import Result
+from micl_bench.records.result import Record
 from micl_bench.records.store import read_store
 from micl_bench.report.frame.selection import Selection, select
 from micl_bench.runtime.errors import InputError
@@ -20,7 +20,7 @@ Status = Literal["current", "superseded", "stale"]
 class Inventory:
     """A store as it was read once; nothing in it says where the store lies or when it was read."""
 
-    records: list[tuple[Path, Result]]
+    records: list[Record]
     """Every readable record, each once, oldest first."""
     files: dict[str, str]
     """By a record's id: its file, relative to the store."""
@@ -48,7 +48,7 @@ class Inventory:
     @property
     def stand_ins(self) -> list[tuple[str, str]]:
         """Embedded sets, and the public sets that they stand in for."""
-        sets = {result.data for _, result in self.records}
+        sets = {result.data for result in self.records}
         return sorted({(data.name, data.stands_for) for data in sets if data.stands_for})
 
 
@@ -69,28 +69,28 @@ def take_inventory(store: Path) -> Inventory:
             f"no readable record below {store} ({len(damaged)} damaged{names}); "
             "`micl-bench eval` writes them"
         )
-    unique = {result.id: (path, result) for path, result in sorted_by_name(found.records)}
+    unique = {record.id: record for record in sorted_by_name(found.records)}
     # Which records are stale takes all plans: a damaged one may hold the run of any of them.
     whole = [] if damaged_plans else plans
-    stale = {identity for identity, (path, _) in unique.items() if is_stale(store, path, whole)}
+    stale = {identity for identity, one in unique.items() if is_stale(store, one.path, whole)}
     return Inventory(
         records=list(unique.values()),
-        files={i: path.relative_to(store).as_posix() for i, (path, _) in unique.items()},
-        selection=select([pair for identity, pair in unique.items() if identity not in stale]),
+        files={i: one.path.relative_to(store).as_posix() for i, one in unique.items()},
+        selection=select([one for identity, one in unique.items() if identity not in stale]),
         stale=frozenset(stale),
         damaged=sorted(damaged),
         plans=plans,
     )
 
 
-def sorted_by_name(records: list[tuple[Path, Result]]) -> list[tuple[Path, Result]]:
+def sorted_by_name(records: list[Record]) -> list[Record]:
     """Oldest first as they come; of one record in several files, the first name comes last.
 
     Of equal records the last one read would stand for all, whatever order a disk lists them in.
     """
     return sorted(
-        sorted(records, key=lambda pair: pair[0].as_posix(), reverse=True),
-        key=lambda pair: (pair[1].start, pair[1].id),
+        sorted(records, key=lambda record: record.path.as_posix(), reverse=True),
+        key=lambda record: (record.start, record.id),
     )
 
 

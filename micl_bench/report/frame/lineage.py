@@ -4,6 +4,9 @@ from collections.abc import Iterable
 
 from micl_bench.records.result import Result, Stage
 
+PRETRAIN = "pretrain"
+"""The task of a pre-training, and what a checkpoint calls that stage of its making."""
+
 _Key = tuple[str, str, str, int, str]
 
 
@@ -31,7 +34,7 @@ class Lineage:
 
     def pretraining(self, result: Result) -> Result | None:
         """The pre-training record behind a result's weights: hours, hardware, images per second."""
-        if result.task == "pretrain":
+        if result.task == PRETRAIN:
             return result
         stage = pretraining_stage(result)
         return self.record_of(stage) if stage else None
@@ -39,13 +42,13 @@ class Lineage:
 
 def _method_of(result: Result) -> str:
     """Of a training's record; a pre-training may be called something else in tables."""
-    stage = pretraining_stage(result) if result.task == "pretrain" else None
+    stage = pretraining_stage(result) if result.task == PRETRAIN else None
     return _method(result.task, stage.method if stage else result.method)
 
 
 def _method(task: str, method: str) -> str:
     """Two methods may have equal settings; what evaluates may be called anything."""
-    return method if task == "pretrain" else ""
+    return method if task == PRETRAIN else ""
 
 
 def pretraining_stage(result: Result) -> Stage | None:
@@ -54,7 +57,7 @@ def pretraining_stage(result: Result) -> Stage | None:
     What the user stated is none: it says which runs belong together, not what was done.
     """
     stages = [
-        stage for stage in result.checkpoint.origin if stage.task == "pretrain" and not stage.stated
+        stage for stage in result.checkpoint.origin if stage.task == PRETRAIN and not stage.stated
     ]
     return stages[-1] if stages else None
 

@@ -1,40 +1,47 @@
-"""The long table of `micl_bench.load_results`, with the records behind its rows."""
+"""The one frame of a report: the long table of `micl_bench.load_results`, with the records behind it."""
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from micl_bench.records.frame import frame_of
-from micl_bench.records.result import Result
-from micl_bench.report.frame.identity import weights_of
+from micl_bench.records.result import Record
+from micl_bench.report.frame.identity import network_of, seeds_of, weights_of
+from micl_bench.report.frame.protocols import protocol_of
+from micl_bench.report.frame.public_or_own import place_of
 
-_OF_RECORDS: dict[str, Callable[[Result], Any]] = {
-    "result": lambda result: result,
-    "place": lambda result: result.place,
-    "data_set": lambda result: result.data,
+_OF_RECORDS: dict[str, Callable[[Record], Any]] = {
+    "result": lambda record: record,
+    "place": lambda record: record.place,
+    "headline": lambda record: record.headline,
+    "data_set": lambda record: record.data,
+    "world": lambda record: place_of(record).world,
+    "public_set": lambda record: place_of(record).public_set,
+    "protocol_read": protocol_of,
     "weights_read": weights_of,
-    "headline": lambda result: result.headline,
+    "network": network_of,
+    "seeds": seeds_of,
 }
 
 
-def long_frame(records: Iterable[tuple[Path, Result]]) -> pd.DataFrame:
+def long_frame(records: Iterable[Record]) -> pd.DataFrame:
     """A row per record and metric, in the order of the records.
 
     Beside the columns of `micl_bench.load_results`, of each row's record: the `result` itself; `place`,
-    which sorts by task; `data_set`; `weights_read`, equal for the same weights; `headline`, the metric
-    that stands for it.
+    which sorts by task; `headline`, the metric that stands for it; `data_set`, with the `world` and the
+    `public_set` that it belongs to; what is equal for numbers of one protocol (`protocol_read`), of the
+    same weights (`weights_read`), and of one network but for its `seeds` (`network`).
     """
     records = list(records)
-    rows = [result for _, result in records for _ in result.metrics]
     frame = frame_of(records)
     for name, of in _OF_RECORDS.items():
-        frame[name] = pd.Series([of(result) for result in rows], dtype=object)
+        values = [value for record in records for value in [of(record)] * len(record.metrics)]
+        frame[name] = pd.Series(values, dtype=object)
     return frame
 
 
-def grouped(frame: pd.DataFrame, *columns: str) -> dict[Any, list[Result]]:
+def grouped(frame: pd.DataFrame, *columns: str) -> dict[Any, list[Record]]:
     """The records of the rows that have equal values in the columns, in the order of the rows.
 
     Returns:

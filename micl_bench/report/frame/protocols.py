@@ -1,7 +1,7 @@
 """Which settings tell two protocols apart: what a footnote must name where fingerprints differ."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from micl_bench.records.result import DataSet, Result
@@ -33,7 +33,7 @@ def differing_settings(results: Iterable[Result]) -> list[str]:
     return [name for name in names if len({s.get(name, _ABSENT) for s in flat}) > 1]
 
 
-def settings_apart(results: list[Result]) -> str:
+def settings_apart(results: Sequence[Result]) -> str:
     """Every setting in which records differ, in words: `precision: fp32 / bf16; k: 10 / 20`."""
     flat = [flat_settings(result.settings) for result in results]
     return "; ".join(
@@ -57,7 +57,7 @@ def training_words(train: DataSet | None) -> str:
     return f"trained on {data_words(train)}"
 
 
-def captions(results: list[Result]) -> dict[str, str]:
+def captions(results: Sequence[Result]) -> dict[str, str]:
     """What to call the protocol of each record, by the record's id: other words, other protocol.
 
     The records' own words; where records of one data set have different fingerprints, also the

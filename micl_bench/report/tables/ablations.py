@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from micl_bench.records.result import Result, Stage
@@ -48,7 +49,7 @@ def ablation_tables(name: str, spec: TableSpec, measured: MeasuredRows) -> list[
     return tables
 
 
-def trainings_of(results: list[Result]) -> dict[str, Stage]:
+def trainings_of(results: Iterable[Result]) -> dict[str, Stage]:
     """The pre-trainings behind some records, by `training_key`."""
     found = {}
     for result in results:

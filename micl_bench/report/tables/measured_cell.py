@@ -57,7 +57,7 @@ def measured_cell(
         tied=standing.tied,
         delta=standing.delta,
         against=standing.against,
-        records=tuple(result.id for _, result in entry.runs),
+        records=tuple(run.id for run in entry.runs),
         mark=",".join(notes.mark(text) for text in texts),
         deviation=entry.deviation,
         interval=entry.interval,
@@ -67,7 +67,7 @@ def measured_cell(
 
 def remarks(entry: Entry) -> list[str]:
     """Footnotes of a number's own: why it is undefined, what was stated, which files were not read."""
-    results = [result for _, result in entry.runs]
+    results = entry.runs
     reasons = [words for r in results if (words := r.metrics[entry.metric].undefined)]
     share = f" in {len(reasons)} of {len(results)} runs" if len(results) > 1 else ""
     lines = [f"undefined{share}: {reason}" for reason in dict.fromkeys(reasons)]

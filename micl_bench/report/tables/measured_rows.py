@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from micl_bench.records.declared import Better
-from micl_bench.records.result import Result
+from micl_bench.records.result import Record, Result
 from micl_bench.report.compare.against_published import Verdict
 from micl_bench.report.frame.assumed import assumed_words
 from micl_bench.report.frame.entries import Entry, entry_of
@@ -57,10 +57,9 @@ class MeasuredRows:
 
     def __init__(self, selection: Selection, found: Iterable[Verdict]) -> None:
         """Take the records, and the verdicts on them against published numbers."""
-        self._paths = selection.paths
-        self._lineage = Lineage(result for _, result in selection.records)
+        self._lineage = Lineage(selection.records)
         self._beside = Beside(found)
-        self._records: dict[tuple[str, str, str], list[Result]] = {}
+        self._records: dict[tuple[str, str, str], list[Record]] = {}
         for result in reversed(selection.current):
             place = place_of(result)
             key = (result.task, place.world, place.public_set)
@@ -71,7 +70,7 @@ class MeasuredRows:
         """In the order of the report: that of the public sets, then the others by name."""
         return sorted({world for _, world, _ in self._records})
 
-    def of_column(self, column: ScoreColumn, world: str) -> list[Result]:
+    def of_column(self, column: ScoreColumn, world: str) -> list[Record]:
         """The records of one column, newest first."""
         return [
             result
@@ -106,9 +105,9 @@ class MeasuredRows:
         }
         if not columns:
             return None
-        layout = lay_out(columns, self._paths)
+        layout = lay_out(columns)
         lines = sorted(layout.lines, key=_order)
-        any_of = [next(iter(line.columns.values()))[0][1] for line in lines]
+        any_of = [next(iter(line.columns.values()))[0] for line in lines]
         names = name_rows(
             (line.network, result) for line, result in zip(lines, any_of, strict=True)
         )
@@ -180,7 +179,7 @@ class MeasuredRows:
         words += remarks(entry)
         # An ablation is about differences between its own rows.
         details, more = ((), []) if spec.axes else self._beside.words(entry)
-        words += assumed_words(result for _, result in entry.runs)
+        words += assumed_words(entry.runs)
         return measured_cell(entry, standing, [*words, *more], notes, details=details)
 
 
@@ -205,7 +204,7 @@ def _order(line: Line) -> tuple[object, ...]:
 
 
 def _results(line: Line) -> list[Result]:
-    unique = {result.id: result for runs in line.columns.values() for _, result in runs}
+    unique = {result.id: result for runs in line.columns.values() for result in runs}
     return list(unique.values())
 
 

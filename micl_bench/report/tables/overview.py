@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from micl_bench.records.result import Result
+from micl_bench.records.result import Record, Result
 from micl_bench.report.frame.assumed import assumed_words
 from micl_bench.report.frame.data_set_names import told_apart
 from micl_bench.report.frame.faults import Faults
@@ -28,7 +28,7 @@ def overview_table(inventory: Inventory) -> Table:
     frame = frame[frame["metric"] == frame["headline"]]
     several = frame.groupby(["task", "data"])["data_set"].transform("nunique") > 1
     frame = frame.assign(label=frame["data"].where(~several, frame["data_set"].map(told_apart)))
-    found: dict[tuple[str, _Place], list[Result]] = {
+    found: dict[tuple[str, _Place], list[Record]] = {
         (method, tuple(place)): results
         for (method, *place), results in grouped(
             frame, "method", "place", "label", "metric"
@@ -138,8 +138,8 @@ def faulty_table(faults: Faults) -> Table:
 def sentences(inventory: Inventory, faults: Faults) -> list[str]:
     """How many records there are, and why some of them, or files beside them, do not count."""
     records = inventory.records
-    methods = {inventory.selection.method_of(result) for _, result in records}
-    tasks = {result.task for _, result in records}
+    methods = {inventory.selection.method_of(result) for result in records}
+    tasks = {result.task for result in records}
     lines = [
         f"{counted(len(records), 'record')} of {counted(len(methods), 'method')} in "
         f"{counted(len(tasks), 'task')}."
@@ -195,7 +195,7 @@ def _no_record(task: str, title: str) -> Column:
 
 
 def _cell(
-    results: list[Result], metric: str, waiting: tuple[str, int, int] | None, notes: Notes
+    results: list[Record], metric: str, waiting: tuple[str, int, int] | None, notes: Notes
 ) -> Cell:
     if not results:
         _, failed, to_do = waiting or ("", 0, 0)

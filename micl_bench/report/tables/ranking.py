@@ -125,7 +125,7 @@ def _tested(entry: Entry, best: Entry) -> Difference:
     if len(entry.values) > 1 or len(best.values) > 1:
         return over_runs(bare)
     try:
-        kept = [evidence_of(*one.runs[0]) for one in (entry, best)]
+        kept = [evidence_of(one.runs[0]) for one in (entry, best)]
     except InputError:
         # Another evaluation into the same folder may have taken the file's place.
         return dataclasses.replace(

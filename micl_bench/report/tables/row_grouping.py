@@ -2,18 +2,16 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import pandas as pd
 
-from micl_bench.records.result import Result
+from micl_bench.records.result import Record, Result
 from micl_bench.report.frame.data_set_names import data_words
-from micl_bench.report.frame.entries import Run
 from micl_bench.report.frame.identity import Identity, network_of, seeds_of
 from micl_bench.report.frame.long import grouped
 from micl_bench.report.frame.protocols import captions, protocol_of
 
-Columns = Mapping[int, tuple[tuple[object, ...], list[Result]]]
+Columns = Mapping[int, tuple[tuple[object, ...], list[Record]]]
 """By number: the kind of a column, and its records."""
 
 
@@ -22,7 +20,7 @@ class Line:
     """One network's runs by column, each column under one protocol."""
 
     network: Identity
-    columns: dict[int, list[Run]]
+    columns: dict[int, list[Record]]
     older: frozenset[int]
     """Columns whose runs are of a recipe that a newer one of the same protocol took the place of."""
 
@@ -38,7 +36,7 @@ class Layout:
     """Columns whose numbers need the mark of their protocol."""
 
 
-def lay_out(columns: Columns, paths: dict[str, Path]) -> Layout:
+def lay_out(columns: Columns) -> Layout:
     """Rows of the records of each column, newest first; columns of one kind share their protocols.
 
     A kind is the tasks of a column: an accuracy on A and one on R of the same protocol stand in one
@@ -62,10 +60,7 @@ def lay_out(columns: Columns, paths: dict[str, Path]) -> Layout:
     frame = _in_rows(frame)
     lines = []
     for (network, _), own in frame.groupby(["network", "row"], sort=False):
-        runs = {
-            column: [(paths[result.id], result) for result in results]
-            for column, results in grouped(own, "column").items()
-        }
+        runs = grouped(own, "column")
         older = frozenset(own.loc[own["stack"] > 0, "column"])
         lines.append(Line(network=network, columns=runs, older=older))
     return Layout(lines=lines, captions=words, mixed=frozenset(mixed))
@@ -103,7 +98,7 @@ def _rank(frame: pd.DataFrame, groups: list[str], first: str, then: str) -> pd.S
     return frame.assign(value=values).groupby(groups, sort=False)["value"].rank("dense") - 1
 
 
-def _captions(columns: list[list[Result]]) -> tuple[dict[str, str], bool]:
+def _captions(columns: list[list[Record]]) -> tuple[dict[str, str], bool]:
     """What to call the protocol of each record of some columns, and whether a column has several."""
     unique = {result.id: result for results in columns for result in results}
     words = captions(list(unique.values()))

@@ -29,7 +29,7 @@ def card_data(inventory: Inventory, published: Iterable[Reference] = ()) -> dict
             name: places.setdefault(json.dumps(plain(part)), len(places))
             for name, part in _shared(result).items()
         }
-        for _, result in inventory.records
+        for result in inventory.records
     ]
     return {
         "parts": [json.loads(part) for part in places],

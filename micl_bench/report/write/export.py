@@ -66,7 +66,7 @@ def measurements_csv(selection: Selection) -> str:
 
 def provenance_csv(selection: Selection) -> str:
     """One line a record, superseded ones too."""
-    return _csv([_provenance(result, selection) for _, result in selection.records])
+    return _csv([_provenance(result, selection) for result in selection.records])
 
 
 def _csv(rows: pd.DataFrame | Sequence[dict[str, object]]) -> str:

@@ -22,7 +22,7 @@ from micl_bench.engine.frozen.pictures.view_similarity import (
 from micl_bench.engine.pretraining.health import rankme, uniformity
 from micl_bench.losses import alignment, view_cosines
 from micl_bench.objectives.micl import MiCL
-from micl_bench.records.evidence.per_image import write_named_arrays
+from micl_bench.records.evidence.evidence import write_named_arrays
 from micl_bench.records.result import Result, name_part
 from micl_bench.runtime.distributed import rank
 from micl_bench.runtime.errors import InputError
