@@ -110,7 +110,9 @@ entries:
 # What the clock, the moment or the machine gave, of which equal runs differ.
 MEASURED = {"id", "records", "start", "seconds", "seconds_left", "device_hours", "data_wait"}
 MEASURED |= {"images_per_second", "mfu", "peak_memory_mib", "read", "attempt"}
-HELPS_TO_GO_ON = re.compile(r"(^|/)(states|events)/|(^|/)(log\.txt|openmmlab\.log|\.[^/]*)$")
+HELPS_TO_GO_ON = re.compile(
+    r"(^|/)(states|events|\.claims)/|(^|/)(log\.txt|openmmlab\.log|\.[^/]*)$"
+)
 GROWS = re.compile(r"(^|/)(metrics\.jsonl|run\.json|recipe\.json|plans/.*)$")
 RECORD = re.compile(r"-[0-9a-f]{10}\.json$")
 
