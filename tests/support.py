@@ -34,7 +34,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 # several seconds; the server itself runs nothing.
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
-    ["micl_bench.engine.pretraining.pretrainer", "torch.utils.tensorboard"]
+    ["micl_bench.engine.pretraining.pretrain", "torch.utils.tensorboard"]
 )
 
 

@@ -28,8 +28,7 @@ from micl_bench.data.packed.pack import pack_folder
 from micl_bench.data.pixels import Pixels, normalise
 from micl_bench.data.to_device import device_batches
 from micl_bench.data.visible import Visible
-from micl_bench.engine.pretraining.model import PretrainingModel
-from micl_bench.engine.pretraining.parallel import distribute
+from micl_bench.engine.pretraining.model import PretrainingModel, distribute
 from micl_bench.engine.pretraining.step import Step
 from micl_bench.losses import micl_loss
 from micl_bench.objectives.micl import MiCL

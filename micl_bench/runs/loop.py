@@ -12,6 +12,7 @@ states/          the newest two states: everything needed to go on
 import contextlib
 import dataclasses
 import math
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,7 +20,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from micl_bench.runs.async_metrics import Lagging
 from micl_bench.runs.journal import Journal
 from micl_bench.runs.plan import TrainingPlan
 from micl_bench.runs.run import Run
@@ -27,6 +27,9 @@ from micl_bench.runs.signals import StopSignals, stopped
 from micl_bench.runtime.distributed import any_process, from_first, rank, world_size
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.log import say
+
+# One step is being computed, the next is queued behind it.
+_LAG = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -171,3 +174,34 @@ class Loop:
         content = self.training.state()
         self.journal.flush()
         self.run.save({**content, "loss": self.loss})
+
+
+class Lagging:
+    """Numbers of steps on their way to the host, read when they have arrived: a GPU is never waited for
+    inside a step. On a CPU they arrive at once."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._waiting: deque[tuple[Any, Tensor, Any]] = deque()
+
+    def push(self, about: Any, values: Tensor) -> None:
+        """Start copying the values of a step; `about` comes back with them."""
+        if not self._cuda:
+            self._waiting.append((about, values, None))
+            return
+        host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+        host.copy_(values, non_blocking=True)
+        arrived = torch.cuda.Event()
+        arrived.record()
+        self._waiting.append((about, host, arrived))
+
+    def ready(self, *, everything: bool = False) -> list[tuple[Any, list[float]]]:
+        """What has arrived, oldest first; `everything` waits for the rest."""
+        keep = _LAG if self._cuda and not everything else 0
+        found = []
+        while len(self._waiting) > keep:
+            about, host, arrived = self._waiting.popleft()
+            if arrived is not None:
+                arrived.synchronize()
+            found.append((about, host.tolist()))
+        return found

@@ -8,7 +8,7 @@ from micl_bench.runtime.errors import InputError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingPlan:
-    """Sizes of a run; what is particular to a kind of training is its subclass's."""
+    """Sizes of a run."""
 
     optim: OptimConfig
     epochs: int
@@ -23,6 +23,8 @@ class TrainingPlan:
     save_every_steps: int
     check_every_epochs: int = 0
     """How often held-out images are looked at; 0 for never."""
+    checks_ends: bool = True
+    """Whether they are looked at before the first step and after the last one, too."""
     floor: float = 0.0
     """Learning rate at the end."""
 
@@ -70,20 +72,22 @@ class TrainingPlan:
     def check_due(self, step: int) -> bool:
         """Whether held-out images are looked at after so many steps."""
         every = self.check_every_epochs * self.steps_per_epoch
-        return bool(every) and (step % every == 0 or step == self.total_steps)
+        if not every or (not self.checks_ends and step in (0, self.total_steps)):
+            return False
+        return step % every == 0 or step == self.total_steps
 
-    def comparisons(self) -> str:
-        """What is said of how the images of a batch meet; may be empty."""
-        return ""
+    def describe(self, comparisons: str = "") -> str:
+        """What a person should check before a long run.
 
-    def describe(self) -> str:
-        """What a person should check before a long run."""
+        Args:
+            comparisons: how the images of a batch meet, if they do.
+        """
         optim, forward = self.optim, min(self.micro_batch or self.share, self.share)
         passes = f"{self.processes} x {self.share} images, {forward} a forward pass"
         never = " (never: the run is shorter)" if self.warmup_steps > self.total_steps else ""
         decay = f", x {optim.layer_decay:g} a layer downwards" if optim.layer_decay < 1 else ""
         return (
-            f"batch {self.batch_size} = {'; '.join(filter(None, (passes, self.comparisons())))}\n"
+            f"batch {self.batch_size} = {'; '.join(filter(None, (passes, comparisons)))}\n"
             f"learning rate {self.peak_rate:.3g} = {optim.base_lr:g} x {self.batch_size} / 256, after "
             f"{self.warmup_steps} steps of warm-up{never}{decay}\n"
             f"{self.total_steps} steps = {self.epochs} epochs of {self.steps_per_epoch}"

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.log import say
 
 _NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
@@ -83,3 +84,9 @@ def has_bfloat16(device: torch.device) -> bool:
     flags = Path("/proc/cpuinfo")
     known = flags.read_text(encoding="utf-8").split() if flags.exists() else []
     return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(known))
+
+
+def warn_of_emulation(precision: str, device: torch.device) -> None:
+    """Say where bfloat16 is asked for of a device that computes it in software."""
+    if precision == "bf16" and not has_bfloat16(device):
+        say("warning: this device computes bfloat16 in software; precision=fp32 is faster")

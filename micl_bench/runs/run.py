@@ -2,19 +2,47 @@
 
 import contextlib
 import dataclasses
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 from micl_bench.records.provenance import Measurement
 from micl_bench.runs.meter import Meter
-from micl_bench.runs.ownership import Computing, require_same_run, write_claim
 from micl_bench.runs.states import States
+from micl_bench.runtime.config import to_dict
 from micl_bench.runtime.distributed import from_first, rank, world_size
 from micl_bench.runtime.errors import InputError
-from micl_bench.runtime.files import sweep
+from micl_bench.runtime.files import atomic_write, sweep
 from micl_bench.runtime.locks import alone
+from micl_bench.runtime.values import Values
+
+_CLAIM = "recipe.json"
+_SHOWN = 3
+
+
+class Computing(Protocol):
+    """What tells what a run's result depends on."""
+
+    def what_is_computed(self) -> dict[str, Any]:
+        """All values that the result depends on, as JSON gives them back."""
+
+
+class RunRecipe(Values):
+    """Base of the recipes, dataclasses, of runs that go on where they were cut."""
+
+    carried_out: ClassVar[tuple[str, ...]] = ()
+    """Keys that say how a run is carried out, not what it computes: these may change when it goes on."""
+
+    def effective(self) -> dict[str, Any]:
+        """All values; those that have no effect beside the others are as if they had not been set."""
+        return to_dict(self)
+
+    def what_is_computed(self) -> dict[str, Any]:
+        """All values that the result depends on, as JSON gives them back."""
+        values = json.loads(json.dumps(self.effective()))
+        return {key: value for key, value in values.items() if key not in self.carried_out}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +71,7 @@ class Run:
         """Look for a state to go on from.
 
         Args:
-            digests: of what it is trained on and starts from, by name.
+            digests: of what it is trained on and starts from, by name; empty where there is nothing.
             measurement: whose clock goes on from the time that earlier processes took.
             finished: the folder holds what a run ends with, states or none.
 
@@ -55,7 +83,7 @@ class Run:
         self.states = States(out / "states")
         # Before anything is saved there is nothing that another recipe could spoil.
         if finished or self.states.exist():
-            require_same_run(out, recipe, **digests)
+            self._require_same()
         self.step, self._before = 0, Spent()
         self.state = self.states.newest()
         """What `restore` gives on; None where there is nothing to go on from."""
@@ -88,9 +116,39 @@ class Run:
             yield
 
     def claim(self) -> None:
-        """Say whose folder it is."""
+        """Say whose folder it is; only who trains in it may."""
         if rank() == 0:
-            write_claim(self.out, self._recipe, **self._digests)
+            recipe = to_dict(self._recipe) | self._recipe.what_is_computed()
+            content = json.dumps({"recipe": recipe, **self._digests}, indent=2)
+            atomic_write(self.out / _CLAIM, f"{content}\n".encode())
+
+    def _require_same(self) -> None:
+        """Raise an InputError where the folder holds a run that computes something else, or from other
+        things. What is evaluated is no part of it: the record names that."""
+        path = self.out / _CLAIM
+        try:
+            claim = json.loads(path.read_text(encoding="utf-8"))
+            then = dict[str, Any](claim["recipe"])
+        except (OSError, ValueError, RecursionError, TypeError, KeyError) as error:
+            raise InputError(
+                f"{self.out} holds what a run has saved, but {path}, which says of what run, is missing "
+                f"or damaged; put it back, give another --out, or remove {self.out} to start over"
+            ) from error
+        now = self._recipe.what_is_computed()
+        carried_out = to_dict(self._recipe).keys() - now
+        names = sorted((then.keys() | now) - carried_out)
+        others = [name for name in names if then.get(name) != now.get(name)]
+        others += [
+            name.replace("_", " ")
+            for name, digest in self._digests.items()
+            if claim.get(name, "") != digest
+        ]
+        if others:
+            more = ", ..." if len(others) > _SHOWN else ""
+            raise InputError(
+                f"{self.out} holds a run of another recipe or other data (what differs: "
+                f"{', '.join(others[:_SHOWN])}{more}); give another --out, or remove it"
+            )
 
     def save(self, content: dict[str, Any]) -> None:
         """Write a state; the first process does, and all raise what it raises.

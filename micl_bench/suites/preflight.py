@@ -107,7 +107,7 @@ def _check(look: Look) -> None:
     from micl_bench.checkpoints import require_names
     from micl_bench.engine.pretraining.recipe import PretrainRecipe
     from micl_bench.runtime.config import resolve
-    from micl_bench.tasks._inputs import recipe_kind
+    from micl_bench.tasks._out import recipe_kind
 
     require_names(look.checkpoint, arch=look.arch, pixels=look.pixels)
     if declared(look.task).from_config:

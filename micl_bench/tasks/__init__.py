@@ -17,7 +17,21 @@ from micl_bench.tasks._request import Request
 
 __path__ = plugins.SearchPath("tasks", __path__)
 
-__all__ = ["PRETRAINING", "Metric", "Request", "Task", "declared", "declared_tasks", "running"]
+__all__ = [
+    "PRETRAINING",
+    "TOP_1",
+    "TOP_5",
+    "Metric",
+    "Request",
+    "Task",
+    "declared",
+    "declared_tasks",
+    "running",
+]
+
+# What tasks of classification share.
+TOP_1 = Metric(name="top1", title="top-1", unit="%", better="higher", quoted=True)
+TOP_5 = Metric(name="top5", title="top-5", unit="%", better="higher")
 
 
 def declared(name: str) -> Task:

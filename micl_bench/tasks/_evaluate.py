@@ -14,8 +14,7 @@ from micl_bench.records.result import Result, require_method
 from micl_bench.runtime.distributed import from_first, process_group, rank
 from micl_bench.runtime.errors import InputError
 from micl_bench.tasks import Request, running
-from micl_bench.tasks._inputs import inputs_of
-from micl_bench.tasks._out import own_folder, records_before, write_records
+from micl_bench.tasks._out import inputs_of, own_folder, records_before, write_records
 
 
 def evaluate(
@@ -84,23 +83,21 @@ def evaluate(
     if bool(pretrain_name) != (pretrain_seed is not None):
         raise InputError("--pretrain-name and --pretrain-seed say one thing together: give both")
     named = None if pretrain_seed is None else Statement(name=pretrain_name, seed=pretrain_seed)
-    told_of_files = (arch, layout, branch, pixels)
-    told_of_modules = (img_size, mean, std)
     checkpoint: str | Checkpoint = str(model)
+    shown = checkpoint
     if isinstance(model, nn.Module):
-        if any(one is not None for one in told_of_files):
+        if any(one is not None for one in (arch, layout, branch, pixels)):
             raise InputError(
                 "arch, layout, branch and pixels are of files; the module is what it is"
             )
         checkpoint = in_memory(model, img_size=img_size, mean=mean, std=std)
-    elif any(one is not None for one in told_of_modules):
+        shown = f"<{type(model).__name__} in memory>"
+    elif any(one is not None for one in (img_size, mean, std)):
         raise InputError(
             "img_size, mean and std are of a module in memory; of a file: pixels, arch"
         )
     options = {
-        "--checkpoint": f"<{type(model).__name__} in memory>"
-        if isinstance(model, nn.Module)
-        else model,
+        "--checkpoint": shown,
         "--data": data,
         "--out": out,
         "--arch": arch,
@@ -131,14 +128,15 @@ def evaluate(
             statement=named,
             device=device,
         )
-        with own_folder(folder, task) if rank() == 0 else contextlib.nullcontext():
+        first = rank() == 0
+        with own_folder(folder, task) if first else contextlib.nullcontext():
             # The first process's, before anything is measured: inputs may change meanwhile.
-            inputs = inputs_of(request, task) if rank() == 0 else {}
-            done = records_before(request, task, inputs) if rank() == 0 else []
+            inputs = inputs_of(request, task) if first else {}
+            done = records_before(request, task, inputs) if first else []
             if not from_first(bool(done)):
                 results = module.run(request)
-                done = write_records(folder, task, results, inputs) if rank() == 0 else []
-    return [result for _, result in done]
+                done = write_records(folder, task, results, inputs) if first else []
+    return done
 
 
 @contextlib.contextmanager

@@ -1,24 +1,147 @@
-"""What the evaluations of a frozen backbone share: their images, and words on their features."""
+"""What tasks share that give images to a network: which images, and what records say of them."""
 
+import dataclasses
+from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from micl_bench.checkpoints import Checkpoint
+from micl_bench.data.file_lists import count_by_class, digest_names, drawn_images, listed_images
+from micl_bench.data.folder import Folder
+from micl_bench.data.pixels import Pixels
 from micl_bench.data.source import Source, open_source, tell_absent_classes
-from micl_bench.engine.frozen.feature_cache import Features
-from micl_bench.tasks._request import Request
+from micl_bench.engine.frozen.stored import Features
+from micl_bench.records.evidence.predictions import Predictions
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.log import say
+from micl_bench.runtime.values import Count, Precision, Seed, Values, Workers, shown
 
 
-def open_splits(request: Request) -> tuple[Source, Source]:
-    """`<data>/train` and `<data>/val`, folders of images or packed stores.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlainRecipe(Values):
+    """How images are read, of a task that has no recipe of its own."""
+
+    pixels: Pixels = Pixels()
+    precision: Precision = "fp32"
+    """Of the backbone: fp32 or bf16."""
+    batch_size: Count = 128
+    """Images that are read at a time; moves no number."""
+    num_workers: Workers = 0
+    seed: Seed = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """The training images whose labels are used, the evaluated images, and what records say of them."""
+
+    train: Folder
+    test: Folder
+    settings: dict[str, Any]
+    details: dict[str, Any]
+    words: str
+    """For the protocol's line; empty where all labels are used."""
+
+
+def open_splits(data: Path) -> tuple[Source, Source]:
+    """`<data>/train` and `<data>/val`, folders of images or packed stores, with equal classes.
 
     Raises:
         InputError: one is missing or damaged, or `val` has classes that `train` lacks.
     """
-    train = open_source(request.data / "train")
-    test = open_source(request.data / "val", classes=train.classes)
+    train = open_source(data / "train")
+    test = open_source(data / "val", classes=train.classes)
     tell_absent_classes(test)
     return train, test
+
+
+def open_folders(data: Path) -> tuple[Folder, Folder]:
+    """As `open_splits`, where the task reads image files.
+
+    Raises:
+        InputError: as `open_splits`, or one is a packed store.
+    """
+    train = _folder(open_source(data / "train"))
+    test = _folder(open_source(data / "val", classes=train.classes))
+    tell_absent_classes(test)
+    return train, test
+
+
+def _folder(found: Source) -> Folder:
+    if not isinstance(found, Folder):
+        raise InputError(f"{found.root} is a packed store; this task reads folders of images only")
+    return found
+
+
+def require_one_way(labels: str, fraction: float) -> None:
+    """Raise an InputError for a recipe that asks for a list and a draw."""
+    if labels and fraction != 1:
+        raise InputError(
+            f"labels is {shown(labels)} and fraction {fraction:g}; give one of the two"
+        )
+
+
+def open_labelled(data: Path, *, labels: str, fraction: float, seed: int) -> Labelled:
+    """Open `<data>/train` and `<data>/val`, with all labels, a published list of them, or a seeded draw.
+
+    Args:
+        labels: a file list; empty for none.
+        fraction: of each class, drawn by the seed; 1 for all.
+
+    Raises:
+        InputError: as `open_folders`, or a list that does not fit.
+    """
+    every, test = open_folders(data)
+    if labels:
+        train = listed_images(every, Path(labels))
+        setting: Any = {"list": digest_names(train), "images": len(train)}
+        words = f"{len(train)} labels of the list {Path(labels).name}"
+    elif fraction < 1:
+        train = drawn_images(every, fraction, seed=seed)
+        setting = {"drawn by seed, share of each class": fraction}
+        words = f"{fraction:.3g} of each class's labels, drawn by seed {seed}"
+    else:
+        train, setting, words = every, "all", ""
+    counts = count_by_class(train)
+    fewest, most = min(counts.values()), max(counts.values())
+    few: dict[str, Any] = {"images": len(train), "fewest of a class": fewest, "most": most}
+    if words:
+        say(f"{words}: {fewest} to {most} images a class")
+        few["by class"] = counts
+    return Labelled(
+        train=train,
+        test=test,
+        settings={"labels": setting},
+        details={"labels": few},
+        words=words,
+    )
 
 
 def feature_details(**features: Features) -> dict[str, Any]:
     """Which stored features a number was read from, and whether its `seconds` hold their computing."""
     return {"features": {name: found.origin for name, found in features.items()}}
+
+
+def readout_words(readout: str, checkpoint: Checkpoint) -> str:
+    """A readout of a checkpoint as a protocol's line calls it."""
+    if checkpoint.features:
+        return checkpoint.features
+    return {"cls_1": "[CLS]", "avg_1": "patch mean"}.get(readout, readout)
+
+
+def classified(folder: Folder, logits_MC: Tensor) -> Predictions:
+    """top1, and top5 where there are more than five classes, for every image of a folder."""
+    labels_M = torch.from_numpy(folder.labels_N)
+    best_M = logits_MC.argmax(dim=1)
+    right = {"top1": best_M == labels_M}
+    if logits_MC.shape[1] > 5:
+        five_M5 = logits_MC.topk(5, dim=1).indices
+        right["top5"] = (five_M5 == labels_M[:, None]).any(dim=1)
+    return Predictions(
+        files=folder.names,
+        classes=folder.classes,
+        labels_M=folder.labels_N,
+        predicted={"top1": best_M.numpy()},
+        correct={name: value.to(torch.int8).numpy() for name, value in right.items()},
+    )

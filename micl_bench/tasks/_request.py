@@ -1,30 +1,80 @@
-"""What a task is given: what is asked for, and the way from there to a record."""
+"""What a task is asked for, and the way from there to its records. Torch is imported by use alone."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from micl_bench.records.declared import Task
-from micl_bench.records.result import Result
-from micl_bench.tasks._asked import Asked
+from micl_bench.records.provenance import Measurement, Subject
+from micl_bench.records.result import DataSet, Result, name_part
 
 if TYPE_CHECKING:
-    from micl_bench.engine.frozen.feature_cache import Features
-    from micl_bench.tasks._session import Session, TaskRecipe
+    import torch
+
+    from micl_bench.checkpoints import Checkpoint, Statement
+    from micl_bench.data.pixels import Pixels
+    from micl_bench.data.source import Source
+    from micl_bench.engine.frozen.stored import Features
+    from micl_bench.records.evidence.evidence import Evidence
+
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 
-R = TypeVar("R", bound="TaskRecipe")
+class TaskRecipe(Protocol):
+    """What the recipes of all tasks share."""
+
+    @property
+    def seed(self) -> int:
+        """Of weights that are drawn and of the order of images."""
+
+    @property
+    def pixels(self) -> "Pixels":
+        """How images are read."""
+
+
+R = TypeVar("R", bound=TaskRecipe)
 
 
 @dataclasses.dataclass(kw_only=True)
-class Request(Asked):
-    """An evaluation that is asked for, and what a task makes of it."""
+class Request:
+    """One evaluation, asked for by `micl-bench eval` or in Python, and what a task makes of it."""
 
-    _opened: "Session[Any] | None" = dataclasses.field(default=None, init=False, repr=False)
+    checkpoint: "str | Checkpoint"
+    """A file, `timm:NAME`, `public:NAME` or `random:ARCH`; or what was made of a module in memory."""
+    arch: str | None = None
+    """Architecture, where the file's shapes do not tell it."""
+    layout: str | None = None
+    """Checkpoint format, where the keys fit several."""
+    branch: str | None = None
+    """Which of several networks in the file."""
+    pixels: str | None = None
+    """Mean and std of the pixels, where the file does not state them; as `load_checkpoint` has it."""
+    strict: bool = False
+    """Refuse a checkpoint of which anything would be assumed."""
+    data: Path
+    out: Path
+    recipe: Path | None
+    """None for the task's own defaults."""
+    overrides: tuple[str, ...]
+    method: str
+    """Row name in tables; empty for what the checkpoint says."""
+    command: str
+    statement: "Statement | None" = None
+    """Which pre-training the weights are of, where the user states it."""
+    device: "torch.device" = None  # type: ignore[assignment]
+    """Of this process, as `distributed.process_group` gives it; None for the CPU."""
+    loaded: "Checkpoint" = dataclasses.field(init=False, repr=False)
+    """The checkpoint, once `open` has read it."""
+    resolved: Any = dataclasses.field(default=None, init=False, repr=False)
+    """The recipe that `open` gave."""
+    measurement: Measurement = dataclasses.field(init=False, repr=False)
+    """The clock, which `open` starts."""
 
-    def open(self, kind: "type[R]") -> "Session[R]":
-        """Resolve the recipe, read the checkpoint, start the clock.
+    def open(self, kind: type[R]) -> R:
+        """Resolve the recipe, start the clock, read the checkpoint; returns the recipe, with the size of
+        the input in it.
 
         Args:
             kind: the dataclass that the recipe is read as.
@@ -32,36 +82,149 @@ class Request(Asked):
         Raises:
             InputError: a wrong recipe, override or checkpoint.
         """
-        from micl_bench.tasks._session import Session
+        import torch
 
-        self._opened = session = Session(self, kind)
-        return session
+        from micl_bench.checkpoints import load_checkpoint, stated
+        from micl_bench.runtime.config import resolve
 
-    @property
-    def session(self) -> "Session[Any]":
-        """The session that `open` gave, or one of a recipe that says how images are read alone."""
-        from micl_bench.tasks._session import PlainRecipe
+        self.device = self.device or torch.device("cpu")
+        recipe: Any = resolve(kind, self.recipe, self.overrides)
+        self.measurement = Measurement(command=self.command)
+        loaded = self.checkpoint
+        if isinstance(loaded, str):
+            loaded = load_checkpoint(
+                loaded,
+                arch=self.arch,
+                layout=self.layout,
+                branch=self.branch,
+                pixels=self.pixels,
+                seed=recipe.seed,
+            )
+        self.loaded = stated(loaded, self.statement)
+        size = self.loaded.input_size(recipe.pixels.img_size)
+        pixels = dataclasses.replace(recipe.pixels, img_size=size)
+        self.resolved = opened = dataclasses.replace(recipe, pixels=pixels)
+        if self.strict:
+            self.loaded.refuse_guesses(size)
+        return opened
 
-        return self._opened or self.open(PlainRecipe)
+    def _opened(self) -> Any:
+        """The recipe; one that says how images are read and no more, of a task that has opened none."""
+        from micl_bench.tasks._frozen import PlainRecipe
 
-    def features(self, split: str = "val") -> "Features":
-        """Features of every image of `<data>/<split>` by the frozen backbone, which all tasks share.
+        return self.resolved or self.open(PlainRecipe)
+
+    def features(
+        self, images: "str | Source" = "val", *, beside: "Source | None" = None
+    ) -> "Features":
+        """Features of every image by the frozen backbone, computed once for all tasks.
+
+        Args:
+            images: those of `<data>/<split>`, or of a source.
+            beside: whose features are wanted next: its images are looked at too before any are
+                computed.
 
         Raises:
-            InputError: the folder is missing or damaged, or an image cannot be decoded.
+            InputError: the folder is missing or damaged, or as `cached_features`.
         """
+        from micl_bench.data.checked import look_at
         from micl_bench.data.source import open_source
+        from micl_bench.engine.frozen.cache import cached_features
+        from micl_bench.runtime.files import writable_cache
 
-        return self.session.features(open_source(self.data / split))
+        recipe = self._opened()
+        source = open_source(self.data / images) if isinstance(images, str) else images
+        return cached_features(
+            self.loaded,
+            source,
+            recipe.pixels,
+            device=self.device,
+            precision=recipe.precision,
+            batch_size=recipe.batch_size,
+            num_workers=recipe.num_workers,
+            folder=writable_cache("features"),
+            label=f"features of {source.root.name}",
+            before=lambda: look_at(*(one for one in (source, beside) if one is not None)),
+        )
 
     def measure(
-        self, task: Task, metrics: Mapping[str, float] = MappingProxyType({}), **more: Any
+        self,
+        task: Task,
+        metrics: Mapping[str, float] = _NONE,
+        *,
+        settings: Mapping[str, Any] = _NONE,
+        guesses: tuple[str, ...] = (),
+        protocol: str = "",
+        data: DataSet | None = None,
+        evidence: "Evidence | None" = None,
+        intervals: Mapping[str, Sequence[float]] = _NONE,
+        artifacts: Mapping[str, str] = _NONE,
+        seconds: float | None = None,
+        device_seconds: float | None = None,
+        **fields: Any,
     ) -> list[Result]:
-        """The record of what was measured: `Session.measure` says what `more` may be.
+        """The record of what was measured, its evidence written beside it: the one builder of records.
 
         Data, checkpoint, recipe, digests, time and environment come from this request.
+
+        Args:
+            metrics: by name; those that the evidence gives need not be among them.
+            settings: what moves the number, beside how images are read, which is added here.
+            guesses: what was assumed of the checkpoint beside what it says itself.
+            protocol: one line for a table's caption; the input's size if empty.
+            data: the images that were measured on; those of `<data>/val` if None.
+            evidence: what is kept of each image: its metrics that the task declares, with their
+                intervals, are the record's where `metrics` does not give them.
+            intervals: both ends at 95 %, of `metrics`.
+            artifacts: other files beside the record, by name.
+            seconds: of a record that shares its call with others; else all since the start.
+            fields: as `Measurement.result`.
 
         Raises:
             InputError: a metric that the task does not declare.
         """
-        return self.session.measure(task, metrics, **more)
+        from micl_bench.data.pixels import evaluation_settings
+        from micl_bench.data.source import open_source
+        from micl_bench.records.evidence.per_image import write_named_arrays
+        from micl_bench.runtime.config import to_dict
+        from micl_bench.runtime.distributed import rank, world_size
+        from micl_bench.runtime.files import digest_file
+
+        recipe, data = self._opened(), data or open_source(self.data / "val").describe()
+        took = self.measurement.elapsed if seconds is None else seconds
+        known = self.loaded.described_at(recipe.pixels.img_size)
+        kept, digests = dict(artifacts), {}
+        if evidence is not None:
+            given = {
+                name: value for name, value in evidence.metrics().items() if task.declares(name)
+            }
+            metrics = given | {**metrics}
+            intervals = evidence.intervals(seed=recipe.seed) | {**intervals}
+            kept["evidence"] = f"{evidence.kind}-{task.name}-{name_part(data.name)}"
+            if rank() == 0:
+                path = write_named_arrays(self.out, kept["evidence"], evidence.arrays())
+                kept["evidence"], digests["evidence"] = path.name, digest_file(path)
+        subject = Subject(
+            method=self.method or self.loaded.method,
+            arch=self.loaded.arch.name,
+            checkpoint=dataclasses.replace(known, guesses=(*known.guesses, *guesses)),
+            recipe=to_dict(recipe),
+            seed=recipe.seed,
+        )
+        one = self.measurement.result(
+            task,
+            subject,
+            metrics,
+            settings={**evaluation_settings(recipe.pixels), **settings},
+            intervals=intervals,
+            undefined=evidence.reasons() if evidence else {},
+            protocol=protocol or f"{recipe.pixels.img_size} px",
+            data=data,
+            artifacts=kept,
+            evidence=evidence.kind if evidence else "",
+            digests=digests,
+            seconds=took,
+            device_seconds=took * world_size() if device_seconds is None else device_seconds,
+            **fields,
+        )
+        return [one]

@@ -10,9 +10,8 @@ import torch
 
 from micl_bench.backbone import Arch, init_mae_
 from micl_bench.data.visible import Visible
-from micl_bench.engine.pretraining.gradient import backward
-from micl_bench.engine.pretraining.model import PretrainingModel
-from micl_bench.engine.pretraining.parallel import distribute
+from micl_bench.engine.pretraining.model import PretrainingModel, distribute
+from micl_bench.engine.pretraining.step import backward
 from micl_bench.objectives.micl import MiCL
 from micl_bench.runs.parallel import gradient_norm
 from micl_bench.runtime.distributed import mean, process_group, rank, world_size

@@ -12,7 +12,7 @@ import torch
 from micl_bench.checkpoints import load_checkpoint
 from micl_bench.data.folder import open_folder
 from micl_bench.data.pixels import Pixels
-from micl_bench.engine.frozen.feature_cache import cached_features
+from micl_bench.engine.frozen.cache import cached_features
 from micl_bench.engine.frozen.features import run_over_folder
 from micl_bench.engine.frozen.neighbours import nearest_keys
 from micl_bench.runs.precision import at_precision

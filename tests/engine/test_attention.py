@@ -11,7 +11,7 @@ from torch import Tensor
 
 from micl_bench.backbone import named_arch
 from micl_bench.checkpoints import load_checkpoint
-from micl_bench.engine.frozen.pictures.attention import (
+from micl_bench.engine.frozen.pictures.network_pictures import (
     attention_arrays,
     last_attention,
     patch_attention,

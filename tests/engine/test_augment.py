@@ -44,8 +44,8 @@ def assert_same(ours: Iterable[LabelledBatch], theirs: Iterable[LabelledBatch]) 
         assert (one.epoch, one.index_N.tolist()) == (other.epoch, other.index_N.tolist())
         assert torch.equal(one.images, other.images)
         assert torch.equal(one.labels, other.labels)
-        assert torch.equal(one.erased.boxes_E5, other.erased.boxes_E5)
-        assert torch.equal(one.erased.noise_T, other.erased.noise_T)
+        assert torch.equal(one.boxes_E5, other.boxes_E5)
+        assert torch.equal(one.noise_T, other.noise_T)
 
 
 def test_workers_a_restart_and_other_draws_change_nothing(folder: Folder) -> None:
@@ -69,7 +69,7 @@ def test_processes_share_what_one_would_get(folder: Folder) -> None:
         assert torch.equal(torch.cat([part.images for part in parts]), whole.images)
         ours = [normalise(batch.images) for batch in (whole, *parts)]
         for batch, images in zip((whole, *parts), ours, strict=True):
-            batch.erased.fill(images)
+            batch.erase(images)
         assert torch.equal(torch.cat(ours[1:]), ours[0])
 
 
@@ -161,9 +161,9 @@ def test_erasing_is_what_timm_does_to_the_normalised_image(folder: Folder) -> No
         with seeded(3, 0, int(index), stream=Stream.ERASE):
             erasing(image_CHW)
     ours_NCHW = normalise(found.images)
-    found.erased.fill(ours_NCHW)
+    found.erase(ours_NCHW)
     assert torch.equal(ours_NCHW, images_NCHW)
-    assert 20 < len(found.erased.boxes_E5) < 60
+    assert 20 < len(found.boxes_E5) < 60
 
 
 def test_erased_boxes_have_the_published_sizes() -> None:

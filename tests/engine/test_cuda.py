@@ -8,7 +8,7 @@ from micl_bench.data.visible import Visible
 from micl_bench.engine.pretraining.model import PretrainingModel
 from micl_bench.engine.pretraining.step import Step
 from micl_bench.objectives.micl import MiCL
-from micl_bench.runs.async_metrics import Lagging
+from micl_bench.runs.loop import Lagging
 from micl_bench.runs.optim import OptimConfig, build_optimizer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")

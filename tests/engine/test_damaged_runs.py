@@ -8,8 +8,9 @@ from support import REPOSITORY
 
 from micl_bench.data.packed.pack import pack_folder
 from micl_bench.engine.pretraining.recipe import PretrainRecipe
+from micl_bench.records.provenance import Measurement
 from micl_bench.runs.journal import Journal
-from micl_bench.runs.ownership import require_same_run, write_claim
+from micl_bench.runs.run import Run
 from micl_bench.runs.states import States
 from micl_bench.runtime.config import load_recipe
 from micl_bench.runtime.errors import InputError
@@ -89,17 +90,25 @@ def test_a_claim_that_is_gone_or_damaged_is_called_that(
     tmp_path: Path, content: bytes | None
 ) -> None:
     recipe = load_recipe(REPOSITORY / "pretrain" / "embedded.py", PretrainRecipe)
-    write_claim(tmp_path, recipe, train_digest="x")
-    require_same_run(tmp_path, recipe, train_digest="x")
+
+    def opened(digest: str) -> Run:
+        measurement = Measurement(command="")
+        digests = {"train_digest": digest}
+        return Run(tmp_path, recipe, digests=digests, measurement=measurement, finished=claimed)
+
+    claimed = False
+    opened("x").claim()
+    claimed = True
+    opened("x")
     with pytest.raises(InputError, match="another recipe or other data"):
-        require_same_run(tmp_path, recipe, train_digest="y")
+        opened("y")
     (tmp_path / "recipe.json").unlink()
     if content is not None:
         (tmp_path / "recipe.json").write_bytes(content)
     with pytest.raises(
         InputError, match=r"recipe\.json, which says of what run, is missing or dam"
     ):
-        require_same_run(tmp_path, recipe, train_digest="x")
+        opened("x")
 
 
 def test_a_file_in_the_place_of_a_folder_is_found_before_the_first_step(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,14 +14,14 @@ from micl_bench.checkpoints import load_checkpoint
 from micl_bench.data.folder import open_folder, read_image
 from micl_bench.data.pixels import Pixels, evaluation_pixels, normalise
 from micl_bench.engine.frozen.pictures.feature_map import images_of_classes, map_arrays
-from micl_bench.engine.frozen.pictures.network_pictures import chosen_images, spread
-from micl_bench.engine.frozen.pictures.patch_components import (
+from micl_bench.engine.frozen.pictures.network_pictures import (
     as_colours,
+    chosen_images,
     patch_arrays,
     principal_components,
+    spread,
 )
 from micl_bench.engine.frozen.pictures.view_similarity import (
-    Views,
     cosines,
     features_of_views,
     similarity_arrays,
@@ -138,8 +139,8 @@ def test_views_are_encoded_as_in_pre_training(few_digits: Path) -> None:
     checkpoint = load_checkpoint("random:vit_demo_patch4_32")
     source = open_folder(few_digits / "val")
     objective = MiCL.Config(mask_ratio=0.5)
-    views = Views(objective=objective, pixels=PIXELS, precision="fp32", seed=3)
-    features = features_of_views(checkpoint, source, views, number=7, device=CPU)
+    options: dict[str, Any] = {"precision": "fp32", "seed": 3, "number": 7, "device": CPU}
+    features = features_of_views(checkpoint, source, objective, PIXELS, **options)
     index = spread(len(source), 7)
     keep = MiCL(objective).wants(named_arch("vit_demo_patch4_32")).draw(3, 0, index)
     images = torch.stack([evaluation_pixels(read_image(source.paths[i]), PIXELS) for i in index])
@@ -153,10 +154,10 @@ def test_a_network_that_micl_does_not_train_has_no_views(few_digits: Path) -> No
     plain = load_checkpoint("random:vit_demo_patch4_32")
     arch = dataclasses.replace(plain.arch, num_registers=4)
     other = dataclasses.replace(plain, content=dataclasses.replace(plain.content, arch=arch))
-    views = Views(objective=MiCL.Config(), pixels=PIXELS, precision="fp32", seed=0)
+    options: dict[str, Any] = {"precision": "fp32", "seed": 0, "number": 7, "device": CPU}
     source = open_folder(few_digits / "val")
     with pytest.raises(InputError, match=r"no plain ViT with \[CLS\]"):
-        features_of_views(other, source, views, number=7, device=CPU)
+        features_of_views(other, source, MiCL.Config(), PIXELS, **options)
 
 
 def test_images_are_chosen_from_first_to_last(few_digits: Path) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from micl_bench.data.pixels import Pixels
-from micl_bench.engine.pretraining.plan import PretrainPlan
 from micl_bench.engine.pretraining.recipe import PretrainRecipe
 from micl_bench.objectives.micl import MiCL
 from micl_bench.runs.optim import OptimConfig
+from micl_bench.runs.plan import TrainingPlan
 from micl_bench.runtime.errors import InputError
 
 RECIPE = PretrainRecipe(
@@ -25,9 +25,13 @@ RECIPE = PretrainRecipe(
 )
 
 
-def plan(processes: int = 8, **changes: Any) -> PretrainPlan:
+def plan(processes: int = 8, **changes: Any) -> TrainingPlan:
     recipe = dataclasses.replace(RECIPE, **changes)
-    return PretrainPlan.of(recipe, steps_per_epoch=10, processes=processes)
+    return recipe.plan(steps_per_epoch=10, processes=processes)
+
+
+def described(processes: int = 8, **changes: Any) -> str:
+    return dataclasses.replace(RECIPE, **changes).describe(plan(processes, **changes))
 
 
 def test_steps_are_epochs_times_steps_of_an_epoch() -> None:
@@ -38,10 +42,10 @@ def test_steps_are_epochs_times_steps_of_an_epoch() -> None:
 @pytest.mark.parametrize(("processes", "share"), [(1, 2048), (8, 256), (1024, 2)])
 def test_a_device_contrasts_its_share_or_the_whole_batch(processes: int, share: int) -> None:
     assert plan(processes).share == share
-    assert plan(processes).describe().splitlines()[1].endswith(f"each among {share}")
+    assert described(processes).splitlines()[1].endswith(f"each among {share}")
     everywhere = MiCL.Config(mask_ratio=0.9, negatives="global")
     assert plan(processes, objective=everywhere).share == share
-    words = plan(processes, objective=everywhere).describe().splitlines()[1]
+    words = described(processes, objective=everywhere).splitlines()[1]
     assert words.endswith("each among 2048")
 
 
@@ -75,13 +79,11 @@ def test_the_rate_rises_to_the_peak_and_falls_to_zero() -> None:
 )
 def test_kept_patches_of_a_view(num_views: int, mask_ratio: float, expected: int) -> None:
     objective = MiCL.Config(num_views=num_views, mask_ratio=mask_ratio)
-    assert (
-        f": {num_views} views of {expected} of 196 patches" in plan(objective=objective).describe()
-    )
+    assert f": {num_views} views of {expected} of 196 patches" in described(objective=objective)
 
 
 def test_kept_patches_follow_the_input_size() -> None:
-    assert "2 views of 39 of 784 patches" in plan(pixels=Pixels(img_size=448)).describe()
+    assert "2 views of 39 of 784 patches" in described(pixels=Pixels(img_size=448))
 
 
 def test_what_is_due_after_which_step() -> None:
@@ -93,7 +95,7 @@ def test_what_is_due_after_which_step() -> None:
 
 
 def test_what_a_person_checks_before_a_run() -> None:
-    assert plan().describe() == (
+    assert described() == (
         "vit_small_patch16_224 at 224 px: 2 views of 9 of 196 patches\n"
         "batch 2048 = 8 x 256 images, 256 a forward pass; each among 256\n"
         "learning rate 0.0012 = 0.00015 x 2048 / 256, after 25 steps of warm-up\n"
@@ -104,7 +106,7 @@ def test_what_a_person_checks_before_a_run() -> None:
 @pytest.mark.parametrize(("micro_batch", "expected"), [(64, 64), (256, 256), (1000, 256)])
 def test_a_micro_batch_is_at_most_the_share(micro_batch: int, expected: int) -> None:
     everywhere = MiCL.Config(mask_ratio=0.9, negatives="global")
-    text = plan(micro_batch=micro_batch, objective=everywhere).describe()
+    text = described(micro_batch=micro_batch, objective=everywhere)
     assert f"{expected} a forward pass; each among 2048" in text
 
 
@@ -112,10 +114,10 @@ def test_a_lonely_image_has_nothing_to_be_told_from() -> None:
     with pytest.raises(InputError, match="there is nothing to contrast"):
         plan(8, batch_size=8)
     everywhere = MiCL.Config(mask_ratio=0.9, negatives="global")
-    assert "each among 8" in plan(8, batch_size=8, objective=everywhere).describe()
+    assert "each among 8" in described(8, batch_size=8, objective=everywhere)
 
 
 def test_a_warm_up_that_never_ends_is_said() -> None:
-    assert "never: the run is shorter" not in plan().describe()
+    assert "never: the run is shorter" not in described()
     long = dataclasses.replace(RECIPE.optim, warmup_epochs=21)
-    assert "210 steps of warm-up (never: the run is shorter)" in plan(optim=long).describe()
+    assert "210 steps of warm-up (never: the run is shorter)" in described(optim=long)

@@ -12,7 +12,7 @@ from micl_bench.data.folder import open_folder
 from micl_bench.data.packed.pack import make_form, pack_tree
 from micl_bench.data.pixels import IMAGENET_MEAN, Pixels
 from micl_bench.data.stream import evaluation_batches
-from micl_bench.engine.pretraining.pretrainer import Pretrainer
+from micl_bench.engine.pretraining.pretrain import Pretrainer
 from micl_bench.engine.pretraining.recipe import PretrainRecipe
 from micl_bench.engine.supervised.augment import AugmentConfig, augmented_batches
 from micl_bench.runtime.config import load_recipe, override

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from micl_bench.checkpoints import load_checkpoint, load_classifier
-from micl_bench.engine.frozen.probe.choice import choose_head, write_classifier
-from micl_bench.engine.frozen.probe.heads import Probe
+from micl_bench.checkpoints import load_checkpoint
+from micl_bench.engine.frozen.probe.heads import Probe, choose_head
 from micl_bench.engine.frozen.probe.probe import ProbeConfig
 from micl_bench.runtime.errors import InputError
+from micl_bench.tasks.linear.run import classifier
 
 Batch = tuple[dict[str, Tensor], Tensor]
 WIDTHS = {"cls_1": 6, "avg_1": 6}
@@ -119,7 +119,7 @@ def test_maes_probe_separates_what_can_be_separated() -> None:
     assert choose_head(probe, (features, labels_N)).row["top1"] > 99
 
 
-def test_the_folded_classifier_gives_the_probes_logits(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_the_folded_classifier_gives_the_probes_logits() -> None:
     checkpoint = load_checkpoint("random:vit_demo_patch4_32")
     config = ProbeConfig(base_lrs=(20.0,), steps=30, warmup_epochs=0, batch_size=64)
     probe = Probe(config, config.plan(64), widths={"cls_1": 128}, num_classes=7, seed=0)
@@ -131,11 +131,8 @@ def test_the_folded_classifier_gives_the_probes_logits(tmp_path) -> None:  # typ
     (head,) = probe.grid
     assert head.norm is not None
     assert not torch.allclose(head.norm.running_var, torch.ones(128), atol=0.1)
-    write_classifier(
-        tmp_path / "c.pt", checkpoint, head, img_size=32, method="m", provenance={}
-    )  # fmt: skip
     with torch.no_grad():
-        found_NC = load_classifier(tmp_path / "c.pt")(images_NCHW)
+        found_NC = classifier(checkpoint, head, img_size=32)(images_NCHW)
     torch.testing.assert_close(found_NC, probe.logits(head, features), rtol=1e-4, atol=1e-5)
 
 

@@ -12,9 +12,8 @@ from support import REPOSITORY, Run
 
 from micl_bench.backbone import named_arch, resample_positions, sincos_positions
 from micl_bench.checkpoints import load_checkpoint
-from micl_bench.engine.pretraining.plan import PretrainPlan
 from micl_bench.engine.pretraining.recipe import PretrainRecipe
-from micl_bench.engine.pretraining.records import _settings as settings_of
+from micl_bench.engine.pretraining.records import run_settings
 from micl_bench.engine.pretraining.warm_start import as_start, load_start
 from micl_bench.records.result import Result, read_result
 from micl_bench.report.frame.lineage import Lineage
@@ -154,13 +153,12 @@ def test_our_own_trainings_follow_each_other(
 
 def test_starts_that_differ_in_their_seed_alone_are_of_one_fingerprint() -> None:
     recipe = load_recipe(REPOSITORY / "pretrain" / "embedded.py", PretrainRecipe)
-    plan = PretrainPlan.of(recipe, steps_per_epoch=1)
     start = as_start(load_start(f"random:{ARCH.name}", recipe.sized_arch()))
     (stage,) = start.content.origin
     other = dataclasses.replace(
         start,
         content=dataclasses.replace(start.content, origin=(dataclasses.replace(stage, seed=7),)),
     )
-    assert settings_of(plan, start) == settings_of(plan, other)
-    assert settings_of(plan, start) != settings_of(plan, None)
-    assert json.loads(json.dumps(settings_of(plan, start))) == settings_of(plan, start)
+    assert run_settings(recipe, start) == run_settings(recipe, other)
+    assert run_settings(recipe, start) != run_settings(recipe, None)
+    assert json.loads(json.dumps(run_settings(recipe, start))) == run_settings(recipe, start)

@@ -17,7 +17,7 @@ from micl_bench.report.compare.against_published import Verdict, verdicts
 from micl_bench.report.frame.entries import entry_of
 from micl_bench.report.tables.published_table import published_table
 from micl_bench.runtime.config import load_recipe, to_dict
-from micl_bench.tasks.finetune.run import _settings
+from micl_bench.tasks.finetune.run import training_settings
 
 TRAIN = DataSet(name="imagenet", split="train", images=1_281_167, digest="7" * 64)
 VAL = {"name": "imagenet", "split": "val", "images": 50_000, "digest": "e" * 64, "stands_for": ""}
@@ -39,7 +39,7 @@ def finetuned(top1: float, **changes: Any) -> Result:
     settings = {
         "task": "finetune",
         **evaluation_settings(one.pixels),
-        **_settings(one, "bf16"),
+        **training_settings(one, "bf16"),
         **changes.pop("settings", {}),
     }
     return result(

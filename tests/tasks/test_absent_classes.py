@@ -6,8 +6,7 @@ import pytest
 from PIL import Image
 
 from micl_bench.tasks import Request
-from micl_bench.tasks._few_labels import open_folders
-from micl_bench.tasks._frozen import open_splits
+from micl_bench.tasks._frozen import open_folders, open_splits
 
 
 def fill(folder: Path, classes: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 from support import REPOSITORY
 
 from micl_bench.tasks import Request
-from micl_bench.tasks._inputs import inputs_of
+from micl_bench.tasks._out import inputs_of
 
 
 def inputs(task: str, data: Path, recipe: Path | None, *overrides: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from support import REPOSITORY, Run, intervals_in, values_in
 
 from micl_bench.records.evidence.predictions import read_predictions
 from micl_bench.runtime import plugins
-from micl_bench.tasks.robustness.corrupted import corruption_errors
+from micl_bench.tasks.robustness.scores import corruption_errors
 
 CORRUPTIONS = plugins.find("robustness", "imagenet_c").SET.corruptions
 

@@ -22,7 +22,8 @@ from micl_bench.engine.supervised import trainer as supervised
 from micl_bench.engine.supervised.mixing import MixConfig, Mixing
 from micl_bench.engine.supervised.recipe import FinetuneRecipe
 from micl_bench.records.evidence.predictions import read_predictions
-from micl_bench.runs.ownership import require_same_run, write_claim
+from micl_bench.records.provenance import Measurement
+from micl_bench.runs.run import Run as TrainingRun
 from micl_bench.runs.states import States
 from micl_bench.runtime.config import load_recipe
 from micl_bench.runtime.errors import InputError
@@ -410,12 +411,12 @@ NO_MIX = MixConfig(mixup=0.0, cutmix=0.0)
 def test_a_value_without_an_effect_keeps_no_run_from_going_on(
     tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    recipe = FinetuneRecipe(**changes)
-    write_claim(tmp_path, recipe, train_digest="x")
-    require_same_run(tmp_path, recipe, train_digest="x")
+    options: dict[str, Any] = {"digests": {}, "measurement": Measurement(command="")}
+    TrainingRun(tmp_path, FinetuneRecipe(**changes), **options).claim()
+    TrainingRun(tmp_path, FinetuneRecipe(**changes), **options, finished=True)
     for other in ({"seed": 1}, {"pool": "avg", "mix": MixConfig(mixup=0.1)}):
         with pytest.raises(InputError, match="holds a run of another recipe or other data"):
-            require_same_run(tmp_path, FinetuneRecipe(**{**changes, **other}), train_digest="x")
+            TrainingRun(tmp_path, FinetuneRecipe(**{**changes, **other}), **options, finished=True)
 
 
 def test_the_embedded_recipe_goes_on_where_it_was_cut(few_digits: Path, tmp_path: Path) -> None:

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from micl_bench.data.pixels import Pixels, evaluation_settings
-from micl_bench.engine.pretraining.plan import PretrainPlan
 from micl_bench.engine.pretraining.recipe import PretrainRecipe
-from micl_bench.engine.pretraining.records import _settings as pretrain_settings
+from micl_bench.engine.pretraining.records import run_settings
 from micl_bench.engine.supervised.recipe import FinetuneRecipe
 from micl_bench.objectives.micl import MiCL
 from micl_bench.records.result import Result
@@ -22,7 +21,7 @@ from micl_bench.runtime import plugins
 from micl_bench.runtime.config import override, resolve
 from micl_bench.runtime.files import digest_json
 from micl_bench.tasks import Request, running
-from micl_bench.tasks.finetune.run import _settings as finetune_settings
+from micl_bench.tasks.finetune.run import training_settings
 
 RANDOM = "random:vit_demo_patch4_32"
 # What makes a run of a task a fraction of a second.
@@ -235,9 +234,9 @@ def default(kind: str) -> Any:
 
 def calculated(recipe: Any) -> str:
     if isinstance(recipe, PretrainRecipe):
-        return digest_json(pretrain_settings(PretrainPlan.of(recipe, steps_per_epoch=3)))
+        return digest_json(run_settings(recipe))
     assert isinstance(recipe, FinetuneRecipe)
-    settings = finetune_settings(recipe, recipe.precision)
+    settings = training_settings(recipe, recipe.precision)
     return digest_json({**evaluation_settings(recipe.pixels), **settings})
 
 

@@ -12,7 +12,7 @@ from support import REPOSITORY, Run, values_in
 
 from micl_bench.cli import app as cli
 from micl_bench.data.folder import open_folder
-from micl_bench.engine.frozen import feature_cache
+from micl_bench.engine.frozen import features
 from micl_bench.runs.loop import Loop
 from micl_bench.runtime.log import read_metrics
 
@@ -164,13 +164,13 @@ def test_features_of_images_that_change_meanwhile_are_not_kept(
 ) -> None:
     monkeypatch.setenv("MICL_BENCH_CACHE", str(tmp_path / "cache"))
     write_split(data / "val", 8, seed=1)
-    slices = feature_cache.outputs_by_slice
+    slices = features.outputs_by_slice
 
     def slices_and_replace(*arguments: Any, **options: Any) -> Any:
         yield from slices(*arguments, **options)
         shutil.copy(data / "train" / "class 0" / "00.jpg", bad_image(data))
 
-    monkeypatch.setattr(feature_cache, "outputs_by_slice", slices_and_replace)
+    monkeypatch.setattr(features, "outputs_by_slice", slices_and_replace)
     with pytest.raises(SystemExit) as caught:
         cli.run([str(word) for word in words("knn", data, tmp_path / "out")])
     assert caught.value.code == 2

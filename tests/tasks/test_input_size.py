@@ -12,7 +12,6 @@ from micl_bench.checkpoints import save_checkpoint
 from micl_bench.checkpoints._checkpoint import _say_once
 from micl_bench.runtime.errors import InputError
 from micl_bench.tasks import Request, running
-from micl_bench.tasks._session import Session
 
 TASKS = ("finetune", "knn", "linear", "logistic", "representation", "robustness")
 SIZES: dict[str, Any] = {"patch_size": 8, "width": 64, "depth": 1, "num_heads": 1}
@@ -26,7 +25,7 @@ def checkpoint(tmp_path: Path) -> Path:
     return tmp_path / "48.pt"
 
 
-def session(task: str, checkpoint: Path, *overrides: str, recipe: Path | None = None) -> Session:
+def session(task: str, checkpoint: Path, *overrides: str, recipe: Path | None = None) -> Request:
     request = Request(
         checkpoint=str(checkpoint),
         data=Path("none"),
@@ -37,7 +36,8 @@ def session(task: str, checkpoint: Path, *overrides: str, recipe: Path | None = 
         command="",
     )
     _say_once.cache_clear()
-    return Session(request, running(task).RECIPE)
+    request.open(running(task).RECIPE)
+    return request
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -45,10 +45,10 @@ def test_without_a_size_the_checkpoints_own_is_used_without_a_word(
     task: str, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = session(task, checkpoint)
-    assert found.recipe.pixels.img_size == 48
+    assert found.resolved.pixels.img_size == 48
     assert capsys.readouterr().err == ""
     # What else the recipe says of pixels is kept.
-    assert session(task, checkpoint, "pixels.crop_pct=0.5").recipe.pixels.crop_pct == 0.5
+    assert session(task, checkpoint, "pixels.crop_pct=0.5").resolved.pixels.crop_pct == 0.5
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -56,7 +56,7 @@ def test_another_size_is_said_in_one_line(
     task: str, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = session(task, checkpoint, "pixels.img_size=24")
-    assert found.recipe.pixels.img_size == 24
+    assert found.resolved.pixels.img_size == 24
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"images are read at 24 px, {checkpoint} was trained at 48 px")
     session(task, checkpoint, "pixels.img_size=48")

@@ -53,7 +53,7 @@ def attention(
     check_picture(out)
     with drawing():
         from micl_bench.report.figures.token_maps import attention_caption, attention_maps
-    from micl_bench.engine.frozen.pictures.attention import attention_arrays
+    from micl_bench.engine.frozen.pictures.network_pictures import attention_arrays
 
     loaded, pixels = _loaded(checkpoint, arch, layout, branch, normalised, img_size, crop_pct)
     arrays = attention_arrays(loaded, _pixels(images, pixels, number), device=_device())
@@ -79,7 +79,7 @@ def patches(
     check_picture(out)
     with drawing():
         from micl_bench.report.figures.token_maps import patch_caption, patch_colours
-    from micl_bench.engine.frozen.pictures.patch_components import patch_arrays
+    from micl_bench.engine.frozen.pictures.network_pictures import patch_arrays
 
     loaded, pixels = _loaded(checkpoint, arch, layout, branch, normalised, img_size, crop_pct)
     arrays = patch_arrays(loaded, _pixels(images, pixels, number), device=_device())
@@ -162,7 +162,6 @@ def similarity(
     from micl_bench.checkpoints import load_checkpoint
     from micl_bench.data.any_images import open_images
     from micl_bench.engine.frozen.pictures.view_similarity import (
-        Views,
         features_of_views,
         similarity_arrays,
     )
@@ -176,13 +175,16 @@ def similarity(
     loaded = load_checkpoint(checkpoint, arch=arch, layout=layout, branch=branch, pixels=normalised)
     loaded.input_size(resolved.pixels.img_size)
     source, _ = open_images(images)
-    views = Views(
-        objective=resolved.objective,
-        pixels=resolved.pixels,
+    features_NVD = features_of_views(
+        loaded,
+        source,
+        resolved.objective,
+        resolved.pixels,
         precision=resolved.precision,
         seed=resolved.seed,
+        number=number,
+        device=_device(),
     )
-    features_NVD = features_of_views(loaded, source, views, number=number, device=_device())
     arrays = similarity_arrays(features_NVD, kappa=resolved.objective.kappa)
     _write(loaded, arrays, similarity_histograms, similarity_caption, out, "similarity")
 

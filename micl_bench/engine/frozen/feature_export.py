@@ -34,12 +34,14 @@ def export_features(
     pixels: Pixels,
     precision: str,
     device: torch.device,
-    batch_size: int,
-    num_workers: int,
+    **options: int,
 ) -> tuple[int, ...]:
     """Write the file; equal calls give equal bytes. Returns the features' shape.
 
     Everything is after the final norm, of whole images: nothing is masked.
+
+    Args:
+        options: `batch_size` and `num_workers`, as `outputs_by_slice` takes them.
 
     Raises:
         InputError: no such pooling, no images, an unreadable one, a precision that did not run,
@@ -65,13 +67,7 @@ def export_features(
 
     with at_precision(precision, model, device) as watch:
         features, labels_N = run_over_folder(
-            read,
-            source,
-            pixels,
-            device=device,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            label="features",
+            read, source, pixels, device=device, label="features", **options
         )
         watch.seen()
     unchanged.require_unchanged()

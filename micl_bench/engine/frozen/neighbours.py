@@ -39,58 +39,53 @@ class _Blocks:
     queries: int
 
     @property
-    def key_rows(self) -> int:
-        """K."""
-        return min(_BLOCK_KEYS, -(-self.keys // _STRETCH) * _STRETCH)
-
-    @property
-    def query_rows(self) -> int:
-        """Q."""
-        return min(_BLOCK_QUERIES, self.queries)
+    def shape(self) -> tuple[int, int]:
+        """Q and K of a block."""
+        stretches = -(-self.keys // _STRETCH) * _STRETCH
+        return min(_BLOCK_QUERIES, self.queries), min(_BLOCK_KEYS, stretches)
 
     @property
     def starts(self) -> range:
         """First key of each block."""
-        return range(0, self.keys, self.key_rows)
+        return range(0, self.keys, self.shape[1])
 
     def own(self) -> range:
         """Those of `starts` that are this process's."""
         first, end = (len(self.starts) * n // world_size() for n in (rank(), rank() + 1))
         return self.starts[first:end]
 
-    def memory(self, *, k: int, width: int, itemsize: int) -> tuple[int, int]:
+    def memory(self, *, k: int, width: int, itemsize: int = 4) -> tuple[int, int]:
         """Bytes that a search takes whatever the queries at a time, and those of each of them."""
-        neighbours = k * (itemsize + 8)
+        (Q, K), neighbours = self.shape, k * (itemsize + 8)
         # Keys as read, normalised and filled up; similarities, twice, and what is above the bar; the
         # result.
-        fixed = itemsize * self.key_rows * (3 * width + 3 * self.query_rows)
-        fixed += self.queries * neighbours
+        fixed = itemsize * K * (3 * width + 3 * Q) + self.queries * neighbours
         # The query, what was found so far, and a copy as it is sorted.
         return fixed, itemsize * width + 2 * neighbours
 
-    def queries_within(self, memory_mib: int, *, k: int, width: int, itemsize: int) -> int:
-        """Queries at a time: whole blocks of them, as many as a budget lets.
+    def queries_within(self, memory_mib: int, **sizes: int) -> int:
+        """Queries at a time: whole blocks of them, as many as a budget lets; `sizes` as of `memory`.
 
         Raises:
             InputError: not even one block.
         """
-        fixed, each = self.memory(k=k, width=width, itemsize=itemsize)
-        fitting = (memory_mib * _MIB - fixed) // each // self.query_rows * self.query_rows
+        (Q, _), (fixed, each) = self.shape, self.memory(**sizes)
+        fitting = (memory_mib * _MIB - fixed) // each // Q * Q
         if fitting < 1:
-            least = -(-(fixed + each * self.query_rows) // _MIB)
+            least = -(-(fixed + each * Q) // _MIB)
             raise InputError(f"memory_mib is {memory_mib}; needed: at least {least}")
         return fitting
 
 
 def search_bytes(keys: int, queries: int, *, width: int, k: int) -> int:
     """Memory that `nearest_keys` takes for all queries at a time, in fp32."""
-    fixed, each = _Blocks(keys, queries).memory(k=k, width=width, itemsize=4)
+    fixed, each = _Blocks(keys, queries).memory(k=k, width=width)
     return fixed + each * queries
 
 
 def require_memory(keys: int, queries: int, *, k: int, width: int, memory_mib: int) -> None:
     """Raise an InputError where a budget is too small for a search in fp32."""
-    _Blocks(keys, queries).queries_within(memory_mib, k=k, width=width, itemsize=4)
+    _Blocks(keys, queries).queries_within(memory_mib, k=k, width=width)
 
 
 def nearest_keys(
@@ -161,9 +156,10 @@ def _search(
     step: Callable[[], None],
 ) -> Neighbours:
     """The k nearest among the keys of some blocks, fewer than k filled up with -inf; on the CPU."""
-    Q, K = blocks.query_rows, blocks.key_rows
+    Q, K = blocks.shape
     parts = [_normalised(part, Q, device) for part in queries_mD.split(Q)]
-    best = [_nothing(part, k) for part in parts]
+    nothing = parts[0].new_full((Q, k), -torch.inf)
+    best = [(nothing, torch.zeros_like(nothing, dtype=torch.int64))] * len(parts)
     similarity_QK = parts[0].new_empty(Q, K)
     for start in starts:
         keys_KD = _normalised(keys_ND[start : start + K], K, device)
@@ -191,11 +187,6 @@ def _normalised(features_nD: Tensor, rows: int, device: torch.device) -> Tensor:
     unit_nD = features_nD / norm_n1.clamp_min(_SMALLEST_NORM)
     missing = rows - len(unit_nD)
     return torch.cat([unit_nD, unit_nD[-1:].expand(missing, -1)]) if missing else unit_nD
-
-
-def _nothing(queries_QD: Tensor, k: int) -> Neighbours:
-    similarity_Qk = queries_QD.new_full((len(queries_QD), k), -torch.inf)
-    return similarity_Qk, torch.zeros_like(similarity_Qk, dtype=torch.int64)
 
 
 def _better(best: Neighbours, similarity_QK: Tensor, start: int) -> Neighbours:

@@ -1,14 +1,98 @@
-"""The health of a representation, measured without labels.
+"""What is measured as a run goes on: k-NN accuracy, and the health of the representation without labels.
 
-Shapes: N images, D feature width.
+Shapes: N images (of training, where M are held out), L patches, P values of a patch, V views, D width.
 """
 
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from micl_bench.data.source import Source
+from micl_bench.data.stream import evaluation_batches
+from micl_bench.data.visible import Patches
+from micl_bench.engine.frozen.knn import knn_scores, top1
+from micl_bench.engine.pretraining.model import model_of
+from micl_bench.engine.pretraining.recipe import PretrainRecipe
+from micl_bench.patches import patchify
+from micl_bench.runtime.distributed import collect_rows, rank, world_size
+
+_BATCH = 128
 # Pairs at a time: 256 MiB of fp32 distances.
 _CHUNK_ELEMENTS = 1 << 26
+
+
+@dataclasses.dataclass(frozen=True)
+class Checks:
+    """Measures a model in training on held-out images, over all processes."""
+
+    train: Source
+    held_out: Source
+    recipe: PretrainRecipe
+    wants: Patches
+    """What the objective sees of an image."""
+    device: torch.device
+
+    @torch.no_grad()
+    def measure(self, model: nn.Module) -> dict[str, float]:
+        """k-NN top-1 [%], uniformity and RankMe of [CLS] of whole held-out images, and what the
+        objective says of them. Every process must call it; only the first gets the numbers, the others
+        get none.
+        """
+        inner = model_of(model).eval()
+
+        def whole(images_NCHW: Tensor, _: NDArray[np.integer]) -> Tensor:
+            # A whole image is a single view of all its patches.
+            patches_NLP = patchify(images_NCHW, self.wants.patch_size)
+            all_L = torch.arange(patches_NLP.shape[1], device=self.device)
+            places_N1L = all_L.expand(len(patches_NLP), 1, -1)
+            return inner(patches_NLP, places_N1L, features=True)[:, 0]
+
+        def visible(images_NCHW: Tensor, index_N: NDArray[np.integer]) -> Tensor:
+            found = self.wants.of_images(images_NCHW, index_N, seed=self.recipe.seed)
+            return inner(found.patches(), found.keep_NVK)
+
+        train_ND, test_MD = self._rows(self.train, whole), self._rows(self.held_out, whole)
+        rows = self._rows(self.held_out, visible)
+        model.train()
+        if rank() != 0:
+            return {}
+        labels_N, truth_M = (
+            torch.from_numpy(np.asarray(source.labels_N)) for source in (self.train, self.held_out)
+        )
+        on_device = (tensor.to(self.device) for tensor in (train_ND, labels_N, test_MD))
+        scores_MC = knn_scores(*on_device, k=min(self.recipe.knn_k, len(train_ND)))
+        return {
+            "knn_top1": top1(scores_MC.cpu(), truth_M),
+            "uniformity": uniformity(test_MD).item(),
+            "rankme": rankme(test_MD).item(),
+            **inner.objective.health(rows),
+        }
+
+    def _rows(
+        self, source: Source, encode: Callable[[Tensor, NDArray[np.integer]], Tensor]
+    ) -> Tensor:
+        """What `encode` gives for images and their numbers: of all images, on the first process."""
+        # Equal shares, the last image repeated: FSDP's processes must all take as many batches.
+        share = -(-len(source) // world_size())
+        own_N = np.arange(rank() * share, (rank() + 1) * share).clip(max=len(source) - 1)
+        batches = evaluation_batches(
+            source,
+            self.recipe.pixels,
+            batch_size=_BATCH,
+            index_N=own_N,
+            num_workers=self.recipe.num_workers,
+        )
+        parts, done = [], 0
+        for batch in batches:
+            index_N = own_N[done : done + len(batch.images)]
+            done += len(index_N)
+            parts.append(encode(batch.images.to(self.device), index_N).cpu())
+        return collect_rows(torch.cat(parts))[: len(source)]
 
 
 def uniformity(features_ND: Tensor) -> Tensor:

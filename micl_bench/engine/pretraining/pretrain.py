@@ -1,16 +1,47 @@
-"""Pre-training by one call: what `micl-bench pretrain` does, for Python."""
+"""Pre-training. What it leaves in its folder, beside what every run does (`runs/loop.py`):
 
-from collections.abc import Sequence
+views.npz        some held-out images and what the objective sees of them
+backbone.pt      the result: weights, architecture, provenance
+pretrain-*.json  the record of the finished run
+"""
+
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
-from micl_bench.engine.pretraining.pretrainer import Pretrainer
+import torch
+
+from micl_bench.backbone import init_mae_
+from micl_bench.checkpoints import Checkpoint
+from micl_bench.data.checked import decode_all, look_at
+from micl_bench.data.source import open_source, require_pixels
+from micl_bench.data.stream import steps_per_epoch
+from micl_bench.data.to_device import device_batches
+from micl_bench.data.visible import Visible
+from micl_bench.engine.pretraining import TASK
+from micl_bench.engine.pretraining.health import Checks
+from micl_bench.engine.pretraining.model import (
+    PretrainingModel,
+    distribute,
+    model_of,
+    whole_weights,
+)
 from micl_bench.engine.pretraining.recipe import PretrainRecipe
-from micl_bench.engine.pretraining.warm_start import load_start
-from micl_bench.records.provenance import command_of
+from micl_bench.engine.pretraining.records import finished_record, write_outcome
+from micl_bench.engine.pretraining.step import Step
+from micl_bench.engine.pretraining.view_pictures import save_views
+from micl_bench.engine.pretraining.warm_start import begin_with, load_start
+from micl_bench.records.provenance import Measurement, command_of
 from micl_bench.records.result import Result, read_result, require_method
+from micl_bench.runs.loop import Loop, Training
+from micl_bench.runs.meter import Meter, matmul_peak, peak_memory
+from micl_bench.runs.optim import build_optimizer
+from micl_bench.runs.parallel import load_whole_state, whole_state
+from micl_bench.runs.precision import warn_of_emulation
+from micl_bench.runs.run import Run
 from micl_bench.runtime.config import resolve
-from micl_bench.runtime.distributed import from_first, process_group
+from micl_bench.runtime.distributed import from_first, process_group, rank, world_size
 from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.log import say
 
 
 def pretrain(
@@ -63,7 +94,7 @@ def pretrain(
     resolved = resolve(PretrainRecipe, recipe, overrides)
     start = load_start(init, resolved.sized_arch(), layout=layout, branch=branch) if init else None
     with process_group() as device:
-        run = Pretrainer(
+        path = Pretrainer(
             resolved,
             data=data,
             out=out,
@@ -71,7 +102,159 @@ def pretrain(
             name=method,
             start=start,
             device=device,
-        )
-        path = run.run()
+        ).run()
         result: Result = from_first(read_result(path) if path else None)
     return result
+
+
+class Pretrainer:
+    """Trains one backbone on `<data>/train` and watches it on `<data>/val`.
+
+    Each is an image folder or a packed store. Within `distributed.process_group`, every process
+    makes one of these, and they train together.
+    """
+
+    def __init__(
+        self,
+        recipe: PretrainRecipe,
+        *,
+        data: Path,
+        out: Path,
+        command: str,
+        name: str = "",
+        start: Checkpoint | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        """Open data and folder, build model and optimiser, go on from the last saved state.
+
+        Args:
+            name: what tables call it; the objective's name if empty.
+            start: what the backbone starts from (`warm_start.load_start`); drawn by the seed if None.
+
+        Raises:
+            InputError: bad data, a batch that the processes do not divide, or `out` holds a run of
+                another recipe, of other data or from another start.
+        """
+        self.recipe, self.out, self.name, self.start = recipe, out, name, start
+        self.device = device or torch.device("cpu")
+        self.train = open_source(data / "train")
+        self.held_out = open_source(data / "val", classes=self.train.classes)
+        require_pixels(self.train, recipe.pixels, patch_size=recipe.sized_arch().patch_size)
+        require_pixels(self.held_out, recipe.pixels)
+        per_epoch = steps_per_epoch(self.train, recipe.batch_size)
+        self.plan = recipe.plan(steps_per_epoch=per_epoch, processes=world_size())
+        self.objective = recipe.objective.build()
+        self.wants = self.objective.wants(recipe.sized_arch())
+        self.trained = Run(
+            out,
+            recipe,
+            digests={
+                "train_digest": self.train.digest,
+                "init_digest": start.info.digest + start.content.branch if start else "",
+            },
+            measurement=Measurement(command=command),
+            finished=(out / TASK.leaves).exists(),
+        )
+        self._build()
+        training = Training(
+            label="pre-training",
+            numbers=self.train_step.numbers,
+            batches=self._batches,
+            step=lambda batch, step, rate: self.train_step(batch, rate),
+            state=lambda: whole_state(self.model, self.optimizer),
+            load=lambda state: load_whole_state(self.model, self.optimizer, state),
+            check=self._check,
+            checked=lambda row: "knn_top1" in row,
+            notice=self.objective.watch(self.plan),
+            advice="a lower optim.base_lr or a longer optim.warmup_epochs, in another --out, may help",
+        )
+        self.loop = Loop(self.trained, self.plan, training, device=self.device)
+
+    def run(self) -> Path | None:
+        """Train to the end and write the record; the first process returns its path.
+
+        Cut anywhere, the same call goes on from the last saved step; finished, it returns at once.
+
+        Raises:
+            Stopped: a signal asked for it; the state is saved.
+            InputError: the loss is not finite, an image cannot be read, or another process trains
+                into the same folder.
+            OSError: the disk is full; the states saved before are whole.
+        """
+        if not finished_record(self.out):
+            look_at(self.train)
+            decode_all(*([self.held_out] if self.recipe.knn_every_epochs else []))
+        with self.trained.alone():
+            if record := finished_record(self.out):
+                say(f"{self.out} holds a finished run; nothing to do")
+                return record
+            say(self.recipe.describe(self.plan))
+            warn_of_emulation(self.recipe.precision, self.device)
+            with self.loop.open():
+                flop = self.objective.flop_per_image(self.recipe.sized_arch())
+                self.trained.meter = Meter(flop_per_image=flop, peak=self._measure_peak())
+                if self.trained.step == 0 and rank() == 0:
+                    save_views(self.out / "views.npz", self.recipe, self.held_out)
+                self.loop.train()
+                weights = whole_weights(self.model)
+                if rank() != 0:
+                    return None
+                return write_outcome(
+                    self.trained,
+                    self.recipe,
+                    self.plan,
+                    weights=weights,
+                    train=self.train,
+                    loss=self.loop.loss,
+                    rows=self.loop.journal.rows(),
+                    memory=peak_memory(self.device),
+                    name=self.name,
+                    start=self.start,
+                )
+
+    def _build(self) -> None:
+        recipe = self.recipe
+        vit = recipe.sized_arch().build()
+        init_mae_(vit, generator=torch.Generator().manual_seed(recipe.seed))
+        if self.start:
+            say(begin_with(vit, self.start))
+        model = PretrainingModel(
+            self.objective, vit.train(), precision=recipe.precision, seed=recipe.seed
+        )
+        self.model = distribute(
+            model.to(self.device),
+            parallel=recipe.parallel,
+            compile_blocks=recipe.compile,
+            checkpoint_activations=recipe.activation_checkpointing,
+        )
+        self.optimizer = build_optimizer(vit, recipe.optim, model_of(self.model).added)
+        self.train_step = Step(
+            self.model,
+            self.optimizer,
+            micro_batch=recipe.micro_batch,
+            clip_norm=recipe.optim.clip_norm,
+        )
+        self.checks = Checks(self.train, self.held_out, recipe, self.wants, self.device)
+
+    def _batches(self, steps: range) -> Generator[Visible, None, None]:
+        batches = self.wants.batches(
+            self.train,
+            self.recipe.pixels,
+            batch_size=self.recipe.batch_size,
+            seed=self.recipe.seed,
+            steps=steps,
+            part=(rank(), world_size()),
+            num_workers=self.recipe.num_workers,
+        )
+        return device_batches(batches, self.device)
+
+    def _check(self) -> None:
+        if self.trained.meter.mfu > 1:
+            # Somebody else used the machine when its peak was measured.
+            self.trained.meter.raise_peak(self._measure_peak())
+        if found := self.checks.measure(self.model):
+            self.loop.write_check(found)
+
+    def _measure_peak(self) -> float:
+        bf16 = self.recipe.precision == "bf16"
+        return matmul_peak(self.device, torch.bfloat16 if bf16 else torch.float32)

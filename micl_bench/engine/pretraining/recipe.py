@@ -7,7 +7,8 @@ from micl_bench.backbone import Arch, named_arch
 from micl_bench.data.pixels import Pixels
 from micl_bench.objectives import ObjectiveConfig
 from micl_bench.runs.optim import OptimConfig
-from micl_bench.runs.ownership import RunRecipe
+from micl_bench.runs.plan import TrainingPlan
+from micl_bench.runs.run import RunRecipe
 from micl_bench.runtime.values import (
     LARGEST,
     Amount,
@@ -74,3 +75,28 @@ class PretrainRecipe(RunRecipe):
     def effective(self) -> dict[str, Any]:
         """All values, those of the objective as it states them for fingerprints."""
         return super().effective() | {"objective": self.objective.build().settings()}
+
+    def plan(self, *, steps_per_epoch: int, processes: int = 1) -> TrainingPlan:
+        """Sizes of a run.
+
+        Raises:
+            InputError: a batch that the processes do not divide, or that is too small for the objective.
+        """
+        plan = TrainingPlan(
+            optim=self.optim,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            steps_per_epoch=steps_per_epoch,
+            processes=processes,
+            micro_batch=self.micro_batch,
+            save_every_steps=self.save_every_steps,
+            check_every_epochs=self.knn_every_epochs,
+        )
+        self.objective.build().require(plan)
+        return plan
+
+    def describe(self, plan: TrainingPlan) -> str:
+        """What a person should check before a long run."""
+        arch, objective = self.sized_arch(), self.objective.build()
+        views = f"{arch.name} at {arch.img_size} px: {objective.wants(arch)}"
+        return f"{views}\n{plan.describe(objective.comparisons(plan))}"

@@ -8,9 +8,11 @@ from torch import Tensor
 from micl_bench.checkpoints import Checkpoint, save_checkpoint
 from micl_bench.data.source import Source
 from micl_bench.engine.pretraining import TASK
-from micl_bench.engine.pretraining.plan import PretrainPlan
+from micl_bench.engine.pretraining.recipe import PretrainRecipe
+from micl_bench.engine.pretraining.warm_start import as_start
 from micl_bench.records.provenance import Subject
 from micl_bench.records.result import CheckpointInfo, Stage, visible_path, write_result
+from micl_bench.runs.plan import TrainingPlan
 from micl_bench.runs.run import Run
 from micl_bench.runtime.config import to_dict
 from micl_bench.runtime.files import digest_json
@@ -23,76 +25,63 @@ def finished_record(out: Path) -> Path | None:
 
 
 def write_outcome(
-    out: Path,
+    run: Run,
+    recipe: PretrainRecipe,
+    plan: TrainingPlan,
     *,
-    plan: PretrainPlan,
     weights: dict[str, Tensor],
     train: Source,
     loss: float,
     rows: list[dict[str, Any]],
-    run: Run,
     memory: tuple[float, str],
     name: str = "",
     start: Checkpoint | None = None,
 ) -> Path:
-    """Write `backbone.pt` and the record, whose path is returned.
+    """Write `backbone.pt` and the record into the run's folder; returns the record's path.
 
     Args:
         weights: of the ViT.
         loss: of the last step.
         rows: all of the run's metrics.
-        run: what was run, and the time that it took.
         memory: peak in MiB, and of what it is the peak.
         name: what tables call it; the objective's name if empty.
         start: what training began with, if not with weights that it drew.
     """
-    recipe, arch, objective = to_dict(plan.recipe), plan.recipe.sized_arch(), plan.objective
+    values, arch, objective = to_dict(recipe), recipe.sized_arch(), recipe.objective.build()
+    start, method, path = start and as_start(start), name or objective.name, run.out / TASK.leaves
+    data, settings = train.describe(), run_settings(recipe, start)
+    stage = Stage.of(
+        TASK.name, objective.name, settings, seed=recipe.seed, epochs=recipe.epochs, data=data
+    )
     vit = arch.build()
     vit.load_state_dict(weights)
-    path = out / TASK.leaves
     provenance = {
-        "recipe": recipe,
-        "recipe_digest": digest_json(recipe),
+        "recipe": values,
+        "recipe_digest": digest_json(values),
         "command": run.measurement.command,
         "steps": plan.total_steps,
         "train_digest": train.digest,
     }
-    data, settings = train.describe(), _settings(plan, start)
-    stage = Stage.of(
-        TASK.name,
-        objective.name,
-        settings,
-        seed=plan.recipe.seed,
-        epochs=plan.recipe.epochs,
-        data=data,
-    )
     file_digest = save_checkpoint(
-        path,
-        vit,
-        arch,
-        method=name or objective.name,
-        provenance=provenance,
-        stage=stage,
-        start=start,
+        path, vit, arch, method=method, provenance=provenance, stage=stage, start=start
     )
-    earlier = start.content.origin if start else ()
     protocol = (
-        f"{plan.recipe.epochs} epochs of {data.name}",
+        f"{recipe.epochs} epochs of {data.name}",
         objective.summary(),
         f"batch {plan.batch_size}",
         f"from {start.method}" if start else "",
     )
     subject = Subject(
-        method=name or objective.name,
+        method=method,
         arch=arch.name,
         checkpoint=CheckpointInfo(
             source=visible_path(path),
             format="micl_bench",
             digest=file_digest,
-            origin=(*earlier, stage),
+            origin=(*(start.content.origin if start else ()), stage),
         ),
-        recipe=recipe,
-        seed=plan.recipe.seed,
+        recipe=values,
+        seed=recipe.seed,
     )
     speed = plan.total_steps * plan.batch_size / run.spent.training
     result = run.measurement.result(
@@ -106,11 +95,16 @@ def write_outcome(
         artifacts={"metrics": "metrics.jsonl", "views": "views.npz"},
         device_seconds=run.spent.device_seconds,
     )
-    return write_result(result, out)
+    return write_result(result, run.out)
 
 
-def _settings(plan: PretrainPlan, start: Checkpoint | None = None) -> dict[str, Any]:
-    computed = plan.recipe.what_is_computed()
+def run_settings(recipe: PretrainRecipe, start: Checkpoint | None = None) -> dict[str, Any]:
+    """What the weights depend on but the seed, as the run's fingerprint is made of it.
+
+    Args:
+        start: as `as_start` makes it.
+    """
+    computed = recipe.what_is_computed()
     settings = {"task": TASK.name, **{key: computed[key] for key in computed if key != "seed"}}
     # Without the seeds of those trainings, too.
     earlier = {"init": [one.fingerprint for one in start.content.origin]} if start else {}

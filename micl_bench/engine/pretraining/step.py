@@ -1,13 +1,21 @@
-"""One training step: rows, loss, gradient, update; the same for training and its bench."""
+"""One training step: rows, loss, gradient, update; the same for training and its bench.
+
+The gradient is that of a loss over a whole batch, in memory for a part of it. A contrastive loss is no
+sum over images: cutting the batch and averaging changes the negatives, and so the method. But it depends
+on the weights through the rows that it is computed from alone. So the rows of all parts are computed
+first, without keeping activations; then the loss and its gradient with respect to them; then each part
+once more, with its own rows of that gradient (Gao et al. 2021, "GradCache"). The result is that of the
+uncut batch, up to rounding, for a second forward pass.
+"""
 
 import torch
 from torch import Tensor, nn
 
 from micl_bench.data.visible import Visible
-from micl_bench.engine.pretraining.gradient import backward
-from micl_bench.engine.pretraining.parallel import model_of
+from micl_bench.engine.pretraining.model import model_of
+from micl_bench.objectives import Output
 from micl_bench.runs.optim import set_rate
-from micl_bench.runs.parallel import gradient_norm
+from micl_bench.runs.parallel import exchanging, gradient_norm
 from micl_bench.runtime.distributed import mean
 
 
@@ -39,3 +47,30 @@ class Step:
         inner.objective.after_step(inner.vit, inner.added)
         reported = [output.numbers[name] for name in inner.objective.numbers]
         return mean(torch.stack([output.loss.detach(), *reported, norm]))
+
+
+def backward(model: nn.Module, batch: Visible, *, micro_batch: int = 0) -> Output:
+    """Add the loss's gradient to the parameters' `grad`; returns what this process's loss is.
+
+    Over processes, gradients are averaged, as the loss is.
+
+    Args:
+        micro_batch: images of one forward pass; 0 for all at once.
+    """
+    inner, inputs = model_of(model), (batch.patches(), batch.keep_NVK)
+    size = min(micro_batch or len(batch), len(batch))
+    if size == len(batch):
+        output = inner.objective.loss(model(*inputs))
+        output.loss.backward()
+        return output
+    parts = list(zip(*(tensor.split(size) for tensor in inputs), strict=True))
+    # Not through DDP, which would prepare for a backward pass.
+    with torch.no_grad():
+        rows = torch.cat([inner(*part) for part in parts])
+    rows.requires_grad_()
+    output = inner.objective.loss(rows)
+    gradients: tuple[Tensor, ...] = torch.autograd.grad(output.loss, rows)[0].split(size)
+    for number, (part, gradient) in enumerate(zip(parts, gradients, strict=True), start=1):
+        with exchanging(model, number == len(parts)):
+            model(*part).backward(gradient)
+    return output

@@ -36,7 +36,7 @@ class AugmentConfig(Values):
     rand_augment: str = "rand-m9-mstd0.5-inc1"
     """In timm's notation; empty for none."""
     erase_probability: Probability = 0.25
-    """Of filling a box of 2 % to a third of the image with normal noise, a number a value."""
+    """Of filling a box of 2 % to a third of the image with normal noise."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,15 +74,35 @@ def _posterize(image: Image.Image, bits: int, **_: object) -> Image.Image:
 
 
 @dataclasses.dataclass(frozen=True)
-class Erased:
-    """Boxes of a batch and the noise that fills them, in a few flat tensors for any number."""
+class LabelledBatch:
+    """One process's share of a training batch: uint8 images (N, 3, H, W) and what belongs to them."""
 
+    images: Tensor
+    labels: Tensor
     boxes_E5: Tensor
-    """Image, top, left, height, width; int64."""
+    """What is erased: image, top, left, height, width; int64, on the CPU."""
     noise_T: Tensor
-    """(3, height, width) of each box, one after the other; fp32."""
+    """What fills it: (3, height, width) of each box, one after the other; fp32."""
+    epoch: int
+    index_N: NDArray[np.integer]
+    """Which images of the folder."""
 
-    def fill(self, images_NCHW: Tensor) -> None:
+    def pin_memory(self) -> "LabelledBatch":
+        """In page-locked memory, from which a device copies while it computes."""
+        return self._with(*(tensor.pin_memory() for tensor in self.tensors()))
+
+    def to(self, device: torch.device) -> "LabelledBatch":
+        """Copied to a device, without waiting where the memory is pinned."""
+        return self._with(*(tensor.to(device, non_blocking=True) for tensor in self.tensors()))
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All that is computed with on the device; where the boxes are is not."""
+        return self.images, self.labels, self.noise_T
+
+    def _with(self, images: Tensor, labels: Tensor, noise_T: Tensor) -> "LabelledBatch":
+        return dataclasses.replace(self, images=images, labels=labels, noise_T=noise_T)
+
+    def erase(self, images_NCHW: Tensor) -> None:
         """Write the noise over normalised images, in place."""
         C = images_NCHW.shape[1]
         boxes = self.boxes_E5.tolist()
@@ -91,35 +111,6 @@ class Erased:
             image, top, left, height, width = box
             noise_CHW = noise.view(C, height, width)
             images_NCHW[image, :, top : top + height, left : left + width] = noise_CHW
-
-
-@dataclasses.dataclass(frozen=True)
-class LabelledBatch:
-    """One process's share of a training batch: uint8 images (N, 3, H, W) and what belongs to them."""
-
-    images: Tensor
-    labels: Tensor
-    erased: Erased
-    epoch: int
-    index_N: NDArray[np.integer]
-    """Which images of the folder."""
-
-    def pin_memory(self) -> "LabelledBatch":
-        """In page-locked memory, from which a device copies while it computes."""
-        return self._with([tensor.pin_memory() for tensor in self.tensors()])
-
-    def to(self, device: torch.device) -> "LabelledBatch":
-        """Copied to a device, without waiting where the memory is pinned."""
-        return self._with([tensor.to(device, non_blocking=True) for tensor in self.tensors()])
-
-    def tensors(self) -> tuple[Tensor, ...]:
-        """All that is computed with on the device; where the boxes are is not."""
-        return self.images, self.labels, self.erased.noise_T
-
-    def _with(self, tensors: list[Tensor]) -> "LabelledBatch":
-        images, labels, noise_T = tensors
-        erased = Erased(self.erased.boxes_E5, noise_T)
-        return dataclasses.replace(self, images=images, labels=labels, erased=erased)
 
 
 def augmented_batches(
@@ -164,7 +155,7 @@ class _AugmentedImages(Dataset):
         return LabelledBatch(
             torch.stack(images),
             torch.from_numpy(self.folder.labels_N[index_N]),
-            self._erased(epoch, index_N),
+            *self._erased(epoch, index_N),
             epoch,
             index_N,
         )
@@ -181,7 +172,8 @@ class _AugmentedImages(Dataset):
     def _policy(self) -> RandAugment:
         return rand_augment(self.config.rand_augment, img_size=self.pixels.img_size, mean=self.mean)
 
-    def _erased(self, epoch: int, index_N: NDArray[np.integer]) -> Erased:
+    def _erased(self, epoch: int, index_N: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
+        """boxes_E5 and noise_T of `LabelledBatch`."""
         boxes, noises = [], [torch.empty(0)]
         if self.config.erase_probability:
             for number, index in enumerate(index_N):
@@ -190,7 +182,7 @@ class _AugmentedImages(Dataset):
                 if found is not None:
                     boxes.append([number, *found[0]])
                     noises.append(found[1].flatten())
-        return Erased(torch.tensor(boxes, dtype=torch.int64).view(-1, 5), torch.cat(noises))
+        return torch.tensor(boxes, dtype=torch.int64).view(-1, 5), torch.cat(noises)
 
 
 def erased_box(

@@ -8,7 +8,8 @@ from micl_bench.data.pixels import Pixels
 from micl_bench.engine.supervised.augment import AugmentConfig
 from micl_bench.engine.supervised.mixing import MixConfig
 from micl_bench.runs.optim import OptimConfig
-from micl_bench.runs.ownership import RunRecipe
+from micl_bench.runs.plan import TrainingPlan
+from micl_bench.runs.run import RunRecipe
 from micl_bench.runtime.config import to_dict
 from micl_bench.runtime.values import (
     Amount,
@@ -81,10 +82,28 @@ class FinetuneRecipe(RunRecipe):
 
     def effective(self) -> dict[str, Any]:
         """All values; those that have no effect beside the others are as if they had not been set."""
-        return to_dict(
-            dataclasses.replace(
-                self,
-                mix=self.mix.effective(),
-                head_norm="fresh" if self.has_fresh_norm else "pretrained",
-            )
+        norm: Literal["fresh", "pretrained"] = "fresh" if self.has_fresh_norm else "pretrained"
+        return to_dict(dataclasses.replace(self, mix=self.mix.effective(), head_norm=norm))
+
+    def plan(self, *, steps_per_epoch: int, processes: int = 1) -> TrainingPlan:
+        """Sizes of a run.
+
+        Raises:
+            InputError: a batch that the processes do not divide, or not into groups that are mixed.
+        """
+        training = self.training
+        plan = TrainingPlan(
+            optim=training.optim,
+            epochs=training.epochs,
+            batch_size=training.batch_size,
+            steps_per_epoch=steps_per_epoch,
+            processes=processes,
+            micro_batch=self.micro_batch,
+            save_every_steps=self.save_every_steps,
+            check_every_epochs=self.check_every_epochs,
+            # The end has its own look.
+            checks_ends=False,
+            floor=training.min_lr,
         )
+        self.mix.require_groups(batch_size=training.batch_size, processes=processes)
+        return plan

@@ -1,23 +1,75 @@
 """One step of supervised training: augmented pixels to logits, loss, gradient, update.
 
+Stochastic depth (Huang et al. 2016) has draws that belong to images, not to a generator's state. timm's
+`DropPath` draws from the global generator for whatever batch it gets: another number of processes,
+another micro-batch or a restart gives other draws. Here each image of each epoch has its own, and the
+network is told which images it gets.
+
 Shapes: N images of one process, C classes, R residual branches.
 """
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
+from timm.layers import DropPath
 from torch import Tensor, nn
 
 from micl_bench.engine.supervised.augment import LabelledBatch
-from micl_bench.engine.supervised.drop_path import DropPaths
 from micl_bench.engine.supervised.mixing import Mixing
 from micl_bench.runs.optim import set_rate
 from micl_bench.runs.parallel import exchanging, gradient_norm
 from micl_bench.runtime.distributed import mean
+from micl_bench.runtime.randomness import Stream, uniforms
 
 NUMBERS = ("loss", "gradient_norm")
-"""What a step tells, in this order: means over processes."""
+"""What a step gives, in this order: means over processes."""
+
+
+class GivenPaths(nn.Module):
+    """A residual branch that is left out for some images; kept ones are scaled up to compensate.
+
+    In evaluation it is the identity.
+    """
+
+    def __init__(self, drop_probability: float) -> None:
+        super().__init__()
+        self.drop_probability = drop_probability
+        self.weight_N = torch.empty(0)
+
+    def forward(self, x_NTD: Tensor) -> Tensor:
+        """The branch's output, times 0 or 1 / (1 - probability) by image."""
+        if not self.training:
+            return x_NTD
+        return x_NTD * self.weight_N.to(x_NTD.dtype).view(-1, *[1] * (x_NTD.ndim - 1))
+
+
+class DropPaths:
+    """Takes the place of every `DropPath` of a model."""
+
+    def __init__(self, model: nn.Module, *, seed: int) -> None:
+        self._seed = seed
+        self._paths: list[GivenPaths] = []
+        for name, module in list(model.named_modules()):
+            if isinstance(module, DropPath):
+                paths = GivenPaths(module.drop_prob)
+                model.set_submodule(name, paths)
+                self._paths.append(paths)
+
+    def weights(self, epoch: int, index_N: NDArray[np.integer]) -> Tensor:
+        """weights_RN of images in an epoch: 0, or 1 / (1 - probability); fp32."""
+        count = len(self._paths)
+        drawn_NR = uniforms(self._seed, epoch, index_N, stream=Stream.PATHS, count=max(1, count))
+        dropped_R = np.array([paths.drop_probability for paths in self._paths])
+        kept_NR = drawn_NR[:, :count] >= dropped_R
+        return torch.from_numpy((kept_NR / (1 - dropped_R)).T.astype(np.float32).copy())
+
+    def give(self, weights_RN: Tensor) -> None:
+        """Say what the next forward pass does with its images."""
+        for paths, weight_N in zip(self._paths, weights_RN, strict=True):
+            paths.weight_N = weight_N
 
 
 class SupervisedStep:
@@ -48,7 +100,7 @@ class SupervisedStep:
         set_rate(self._optimizer, rate)
         self._optimizer.zero_grad(set_to_none=True)
         images_NCHW = self._normalise(batch.images)
-        batch.erased.fill(images_NCHW)
+        batch.erase(images_NCHW)
         targets_NC = self._mixing(images_NCHW, batch.labels, epoch=batch.epoch, first=first)
         paths_RN = self._drop_paths.weights(batch.epoch, batch.index_N).to(images_NCHW.device)
         loss = self._backward(images_NCHW, targets_NC, paths_RN)

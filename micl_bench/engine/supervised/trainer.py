@@ -3,9 +3,8 @@
 What it leaves in its folder, beside what the task writes, is what every run does (`runs/loop.py`).
 """
 
-import dataclasses
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from micl_bench.backbone import Vit
+from micl_bench.checkpoints import Checkpoint
 from micl_bench.data.checked import Watch, decode_all, look_at
 from micl_bench.data.folder import Folder
 from micl_bench.data.stream import steps_per_epoch
@@ -21,41 +20,28 @@ from micl_bench.data.to_device import device_batches
 from micl_bench.engine.frozen.features import run_over_folder
 from micl_bench.engine.frozen.knn import top1
 from micl_bench.engine.supervised.augment import LabelledBatch, augmented_batches
-from micl_bench.engine.supervised.drop_path import DropPaths
 from micl_bench.engine.supervised.mixing import Mixing
-from micl_bench.engine.supervised.plan import SupervisedPlan
 from micl_bench.engine.supervised.recipe import FinetuneRecipe
-from micl_bench.engine.supervised.step import NUMBERS, SupervisedStep
+from micl_bench.engine.supervised.step import NUMBERS, DropPaths, SupervisedStep
 from micl_bench.records.provenance import Measurement
 from micl_bench.runs.loop import Loop, Training
 from micl_bench.runs.optim import build_optimizer
 from micl_bench.runs.parallel import load_whole_state, replicate, whole_state
-from micl_bench.runs.precision import PrecisionWatch, has_bfloat16
-from micl_bench.runs.run import Run, Spent
+from micl_bench.runs.precision import PrecisionWatch, warn_of_emulation
+from micl_bench.runs.run import Run
 from micl_bench.runtime.distributed import rank, world_size
+from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.log import say
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Start:
-    """Where training starts: a ViT under a fresh head, and how it wants its pixels."""
-
-    model: Vit
-    normalise: Callable[[Tensor], Tensor]
-    """From pixels in 0 to 255."""
-    mean: tuple[float, float, float]
-    """Of the pixels, in 0 to 1: what RandAugment fills up with."""
-    digest: str
-    """Of the checkpoint."""
-
-
 class SupervisedTrainer:
-    """Trains a classifier in place; within `distributed.process_group`, all processes together."""
+    """Trains a checkpoint's ViT under a new head; within `distributed.process_group`, all processes
+    together."""
 
     def __init__(
         self,
         recipe: FinetuneRecipe,
-        start: Start,
+        checkpoint: Checkpoint,
         *,
         train: Folder,
         held_out: Folder,
@@ -66,24 +52,36 @@ class SupervisedTrainer:
         """Build model and optimiser, go on from the last saved state.
 
         Raises:
-            InputError: a batch that the processes do not divide, layers that the model does not
-                tell, or `out` holds a run of another recipe, data or checkpoint.
+            InputError: a batch that the processes do not divide, layers that the model does not tell, no
+                [CLS] for the head, or `out` holds a run of another recipe, data or checkpoint.
         """
-        self.recipe, self.start, self.device = recipe, start, device
+        self.recipe, self.checkpoint, self.device = recipe, checkpoint, device
         self.train, self.held_out = train, held_out
-        self.plan = SupervisedPlan.of(
-            recipe,
-            steps_per_epoch=steps_per_epoch(train, recipe.training.batch_size),
-            processes=world_size(),
-        )
+        if recipe.pool == "token" and not checkpoint.arch.class_token:
+            source = checkpoint.info.source
+            raise InputError(f"{source} has no [CLS] for a head to read; set pool=avg")
+        per_epoch = steps_per_epoch(train, recipe.training.batch_size)
+        self.plan = recipe.plan(steps_per_epoch=per_epoch, processes=world_size())
         self.trained = Run(
             out,
             recipe,
-            digests={"train_digest": train.digest, "checkpoint_digest": start.digest},
+            digests={"train_digest": train.digest, "checkpoint_digest": checkpoint.info.digest},
             measurement=measurement,
         )
         self._build()
-        self.loop = Loop(self.trained, self.plan, self._training(), device=device)
+        training = Training(
+            label="fine-tuning",
+            numbers=NUMBERS,
+            batches=self._batches,
+            step=self._step,
+            state=lambda: whole_state(self.replica, self.optimizer),
+            load=lambda state: load_whole_state(self.replica, self.optimizer, state),
+            check=self._look,
+            # Where other images were held out, before a run went on, it looks again.
+            checked=lambda row: row.get("held_out_digest") == self.held_out.digest,
+            advice="lower training.optim.base_lr, in another --out, or try precision=fp32",
+        )
+        self.loop = Loop(self.trained, self.plan, training, device=device)
 
     def run(self) -> Tensor:
         """Train to the end, leave the model in eval mode; returns logits_MC of the held-out images.
@@ -101,36 +99,42 @@ class SupervisedTrainer:
         decode_all(self.held_out)
         with self.trained.alone():
             say(self.plan.describe())
-            if self.recipe.precision == "bf16" and not has_bfloat16(self.device):
-                say("warning: this device computes bfloat16 in software; precision=fp32 is faster")
+            warn_of_emulation(self.recipe.precision, self.device)
             with self.loop.open():
                 self.loop.train()
                 logits_MC = self._look()
                 watch.require_unchanged()
                 return logits_MC
 
-    @property
-    def loss(self) -> float:
-        """Of the last step."""
-        return self.loop.loss
-
-    @property
-    def spent(self) -> Spent:
-        """Time so far, of all parts of the run."""
-        return self.trained.spent
-
-    @property
-    def images_per_second(self) -> float:
-        """Of training, over all processes and parts of the run."""
-        images = self.plan.total_steps * self.plan.batch_size
-        return images / (self.spent.training or math.inf)
+    def details(self) -> dict[str, Any]:
+        """How it went, for a record: steps, rates, processes, the last loss and the speed."""
+        plan, seconds = self.plan, self.trained.spent.training or math.inf
+        return {
+            "steps": plan.total_steps,
+            "peak_learning_rate": plan.peak_rate,
+            "processes": plan.processes,
+            "final_loss": self.loop.loss,
+            # Over all processes and parts of the run.
+            "images_per_second": round(plan.total_steps * plan.batch_size / seconds, 3),
+        }
 
     def _build(self) -> None:
         recipe, training = self.recipe, self.recipe.training
-        self.model = self.start.model.to(self.device)
+        self.model = self.checkpoint.with_new_head(
+            num_classes=len(self.train.classes),
+            img_size=recipe.pixels.img_size,
+            drop_path=recipe.drop_path,
+            pool="avg" if recipe.pool == "avg" else "token",
+            seed=recipe.seed,
+            fresh_norm=recipe.has_fresh_norm,
+        ).to(self.device)
         drop_paths = DropPaths(self.model, seed=recipe.seed)
         self.optimizer = build_optimizer(self.model, training.optim)
-        self.precision_seen = self._watch_precision()
+        # On one image, before anything is compiled: hooks would be compiled too.
+        watch, side = PrecisionWatch(self.model, asked=recipe.precision), recipe.pixels.img_size
+        self._logits(torch.zeros(1, 3, side, side, dtype=torch.uint8, device=self.device))
+        watch.stop()
+        self.precision_seen = watch.seen()
         if recipe.compile:
             # Block by block: they share one compiled program, and DDP stays outside.
             for block in self.model.blocks:
@@ -139,7 +143,7 @@ class SupervisedTrainer:
         self.train_step = SupervisedStep(
             self.replica,
             self.optimizer,
-            normalise=self.start.normalise,
+            normalise=self.checkpoint.normalise,
             mixing=Mixing(
                 recipe.mix,
                 num_classes=len(self.train.classes),
@@ -152,34 +156,12 @@ class SupervisedTrainer:
             clip_norm=training.optim.clip_norm,
         )
 
-    def _watch_precision(self) -> str:
-        # On one image, before anything is compiled: hooks would be compiled too.
-        watch = PrecisionWatch(self.model, asked=self.recipe.precision)
-        side = self.recipe.pixels.img_size
-        self._logits(torch.zeros(1, 3, side, side, dtype=torch.uint8, device=self.device))
-        watch.stop()
-        return watch.seen()
-
-    def _training(self) -> Training:
-        return Training(
-            label="fine-tuning",
-            numbers=NUMBERS,
-            batches=self._batches,
-            step=self._step,
-            state=lambda: whole_state(self.replica, self.optimizer),
-            load=lambda state: load_whole_state(self.replica, self.optimizer, state),
-            check=self._look,
-            # Where other images were held out, before a run went on, it looks again.
-            checked=lambda row: row.get("held_out_digest") == self.held_out.digest,
-            advice="lower training.optim.base_lr, in another --out, or try precision=fp32",
-        )
-
     def _batches(self, steps: range) -> Generator[LabelledBatch, None, None]:
         batches = augmented_batches(
             self.train,
             self.recipe.pixels,
             self.recipe.augment,
-            mean=self.start.mean,
+            mean=self.checkpoint.content.mean,
             batch_size=self.plan.batch_size,
             seed=self.recipe.seed,
             steps=steps,
@@ -189,7 +171,9 @@ class SupervisedTrainer:
         return device_batches(batches, self.device)
 
     def _step(self, batch: Any, step: int, rate: float) -> Tensor:
-        return self.train_step(batch, rate, first=self.plan.first_image(step, rank=rank()))
+        plan = self.plan
+        first = step % plan.steps_per_epoch * plan.batch_size + rank() * plan.share
+        return self.train_step(batch, rate, first=first)
 
     def _look(self) -> Tensor:
         """logits_MC of the held-out images, whose accuracy is noted."""
@@ -217,4 +201,4 @@ class SupervisedTrainer:
     def _logits(self, images_NCHW: Tensor) -> Tensor:
         bf16 = self.recipe.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-            return self.model(self.start.normalise(images_NCHW))
+            return self.model(self.checkpoint.normalise(images_NCHW))

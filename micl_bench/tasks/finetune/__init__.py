@@ -1,7 +1,6 @@
 """Fine-tuning: the whole ViT with a new head; from `random:ARCH` it is training from scratch."""
 
-from micl_bench.tasks import Task
-from micl_bench.tasks._accuracies import TOP_1, TOP_5
+from micl_bench.tasks import TOP_1, TOP_5, Task
 
 TASK = Task(
     name="finetune",

@@ -1,7 +1,6 @@
 """k-NN: weighted nearest neighbours on frozen features (Wu et al. 2018; Caron et al. 2021)."""
 
-from micl_bench.tasks import Metric, Task
-from micl_bench.tasks._accuracies import TOP_1, TOP_5
+from micl_bench.tasks import TOP_1, TOP_5, Metric, Task
 
 TASK = Task(
     name="knn",

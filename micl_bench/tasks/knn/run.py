@@ -1,7 +1,7 @@
 """k-NN: weighted nearest neighbours on frozen features (Wu et al. 2018; Caron et al. 2021)."""
 
 import dataclasses
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -55,12 +55,11 @@ def run(request: Request) -> list[Result]:
     Raises:
         InputError: bad recipe, checkpoint or data, or k above the number of training images.
     """
-    session = request.open(KnnRecipe)
-    recipe = session.recipe
-    arch = session.checkpoint.arch
+    recipe = request.open(KnnRecipe)
+    arch = request.loaded.arch
     if recipe.pool == "cls" and not arch.class_token:
         raise InputError(f"{arch.name} has no [CLS]; use --set pool=avg")
-    train, test = open_splits(request)
+    train, test = open_splits(request.data)
     if recipe.k > len(train):
         raise InputError(f"k is {recipe.k}; it must be from 1 to the {len(train)} training images")
     ks = tuple(k for k in recipe.ks if k <= len(train))
@@ -69,42 +68,31 @@ def run(request: Request) -> list[Result]:
     k, budget = max((recipe.k, *ks)), recipe.memory_mib
     require_memory(len(train), len(test), k=k, width=arch.width, memory_mib=budget)
     # The evaluated images first: one that cannot be decoded is found before the many.
-    val = session.features(test, beside=train)
-    stored = [session.features(train), val]
-    keys_ND, queries_MD = (part.tensor(_READOUTS[recipe.pool]) for part in stored)
+    val = request.features(test, beside=train)
+    stored = request.features(train)
+    keys_ND, queries_MD = (part.tensor(_READOUTS[recipe.pool]) for part in (stored, val))
     neighbours = nearest_keys(
-        keys_ND,
-        queries_MD,
-        k=k,
-        device=session.device,
-        memory_mib=budget,
-        label="k-NN",
+        keys_ND, queries_MD, k=k, device=request.device, memory_mib=budget, label="k-NN"
     )
-    predictions = _predictions(recipe, ks, neighbours, train, test)
-    name = session.checkpoint.features or _NAMES[recipe.pool]
-    protocol = (
-        f"{recipe.k}-NN, cosine, T = {recipe.temperature}, {name}, {recipe.pixels.img_size} px"
-    )
-    return session.measure(
+    name = request.loaded.features or _NAMES[recipe.pool]
+    return request.measure(
         TASK,
-        protocol=protocol,
-        settings=_settings(recipe, name) | stored[1].settings,
-        evidence=predictions,
+        protocol=f"{recipe.k}-NN, cosine, T = {recipe.temperature}, {name}, "
+        f"{recipe.pixels.img_size} px",
+        settings={
+            "pool": name,
+            "k": recipe.k,
+            "temperature": recipe.temperature,
+            "similarity": "cosine, fp32",
+            "votes": "exp(cosine / temperature); of equal keys the earlier, of equal classes the first",
+            "top5": "a class without a vote does not count",
+            **val.settings,
+        },
+        evidence=_predictions(recipe, ks, neighbours, train, test),
         data=test.describe(),
         train=train.describe(),
-        details=feature_details(train=stored[0], val=stored[1]),
+        details=feature_details(train=stored, val=val),
     )
-
-
-def _settings(recipe: KnnRecipe, name: str) -> dict[str, Any]:
-    return {
-        "pool": name,
-        "k": recipe.k,
-        "temperature": recipe.temperature,
-        "similarity": "cosine, fp32",
-        "votes": "exp(cosine / temperature); of equal keys the earlier, of equal classes the first",
-        "top5": "a class without a vote does not count",
-    }
 
 
 def _predictions(

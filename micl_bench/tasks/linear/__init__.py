@@ -1,7 +1,6 @@
 """Linear probe: linear classifiers on frozen features, MAE's protocol or DINOv2's grid."""
 
-from micl_bench.tasks import Task
-from micl_bench.tasks._accuracies import TOP_1, TOP_5
+from micl_bench.tasks import TOP_1, TOP_5, Task
 
 TASK = Task(
     name="linear",

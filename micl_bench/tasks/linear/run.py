@@ -1,37 +1,42 @@
 """Linear probe: linear classifiers on frozen features, MAE's protocol or DINOv2's grid."""
 
 import dataclasses
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from micl_bench.checkpoints import Checkpoint, save_checkpoint
 from micl_bench.data.checked import look_at
 from micl_bench.data.file_lists import split_by_class
 from micl_bench.data.pixels import Pixels
-from micl_bench.engine.frozen.feature_cache import Features
+from micl_bench.engine.frozen.features import read_out, readout_names, require_readouts
 from micl_bench.engine.frozen.probe.batches import AugmentedImages, StoredFeatures
-from micl_bench.engine.frozen.probe.choice import FOLDABLE, choose_head, write_classifier
-from micl_bench.engine.frozen.probe.heads import Head, Probe, Readouts
-from micl_bench.engine.frozen.probe.probe import ProbeConfig, probe_settings
-from micl_bench.engine.frozen.probe.train import train_probe
-from micl_bench.engine.frozen.readouts import read_out, readout_names, require_readouts
+from micl_bench.engine.frozen.probe.heads import Choice, Head, Probe, Readouts, choose_head
+from micl_bench.engine.frozen.probe.probe import ProbeConfig
+from micl_bench.engine.frozen.stored import Features
 from micl_bench.records.result import Result
-from micl_bench.runs.ownership import RunRecipe
 from micl_bench.runs.precision import at_precision
-from micl_bench.runs.run import Run
+from micl_bench.runs.run import Run, RunRecipe
 from micl_bench.runtime.config import to_dict
+from micl_bench.runtime.distributed import rank
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_json
 from micl_bench.runtime.log import say
 from micl_bench.runtime.values import Count, Fraction, Precision, Seed, Workers
-from micl_bench.tasks._classified import classified, readout_words
-from micl_bench.tasks._few_labels import Labelled, open_labelled, require_one_way
-from micl_bench.tasks._frozen import feature_details
+from micl_bench.tasks._frozen import (
+    Labelled,
+    classified,
+    feature_details,
+    open_labelled,
+    readout_words,
+    require_one_way,
+)
 from micl_bench.tasks._request import Request
-from micl_bench.tasks._session import Session
 from micl_bench.tasks.linear import TASK
 
+FOLDABLE = "cls_1"
+"""The readout that timm's ViTs can put a head on without another norm."""
 HELD_OUT = 0.1
 """Of each class's training images, where the best head is not chosen on the evaluated ones."""
 
@@ -89,53 +94,64 @@ def run(request: Request) -> list[Result]:
         Stopped: a signal asked for it; the training is saved.
         InputError: bad recipe, checkpoint or data, or every head diverged.
     """
-    session = request.open(LinearRecipe)
-    recipe = session.recipe
-    require_readouts(session.checkpoint.arch, recipe.probe.reads)
+    recipe = request.open(LinearRecipe)
+    require_readouts(request.loaded.arch, recipe.probe.reads)
     images = open_labelled(
         request.data, labels=recipe.labels, fraction=recipe.fraction, seed=recipe.seed
     )
-    return [_Grid(session, images).run()]
+    return [_Grid(request, recipe, images).run()]
 
 
 class _Grid:
     """The heads of one recipe: what they are trained on, chosen on and measured on."""
 
-    def __init__(self, session: Session[LinearRecipe], images: Labelled) -> None:
-        self.session, self.images, self.device = session, images, session.device
-        self.recipe: LinearRecipe = session.recipe
-        share = HELD_OUT if self.recipe.selection == "held_out" else 0.0
-        labels_M = images.train.labels_N
-        self.chosen_on, self.fitted = split_by_class(labels_M, share, seed=self.recipe.seed)
-        self.plan = self.recipe.probe.plan(
-            len(self.fitted), save_every_steps=self.recipe.save_every_steps
-        )
-        self.trained = self._run()
-        if self.recipe.augments:
+    def __init__(self, request: Request, recipe: LinearRecipe, images: Labelled) -> None:
+        self.request, self.recipe, self.images = request, recipe, images
+        self.checkpoint, self.device = request.loaded, request.device
+        share = HELD_OUT if recipe.selection == "held_out" else 0.0
+        self.chosen_on, self.fitted = split_by_class(images.train.labels_N, share, seed=recipe.seed)
+        self.plan = recipe.probe.plan(len(self.fitted), save_every_steps=recipe.save_every_steps)
+        info, content = self.checkpoint.info, self.checkpoint.content
+        backbone = (info.digest, content.branch, str(self.checkpoint.arch))
+        trained_on = images.train.part(self.fitted)
+        digests = {"train_digest": trained_on.digest, "checkpoint_digest": digest_json(backbone)}
+        self.trained = Run(request.out, recipe, digests=digests, measurement=request.measurement)
+        if recipe.augments:
             look_at(images.train)
-        self.stored = {"val": session.features(images.test, beside=images.train)}
-        self.test = self.stored["val"]
+        self.test = request.features(images.test, beside=images.train)
+        self.stored = {"val": self.test}
         self.probe = Probe(
-            self.recipe.probe,
+            recipe.probe,
             self.plan,
-            widths=dict.fromkeys(self.test.readouts, session.checkpoint.arch.width),
+            widths=dict.fromkeys(self.test.readouts, self.checkpoint.arch.width),
             num_classes=len(images.train.classes),
-            seed=self.recipe.seed,
+            seed=recipe.seed,
             device=self.device,
         )
 
     def run(self) -> Result:
-        """Train, choose, measure."""
-        rates = ", ".join(f"{self.plan.scaled(rate):g}" for rate in self.recipe.probe.base_lrs)
+        """Train, choose, measure, keep a classifier."""
+        probe = self.recipe.probe
+        rates = ", ".join(f"{self.plan.scaled(rate):g}" for rate in probe.base_lrs)
         say(
-            f"linear probe: {self.recipe.probe.heads} heads, batch {self.plan.batch_size}, "
+            f"linear probe: {probe.heads} heads, batch {self.plan.batch_size}, "
             f"{self.plan.total_steps} steps, learning rates in use {rates}"
         )
         train = self._train_on_images if self.recipe.augments else self._train_on_features
-        return self._record(*train())
+        held_out, seen = train()
+        truth_M, truth_K = (
+            torch.from_numpy(one.labels_N) for one in (self.images.test, self.images.train)
+        )
+        choice = choose_head(
+            self.probe,
+            (self._read(self.test), truth_M),
+            (held_out, truth_K[torch.from_numpy(self.chosen_on)]) if len(self.chosen_on) else None,
+        )
+        return self._record(choice, seen)
 
     def _train_on_features(self) -> tuple[Readouts, str]:
-        stored = self.stored["train"] = self.session.features(self.images.train)
+        """Readouts of the images that the best head is chosen on, and in words what was trained on."""
+        stored = self.stored["train"] = self.request.features(self.images.train)
         features = self._read(stored)
         batches = StoredFeatures(
             features=features,
@@ -145,22 +161,23 @@ class _Grid:
             seed=self.recipe.seed,
             device=self.device,
         )
-        train_probe(self.probe, batches, self.trained, device=self.device)
+        self.probe.train(batches, self.trained, device=self.device)
         rows = torch.from_numpy(self.chosen_on)
         return {name: values[rows] for name, values in features.items()}, "as evaluated"
 
     def _train_on_images(self) -> tuple[Readouts, str]:
-        checkpoint, pixels = self.session.checkpoint, self.recipe.pixels
-        model = checkpoint.backbone(img_size=pixels.img_size).to(self.device)
+        """As `_train_on_features`."""
+        pixels, train = self.recipe.pixels, self.images.train
+        model = self.checkpoint.backbone(img_size=pixels.img_size).to(self.device)
         places = {name: readout_names(model).index(name) for name in self.recipe.probe.reads}
 
         def read(images: Tensor) -> Readouts:
-            features_NRD = read_out(model, checkpoint.normalise(images))
+            features_NRD = read_out(model, self.checkpoint.normalise(images))
             return {name: features_NRD[:, place] for name, place in places.items()}
 
         batches = AugmentedImages(
             read=read,
-            folder=self.images.train.part(self.fitted),
+            folder=train.part(self.fitted),
             pixels=pixels,
             batch_size=self.plan.batch_size,
             seed=self.recipe.seed,
@@ -168,83 +185,77 @@ class _Grid:
             num_workers=self.recipe.num_workers,
         )
         with at_precision(self.recipe.precision, model, self.device):
-            train_probe(self.probe, batches, self.trained, device=self.device)
+            self.probe.train(batches, self.trained, device=self.device)
         held_out: Readouts = {}
         if len(self.chosen_on):
-            part = self.images.train.part(self.chosen_on)
-            stored = self.stored["held_out"] = self.session.features(part)
-            held_out = self._read(stored)
-        return held_out, _seen_in_training(pixels)
+            self.stored["held_out"] = self.request.features(train.part(self.chosen_on))
+            held_out = self._read(self.stored["held_out"])
+        low, high = pixels.crop_scale
+        crop = f"random crops of {low:g} to {high:g} of the area, bicubic"
+        mirrored = ", half of them mirrored" if pixels.flip else ""
+        return held_out, f"{'as evaluated' if low == 1 else crop}{mirrored}, new in each epoch"
 
     def _read(self, stored: Features) -> Readouts:
         return {name: stored.tensor(name) for name in self.recipe.probe.reads}
 
-    def _record(self, held_out: Readouts, seen: str) -> Result:
-        session, images = self.session, self.images
-        truth_M, truth_K = (torch.from_numpy(f.labels_N) for f in (images.test, images.train))
-        choice = choose_head(
-            self.probe,
-            (self._read(self.test), truth_M),
-            (held_out, truth_K[torch.from_numpy(self.chosen_on)]) if len(self.chosen_on) else None,
-        )
+    def _record(self, choice: Choice, seen: str) -> Result:
+        images = self.images
         details = {**images.details, **feature_details(**self.stored)}
         details |= {"grid": choice.rows, "chosen": choice.row}
-        artifacts = {"classifier": TASK.leaves}
-        read = self.session.checkpoint.features or choice.head.readout
+        read = self.checkpoint.features or choice.head.readout
         if read != FOLDABLE:
-            artifacts = {}
             details["classifier"] = f"none: timm's ViTs put no head on {read}"
-        (result,) = session.measure(
+        (result,) = self.request.measure(
             TASK,
-            protocol=self._protocol(),
+            protocol=self._protocol,
             data=images.test.describe(),
             train=images.train.describe(),
             settings={
                 **self.test.settings,
-                **probe_settings(self.recipe.probe, self.plan),
+                **self.recipe.probe.settings(self.plan),
                 **images.settings,
                 "training_images": seen,
-                "selection": self._selection(),
+                "selection": self._selection,
             },
             evidence=classified(images.test, choice.logits_MC),
             details=details,
-            artifacts=artifacts,
+            artifacts={"classifier": TASK.leaves} if read == FOLDABLE else {},
         )
-        if artifacts:
+        if read == FOLDABLE:
             self._write_classifier(choice.head, result)
         return result
 
     def _write_classifier(self, head: Head, result: Result) -> None:
-        request, checkpoint = self.session.request, self.session.checkpoint
-        write_classifier(
-            request.out / TASK.leaves,
-            checkpoint,
-            head,
-            img_size=self.recipe.pixels.img_size,
-            method=request.method or checkpoint.method,
+        model = classifier(self.checkpoint, head, img_size=self.recipe.pixels.img_size)
+        if rank() != 0:
+            return
+        # What a measurement of the classifier says of it; no seed.
+        words = [f"linear probe on {readout_words(head.readout, self.checkpoint)}"]
+        if self.recipe.labels:
+            words.append(f"{len(self.images.train)} listed labels")
+        elif self.recipe.fraction < 1:
+            words.append(f"{self.recipe.fraction:.3g} of each class's labels")
+        save_checkpoint(
+            self.request.out / TASK.leaves,
+            model,
+            dataclasses.replace(self.checkpoint.arch, img_size=self.recipe.pixels.img_size),
+            method=result.method,
             provenance={
                 "task": TASK.name,
-                "protocol": self._protocol(),
-                "classifier": self._kind(head),
-                "parent": checkpoint.info.digest,
-                "command": request.command,
+                "protocol": self._protocol,
+                "classifier": ", ".join(words),
+                "parent": self.checkpoint.info.digest,
+                "command": self.request.command,
                 "recipe": to_dict(self.recipe),
                 "classes": list(self.images.train.classes),
             },
             stage=result.as_stage(
                 epochs=self.plan.total_steps * self.plan.batch_size / len(self.fitted)
             ),
+            start=self.checkpoint,
         )
 
-    def _kind(self, head: Head) -> str:
-        """What a measurement of the classifier says of it; no seed."""
-        words = [f"linear probe on {readout_words(head.readout, self.session.checkpoint)}"]
-        if self.recipe.labels:
-            words.append(f"{len(self.images.train)} listed labels")
-        elif self.recipe.fraction < 1:
-            words.append(f"{self.recipe.fraction:.3g} of each class's labels")
-        return ", ".join(words)
-
+    @property
     def _selection(self) -> str:
         if self.recipe.probe.heads == 1:
             return "one head"
@@ -252,41 +263,35 @@ class _Grid:
             return "best of grid on the evaluated images"
         return f"best of grid on {HELD_OUT:.0%} of each class's training images, held out"
 
+    @property
     def _protocol(self) -> str:
         probe, heads = self.recipe.probe, self.recipe.probe.heads
         length = f"{probe.steps} steps" if probe.steps else f"{probe.epochs} epochs"
+        read = "readouts"
+        if len(probe.readouts) == 1:
+            read = readout_words(probe.readouts[0], self.checkpoint)
         words = (
-            f"{'batch norm + ' if probe.batch_norm else ''}linear on frozen "
-            + (
-                readout_words(probe.readouts[0], self.session.checkpoint)
-                if len(probe.readouts) == 1
-                else "readouts"
-            ),
+            f"{'batch norm + ' if probe.batch_norm else ''}linear on frozen {read}",
             f"{probe.optimizer.upper()}, {length} of batch {self.plan.batch_size}",
             "crops and flips" if self.recipe.augments else "no augmentation",
             self.images.words,
-            "" if heads == 1 else f"{heads} heads, {self._selection()}",
+            "" if heads == 1 else f"{heads} heads, {self._selection}",
             f"{self.recipe.pixels.img_size} px",
         )
-        return ", ".join(word for word in words if word)
-
-    def _run(self) -> Run:
-        checkpoint = self.session.checkpoint
-        backbone = (checkpoint.info.digest, checkpoint.content.branch, str(checkpoint.arch))
-        return Run(
-            self.session.request.out,
-            self.recipe,
-            digests={
-                "train_digest": self.images.train.part(self.fitted).digest,
-                "checkpoint_digest": digest_json(backbone),
-            },
-            measurement=self.session.measurement,
-        )
+        return ", ".join(filter(None, words))
 
 
-def _seen_in_training(pixels: Pixels) -> str:
-    low, high = pixels.crop_scale
-    crop = (
-        "as evaluated" if low == 1 else f"random crops of {low:g} to {high:g} of the area, bicubic"
+def classifier(checkpoint: Checkpoint, head: Head, *, img_size: int) -> Any:
+    """The backbone with a head that gives the probe's logits; the batch norm is folded into it.
+
+    Args:
+        head: one that reads `FOLDABLE`.
+    """
+    weight_CD, bias_C = head.folded()
+    model = checkpoint.with_new_head(
+        num_classes=len(bias_C), img_size=img_size, drop_path=0.0, pool="token", seed=0
     )
-    return f"{crop}{', half of them mirrored' if pixels.flip else ''}, new in each epoch"
+    with torch.no_grad():
+        for name, value in (("head.weight", weight_CD), ("head.bias", bias_C)):
+            model.get_parameter(name).copy_(value)
+    return model

@@ -1,7 +1,6 @@
 """Logistic regression on frozen features, with all labels or few (DINOv2's and MSN's protocols)."""
 
-from micl_bench.tasks import Task
-from micl_bench.tasks._accuracies import TOP_1, TOP_5
+from micl_bench.tasks import TOP_1, TOP_5, Task
 
 TASK = Task(
     name="logistic",

@@ -6,12 +6,11 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from micl_bench.checkpoints import Checkpoint
 from micl_bench.data.file_lists import split_by_class
 from micl_bench.data.pixels import Pixels
+from micl_bench.engine.frozen.features import require_readouts
 from micl_bench.engine.frozen.knn import top1
 from micl_bench.engine.frozen.logistic import LogisticFit, centred_rows, fit_logistic
-from micl_bench.engine.frozen.readouts import require_readouts
 from micl_bench.records.result import Result
 from micl_bench.runtime.distributed import gather_rows, rank, world_size
 from micl_bench.runtime.errors import InputError
@@ -28,9 +27,13 @@ from micl_bench.runtime.values import (
     Within,
     Workers,
 )
-from micl_bench.tasks._classified import classified, readout_words
-from micl_bench.tasks._few_labels import open_labelled, require_one_way
-from micl_bench.tasks._frozen import feature_details
+from micl_bench.tasks._frozen import (
+    classified,
+    feature_details,
+    open_labelled,
+    readout_words,
+    require_one_way,
+)
 from micl_bench.tasks._request import Request
 from micl_bench.tasks.logistic import TASK
 
@@ -82,32 +85,37 @@ def run(request: Request) -> list[Result]:
     Raises:
         InputError: bad recipe, checkpoint or data, or too few labels to choose C.
     """
-    session = request.open(LogisticRecipe)
-    recipe = session.recipe
-    require_readouts(session.checkpoint.arch, [recipe.readout])
+    recipe = request.open(LogisticRecipe)
+    checkpoint = request.loaded
+    require_readouts(checkpoint.arch, [recipe.readout])
     images = open_labelled(
         request.data, labels=recipe.labels, fraction=recipe.fraction, seed=recipe.seed
     )
     # The evaluated images first: one that cannot be decoded is found before the many.
-    test = session.features(images.test, beside=images.train)
-    train = session.features(images.train)
+    test = request.features(images.test, beside=images.train)
+    train = request.features(images.train)
     prepare = centred_rows if recipe.centred_rows else torch.nn.Identity()
     train_ND, test_MD = (prepare(features.tensor(recipe.readout)) for features in (train, test))
     regression = _Regression(
-        recipe, train_ND, train.labels_N, len(images.train.classes), session.device
+        recipe, train_ND, train.labels_N, len(images.train.classes), request.device
     )
     best, grid = regression.choose()
     fit = regression.fit(train_ND, train.labels_N, best)
-    words = "C chosen on held-out labels" if grid else f"C = {best:g}"
-    read = readout_words(recipe.readout, session.checkpoint)
-    protocol = f"logistic regression on frozen {read}, {words}"
-    return session.measure(
+    words = (
+        f"logistic regression on frozen {readout_words(recipe.readout, checkpoint)}",
+        "C chosen on held-out labels" if grid else f"C = {best:g}",
+        images.words,
+        f"{recipe.pixels.img_size} px",
+    )
+    return request.measure(
         TASK,
-        protocol=", ".join(
-            word for word in (protocol, images.words, f"{recipe.pixels.img_size} px") if word
-        ),
+        protocol=", ".join(filter(None, words)),
         data=images.test.describe(),
-        settings={**test.settings, **_settings(recipe, session.checkpoint), **images.settings},
+        settings={
+            **test.settings,
+            **_settings(recipe, checkpoint.features or recipe.readout),
+            **images.settings,
+        },
         evidence=classified(images.test, fit.logits(test_MD)),
         train=images.train.describe(),
         details={
@@ -115,7 +123,8 @@ def run(request: Request) -> list[Result]:
             **feature_details(train=train, val=test),
             "grid": grid,
             "c": best,
-            **_ended(fit),
+            "iterations": fit.iterations,
+            "converged": fit.converged,
         },
     )
 
@@ -148,11 +157,9 @@ class _Regression:
         values = self.recipe.c
         if len(values) == 1:
             return values[0], []
-        held, kept = (
-            torch.from_numpy(index)
-            for index in split_by_class(
-                self.labels_N.numpy(), self.recipe.held_out, seed=self.recipe.seed
-            )
+        labels, recipe = self.labels_N.numpy(), self.recipe
+        held, kept = map(
+            torch.from_numpy, split_by_class(labels, recipe.held_out, seed=recipe.seed)
         )
         kept_features, kept_labels = self.features_ND[kept], self.labels_N[kept]
         if len(kept_labels.unique()) < self.num_classes:
@@ -171,21 +178,16 @@ class _Regression:
         # Everyone's rows but the own are zeros.
         every = gather_rows(found_C3[None]).sum(dim=0).tolist()
         grid = [
-            {
-                "c": c,
-                "top1_held_out": score,
-                "iterations": int(iterations),
-                "converged": bool(ended),
-            }
-            for c, (score, iterations, ended) in zip(values, every, strict=True)
+            {"c": c, "top1_held_out": score, "iterations": int(steps), "converged": bool(ended)}
+            for c, (score, steps, ended) in zip(values, every, strict=True)
         ]
         return max(grid, key=lambda row: row["top1_held_out"])["c"], grid
 
 
-def _settings(recipe: LogisticRecipe, checkpoint: Checkpoint) -> dict[str, Any]:
+def _settings(recipe: LogisticRecipe, readout: str) -> dict[str, Any]:
     return {
         "head": f"multinomial logistic regression, L2, {'' if recipe.intercept else 'no '}intercept",
-        "readout": checkpoint.features or recipe.readout,
+        "readout": readout,
         "features": "rows centred, length 1" if recipe.centred_rows else "as they are",
         "c": list(recipe.c),
         "selection": "one C"
@@ -194,7 +196,3 @@ def _settings(recipe: LogisticRecipe, checkpoint: Checkpoint) -> dict[str, Any]:
         "solver": f"L-BFGS in fp64, at most {recipe.max_iter} iterations, tolerance "
         f"{recipe.tolerance:g}",
     }
-
-
-def _ended(fit: LogisticFit) -> dict[str, Any]:
-    return {"iterations": fit.iterations, "converged": fit.converged}

@@ -1,20 +1,23 @@
 """Representation: how healthy frozen features are, without labels, and pictures of what they hold."""
 
 import dataclasses
-from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 
+from micl_bench.checkpoints import Checkpoint
 from micl_bench.data.checked import Watch
 from micl_bench.data.pixels import Pixels
 from micl_bench.data.source import Source, open_source
-from micl_bench.engine.frozen.pictures.attention import attention_arrays
 from micl_bench.engine.frozen.pictures.feature_map import FEWEST, images_of_classes, mapped_images
-from micl_bench.engine.frozen.pictures.network_pictures import Arrays, chosen_images, spread
-from micl_bench.engine.frozen.pictures.patch_components import patch_arrays
+from micl_bench.engine.frozen.pictures.network_pictures import (
+    Arrays,
+    attention_arrays,
+    chosen_images,
+    patch_arrays,
+    spread,
+)
 from micl_bench.engine.frozen.pictures.view_similarity import (
-    Views,
     encodes_views,
     features_of_views,
     similarity_arrays,
@@ -31,7 +34,6 @@ from micl_bench.runtime.values import LARGEST, Count, Precision, Seed, Values, W
 from micl_bench.runtime.wording import counted
 from micl_bench.tasks._frozen import feature_details
 from micl_bench.tasks._request import Request
-from micl_bench.tasks._session import Session
 from micl_bench.tasks.representation import TASK
 
 Images = Annotated[int, Within(FEWEST, LARGEST)]
@@ -76,121 +78,108 @@ def run(request: Request) -> list[Result]:
     Raises:
         InputError: bad recipe, checkpoint or data, or fewer than four images.
     """
-    session = request.open(RepresentationRecipe)
-    recipe = session.recipe
-    session.checkpoint.require_vit(TASK.name)
+    recipe = request.open(RepresentationRecipe)
+    checkpoint, device = request.loaded, request.device
+    checkpoint.require_vit(TASK.name)
     source = open_source(request.data / "val")
     if len(source) < FEWEST:
         raise InputError(
             f"{source.root} has {counted(len(source), 'image')}; {FEWEST} or more are needed"
         )
-    if encodes_views(session.checkpoint):
+    with_views = encodes_views(checkpoint)
+    if with_views:
         # Before the first slow step: whether there are patches enough for the views.
-        arch = dataclasses.replace(session.checkpoint.arch, img_size=recipe.pixels.img_size)
+        arch = dataclasses.replace(checkpoint.arch, img_size=recipe.pixels.img_size)
         recipe.objective.build().wants(arch)
     unchanged = Watch(source)
-    stored = session.features(source)
-    readout = "cls_1" if session.checkpoint.arch.class_token else "avg_1"
-    features_ND = stored.tensor(readout)
-    chosen_N = torch.from_numpy(spread(len(source), recipe.images))
+    stored = request.features(source)
+    readout = "cls_1" if checkpoint.arch.class_token else "avg_1"
+    features_ND = stored.tensor(readout)[torch.from_numpy(spread(len(source), recipe.images))]
     metrics = {
-        "uniformity": uniformity(features_ND[chosen_N]).item(),
-        "rankme": rankme(features_ND[chosen_N]).item(),
+        "uniformity": uniformity(features_ND).item(),
+        "rankme": rankme(features_ND).item(),
     }
-    pictures, on_views = _pictures(session, source)
+    pictures = _pictures(recipe, checkpoint, source, device)
+    if with_views:
+        views_NVD = features_of_views(
+            checkpoint,
+            source,
+            recipe.objective,
+            recipe.pixels,
+            precision=recipe.precision,
+            seed=recipe.seed,
+            number=recipe.view_images,
+            device=device,
+        )
+        pictures["similarity"] = similarity_arrays(views_NVD, kappa=recipe.objective.kappa)
+        positive, negative = view_cosines(views_NVD)
+        metrics = {
+            "positive_cosine": positive.item(),
+            "negative_cosine": negative.item(),
+            "alignment": alignment(views_NVD).item(),
+        } | metrics
+    else:
+        say(f"no views compared: {checkpoint.info.source} is no network that MiCL trains")
     unchanged.require_unchanged()
-    return session.measure(
+    name = "[CLS]" if readout == "cls_1" else "mean patch"
+    on_views, settings = _views(recipe, len(source)) if with_views else ("", {})
+    return request.measure(
         TASK,
-        on_views | metrics,
-        protocol=_protocol(recipe, readout, on_views=bool(on_views)),
-        settings=_settings(recipe, readout, len(source), on_views=bool(on_views)) | stored.settings,
+        metrics,
+        protocol=f"{name} of whole images, {recipe.pixels.img_size} px{on_views}",
+        settings={
+            "pool": name,
+            "images": min(recipe.images, len(source)),
+            "uniformity": "t = 2, unit features",
+            **settings,
+            **stored.settings,
+        },
         data=source.describe(),
         details=feature_details(val=stored)
-        | {"left_out": {} if on_views else {"views": "not a network that MiCL trains"}},
+        | {"left_out": {} if with_views else {"views": "not a network that MiCL trains"}},
         artifacts={
-            name: _save(request.out, f"{name}-{name_part(source.describe().name)}", arrays)
-            for name, arrays in pictures.items()
+            kind: _save(request, f"{kind}-{name_part(source.describe().name)}", arrays)
+            for kind, arrays in pictures.items()
         },
     )
 
 
 def _pictures(
-    session: Session[RepresentationRecipe], source: Source
-) -> tuple[dict[str, Arrays], dict[str, float]]:
-    """The arrays of each picture by its name, and what was measured on views."""
-    recipe = session.recipe
-    checkpoint, device = session.checkpoint, session.device
+    recipe: RepresentationRecipe, checkpoint: Checkpoint, source: Source, device: torch.device
+) -> dict[str, Arrays]:
+    """The arrays of each picture by its name."""
     images, _ = chosen_images(source, recipe.pixels, recipe.pictures)
     found = {
         "attention": attention_arrays(checkpoint, images, device=device),
         "patches": patch_arrays(checkpoint, images, device=device),
     }
-    mapped = images_of_classes(
-        source.labels_N, number=recipe.map_images, classes=recipe.map_classes
-    )
+    number, classes = recipe.map_images, recipe.map_classes
+    mapped = images_of_classes(source.labels_N, number=number, classes=classes)
     if len(mapped) >= FEWEST:
         found["features"] = mapped_images(
             checkpoint,
             source,
             recipe.pixels,
-            number=recipe.map_images,
-            classes=recipe.map_classes,
+            number=number,
+            classes=classes,
             perplexity=min(recipe.perplexity, len(mapped) / 3),
             seed=recipe.seed,
             device=device,
         )
-    if not encodes_views(checkpoint):
-        say(f"no views compared: {checkpoint.info.source} is no network that MiCL trains")
-        return found, {}
-    views_NVD = features_of_views(
-        checkpoint,
-        source,
-        Views(
-            objective=recipe.objective,
-            pixels=recipe.pixels,
-            precision=recipe.precision,
-            seed=recipe.seed,
-        ),
-        number=recipe.view_images,
-        device=device,
-    )
-    found["similarity"] = similarity_arrays(views_NVD, kappa=recipe.objective.kappa)
-    positive, negative = view_cosines(views_NVD)
-    return found, {
-        "positive_cosine": positive.item(),
-        "negative_cosine": negative.item(),
-        "alignment": alignment(views_NVD).item(),
-    }
+    return found
 
 
-def _protocol(recipe: RepresentationRecipe, readout: str, *, on_views: bool) -> str:
-    name = "[CLS]" if readout == "cls_1" else "mean patch"
-    objective = recipe.objective
-    words = f"{name} of whole images, {recipe.pixels.img_size} px"
-    if not on_views:
-        return words
-    return f"{words}; {objective.num_views} views at mask ratio {objective.mask_ratio:g}"
-
-
-def _settings(
-    recipe: RepresentationRecipe, readout: str, images: int, *, on_views: bool
-) -> dict[str, Any]:
-    views = {
-        "num_views": recipe.objective.num_views,
-        "mask_ratio": recipe.objective.mask_ratio,
+def _views(recipe: RepresentationRecipe, images: int) -> tuple[str, dict[str, Any]]:
+    """What the protocol's line and the settings say of the views that are compared."""
+    views, ratio = recipe.objective.num_views, recipe.objective.mask_ratio
+    return f"; {views} views at mask ratio {ratio:g}", {
+        "num_views": views,
+        "mask_ratio": ratio,
         "view_images": min(recipe.view_images, images),
         "alignment": "exponent 2, unit features",
     }
-    return {
-        "pool": "[CLS]" if readout == "cls_1" else "mean patch",
-        "images": min(recipe.images, images),
-        "uniformity": "t = 2, unit features",
-        **(views if on_views else {}),
-    }
 
 
-def _save(folder: Path, name: str, arrays: Arrays) -> str:
+def _save(request: Request, name: str, arrays: Arrays) -> str:
     """Write a picture's arrays, on the first process; returns the name that the file got."""
-    if rank() != 0:
-        return name
-    return write_named_arrays(folder, name, arrays).name
+    return write_named_arrays(request.out, name, arrays).name if rank() == 0 else name

@@ -1,7 +1,6 @@
 """Robustness: a classifier on shifted test sets, and the drop against the clean set's same classes."""
 
-from micl_bench.tasks import Metric, Task
-from micl_bench.tasks._accuracies import TOP_1
+from micl_bench.tasks import TOP_1, Metric, Task
 
 TASK = Task(
     name="robustness",

@@ -1,9 +1,8 @@
 """A classifier on image folders: which output is which class, and what it says of each image."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +21,10 @@ from micl_bench.runtime.wording import counted
 
 Reading = tuple[int, ...]
 """The outputs among which the largest logit is looked for, ascending."""
+Predict = Callable[[Folder, Pixels, Sequence[Reading], str], dict[Reading, NDArray[np.int64]]]
+"""For images, how they are read, some readings and the label of the progress line: for each reading, the
+output with the largest logit, (N,). Raises an InputError for an unreadable image, or a logit that is not
+a number."""
 ASSUMED_BY_NAME = "assumed in order of their names"
 """How outputs' classes are known where nothing tells them: no convention, a guess."""
 
@@ -73,21 +76,19 @@ def output_names(
     Raises:
         InputError: it names none and has another number of them, or names that are not one for each.
     """
-    if checkpoint.classes:
-        names, outputs = checkpoint.classes, checkpoint.content.num_classes
+    names, outputs, wanted = checkpoint.classes, checkpoint.content.num_classes, len(clean_classes)
+    has = f"{checkpoint.info.source} has {counted(outputs, 'output')}"
+    if names:
         if not len(names) == len(set(names)) == outputs:
             raise InputError(
-                f"{checkpoint.info.source} has {counted(outputs, 'output')} "
-                f"and names {counted(len(names), 'class', 'classes')}, "
-                f"{len(set(names))} of them different; each output needs a name of its own"
+                f"{has} and names {counted(len(names), 'class', 'classes')}, {len(set(names))} of them "
+                "different; each output needs a name of its own"
             )
-        return checkpoint.classes, "named by the checkpoint"
-    outputs, wanted = checkpoint.content.num_classes, len(clean_classes)
+        return names, "named by the checkpoint"
     if outputs != wanted:
         raise InputError(
-            f"{checkpoint.info.source} has {counted(outputs, 'output')} "
-            "and does not say what they stand for; only "
-            f"{wanted}, as many as the clean set has classes, would be taken in sorted order"
+            f"{has} and does not say what they stand for; only {wanted}, as many as the clean set has "
+            "classes, would be taken in sorted order"
         )
     wordnet = all(name[0] == "n" and name[1:].isdigit() for name in clean_classes)
     known = "assumed in order of WordNet ids" if wordnet else ASSUMED_BY_NAME
@@ -131,37 +132,32 @@ def open_classes(root: Path, names: Sequence[str], *, border: int = 0) -> Folder
     return folder
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Classifier:
-    """A network with its head, and how images come to it."""
+def predictor(
+    model: nn.Module, checkpoint: Checkpoint, *, device: torch.device, **options: int
+) -> Predict:
+    """A classifier as a function of images; no logit is kept.
 
-    model: nn.Module
-    checkpoint: Checkpoint
-    device: torch.device
-    batch_size: int
-    num_workers: int
+    Args:
+        options: `batch_size` and `num_workers`, as `outputs_by_slice` takes them.
+    """
 
     def predict(
-        self, folder: Folder, pixels: Pixels, readings: Sequence[Reading], *, label: str
+        folder: Folder, pixels: Pixels, readings: Sequence[Reading], label: str
     ) -> dict[Reading, NDArray[np.int64]]:
-        """For each reading, the output with the largest logit, (N,); no logit is kept.
-
-        Raises:
-            InputError: an unreadable image, or a logit that is not a number.
-        """
         unique = list(dict.fromkeys(readings))
-        indices = [torch.tensor(reading, device=self.device) for reading in unique]
+        indices = [torch.tensor(reading, device=device) for reading in unique]
 
         def largest(images: Tensor) -> Tensor:
-            logits_NC = self.model(self.checkpoint.normalise(images)).float()
+            logits_NC = model(checkpoint.normalise(images)).float()
             if not logits_NC.isfinite().all():
-                raise InputError(f"{self.checkpoint.info.source} gives logits that are not finite")
+                raise InputError(f"{checkpoint.info.source} gives logits that are not finite")
             return torch.stack([index[logits_NC[:, index].argmax(1)] for index in indices], dim=1)
 
-        options: dict[str, Any] = {"batch_size": self.batch_size, "num_workers": self.num_workers}
-        outputs_NR, _ = run_over_folder(
-            largest, folder, pixels, device=self.device, label=label, **options
+        found_NR, _ = run_over_folder(
+            largest, folder, pixels, device=device, label=label, **options
         )
         # Floats hold integers below 2^24 exactly.
-        predicted_NR = outputs_NR.to(torch.int64).numpy()
+        predicted_NR = found_NR.to(torch.int64).numpy()
         return {reading: predicted_NR[:, i] for i, reading in enumerate(unique)}
+
+    return predict

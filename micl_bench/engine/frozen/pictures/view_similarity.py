@@ -27,23 +27,21 @@ _BINS = 80
 _BATCH = 128
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Views:
-    """Which views are drawn and how they are compared: what a pre-training recipe says of it."""
-
-    objective: ObjectiveConfig
-    pixels: Pixels
-    precision: str
-    seed: int
-
-
 def encodes_views(checkpoint: Checkpoint) -> bool:
     """Whether the network is a plain ViT with [CLS]: other kinds do not encode parts of an image so."""
     return checkpoint.arch.is_plain
 
 
 def features_of_views(
-    checkpoint: Checkpoint, source: Source, views: Views, *, number: int, device: torch.device
+    checkpoint: Checkpoint,
+    source: Source,
+    objective: ObjectiveConfig,
+    pixels: Pixels,
+    *,
+    precision: str,
+    seed: int,
+    number: int,
+    device: torch.device,
 ) -> Tensor:
     """features_NVD, fp32, of at most `number` images spread evenly over a source.
 
@@ -61,17 +59,16 @@ def features_of_views(
     index_N = spread(len(source), number)
     if len(index_N) < 2:
         raise InputError(f"{source.root} has {len(source)} image; similarities take two or more")
-    vit = checkpoint.backbone(img_size=views.pixels.img_size)
+    vit = checkpoint.backbone(img_size=pixels.img_size)
     assert isinstance(vit, VisionTransformer)
-    objective = views.objective.build()
-    model = PretrainingModel(objective, vit, precision=views.precision).to(device).eval()
-    arch = dataclasses.replace(checkpoint.arch, img_size=views.pixels.img_size)
-    wants = objective.wants(arch)
+    model = PretrainingModel(objective.build(), vit, precision=precision).to(device).eval()
+    arch = dataclasses.replace(checkpoint.arch, img_size=pixels.img_size)
+    wants = model.objective.wants(arch)
     parts, done = [], 0
-    with torch.inference_mode(), at_precision(views.precision, model, device):
-        for batch in evaluation_batches(source, views.pixels, batch_size=_BATCH, index_N=index_N):
+    with torch.inference_mode(), at_precision(precision, model, device):
+        for batch in evaluation_batches(source, pixels, batch_size=_BATCH, index_N=index_N):
             numbers_n = index_N[done : done + len(batch.images)]
-            found = wants.of_images(batch.images.to(device), numbers_n, seed=views.seed)
+            found = wants.of_images(batch.images.to(device), numbers_n, seed=seed)
             parts.append(model(found.patches(), found.keep_NVK, features=True).cpu())
             done += len(batch.images)
     return torch.cat(parts)

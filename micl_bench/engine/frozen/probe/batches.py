@@ -8,10 +8,10 @@ Shapes: N images of a batch, n of one process's part of it, D width.
 
 import dataclasses
 from collections.abc import Callable, Generator, Iterator
-from typing import Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -25,14 +25,6 @@ from micl_bench.runtime.distributed import gather_rows, rank, world_size
 from micl_bench.runtime.randomness import epoch_order
 
 FeatureBatch = tuple[Readouts, Tensor]
-"""Features of a whole batch and labels_N, on the device."""
-
-
-class FeatureBatches(Protocol):
-    """A source of batches."""
-
-    def __call__(self, steps: range) -> Generator[FeatureBatch, None, None]:
-        """The batches of these steps."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,7 +78,8 @@ class AugmentedImages:
             widths = [parts[0][name].shape[1] for name in names]
             own_nD = torch.cat([torch.cat([part[name] for name in names], dim=1) for part in parts])
             # Slices are full but the last, so nothing but padding comes after the batch.
-            every_ND = gather_rows(_padded(own_nD, len(parts) * SLICE_IMAGES))[: len(index_N)]
+            missing = len(parts) * SLICE_IMAGES - len(own_nD)
+            every_ND = gather_rows(F.pad(own_nD, (0, 0, 0, missing)))[: len(index_N)]
             labels_N = torch.from_numpy(self.folder.labels_N[index_N]).to(self.device)
             yield dict(zip(names, every_ND.split(widths, dim=1), strict=True)), labels_N
 
@@ -135,7 +128,3 @@ def _batch_keys(
         if epoch != epoch_of_order:
             order_N, epoch_of_order = epoch_order(seed, epoch, images), epoch
         yield epoch, order_N[position * batch_size : (position + 1) * batch_size]
-
-
-def _padded(rows_nD: Tensor, length: int) -> Tensor:
-    return torch.nn.functional.pad(rows_nD, (0, 0, 0, length - len(rows_nD)))

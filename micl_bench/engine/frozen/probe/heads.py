@@ -1,11 +1,12 @@
-"""The heads of a linear probe, trained together.
+"""The heads of a linear probe, trained together, and the best of them.
 
 All heads see the same batches and share nothing else, so each ends as if trained alone.
 
-Shapes: N images of a batch, M of a test set, D width, C classes, H heads.
+Shapes: N images of a batch, M of a test set, D width, C classes.
 """
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Callable, Generator
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from timm.optim import Lars
 from torch import Tensor, nn
 
+from micl_bench.engine.frozen.knn import top1
 from micl_bench.engine.frozen.probe.probe import (
     INIT_STD,
     MOMENTUM,
@@ -21,11 +23,15 @@ from micl_bench.engine.frozen.probe.probe import (
     ProbeConfig,
     ProbePlan,
 )
+from micl_bench.runs.loop import Loop, Training
 from micl_bench.runs.optim import set_rate
+from micl_bench.runs.run import Run
 from micl_bench.runtime.errors import InputError
 
 Readouts = dict[str, Tensor]
 """What heads can read of the same images, by name: `cls_1` of shape (N, D), `avg_1`, ..."""
+FeatureBatches = Callable[[range], Generator[tuple[Readouts, Tensor], None, None]]
+"""Readouts of a whole batch and labels_N, on the device, for each of some steps."""
 
 # Rows that a head classifies at a time.
 _CHUNK_ROWS = 4096
@@ -90,7 +96,8 @@ class Probe:
                 "(join several with +)"
             )
         self.plan = plan
-        self.heads = nn.ModuleList()
+        self.grid: list[Head] = []
+        """The heads in the order of the configuration: readouts, and rates within."""
         for readout in config.readouts:
             width = sum(widths[part] for part in readout.split("+"))
             for base_lr in config.base_lrs:
@@ -98,14 +105,34 @@ class Probe:
                 generator = torch.Generator().manual_seed(seed)
                 nn.init.normal_(head.linear.weight, std=INIT_STD, generator=generator)
                 nn.init.zeros_(head.linear.bias)
-                self.heads.append(head)
-        self.heads.to(device)
+                self.grid.append(head)
+        self.heads = nn.ModuleList(self.grid).to(device)
         self.optimizer = _optimizer(config, self.grid)
 
-    @property
-    def grid(self) -> list[Head]:
-        """The heads in the order of the configuration: readouts, and rates within."""
-        return [head for head in self.heads if isinstance(head, Head)]
+    def train(self, batches: FeatureBatches, run: Run, *, device: torch.device) -> None:
+        """Train to the end, from the last saved step on; every process does the same with the same
+        batches.
+
+        Raises:
+            Stopped: a signal asked for it; the state is saved.
+            InputError: every head diverged, an image cannot be read, the state does not fit, or another
+                process trains into the same folder.
+            OSError: the disk is full; what was saved before is whole.
+        """
+        training = Training(
+            label="linear probe",
+            numbers=("loss",),
+            batches=batches,
+            step=lambda batch, step, rate: self.step(*batch, step=step),
+            state=self.state,
+            load=self.load,
+            advice="lower probe.base_lrs",
+            # A folder of several evaluations has the metrics of what trains a network.
+            keeps_metrics=False,
+        )
+        loop = Loop(run, self.plan, training, device=device)
+        with run.alone(), loop.open():
+            loop.train()
 
     def step(self, features: Readouts, labels_N: Tensor, *, step: int) -> Tensor:
         """Train every head on one batch; returns the lowest of their losses before it, of shape (1,)."""
@@ -134,13 +161,12 @@ class Probe:
         """logits_MC of one head in evaluation, on the CPU, in chunks."""
         head.eval()
         device, M = head.linear.weight.device, len(next(iter(features.values())))
-        chunks = (slice(first, first + _CHUNK_ROWS) for first in range(0, M, _CHUNK_ROWS))
-        return torch.cat(
-            [
-                head(_join({name: rows[part] for name, rows in features.items()}, head.readout, device))
-                for part in chunks
-            ]
-        ).cpu()  # fmt: skip
+        found = []
+        for first in range(0, M, _CHUNK_ROWS):
+            rows = slice(first, first + _CHUNK_ROWS)
+            part = {name: values[rows].to(device) for name, values in features.items()}
+            found.append(head(_join(part, head.readout)))
+        return torch.cat(found).cpu()
 
     def state(self) -> dict[str, Any]:
         """Everything that training goes on from.
@@ -161,11 +187,11 @@ class Probe:
         self.optimizer.load_state_dict(state["optimizer"])
 
 
-def _join(features: Readouts, readout: str, device: torch.device | None = None) -> Tensor:
-    return torch.cat([features[part].to(device) for part in readout.split("+")], dim=1)
+def _join(features: Readouts, readout: str) -> Tensor:
+    return torch.cat([features[part] for part in readout.split("+")], dim=1)
 
 
-def _optimizer(config: ProbeConfig, heads: Iterable[Head]) -> torch.optim.Optimizer:
+def _optimizer(config: ProbeConfig, heads: list[Head]) -> torch.optim.Optimizer:
     groups: list[dict[str, Any]] = []
     for head in heads:
         # You et al. 2017, as MAE uses it: the norm of a vector (bias) says nothing about its rate.
@@ -175,3 +201,54 @@ def _optimizer(config: ProbeConfig, heads: Iterable[Head]) -> torch.optim.Optimi
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM)
     return Lars(groups, lr=0.0, momentum=MOMENTUM, trust_coeff=TRUST_COEFFICIENT, eps=0.0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The best head, and what became of all."""
+
+    head: Head
+    row: dict[str, Any]
+    """Of the best head, one of `rows`."""
+    rows: list[dict[str, Any]]
+    """For each head: readout, base_lr, learning_rate in use, top1; None where it diverged."""
+    logits_MC: Tensor
+    """Of the best head, on the evaluated images."""
+
+
+def choose_head(
+    probe: Probe,
+    evaluated: tuple[Readouts, Tensor],
+    held_out: tuple[Readouts, Tensor] | None = None,
+) -> Choice:
+    """Measure every head; the first of the best by top-1 on `held_out`, or else on `evaluated`.
+
+    Args:
+        evaluated: readouts and labels_M.
+        held_out: the same of images that are in neither set.
+
+    Raises:
+        InputError: every head diverged.
+    """
+    probe.require_finite()
+    rows: list[dict[str, Any]] = []
+    best, found = -1.0, None
+    for head in probe.grid:
+        row: dict[str, Any] = {
+            "readout": head.readout,
+            "base_lr": head.base_lr,
+            "learning_rate": probe.plan.scaled(head.base_lr),
+            "top1": None,
+        }
+        rows.append(row)
+        if not head.is_finite:
+            continue
+        logits_MC = probe.logits(head, evaluated[0])
+        decisive = row["top1"] = top1(logits_MC, evaluated[1])
+        if held_out:
+            decisive = row["top1_held_out"] = top1(probe.logits(head, held_out[0]), held_out[1])
+        if decisive > best:
+            best = decisive
+            found = Choice(head=head, row=row, rows=rows, logits_MC=logits_MC)
+    assert found
+    return found

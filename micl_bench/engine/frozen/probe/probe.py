@@ -77,6 +77,20 @@ class ProbeConfig(Values):
             save_every_steps=save_every_steps,
         )
 
+    def settings(self, plan: "ProbePlan") -> dict[str, Any]:
+        """What of it moves the number, in words and in the rates and steps that are in use."""
+        norm = f"batch norm of the whole batch, without affine, eps {NORM_EPS:g}; "
+        trust = f", trust coefficient {TRUST_COEFFICIENT:g}, not for biases"
+        return {
+            "head": f"{norm if self.batch_norm else ''}linear, weights of std {INIT_STD:g}",
+            "readouts": list(self.readouts),
+            "learning_rates": [plan.scaled(rate) for rate in self.base_lrs],
+            "batch": plan.batch_size,
+            "optimizer": f"{self.optimizer}, momentum {MOMENTUM:g}, no weight decay"
+            + (trust if self.optimizer == "lars" else ""),
+            "schedule": f"cosine to 0, {plan.warmup_steps} of {plan.total_steps} steps of warm-up",
+        }
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProbePlan(TrainingPlan):
@@ -100,18 +114,3 @@ class ProbePlan(TrainingPlan):
         return self.peak_rate * learning_rate(
             step, peak=1.0, warmup_steps=self.warmup_steps, total_steps=self.total_steps
         )
-
-
-def probe_settings(config: ProbeConfig, plan: ProbePlan) -> dict[str, Any]:
-    """What of it moves the number, in words and in the rates and steps that were in use."""
-    norm = f"batch norm of the whole batch, without affine, eps {NORM_EPS:g}; "
-    trust = f", trust coefficient {TRUST_COEFFICIENT:g}, not for biases"
-    return {
-        "head": f"{norm if config.batch_norm else ''}linear, weights of std {INIT_STD:g}",
-        "readouts": list(config.readouts),
-        "learning_rates": [plan.scaled(rate) for rate in config.base_lrs],
-        "batch": plan.batch_size,
-        "optimizer": f"{config.optimizer}, momentum {MOMENTUM:g}, no weight decay"
-        + (trust if config.optimizer == "lars" else ""),
-        "schedule": f"cosine to 0, {plan.warmup_steps} of {plan.total_steps} steps of warm-up",
-    }

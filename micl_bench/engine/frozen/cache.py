@@ -1,0 +1,291 @@
+"""Features of a frozen backbone, computed once and kept on disk for every evaluation that reads them.
+
+    <folder>/<key>/          whole or not there (stored.py); the key is the digest of `_described`
+    <folder>/.<key>.lock     held while the features are computed
+    <folder>/.<key>.*.tmp/   what is not whole yet
+
+Shapes: N images, D width, R readouts.
+"""
+
+import dataclasses
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from micl_bench.checkpoints import Checkpoint
+from micl_bench.data.folder import Folder
+from micl_bench.data.packed.store import CHECKSUMS_FILE
+from micl_bench.data.pixels import Pixels
+from micl_bench.data.source import Source
+from micl_bench.engine.frozen import features
+from micl_bench.engine.frozen.features import own_images, reading
+from micl_bench.engine.frozen.stored import ABOUT, Features, complete, open_features
+from micl_bench.runs.precision import at_precision
+from micl_bench.runtime.distributed import any_process, from_first, rank
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.files import digest_json
+from micl_bench.runtime.locks import Lock
+from micl_bench.runtime.log import say
+
+_GIB = 1 << 30
+_POLL_SECONDS = 0.5
+# What computes the features, from the file's bytes on.
+_PACKAGES = ("torch", "timm", "pillow")
+
+
+def cached_features(
+    checkpoint: Checkpoint,
+    source: Source,
+    pixels: Pixels,
+    *,
+    device: torch.device,
+    precision: str,
+    folder: Path,
+    label: str,
+    before: Callable[[], None] = lambda: None,
+    **options: int,
+) -> Features:
+    """Features of every image, from `folder` if they are there, else computed into it.
+
+    Bit-identical for any number of processes, which share the images and must all call it and see the
+    folder, and any batch size. Memory stays bounded: what is computed is written slice by slice.
+
+    Args:
+        precision: `fp32` or `bf16`, of the backbone's products.
+        label: of the progress line, and of what is said.
+        before: called on every process where they are not there, before anything is computed.
+        options: `batch_size` and `num_workers`, as `outputs_by_slice` takes them.
+
+    Raises:
+        InputError: an unreadable image, one that changed meanwhile, too little disk, or bf16 asked for
+            where nothing runs in it.
+    """
+    described = _described(checkpoint, source, pixels, precision, device)
+    # Hosts with copies of the images see other times of writing.
+    place = folder / from_first(digest_json(described)[:32])
+
+    def there() -> bool:
+        return bool(from_first((place / ABOUT).is_file()))
+
+    computed = False
+    if not there():
+        before()
+        with _turn(folder / f".{place.name}.lock"):
+            # Another run may have computed them while this one waited.
+            if computed := not there():
+                _compute(
+                    place, described, checkpoint, source, pixels, precision, device, label, options
+                )
+    return open_features(place, len(source), computed=computed)
+
+
+def _described(
+    checkpoint: Checkpoint, source: Source, pixels: Pixels, precision: str, device: torch.device
+) -> dict[str, Any]:
+    """All that a feature's bits depend on, as far as it is known before they are computed.
+
+    The weights and how they are used, the images and how they are read, the precision, the kind of
+    device, the packages' versions, and of this project's own code a number, `features.VERSION`.
+    """
+    content = checkpoint.content
+    return {
+        "checkpoint": {
+            "digest": checkpoint.info.digest,
+            "format": checkpoint.info.format,
+            "branch": content.branch,
+            "arch": dataclasses.asdict(checkpoint.arch),
+            "positions": str(content.positions),
+            "mean": content.mean,
+            "std": content.std,
+        },
+        "pixels": reading(source, pixels),
+        "data": {
+            "digest": source.describe().digest,
+            "images": len(source),
+            "classes": digest_json(source.classes),
+            # Of a store's every pixel: packed elsewhere, its images may differ by a grey level.
+            "packed": "" if isinstance(source, Folder) else source.header.files[CHECKSUMS_FILE],
+            "written": _written(source),
+        },
+        "precision": precision,
+        "device": device.type,
+        "readouts": features.VERSION,
+        "packages": {package: metadata.version(package) for package in _PACKAGES},
+    }
+
+
+def _written(source: Source) -> str:
+    """When images were last written: another picture of the same name and size is another image.
+
+    `cp -p` and `rsync -t` give it the old one's time of writing. The time of the last change to the
+    file's entry cannot be set; a copy of the whole folder has others, and is computed anew.
+    """
+    if not isinstance(source, Folder):
+        return ""
+    try:
+        found = [path.stat() for path in source.files]
+    except OSError as error:
+        raise InputError(
+            f"{error.filename} is no readable image ({error.strerror}); replace or remove it"
+        ) from error
+    return digest_json([(status.st_mtime_ns, status.st_ctime_ns) for status in found])
+
+
+def _compute(
+    place: Path,
+    described: dict[str, Any],
+    checkpoint: Checkpoint,
+    source: Source,
+    pixels: Pixels,
+    precision: str,
+    device: torch.device,
+    label: str,
+    options: dict[str, int],
+) -> None:
+    """Compute, write under a temporary name, rename when whole."""
+    began = time.monotonic()
+    model = checkpoint.backbone(img_size=pixels.img_size).to(device)
+    names = features.readout_names(model)
+    temporary = from_first(place.with_name(f".{place.name}.{os.getpid()}.tmp"))
+    try:
+        _prepare(temporary, names, (len(source), model.embed_dim), label)
+
+        def read(images: Tensor) -> Tensor:
+            return features.read_out(model, checkpoint.normalise(images))
+
+        with at_precision(precision, model, device) as watch:
+            slices = features.outputs_by_slice(
+                read, source, pixels, device=device, label=label, **options
+            )
+            # What does not run in bf16 is found at the first slice, not after a million images.
+            seen = ((first, rows_nRD, watch.seen()) for first, rows_nRD in slices)
+            whole = _write_rows(temporary, names, own_images(len(source)), seen)
+        if any_process(not whole):
+            # A row that was not written is a zero, and no reader could tell.
+            raise RuntimeError(f"not each of {len(source)} rows was written once")
+        if any_process(described["data"]["written"] != _written(source)):
+            raise InputError(
+                f"images in {source.root} changed while their features were computed; the same command "
+                "computes them again"
+            )
+        if rank() == 0:
+            norm = "the module's own" if checkpoint.features else "the backbone's final norm"
+            complete(
+                temporary,
+                source,
+                readouts=names,
+                settings={"norm": norm, "precision": watch.seen(), **reading(source, pixels)},
+                of=described,
+                seconds=round(time.monotonic() - began, 3),
+            )
+            temporary.rename(place)
+        # Nobody reads before the first has finished.
+        any_process(False)
+    finally:
+        if rank() == 0:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _prepare(folder: Path, names: tuple[str, ...], shape: tuple[int, int], label: str) -> None:
+    """Make the folder and reserve its arrays, on the first process; all raise what goes wrong there.
+
+    Raises:
+        InputError: too little disk, or a folder that other hosts do not see.
+    """
+    problem = ""
+    if rank() == 0:
+        # What killed runs left of the same features.
+        for left in folder.parent.glob(f"{folder.stem.rpartition('.')[0]}.*.tmp"):
+            shutil.rmtree(left, ignore_errors=True)
+        try:
+            folder.mkdir(parents=True)
+            reserve(folder, names, shape, label)
+        except (InputError, OSError) as error:
+            problem = str(error)
+    if problem := from_first(problem):
+        raise InputError(problem)
+    if any_process(not folder.is_dir()):
+        raise InputError(
+            f"{folder.parent} is not seen by all hosts; set MICL_BENCH_CACHE to a shared folder"
+        )
+
+
+def reserve(folder: Path, names: tuple[str, ...], shape: tuple[int, int], label: str) -> None:
+    """Make an fp32 array of a shape for each name, `<name>.npy`, with its place on the disk.
+
+    Raises:
+        InputError: too little disk.
+    """
+    needed = len(names) * shape[0] * shape[1] * np.dtype(np.float32).itemsize
+    free = shutil.disk_usage(folder).free
+    sizes = f"{needed / _GIB:,.2f} GiB in {folder.parent}, where {free / _GIB:,.2f} are free"
+    if needed > free:
+        raise InputError(
+            f"{label} need {sizes}; free some, or set MICL_BENCH_CACHE to a folder on another disk"
+        )
+    if needed >= _GIB:
+        say(f"{label} take {sizes}")
+    for name in names:
+        path = folder / f"{name}.npy"
+        np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+        with path.open("r+b") as file:
+            # Not a hole in a file, which a disk that fills up meanwhile could not hold.
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
+def _write_rows(
+    folder: Path, names: tuple[str, ...], own: range, slices: Iterable[tuple[int, Tensor, str]]
+) -> bool:
+    """Write this process's own rows into the arrays; returns whether each came once.
+
+    Not through mapped memory: hosts that share a file over a network would overwrite each other's
+    rows where these meet in a page.
+    """
+    done, in_order = own.start, True
+    with ExitStack() as stack:
+        files = []
+        for name in names:
+            mapped = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            file = stack.enter_context((folder / f"{name}.npy").open("r+b"))
+            file.seek(mapped.offset + own.start * mapped[0].nbytes)
+            files.append(file)
+        for first, rows_nRD, _ in slices:
+            in_order &= first == done
+            done += len(rows_nRD)
+            for file, rows_nD in zip(files, rows_nRD.unbind(dim=1), strict=True):
+                file.write(rows_nD.contiguous().numpy().tobytes())
+        for file in files:
+            file.flush()
+            os.fsync(file.fileno())
+    return in_order and done == own.stop
+
+
+@contextmanager
+def _turn(path: Path) -> Iterator[None]:
+    """Keep other runs from the same work meanwhile, or wait for the one that is at it.
+
+    Every process of a run must call it; the first one holds the lock, `path`, which goes at the end; a
+    kill frees it.
+    """
+    lock = Lock(path) if rank() == 0 else None
+    said = False
+    try:
+        # The others hear of every try: a collective operation would give up after half an hour.
+        while not from_first(lock is not None and lock.take()):
+            if not said:
+                say("another run computes the same features; waiting for it")
+                said = True
+            time.sleep(_POLL_SECONDS)
+        yield
+    finally:
+        if lock:
+            lock.release()

@@ -1,0 +1,142 @@
+"""Features of a frozen backbone as they lie on disk; `cache.py` computes them.
+
+    about.json       what they depend on, what the arrays are, SHA-256 of each file
+    cls_1.npy ...    one array per readout (features.py): (images, width) fp32
+    labels.npy       (images,) int64: places in the list of classes
+    files.txt        one name per line, for people
+
+Shapes: N images, D width.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from micl_bench.data.source import Source
+from micl_bench.records.provenance import environment
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.files import digest_file
+from micl_bench.runtime.validate import read_json
+
+ABOUT = "about.json"
+_LABELS, _FILES = "labels.npy", "files.txt"
+# Of the environment that features were computed in, what records say.
+_NAMED = ("torch", "timm", "processor", "gpus")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _About:
+    """Content of about.json."""
+
+    readouts: tuple[str, ...]
+    settings: dict[str, Any]
+    of: dict[str, Any]
+    """What the key stands for."""
+    sha256: dict[str, str]
+    computed_with: dict[str, str]
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Features:
+    """Features of N images on disk; nothing is read before it is asked for."""
+
+    folder: Path
+    labels_N: Tensor
+    """int64: places in the source's list of classes."""
+    readouts: tuple[str, ...]
+    settings: dict[str, Any]
+    """What moves a number measured on them: `norm`, `precision` as it was seen, how images were read."""
+    origin: dict[str, Any]
+    """`key`; whether they were `read` as an earlier call left them; the `seconds` that computing them
+    took then or now, and what they were `computed_with`."""
+    digests: dict[str, str]
+    """SHA-256 of each file, by name."""
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+    @property
+    def key(self) -> str:
+        """Digest of all that the features depend on."""
+        return self.folder.name
+
+    def tensor(self, readout: str) -> Tensor:
+        """(N, D) fp32, mapped; what is written to it stays in memory.
+
+        Raises:
+            InputError: the model has no such readout, or the file is damaged.
+        """
+        if readout not in self.readouts:
+            raise InputError(
+                f"the model has no {readout}; it has {', '.join(self.readouts)}"
+                + ("" if "cls_1" in self.readouts else " (no [CLS]: use pool=avg)")
+            )
+        array = _mapped(self.folder / f"{readout}.npy", self.digests)
+        if array.ndim != 2 or len(array) != len(self) or array.dtype != np.float32:
+            raise _damaged(self.folder)
+        return torch.from_numpy(array)
+
+
+def open_features(folder: Path, images: int, *, computed: bool) -> Features:
+    """What lies in a folder.
+
+    Args:
+        computed: by this call, for `Features.origin`.
+
+    Raises:
+        InputError: it is damaged, or of another number of images.
+    """
+    try:
+        about = read_json(folder / ABOUT, _About)
+    except InputError as error:
+        raise InputError(f"{error}; {_damaged(folder)}") from error
+    labels = np.array(_mapped(folder / _LABELS, about.sha256))
+    if labels.shape != (images,) or labels.dtype != np.int64:
+        raise _damaged(folder)
+    computed_with = {k: about.computed_with[k] for k in _NAMED if k in about.computed_with}
+    return Features(
+        folder=folder,
+        labels_N=torch.from_numpy(labels),
+        readouts=about.readouts,
+        settings=about.settings,
+        origin={
+            "key": folder.name,
+            "read": not computed,
+            "seconds": about.seconds,
+            "computed_with": computed_with,
+        },
+        digests=about.sha256,
+    )
+
+
+def complete(folder: Path, source: Source, **about: Any) -> None:
+    """Write what belongs to a folder's arrays; `about` are the other fields of about.json."""
+    np.save(folder / _LABELS, np.asarray(source.labels_N), allow_pickle=False)
+    listing = "".join(f"{name}\n" for name in source.names)
+    (folder / _FILES).write_bytes(listing.encode(errors="surrogateescape"))
+    digests = {path.name: digest_file(path) for path in sorted(folder.iterdir())}
+    content = dataclasses.asdict(_About(sha256=digests, computed_with=environment(), **about))
+    (folder / ABOUT).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _mapped(path: Path, digests: dict[str, str]) -> np.memmap:
+    """The array of a file whose content is the digest's."""
+    try:
+        if digest_file(path) != digests[path.name]:
+            raise ValueError
+        # Copy on write: torch takes no read-only memory, and nobody may change the file.
+        array = np.load(path, mmap_mode="c", allow_pickle=False)
+    except (OSError, KeyError, ValueError, EOFError) as error:
+        raise _damaged(path.parent) from error
+    assert isinstance(array, np.memmap)
+    return array
+
+
+def _damaged(folder: Path) -> InputError:
+    return InputError(f"{folder} holds damaged features; remove the folder")
