@@ -11,8 +11,8 @@ from micl_bench.checkpoints import Checkpoint
 from micl_bench.data.pixels import Pixels
 from micl_bench.data.source import Source
 from micl_bench.data.stream import evaluation_batches
-from micl_bench.engine.frozen.pictures.network_pictures import Arrays, spread
 from micl_bench.engine.frozen.features import read_out
+from micl_bench.engine.frozen.pictures.network_pictures import Arrays, spread
 from micl_bench.runs.precision import at_precision
 from micl_bench.runtime.errors import InputError
 
