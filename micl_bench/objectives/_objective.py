@@ -1,9 +1,7 @@
 """A pre-training method, as far as it is more than the backbone that it trains.
 
-An objective is one file of this folder, or of a plug-in, that assigns `OBJECTIVE` a class. It states
-its typed configuration, what it wants of an image, the modules that it adds to a backbone, what it
-computes of a batch and the loss of that, the words that plan and record have for it, and the FLOP of a
-step. The training loop knows nothing else of it.
+An objective is one file of this folder, or of a plug-in, that assigns `OBJECTIVE` a class. The training
+loop knows nothing else of it.
 
 Shapes: N images of one process, M visible patches of an image in all views, P values a patch, V views,
 K patches a view.
@@ -22,9 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from micl_bench.backbone import Arch
 from micl_bench.data.visible import Patches
 from micl_bench.runs.plan import TrainingPlan
-from micl_bench.runtime import plugins
 from micl_bench.runtime.config import to_dict
-from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.values import Values
 
 Watch = Callable[[int, dict[str, float]], str]
@@ -154,16 +150,3 @@ class Objective(abc.ABC):
             keep_NVK = torch.zeros(1, views, kept, dtype=torch.long)
             self.encode(vit, added, visible_NMP, keep_NVK).sum().backward()
         return float(counter.get_total_flops())
-
-
-def find_objective(name: str) -> type[Objective]:
-    """The objective of a name, from the package or a plug-in.
-
-    Raises:
-        InputError: there is none (the message lists those there are), or its file assigns no
-            `OBJECTIVE`.
-    """
-    found = getattr(plugins.find("objectives", name), "OBJECTIVE", None)
-    if not (isinstance(found, type) and issubclass(found, Objective)):
-        raise InputError(f"objectives/{name}.py must assign OBJECTIVE a subclass of Objective")
-    return found

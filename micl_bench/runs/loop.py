@@ -66,11 +66,7 @@ class Loop:
     def __init__(
         self, run: Run, plan: TrainingPlan, training: Training, *, device: torch.device
     ) -> None:
-        """Bring what is trained to where the run is.
-
-        Raises:
-            InputError: the state does not fit.
-        """
+        """Bring what is trained to where the run is."""
         self.run, self.plan, self.training, self._device = run, plan, training, device
         self.loss = math.nan
         """Of the last step that was reported."""
@@ -162,7 +158,7 @@ class Loop:
                 "lr": rate,
                 "images_per_second": meter.images_per_second * world_size(),
                 "data_wait": meter.data_wait,
-                **({"mfu": meter.mfu} if meter.knows_flop else {}),
+                **({"mfu": meter.mfu} if meter.mfu else {}),
             }
             self.journal.step(row, total=self.plan.total_steps, epochs=self.plan.epochs)
 

@@ -84,27 +84,21 @@ class Meter:
         for batch in meter.waiting_for(batches):
             ...
             meter.step(num_images)
-
-    Args:
-        flop_per_image, peak: what the MFU is computed from; not needed for the rest.
     """
 
     def __init__(self, *, flop_per_image: float = 0.0, peak: float = 1.0) -> None:
-        self._flop, self._peak = flop_per_image, peak
+        self._flop, self.peak = flop_per_image, peak
         self._steps: deque[tuple[float, float, float]] = deque(maxlen=_WINDOW)
         self._waited, self._last = 0.0, time.perf_counter()
         self.busy_seconds = 0.0
 
     def waiting_for(self, batches: Iterator[T]) -> Iterator[T]:
         """The same batches; the time until each comes counts as waiting for data."""
-        while True:
-            start = time.perf_counter()
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
+        start = time.perf_counter()
+        for batch in batches:
             self._waited += time.perf_counter() - start
             yield batch
+            start = time.perf_counter()
 
     def step(self, num_images: float) -> None:
         """Count one step."""
@@ -116,15 +110,6 @@ class Meter:
     def pause(self) -> None:
         """Leave out the time since the last step: a check, or a save."""
         self._waited, self._last = 0.0, time.perf_counter()
-
-    def raise_peak(self, peak: float) -> None:
-        """Another measurement of the peak; what the machine did once, it can do."""
-        self._peak = max(self._peak, peak)
-
-    @property
-    def knows_flop(self) -> bool:
-        """Whether an MFU can be computed."""
-        return self._flop > 0
 
     @property
     def images_per_second(self) -> float:
@@ -138,8 +123,9 @@ class Meter:
 
     @property
     def mfu(self) -> float:
-        """Share of the machine's matrix-product peak that the model's own FLOP make up."""
-        return self.images_per_second * self._flop / self._peak
+        """Share of the machine's matrix-product peak that the model's own FLOP make up; 0 where they are
+        not known."""
+        return self.images_per_second * self._flop / self.peak
 
     @property
     def _seconds(self) -> float:

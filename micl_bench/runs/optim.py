@@ -50,9 +50,6 @@ def parameter_groups(model: nn.Module, config: OptimConfig) -> list[dict[str, An
     No decay on vectors (norms, biases, layer scales), nor on what the model declares free of it
     (timm's `no_weight_decay`: [CLS], registers, positions, tables of relative positions). The scale
     is `layer_decay` to the number of layers above: see `layers_above`.
-
-    Raises:
-        InputError: `layer_decay` is below 1 and the model does not tell its layers.
     """
     model = model.module if isinstance(model, DistributedDataParallel) else model
     above = layers_above(model) if config.layer_decay < 1 else {}

@@ -93,11 +93,7 @@ class Run:
                 measurement.began(self.state["start"], spent=self._before.seconds)
 
     def restore(self, load: Callable[[dict[str, Any]], None]) -> None:
-        """Let what is trained load the state, if there is one.
-
-        Raises:
-            InputError: it does not fit.
-        """
+        """Let what is trained load the state, if there is one."""
         state, self.state = self.state, None
         if state is not None:
             with self._fitting():
@@ -105,11 +101,7 @@ class Run:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep other processes from training into the folder, which is made.
-
-        Raises:
-            InputError: one is at it.
-        """
+        """Keep other processes from training into the folder, which is made."""
         self.out.mkdir(parents=True, exist_ok=True)
         with alone(self.out, "training into") if rank() == 0 else contextlib.nullcontext():
             sweep(self.out)

@@ -24,11 +24,7 @@ class States:
     """The saved states of one run."""
 
     def __init__(self, folder: Path) -> None:
-        """Look at the folder.
-
-        Raises:
-            InputError: something else has its name, found now and not at the first save.
-        """
+        """Look at the folder."""
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder} is no folder; remove it, or give another --out")
         self.folder = folder

@@ -45,11 +45,7 @@ class Labelled:
 
 
 def open_splits(data: Path) -> tuple[Source, Source]:
-    """`<data>/train` and `<data>/val`, folders of images or packed stores, with equal classes.
-
-    Raises:
-        InputError: one is missing or damaged, or `val` has classes that `train` lacks.
-    """
+    """`<data>/train` and `<data>/val`, folders of images or packed stores, with equal classes."""
     train = open_source(data / "train")
     test = open_source(data / "val", classes=train.classes)
     tell_absent_classes(test)
@@ -57,11 +53,7 @@ def open_splits(data: Path) -> tuple[Source, Source]:
 
 
 def open_folders(data: Path) -> tuple[Folder, Folder]:
-    """As `open_splits`, where the task reads image files.
-
-    Raises:
-        InputError: as `open_splits`, or one is a packed store.
-    """
+    """As `open_splits`, where the task reads image files."""
     train = _folder(open_source(data / "train"))
     test = _folder(open_source(data / "val", classes=train.classes))
     tell_absent_classes(test)
@@ -88,9 +80,6 @@ def open_labelled(data: Path, *, labels: str, fraction: float, seed: int) -> Lab
     Args:
         labels: a file list; empty for none.
         fraction: of each class, drawn by the seed; 1 for all.
-
-    Raises:
-        InputError: as `open_folders`, or a list that does not fit.
     """
     every, test = open_folders(data)
     if labels:

@@ -69,9 +69,6 @@ def inputs_of(request: Request, task: str) -> dict[str, str]:
     """Digests of the resolved recipe, of the data, and of a task from outside, for records' details.
 
     Images count by their names and sizes, what tells their labels by its content.
-
-    Raises:
-        InputError: a recipe that cannot be resolved.
     """
     inputs = _of_config(request) if declared(task).from_config else _of_recipe(request, task)
     code = plugins.digest("tasks", task)

@@ -78,9 +78,6 @@ class Request:
 
         Args:
             kind: the dataclass that the recipe is read as.
-
-        Raises:
-            InputError: a wrong recipe, override or checkpoint.
         """
         import torch
 
@@ -123,9 +120,6 @@ class Request:
             images: those of `<data>/<split>`, or of a source.
             beside: whose features are wanted next: its images are looked at too before any are
                 computed.
-
-        Raises:
-            InputError: the folder is missing or damaged, or as `cached_features`.
         """
         from micl_bench.data.checked import look_at
         from micl_bench.data.source import open_source

@@ -12,11 +12,9 @@ from support import Command, losses, torchrun
 from micl_bench.backbone import named_arch
 from micl_bench.checkpoints import load_checkpoint
 from micl_bench.cli.listing import listing_of
-from micl_bench.objectives import find_objective
 from micl_bench.objectives.micl import MiCL
 from micl_bench.runs.states import States
 from micl_bench.runtime import plugins
-from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.log import read_metrics
 
 # A decoder, a momentum twin and a queue: what rivals need of the loop.
@@ -205,22 +203,16 @@ def test_two_processes_train_it_as_one(recipe: Path, few_digits: Path, tmp_path:
 
 
 def test_its_flop_are_counted_with_the_twins_forward(recipe: Path) -> None:
-    objective = find_objective("toy").Config().build()
+    objective = plugins.find("objectives", "toy").OBJECTIVE.Config().build()
     arch = named_arch("vit_demo_patch4_32")
     one_view = MiCL(MiCL.Config(mask_ratio=0.5)).flop_per_image(arch) / 2
     # Student forward and backward, twin forward alone, the decoder's few.
     assert objective.flop_per_image(arch) == pytest.approx(one_view * 4 / 3, rel=0.01)
 
 
-def test_a_file_that_states_no_objective_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plugins, "find", lambda kind, name: json)
-    with pytest.raises(InputError, match=r"objectives/x\.py must assign OBJECTIVE a subclass"):
-        find_objective("x")
-
-
 def test_every_objective_of_the_package_is_found_by_its_name() -> None:
     names = plugins.names("objectives")
     assert names.keys() == {line.split()[0] for line in listing_of("objectives").splitlines()}
     for name in names:
-        objective = find_objective(name)
+        objective = plugins.find("objectives", name, "OBJECTIVE").OBJECTIVE
         assert objective.Config().build().settings()

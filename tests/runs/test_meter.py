@@ -124,17 +124,6 @@ def test_only_the_last_steps_count_for_speed_but_all_for_the_time(clock: Clock) 
     assert measured.busy_seconds == 350
 
 
-def test_another_measurement_can_only_raise_the_peak(clock: Clock) -> None:
-    measured = Meter(flop_per_image=3.0, peak=6.0)
-    clock.now += 1
-    measured.step(4)
-    assert measured.mfu == 2
-    measured.raise_peak(5.0)
-    assert measured.mfu == 2
-    measured.raise_peak(24.0)
-    assert measured.mfu == 0.5
-
-
 def test_batches_that_end_end_the_loop(clock: Clock) -> None:
     measured = Meter(flop_per_image=1.0, peak=1.0)
     assert list(measured.waiting_for(iter([1, 2]))) == [1, 2]

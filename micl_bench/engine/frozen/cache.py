@@ -196,11 +196,7 @@ def _compute(
 
 
 def _prepare(folder: Path, names: tuple[str, ...], shape: tuple[int, int], label: str) -> None:
-    """Make the folder and reserve its arrays, on the first process; all raise what goes wrong there.
-
-    Raises:
-        InputError: too little disk, or a folder that other hosts do not see.
-    """
+    """Make the folder and reserve its arrays, on the first process; all raise what goes wrong there."""
     problem = ""
     if rank() == 0:
         # What killed runs left of the same features.
@@ -220,11 +216,7 @@ def _prepare(folder: Path, names: tuple[str, ...], shape: tuple[int, int], label
 
 
 def reserve(folder: Path, names: tuple[str, ...], shape: tuple[int, int], label: str) -> None:
-    """Make an fp32 array of a shape for each name, `<name>.npy`, with its place on the disk.
-
-    Raises:
-        InputError: too little disk.
-    """
+    """Make an fp32 array of a shape for each name, `<name>.npy`, with its place on the disk."""
     needed = len(names) * shape[0] * shape[1] * np.dtype(np.float32).itemsize
     free = shutil.disk_usage(folder).free
     sizes = f"{needed / _GIB:,.2f} GiB in {folder.parent}, where {free / _GIB:,.2f} are free"

@@ -94,9 +94,6 @@ def run_over_folder(
 
     Args:
         options: as `outputs_by_slice`.
-
-    Raises:
-        InputError: an unreadable image, or a store that was packed for other pixels.
     """
     own = [part for _, part in outputs_by_slice(function, source, pixels, device=device, **options)]
     outputs_ND = all_rows(torch.cat(own) if own else torch.empty(0))

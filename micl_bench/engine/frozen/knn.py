@@ -16,11 +16,7 @@ _ROWS = 4096
 def knn_scores(
     train_ND: Tensor, labels_N: Tensor, test_MD: Tensor, *, k: int, temperature: float = 0.07
 ) -> Tensor:
-    """Class scores_MC, on the CPU, of one process's own search on the features' device.
-
-    Raises:
-        InputError: k is not from 1 to N, a feature is not finite, or the temperature is not above 0.
-    """
+    """Class scores_MC, on the CPU, of one process's own search on the features' device."""
     similarity_Mk, index_Mk = own_nearest_keys(train_ND, test_MD, k=k)
     labels_N = labels_N.cpu()
     num_classes = int(labels_N.max()) + 1
@@ -36,9 +32,6 @@ def votes(
 
     A row is scaled so that the nearest neighbour weighs 1: the same order, and no overflow at low
     temperatures.
-
-    Raises:
-        InputError: the temperature is not above 0.
     """
     if not temperature > 0:
         raise InputError(f"temperature is {temperature}; it must be above 0")

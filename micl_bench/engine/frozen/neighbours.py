@@ -64,11 +64,7 @@ class _Blocks:
         return fixed, itemsize * width + 2 * neighbours
 
     def queries_within(self, memory_mib: int, **sizes: int) -> int:
-        """Queries at a time: whole blocks of them, as many as a budget lets; `sizes` as of `memory`.
-
-        Raises:
-            InputError: not even one block.
-        """
+        """Queries at a time: whole blocks of them, as many as a budget lets; `sizes` as of `memory`."""
         (Q, _), (fixed, each) = self.shape, self.memory(**sizes)
         fitting = (memory_mib * _MIB - fixed) // each // Q * Q
         if fitting < 1:
@@ -130,11 +126,7 @@ def nearest_keys(
 
 
 def own_nearest_keys(keys_ND: Tensor, queries_MD: Tensor, *, k: int) -> Neighbours:
-    """The same by this process alone, on the features' device, without a budget.
-
-    Raises:
-        InputError: k is not from 1 to N, or a feature is not finite.
-    """
+    """The same by this process alone, on the features' device, without a budget."""
     blocks = _blocks(keys_ND, queries_MD, k)
     return _search(keys_ND, queries_MD, blocks.starts, blocks, k, keys_ND.device, lambda: None)
 

@@ -88,9 +88,6 @@ def open_features(folder: Path, images: int, *, computed: bool) -> Features:
 
     Args:
         computed: by this call, for `Features.origin`.
-
-    Raises:
-        InputError: it is damaged, or of another number of images.
     """
     try:
         about = read_json(folder / ABOUT, _About)

@@ -130,10 +130,6 @@ class Pretrainer:
         Args:
             name: what tables call it; the objective's name if empty.
             start: what the backbone starts from (`warm_start.load_start`); drawn by the seed if None.
-
-        Raises:
-            InputError: bad data, a batch that the processes do not divide, or `out` holds a run of
-                another recipe, of other data or from another start.
         """
         self.recipe, self.out, self.name, self.start = recipe, out, name, start
         self.device = device or torch.device("cpu")
@@ -249,9 +245,10 @@ class Pretrainer:
         return device_batches(batches, self.device)
 
     def _check(self) -> None:
-        if self.trained.meter.mfu > 1:
-            # Somebody else used the machine when its peak was measured.
-            self.trained.meter.raise_peak(self._measure_peak())
+        meter = self.trained.meter
+        if meter.mfu > 1:
+            # Somebody else used the machine when its peak was measured; what it did once, it can do.
+            meter.peak = max(meter.peak, self._measure_peak())
         if found := self.checks.measure(self.model):
             self.loop.write_check(found)
 

@@ -77,11 +77,7 @@ class PretrainRecipe(RunRecipe):
         return super().effective() | {"objective": self.objective.build().settings()}
 
     def plan(self, *, steps_per_epoch: int, processes: int = 1) -> TrainingPlan:
-        """Sizes of a run.
-
-        Raises:
-            InputError: a batch that the processes do not divide, or that is too small for the objective.
-        """
+        """Sizes of a run."""
         plan = TrainingPlan(
             optim=self.optim,
             epochs=self.epochs,

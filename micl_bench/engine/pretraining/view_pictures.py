@@ -25,11 +25,7 @@ _NUM_SAVED = 6
 
 
 def find_images(folder: Path, *, number: int) -> list[Path]:
-    """At most `number` images, spread evenly over a folder of images or of class folders.
-
-    Raises:
-        InputError: as `open_images`, or a packed store.
-    """
+    """At most `number` images, spread evenly over a folder of images or of class folders."""
     source, _ = open_images(folder)
     paths = source.files if isinstance(source, Folder) else ()
     if not paths:
@@ -39,11 +35,7 @@ def find_images(folder: Path, *, number: int) -> list[Path]:
 
 
 def views_of_images(recipe: PretrainRecipe, paths: Sequence[Path]) -> dict[str, NDArray[Any]]:
-    """`views_of_pixels` of image files, cropped as for evaluation.
-
-    Raises:
-        InputError: a file is no readable image.
-    """
+    """`views_of_pixels` of image files, cropped as for evaluation."""
     images = [evaluation_pixels(read_image(path), recipe.pixels) for path in paths]
     return views_of_pixels(recipe, torch.stack(images))
 

@@ -45,11 +45,7 @@ class AugmentConfig(Values):
 
 
 def rand_augment(notation: str, *, img_size: int, mean: tuple[float, float, float]) -> RandAugment:
-    """timm's RandAugment; what moves in from outside has the colour `mean` (of pixels in 0 to 1).
-
-    Raises:
-        InputError: not in timm's notation.
-    """
+    """timm's RandAugment; what moves in from outside has the colour `mean` (of pixels in 0 to 1)."""
     options = {
         "translate_const": int(img_size * _TRANSLATED),
         "img_mean": tuple(min(255, round(255 * value)) for value in mean),
@@ -131,9 +127,6 @@ def augmented_batches(
         mean: of the pixels the network was trained on.
         batch_size: images over all processes.
         part: (rank, processes); each takes an equal, contiguous part of the batch.
-
-    Raises:
-        InputError: too few images, a batch that does not divide, or an unreadable image.
     """
     keys = training_keys(folder, batch_size=batch_size, seed=seed, steps=steps, part=part)
     yield from load(_AugmentedImages(folder, pixels, config, mean, seed), keys, num_workers)

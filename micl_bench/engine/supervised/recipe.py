@@ -86,11 +86,7 @@ class FinetuneRecipe(RunRecipe):
         return to_dict(dataclasses.replace(self, mix=self.mix.effective(), head_norm=norm))
 
     def plan(self, *, steps_per_epoch: int, processes: int = 1) -> TrainingPlan:
-        """Sizes of a run.
-
-        Raises:
-            InputError: a batch that the processes do not divide, or not into groups that are mixed.
-        """
+        """Sizes of a run."""
         training = self.training
         plan = TrainingPlan(
             optim=training.optim,

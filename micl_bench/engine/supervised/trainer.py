@@ -49,12 +49,7 @@ class SupervisedTrainer:
         device: torch.device,
         measurement: Measurement,
     ) -> None:
-        """Build model and optimiser, go on from the last saved state.
-
-        Raises:
-            InputError: a batch that the processes do not divide, layers that the model does not tell, no
-                [CLS] for the head, or `out` holds a run of another recipe, data or checkpoint.
-        """
+        """Build model and optimiser, go on from the last saved state."""
         self.recipe, self.checkpoint, self.device = recipe, checkpoint, device
         self.train, self.held_out = train, held_out
         if recipe.pool == "token" and not checkpoint.arch.class_token:

@@ -17,12 +17,7 @@ RECIPE = FinetuneRecipe
 
 
 def run(request: Request) -> list[Result]:
-    """Train on `<data>/train`, measure accuracy on `<data>/val`, keep the classifier.
-
-    Raises:
-        InputError: bad recipe, checkpoint or data, or a loss that is not finite.
-        Stopped: a signal asked for it; the same command goes on.
-    """
+    """Train on `<data>/train`, measure accuracy on `<data>/val`, keep the classifier."""
     recipe = request.open(FinetuneRecipe)
     checkpoint = request.loaded
     checkpoint.require_vit(TASK.name)

@@ -50,11 +50,7 @@ RECIPE = KnnRecipe
 
 
 def run(request: Request) -> list[Result]:
-    """top1, top5, and top1 for several k, on `<data>/val` with the features of `<data>/train`.
-
-    Raises:
-        InputError: bad recipe, checkpoint or data, or k above the number of training images.
-    """
+    """top1, top5, and top1 for several k, on `<data>/val` with the features of `<data>/train`."""
     recipe = request.open(KnnRecipe)
     arch = request.loaded.arch
     if recipe.pool == "cls" and not arch.class_token:

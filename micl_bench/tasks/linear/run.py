@@ -89,10 +89,6 @@ def run(request: Request) -> list[Result]:
     """top1 and top5 on `<data>/val` of the best head trained on `<data>/train`.
 
     The last step counts, not the best epoch. Killed, the same call goes on from the last saved step.
-
-    Raises:
-        Stopped: a signal asked for it; the training is saved.
-        InputError: bad recipe, checkpoint or data, or every head diverged.
     """
     recipe = request.open(LinearRecipe)
     require_readouts(request.loaded.arch, recipe.probe.reads)

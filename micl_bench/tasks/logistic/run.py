@@ -81,9 +81,6 @@ def run(request: Request) -> list[Result]:
     """top1 and top5 on `<data>/val` of a regression on the labels of `<data>/train`.
 
     Processes share the values of C; each fit is one process's, so the result is the same.
-
-    Raises:
-        InputError: bad recipe, checkpoint or data, or too few labels to choose C.
     """
     recipe = request.open(LogisticRecipe)
     checkpoint = request.loaded

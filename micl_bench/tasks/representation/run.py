@@ -74,9 +74,6 @@ def run(request: Request) -> list[Result]:
     """Alignment, uniformity, RankMe and mean cosines on `<data>/val`; pictures beside the record.
 
     What compares masked views needs a network that MiCL trains; for others it is left out.
-
-    Raises:
-        InputError: bad recipe, checkpoint or data, or fewer than four images.
     """
     recipe = request.open(RepresentationRecipe)
     checkpoint, device = request.loaded, request.device

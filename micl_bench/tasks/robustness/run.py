@@ -63,11 +63,7 @@ RECIPE = RobustnessRecipe
 
 
 def run(request: Request) -> list[Result]:
-    """One record per set: top-1 there, on the clean set's same classes, and the difference.
-
-    Raises:
-        InputError: bad recipe or data, or a checkpoint without a head for the sets' classes.
-    """
+    """One record per set: top-1 there, on the clean set's same classes, and the difference."""
     recipe = request.open(RobustnessRecipe)
     checkpoint, root = request.loaded, request.data
     sets = [find_set(name) for name in recipe.sets]
@@ -135,11 +131,7 @@ def _require(one: RobustnessSet, root: Path, *, allow_partial: bool) -> None:
 def _outputs(
     checkpoint: Checkpoint, sets: list[RobustnessSet], root: Path
 ) -> tuple[tuple[str, ...], str]:
-    """Class names of the classifier's outputs, and how they are known.
-
-    Raises:
-        InputError: the classifier does not fit the clean sets' classes.
-    """
+    """Class names of the classifier's outputs, and how they are known."""
 
     def classes_of(clean: CleanSet) -> tuple[str, ...]:
         return clean.classes or class_folders(root / clean.folder)

@@ -33,11 +33,7 @@ class CleanRun:
     predicted: dict[Reading, NDArray[np.int64]]
 
     def rows(self, rows: list[int]) -> "CleanRun":
-        """Some of the images.
-
-        Raises:
-            InputError: none of them.
-        """
+        """Some of the images."""
         folder = self.folder
         if not rows:
             raise InputError(f"{folder.root} has no image of the shifted set's classes")
@@ -73,9 +69,6 @@ def measure(
 
     The predictions hold both, each metric counted on its own images: `top1`, `clean_top1`, and the
     other reading of both where the set has one.
-
-    Raises:
-        InputError: an unreadable image, or no clean image of the set's classes.
     """
     one = shift.one
     folder = open_classes(root / one.folder, shift.folders, border=one.border)
@@ -166,9 +159,6 @@ def measure_corrupted(
     """Read every corruption and severity, and hold them against the clean images they were made of.
 
     `top1` is the mean over corruptions and severities.
-
-    Raises:
-        InputError: an unreadable image, or folders that do not hold the same images.
     """
     one, reading = shift.one, shift.readings["top1"]
     said: dict[str, NDArray[np.int64]] = {}

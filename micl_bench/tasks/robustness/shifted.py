@@ -72,9 +72,6 @@ def output_names(
 
     A classifier that names no classes is taken to have those of the clean set in sorted order, which
     for WordNet ids is the field's convention, if it has as many.
-
-    Raises:
-        InputError: it names none and has another number of them, or names that are not one for each.
     """
     names, outputs, wanted = checkpoint.classes, checkpoint.content.num_classes, len(clean_classes)
     has = f"{checkpoint.info.source} has {counted(outputs, 'output')}"
@@ -100,9 +97,6 @@ def match(one: RobustnessSet, root: Path, outputs: tuple[str, ...], *, source: s
 
     Args:
         source: the classifier, for the message.
-
-    Raises:
-        InputError: the classifier does not know all of the set's classes.
     """
     right = right_answers(one, root)
     place = {name: number for number, name in enumerate(outputs)}
@@ -119,11 +113,7 @@ def match(one: RobustnessSet, root: Path, outputs: tuple[str, ...], *, source: s
 
 
 def open_classes(root: Path, names: Sequence[str], *, border: int = 0) -> Folder:
-    """The images of some class folders; a label is a place in `names`. Others are passed over.
-
-    Raises:
-        InputError: none of them has an image, or what cannot be listed.
-    """
+    """The images of some class folders; a label is a place in `names`. Others are passed over."""
     found = list_classes(root, set(names))
     found.require_whole()
     folder = folder_of(found, tuple(names), border=border)

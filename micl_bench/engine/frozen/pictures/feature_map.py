@@ -47,9 +47,6 @@ def map_arrays(
     """The arrays of a map: `places_N2`, `label_N` (into `classes`), `classes`, and `perplexity`.
 
     Unit features: neighbours are those by cosine. The start is their first two principal components.
-
-    Raises:
-        InputError: too few images, or a perplexity that they do not allow.
     """
     if len(features_ND) < FEWEST:
         raise InputError(f"a map of features takes {FEWEST} images or more, not {len(features_ND)}")

@@ -35,11 +35,7 @@ def spread(available: int, number: int) -> NDArray[np.int64]:
 
 
 def chosen_images(source: Source, pixels: Pixels, number: int) -> tuple[Tensor, list[str]]:
-    """At most `number` images, spread evenly over a source: uint8 images_NCHW, and their names.
-
-    Raises:
-        InputError: an unreadable image, or a store that was packed for other pixels.
-    """
+    """At most `number` images, spread evenly over a source: uint8 images_NCHW, and their names."""
     index_N = spread(len(source), number)
     batches = evaluation_batches(source, pixels, batch_size=len(index_N), index_N=index_N)
     (batch,) = batches
@@ -58,9 +54,6 @@ def seen_by(
 
     Args:
         images_NCHW: uint8, square.
-
-    Raises:
-        InputError: the network cannot be brought to this size.
     """
     vit = checkpoint.backbone(img_size=images_NCHW.shape[-1]).to(device)
     with at_precision("fp32", vit, device):
@@ -111,11 +104,7 @@ def patch_attention(vit: Vit, images_NCHW: Tensor) -> Tensor:
 def attention_arrays(
     checkpoint: Checkpoint, images_NCHW: Tensor, *, device: torch.device
 ) -> Arrays:
-    """The arrays of a picture of uint8 images: `images_NHWC`, `attention_NJYX` and the `query`.
-
-    Raises:
-        InputError: the network cannot be brought to the images' size.
-    """
+    """The arrays of a picture of uint8 images: `images_NHWC`, `attention_NJYX` and the `query`."""
     attention_NJL = seen_by(checkpoint, images_NCHW, patch_attention, device=device)
     side = images_NCHW.shape[-1] // checkpoint.arch.patch_size
     return {
@@ -132,9 +121,6 @@ def principal_components(tokens_MD: NDArray[np.float64]) -> tuple[NDArray[np.flo
 
     Returns:
         scores_MC and explained_C.
-
-    Raises:
-        InputError: fewer tokens than components.
     """
     if min(tokens_MD.shape) < _COMPONENTS:
         raise InputError(f"principal components take {_COMPONENTS} patches, not {len(tokens_MD)}")
@@ -159,9 +145,6 @@ def patch_arrays(checkpoint: Checkpoint, images_NCHW: Tensor, *, device: torch.d
 
     The components are those of all patches of all images together, after the final norm, without
     [CLS] and registers: equal colours in two images are equal features.
-
-    Raises:
-        InputError: the network cannot be brought to the images' size, or too few patches.
     """
 
     def read(vit: Vit, normalised_NCHW: Tensor) -> Tensor:

@@ -65,11 +65,7 @@ class AugmentedImages:
     num_workers: int = 0
 
     def __call__(self, steps: range) -> Generator[FeatureBatch, None, None]:
-        """The batches of these steps.
-
-        Raises:
-            InputError: an image cannot be read.
-        """
+        """The batches of these steps."""
         images = _Images(self.folder, self.pixels, self.seed)
         slices = load(images, self._keys(steps), self.num_workers)
         for _, index_N in _batch_keys(len(self.folder), self.batch_size, self.seed, steps):

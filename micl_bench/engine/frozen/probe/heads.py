@@ -112,12 +112,6 @@ class Probe:
     def train(self, batches: FeatureBatches, run: Run, *, device: torch.device) -> None:
         """Train to the end, from the last saved step on; every process does the same with the same
         batches.
-
-        Raises:
-            Stopped: a signal asked for it; the state is saved.
-            InputError: every head diverged, an image cannot be read, the state does not fit, or another
-                process trains into the same folder.
-            OSError: the disk is full; what was saved before is whole.
         """
         training = Training(
             label="linear probe",
@@ -169,20 +163,12 @@ class Probe:
         return torch.cat(found).cpu()
 
     def state(self) -> dict[str, Any]:
-        """Everything that training goes on from.
-
-        Raises:
-            InputError: no head is left that could give a number.
-        """
+        """Everything that training goes on from."""
         self.require_finite()
         return {"heads": self.heads.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave.
-
-        Raises:
-            KeyError, RuntimeError, ValueError: it is another grid's.
-        """
+        """Go on from what `state` gave."""
         self.heads.load_state_dict(state["heads"])
         self.optimizer.load_state_dict(state["optimizer"])
 
@@ -226,9 +212,6 @@ def choose_head(
     Args:
         evaluated: readouts and labels_M.
         held_out: the same of images that are in neither set.
-
-    Raises:
-        InputError: every head diverged.
     """
     probe.require_finite()
     rows: list[dict[str, Any]] = []

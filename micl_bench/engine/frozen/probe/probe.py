@@ -59,11 +59,7 @@ class ProbeConfig(Values):
         return len(self.readouts) * len(self.base_lrs)
 
     def plan(self, images: int, *, save_every_steps: int = 50) -> "ProbePlan":
-        """The schedule on so many training images.
-
-        Raises:
-            InputError: fewer than two.
-        """
+        """The schedule on so many training images."""
         if images < 2:
             raise InputError("a linear probe needs two or more training images")
         batch = min(self.batch_size, images)
