@@ -55,12 +55,12 @@ class Request:
     """Refuse a checkpoint of which anything would be assumed."""
     data: Path
     out: Path
-    recipe: Path | None
+    recipe: Path | None = None
     """None for the task's own defaults."""
-    overrides: tuple[str, ...]
-    method: str
+    overrides: tuple[str, ...] = ()
+    method: str = ""
     """Row name in tables; empty for what the checkpoint says."""
-    command: str
+    command: str = ""
     statement: "Statement | None" = None
     """Which pre-training the weights are of, where the user states it."""
     device: "torch.device" = None  # type: ignore[assignment]
@@ -179,7 +179,7 @@ class Request:
         """
         from micl_bench.data.pixels import evaluation_settings
         from micl_bench.data.source import open_source
-        from micl_bench.records.evidence.per_image import write_named_arrays
+        from micl_bench.records.evidence.evidence import write_named_arrays
         from micl_bench.runtime.config import to_dict
         from micl_bench.runtime.distributed import rank, world_size
         from micl_bench.runtime.files import digest_file
@@ -187,12 +187,12 @@ class Request:
         recipe, data = self._opened(), data or open_source(self.data / "val").describe()
         took = self.measurement.elapsed if seconds is None else seconds
         known = self.loaded.described_at(recipe.pixels.img_size)
-        kept, digests = dict(artifacts), {}
+        kept, digests, undefined = dict(artifacts), {}, {}
         if evidence is not None:
             given = {
                 name: value for name, value in evidence.metrics().items() if task.declares(name)
             }
-            metrics = given | {**metrics}
+            metrics, undefined = given | {**metrics}, dict.fromkeys(given, evidence.undefined)
             intervals = evidence.intervals(seed=recipe.seed) | {**intervals}
             kept["evidence"] = f"{evidence.kind}-{task.name}-{name_part(data.name)}"
             if rank() == 0:
@@ -211,7 +211,7 @@ class Request:
             metrics,
             settings={**evaluation_settings(recipe.pixels), **settings},
             intervals=intervals,
-            undefined=evidence.reasons() if evidence else {},
+            undefined=undefined,
             protocol=protocol or f"{recipe.pixels.img_size} px",
             data=data,
             artifacts=kept,
