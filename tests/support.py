@@ -1,5 +1,6 @@
 """Names that test modules share: `micl-bench` as real processes, and what a run left."""
 
+import json
 import multiprocessing
 import os
 import re
@@ -8,7 +9,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +129,36 @@ def torchrun(processes: int, *arguments: object) -> subprocess.CompletedProcess[
     return subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=300, env=environment
     )
+
+
+def overrides(*values: str) -> list[str]:
+    """The words of a command that change values of its recipe."""
+    return [word for value in values for word in ("--set", value)]
+
+
+def finish(words: Sequence[object]) -> str:
+    """Run a command to its end, which must be a good one; what it said."""
+    done = Command(*words).wait()
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def signalled(words: Sequence[object], out: Path, step: int, number: signal.Signals) -> str:
+    """Run a command, and send it a signal after so many steps; what it said."""
+    command = Command(*words)
+    while len(losses(out)) < step and command.is_running():
+        time.sleep(0.005)
+    command.send(number)
+    done = command.wait()
+    assert done.returncode == (-number if number is signal.SIGKILL else 0), done.stderr
+    return done.stderr
+
+
+def record_in(out: Path, task: str) -> dict[str, Any]:
+    """The one record of a task in a folder, as JSON has it."""
+    (path,) = out.glob(f"{task}-*.json")
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
 
 
 def losses(out: Path) -> list[float]:

@@ -1,13 +1,12 @@
 """An objective of a few lines from outside of the package: found, trained, cut, resumed and recorded."""
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from support import Command, losses, torchrun
+from support import Command, losses, overrides, record_in, torchrun
 
 from micl_bench.backbone import named_arch
 from micl_bench.checkpoints import load_checkpoint
@@ -130,9 +129,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def run(recipe: Path, data: Path, out: Path, *sets: str) -> Command:
-    words = ["pretrain", recipe, "--data", data, "--out", out]
-    words += [word for value in sets for word in ("--set", value)]
-    return Command(*words)
+    return Command("pretrain", recipe, "--data", data, "--out", out, *overrides(*sets))
 
 
 @pytest.mark.parametrize("micro_batch", [0, 5])
@@ -174,7 +171,7 @@ def test_it_is_trained_cut_resumed_and_recorded(
     assert not torch.equal(twin, student)
     assert theirs["model"]["added.queue"].any()
 
-    record = json.loads(next(whole.glob("pretrain-*.json")).read_text())
+    record = record_in(whole, "pretrain")
     assert record["method"] == "Toy"
     assert record["protocol"] == "3 epochs of digits, batch 16"
     assert record["settings"]["objective"] == {"method": "Toy", "momentum": 0.8}

@@ -1,11 +1,10 @@
 """Pre-training: what a run leaves, and that nothing but the recipe changes its losses."""
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
-from support import REPOSITORY, Run, losses, values_in
+from support import REPOSITORY, Run, losses, overrides, record_in, values_in
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from micl_bench.data.folder import open_folder
@@ -40,7 +39,7 @@ def test_a_run_leaves_a_record_weights_and_a_line_a_step(whole: Path) -> None:
     rows = read_metrics(whole / "metrics.jsonl")
     assert [row["step"] for row in rows if "loss" in row] == list(range(1, 16))
     assert [row["step"] for row in rows if "knn_top1" in row] == [0, 10, 15]
-    record = json.loads(next(whole.glob("pretrain-*.json")).read_text())
+    record = record_in(whole, "pretrain")
     assert values_in(record)["loss"] == losses(whole)[-1]
     assert record["method"] == "MiCL"
 
@@ -75,7 +74,7 @@ def test_a_patch_store_gives_the_losses_of_its_folder(
     out = tmp_path / "run"
     Pretrainer(recipe, data=patch_stores, out=out, command="test").run()
     assert losses(out) == losses(whole)
-    ours, theirs = (json.loads(next(f.glob("pretrain-*.json")).read_text()) for f in (out, whole))
+    ours, theirs = (record_in(folder, "pretrain") for folder in (out, whole))
     assert ours["data"] == theirs["data"]
     assert values_in(ours)["knn_top1"] == values_in(theirs)["knn_top1"]
 
@@ -124,9 +123,8 @@ def test_bfloat16_stays_near_fp32(
 def test_the_terminal_line_says_how_it_goes(
     micl_bench: Run, few_digits: Path, tmp_path: Path
 ) -> None:
-    recipe_path = REPOSITORY / "pretrain" / "embedded.py"
-    sets = [word for value in SMALL for word in ("--set", value)]
-    done = micl_bench("pretrain", recipe_path, "--data", few_digits, "--out", "run", *sets)
+    words = ("--data", few_digits, "--out", "run", *overrides(*SMALL))
+    done = micl_bench("pretrain", "embedded", *words)
     assert "batch 16 = 1 x 16 images" in done.stderr
     assert "learning rate 0.000125 = 0.002 x 16 / 256" in done.stderr
     last = done.stderr.strip().splitlines()[-1]
@@ -144,10 +142,8 @@ def test_the_terminal_line_says_how_it_goes(
 def test_a_representation_that_learns_nothing_is_warned_about_once(
     micl_bench: Run, few_digits: Path
 ) -> None:
-    recipe_path = REPOSITORY / "pretrain" / "embedded.py"
-    values = (*SMALL, "optim.base_lr=1e-12", "optim.warmup_epochs=0")
-    sets = [word for value in values for word in ("--set", value)]
-    done = micl_bench("pretrain", recipe_path, "--data", few_digits, "--out", "run", *sets)
+    sets = overrides(*SMALL, "optim.base_lr=1e-12", "optim.warmup_epochs=0")
+    done = micl_bench("pretrain", "embedded", "--data", few_digits, "--out", "run", *sets)
     assert done.stderr.count("warning: step 5: collapse: for an epoch the loss has been") == 1
     assert done.stderr.count("warning") == 1
 
@@ -193,7 +189,6 @@ def test_an_epoch_holds_each_image_once(few_digits: Path) -> None:
 def test_bad_folders_are_refused_in_one_line(
     micl_bench: Run, few_digits: Path, tmp_path: Path
 ) -> None:
-    recipe_path = REPOSITORY / "pretrain" / "embedded.py"
     empty = tmp_path / "empty" / "train" / "digit_0"
     empty.mkdir(parents=True)
     unreadable = tmp_path / "unreadable"
@@ -206,7 +201,7 @@ def test_bad_folders_are_refused_in_one_line(
         (unreadable, "has, 1 image; lower it"),
         (few_digits / "train", "no image folder"),
     ):
-        done = micl_bench("pretrain", recipe_path, "--data", data, "--out", "run")
+        done = micl_bench("pretrain", "embedded", "--data", data, "--out", "run")
         assert done.returncode == 2
         assert words in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr

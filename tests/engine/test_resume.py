@@ -1,6 +1,5 @@
 """Work is never lost: kills, signals, full disks, damaged files, other numbers of processes."""
 
-import json
 import os
 import random
 import shutil
@@ -13,7 +12,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import REPOSITORY, Command, losses, torchrun
+from support import (
+    REPOSITORY,
+    Command,
+    finish,
+    losses,
+    overrides,
+    record_in,
+    signalled,
+    torchrun,
+)
 
 from micl_bench.runs.states import States
 
@@ -25,36 +33,13 @@ STEPS = 30
 
 
 def arguments(few_digits: Path, out: Path, *more: str) -> list[str]:
-    words = [
-        "pretrain",
-        REPOSITORY / "pretrain" / "embedded.py",
-        "--data",
-        few_digits,
-        "--out",
-        out,
-    ]
-    sets = [word for value in (*SMALL, *more) for word in ("--set", value)]
-    return [*map(str, words), *sets]
+    words = ["pretrain", REPOSITORY / "pretrain" / "embedded.py", "--data", few_digits]
+    return [*map(str, (*words, "--out", out)), *overrides(*SMALL, *more)]
 
 
 def wait_for_step(out: Path, step: int, running: Callable[[], bool]) -> None:
     while len(losses(out)) < step and running():
         time.sleep(0.005)
-
-
-def finish(words: list[str]) -> str:
-    done = Command(*words).wait()
-    assert done.returncode == 0, done.stderr
-    return done.stderr
-
-
-def signalled(words: list[str], out: Path, step: int, number: signal.Signals) -> str:
-    command = Command(*words)
-    wait_for_step(out, step, command.is_running)
-    command.send(number)
-    done = command.wait()
-    assert done.returncode == 0, done.stderr
-    return done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +223,7 @@ def test_time_on_several_devices_is_all_counted(few_digits: Path, tmp_path: Path
     States(out / "states").save(state["step"], state)
     before = dict(state["spent"])
     finish(command)
-    record = json.loads(next(out.glob("pretrain-*.json")).read_text())
+    record = record_in(out, "pretrain")
     assert record["start"] == state["start"]
     seconds = record["seconds"] - before["seconds"] + before["device_seconds"]
     assert record["device_hours"] == pytest.approx(seconds / 3600, abs=1e-6)

@@ -14,7 +14,7 @@ import torch
 from support import REPOSITORY, Command, Run
 from torch import Tensor
 
-from micl_bench.data.folder import open_folder, read_image, to_tensor
+from micl_bench.data.folder import Folder, open_folder, read_image, to_tensor
 from micl_bench.data.pixels import normalise
 from micl_bench.engine.frozen.knn import knn_scores, top1
 from micl_bench.engine.frozen.logistic import fit_logistic
@@ -100,9 +100,12 @@ def probed(train_ND: Tensor, labels_N: Tensor, test_MD: Tensor, labels_M: Tensor
     plan = recipe.probe.plan(len(labels_N))
     widths = {"cls_1": train_ND.shape[1]}
     probe = Probe(recipe.probe, plan, widths=widths, num_classes=10, seed=recipe.seed)
+    # Only their labels are read.
+    paths, classes = tuple(map(Path, map(str, range(len(labels_N))))), tuple(map(str, range(10)))
+    labels = tuple(labels_N.tolist())
     batches = StoredFeatures(
+        folder=Folder(root=Path("none"), classes=classes, paths=paths, labels=labels),
         features={"cls_1": train_ND},
-        labels_M=labels_N,
         rows_K=np.arange(len(labels_N)),
         batch_size=plan.batch_size,
         seed=recipe.seed,

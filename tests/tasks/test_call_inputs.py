@@ -8,18 +8,12 @@ from support import REPOSITORY
 from micl_bench.tasks import Request
 from micl_bench.tasks._out import inputs_of
 
+RANDOM = "random:vit_demo_patch4_32"
+
 
 def inputs(task: str, data: Path, recipe: Path | None, *overrides: str) -> dict[str, str]:
-    request = Request(
-        checkpoint="random:vit_demo_patch4_32",
-        data=data,
-        out=data.parent / "out",
-        recipe=recipe,
-        overrides=overrides,
-        method="",
-        command="",
-    )
-    return inputs_of(request, task)
+    places = {"data": data, "out": data.parent / "out", "recipe": recipe}
+    return inputs_of(Request(checkpoint=RANDOM, overrides=overrides, **places), task)
 
 
 def written(path: Path, text: str = "1") -> Path:

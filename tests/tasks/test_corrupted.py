@@ -1,13 +1,12 @@
 """ImageNet-C: mCE against closed forms, and a whole run with known answers."""
 
 import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from colours import IDS, SMALL, colour, paint, save_classifier
-from support import REPOSITORY, Run, intervals_in, values_in
+from support import REPOSITORY, Run, intervals_in, overrides, record_in, values_in
 
 from micl_bench.records.evidence.predictions import read_predictions
 from micl_bench.runtime import plugins
@@ -59,16 +58,14 @@ def test_a_run_over_all_corruptions_has_the_known_answers(micl_bench: Run, tmp_p
                     frame_rgb=colour(shown),
                 )
     save_classifier(tmp_path / "classifier.pt", order=range(1000), names=IDS)
-    words = [word for value in SMALL for word in ("--set", value)]
     recipe = REPOSITORY / "downstream" / "imagenet_robustness_all.py"
     done = micl_bench(
         *("eval", "robustness", "--checkpoint", tmp_path / "classifier.pt", "--recipe", recipe),
-        *("--data", data, "--out", tmp_path / "out", *words, "--set", "sets=[imagenet_c]"),
-        *("--set", "pixels.crop_pct=0.5"),
+        *("--data", data, "--out", tmp_path / "out"),
+        *overrides(*SMALL, "sets=[imagenet_c]", "pixels.crop_pct=0.5"),
     )
     assert done.returncode == 0, done.stderr
-    (path,) = (tmp_path / "out").glob("*.json")
-    record = json.loads(path.read_text())
+    record = record_in(tmp_path / "out", "robustness")
     fog, contrast = 50, 30
     metrics = {
         "mCE": 100 * (fog / CORRUPTIONS["fog"] + contrast / CORRUPTIONS["contrast"]) / 15,

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import random
 import signal
 import time
@@ -11,7 +10,19 @@ from typing import Any
 
 import pytest
 import torch
-from support import REPOSITORY, Command, Run, intervals_in, losses, torchrun, values_in
+from support import (
+    REPOSITORY,
+    Command,
+    Run,
+    finish,
+    intervals_in,
+    losses,
+    overrides,
+    record_in,
+    signalled,
+    torchrun,
+    values_in,
+)
 
 from micl_bench.checkpoints import load_checkpoint
 from micl_bench.cli.app import main
@@ -46,29 +57,7 @@ SHORT = ("pixels.img_size=16", "training.epochs=1", "training.batch_size=40", "c
 
 def words(data: Path, out: Path, *more: str, start: str = RANDOM) -> list[str]:
     command = ["eval", "finetune", "--checkpoint", start, "--data", str(data), "--out", str(out)]
-    return command + [word for value in (*SMALL, *more) for word in ("--set", value)]
-
-
-def record_in(out: Path) -> dict[str, Any]:
-    (path,) = out.glob("finetune-*.json")
-    content: dict[str, Any] = json.loads(path.read_text())
-    return content
-
-
-def finish(command: list[str]) -> str:
-    done = Command(*command).wait()
-    assert done.returncode == 0, done.stderr
-    return done.stderr
-
-
-def signalled(command: list[str], out: Path, step: int, number: signal.Signals) -> str:
-    process = Command(*command)
-    while len(losses(out)) < step and process.is_running():
-        time.sleep(0.005)
-    process.send(number)
-    done = process.wait()
-    assert done.returncode == (0 if number is not signal.SIGKILL else -number), done.stderr
-    return done.stderr
+    return command + overrides(*SMALL, *more)
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
@@ -92,8 +81,8 @@ def assert_equal_runs(out: Path, whole: Path) -> None:
     assert logged(out) == logged(whole)
     ours, theirs = weights(out), weights(whole)
     assert all(torch.equal(ours[name], value) for name, value in theirs.items())
-    assert values_in(record_in(out)) == values_in(record_in(whole))
-    assert record_in(out)["fingerprint"] == record_in(whole)["fingerprint"]
+    assert values_in(record_in(out, "finetune")) == values_in(record_in(whole, "finetune"))
+    assert record_in(out, "finetune")["fingerprint"] == record_in(whole, "finetune")["fingerprint"]
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +140,7 @@ def test_a_signal_saves_and_the_time_of_all_parts_counts(
 
     assert f"going on from step {step} of {STEPS}" in finish(command)
     assert_equal_runs(out, whole)
-    record, before = record_in(out), state["spent"]
+    record, before = record_in(out, "finetune"), state["spent"]
     seconds = record["seconds"] - before["seconds"] + before["device_seconds"]
     assert record["device_hours"] == pytest.approx(seconds / 3600, abs=1e-6)
     assert record["start"] == state["start"]
@@ -207,13 +196,13 @@ def test_two_processes_and_micro_batches_give_the_same_classifier(
         # The gradient of a key's bias is rounding alone, which Adam blows up.
         if not name.endswith("qkv.bias"):
             assert (ours[name] - value).norm() < 0.02 * value.norm() + 1e-4, name
-    record = record_in(out)
-    assert record["fingerprint"] == record_in(whole)["fingerprint"]
+    record = record_in(out, "finetune")
+    assert record["fingerprint"] == record_in(whole, "finetune")["fingerprint"]
     assert record["details"]["processes"] == 2
 
 
 def test_the_record_tells_what_moved_the_number(whole: Path, few_digits: Path) -> None:
-    record, val = record_in(whole), open_folder(few_digits / "val")
+    record, val = record_in(whole, "finetune"), open_folder(few_digits / "val")
     settings, details = record["settings"], record["details"]
     assert settings["pool"] == "avg"
     assert settings["precision"] == "fp32"
@@ -275,13 +264,11 @@ def test_imagenet_recipe_runs(micl_bench: Run, few_digits: Path, tmp_path: Path,
     # The recipes' own precision once, [CLS] once.
     more = ("num_workers=0", f"pool={'token' if size == 'b16' else 'avg'}")
     precision = "bf16" if size == "l16" else "fp32"
-    sets = [
-        word for value in (*SHORT, *more, f"precision={precision}") for word in ("--set", value)
-    ]
+    sets = overrides(*SHORT, *more, f"precision={precision}")
     place = ("--recipe", path, "--data", few_digits, "--out", tmp_path / "out")
     done = micl_bench("eval", "finetune", "--checkpoint", RANDOM, *place, *sets)
     assert done.returncode == 0, done.stderr
-    settings = record_in(tmp_path / "out")["settings"]
+    settings = record_in(tmp_path / "out", "finetune")["settings"]
     assert settings["pool"] == ("token" if size == "b16" else "avg")
     # What the linear layers gave, and the patch projection.
     assert settings["precision"] == precision
@@ -339,11 +326,11 @@ def test_the_pool_is_an_axis_of_the_fingerprint(
 ) -> None:
     out = tmp_path / "run"
     finish(words(few_digits, out, "pool=token", "training.epochs=1", "training.batch_size=80"))
-    ours, theirs = record_in(out)["settings"], record_in(whole)["settings"]
+    ours, theirs = record_in(out, "finetune")["settings"], record_in(whole, "finetune")["settings"]
     changed = {key for key in theirs if ours[key] != theirs[key]}
     assert changed == {"pool", "training", "head_norm", "head"}
     assert ours["head_norm"] == "pretrained"
-    assert record_in(out)["fingerprint"] != record_in(whole)["fingerprint"]
+    assert record_in(out, "finetune")["fingerprint"] != record_in(whole, "finetune")["fingerprint"]
     assert "norm.weight" in weights(out)
     assert "fc_norm.weight" in weights(whole)
 
@@ -424,7 +411,7 @@ def test_the_embedded_recipe_goes_on_where_it_was_cut(few_digits: Path, tmp_path
     more = ("training.epochs=3", "training.batch_size=16", "save_every_steps=1")
     command = ["eval", "finetune", "--checkpoint", RANDOM, "--recipe", str(recipe)]
     command += ["--data", str(few_digits), "--out", str(tmp_path / "run")]
-    command += [word for value in more for word in ("--set", value)]
+    command += overrides(*more)
     signalled(command, tmp_path / "run", 3, signal.SIGTERM)
     assert "going on from step" in finish(command)
 

@@ -1,6 +1,5 @@
 """Held-out images are trusted by no task, and none of them is bound to a training."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from support import REPOSITORY, Run, values_in
+from support import REPOSITORY, Run, overrides, record_in, values_in
 
 from micl_bench.cli import app as cli
 from micl_bench.data.folder import open_folder
@@ -49,14 +48,8 @@ def bad_image(data: Path) -> Path:
 
 
 def words(task: str, data: Path, out: Path, *more: str) -> list[object]:
-    settings = [word for value in (*TASKS[task], *more) for word in ("--set", value)]
+    settings = overrides(*TASKS[task], *more)
     return ["eval", task, "--checkpoint", RANDOM, "--data", data, "--out", out, *settings]
-
-
-def record_in(out: Path, task: str) -> dict[str, Any]:
-    (path,) = out.glob(f"{task}-*.json")
-    content: dict[str, Any] = json.loads(path.read_text())
-    return content
 
 
 @pytest.mark.parametrize(
@@ -85,7 +78,7 @@ def test_pre_training_finds_it_too_where_it_checks_on_held_out_images(
     micl_bench: Run, data: Path, tmp_path: Path
 ) -> None:
     command = ["pretrain", REPOSITORY / "pretrain" / "embedded.py", "--data", data]
-    command += [word for value in ("epochs=1", "batch_size=8") for word in ("--set", value)]
+    command += overrides("epochs=1", "batch_size=8")
     done = micl_bench(*command, "--out", tmp_path / "out")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith(f"error: {bad_image(data)} is no readable image")

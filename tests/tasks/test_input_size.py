@@ -25,41 +25,33 @@ def checkpoint(tmp_path: Path) -> Path:
     return tmp_path / "48.pt"
 
 
-def session(task: str, checkpoint: Path, *overrides: str, recipe: Path | None = None) -> Request:
-    request = Request(
-        checkpoint=str(checkpoint),
-        data=Path("none"),
-        out=Path("none"),
-        recipe=recipe,
-        overrides=overrides,
-        method="",
-        command="",
-    )
+def opened(task: str, checkpoint: Path, *overrides: str, recipe: Path | None = None) -> Any:
     _say_once.cache_clear()
-    request.open(running(task).RECIPE)
-    return request
+    places = {"data": Path("none"), "out": Path("none"), "recipe": recipe}
+    request = Request(checkpoint=str(checkpoint), overrides=overrides, **places)
+    return request.open(running(task).RECIPE)
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_without_a_size_the_checkpoints_own_is_used_without_a_word(
     task: str, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = session(task, checkpoint)
-    assert found.resolved.pixels.img_size == 48
+    found = opened(task, checkpoint)
+    assert found.pixels.img_size == 48
     assert capsys.readouterr().err == ""
     # What else the recipe says of pixels is kept.
-    assert session(task, checkpoint, "pixels.crop_pct=0.5").resolved.pixels.crop_pct == 0.5
+    assert opened(task, checkpoint, "pixels.crop_pct=0.5").pixels.crop_pct == 0.5
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_another_size_is_said_in_one_line(
     task: str, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = session(task, checkpoint, "pixels.img_size=24")
-    assert found.resolved.pixels.img_size == 24
+    found = opened(task, checkpoint, "pixels.img_size=24")
+    assert found.pixels.img_size == 24
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"images are read at 24 px, {checkpoint} was trained at 48 px")
-    session(task, checkpoint, "pixels.img_size=48")
+    opened(task, checkpoint, "pixels.img_size=48")
     assert capsys.readouterr().err == ""
 
 
@@ -67,10 +59,10 @@ def test_a_recipe_that_states_a_size_keeps_it_and_it_is_said(
     checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = REPOSITORY / "downstream" / "imagenet_knn.py"
-    assert session("knn", checkpoint, recipe=recipe).recipe.pixels.img_size == 224
+    assert opened("knn", checkpoint, recipe=recipe).pixels.img_size == 224
     assert "read at 224 px" in capsys.readouterr().err
-    own = session("knn", checkpoint, "pixels.img_size=0", recipe=recipe)
-    assert own.recipe.pixels.img_size == 48
+    own = opened("knn", checkpoint, "pixels.img_size=0", recipe=recipe)
+    assert own.pixels.img_size == 48
 
 
 @pytest.mark.parametrize("size", [1, 12, 50])
@@ -79,7 +71,7 @@ def test_a_size_of_no_whole_number_of_patches_is_refused_at_once(
 ) -> None:
     nearest = max(1, size // 8) * 8
     with pytest.raises(InputError, match=f"no multiple of patch_size 8; nearest: {nearest}$"):
-        session("knn", checkpoint, f"pixels.img_size={size}")
+        opened("knn", checkpoint, f"pixels.img_size={size}")
 
 
 def test_the_command_records_the_size_that_was_used(

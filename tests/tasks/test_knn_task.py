@@ -1,7 +1,6 @@
 """k-NN as a task: its record, several processes, packed stores, and what it refuses."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
-from support import REPOSITORY, Run, intervals_in, torchrun, values_in
+from support import REPOSITORY, Run, intervals_in, record_in, torchrun, values_in
 
 from micl_bench.backbone import Arch
 from micl_bench.checkpoints import save_checkpoint
@@ -26,21 +25,12 @@ RECIPE = REPOSITORY / "downstream" / "embedded_knn.py"
 
 
 def record(out: Path) -> tuple[dict[str, Any], Predictions]:
-    (path,) = out.glob("knn-*.json")
-    content = json.loads(path.read_text())
+    content = record_in(out, "knn")
     return content, read_predictions(out / content["artifacts"]["evidence"])
 
 
 def request(data: Path, out: Path, recipe: Path, *overrides: str) -> Request:
-    return Request(
-        checkpoint=RANDOM,
-        data=data,
-        out=out,
-        recipe=recipe,
-        overrides=overrides,
-        method="",
-        command="",
-    )
+    return Request(checkpoint=RANDOM, data=data, out=out, recipe=recipe, overrides=overrides)
 
 
 def assert_same(found: Predictions, expected: Predictions) -> None:
@@ -115,15 +105,8 @@ def _agrees_with_scikit_learn(
 def test_a_network_without_class_token_is_told_what_to_use(
     micl_bench: Run, few_digits: Path, tmp_path: Path
 ) -> None:
-    arch = Arch(
-        name="bare",
-        img_size=32,
-        patch_size=8,
-        width=64,
-        depth=2,
-        num_heads=1,
-        class_token=False,
-    )
+    sizes = {"img_size": 32, "patch_size": 8, "width": 64, "depth": 2, "num_heads": 1}
+    arch = Arch(name="bare", class_token=False, **sizes)
     torch.manual_seed(0)
     save_checkpoint(tmp_path / "bare.pt", arch.build(), arch, method="bare", provenance={})
     words = ("--checkpoint", "bare.pt", "--data", few_digits, "--recipe", RECIPE, "--set", "k=5")

@@ -1,7 +1,6 @@
 """Linear probes as commands: on stored and on augmented images, cut anywhere, over processes."""
 
 import dataclasses
-import json
 import signal
 import time
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support import REPOSITORY, Command, Run, torchrun, values_in
+from support import REPOSITORY, Command, Run, overrides, record_in, torchrun, values_in
 
 from micl_bench.checkpoints import load_checkpoint
 from micl_bench.data.folder import open_folder
@@ -33,12 +32,7 @@ AUGMENTED = (*SMALL, "probe.steps=24", "probe.batch_size=40", "save_every_steps=
 def words(recipe: str, data: Path, out: Path, *sets: str) -> list[str]:
     found = ["eval", "linear", "--checkpoint", RANDOM, "--data", data, "--out", out]
     found += ["--recipe", DOWNSTREAM / f"{recipe}.py"]
-    return [*map(str, found), *(word for value in sets for word in ("--set", value))]
-
-
-def record_in(out: Path) -> dict[str, Any]:
-    (path,) = out.glob("linear-*.json")
-    return json.loads(path.read_text())
+    return [*map(str, found), *overrides(*sets)]
 
 
 def newest_state(out: Path) -> tuple[int, dict[str, Any]]:
@@ -51,7 +45,7 @@ def assert_same_end(out: Path, whole: Path) -> None:
     assert step == steps == 24
     assert state["heads"].keys() == expected["heads"].keys()
     assert all(torch.equal(state["heads"][k], v) for k, v in expected["heads"].items())
-    assert values_in(record_in(out)) == values_in(record_in(whole))
+    assert values_in(record_in(out, "linear")) == values_in(record_in(whole, "linear"))
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +81,7 @@ def test_dinov2s_recipe_has_the_published_grid() -> None:
 
 
 def test_the_record_says_what_moved_the_number(whole: Path, few_digits: Path) -> None:
-    record = record_in(whole)
+    record = record_in(whole, "linear")
     settings, details = record["settings"], record["details"]
     assert settings["training_images"].startswith("random crops of 0.08 to 1 of the area")
     assert settings["learning_rates"] == [0.1 * 40 / 256]
@@ -164,21 +158,17 @@ def test_without_crops_images_and_stored_features_give_the_same_batches(few_digi
     checkpoint, folder = load_checkpoint(RANDOM), open_folder(few_digits / "train")
     pixels, model = Pixels(img_size=32), checkpoint.backbone()
 
-    def read(images: torch.Tensor) -> dict[str, torch.Tensor]:
+    def read(images: torch.Tensor) -> torch.Tensor:
         tokens = model.forward_features(checkpoint.normalise(images))
-        return {"cls_1": tokens[:, 0], "avg_1": tokens[:, 1:].mean(1)}
+        return torch.stack([tokens[:, 0], tokens[:, 1:].mean(1)], dim=1)
 
-    every = [torch.stack([*read(images).values()], 1) for images in _images(folder, pixels)]
-    rows = np.arange(2, 80, 2)
-    stored_ND = torch.cat(every).unbind(1)
-    stored = StoredFeatures(
-        features=dict(zip(("cls_1", "avg_1"), stored_ND, strict=True)),
-        labels_M=torch.from_numpy(folder.labels_N),
-        rows_K=np.arange(80),
-        batch_size=37,
-        seed=4,
-    )
-    online = AugmentedImages(read=read, folder=folder, pixels=pixels, batch_size=37, seed=4)
+    names, rows, options = ("cls_1", "avg_1"), np.arange(2, 80, 2), {"batch_size": 37, "seed": 4}
+    with torch.no_grad():
+        batches = evaluation_batches(folder, pixels, batch_size=16)
+        stored_ND = torch.cat([read(batch.images) for batch in batches]).unbind(1)
+    features = dict(zip(names, stored_ND, strict=True))
+    stored = StoredFeatures(folder=folder, features=features, rows_K=np.arange(80), **options)
+    online = AugmentedImages(folder=folder, read=read, names=names, pixels=pixels, **options)
     for steps in (range(4), range(3, 5)):
         pairs = list(zip(stored(steps), online(steps), strict=True))
         assert len(pairs) == len(steps)
@@ -186,22 +176,10 @@ def test_without_crops_images_and_stored_features_give_the_same_batches(few_digi
             assert torch.equal(our_labels_N, their_labels_N)
             for name, value in theirs.items():
                 torch.testing.assert_close(ours[name], value, rtol=1e-5, atol=1e-5)
-    few = StoredFeatures(
-        features={"cls_1": stored_ND[0]},
-        labels_M=stored.labels_M,
-        rows_K=rows,
-        batch_size=len(rows),
-        seed=4,
-    )
-    ((features, labels_N),) = few(range(1))
+    few = {"features": {"cls_1": stored_ND[0]}, "rows_K": rows, "batch_size": len(rows)}
+    ((features, labels_N),) = StoredFeatures(folder=folder.part(rows), seed=4, **few)(range(1))
     assert sorted(labels_N.tolist()) == folder.labels_N[rows].tolist()
     assert len(features["cls_1"].unique(dim=0)) == len(rows)
-
-
-def _images(folder, pixels):  # type: ignore[no-untyped-def]
-    with torch.no_grad():
-        for batch in evaluation_batches(folder, pixels, batch_size=16):
-            yield batch.images
 
 
 def test_the_grid_is_kept_whole_and_says_how_it_was_chosen(
@@ -210,7 +188,7 @@ def test_the_grid_is_kept_whole_and_says_how_it_was_chosen(
     small = (*SMALL, "probe.steps=6", "probe.batch_size=64")
     done = micl_bench(*words("imagenet_linear_dinov2", few_digits, tmp_path / "a", *small))
     assert done.returncode == 0, done.stderr
-    record = record_in(tmp_path / "a")
+    record = record_in(tmp_path / "a", "linear")
     grid = record["details"]["grid"]
     assert len(grid) == 52
     assert len({(row["readout"], row["learning_rate"]) for row in grid}) == 52
@@ -224,7 +202,7 @@ def test_the_grid_is_kept_whole_and_says_how_it_was_chosen(
     small += ("probe.readouts=[avg_1,cls_2+avg_1]", "selection=held_out")
     done = micl_bench(*words("imagenet_linear_dinov2", few_digits, tmp_path / "b", *small))
     assert done.returncode == 0, done.stderr
-    record = record_in(tmp_path / "b")
+    record = record_in(tmp_path / "b", "linear")
     assert record["settings"]["training_images"] == "as evaluated"
     assert "10% of each class's training images, held out" in record["settings"]["selection"]
     best = max(row["top1_held_out"] for row in record["details"]["grid"])
@@ -245,7 +223,7 @@ def test_few_labels_are_drawn_or_listed(micl_bench: Run, few_digits: Path, tmp_p
         done = micl_bench(*words("embedded_linear", few_digits, out, *small, setting))
         assert done.returncode == 0, done.stderr
         assert "2 to 2 images a class" in done.stderr
-        found[name] = record_in(out)
+        found[name] = record_in(out, "linear")
         assert found[name]["train"]["images"] == 20
         assert found[name]["details"]["features"].keys() == {"train", "val"}
         assert set(found[name]["details"]["labels"]["by class"].values()) == {2}

@@ -1,13 +1,11 @@
 """Logistic regression as a command: published recipes, few labels, any number of processes."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
-from support import REPOSITORY, Run, torchrun, values_in
+from support import REPOSITORY, Run, overrides, record_in, torchrun, values_in
 
 from micl_bench.checkpoints import load_checkpoint
 from micl_bench.data.folder import Folder, open_folder
@@ -25,12 +23,7 @@ SMALL = ("pixels.img_size=32", "num_workers=0")
 def words(recipe: str, data: Path, out: Path, *sets: str) -> list[str]:
     found = ["eval", "logistic", "--checkpoint", RANDOM, "--data", data, "--out", out]
     found += ["--recipe", DOWNSTREAM / f"{recipe}.py"]
-    return [*map(str, found), *(word for value in sets for word in ("--set", value))]
-
-
-def record_in(out: Path) -> dict[str, Any]:
-    (path,) = out.glob("logistic-*.json")
-    return json.loads(path.read_text())
+    return [*map(str, found), *overrides(*sets)]
 
 
 def class_features(folder: Folder) -> np.ndarray:
@@ -57,7 +50,7 @@ def test_msns_regression_of_listed_labels_is_scikit_learns(
     sets = (*SMALL, "labels=list.txt", "fraction=1", "max_iter=5000")
     done = micl_bench(*words("imagenet_logistic_1pct", few_digits, tmp_path / "out", *sets))
     assert done.returncode == 0, done.stderr
-    record = record_in(tmp_path / "out")
+    record = record_in(tmp_path / "out", "logistic")
     assert "30 labels of the list list.txt: 3 to 3 images a class" in done.stderr
     assert record["details"]["labels"]["by class"] == dict.fromkeys(train.classes, 3)
     assert record["train"]["images"] == 30
@@ -87,7 +80,7 @@ def test_c_is_chosen_on_held_out_labels_by_any_number_of_processes(
     sets = (*SMALL, "fraction=1", "c=[1e-6,0.1,10]", "max_iter=60")
     done = micl_bench(*words("imagenet_logistic_10pct", few_digits, tmp_path / "one", *sets))
     assert done.returncode == 0, done.stderr
-    record = record_in(tmp_path / "one")
+    record = record_in(tmp_path / "one", "logistic")
     grid = record["details"]["grid"]
     assert [row["c"] for row in grid] == [1e-6, 0.1, 10]
     # A penalty that nothing can pay for leaves every class as likely as its images are many.
@@ -100,7 +93,7 @@ def test_c_is_chosen_on_held_out_labels_by_any_number_of_processes(
         2, "-m", "micl_bench", *words("imagenet_logistic_10pct", few_digits, tmp_path / "two", *sets)
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    other = record_in(tmp_path / "two")
+    other = record_in(tmp_path / "two", "logistic")
     for part in ("metrics", "settings", "fingerprint", "train"):
         assert other[part] == record[part]
     stored, read = (content["details"].pop("features") for content in (record, other))

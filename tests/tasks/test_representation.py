@@ -24,18 +24,12 @@ from micl_bench.tasks.representation.run import RepresentationRecipe
 
 RECIPE = REPOSITORY / "downstream" / "embedded_representation.py"
 CPU = torch.device("cpu")
+RANDOM = "random:vit_demo_patch4_32"
 
 
 def request(data: Path, out: Path, *overrides: str, checkpoint: str = "") -> Request:
-    return Request(
-        checkpoint=checkpoint or "random:vit_demo_patch4_32",
-        data=data,
-        out=out,
-        recipe=RECIPE,
-        overrides=overrides,
-        method="",
-        command="test",
-    )
+    places = {"data": data, "out": out, "recipe": RECIPE}
+    return Request(checkpoint=checkpoint or RANDOM, overrides=overrides, command="test", **places)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from colours import IDS, SMALL, colour, nearest, paint, save_classifier
-from support import REPOSITORY, Run, intervals_in, torchrun, values_in
+from support import REPOSITORY, Run, intervals_in, overrides, torchrun, values_in
 
 from micl_bench.checkpoints import export, load_checkpoint
 from micl_bench.data.folder import open_folder
@@ -31,7 +31,7 @@ def evaluation(
 ) -> list[object]:
     words: list[object] = ["eval", "robustness", "--checkpoint", checkpoint]
     words += ["--recipe", DOWNSTREAM / recipe, "--data", data, "--out", out]
-    return words + [word for value in (*SMALL, *more) for word in ("--set", value)]
+    return words + overrides(*SMALL, *more)
 
 
 def records(out: Path) -> dict[str, dict[str, Any]]:

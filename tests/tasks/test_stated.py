@@ -172,17 +172,3 @@ def test_a_statement_that_cannot_be_is_refused_in_one_line(
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
     assert words in line
     assert not out.exists()
-
-
-def test_files_of_earlier_versions_that_know_no_statements_are_read(
-    micl_bench: Run, few_digits: Path, tmp_path: Path
-) -> None:
-    words = ["finetune", "--checkpoint", f"random:{ARCH}", "--data", few_digits]
-    words += ["--recipe", FINETUNE, "--set", "training.epochs=1", "--set", "training.batch_size=20"]
-    evaluated(micl_bench, tmp_path / "f", *words, "--set", "training.optim.warmup_epochs=0")
-    path = tmp_path / "f" / "classifier.pt"
-    content = torch.load(path, weights_only=True)
-    for stage in content["provenance"]["origin"]:
-        assert stage.pop("stated") is False
-    torch.save(content, path)
-    assert [s.stated for s in load_checkpoint(path).content.origin] == [False, False]

@@ -109,8 +109,9 @@ class _Grid:
         self.plan = recipe.probe.plan(len(self.fitted), save_every_steps=recipe.save_every_steps)
         info, content = self.checkpoint.info, self.checkpoint.content
         backbone = (info.digest, content.branch, str(self.checkpoint.arch))
-        trained_on = images.train.part(self.fitted)
-        digests = {"train_digest": trained_on.digest, "checkpoint_digest": digest_json(backbone)}
+        self.trained_on = images.train.part(self.fitted)
+        digests = {"train_digest": self.trained_on.digest}
+        digests["checkpoint_digest"] = digest_json(backbone)
         self.trained = Run(request.out, recipe, digests=digests, measurement=request.measurement)
         if recipe.augments:
             look_at(images.train)
@@ -150,8 +151,8 @@ class _Grid:
         stored = self.stored["train"] = self.request.features(self.images.train)
         features = self._read(stored)
         batches = StoredFeatures(
+            folder=self.trained_on,
             features=features,
-            labels_M=stored.labels_N,
             rows_K=self.fitted,
             batch_size=self.plan.batch_size,
             seed=self.recipe.seed,
@@ -165,15 +166,16 @@ class _Grid:
         """As `_train_on_features`."""
         pixels, train = self.recipe.pixels, self.images.train
         model = self.checkpoint.backbone(img_size=pixels.img_size).to(self.device)
-        places = {name: readout_names(model).index(name) for name in self.recipe.probe.reads}
+        names = self.recipe.probe.reads
+        places_R = [readout_names(model).index(name) for name in names]
 
-        def read(images: Tensor) -> Readouts:
-            features_NRD = read_out(model, self.checkpoint.normalise(images))
-            return {name: features_NRD[:, place] for name, place in places.items()}
+        def read(images: Tensor) -> Tensor:
+            return read_out(model, self.checkpoint.normalise(images))[:, places_R]
 
         batches = AugmentedImages(
+            folder=self.trained_on,
             read=read,
-            folder=train.part(self.fitted),
+            names=names,
             pixels=pixels,
             batch_size=self.plan.batch_size,
             seed=self.recipe.seed,

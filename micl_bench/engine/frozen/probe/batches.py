@@ -3,7 +3,7 @@
 Which images a step takes, and what is drawn for each, are functions of (seed, epoch, index): training
 can be cut anywhere, and gives the same batches with any number of workers or processes.
 
-Shapes: N images of a batch, n of one process's part of it, D width.
+Shapes: N images of a batch, n of one process's part of it, R readouts, D width.
 """
 
 import dataclasses
@@ -18,33 +18,31 @@ from torch.utils.data import Dataset
 
 from micl_bench.data.folder import Folder
 from micl_bench.data.pixels import Pixels
-from micl_bench.data.stream import Keys, load, random_pixels
+from micl_bench.data.stream import Keys, load, random_pixels, training_keys
 from micl_bench.engine.frozen.features import SLICE_IMAGES
 from micl_bench.engine.frozen.probe.heads import Readouts
 from micl_bench.runtime.distributed import gather_rows, rank, world_size
-from micl_bench.runtime.randomness import epoch_order
-
-FeatureBatch = tuple[Readouts, Tensor]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StoredFeatures:
     """Batches of features that were computed before, without augmentation."""
 
+    folder: Folder
+    """The images to train on, K of all M whose features there are."""
     features: Readouts
-    labels_M: Tensor
     rows_K: NDArray[np.integer]
-    """The images to train on, K of all M."""
     batch_size: int
     seed: int
     device: torch.device = torch.device("cpu")
 
-    def __call__(self, steps: range) -> Generator[FeatureBatch, None, None]:
+    def __call__(self, steps: range) -> Generator[tuple[Readouts, Tensor], None, None]:
         """The batches of these steps."""
-        for _, index_N in _batch_keys(len(self.rows_K), self.batch_size, self.seed, steps):
-            index = torch.from_numpy(self.rows_K[index_N])
-            features = {name: rows[index].to(self.device) for name, rows in self.features.items()}
-            yield features, self.labels_M[index].to(self.device)
+        keys = training_keys(self.folder, batch_size=self.batch_size, seed=self.seed, steps=steps)
+        for _, index_N in keys:
+            rows_N = torch.from_numpy(self.rows_K[index_N])
+            features = {name: rows[rows_N].to(self.device) for name, rows in self.features.items()}
+            yield features, torch.from_numpy(self.folder.labels_N[index_N]).to(self.device)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,32 +53,31 @@ class AugmentedImages:
     whole batch: a slice has the same images, and the same shape, for any number of processes.
     """
 
-    read: Callable[[Tensor], Readouts]
-    """uint8 images (n, 3, H, W) on the device to what the heads read, fp32."""
     folder: Folder
+    read: Callable[[Tensor], Tensor]
+    """uint8 images (n, 3, H, W) on the device to features_nRD, fp32."""
+    names: tuple[str, ...]
+    """Of the R readouts."""
     pixels: Pixels
     batch_size: int
     seed: int
     device: torch.device = torch.device("cpu")
     num_workers: int = 0
 
-    def __call__(self, steps: range) -> Generator[FeatureBatch, None, None]:
+    def __call__(self, steps: range) -> Generator[tuple[Readouts, Tensor], None, None]:
         """The batches of these steps."""
         images = _Images(self.folder, self.pixels, self.seed)
-        slices = load(images, self._keys(steps), self.num_workers)
-        for _, index_N in _batch_keys(len(self.folder), self.batch_size, self.seed, steps):
-            parts = [self._features(next(slices)) for _ in self._own_slices()]
-            names = list(parts[0])
-            widths = [parts[0][name].shape[1] for name in names]
-            own_nD = torch.cat([torch.cat([part[name] for name in names], dim=1) for part in parts])
+        slices = load(images, self._own_keys(steps), self.num_workers)
+        for _, index_N in self._keys(steps):
+            own_nRD = torch.cat([self._features(next(slices)) for _ in self._own_slices()])
             # Slices are full but the last, so nothing but padding comes after the batch.
-            missing = len(parts) * SLICE_IMAGES - len(own_nD)
-            every_ND = gather_rows(F.pad(own_nD, (0, 0, 0, missing)))[: len(index_N)]
-            labels_N = torch.from_numpy(self.folder.labels_N[index_N]).to(self.device)
-            yield dict(zip(names, every_ND.split(widths, dim=1), strict=True)), labels_N
+            missing = len(self._own_slices()) * SLICE_IMAGES - len(own_nRD)
+            every_NRD = gather_rows(F.pad(own_nRD, (0, 0, 0, 0, 0, missing)))[: len(index_N)]
+            features = dict(zip(self.names, every_NRD.unbind(dim=1), strict=True))
+            yield features, torch.from_numpy(self.folder.labels_N[index_N]).to(self.device)
 
     @torch.no_grad()
-    def _features(self, images: Tensor) -> Readouts:
+    def _features(self, images: Tensor) -> Tensor:
         return self.read(images.to(self.device, non_blocking=True))
 
     def _own_slices(self) -> range:
@@ -89,7 +86,10 @@ class AugmentedImages:
         return range(rank() * share, (rank() + 1) * share)
 
     def _keys(self, steps: range) -> Iterator[Keys]:
-        for epoch, index_N in _batch_keys(len(self.folder), self.batch_size, self.seed, steps):
+        return training_keys(self.folder, batch_size=self.batch_size, seed=self.seed, steps=steps)
+
+    def _own_keys(self, steps: range) -> Iterator[Keys]:
+        for epoch, index_N in self._keys(steps):
             for number in self._own_slices():
                 own_n = index_N[number * SLICE_IMAGES : (number + 1) * SLICE_IMAGES]
                 # Beyond the batch, where slices do not divide among processes: one image, whose
@@ -110,17 +110,3 @@ class _Images(Dataset):
     def _image(self, epoch: int, index: np.integer) -> Tensor:
         image = self.folder.read(int(index))
         return random_pixels(image, self.pixels, self.seed, epoch, index)
-
-
-def _batch_keys(
-    images: int, batch_size: int, seed: int, steps: range
-) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Epoch and indices of each step; an epoch's incomplete last batch is dropped."""
-    per_epoch = images // batch_size
-    order_N: NDArray[np.int64] = np.empty(0, dtype=np.int64)
-    epoch_of_order = -1
-    for step in steps:
-        epoch, position = divmod(step, per_epoch)
-        if epoch != epoch_of_order:
-            order_N, epoch_of_order = epoch_order(seed, epoch, images), epoch
-        yield epoch, order_N[position * batch_size : (position + 1) * batch_size]
