@@ -32,20 +32,14 @@ class CleanRun:
     """The output of each image's class."""
     predicted: dict[Reading, NDArray[np.int64]]
 
-    def rows(self, rows: list[int]) -> "CleanRun":
-        """Some of the images."""
-        folder = self.folder
-        if not rows:
-            raise InputError(f"{folder.root} has no image of the shifted set's classes")
-        kept = dataclasses.replace(
-            folder,
-            paths=tuple(folder.paths[row] for row in rows),
-            labels=tuple(folder.labels[row] for row in rows),
-        )
+    def part(self, index_n: NDArray[np.integer]) -> "CleanRun":
+        """These images alone."""
+        if not len(index_n):
+            raise InputError(f"{self.folder.root} has no image of the shifted set's classes")
         return CleanRun(
-            folder=kept,
-            output_N=self.output_N[rows],
-            predicted={reading: value[rows] for reading, value in self.predicted.items()},
+            folder=self.folder.part(index_n),
+            output_N=self.output_N[index_n],
+            predicted={reading: value[index_n] for reading, value in self.predicted.items()},
         )
 
 
@@ -75,7 +69,7 @@ def measure(
     label = f"robustness, {one.title}"
     predicted = predict(folder, pixels, list(shift.readings.values()), label)
     occurs_N = np.isin(shift.group_C[clean.output_N], np.unique(folder.labels_N))
-    clean = clean.rows(np.flatnonzero(occurs_N).tolist())
+    clean = clean.part(np.flatnonzero(occurs_N))
     shifted_M = np.arange(len(folder) + len(clean.folder)) < len(folder)
     clean_M, said, right = ~shifted_M, {}, {}
     labels_M = np.concatenate([folder.labels_N, shift.group_C[clean.output_N]])
@@ -168,21 +162,22 @@ def measure_corrupted(
         place, folder = f"{part.parent.name}/{part.name}", open_classes(root / part, shift.folders)
         _require_same(folder.names, first)
         label = f"robustness, {one.title} {place}"
-        said[place] = predict(folder, pixels, [reading], label)[reading]
+        said[f"top1_{part.parent.name}_{part.name}"] = predict(folder, pixels, [reading], label)[
+            reading
+        ]
         digests[place] = folder.digest
     truth_N = shift.output_K[first.labels_N]
-    right = {place: said_N == truth_N for place, said_N in said.items()}
+    right = {metric: said_N == truth_N for metric, said_N in said.items()}
     clean = _of_same_images(clean, first)
     clean_N = clean.predicted[reading] == clean.output_N
     right_NKS = np.stack(list(right.values()), axis=1).reshape(len(first), -1, one.severities)
-    described = first.describe()
     # An image with all that was made of it is one draw of the bootstrap.
     top1_N = 100 * right_NKS.mean(axis=(1, 2))
     drop_N = 100 * clean_N - top1_N
     clean_top1 = float((100 * clean_N).mean())
     return Measured(
         data=dataclasses.replace(
-            described,
+            first.describe(),
             name=one.title,
             split="all",
             images=len(first) * len(said),
@@ -193,8 +188,8 @@ def measure_corrupted(
             files=first.names,
             classes=shift.outputs,
             labels_M=truth_N,
-            predicted={_metric(place): said_N for place, said_N in said.items()},
-            correct={_metric(place): right_N.astype(np.int8) for place, right_N in right.items()},
+            predicted=said,
+            correct={metric: right_N.astype(np.int8) for metric, right_N in right.items()},
             scores={
                 "mCE": corruption_errors(right_NKS, list(one.corruptions.values())).mean(axis=1),
                 "top1": top1_N,
@@ -203,7 +198,7 @@ def measure_corrupted(
         metrics={"clean_top1": clean_top1, "drop": float(drop_N.mean())},
         intervals={
             "clean_top1": wilson(clean_top1, len(clean_N)),
-            "drop": bootstrap(_mean, [drop_N], seed=seed),
+            "drop": bootstrap(lambda values: float(values.mean()), [drop_N], seed=seed),
         },
         details=_details(right_NKS, one.corruptions),
     )
@@ -237,12 +232,4 @@ def _of_same_images(clean: CleanRun, first: Folder) -> CleanRun:
             f"{clean.folder.root} lacks {counted(len(absent), 'image')} that {first.root} was made of: "
             f"{', '.join(absent[:3])}"
         )
-    return clean.rows([row[name] for name in first.names])
-
-
-def _metric(place: str) -> str:
-    return f"top1_{place.replace('/', '_')}"
-
-
-def _mean(values: NDArray[np.float64]) -> float:
-    return float(values.mean())
+    return clean.part(np.array([row[name] for name in first.names]))
