@@ -1,6 +1,8 @@
 """Supervised training of a whole ViT: what fine-tuning and training from scratch share.
 
 What it leaves in its folder, beside what the task writes, is what every run does (`runs/loop.py`).
+
+Shapes: N images of one process, M held-out ones, C classes, R residual branches.
 """
 
 import math
@@ -10,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from micl_bench.checkpoints import Checkpoint
 from micl_bench.data.checked import Watch, decode_all, look_at
@@ -20,16 +22,22 @@ from micl_bench.data.to_device import device_batches
 from micl_bench.engine.frozen.features import run_over_folder
 from micl_bench.engine.frozen.knn import top1
 from micl_bench.engine.supervised.augment import LabelledBatch, augmented_batches
+from micl_bench.engine.supervised.drop_path import DropPaths
 from micl_bench.engine.supervised.mixing import Mixing
 from micl_bench.engine.supervised.recipe import FinetuneRecipe
-from micl_bench.engine.supervised.step import NUMBERS, DropPaths, SupervisedStep
 from micl_bench.records.provenance import Measurement
 from micl_bench.runs.loop import Loop, Training
-from micl_bench.runs.optim import build_optimizer
-from micl_bench.runs.parallel import load_whole_state, replicate, whole_state
+from micl_bench.runs.optim import build_optimizer, set_rate
+from micl_bench.runs.parallel import (
+    exchanging,
+    gradient_norm,
+    load_whole_state,
+    replicate,
+    whole_state,
+)
 from micl_bench.runs.precision import PrecisionWatch, warn_of_emulation
 from micl_bench.runs.run import Run
-from micl_bench.runtime.distributed import rank, world_size
+from micl_bench.runtime.distributed import mean, rank, world_size
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.log import say
 
@@ -66,7 +74,7 @@ class SupervisedTrainer:
         self._build()
         training = Training(
             label="fine-tuning",
-            numbers=NUMBERS,
+            numbers=("loss", "gradient_norm"),
             batches=self._batches,
             step=self._step,
             state=lambda: whole_state(self.replica, self.optimizer),
@@ -123,11 +131,17 @@ class SupervisedTrainer:
             seed=recipe.seed,
             fresh_norm=recipe.has_fresh_norm,
         ).to(self.device)
-        drop_paths = DropPaths(self.model, seed=recipe.seed)
+        self.drop_paths = DropPaths(self.model, seed=recipe.seed)
+        self.mixing = Mixing(
+            recipe.mix,
+            num_classes=len(self.train.classes),
+            label_smoothing=training.label_smoothing,
+            seed=recipe.seed,
+        )
         self.optimizer = build_optimizer(self.model, training.optim)
         # On one image, before anything is compiled: hooks would be compiled too.
         watch, side = PrecisionWatch(self.model, asked=recipe.precision), recipe.pixels.img_size
-        self._logits(torch.zeros(1, 3, side, side, dtype=torch.uint8, device=self.device))
+        self._look_at(torch.zeros(1, 3, side, side, dtype=torch.uint8, device=self.device))
         watch.stop()
         self.precision_seen = watch.seen()
         if recipe.compile:
@@ -135,21 +149,6 @@ class SupervisedTrainer:
             for block in self.model.blocks:
                 block.compile()
         self.replica = replicate(self.model.train(), self.device)
-        self.train_step = SupervisedStep(
-            self.replica,
-            self.optimizer,
-            normalise=self.checkpoint.normalise,
-            mixing=Mixing(
-                recipe.mix,
-                num_classes=len(self.train.classes),
-                label_smoothing=training.label_smoothing,
-                seed=recipe.seed,
-            ),
-            drop_paths=drop_paths,
-            precision=recipe.precision,
-            micro_batch=recipe.micro_batch,
-            clip_norm=training.optim.clip_norm,
-        )
 
     def _batches(self, steps: range) -> Generator[LabelledBatch, None, None]:
         batches = augmented_batches(
@@ -165,16 +164,42 @@ class SupervisedTrainer:
         )
         return device_batches(batches, self.device)
 
-    def _step(self, batch: Any, step: int, rate: float) -> Tensor:
+    def _step(self, batch: LabelledBatch, step: int, rate: float) -> Tensor:
+        """Means over processes, on the device, of the loss and the gradient's norm."""
+        set_rate(self.optimizer, rate)
+        self.optimizer.zero_grad(set_to_none=True)
+        images_NCHW = self.checkpoint.normalise(batch.images)
+        batch.erase(images_NCHW)
         plan = self.plan
+        # The place of the first image among all that the epoch uses, in order.
         first = step % plan.steps_per_epoch * plan.batch_size + rank() * plan.share
-        return self.train_step(batch, rate, first=first)
+        targets_NC = self.mixing(images_NCHW, batch.labels, epoch=batch.epoch, first=first)
+        paths_RN = self.drop_paths.weights(batch.epoch, batch.index_N).to(self.device)
+        loss = self._backward(images_NCHW, targets_NC, paths_RN)
+        norm = gradient_norm(self.replica, clip_norm=self.recipe.training.optim.clip_norm)
+        self.optimizer.step()
+        return mean(torch.stack([loss, norm]))
+
+    def _backward(self, images_NCHW: Tensor, targets_NC: Tensor, paths_RN: Tensor) -> Tensor:
+        """Add the gradient of the images' mean loss, a part of them at a time; returns that loss."""
+        num_images = len(images_NCHW)
+        size = min(self.recipe.micro_batch or num_images, num_images)
+        total = images_NCHW.new_zeros(())
+        for start in range(0, num_images, size):
+            part = slice(start, start + size)
+            self.drop_paths.give(paths_RN[:, part])
+            with exchanging(self.replica, start + size >= num_images):
+                logits_NC = self._logits(self.replica, images_NCHW[part]).float()
+                loss = F.cross_entropy(logits_NC, targets_NC[part], reduction="sum") / num_images
+                loss.backward()
+            total += loss.detach()
+        return total
 
     def _look(self) -> Tensor:
         """logits_MC of the held-out images, whose accuracy is noted."""
         self.model.eval()
         logits_MC, labels_M = run_over_folder(
-            self._logits,
+            self._look_at,
             self.held_out,
             self.recipe.pixels,
             device=self.device,
@@ -193,7 +218,12 @@ class SupervisedTrainer:
         return logits_MC
 
     @torch.no_grad()
-    def _logits(self, images_NCHW: Tensor) -> Tensor:
+    def _look_at(self, images_NCHW: Tensor) -> Tensor:
+        return self._logits(self.model, self.checkpoint.normalise(images_NCHW))
+
+    def _logits(self, model: nn.Module, images_NCHW: Tensor) -> Tensor:
+        """logits_NC of normalised images at the recipe's precision."""
         bf16 = self.recipe.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-            return self.model(self.checkpoint.normalise(images_NCHW))
+            logits_NC: Tensor = model(images_NCHW)
+        return logits_NC

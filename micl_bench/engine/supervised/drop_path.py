@@ -1,0 +1,60 @@
+"""Stochastic depth (Huang et al. 2016) whose draws belong to images, not to a generator's state.
+
+timm's `DropPath` draws from the global generator for whatever batch it gets: another number of
+processes, another micro-batch or a restart gives other draws. Here each image of each epoch has its
+own, and the network is told which images it gets.
+
+Shapes: N images, R residual branches.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from timm.layers import DropPath
+from torch import Tensor, nn
+
+from micl_bench.runtime.randomness import Stream, uniforms
+
+
+class GivenPaths(nn.Module):
+    """A residual branch that is left out for some images; kept ones are scaled up to compensate.
+
+    In evaluation it is the identity.
+    """
+
+    def __init__(self, drop_probability: float) -> None:
+        super().__init__()
+        self.drop_probability = drop_probability
+        self.weight_N = torch.empty(0)
+
+    def forward(self, x_NTD: Tensor) -> Tensor:
+        """The branch's output, times 0 or 1 / (1 - probability) by image."""
+        if not self.training:
+            return x_NTD
+        return x_NTD * self.weight_N.to(x_NTD.dtype).view(-1, *[1] * (x_NTD.ndim - 1))
+
+
+class DropPaths:
+    """Takes the place of every `DropPath` of a model."""
+
+    def __init__(self, model: nn.Module, *, seed: int) -> None:
+        self._seed = seed
+        self._paths: list[GivenPaths] = []
+        for name, module in list(model.named_modules()):
+            if isinstance(module, DropPath):
+                paths = GivenPaths(module.drop_prob)
+                model.set_submodule(name, paths)
+                self._paths.append(paths)
+
+    def weights(self, epoch: int, index_N: NDArray[np.integer]) -> Tensor:
+        """weights_RN of images in an epoch: 0, or 1 / (1 - probability); fp32."""
+        count = len(self._paths)
+        drawn_NR = uniforms(self._seed, epoch, index_N, stream=Stream.PATHS, count=max(1, count))
+        dropped_R = np.array([paths.drop_probability for paths in self._paths])
+        kept_NR = drawn_NR[:, :count] >= dropped_R
+        return torch.from_numpy((kept_NR / (1 - dropped_R)).T.astype(np.float32).copy())
+
+    def give(self, weights_RN: Tensor) -> None:
+        """Say what the next forward pass does with its images."""
+        for paths, weight_N in zip(self._paths, weights_RN, strict=True):
+            paths.weight_N = weight_N
