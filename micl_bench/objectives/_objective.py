@@ -96,23 +96,19 @@ class Objective(abc.ABC):
         return ""
 
     def added(self, vit: VisionTransformer) -> nn.Module:
-        """The modules that are trained or carried along with a backbone, such as a decoder, a head, a
-        momentum twin or a queue: a module that `encode` and `after_step` get back, and whose whole
-        `state_dict` is saved and restored. torch's own generator starts at the recipe's seed here.
-
-        Args:
-            vit: as training starts with it.
-        """
+        """The modules that are trained or carried along with a backbone as training starts with it,
+        such as a decoder, a head, a momentum twin or a queue: a module that `encode` and
+        `after_step` get back, and whose whole `state_dict` is saved and restored. torch's own
+        generator starts at the recipe's seed."""
         return nn.Module()
 
     @abc.abstractmethod
     def encode(
         self, vit: VisionTransformer, added: nn.Module, visible_NMP: Tensor, keep_NVK: Tensor
     ) -> Tensor:
-        """What the loss is computed from: one row an image, so that a batch can be cut into parts.
+        """What the loss is computed from: one row per image, so that a batch can be cut into parts.
 
         Args:
-            added: as `added` made it.
             visible_NMP: normalised pixels of the patches at the places `keep_NVK`, which `wants` says.
         """
 

@@ -110,11 +110,8 @@ def _layer(name: str, stem: re.Pattern[str], block: re.Pattern[str]) -> int | No
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig, *on_top: nn.Module) -> torch.optim.AdamW:
-    """AdamW over `parameter_groups`; call `set_rate` before each step.
-
-    Args:
-        on_top: modules beside the model, which learn at the full rate.
-    """
+    """AdamW over `parameter_groups`; call `set_rate` before each step. The modules `on_top` of the model
+    learn at the full rate."""
     groups = parameter_groups(model, config)
     for module in on_top:
         groups += parameter_groups(module, dataclasses.replace(config, layer_decay=1.0))

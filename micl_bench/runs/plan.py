@@ -77,11 +77,8 @@ class TrainingPlan:
         return step % every == 0 or step == self.total_steps
 
     def describe(self, comparisons: str = "") -> str:
-        """What a person should check before a long run.
-
-        Args:
-            comparisons: how the images of a batch meet, if they do.
-        """
+        """What a person should check before a long run; `comparisons` says how the images of a
+        batch meet."""
         optim, forward = self.optim, min(self.micro_batch or self.share, self.share)
         passes = f"{self.processes} x {self.share} images, {forward} a forward pass"
         never = " (never: the run is shorter)" if self.warmup_steps > self.total_steps else ""

@@ -47,11 +47,8 @@ class StopSignals:
 
 
 def stopped(signum: int, *, step: int, total: int) -> Stopped:
-    """What a run raises that was asked to stop and has saved.
-
-    Args:
-        signum: of the signal; 0 where another process got it.
-    """
+    """What a run raises that was asked to stop and has saved; `signum` is 0 where another process
+    got the signal."""
     name = signal.Signals(signum).name if signum else "a signal to another process"
     return Stopped(
         f"stopped by {name} after saving step {step} of {total}; the same command goes on from there",

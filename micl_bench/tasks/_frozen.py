@@ -75,12 +75,8 @@ def require_one_way(labels: str, fraction: float) -> None:
 
 
 def open_labelled(data: Path, *, labels: str, fraction: float, seed: int) -> Labelled:
-    """Open `<data>/train` and `<data>/val`, with all labels, a published list of them, or a seeded draw.
-
-    Args:
-        labels: a file list; empty for none.
-        fraction: of each class, drawn by the seed; 1 for all.
-    """
+    """Open `<data>/train` and `<data>/val`, with all labels, those of a published file list, or a
+    fraction of each class's, drawn by the seed."""
     every, test = open_folders(data)
     if labels:
         train = listed_images(every, Path(labels))

@@ -155,9 +155,6 @@ def records_before(request: Request, task: str, inputs: dict[str, str]) -> list[
 
     What a call was killed in the middle of writing is written to its end.
 
-    Args:
-        inputs: as `inputs_of` gives them.
-
     Raises:
         InputError: the folder holds a result of the task of another command or of other inputs.
     """
@@ -177,11 +174,8 @@ def records_before(request: Request, task: str, inputs: dict[str, str]) -> list[
 def write_records(
     out: Path, task: str, results: Sequence[Result], inputs: dict[str, str]
 ) -> list[Result]:
-    """Write all records of a call, and return them: killed in between, the next call writes the rest.
-
-    Args:
-        inputs: what was measured, by which the same call again knows its own records.
-    """
+    """Write all records of a call, and return them: killed in between, the next call writes the
+    rest. The same call again knows them by their inputs."""
     results = [
         dataclasses.replace(one, details={**one.details, "inputs": inputs}) for one in results
     ]

@@ -73,12 +73,8 @@ class Request:
     """The clock, which `open` starts."""
 
     def open(self, kind: type[R]) -> R:
-        """Resolve the recipe, start the clock, read the checkpoint; returns the recipe, with the size of
-        the input in it.
-
-        Args:
-            kind: the dataclass that the recipe is read as.
-        """
+        """Resolve the recipe, start the clock, read the checkpoint; returns the recipe, read as the
+        dataclass `kind`, with the size of the input in it."""
         import torch
 
         from micl_bench.checkpoints import load_checkpoint, stated
@@ -114,13 +110,9 @@ class Request:
     def features(
         self, images: "str | Source" = "val", *, beside: "Source | None" = None
     ) -> "Features":
-        """Features of every image by the frozen backbone, computed once for all tasks.
-
-        Args:
-            images: those of `<data>/<split>`, or of a source.
-            beside: whose features are wanted next: its images are looked at too before any are
-                computed.
-        """
+        """Features by the frozen backbone of every image of `<data>/<split>` or of a source,
+        computed once for all tasks. Before they are, the images `beside`, whose features are wanted
+        next, are looked at too."""
         from micl_bench.data.checked import look_at
         from micl_bench.data.source import open_source
         from micl_bench.engine.frozen.cache import cached_features

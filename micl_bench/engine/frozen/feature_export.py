@@ -38,10 +38,8 @@ def export_features(
 ) -> tuple[int, ...]:
     """Write the file; equal calls give equal bytes. Returns the features' shape.
 
-    Everything is after the final norm, of whole images: nothing is masked.
-
-    Args:
-        options: `batch_size` and `num_workers`, as `outputs_by_slice` takes them.
+    Everything is after the final norm, of whole images: nothing is masked. `options` are `batch_size`
+    and `num_workers`, as `outputs_by_slice` takes them.
 
     Raises:
         InputError: no such pooling, no images, an unreadable one, a precision that did not run,

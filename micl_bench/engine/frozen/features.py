@@ -90,10 +90,8 @@ def run_over_folder(
 ) -> tuple[Tensor, Tensor]:
     """Apply `function` to every image once; returns outputs_ND fp32 and labels_N on every process.
 
-    Bit-identical for any number of processes, which share the images, and any batch size.
-
-    Args:
-        options: as `outputs_by_slice`.
+    Bit-identical for any number of processes, which share the images, and any batch size. `options` are
+    those of `outputs_by_slice`.
     """
     own = [part for _, part in outputs_by_slice(function, source, pixels, device=device, **options)]
     outputs_ND = all_rows(torch.cat(own) if own else torch.empty(0))

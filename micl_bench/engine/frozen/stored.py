@@ -84,11 +84,7 @@ class Features:
 
 
 def open_features(folder: Path, images: int, *, computed: bool) -> Features:
-    """What lies in a folder.
-
-    Args:
-        computed: by this call, for `Features.origin`.
-    """
+    """What lies in a folder; `Features.origin` says whether this call `computed` it."""
     try:
         about = read_json(folder / ABOUT, _About)
     except InputError as error:

@@ -22,12 +22,9 @@ _SHORT_VIEW = 64
 
 
 class PretrainingModel(nn.Module):
-    """A ViT under `vit`, and what the objective adds to it under `added`.
+    """A ViT under `vit`, and what the objective adds to it, drawn by the seed, under `added`.
 
     One module, so that DDP and FSDP see one forward pass, and one state holds all that is trained.
-
-    Args:
-        seed: of what the objective adds.
     """
 
     def __init__(
@@ -52,11 +49,9 @@ class PretrainingModel(nn.Module):
             self.register_buffer(name, value_P, persistent=False)
 
     def forward(self, visible_NMP: Tensor, keep_NVK: Tensor, *, features: bool = False) -> Tensor:
-        """The objective's rows, an image each, of pixels 0 .. 255 (uint8 or floating) at `keep_NVK`.
-
-        Args:
-            features: [CLS] of each view in fp32 instead, features_NVD: what the backbone alone gives.
-        """
+        """The objective's rows, one per image, of pixels 0 .. 255 (uint8 or floating) at
+        `keep_NVK`; with `features` [CLS] of each view in fp32 instead, features_NVD: what the
+        backbone alone gives."""
         device = visible_NMP.device.type
         self._choose_attention(device, keep_NVK.shape[2] + 1)
         # One new tensor, not three: fresh memory costs more than the arithmetic.
@@ -76,11 +71,8 @@ class PretrainingModel(nn.Module):
 def distribute(
     model: PretrainingModel, *, parallel: str, compile_blocks: bool, checkpoint_activations: bool
 ) -> nn.Module:
-    """The model as one of this process's peers, to be called like the model itself.
-
-    Args:
-        parallel: `ddp` or `fsdp`; one process that nobody started as one of several needs neither.
-    """
+    """The model as one of this process's peers, to be called like the model itself: `ddp` or `fsdp`; one
+    process that nobody started as one of several needs neither."""
     vit = model.vit
     vit.set_grad_checkpointing(checkpoint_activations)
     if compile_blocks:

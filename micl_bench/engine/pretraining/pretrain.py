@@ -127,9 +127,8 @@ class Pretrainer:
     ) -> None:
         """Open data and folder, build model and optimiser, go on from the last saved state.
 
-        Args:
-            name: what tables call it; the objective's name if empty.
-            start: what the backbone starts from (`warm_start.load_start`); drawn by the seed if None.
+        Tables call it `name`, or else by its objective. Its backbone begins with `start`
+        (`warm_start.load_start`), or else with weights that the seed draws.
         """
         self.recipe, self.out, self.name, self.start = recipe, out, name, start
         self.device = device or torch.device("cpu")

@@ -44,8 +44,7 @@ def write_outcome(
         loss: of the last step.
         rows: all of the run's metrics.
         memory: peak in MiB, and of what it is the peak.
-        name: what tables call it; the objective's name if empty.
-        start: what training began with, if not with weights that it drew.
+        name, start: as of `Pretrainer`.
     """
     values, arch, objective = to_dict(recipe), recipe.sized_arch(), recipe.objective.build()
     start, method, path = start and as_start(start), name or objective.name, run.out / TASK.leaves
@@ -99,11 +98,8 @@ def write_outcome(
 
 
 def run_settings(recipe: PretrainRecipe, start: Checkpoint | None = None) -> dict[str, Any]:
-    """What the weights depend on but the seed, as the run's fingerprint is made of it.
-
-    Args:
-        start: as `as_start` makes it.
-    """
+    """What the weights depend on but the seed, as the run's fingerprint is made of it; `start` as
+    `as_start` makes it."""
     computed = recipe.what_is_computed()
     settings = {"task": TASK.name, **{key: computed[key] for key in computed if key != "seed"}}
     # Without the seeds of those trainings, too.

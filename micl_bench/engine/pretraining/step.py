@@ -52,10 +52,8 @@ class Step:
 def backward(model: nn.Module, batch: Visible, *, micro_batch: int = 0) -> Output:
     """Add the loss's gradient to the parameters' `grad`; returns what this process's loss is.
 
-    Over processes, gradients are averaged, as the loss is.
-
-    Args:
-        micro_batch: images of one forward pass; 0 for all at once.
+    Over processes, gradients are averaged, as the loss is. A forward pass has `micro_batch` images; 0
+    for all at once.
     """
     inner, inputs = model_of(model), (batch.patches(), batch.keep_NVK)
     size = min(micro_batch or len(batch), len(batch))

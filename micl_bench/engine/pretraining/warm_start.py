@@ -19,12 +19,8 @@ _NOT_COMPARED = ("name", "img_size", "norm_eps")
 def load_start(
     source: str, arch: Arch, *, layout: str | None = None, branch: str | None = None
 ) -> Checkpoint:
-    """The checkpoint that a backbone of this architecture starts from.
-
-    Args:
-        source: as `load_checkpoint` takes it.
-        layout: name of the format where the file's keys fit several.
-        branch: which of several networks in the file.
+    """The checkpoint that a backbone of this architecture starts from; the source, its format and branch
+    are as of `load_checkpoint`.
 
     Raises:
         InputError: as `load_checkpoint`, or its backbone has other sizes; the message lists them.

@@ -86,11 +86,8 @@ class Mixing:
             )
 
     def __call__(self, images_NCHW: Tensor, labels_N: Tensor, *, epoch: int, first: int) -> Tensor:
-        """Mix images in place; returns targets_NC that sum to 1, smoothed.
-
-        Args:
-            first: number of these images' first among all that the epoch uses, in order.
-        """
+        """Mix images in place; returns targets_NC that sum to 1, smoothed. `first` is the place of these
+        images' first among all that the epoch uses, in order."""
         if not self._config.mixes:
             sharp_NC = F.one_hot(labels_N, self._num_classes).float()
             return sharp_NC * (1 - self._smoothing) + self._smoothing / self._num_classes

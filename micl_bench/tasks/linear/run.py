@@ -280,11 +280,8 @@ class _Grid:
 
 
 def classifier(checkpoint: Checkpoint, head: Head, *, img_size: int) -> Any:
-    """The backbone with a head that gives the probe's logits; the batch norm is folded into it.
-
-    Args:
-        head: one that reads `FOLDABLE`.
-    """
+    """The backbone with a head that gives the logits of a probe's head, which reads `FOLDABLE`; its
+    batch norm is folded into it."""
     weight_CD, bias_C = head.folded()
     model = checkpoint.with_new_head(
         num_classes=len(bias_C), img_size=img_size, drop_path=0.0, pool="token", seed=0

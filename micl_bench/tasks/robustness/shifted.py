@@ -93,11 +93,7 @@ def output_names(
 
 
 def match(one: RobustnessSet, root: Path, outputs: tuple[str, ...], *, source: str) -> Shift:
-    """Match a set's classes with a classifier's outputs, by name.
-
-    Args:
-        source: the classifier, for the message.
-    """
+    """Match a set's classes with a classifier's outputs, by name; `source` is what messages call it."""
     right = right_answers(one, root)
     place = {name: number for number, name in enumerate(outputs)}
     unknown = [name for names in right.values() for name in names if name not in place]
@@ -125,11 +121,8 @@ def open_classes(root: Path, names: Sequence[str], *, border: int = 0) -> Folder
 def predictor(
     model: nn.Module, checkpoint: Checkpoint, *, device: torch.device, **options: int
 ) -> Predict:
-    """A classifier as a function of images; no logit is kept.
-
-    Args:
-        options: `batch_size` and `num_workers`, as `outputs_by_slice` takes them.
-    """
+    """A classifier as a function of images, read with `batch_size` and `num_workers`; no logit is
+    kept."""
 
     def predict(
         folder: Folder, pixels: Pixels, readings: Sequence[Reading], label: str

@@ -50,11 +50,8 @@ def seen_by(
     *,
     device: torch.device,
 ) -> T:
-    """`read(vit, images)` of the backbone at the images' size, in fp32, with its own normalisation.
-
-    Args:
-        images_NCHW: uint8, square.
-    """
+    """`read(vit, images)` of the backbone at the size of the uint8, square images, in fp32, with its own
+    normalisation."""
     vit = checkpoint.backbone(img_size=images_NCHW.shape[-1]).to(device)
     with at_precision("fp32", vit, device):
         return read(vit, checkpoint.normalise(images_NCHW.to(device)))
@@ -66,13 +63,11 @@ def as_pictures(images_NCHW: Tensor) -> NDArray[np.uint8]:
 
 
 def last_attention(vit: Vit, images_NCHW: Tensor) -> Tensor:
-    """Attention weights of the last block, attention_NJTT: rows are queries, and sum to one.
+    """Attention weights of the last block on normalised images, attention_NJTT: rows are queries,
+    and sum to one.
 
     They are read where the network's own code has them, after its softmax: whatever a block does to
     queries and keys (biases, norms, rotary or relative positions) is in them.
-
-    Args:
-        images_NCHW: normalised.
     """
     module: Any = vit.blocks[-1].attn
     caught: list[Tensor] = []

@@ -75,9 +75,7 @@ class Head(nn.Module):
 class Probe:
     """A grid of heads and its optimiser.
 
-    Args:
-        widths: of each single readout.
-        seed: of the weights, the same for all heads of one readout.
+    Heads of one readout, whose width is that of its parts in `widths`, start with the same weights.
     """
 
     def __init__(
@@ -207,12 +205,8 @@ def choose_head(
     evaluated: tuple[Readouts, Tensor],
     held_out: tuple[Readouts, Tensor] | None = None,
 ) -> Choice:
-    """Measure every head; the first of the best by top-1 on `held_out`, or else on `evaluated`.
-
-    Args:
-        evaluated: readouts and labels_M.
-        held_out: the same of images that are in neither set.
-    """
+    """Measure every head on readouts and labels_M; the first of the best by top-1 on `held_out`, images
+    that are in neither set, or else on `evaluated`."""
     probe.require_finite()
     rows: list[dict[str, Any]] = []
     best, found = -1.0, None
