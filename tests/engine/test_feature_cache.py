@@ -288,16 +288,15 @@ def test_an_entry_of_the_code_before_is_not_trusted(
     assert features(images, tmp_path).key != found
 
 
-@pytest.mark.parametrize("batch_size", [-1, 0])
 @pytest.mark.parametrize("task", ["logistic", "linear", "knn", "representation"])
 def test_a_batch_size_below_one_leaves_no_trace(
-    few_digits: Path, tmp_path: Path, micl_bench: Run, task: str, batch_size: int
+    few_digits: Path, tmp_path: Path, micl_bench: Run, task: str
 ) -> None:
     out, cache = tmp_path / "out", Path(os.environ["MICL_BENCH_CACHE"], "features")
     before = set(cache.glob("*"))
-    words = ("--data", few_digits, "--out", out, "--set", f"batch_size={batch_size}")
+    words = ("--data", few_digits, "--out", out, "--set", "batch_size=0")
     done = micl_bench("eval", task, "--checkpoint", RANDOM, *words)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"error: batch_size is {batch_size}; needed: 1 or more\n"
+    assert done.stderr == "error: batch_size is 0; needed: 1 or more\n"
     assert not out.exists()
     assert set(cache.glob("*")) == before

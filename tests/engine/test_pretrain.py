@@ -9,11 +9,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from micl_bench.data.folder import open_folder
 from micl_bench.data.packed.pack import make_form, pack_tree
-from micl_bench.data.pixels import IMAGENET_MEAN, Pixels
+from micl_bench.data.pixels import Pixels
 from micl_bench.data.stream import evaluation_batches
 from micl_bench.engine.pretraining.pretrain import Pretrainer
 from micl_bench.engine.pretraining.recipe import PretrainRecipe
-from micl_bench.engine.supervised.augment import AugmentConfig, augmented_batches
 from micl_bench.runtime.config import load_recipe, override
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.log import read_metrics
@@ -161,29 +160,6 @@ def test_a_loss_that_explodes_stops_the_run(
     wild = override(recipe, ["optim.base_lr=1e30", "epochs=9"])
     with pytest.raises(InputError, match=r"the loss is not finite at step \d+ \(loss nan, "):
         Pretrainer(wild, data=few_digits, out=tmp_path / "run", command="test").run()
-
-
-def test_every_image_is_evaluated_once_whatever_the_batch(few_digits: Path) -> None:
-    folder = open_folder(few_digits / "val")
-    pixels = Pixels(img_size=32, crop_pct=1.0)
-    batches = [list(evaluation_batches(folder, pixels, batch_size=size)) for size in (7, 40, 64)]
-    first = torch.cat([batch.images for batch in batches[0]])
-    assert len(first) == len(folder) == 40
-    for other in batches[1:]:
-        assert torch.equal(torch.cat([batch.images for batch in other]), first)
-
-
-def test_an_epoch_holds_each_image_once(few_digits: Path) -> None:
-    folder = open_folder(few_digits / "train")
-    pixels = Pixels(img_size=32, crop_pct=1.0)
-    plain = AugmentConfig(rand_augment="", erase_probability=0.0)
-    options = {"mean": IMAGENET_MEAN, "batch_size": 20, "seed": 1, "steps": range(8)}
-    batches = augmented_batches(folder, pixels, plain, **options)
-    images = [image.numpy().tobytes() for batch in batches for image in batch.images]
-    assert len(images) == 160
-    assert set(images[:80]) == set(images[80:])
-    assert len(set(images[:80])) == 80
-    assert images[:80] != images[80:]
 
 
 def test_bad_folders_are_refused_in_one_line(
