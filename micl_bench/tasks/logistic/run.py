@@ -1,6 +1,8 @@
 """Logistic regression on frozen features, with all labels or few (DINOv2's and MSN's protocols)."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import torch
@@ -93,11 +95,30 @@ def run(request: Request) -> list[Result]:
     train = request.features(images.train)
     prepare = centred_rows if recipe.centred_rows else torch.nn.Identity()
     train_ND, test_MD = (prepare(features.tensor(recipe.readout)) for features in (train, test))
-    regression = _Regression(
-        recipe, train_ND, train.labels_N, len(images.train.classes), request.device
+    num_classes, labels_N = len(images.train.classes), train.labels_N
+    fit = functools.partial(
+        fit_logistic,
+        num_classes=num_classes,
+        intercept=recipe.intercept,
+        max_iter=recipe.max_iter,
+        tolerance=recipe.tolerance,
+        device=request.device,
     )
-    best, grid = regression.choose()
-    fit = regression.fit(train_ND, train.labels_N, best)
+    best, grid = recipe.c[0], list[dict[str, Any]]()
+    if len(recipe.c) > 1:
+        held, kept = map(
+            torch.from_numpy,
+            split_by_class(labels_N.numpy(), recipe.held_out, seed=recipe.seed),
+        )
+        if len(labels_N[kept].unique()) < num_classes:
+            raise InputError(
+                "a class has one label, none is left to choose C on; give one value: --set c=[4000]"
+            )
+        fit_kept = functools.partial(fit, train_ND[kept], labels_N[kept])
+        grid = _grid(recipe.c, fit_kept, train_ND[held], labels_N[held], request.device)
+        # The first of equals.
+        best = max(grid, key=lambda row: row["top1_held_out"])["c"]
+    fitted = fit(train_ND, labels_N, c=best)
     words = (
         f"logistic regression on frozen {readout_words(recipe.readout, checkpoint)}",
         "C chosen on held-out labels" if grid else f"C = {best:g}",
@@ -113,72 +134,42 @@ def run(request: Request) -> list[Result]:
             **_settings(recipe, checkpoint.features or recipe.readout),
             **images.settings,
         },
-        evidence=classified(images.test, fit.logits(test_MD)),
+        evidence=classified(images.test, fitted.logits(test_MD)),
         train=images.train.describe(),
         details={
             **images.details,
             **feature_details(train=train, val=test),
             "grid": grid,
             "c": best,
-            "iterations": fit.iterations,
-            "converged": fit.converged,
+            "iterations": fitted.iterations,
+            "converged": fitted.converged,
         },
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Regression:
-    """What all fits share."""
-
-    recipe: LogisticRecipe
-    features_ND: Tensor
-    labels_N: Tensor
-    num_classes: int
-    device: torch.device
-
-    def fit(self, features_nD: Tensor, labels_n: Tensor, c: float) -> LogisticFit:
-        """On all images, or some."""
-        return fit_logistic(
-            features_nD,
-            labels_n,
-            num_classes=self.num_classes,
-            c=c,
-            intercept=self.recipe.intercept,
-            max_iter=self.recipe.max_iter,
-            tolerance=self.recipe.tolerance,
-            device=self.device,
-        )
-
-    def choose(self) -> tuple[float, list[dict[str, Any]]]:
-        """The best C on held-out labels, the first of equals, and the whole grid; none for one C."""
-        values = self.recipe.c
-        if len(values) == 1:
-            return values[0], []
-        labels, recipe = self.labels_N.numpy(), self.recipe
-        held, kept = map(
-            torch.from_numpy, split_by_class(labels, recipe.held_out, seed=recipe.seed)
-        )
-        kept_features, kept_labels = self.features_ND[kept], self.labels_N[kept]
-        if len(kept_labels.unique()) < self.num_classes:
-            raise InputError(
-                "a class has one label, none is left to choose C on; give one value: --set c=[4000]"
-            )
-        own = range(rank(), len(values), world_size())
-        found_C3 = torch.zeros(len(values), 3, dtype=torch.float64, device=self.device)
-        with Progress("logistic regression", total=len(own), quiet=rank() > 0) as progress:
-            for number in own:
-                fit = self.fit(kept_features, kept_labels, values[number])
-                score = top1(fit.logits(self.features_ND[held]), self.labels_N[held])
-                for column, value in enumerate((score, fit.iterations, fit.converged)):
-                    found_C3[number, column] = value
-                progress.step(f"C {values[number]:.3g}: held-out top-1 {score:.2f}")
-        # Everyone's rows but the own are zeros.
-        every = gather_rows(found_C3[None]).sum(dim=0).tolist()
-        grid = [
-            {"c": c, "top1_held_out": score, "iterations": int(steps), "converged": bool(ended)}
-            for c, (score, steps, ended) in zip(values, every, strict=True)
-        ]
-        return max(grid, key=lambda row: row["top1_held_out"])["c"], grid
+def _grid(
+    values: tuple[float, ...],
+    fit: Callable[..., LogisticFit],
+    held_MD: Tensor,
+    labels_M: Tensor,
+    device: torch.device,
+) -> list[dict[str, Any]]:
+    """For each C, accuracy on held-out images and how its fit ended; processes share the values."""
+    own = range(rank(), len(values), world_size())
+    found_C3 = torch.zeros(len(values), 3, dtype=torch.float64, device=device)
+    with Progress("logistic regression", total=len(own), quiet=rank() > 0) as progress:
+        for number in own:
+            fitted = fit(c=values[number])
+            score = top1(fitted.logits(held_MD), labels_M)
+            for column, value in enumerate((score, fitted.iterations, fitted.converged)):
+                found_C3[number, column] = value
+            progress.step(f"C {values[number]:.3g}: held-out top-1 {score:.2f}")
+    # Everyone's rows but the own are zeros.
+    every = gather_rows(found_C3[None]).sum(dim=0).tolist()
+    return [
+        {"c": c, "top1_held_out": score, "iterations": int(steps), "converged": bool(ended)}
+        for c, (score, steps, ended) in zip(values, every, strict=True)
+    ]
 
 
 def _settings(recipe: LogisticRecipe, readout: str) -> dict[str, Any]:
