@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import random
 import signal
 import time
 from pathlib import Path
@@ -92,24 +91,6 @@ def whole(few_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     finish(words(few_digits, out))
     assert len(losses(out)) == STEPS
     return out
-
-
-@pytest.mark.long
-def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(
-    whole: Path, few_digits: Path, tmp_path: Path
-) -> None:
-    out, moments = tmp_path / "run", random.Random(0)
-    command = words(few_digits, out, "num_workers=2")
-    for step in (5, 12):
-        process = Command(*command)
-        while len(losses(out)) < step and process.is_running():
-            time.sleep(0.005)
-        time.sleep(moments.uniform(0, 0.1))
-        process.send(signal.SIGKILL)
-        assert process.wait().returncode == -signal.SIGKILL
-    # With another number of workers.
-    assert "going on from step" in finish(words(few_digits, out))
-    assert_equal_runs(out, whole)
 
 
 def test_a_signal_saves_and_the_time_of_all_parts_counts(
