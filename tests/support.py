@@ -131,6 +131,18 @@ def torchrun(processes: int, *arguments: object) -> subprocess.CompletedProcess[
     )
 
 
+def good(done: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
+    """The same, which must have done its work."""
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def refused(done: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
+    """The same, whose input must have been refused."""
+    assert done.returncode == 2, done.stderr
+    return done
+
+
 def overrides(*values: str) -> list[str]:
     """The words of a command that change values of its recipe."""
     return [word for value in values for word in ("--set", value)]
@@ -138,9 +150,7 @@ def overrides(*values: str) -> list[str]:
 
 def finish(words: Sequence[object]) -> str:
     """Run a command to its end, which must be a good one; what it said."""
-    done = Command(*words).wait()
-    assert done.returncode == 0, done.stderr
-    return done.stderr
+    return good(Command(*words).wait()).stderr
 
 
 def signalled(words: Sequence[object], out: Path, step: int, number: signal.Signals) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import torchrun
+from support import good, torchrun
 
 from distributed.gradients_worker import IMAGES, batch, gradients
 from micl_bench.backbone import Arch, init_mae_
@@ -63,8 +63,7 @@ def test_several_processes_with_any_micro_batch(
     tmp_path: Path, processes: int, parallel: str, sizes: tuple[int, ...]
 ) -> None:
     path = tmp_path / "found.pt"
-    done = torchrun(processes, WORKER, path, parallel, *sizes)
-    assert done.returncode == 0, done.stderr
+    good(torchrun(processes, WORKER, path, parallel, *sizes))
     for found in torch.load(path, weights_only=True).values():
         assert_same(found, *independent())
 

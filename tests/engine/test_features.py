@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support import torchrun
+from support import good, torchrun
 
 from engine.features_worker import BATCHES, BUDGETS, CPU, KEYS, PIXELS, K, compute, synthetic
 from micl_bench.data.folder import open_folder
@@ -48,8 +48,7 @@ def test_any_number_of_processes_gives_the_same_bits(
     numbered: Path, alone: dict[str, Any], tmp_path: Path, processes: int
 ) -> None:
     out = tmp_path / "found.pt"
-    done = torchrun(processes, WORKER, numbered, tmp_path / "cache", out)
-    assert done.returncode == 0, done.stderr
+    good(torchrun(processes, WORKER, numbered, tmp_path / "cache", out))
     found = torch.load(out, weights_only=True)
     assert found.keys() == alone.keys()
     for name, value in alone.items():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import Command, losses, overrides, record_in, torchrun
+from support import Command, good, losses, overrides, record_in, refused, torchrun
 
 from micl_bench.backbone import named_arch
 from micl_bench.checkpoints import load_checkpoint
@@ -142,8 +142,7 @@ def test_it_is_trained_cut_resumed_and_recorded(
 ) -> None:
     more = (f"micro_batch={micro_batch}",)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    done = run(recipe, few_digits, whole, *more).wait()
-    assert done.returncode == 0, done.stderr
+    done = good(run(recipe, few_digits, whole, *more).wait())
     assert "2 views of 16 of 64 patches\nbatch 16 = 1 x 16 images" in done.stderr
     assert "each among" not in done.stderr
     rows = read_metrics(whole / "metrics.jsonl")
@@ -178,9 +177,8 @@ def test_it_is_trained_cut_resumed_and_recorded(
     checkpoint = load_checkpoint(whole / "backbone.pt")
     assert checkpoint.method == "Toy"
     assert not any("twin" in name for name in checkpoint.content.state)
-    refused = run(recipe, few_digits, whole, *more, "objective.momentum=0.7").wait()
-    assert refused.returncode == 2
-    assert "another recipe or other data (what differs: objective)" in refused.stderr
+    second = refused(run(recipe, few_digits, whole, *more, "objective.momentum=0.7").wait())
+    assert "another recipe or other data (what differs: objective)" in second.stderr
 
 
 @pytest.mark.long
@@ -188,8 +186,7 @@ def test_two_processes_train_it_as_one(recipe: Path, few_digits: Path, tmp_path:
     one, two = tmp_path / "one", tmp_path / "two"
     assert run(recipe, few_digits, one).wait().returncode == 0
     words = ("pretrain", recipe, "--data", few_digits, "--out", two)
-    done = torchrun(2, "-m", "micl_bench", *words)
-    assert done.returncode == 0, done.stderr
+    good(torchrun(2, "-m", "micl_bench", *words))
     # The same images; sums in another order, in fp32.
     assert losses(two) == pytest.approx(losses(one), rel=1e-3)
     ours, theirs = (States(out / "states").newest() for out in (two, one))

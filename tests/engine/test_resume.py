@@ -16,9 +16,11 @@ from support import (
     REPOSITORY,
     Command,
     finish,
+    good,
     losses,
     overrides,
     record_in,
+    refused,
     signalled,
     torchrun,
 )
@@ -113,8 +115,7 @@ def test_a_damaged_state_is_replaced_by_the_one_before(
     assert_equal_runs(out, whole)
 
     (both_damaged / "states" / older.name).write_bytes(shorter)
-    failed = Command(*arguments(few_digits, both_damaged)).wait()
-    assert failed.returncode == 2
+    failed = refused(Command(*arguments(few_digits, both_damaged)).wait())
     assert "every saved state" in failed.stderr.splitlines()[-1]
 
 
@@ -127,8 +128,7 @@ def test_a_full_disk_stops_the_run_and_damages_nothing(
     saved = {path.name: path.read_bytes() for path in (out / "states").iterdir()}
 
     # Metrics are smaller than that, states larger.
-    failed = Command(*words, largest_file=1 << 20).wait()
-    assert failed.returncode == 2
+    failed = refused(Command(*words, largest_file=1 << 20).wait())
     assert "cannot be written" in failed.stderr.splitlines()[-1]
     assert {path.name: path.read_bytes() for path in (out / "states").iterdir()} == saved
     finish(words)
@@ -145,8 +145,7 @@ def test_other_workers_and_other_numbers_of_processes_go_on(
     first = len(losses(out))
     assert losses(out) == losses(whole)[:first]
     words = arguments(few_digits, out, "parallel=fsdp", "micro_batch=3")
-    done = torchrun(2, "-m", "micl_bench", *words)
-    assert done.returncode == 0, done.stderr
+    done = good(torchrun(2, "-m", "micl_bench", *words))
     assert f"going on from step {first} of {STEPS}" in done.stderr
     assert "batch 16 = 2 x 8 images, 3 a forward pass; each among 16" in done.stderr
     # The same images and patches; sums in another order, in fp32, through the rest of the steps.
@@ -185,8 +184,7 @@ def test_two_runs_do_not_share_a_folder(whole: Path, few_digits: Path, tmp_path:
     claimed = (out / "recipe.json").read_bytes()
     # Another recipe too, before anything is saved: it must not take the folder's name plate.
     for other in (words, [*words, "--set", "epochs=7"]):
-        second = Command(*other).wait()
-        assert second.returncode == 2
+        second = refused(Command(*other).wait())
         assert second.stderr.strip() == (
             f"error: another process is training into {out}; wait for it, or stop it"
         )

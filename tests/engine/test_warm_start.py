@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from checkpoints.layouts import random_state
-from support import REPOSITORY, Run, overrides
+from support import REPOSITORY, Run, good, overrides, refused
 
 from micl_bench.backbone import named_arch, resample_positions, sincos_positions
 from micl_bench.checkpoints import load_checkpoint
@@ -63,8 +63,7 @@ def test_maes_own_file_starts_it_and_is_an_earlier_stage(
     micl_bench: Run, mae: Path, few_digits: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    done = micl_bench(*words(few_digits, out, mae))
-    assert done.returncode == 0, done.stderr
+    done = good(micl_bench(*words(few_digits, out, mae)))
     content = torch.load(mae, weights_only=False)["model"]
     encoder = {name for name in content if "decoder" not in name and name != "mask_token"}
     left = len(content) - len(encoder)
@@ -90,17 +89,15 @@ def test_maes_own_file_starts_it_and_is_an_earlier_stage(
     # The start is part of whose folder it is.
     assert "nothing to do" in micl_bench(*words(few_digits, out, mae)).stderr
     for other in (None, f"random:{ARCH.name}"):
-        refused = micl_bench(*words(few_digits, out, other))
-        assert refused.returncode == 2
-        assert "another recipe or other data (what differs: init digest)" in refused.stderr
+        second = refused(micl_bench(*words(few_digits, out, other)))
+        assert "another recipe or other data (what differs: init digest)" in second.stderr
 
 
 def test_positions_come_to_another_input_size_as_in_evaluation(
     micl_bench: Run, mae: Path, few_digits: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    done = micl_bench(*words(few_digits, out, mae, "pixels.img_size=64"))
-    assert done.returncode == 0, done.stderr
+    done = good(micl_bench(*words(few_digits, out, mae, "pixels.img_size=64")))
     assert "its positions are brought to 16 x 16 patches" in done.stderr
     found = torch.load(out / "backbone.pt", weights_only=True)["model"]["pos_embed"]
     stored = torch.load(mae, weights_only=False)["model"]["pos_embed"]
@@ -118,16 +115,14 @@ def test_positions_come_to_another_input_size_as_in_evaluation(
 def test_other_sizes_are_refused_in_one_line_before_the_data_are_opened(
     micl_bench: Run, mae: Path, tmp_path: Path, more: tuple[str, ...], said: str
 ) -> None:
-    done = micl_bench(*words(tmp_path / "no data", tmp_path / "out", mae, *more))
-    assert done.returncode == 2
+    done = refused(micl_bench(*words(tmp_path / "no data", tmp_path / "out", mae, *more)))
     line = done.stderr.strip().splitlines()[-1]
     assert line.startswith(f"error: --init {mae} does not fit {more[0].removeprefix('arch=')}: ")
     assert said in line
 
 
 def test_a_format_without_a_checkpoint_is_refused(micl_bench: Run, tmp_path: Path) -> None:
-    done = micl_bench(*words(tmp_path, tmp_path / "out", None), "--format", "mae")
-    assert done.returncode == 2
+    done = refused(micl_bench(*words(tmp_path, tmp_path / "out", None), "--format", "mae"))
     assert "give --init too" in done.stderr
 
 
@@ -136,8 +131,7 @@ def test_our_own_trainings_follow_each_other(
 ) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     for out, init in ((first, f"random:{ARCH.name}"), (second, first / "backbone.pt")):
-        done = micl_bench(*words(few_digits, out, init))
-        assert done.returncode == 0, done.stderr
+        done = good(micl_bench(*words(few_digits, out, init)))
     assert "tensors of the backbone taken, none left" in done.stderr
     before, after = record_in(first), record_in(second)
     assert [one.task for one in before.checkpoint.origin] == ["initialise", "pretrain"]

@@ -14,10 +14,12 @@ from support import (
     Command,
     Run,
     finish,
+    good,
     intervals_in,
     losses,
     overrides,
     record_in,
+    refused,
     signalled,
     torchrun,
     values_in,
@@ -115,9 +117,8 @@ def test_a_signal_saves_and_the_time_of_all_parts_counts(
         words(few_digits, out, start=str(whole / "classifier.pt")),
     )
     for other in others:
-        refused = Command(*other).wait()
-        assert refused.returncode == 2
-        assert "holds a run of another recipe or other data" in refused.stderr
+        second = refused(Command(*other).wait())
+        assert "holds a run of another recipe or other data" in second.stderr
 
     assert f"going on from step {step} of {STEPS}" in finish(command)
     assert_equal_runs(out, whole)
@@ -167,8 +168,7 @@ def test_two_processes_and_micro_batches_give_the_same_classifier(
     whole: Path, few_digits: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    done = torchrun(2, "-m", "micl_bench", *words(few_digits, out, "micro_batch=3"))
-    assert done.returncode == 0, done.stderr
+    done = good(torchrun(2, "-m", "micl_bench", *words(few_digits, out, "micro_batch=3")))
     assert "batch 16 = 2 x 8 images, 3 a forward pass" in done.stderr
     # The same images, mixed and dropped alike; sums in another order, in fp32.
     assert losses(out) == pytest.approx(losses(whole), rel=1e-3)
@@ -227,8 +227,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(
 ) -> None:
     out = tmp_path / "run"
     wild = ("training.optim.base_lr=1e30", "save_every_steps=1", "mix.mixup=0", "mix.cutmix=0")
-    done = Command(*words(few_digits, out, *wild)).wait()
-    assert done.returncode == 2
+    done = refused(Command(*words(few_digits, out, *wild)).wait())
     assert "the loss is not finite at step" in done.stderr.splitlines()[-1]
     assert not (out / "classifier.pt").exists()
     state = States(out / "states").newest()
@@ -247,8 +246,7 @@ def test_imagenet_recipe_runs(micl_bench: Run, few_digits: Path, tmp_path: Path,
     precision = "bf16" if size == "l16" else "fp32"
     sets = overrides(*SHORT, *more, f"precision={precision}")
     place = ("--recipe", path, "--data", few_digits, "--out", tmp_path / "out")
-    done = micl_bench("eval", "finetune", "--checkpoint", RANDOM, *place, *sets)
-    assert done.returncode == 0, done.stderr
+    good(micl_bench("eval", "finetune", "--checkpoint", RANDOM, *place, *sets))
     settings = record_in(tmp_path / "out", "finetune")["settings"]
     assert settings["pool"] == ("token" if size == "b16" else "avg")
     # What the linear layers gave, and the patch projection.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from support import REPOSITORY, Run, overrides, record_in, values_in
+from support import REPOSITORY, Run, good, overrides, record_in, refused, values_in
 
 from micl_bench.cli import app as cli
 from micl_bench.data.folder import open_folder
@@ -65,8 +65,7 @@ def test_a_damaged_image_is_found_before_anything_is_computed(
         write_split(data / "val", 8, seed=1)
         damaged = data / "train" / "class 0" / "14.jpg"
         damaged.write_bytes(b"")
-    done = micl_bench(*words(task, data, tmp_path / "out"))
-    assert done.returncode == 2
+    done = refused(micl_bench(*words(task, data, tmp_path / "out")))
     *earlier, line = done.stderr.splitlines()
     assert not any("%" in word or "step" in word for word in earlier), "something was computed"
     assert line.startswith(f"error: {damaged} is no readable image (")
@@ -79,8 +78,7 @@ def test_pre_training_finds_it_too_where_it_checks_on_held_out_images(
 ) -> None:
     command = ["pretrain", REPOSITORY / "pretrain" / "embedded.py", "--data", data]
     command += overrides("epochs=1", "batch_size=8")
-    done = micl_bench(*command, "--out", tmp_path / "out")
-    assert done.returncode == 2
+    done = refused(micl_bench(*command, "--out", tmp_path / "out"))
     assert done.stderr.splitlines()[-1].startswith(f"error: {bad_image(data)} is no readable image")
     assert not (tmp_path / "out").exists()
 
@@ -92,18 +90,15 @@ def test_a_repaired_held_out_set_goes_on_from_the_saved_training(
     write_split(data / "val", 8, seed=1)
     command = words("finetune", data, out, "save_every_steps=1", "check_every_epochs=1")
     # All states are there and no record is, as where a kill or a damaged image ended it.
-    done = micl_bench(*command)
-    assert done.returncode == 0, done.stderr
+    done = good(micl_bench(*command))
     before = record_in(out, "finetune")
     for path in out.glob("finetune-*.json"):
         path.unlink()
     bad_image(data).write_bytes(b"no image")
-    refused = micl_bench(*command)
-    assert refused.returncode == 2
-    assert f"{bad_image(data)} is no readable image" in refused.stderr
+    second = refused(micl_bench(*command))
+    assert f"{bad_image(data)} is no readable image" in second.stderr
     write_split(data / "val", 10, seed=2)
-    done = micl_bench(*command)
-    assert done.returncode == 0, done.stderr
+    done = good(micl_bench(*command))
     assert "going on from step 4 of 4" in done.stderr
     after = record_in(out, "finetune")
     assert after["data"]["digest"] == open_folder(data / "val").digest != before["data"]["digest"]
@@ -123,10 +118,9 @@ def test_other_training_images_are_refused_by_name(
     for path in out.glob("finetune-*.json"):
         path.unlink()
     write_split(data / "train", 16, seed=3)
-    refused = micl_bench(*words("finetune", data, out, "training.optim.weight_decay=0.1"))
-    assert refused.returncode == 2
+    second = refused(micl_bench(*words("finetune", data, out, "training.optim.weight_decay=0.1")))
     expected = "another recipe or other data (what differs: training, train digest)"
-    assert expected in refused.stderr
+    assert expected in second.stderr
 
 
 def test_an_image_replaced_between_check_and_evaluation_gives_no_number(

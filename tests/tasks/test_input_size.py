@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import REPOSITORY, Run
+from support import REPOSITORY, Run, good
 
 from micl_bench.backbone import Arch
 from micl_bench.checkpoints import save_checkpoint
@@ -78,8 +78,7 @@ def test_the_command_records_the_size_that_was_used(
     micl_bench: Run, few_digits: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
     words = ("--checkpoint", checkpoint, "--data", few_digits, "--set", "k=5")
-    done = micl_bench("eval", "knn", *words, "--out", "own")
-    assert done.returncode == 0, done.stderr
+    done = good(micl_bench("eval", "knn", *words, "--out", "own"))
     assert "images are read at" not in done.stderr
     (path,) = (tmp_path / "own").glob("knn-*.json")
     text = path.read_text()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support import REPOSITORY, Run
+from support import REPOSITORY, Run, good, refused
 
 from micl_bench.backbone import named_arch
 from micl_bench.checkpoints import load_backbone, load_checkpoint, save_checkpoint
@@ -80,8 +80,7 @@ def test_classes_are_matched_by_name_and_results_never_mix(
     recipe = REPOSITORY / "downstream" / "embedded_finetune.py"
     words = ("--checkpoint", f"random:{ARCH}", "--data", few_digits, "--recipe", recipe)
     short = ("--set", "training.epochs=1", "--set", "training.batch_size=40")
-    done = micl_bench("eval", "finetune", *words, *short, "--out", "tuned")
-    assert done.returncode == 0, done.stderr
+    done = good(micl_bench("eval", "finetune", *words, *short, "--out", "tuned"))
     again = micl_bench("eval", "finetune", *words, *short, "--out", "tuned")
     assert (again.returncode, again.stdout) == (0, done.stdout)
     assert "this command has written it before; nothing to do" in again.stderr
@@ -89,8 +88,7 @@ def test_classes_are_matched_by_name_and_results_never_mix(
         ("finetune", ("--set", "seed=1"), "holds a finetune result of another command already"),
         ("linear", (), "holds a finetune result, whose files linear would replace"),
     ):
-        other = micl_bench("eval", task, *words, *more, "--out", "tuned")
-        assert other.returncode == 2
+        other = refused(micl_bench("eval", task, *words, *more, "--out", "tuned"))
         assert message in other.stderr
     # A class renamed in every folder: positions would shift, names tell.
     data = tmp_path / "data"
@@ -100,6 +98,5 @@ def test_classes_are_matched_by_name_and_results_never_mix(
             (data / part / "digit_0").rename(data / part / "z_zero")
     recipe = REPOSITORY / "downstream" / "embedded_robustness.py"
     words = ("--checkpoint", "tuned/classifier.pt", "--data", data, "--recipe", recipe)
-    done = micl_bench("eval", "robustness", *words, "--out", "robust")
-    assert done.returncode == 2
+    done = refused(micl_bench("eval", "robustness", *words, "--out", "robust"))
     assert "classes unknown in training: z_zero" in done.stderr

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
-from support import REPOSITORY, Run, intervals_in, record_in, torchrun, values_in
+from support import REPOSITORY, Run, good, intervals_in, record_in, refused, torchrun, values_in
 
 from micl_bench.backbone import Arch
 from micl_bench.checkpoints import save_checkpoint
@@ -46,8 +46,7 @@ def test_the_record_holds_every_k_and_each_prediction(
     micl_bench: Run, few_digits: Path, tmp_path: Path
 ) -> None:
     words = ("--checkpoint", RANDOM, "--data", few_digits, "--recipe", RECIPE)
-    done = micl_bench("eval", "knn", *words, "--out", "one", "--set", "k=7")
-    assert done.returncode == 0, done.stderr
+    done = good(micl_bench("eval", "knn", *words, "--out", "one", "--set", "k=7"))
     assert "k = 100, 200 left out: there are 80 training images" in done.stderr
     content, predictions = record(tmp_path / "one")
     assert list(values_in(content)) == ["top1", "top5", "top1_k10", "top1_k20"]
@@ -67,14 +66,12 @@ def test_the_record_holds_every_k_and_each_prediction(
     _agrees_with_scikit_learn(few_digits, predictions, micl_bench, tmp_path)
     # The same again: over two processes, from packed stores, with another budget and batch.
     again = ("--data", few_digits, "--out", tmp_path / "two", "--recipe", RECIPE, "--set", "k=7")
-    done = torchrun(2, "-m", "micl_bench", "eval", "knn", "--checkpoint", RANDOM, *again)
-    assert done.returncode == 0, done.stderr
+    done = good(torchrun(2, "-m", "micl_bench", "eval", "knn", "--checkpoint", RANDOM, *again))
     assert done.stdout.count("top1_k20") == 1
     pack_tree(few_digits, tmp_path / "stores", Form(layout="patch", size=32, patch_size=4))
     changed = ("--set", "k=7", "--set", "memory_mib=300", "--set", "batch_size=11")
     words = ("--checkpoint", RANDOM, "--data", tmp_path / "stores", "--recipe", RECIPE)
-    done = micl_bench("eval", "knn", *words, *changed, "--out", "three")
-    assert done.returncode == 0, done.stderr
+    done = good(micl_bench("eval", "knn", *words, *changed, "--out", "three"))
     for out in ("two", "three"):
         other, other_predictions = record(tmp_path / out)
         assert_same(other_predictions, predictions)
@@ -89,8 +86,7 @@ def _agrees_with_scikit_learn(
     arrays = {}
     for split in ("train", "val"):
         words = ("--checkpoint", RANDOM, "--images", data / split, "--crop-pct", 1)
-        done = micl_bench("features", *words, "--out", f"{split}.npz")
-        assert done.returncode == 0, done.stderr
+        good(micl_bench("features", *words, "--out", f"{split}.npz"))
         arrays[split] = np.load(tmp_path / f"{split}.npz", allow_pickle=False)
     assert arrays["val"]["files"].tolist() == list(predictions.files)
     assert arrays["val"]["labels"].tolist() == predictions.labels_M.tolist()
@@ -110,11 +106,9 @@ def test_a_network_without_class_token_is_told_what_to_use(
     torch.manual_seed(0)
     save_checkpoint(tmp_path / "bare.pt", arch.build(), arch, method="bare", provenance={})
     words = ("--checkpoint", "bare.pt", "--data", few_digits, "--recipe", RECIPE, "--set", "k=5")
-    done = micl_bench("eval", "knn", *words, "--out", "one")
-    assert done.returncode == 2
+    done = refused(micl_bench("eval", "knn", *words, "--out", "one"))
     assert done.stderr.strip() == "error: bare has no [CLS]; use --set pool=avg"
-    done = micl_bench("eval", "knn", *words, "--set", "pool=avg", "--out", "one")
-    assert done.returncode == 0, done.stderr
+    done = good(micl_bench("eval", "knn", *words, "--set", "pool=avg", "--out", "one"))
     assert record(tmp_path / "one")[0]["settings"]["pool"] == "mean patch"
 
 

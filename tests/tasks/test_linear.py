@@ -9,7 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support import REPOSITORY, Command, Run, overrides, record_in, torchrun, values_in
+from support import (
+    REPOSITORY,
+    Command,
+    Run,
+    good,
+    overrides,
+    record_in,
+    refused,
+    torchrun,
+    values_in,
+)
 
 from micl_bench.checkpoints import load_checkpoint
 from micl_bench.data.folder import open_folder
@@ -52,8 +62,7 @@ def assert_same_end(out: Path, whole: Path) -> None:
 def whole(few_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MAE's protocol on augmented images, uninterrupted."""
     out = tmp_path_factory.mktemp("whole") / "out"
-    done = Command(*words("imagenet_linear_mae", few_digits, out, *AUGMENTED)).wait()
-    assert done.returncode == 0, done.stderr
+    done = good(Command(*words("imagenet_linear_mae", few_digits, out, *AUGMENTED)).wait())
     # 80 images; PEERS' advice on DINOv2's grid: the rate in use is printed and stored.
     assert "batch 40, 24 steps, learning rates in use 0.015625" in done.stderr
     return out
@@ -129,11 +138,9 @@ def test_killed_and_stopped_it_ends_as_if_nothing_had_happened(
     assert done.returncode == 0, done.stderr
     assert f"stopped by SIGTERM after saving step {reached} of 24" in done.stderr
     assert not list(out.glob("linear-*.json"))
-    other = Command(*arguments, "--set", "probe.base_lrs=[0.2]").wait()
-    assert other.returncode == 2
+    other = refused(Command(*arguments, "--set", "probe.base_lrs=[0.2]").wait())
     assert "another recipe or other data (what differs: probe)" in other.stderr
-    done = Command(*arguments, "--set", "num_workers=2").wait()
-    assert done.returncode == 0, done.stderr
+    done = good(Command(*arguments, "--set", "num_workers=2").wait())
     assert f"going on from step {reached} of 24" in done.stderr
     assert_same_end(out, whole)
 
@@ -148,8 +155,7 @@ def test_two_processes_give_the_same_heads(whole: Path, few_digits: Path, tmp_pa
     assert SLICE_IMAGES < 40 < 2 * SLICE_IMAGES
     out = tmp_path / "out"
     arguments = words("imagenet_linear_mae", few_digits, out, *AUGMENTED)
-    done = torchrun(2, "-m", "micl_bench", *arguments)
-    assert done.returncode == 0, done.stderr
+    good(torchrun(2, "-m", "micl_bench", *arguments))
     assert_same_end(out, whole)
 
 
@@ -186,8 +192,7 @@ def test_the_grid_is_kept_whole_and_says_how_it_was_chosen(
     micl_bench: Run, few_digits: Path, tmp_path: Path
 ) -> None:
     small = (*SMALL, "probe.steps=6", "probe.batch_size=64")
-    done = micl_bench(*words("imagenet_linear_dinov2", few_digits, tmp_path / "a", *small))
-    assert done.returncode == 0, done.stderr
+    good(micl_bench(*words("imagenet_linear_dinov2", few_digits, tmp_path / "a", *small)))
     record = record_in(tmp_path / "a", "linear")
     grid = record["details"]["grid"]
     assert len(grid) == 52
@@ -200,8 +205,7 @@ def test_the_grid_is_kept_whole_and_says_how_it_was_chosen(
     # Features alone, on fewer heads, chosen elsewhere.
     small += ("pixels.crop_scale=[1,1]", "pixels.flip=false", "probe.base_lrs=[0.01,0.1]")
     small += ("probe.readouts=[avg_1,cls_2+avg_1]", "selection=held_out")
-    done = micl_bench(*words("imagenet_linear_dinov2", few_digits, tmp_path / "b", *small))
-    assert done.returncode == 0, done.stderr
+    good(micl_bench(*words("imagenet_linear_dinov2", few_digits, tmp_path / "b", *small)))
     record = record_in(tmp_path / "b", "linear")
     assert record["settings"]["training_images"] == "as evaluated"
     assert "10% of each class's training images, held out" in record["settings"]["selection"]
@@ -220,8 +224,7 @@ def test_few_labels_are_drawn_or_listed(micl_bench: Run, few_digits: Path, tmp_p
     found = {}
     for name, setting in (("list", "labels=list.txt"), ("draw", "fraction=0.25")):
         out = tmp_path / name
-        done = micl_bench(*words("embedded_linear", few_digits, out, *small, setting))
-        assert done.returncode == 0, done.stderr
+        done = good(micl_bench(*words("embedded_linear", few_digits, out, *small, setting)))
         assert "2 to 2 images a class" in done.stderr
         found[name] = record_in(out, "linear")
         assert found[name]["train"]["images"] == 20
@@ -232,8 +235,7 @@ def test_few_labels_are_drawn_or_listed(micl_bench: Run, few_digits: Path, tmp_p
     assert found["list"]["fingerprint"] != found["draw"]["fingerprint"]
     assert found["list"]["train"]["digest"] != found["draw"]["train"]["digest"]
     both = words("embedded_linear", few_digits, tmp_path / "c", "labels=list.txt", "fraction=0.25")
-    done = micl_bench(*both)
-    assert done.returncode == 2
+    done = refused(micl_bench(*both))
     assert "give one of the two" in done.stderr
 
 
@@ -243,7 +245,6 @@ def test_a_packed_store_is_refused_by_its_name(
 ) -> None:
     pack_tree(few_digits, tmp_path / "stores", Form(layout="patch", size=32, patch_size=4))
     places = ("--data", tmp_path / "stores", "--out", tmp_path / "out")
-    done = micl_bench("eval", task, "--checkpoint", RANDOM, *places)
-    assert done.returncode == 2
+    done = refused(micl_bench("eval", task, "--checkpoint", RANDOM, *places))
     (line,) = done.stderr.strip().splitlines()
     assert "train is a packed store; this task reads folders of images only" in line

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
-from support import REPOSITORY, Run, overrides, record_in, torchrun, values_in
+from support import REPOSITORY, Run, good, overrides, record_in, refused, torchrun, values_in
 
 from micl_bench.checkpoints import load_checkpoint
 from micl_bench.data.folder import Folder, open_folder
@@ -48,8 +48,7 @@ def test_msns_regression_of_listed_labels_is_scikit_learns(
     listed = [name for index, name in enumerate(train.names) if index % 8 in (1, 4, 6)]
     (tmp_path / "list.txt").write_text("\n".join(listed) + "\n")
     sets = (*SMALL, "labels=list.txt", "fraction=1", "max_iter=5000")
-    done = micl_bench(*words("imagenet_logistic_1pct", few_digits, tmp_path / "out", *sets))
-    assert done.returncode == 0, done.stderr
+    done = good(micl_bench(*words("imagenet_logistic_1pct", few_digits, tmp_path / "out", *sets)))
     record = record_in(tmp_path / "out", "logistic")
     assert "30 labels of the list list.txt: 3 to 3 images a class" in done.stderr
     assert record["details"]["labels"]["by class"] == dict.fromkeys(train.classes, 3)
@@ -78,8 +77,7 @@ def test_c_is_chosen_on_held_out_labels_by_any_number_of_processes(
     micl_bench: Run, few_digits: Path, tmp_path: Path
 ) -> None:
     sets = (*SMALL, "fraction=1", "c=[1e-6,0.1,10]", "max_iter=60")
-    done = micl_bench(*words("imagenet_logistic_10pct", few_digits, tmp_path / "one", *sets))
-    assert done.returncode == 0, done.stderr
+    done = good(micl_bench(*words("imagenet_logistic_10pct", few_digits, tmp_path / "one", *sets)))
     record = record_in(tmp_path / "one", "logistic")
     grid = record["details"]["grid"]
     assert [row["c"] for row in grid] == [1e-6, 0.1, 10]
@@ -112,6 +110,7 @@ def test_one_label_a_class_leaves_nothing_to_choose_on(
     micl_bench: Run, few_digits: Path, tmp_path: Path
 ) -> None:
     sets = (*SMALL, "fraction=0.01")
-    done = micl_bench(*words("imagenet_logistic_10pct", few_digits, tmp_path / "out", *sets))
-    assert done.returncode == 2
+    done = refused(
+        micl_bench(*words("imagenet_logistic_10pct", few_digits, tmp_path / "out", *sets))
+    )
     assert "none is left to choose C on; give one value" in done.stderr

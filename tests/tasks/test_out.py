@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from support import REPOSITORY, Command, Run, torchrun
+from support import REPOSITORY, Command, Run, good, torchrun
 
 from micl_bench.checkpoints import load_checkpoint, save_checkpoint
 from micl_bench.records.result import Result, read_result
@@ -36,8 +36,7 @@ def results(few_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> list[
     for seed in (0, 1):
         out = tmp_path_factory.mktemp("out")
         checkpoint = ("--checkpoint", "random:vit_demo_patch4_32", "--set", f"seed={seed}")
-        done = Command(*words(few_digits, *checkpoint, "--out", out)).wait()
-        assert done.returncode == 0, done.stderr
+        good(Command(*words(few_digits, *checkpoint, "--out", out)).wait())
         (path,) = out.glob("knn-*.json")
         found.append(read_result(path))
     return [found[0], dataclasses.replace(found[1], command=found[0].command)]
@@ -128,8 +127,7 @@ def place(few_digits: Path, tmp_path: Path, micl_bench: Run) -> Path:
     shutil.copytree(few_digits, here / "data")
     shutil.copy(RECIPE, here / "recipe.py")
     draw(here, seed=0)
-    done = micl_bench(*OWN, cwd=here)
-    assert done.returncode == 0, done.stderr
+    good(micl_bench(*OWN, cwd=here))
     return here
 
 

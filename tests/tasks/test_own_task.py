@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from support import REPOSITORY, Run, values_in
+from support import REPOSITORY, Run, good, refused, values_in
 
 PAGE = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
 (SHOWN,) = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
@@ -42,8 +42,7 @@ def test_a_task_of_ten_lines_goes_from_list_to_report(
         assert record["settings"]["img_size"] == 32
     best = min(found, key=lambda method: found[method] or 0.0)
     out = tmp_path / "report"
-    done = micl_bench("report", "--results", tmp_path / "results", "--out", out)
-    assert done.returncode == 0, done.stderr
+    done = good(micl_bench("report", "--results", tmp_path / "results", "--out", out))
     (table,) = (out / "tables").glob("brightness-*.tex")
     line = next(line for line in table.read_text().splitlines() if best in line)
     assert r"\textbf" in line
@@ -57,7 +56,6 @@ def test_a_metric_that_is_not_declared_ends_in_one_line(
 ) -> None:
     plugins.write_text(TASK.replace('{"norm"', '{"gloss"'))
     words = ("--checkpoint", "random:vit_demo_patch4_32", "--data", few_digits)
-    done = micl_bench("eval", "brightness", *words, "--out", tmp_path / "out")
-    assert done.returncode == 2
+    done = refused(micl_bench("eval", "brightness", *words, "--out", tmp_path / "out"))
     assert "measured 'gloss', which it does not declare; declared: norm" in done.stderr
     assert not list((tmp_path / "out").glob("*.json"))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from colours import IDS, SMALL, colour, nearest, paint, save_classifier
-from support import REPOSITORY, Run, intervals_in, overrides, torchrun, values_in
+from support import REPOSITORY, Run, good, intervals_in, overrides, refused, torchrun, values_in
 
 from micl_bench.checkpoints import export, load_checkpoint
 from micl_bench.data.folder import open_folder
@@ -93,8 +93,7 @@ def three(
     """The records of two processes, with the classifier that names its classes."""
     out = tmp_path_factory.mktemp("three")
     words = evaluation(shifted[0], out, checkpoint=classifiers / "named.pt")
-    done = torchrun(2, "-m", "micl_bench", *words)
-    assert done.returncode == 0, done.stderr
+    good(torchrun(2, "-m", "micl_bench", *words))
     return out
 
 
@@ -158,8 +157,7 @@ def test_processes_and_batches_change_no_bit_and_names_are_assumed_where_none_ar
     words = evaluation(
         shifted[0], tmp_path / "out", "batch_size=7", checkpoint=classifiers / "nameless.pt"
     )
-    done = micl_bench(*words)
-    assert done.returncode == 0, done.stderr
+    done = good(micl_bench(*words))
     two, one = records(three), records(tmp_path / "out")
     assert two.keys() == one.keys()
     for name in two:
@@ -182,8 +180,7 @@ def test_numbers_as_folder_names_are_refused(
         show(data, "imagenet-a", IDS.index(name), IDS.index(name), named=str(place))
         show(data, "imagenet/val", IDS.index(name), IDS.index(name))
     words = evaluation(data, tmp_path / "out", checkpoint=classifiers / "named.pt")
-    done = micl_bench(*words, "--set", "sets=[imagenet_a]")
-    assert done.returncode == 2
+    done = refused(micl_bench(*words, "--set", "sets=[imagenet_a]"))
     assert "class folders named by numbers (0, 1, 2)" in done.stderr
     assert "name them by WordNet id" in done.stderr
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").glob("*.json"))
@@ -195,8 +192,7 @@ def test_what_is_missing_is_told_before_anything_is_measured(
     words = evaluation(
         shifted[0], tmp_path, "allow_partial=false", checkpoint=classifiers / "named.pt"
     )
-    done = micl_bench(*words)
-    assert done.returncode == 2
+    done = refused(micl_bench(*words))
     assert "imagenet-a holds 200 of 7,500 images" in done.stderr
     assert "allow_partial=true" in done.stderr
 
@@ -211,8 +207,7 @@ def test_a_classifier_of_other_classes_is_refused(
         ("few.pt", "has 200 outputs and does not say what they stand for"),
     ):
         words = evaluation(shifted[0], tmp_path / "out", checkpoint=tmp_path / name)
-        done = micl_bench(*words, "--set", "sets=[imagenet_a]")
-        assert done.returncode == 2
+        done = refused(micl_bench(*words, "--set", "sets=[imagenet_a]"))
         assert message in done.stderr
 
 
@@ -237,8 +232,7 @@ def test_v2_real_and_objectnet_have_the_known_answers(
     words = evaluation(
         data, tmp_path / "out", sets, recipe=ALL, checkpoint=classifiers / "named.pt"
     )
-    done = micl_bench(*words)
-    assert done.returncode == 0, done.stderr
+    good(micl_bench(*words))
     found = records(tmp_path / "out")
     v2 = values_in(found["ImageNetV2-Threshold0.7"])
     assert v2 == pytest.approx({"top1": 100, "clean_top1": 500 / 6, "drop": 100 - 700 / 6})
@@ -385,8 +379,7 @@ def test_how_a_classifier_was_made_survives_other_layouts_and_must_be_a_line(
 
 def test_a_backbone_without_a_head_is_refused(micl_bench: Run, embedded: Path) -> None:
     words = ("--checkpoint", RANDOM, "--data", embedded, "--out", "out")
-    done = micl_bench("eval", "robustness", *words, "--set", "pixels.img_size=32")
-    assert done.returncode == 2
+    done = refused(micl_bench("eval", "robustness", *words, "--set", "pixels.img_size=32"))
     assert "no classifier head; fine-tune it first" in done.stderr
 
 
@@ -398,7 +391,6 @@ def test_a_class_that_the_clean_set_lacks_is_refused(
     shutil.rmtree(tmp_path / "data/embedded/val/digit_3")
     words = ("--checkpoint", classifiers / "named.pt", "--data", tmp_path / "data", "--out", "out")
     small = ("--set", "pixels.img_size=8", "--set", "sets=[embedded_a]")
-    done = micl_bench("eval", "robustness", *words, *small)
-    assert done.returncode == 2
+    done = refused(micl_bench("eval", "robustness", *words, *small))
     assert "embedded-A has classes that" in done.stderr
     assert "digit_3" in done.stderr

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import REPOSITORY, Run
+from support import REPOSITORY, Run, good
 
 from micl_bench.backbone import init_mae_, named_arch
 from micl_bench.checkpoints import Statement, load_checkpoint, stated
@@ -32,8 +32,7 @@ def foreign(path: Path, seed: int, *, depth: int = 4, **more: Any) -> Path:
 
 
 def evaluated(micl_bench: Run, out: Path, *words: object) -> Result:
-    done = micl_bench("eval", *words, "--out", out)
-    assert done.returncode == 0, done.stderr
+    good(micl_bench("eval", *words, "--out", out))
     (path,) = out.glob("*-*.json")
     return read_result(path)
 
@@ -58,16 +57,14 @@ def test_stated_seeds_are_runs_of_one_pretraining_for_compare_and_report(
     assert len({seeds_of(result) for result in results[:3]}) == 3
 
     sources = [tmp_path / "results" / name for name in ("ours", "theirs")]
-    compared = micl_bench("compare", *sources, "--json", tmp_path / "found.json")
-    assert compared.returncode == 0, compared.stderr
+    compared = good(micl_bench("compare", *sources, "--json", tmp_path / "found.json"))
     assert compared.stdout.count("(3 runs of 3 checkpoints)") >= 2
     assert "stated by the user: its checkpoints are seeds of ours" in compared.stdout
     found = json.loads((tmp_path / "found.json").read_text())
     top1 = next(one for one in found["comparisons"] if one["metric"] == "top1")
     assert sorted(top1["ours"]["values"]) == sorted(r.values["top1"] for r in results[:3])
 
-    report = micl_bench("report", "--results", tmp_path / "results", "--out", tmp_path / "report")
-    assert report.returncode == 0, report.stderr
+    good(micl_bench("report", "--results", tmp_path / "results", "--out", tmp_path / "report"))
     page = (tmp_path / "report" / "report.md").read_text()
     rows = [line for line in page.splitlines() if line.startswith(("| ours", "| theirs"))]
     assert rows
