@@ -115,7 +115,7 @@ def demo(
     """
     from micl_bench.cli.demo import run_demo
 
-    run_demo(workdir, command=context.obj.command)
+    run_demo(context.obj.run, workdir, command=context.obj.command)
 
 
 @app.command("pretrain")

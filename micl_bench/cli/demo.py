@@ -11,6 +11,7 @@ from pathlib import Path
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import atomic_write, digest_json
 from micl_bench.runtime.log import say
+from micl_bench.suites.execute import Call
 from micl_bench.suites.expand import expand
 from micl_bench.suites.file import read_file
 from micl_bench.suites.runs import Outcome, Runner
@@ -19,10 +20,11 @@ from micl_bench.suites.shown import failures
 SUITE = "embedded"
 
 
-def run_demo(workdir: Path, *, command: str, suite: str | Path = SUITE) -> None:
+def run_demo(call: Call, workdir: Path, *, command: str, suite: str | Path = SUITE) -> None:
     """Run what is not done yet, make the report, print the table and the path of the report.
 
     Args:
+        call: does a run, in this process.
         command: that goes on where something failed.
 
     Raises:
@@ -32,7 +34,7 @@ def run_demo(workdir: Path, *, command: str, suite: str | Path = SUITE) -> None:
     report, made_of = workdir / "report", workdir / "report.json"
     if report.exists() and not made_of.is_file():
         raise InputError(f"{report} is not the demo's; give another --workdir")
-    outcomes = Runner(SUITE, expand(read_file(suite)), workdir / "results").run()
+    outcomes = Runner(call, SUITE, expand(read_file(suite)), workdir / "results").run()
     if any(outcome.problem for outcome in outcomes):
         print(failures(outcomes, command))
         raise SystemExit(1)

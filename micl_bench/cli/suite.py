@@ -82,7 +82,7 @@ def run(
     requeues: Requeues = 10,
     warn_seconds: WarnSeconds = 120,
 ) -> None:
-    """Run what is missing of a suite file, each run in a process of its own, and print a table.
+    """Run what is missing of a suite file, each run as its command would alone, and print a table.
 
     Runs go in order of what they need, and each is made once: where its command, its recipe's
     content (comments aside) or what it builds on changed, it is made anew beside the old one. The same
@@ -113,7 +113,7 @@ def run(
         words = ["suite", "run", str(file), "--out", str(out)]
         words += [word for text in assignments or [] for word in ("--set", text)]
         _submit(
-            Runner(file.stem, runs, out),
+            Runner(context.obj.run, file.stem, runs, out),
             (context.obj.run, words),
             {
                 "minutes": minutes,
@@ -133,7 +133,8 @@ def run(
         raise InputError(f"{file} has no such run any more; it, or a recipe, changed: submit again")
     # A job of a cluster does one run; all were looked at when they were submitted.
     first = None if only else require_startable
-    outcomes = Runner(file.stem, runs, out, chosen=chosen or None, first=first).run()
+    runner = Runner(context.obj.run, file.stem, runs, out, chosen=chosen or None, first=first)
+    outcomes = runner.run()
     print(table(outcomes))
     if any(outcome.problem for outcome in outcomes):
         again, _, _ = context.obj.command.partition(" --only ")

@@ -132,22 +132,26 @@ def command_of(*words: object, options: Mapping[str, object]) -> str:
     return shlex.join(line)
 
 
-@functools.cache
 def environment() -> dict[str, str]:
     """Versions and hardware that can move a number or its time."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    found |= {"processor": _processor(), "cores": str(os.cpu_count())}
+    found = dict(_installed())
     if torch := sys.modules.get("torch"):
         # Sums of parts differ in their last bits by how many parts there are.
         found["threads"] = str(torch.get_num_threads())
     if gpus := _gpus():
         found["gpus"] = gpus
     return found
+
+
+@functools.cache
+def _installed() -> dict[str, str]:
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {**found, "processor": _processor(), "cores": str(os.cpu_count())}
 
 
 @functools.cache

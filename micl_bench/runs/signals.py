@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -14,6 +15,11 @@ _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 class StopSignals:
     """Notes a signal instead of dying of it, inside a `with` block.
 
+    Where one block is inside another, as a training is inside a suite, the outer one learns of it too.
+
+    Args:
+        then: called with each signal.
+
     Example:
         with StopSignals() as asked:
             for batch in batches:
@@ -22,20 +28,22 @@ class StopSignals:
                     break
     """
 
-    signum: int = 0
-    """The first signal that came; 0 for none."""
+    def __init__(self, then: Callable[[int], object] = lambda signum: None) -> None:
+        self.signum = 0
+        """The first signal that came; 0 for none."""
+        self._then = then
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignals":
-        self._before: dict[signal.Signals, Any] = {}
         if threading.current_thread() is not threading.main_thread():
             return self
         for number in _SIGNALS:
             handler = signal.getsignal(number)
             # submitit ignores SIGTERM on purpose, because its own signal follows.
-            if number is signal.SIGTERM and handler is not signal.SIG_DFL:
-                continue
-            self._before[number] = handler
-            signal.signal(number, self._note)
+            ours = handler is signal.SIG_DFL or _owner(handler)
+            if ours or number is not signal.SIGTERM:
+                self._before[number] = handler
+                signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -43,7 +51,17 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        self.signum = self.signum or signum
+        outer: StopSignals | None = self
+        while outer:
+            outer.signum = outer.signum or signum
+            outer = _owner(outer._before.get(signum))
+        self._then(signum)
+
+
+def _owner(handler: Any) -> StopSignals | None:
+    """The block that a handler of signals is of."""
+    owner = getattr(handler, "__self__", None)
+    return owner if isinstance(owner, StopSignals) else None
 
 
 def stopped(signum: int, *, step: int, total: int) -> Stopped:

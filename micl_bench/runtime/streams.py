@@ -4,7 +4,9 @@ import errno
 import io
 import os
 import sys
-from typing import Any, TextIO
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any, TextIO
 
 _NOBODY_LISTENS = (errno.EPIPE, errno.EIO)
 
@@ -46,11 +48,15 @@ def _secured(stream: TextIO | None, descriptor: int) -> Any:
             stream.flush()
         except (OSError, ValueError):
             return stream
+    return _text(descriptor, stream.encoding if stream else "utf-8")
+
+
+def _text(descriptor: int, encoding: str) -> TextIO:
     return io.TextIOWrapper(
         io.BufferedWriter(_Raw(descriptor, "w", closefd=False)),
-        encoding=stream.encoding if stream else "utf-8",
+        encoding=encoding,
         errors="backslashreplace",
-        line_buffering=descriptor == 2 or os.isatty(descriptor),
+        line_buffering=descriptor != 1 or os.isatty(descriptor),
     )
 
 
@@ -62,3 +68,35 @@ def lost_output() -> str:
     if failure is None or failure.errno in _NOBODY_LISTENS:
         return ""
     return str(failure.strerror)
+
+
+@contextmanager
+def output_into(file: IO[bytes]) -> Iterator[None]:
+    """Inside, all that this process, its libraries in C and its children write goes into a file."""
+    outside = sys.stdout, sys.stderr
+    for stream in outside:
+        stream.flush()
+    kept = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
+    for descriptor in kept:
+        os.dup2(file.fileno(), descriptor)
+    sys.stdout, sys.stderr = inside = _text(1, "utf-8"), _text(2, "utf-8")
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = outside
+        for stream in inside:
+            stream.flush()
+        for descriptor, before in kept.items():
+            os.dup2(before, descriptor)
+            os.close(before)
+
+
+def standard_error() -> TextIO:
+    """Standard error as it is now, wherever the process's own leads later."""
+    try:
+        if sys.stderr.fileno() == 2:
+            return _text(os.dup(2), sys.stderr.encoding)
+    except OSError:
+        # A notebook's, or a test's.
+        pass
+    return sys.stderr

@@ -1,4 +1,4 @@
-"""One command of `micl-bench` as a process of its own, which ends when the process that started it does.
+"""A command of `micl-bench` as a process of its own, which ends when the process that started it does.
 
 It is a session of its own: a Ctrl-C in the terminal reaches it once, through whoever started it. Killed
 or crashed, it takes nothing else along.
@@ -11,15 +11,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import IO, Any
+from types import TracebackType
+from typing import IO
 
+from micl_bench.runs.signals import StopSignals
 from micl_bench.runtime.errors import Stopped
 from micl_bench.runtime.patience import Patience
 
-_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 _SECONDS_TO_END = 10.0
 _TICK_SECONDS = 0.2
 _PR_SET_PDEATHSIG = 1
@@ -96,7 +96,7 @@ class Process:
         Raises:
             Stopped: a signal came to this process; the other had it too, and its time to save.
         """
-        with self._forwarding() as received:
+        with StopSignals(then=self._send) as asked:
             try:
                 while (code := self._ended(_TICK_SECONDS)) is None:
                     if on_tick:
@@ -104,9 +104,9 @@ class Process:
             except KeyboardInterrupt:
                 self._interrupt()
                 raise
-        if received:
-            name = signal.Signals(received[0]).name
-            raise Stopped(f"stopped by {name}; the same command goes on", signum=received[0])
+        if asked.signum:
+            name = signal.Signals(asked.signum).name
+            raise Stopped(f"stopped by {name}; the same command goes on", signum=asked.signum)
         return code
 
     def _interrupt(self) -> None:
@@ -131,27 +131,6 @@ class Process:
     def _send(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)
-
-    @contextlib.contextmanager
-    def _forwarding(self) -> Iterator[list[int]]:
-        """Pass on the signals that ask a run to save and leave; gives those that came."""
-        received: list[int] = []
-
-        def forward(number: int, frame: FrameType | None) -> None:
-            received.append(number)
-            self._send(number)
-
-        before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
-        for number in _SIGNALS:
-            # submitit ignores SIGTERM on purpose, because its own signal follows.
-            if number is signal.SIGTERM and signal.getsignal(number) is not signal.SIG_DFL:
-                continue
-            before[number] = signal.signal(number, forward)
-        try:
-            yield received
-        finally:
-            for noted, handler in before.items():
-                signal.signal(noted, handler)
 
 
 def _ending_with(parent: int) -> Callable[[], None] | None:

@@ -1,14 +1,15 @@
 """What is seen while a suite runs: a bar with the run at work on a terminal, plain lines elsewhere."""
 
-import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column
 from rich.text import Text
 
-from micl_bench.runtime.log import printable, say
+from micl_bench.runtime.log import printable
+from micl_bench.runtime.streams import standard_error
 from micl_bench.suites.run import Run
 
 
@@ -25,7 +26,9 @@ class Display:
     def __init__(self, *, total: int) -> None:
         self._total, self._done, self._failed = total, 0, 0
         self._line = self._waits = ""
-        self._bar = _bar() if sys.stderr.isatty() else None
+        # A run at work has the process's standard error for its log.
+        self._stream = standard_error()
+        self._bar = _bar(self._stream) if self._stream.isatty() else None
 
     def __enter__(self) -> "Display":
         if self._bar:
@@ -47,14 +50,14 @@ class Display:
         self._waits = ""
         self._tell(f"[{self._done + self._failed + 1}/{self._total}] {run.name}")
         if not self._bar:
-            say(f"  {printable(command)}")
+            self._say(f"  {printable(command)}")
         self._show(name=printable(run.name), line="")
 
     def lines(self, lines: list[str]) -> None:
         """What it wrote since the last call; called often, with or without any."""
         if not self._bar:
             for line in lines:
-                say(f"  {line}")
+                self._say(f"  {line}")
         self._show(line=lines[-1] if lines else None)
 
     def ended(self, run: Run, words: str, *, failed: bool = False) -> None:
@@ -75,7 +78,10 @@ class Display:
         if self._bar:
             self._bar.console.print(Text(printable(line)))
         else:
-            say(printable(line))
+            self._say(printable(line))
+
+    def _say(self, line: str) -> None:
+        print(line, file=self._stream, flush=True)
 
     def _show(self, *, name: str | None = None, line: str | None = None) -> None:
         """Refresh the bar; None leaves the run's name or its last line as it is."""
@@ -87,7 +93,7 @@ class Display:
             )
 
 
-def _bar() -> Progress:
+def _bar(stream: TextIO) -> Progress:
     narrow = Column(no_wrap=True, overflow="ellipsis")
     return Progress(
         BarColumn(30),
@@ -95,8 +101,8 @@ def _bar() -> Progress:
         TimeElapsedColumn(),
         TextColumn("{task.description}", markup=False),
         TextColumn("{task.fields[line]}", markup=False, table_column=narrow),
-        console=Console(file=sys.stderr),
-        # By hand, several times a second: a run's process is started without threads.
+        console=Console(file=stream),
+        # By hand, several times a second: with a run's lines.
         auto_refresh=False,
         redirect_stdout=False,
         redirect_stderr=False,

@@ -1,24 +1,41 @@
-"""One run as a process of its own, its output in a log file that outlives both."""
+"""One run of a suite: a call in this process, or torchrun's processes; its output in a log file."""
 
 import contextlib
-from collections.abc import Callable
+import gc
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
+from micl_bench.runs.signals import StopSignals
+from micl_bench.runtime.errors import Stopped
 from micl_bench.runtime.log import printable
+from micl_bench.runtime.streams import output_into
 from micl_bench.suites.commands import Process, command_line
 
+_TICK_SECONDS = 0.2
 _LONGEST_LINE = 500
 _LONGEST_READ = 1 << 20
+_INTERRUPTED = 130
+_PEAK_MEMORY = Path("/proc/self/clear_refs")
+_FORGET_PEAK = "5"
+
+Call = Callable[[list[str]], None]
+"""Runs one command of `micl-bench` and leaves with its exit code, as `cli.app.run` does."""
 
 
 def execute(
+    call: Call,
     arguments: list[str],
     log: Path,
     on_lines: Callable[[list[str]], None],
     *,
     processes: int = 1,
 ) -> tuple[int, str]:
-    """Carry out one command of `micl-bench`, in one process or under torchrun.
+    """Carry out one command of `micl-bench`, in this process or under torchrun.
 
     Args:
         log: what it writes goes to the end of this file.
@@ -29,18 +46,79 @@ def execute(
 
     Raises:
         Stopped: a signal came to this process; the run had it too, and its time to save.
+        KeyboardInterrupt: the run was interrupted.
     """
     with log.open("ab") as file:
         tail = _Tail(log)
-        command = command_line(arguments, processes)
-        with Process(command, output=file) as process:
-            code = process.wait(lambda: on_lines(tail.lines()))
+
+        def look() -> None:
+            on_lines(tail.lines())
+
+        if processes > 1:
+            with Process(command_line(arguments, processes), output=file) as process:
+                code = process.wait(look)
+        else:
+            code = _called(call, arguments, file, look)
     on_lines(tail.lines(to_the_end=True))
     return code, tail.last_words
 
 
+def _called(call: Call, arguments: list[str], file: IO[bytes], look: Callable[[], object]) -> int:
+    """Exit code of a command in this process; it finds and leaves the process as if it were alone.
+
+    A training saves at a signal; anything else ends as at a Ctrl-C.
+    """
+    _begin_anew()
+    code: object = 0
+    asked = StopSignals(then=lambda number: signal.default_int_handler(number, None))
+    try:
+        with asked, _repeated(look), output_into(file), warnings.catch_warnings():
+            call(arguments)
+    except SystemExit as end:
+        code = end.code or 0
+    except KeyboardInterrupt:
+        code = _INTERRUPTED
+    if asked.signum:
+        name = signal.Signals(asked.signum).name
+        raise Stopped(f"stopped by {name}; the same command goes on", signum=asked.signum)
+    if code == _INTERRUPTED:
+        raise KeyboardInterrupt
+    return code if isinstance(code, int) else 1
+
+
+def _begin_anew() -> None:
+    """Free what the run before held, and forget how much that was; what was compiled goes too."""
+    gc.collect()
+    with contextlib.suppress(OSError):
+        _PEAK_MEMORY.write_text(_FORGET_PEAK)
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    if torch and "torch._dynamo" in sys.modules:
+        torch.compiler.reset()
+
+
+@contextlib.contextmanager
+def _repeated(look: Callable[[], object]) -> Iterator[None]:
+    """Look several times a second meanwhile."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_TICK_SECONDS):
+            look()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 class _Tail:
-    """New lines of a file that another process writes to."""
+    """New lines of a file that somebody else writes to."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._rest = path, b""

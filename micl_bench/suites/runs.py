@@ -18,7 +18,7 @@ from micl_bench.runtime.errors import InputError, Stopped
 from micl_bench.runtime.locks import Lock, turn
 from micl_bench.runtime.log import clock, printable, say
 from micl_bench.suites.display import Display
-from micl_bench.suites.execute import execute
+from micl_bench.suites.execute import Call, execute
 from micl_bench.suites.run import Run
 from micl_bench.suites.state import LOG_FILE, State, States
 
@@ -40,6 +40,7 @@ class Runner:
     """Carries out a plan in a store.
 
     Args:
+        call: does a run of one process, in this process.
         suite: name of the plan that is kept in the store.
         runs: the whole plan, each run after what it needs.
         chosen: those to carry out; all where None. What they need must be done, or being made.
@@ -48,6 +49,7 @@ class Runner:
 
     def __init__(
         self,
+        call: Call,
         suite: str,
         runs: list[Run],
         store: Path,
@@ -55,7 +57,7 @@ class Runner:
         chosen: list[Run] | None = None,
         first: Callable[[list[Run]], None] | None = None,
     ) -> None:
-        self.suite, self.runs, self.store = suite, runs, store
+        self.suite, self.runs, self.store, self._call = suite, runs, store, call
         self.states = States(store, runs)
         self._pending = list(runs if chosen is None else chosen)
         self._first = first
@@ -165,14 +167,18 @@ class Runner:
 
     def _carry_out(self, run: Run) -> Outcome:
         for left in self.states.folder(run).glob(".*lock"):
-            # Of a suite that was killed: its run saves, and ends soon.
+            # Of a suite that was killed: processes that it started save, and end soon.
             with turn(left, f"making {run.name}", on_wait=say):
                 pass
         self.states.begin(run)
         self._display.began(run, run.command(self.store))
         log, began = self.states.folder(run) / LOG_FILE, time.monotonic()
         code, words = execute(
-            run.arguments(self.store), log, self._display.lines, processes=run.processes
+            self._call,
+            run.arguments(self.store),
+            log,
+            self._display.lines,
+            processes=run.processes,
         )
         took = time.monotonic() - began
         if code:
@@ -183,7 +189,7 @@ class Runner:
             state = self.states.finish(run, took)
         except InputError as error:
             if not any(self.states.folder(run).glob(f"{run.task}-*.json")):
-                # A signal to that process alone: it saved and left.
+                # A signal to one of several processes alone: they saved and left.
                 message = f"{run.name} was stopped; the same command goes on"
                 raise Stopped(message, signum=0) from error
             return self._failed(run, str(error), took)

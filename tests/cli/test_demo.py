@@ -12,6 +12,7 @@ import pytest
 import yaml
 from support import REPOSITORY
 
+from micl_bench.cli.app import run
 from micl_bench.cli.demo import SUITE, run_demo
 from micl_bench.records.store import read_results
 from micl_bench.runtime.errors import InputError
@@ -47,7 +48,7 @@ def shortened(folder: Path) -> Path:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a demo that has run once."""
     folder = tmp_path_factory.mktemp("demo")
-    run_demo(folder / "work", command="again", suite=shortened(folder))
+    run_demo(run, folder / "work", command="again", suite=shortened(folder))
     return folder
 
 
@@ -96,7 +97,7 @@ def test_the_report_has_its_tables_and_pictures(finished: Path) -> None:
 @pytest.mark.long
 def test_run_again_it_does_nothing(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = made(finished)
-    run_demo(finished / "work", command="again", suite=shortened(finished))
+    run_demo(run, finished / "work", command="again", suite=shortened(finished))
     printed = capsys.readouterr().out
     assert made(finished) == before
     assert "random weights" in printed
@@ -108,7 +109,7 @@ def test_a_removed_result_is_made_again_and_the_report_too(finished: Path) -> No
     before = made(finished)
     (record,) = (finished / "work" / "results" / "knn" / "random_weights").rglob("knn-*.json")
     record.unlink()
-    run_demo(finished / "work", command="again", suite=shortened(finished))
+    run_demo(run, finished / "work", command="again", suite=shortened(finished))
     after = made(finished)
     page = finished / "work" / "report" / "report.html"
     (new,) = set(after) - set(before)
@@ -121,7 +122,7 @@ def test_a_report_that_is_not_the_demos_is_left_alone(tmp_path: Path) -> None:
     thesis.parent.mkdir()
     thesis.write_text("mine")
     with pytest.raises(InputError, match="is not the demo's"):
-        run_demo(tmp_path, command="again")
+        run_demo(run, tmp_path, command="again")
     assert thesis.read_text() == "mine"
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
 
@@ -137,7 +138,7 @@ def test_a_failure_is_told_and_the_rest_is_done(
         "prepare: {digits: data embedded}, data: made:digits/embedded, entries: [{name: n}]}"
     )
     with pytest.raises(SystemExit) as caught:
-        run_demo(tmp_path / "work", command="micl-bench demo", suite=suite)
+        run_demo(run, tmp_path / "work", command="micl-bench demo", suite=suite)
     assert caught.value.code == 1
     printed = capsys.readouterr().out
     assert "failed: n/b: " in printed

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 from support import REPOSITORY, Run
 
-from micl_bench.cli.app import invoke
+from micl_bench.cli.app import invoke, run
 from micl_bench.records.plans import is_stale, read_plans
 from micl_bench.records.store import read_results
 from micl_bench.runtime.errors import Stopped
 from micl_bench.suites import keys
+from micl_bench.suites import runs as suite_runs
 from micl_bench.suites.commands import command_line
 from micl_bench.suites.expand import expand
 from micl_bench.suites.file import read_file
@@ -39,6 +40,7 @@ entries:
   - {{name: missing, task: finetune, recipe: {work}/finetune.py, data: {missing}, methods: [MiCL]}}
   - {{name: hurt, task: robustness, recipe: {work}/robustness.py, of: [missing]}}
 """
+SAVED = "pretrain/pretrain/*/states/*.pt"
 NAMES = {
     "pretrain/MiCL",
     *(f"knn/{method}/k={k}" for method in ("MiCL", "random weights") for k in (5, 10)),
@@ -56,6 +58,14 @@ def suite(few_digits: Path, tmp_path: Path) -> Path:
         source = REPOSITORY / "downstream" / f"embedded_{task}.py"
         (tmp_path / f"{task}.py").write_text(source.read_text())
     return write(tmp_path, few_digits)
+
+
+@pytest.fixture
+def sound(suite: Path) -> Path:
+    """The same suite without the entries that fail."""
+    text = suite.read_text()
+    suite.write_text(text[: text.index("  - {name: missing")])
+    return suite
 
 
 def write(work: Path, data: Path, epochs: int = 3, name: str = "suite") -> Path:
@@ -143,11 +153,9 @@ def test_failures_stop_only_what_needs_them_and_a_second_time_does_nothing_more(
 
 @pytest.mark.long
 def test_nothing_to_do_is_said_without_torch(
-    micl_bench: Run, suite: Path, few_digits: Path, tmp_path: Path
+    micl_bench: Run, sound: Path, few_digits: Path, tmp_path: Path
 ) -> None:
-    text = suite.read_text()
-    suite.write_text(text[: text.index("  - {name: missing")])
-    command = ["suite", "run", str(suite), "--out", str(tmp_path / "store")]
+    command = ["suite", "run", str(sound), "--out", str(tmp_path / "store")]
     assert micl_bench(*command).returncode == 0
     before = written(tmp_path / "store")
     code = "import sys; from micl_bench.cli.app import invoke; invoke(sys.argv[1:]); "
@@ -162,12 +170,10 @@ def test_nothing_to_do_is_said_without_torch(
 
 @pytest.mark.long
 def test_a_changed_recipe_makes_only_what_depends_on_it_and_the_old_is_stale(
-    suite: Path, few_digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    sound: Path, few_digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = suite.read_text()
-    suite.write_text(text[: text.index("  - {name: missing")])
     store = tmp_path / "store"
-    command = ["suite", "run", str(suite), "--out", str(store)]
+    command = ["suite", "run", str(sound), "--out", str(store)]
     invoke(command)
     before = written(store)
     recipe = tmp_path / "knn.py"
@@ -220,8 +226,7 @@ def test_killed_at_any_moment_it_goes_on_and_doubles_nothing(
     def done(record: Path) -> bool:
         return read_note(record.parent / "run.json").get("state") == "done"
 
-    saved = "pretrain/pretrain/*/states/*.pt"
-    killed_once(lambda: len(list(store.glob(saved))) >= 2)
+    killed_once(lambda: len(list(store.glob(SAVED))) >= 2)
     assert not list(store.rglob("pretrain-*.json"))
     killed_once(lambda: list(store.rglob("pretrain-*.json")))
     # Between a record and its mark, and after it.
@@ -261,24 +266,25 @@ def test_two_suites_at_one_store_share_the_work_and_lose_nothing(
 
 
 @pytest.mark.long
-def test_runs_end_with_the_suite_that_is_killed_and_go_on_with_the_next(
+def test_processes_end_with_the_suite_that_is_killed_and_go_on_with_the_next(
     suite: Path, few_digits: Path, tmp_path: Path
 ) -> None:
-    """The suite's process alone is killed: its run saves, leaves, and is nobody's meanwhile."""
+    """The suite's process alone is killed: torchrun's save, leave, and are nobody's meanwhile."""
     write(tmp_path, few_digits, epochs=400)
     store = tmp_path / "store"
-    process = started("suite", "run", suite, "--out", store)
-    wait_for(lambda: list(store.glob("pretrain/pretrain/*/states/*.pt")), process)
-    (run,) = children_of(process.pid)
+    command = ("suite", "run", suite, "--set", "processes=2", "--out", store)
+    process = started(*command)
+    wait_for(lambda: list(store.glob(SAVED)), process)
+    (torchrun,) = children_of(process.pid)
     process.kill()
     process.communicate()
     end = time.monotonic() + 60
-    while Path(f"/proc/{run}").exists():
+    while Path(f"/proc/{torchrun}").exists():
         assert time.monotonic() < end, "the run outlives its suite"
         time.sleep(0.05)
     (log,) = store.glob("pretrain/pretrain/*/log.txt")
-    assert "stopped by SIGTERM after saving step" in log.read_text()
-    again = started("suite", "run", suite, "--out", store)
+    assert "after saving step" in log.read_text()
+    again = started(*command)
     wait_for(lambda: "going on from step" in log.read_text(), again)
     again.terminate()
     _, said = again.communicate(timeout=60)
@@ -286,21 +292,29 @@ def test_runs_end_with_the_suite_that_is_killed_and_go_on_with_the_next(
 
 
 @pytest.mark.long
-def test_an_interrupted_suite_says_one_line_and_leaves_no_process(
-    suite: Path, few_digits: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("number", "code", "line"),
+    [
+        (signal.SIGTERM, 0, "stopped by SIGTERM; the same command goes on"),
+        (signal.SIGUSR2, 0, "stopped by SIGUSR2; the same command goes on"),
+        (signal.SIGINT, 130, "interrupted; called again, pretrain"),
+    ],
+)
+def test_a_signal_ends_the_run_at_its_step_and_the_suite(
+    suite: Path, few_digits: Path, tmp_path: Path, number: signal.Signals, code: int, line: str
 ) -> None:
     write(tmp_path, few_digits, epochs=400)
     store = tmp_path / "store"
     process = started("suite", "run", suite, "--out", store)
-    wait_for(lambda: list(store.glob("pretrain/pretrain/*/states/*.pt")), process)
-    (run,) = children_of(process.pid)
-    process.send_signal(signal.SIGINT)
+    wait_for(lambda: list(store.glob(SAVED)), process)
+    process.send_signal(number)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert not Path(f"/proc/{run}").exists()
-    assert err.splitlines()[-1].startswith("interrupted; called again, pretrain")
-    assert "Traceback" not in out + err
-    assert "Traceback" not in "".join(path.read_text() for path in store.rglob("log.txt"))
+    assert process.returncode == code, err
+    assert err.splitlines()[-1].startswith(line)
+    (log,) = store.glob("pretrain/pretrain/*/log.txt")
+    assert (f"stopped by {number.name} after saving step" in log.read_text()) == (code == 0)
+    assert "Traceback" not in out + err + log.read_text()
+    assert states(suite, store)["pretrain/MiCL"] == "cut"
 
 
 def children_of(process: int) -> list[int]:
@@ -308,58 +322,18 @@ def children_of(process: int) -> list[int]:
     return [int(child) for child in found.split()]
 
 
-@pytest.mark.long
-def test_a_signal_reaches_the_run_which_saves(
-    suite: Path, few_digits: Path, tmp_path: Path
+def test_processes_that_end_well_without_a_result_were_stopped(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(tmp_path, few_digits, epochs=200)
-    store = tmp_path / "store"
-    process = started("suite", "run", suite, "--out", store)
-    wait_for(lambda: list(store.glob("pretrain/pretrain/*/states/*.pt")), process)
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
-    assert "stopped by SIGTERM; the same command goes on" in err
-    (log,) = store.glob("pretrain/pretrain/*/log.txt")
-    assert "stopped by SIGTERM after saving step" in log.read_text()
-    assert states(suite, store)["pretrain/MiCL"] == "cut"
-
-
-@pytest.mark.long
-def test_a_run_that_crashes_takes_nothing_along(
-    suite: Path, few_digits: Path, tmp_path: Path
-) -> None:
-    store = tmp_path / "store"
-    recipe = tmp_path / "knn.py"
-    recipe.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
-    keys.recipe_digest.cache_clear()
-    outcomes = {outcome.run.name: outcome for outcome in
-                Runner("crash", expand(read_file(suite)), store).run()}  # fmt: skip
-    assert not outcomes["pretrain/MiCL"].problem
-    assert "killed by signal 9" in outcomes["knn/MiCL/k=5"].problem
-    assert outcomes["hurt/MiCL"].left_out
-
-
-def test_a_run_that_ends_well_without_a_result_was_stopped(
-    suite: Path, few_digits: Path, tmp_path: Path
-) -> None:
-    recipe = tmp_path / "pretrain.py"
-    recipe.write_text(
-        "import sys\nfrom micl_bench.runtime.errors import Stopped\nraise SystemExit(0)\n"
-    )
-    text = recipe.read_text().replace("raise SystemExit(0)", "import os\nos._exit(0)")
-    recipe.write_text(text)
-    keys.recipe_digest.cache_clear()
+    monkeypatch.setattr(suite_runs, "execute", lambda *_, **__: (0, ""))
     with pytest.raises(Stopped, match="pretrain/MiCL was stopped; the same command goes on"):
-        Runner("stopped", expand(read_file(suite)), tmp_path / "store").run()
+        Runner(run, "stopped", expand(read_file(suite)), tmp_path / "store").run()
 
 
 @pytest.mark.long
-def test_what_is_gone_is_made_again(suite: Path, few_digits: Path, tmp_path: Path) -> None:
-    text = suite.read_text()
-    suite.write_text(text[: text.index("  - {name: missing")])
-    store, runs = tmp_path / "store", expand(read_file(suite))
-    Runner("gone", runs, store).run()
+def test_what_is_gone_is_made_again(sound: Path, few_digits: Path, tmp_path: Path) -> None:
+    store, runs = tmp_path / "store", expand(read_file(sound))
+    Runner(run, "gone", runs, store).run()
     before = written(store)
     record, other, *_ = (path for path in before if "knn" in path.parts)
     record.write_text(record.read_text().replace("top1", "top9"))
@@ -367,7 +341,9 @@ def test_what_is_gone_is_made_again(suite: Path, few_digits: Path, tmp_path: Pat
     weights.unlink()
     (evidence,) = other.parent.glob("predictions-*")
     evidence.unlink()
-    kept = [outcome.run.name for outcome in Runner("gone", runs, store).run() if outcome.problem]
+    kept = [
+        outcome.run.name for outcome in Runner(run, "gone", runs, store).run() if outcome.problem
+    ]
     assert kept == []
     assert weights.is_file()
     assert evidence.is_file()
@@ -407,6 +383,6 @@ def test_it_runs_under_torchrun_too(few_digits: Path, tmp_path: Path) -> None:
         f"{{task: knn, data: {few_digits}, recipe: {recipe}, processes: 2, overrides: ['ks=[5]', k=5], "
         "checkpoints: {m: random:vit_demo_patch4_32}, entries: [{name: n}]}"
     )
-    (outcome,) = Runner("two", expand(read_file(path)), tmp_path / "store").run()
+    (outcome,) = Runner(run, "two", expand(read_file(path)), tmp_path / "store").run()
     assert outcome.problem == ""
     assert len(outcome.results) == 1

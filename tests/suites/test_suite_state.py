@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from support import REPOSITORY
 
+from micl_bench.cli.app import run
 from micl_bench.records.plans import plan_path, read_plans
 from micl_bench.suites import runs as suite_runs
 from micl_bench.suites.expand import expand
@@ -36,7 +37,7 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every run fails at once; gives the logs of those that were tried."""
     found: list[str] = []
 
-    def fails(arguments: list[str], log: Path, *_: Any, **__: Any) -> tuple[int, str]:
+    def fails(call: Any, arguments: list[str], log: Path, *_: Any, **__: Any) -> tuple[int, str]:
         found.append(str(log))
         return 2, "error: it fails"
 
@@ -70,7 +71,7 @@ def test_a_failed_run_is_tried_again_whatever_clocks_say(
 ) -> None:
     store = tmp_path / "store"
     for attempt in (1, 2, 3):
-        (outcome,) = Runner("s", runs, store).run()
+        (outcome,) = Runner(run, "s", runs, store).run()
         assert "it fails" in outcome.problem
         assert len(tried) == attempt
         happens(note_of(runs, store))
@@ -80,9 +81,9 @@ def test_a_clock_that_runs_back_meanwhile_changes_nothing(
     runs: list[Run], tried: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = tmp_path / "store"
-    Runner("s", runs, store).run()
+    Runner(run, "s", runs, store).run()
     monkeypatch.setattr("time.time", lambda: 1000.0)
-    Runner("s", runs, store).run()
+    Runner(run, "s", runs, store).run()
     assert len(tried) == 2
 
 
@@ -90,13 +91,13 @@ def test_what_failed_in_another_suite_meanwhile_is_not_tried_once_more(
     runs: list[Run], tried: list[str], tmp_path: Path
 ) -> None:
     store = tmp_path / "store"
-    Runner("s", runs, store).run()
+    Runner(run, "s", runs, store).run()
 
     def other(pending: list[Run]) -> None:
-        Runner("other", runs, store).run()
+        Runner(run, "other", runs, store).run()
         os.utime(note_of(runs, store), (0, 0))
 
-    (outcome,) = Runner("s", runs, store, first=other).run()
+    (outcome,) = Runner(run, "s", runs, store, first=other).run()
     assert len(tried) == 2
     assert outcome.problem
 
@@ -124,7 +125,7 @@ def test_a_damaged_note_is_named_and_its_run_goes_on_from_what_it_saved(
     runs: list[Run], tried: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
     store = tmp_path / "store"
-    Runner("s", runs, store).run()
+    Runner(run, "s", runs, store).run()
     note = note_of(runs, store)
     saved = note.parent / "states" / "000100.pt"
     saved.parent.mkdir()
@@ -132,7 +133,7 @@ def test_a_damaged_note_is_named_and_its_run_goes_on_from_what_it_saved(
     DAMAGE[kind](note)
     assert "damaged" in States(store, runs).of(runs[0]).problem
     capsys.readouterr()
-    Runner("s", runs, store).run()
+    Runner(run, "s", runs, store).run()
     assert len(tried) == 2
     said = [line for line in capsys.readouterr().err.splitlines() if "is damaged (" in line]
     assert len(said) == 1
@@ -146,11 +147,11 @@ def test_a_damaged_plan_is_named_and_written_anew(
     runs: list[Run], tried: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
     store = tmp_path / "store"
-    Runner("s", runs, store).run()
+    Runner(run, "s", runs, store).run()
     path = plan_path(store, "s")
     DAMAGE[kind](path)
     capsys.readouterr()
-    Runner("s", runs, store).run()
+    Runner(run, "s", runs, store).run()
     assert len(tried) == 2
     assert str(path) in capsys.readouterr().err
     ((plan,), damaged) = read_plans(store)
