@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from micl_bench.cli.app import main
+from micl_bench.cli.app import main, run
 from micl_bench.runtime.log import read_metrics
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -27,6 +27,15 @@ def documentation() -> dict[Path, str]:
     names = dict.fromkeys(re.findall(r"\]\((docs/\w+\.md)\)", text))
     pages = {REPOSITORY / name: (REPOSITORY / name).read_text(encoding="utf-8") for name in names}
     return {readme: text, **pages}
+
+
+def exit_code(*words: object) -> int:
+    """Do a command in this process."""
+    try:
+        run([str(word) for word in words])
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
 
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -1,52 +1,25 @@
 """The command line. It parses, then imports the one module it needs: help never waits for torch."""
 
 import dataclasses
+import re
 import shlex
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
-import typer.core
 
 from micl_bench import __version__
-from micl_bench.cli import (
-    bench,
-    checkpoint,
-    compare,
-    data,
-    doctor,
-    explain,
-    features,
-    reproduce,
-    show,
-    slurm,
-    suite,
-)
+from micl_bench.cli import audit, bench, checkpoint, data, doctor, measure, show, slurm, suite
 from micl_bench.cli.listing import KINDS, listing_of
-from micl_bench.cli.options import (
-    Arch,
-    Branch,
-    Data,
-    Init,
-    Layout,
-    Out,
-    Overrides,
-    Pixels,
-    Source,
-    Strict,
-)
+from micl_bench.cli.options import Out
 from micl_bench.data.image_files import name_text
-from micl_bench.runtime import plugins
 from micl_bench.runtime.errors import InputError, Stopped
-from micl_bench.runtime.failures import explained, guard_imports
 from micl_bench.runtime.log import printable, process_number
+from micl_bench.runtime.processes import explained, guard_imports
 from micl_bench.runtime.streams import lost_output, secure_streams
-
-if TYPE_CHECKING:
-    from micl_bench.records.result import Result
 
 app = typer.Typer(
     help="Pre-train Vision Transformers with MiCL, and put any self-supervised ViT through the same "
@@ -78,20 +51,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-class _ListsTasks(typer.core.TyperCommand):
-    """A command whose help ends with the tasks, which are looked for when it is asked for."""
-
-    def format_epilog(self, ctx: Any, formatter: Any) -> None:
-        try:
-            rows = [f"  {name:10}  {text}" for name, text in plugins.names("tasks").items()]
-        except InputError as error:
-            # Help is given whatever plug-ins there are.
-            rows = [f"  {error}"]
-        # \b keeps click from joining the lines.
-        self.epilog = "\b\n" + "\n".join(["Tasks:", *rows])
-        super().format_epilog(ctx, formatter)
-
-
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option(help="Show a stack trace when something fails.")] = False,
@@ -118,130 +77,8 @@ def demo(
     run_demo(context.obj.run, workdir, command=context.obj.command)
 
 
-@app.command("pretrain")
-def pretrain_command(
-    context: typer.Context,
-    recipe: Annotated[
-        Path, typer.Argument(help="Recipe: a name that `list recipes` shows, or a file.")
-    ],
-    data: Annotated[
-        Path, typer.Option(help="Folder with train and val: class folders, or packed stores.")
-    ],
-    out: Out,
-    assignments: Overrides = None,
-    method: Annotated[
-        str, typer.Option(help="Row name in tables; without one, the objective's.")
-    ] = "",
-    init: Init = None,
-    layout: Layout = None,
-    branch: Branch = None,
-) -> None:
-    """Pre-train a ViT; the result is <out>/backbone.pt. The same command goes on where it was cut.
-
-    With --init the backbone starts from a checkpoint of any format, which --format and --branch are of.
-    Its sizes must be the recipe's; its positions are brought to the recipe's input size as in
-    evaluation, and stay fixed. The record names the trainings that the weights went through before.
-
-    Started by torchrun, its processes share each batch. SIGTERM, SIGUSR1 or SIGUSR2 make it save,
-    say so and leave with exit code 0.
-    """
-    from micl_bench.engine.pretraining.pretrain import pretrain
-
-    result = pretrain(
-        recipe,
-        data=data,
-        out=out,
-        overrides=assignments or [],
-        method=method,
-        init=init,
-        layout=layout,
-        branch=branch,
-        command=context.obj.command,
-    )
-    if process_number() == 0:
-        print(f"record: {out / result.id}.json")
-
-
-@app.command("eval", cls=_ListsTasks)
-def evaluate_command(
-    context: typer.Context,
-    task: Annotated[str, typer.Argument(help="One of the tasks listed below.")],
-    checkpoint: Source,
-    data: Data,
-    out: Out,
-    arch: Arch = None,
-    layout: Layout = None,
-    branch: Branch = None,
-    pixels: Pixels = None,
-    strict: Strict = False,
-    recipe: Annotated[
-        Path | None,
-        typer.Option(
-            help="Recipe of the task: a name that `list recipes` shows, or a file; without one, the "
-            "task's own values."
-        ),
-    ] = None,
-    assignments: Overrides = None,
-    method: Annotated[
-        str, typer.Option(help="Row name in tables; without one, what the checkpoint says.")
-    ] = "",
-    pretrain_name: Annotated[
-        str,
-        typer.Option(
-            help="State that the file is of the pre-training of this name, one of several that differ "
-            "in their seed alone; for files that do not say it. Tables call it so.",
-            show_default=False,
-        ),
-    ] = "",
-    pretrain_seed: Annotated[
-        int | None, typer.Option(help="That pre-training's seed.", show_default=False)
-    ] = None,
-) -> None:
-    """Evaluate a checkpoint on a task; writes one JSON record a result into <out>.
-
-    Started by torchrun, its processes share the work. What is only measured is the same, bit for bit;
-    what trains agrees up to rounding. The same command goes on with a finetune, linear, ade20k or
-    coco that was cut.
-    """
-    # An unknown task is said before torch is imported.
-    plugins.find("tasks", task)
-    from micl_bench.tasks._evaluate import evaluate
-
-    results = evaluate(
-        task,
-        checkpoint,
-        data=data,
-        recipe=recipe,
-        out=out,
-        overrides=assignments or [],
-        method=method,
-        arch=arch,
-        layout=layout,
-        branch=branch,
-        pixels=pixels,
-        strict=strict,
-        pretrain_name=pretrain_name,
-        pretrain_seed=pretrain_seed,
-        command=context.obj.command,
-    )
-    for result in results:
-        print(_line(out / f"{result.id}.json", result))
-
-
-def _line(path: Path, result: "Result") -> str:
-    line = f"{result.task}  {result.data.name}  {result.method}: {_numbers(result)}  ({path})"
-    if guesses := result.checkpoint.guesses:
-        line += f"  assumed: {', '.join(guesses)}"
-    return printable(line)
-
-
-def _numbers(result: "Result") -> str:
-    """Metrics with their intervals, on one line."""
-    return "  ".join(
-        f"{name} {number.value:.2f}"
-        + (" [{:.2f}, {:.2f}]".format(*number.interval) if number.interval else "")
-        for name, number in result.metrics.items()
-    )
+app.command("pretrain")(measure.pretrain)
+app.command("eval", cls=measure.ListsTasks)(measure.evaluate)
 
 
 @app.command()
@@ -257,13 +94,13 @@ def report(
     ] = None,
 ) -> None:
     """Turn records into tables, figures and report.html."""
-    from micl_bench.report import build_report, write_published
+    import micl_bench
+    from micl_bench.report import write_published
 
-    if results is None:
-        for path in write_published(out):
-            print(path)
-        return
-    print(f"report: {build_report(results, out)}")
+    if results:
+        print(f"report: {micl_bench.report(results, out)}")
+    else:
+        print(*write_published(out), sep="\n")
 
 
 @app.command("list")
@@ -277,15 +114,17 @@ def list_kind(
 app.command("doctor")(doctor.doctor)
 app.command("inspect")(checkpoint.inspect)
 app.command("convert")(checkpoint.convert)
-app.command("compare")(compare.compare)
-app.command("explain")(explain.explain)
-app.command("features")(features.features)
-app.command("reproduce")(reproduce.reproduce)
+app.command("features")(checkpoint.features)
+app.command("compare")(audit.compare)
+app.command("explain")(audit.explain)
+app.command("reproduce")(audit.reproduce)
 # Options end where the submitted command begins, with or without a `--`.
 app.command("slurm", context_settings={"allow_interspersed_args": False})(slurm.slurm)
 
 
 _INTERRUPTED = 130
+_UNDECODED = re.compile(r"[\ud800-\udfff]")
+"""What Python has for a byte of a command line that is no text."""
 
 
 def invoke(arguments: list[str]) -> None:
@@ -295,7 +134,7 @@ def invoke(arguments: list[str]) -> None:
         InputError: bad input; or Typer's own error, with `format_message`, for a wrong option.
     """
     # A record could not hold its command.
-    if strange := [word for word in arguments if not word.isascii() and _is_no_text(word)]:
+    if strange := [word for word in arguments if _UNDECODED.search(word)]:
         raise InputError(
             f"{name_text(strange[0])} is not valid UTF-8; rename it, or give the name of a link to it"
         )
@@ -304,14 +143,6 @@ def invoke(arguments: list[str]) -> None:
     if code == _INTERRUPTED:
         # Typer turns an interrupt into a return value; a caller must not take it for success.
         raise KeyboardInterrupt
-
-
-def _is_no_text(word: str) -> bool:
-    try:
-        word.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
 
 
 def main() -> None:

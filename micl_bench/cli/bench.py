@@ -1,26 +1,18 @@
 """`micl-bench bench`: measured speed."""
 
 import dataclasses
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from micl_bench.cli import bench_dense
-from micl_bench.cli.options import Json
+from micl_bench.cli.options import Json, Overrides
 
 app = typer.Typer(
     help="Measure speed; every ratio is of figures from one run.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-
-
-app.command()(bench_dense.dense)
-
-
-@app.callback()
-def _group() -> None:
-    """Keep `bench` a group whatever the number of its commands."""
 
 
 @app.command()
@@ -43,7 +35,7 @@ def loader(
     and flips of the visible patches from a packed store. store_patch: visible patches, uncropped.
     """
     from micl_bench.bench.loader import LoaderSettings, bench_loader
-    from micl_bench.bench.output import machine_load, write_figures
+    from micl_bench.bench.output import machine_load
     from micl_bench.runtime.terminal import table_text
 
     settings = LoaderSettings(
@@ -64,14 +56,7 @@ def loader(
         for name, speed in speeds.items()
     ]
     print(table_text(("name", "images/s/core", "x folder_pil"), rows))
-    if json_file:
-        write_figures(
-            json_file,
-            benchmark="loader",
-            results=results,
-            settings=dataclasses.asdict(settings),
-            load=load,
-        )
+    _write(json_file, "loader", results, dataclasses.asdict(settings), load)
 
 
 @app.command()
@@ -101,7 +86,7 @@ def step(
     plain: fp32, every patch embedded, then the visible ones gathered, AdamW a tensor at a time. ours:
     the step of `micl-bench pretrain`. ours_with_data: the same, read from a packed store.
     """
-    from micl_bench.bench.output import machine_load, write_figures
+    from micl_bench.bench.output import machine_load
     from micl_bench.bench.step import StepSettings, bench_step, best_precision, this_device
     from micl_bench.runtime.terminal import table_text
 
@@ -141,14 +126,7 @@ def step(
             f"800 epochs of ImageNet-1k would take {hours:,.0f} hours here; published for MiCL's "
             "ViT-L/16 (epochs and mask ratio not stated with it): 133 hours on 4 A100"
         )
-    if json_file:
-        write_figures(
-            json_file,
-            benchmark="step",
-            results=results,
-            settings=dataclasses.asdict(settings) | {"device": str(device)},
-            load=load,
-        )
+    _write(json_file, "step", results, dataclasses.asdict(settings) | {"device": str(device)}, load)
 
 
 @app.command()
@@ -169,7 +147,7 @@ def knn(
     The file takes train x width x 4 bytes in TMPDIR meanwhile.
     """
     from micl_bench.bench.knn import KnnSettings, bench_knn
-    from micl_bench.bench.output import machine_load, write_figures
+    from micl_bench.bench.output import machine_load
     from micl_bench.bench.step import this_device
     from micl_bench.runtime.terminal import table_text
 
@@ -202,11 +180,98 @@ def knn(
     print(f"{train:,} x {width} features, k = {k}, on {device}")
     print(f"{found['flop_per_second'] / 1e9:,.0f} GFLOP/s")
     print(table_text(("search", "seconds", "of a core", "memory [MiB]"), rows))
-    if json_file:
-        write_figures(
-            json_file,
-            benchmark="knn",
-            results=[found],
-            settings=dataclasses.asdict(settings) | {"device": str(device)},
-            load=load,
+    _write(json_file, "knn", [found], dataclasses.asdict(settings) | {"device": str(device)}, load)
+
+
+@app.command()
+def dense(
+    recipe: Annotated[
+        Path | None,
+        typer.Option(help="Measure one training iteration of this config instead of a backbone."),
+    ] = None,
+    overrides: Overrides = None,
+    arch: Annotated[
+        str, typer.Option(help="Of the backbone, as `micl-bench list architectures` names them.")
+    ] = "vit_base_patch16_224",
+    size: Annotated[int, typer.Option(help="Pixels of a side of the backbone's images.")] = 1024,
+    batch: Annotated[
+        int, typer.Option(help="Images of a pass; 0 for one, or for as many as the recipe says.")
+    ] = 0,
+    rounds: Annotated[int, typer.Option(help="Rounds; medians are told.")] = 3,
+    json_file: Json = None,
+) -> None:
+    """Measure a ViT on the large images of segmentation and detection: speed and peak memory.
+
+    Without --recipe: the backbone forward and backward, all blocks attending to everything (plain) or
+    most of them in windows of 14 x 14 patches (windowed), with and without computing blocks twice to
+    save memory (checkpointed), in fp32 and bf16. With --recipe: its model, optimiser and batch, with
+    images in memory.
+    """
+    from micl_bench.bench.output import machine_load
+    from micl_bench.bench.step import this_device
+
+    device, load = this_device(), machine_load()
+    if recipe:
+        results = [_iteration(recipe, overrides or [], batch, rounds)]
+        settings: dict[str, Any] = {"recipe": recipe.name, "overrides": overrides or []}
+        settings["rounds"] = rounds
+    else:
+        results, settings = _backbone(arch, size, batch or 1, rounds)
+    _write(json_file, "dense", results, settings | {"device": str(device)}, load)
+
+
+def _backbone(
+    arch: str, size: int, batch: int, rounds: int
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    from micl_bench.bench.dense import DenseSettings, bench_dense
+    from micl_bench.bench.step import this_device
+    from micl_bench.runtime.terminal import table_text
+
+    settings = DenseSettings(arch=arch, size=size, batch=batch, rounds=rounds)
+    results = bench_dense(settings, this_device())
+    plain = results[0]
+    rows = [
+        (result["name"], result["error"], "", "", "", "")
+        if "error" in result
+        else (
+            result["name"],
+            f"{result['images_per_second']:,.3g}",
+            f"{result['images_per_second'] / plain['images_per_second']:.2f}",
+            f"{result['peak_memory_mib']:,}",
+            f"{result['peak_memory_mib'] / plain['peak_memory_mib']:.2f}",
+            result["attention"],
         )
+        for result in results
+    ]
+    header = ("name", "images/s", "x plain", "peak [MiB]", "x plain", "attention")
+    print(f"{arch} on {this_device()}, {batch} x {size} x {size}, forward and backward")
+    print(table_text(header, rows))
+    return results, dataclasses.asdict(settings)
+
+
+def _iteration(recipe: Path, overrides: list[str], batch: int, rounds: int) -> dict[str, Any]:
+    from micl_bench.bench.iteration import bench_recipe
+    from micl_bench.bench.step import this_device
+
+    found = bench_recipe(recipe, this_device(), overrides=overrides, batch=batch, rounds=rounds)
+    print(
+        f"{recipe.name} on {this_device()}, {found['batch']} x {found['height']} x {found['width']}"
+    )
+    print(f"{found['images_per_second']:,.3g} images/s in training, data in memory")
+    print(
+        f"{found['peak_memory_mib']:,} MiB at the peak; estimated: {found['estimated_memory_mib']:,}"
+    )
+    return found
+
+
+def _write(
+    file: Path | None,
+    benchmark: str,
+    results: list[dict[str, Any]],
+    settings: dict[str, Any],
+    load: float,
+) -> None:
+    from micl_bench.bench.output import write_figures
+
+    if file:
+        write_figures(file, benchmark=benchmark, results=results, settings=settings, load=load)

@@ -1,28 +1,36 @@
-"""`micl-bench inspect` and `convert`: what a checkpoint is, and the same in another layout."""
+"""`micl-bench inspect`, `convert` and `features`: what a checkpoint is, in another layout, and gives."""
 
+import dataclasses
 import enum
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from micl_bench.cli.options import SOURCES, Arch, Branch, Layout, Pixels, Strict
+from micl_bench.cli.options import (
+    SOURCES,
+    CropPct,
+    Images,
+    ImageSize,
+    Json,
+    Reading,
+    Source,
+    Strict,
+    grouped,
+    write_json,
+)
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.network import check_source
 from micl_bench.runtime.terminal import columns_text
 
 if TYPE_CHECKING:
     from micl_bench.checkpoints import Checkpoint
+    from micl_bench.checkpoints._converted import Fate
 
-_Source = Annotated[
+_Argument = Annotated[
     str,
-    typer.Argument(
-        metavar="CHECKPOINT",
-        help=SOURCES,
-        show_default=False,
-        callback=check_source,
-    ),
+    typer.Argument(metavar="CHECKPOINT", help=SOURCES, show_default=False, callback=check_source),
 ]
 
 
@@ -32,49 +40,37 @@ class _Target(str, enum.Enum):
     openmmlab = "openmmlab"
 
 
+@grouped
 def inspect(
-    source: _Source,
-    arch: Arch = None,
-    layout: Layout = None,
-    branch: Branch = None,
-    pixels: Pixels = None,
+    source: _Argument,
+    reading: Reading,
     mapping: Annotated[
         bool, typer.Option("--mapping", help="Print what became of every tensor.")
     ] = False,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write all of it as JSON too.")
-    ] = None,
+    json_file: Json = None,
 ) -> None:
     """Print what a checkpoint is: format, architecture, mapping of its tensors, digest.
 
     It is read as an evaluation would read it, so that what is refused there is refused here.
     """
-    import json
-
-    from micl_bench.runtime.files import atomic_write
-
-    if json_file and json_file.is_dir():
-        raise InputError(f"--json {json_file} is a folder; give a file")
-    from micl_bench.checkpoints import load_checkpoint
-
-    loaded = load_checkpoint(source, arch=arch, layout=layout, branch=branch, pixels=pixels)
+    loaded = reading.load(source)
     found = _description(loaded)
-    print(columns_text((name, str(value)) for name, value in found.items()))
+    print(columns_text(found.items()))
     if mapping:
-        _print_mapping(loaded)
-    if json_file:
-        text = json.dumps({**found, "mapping": _mapping(loaded)}, indent=1) + "\n"
-        atomic_write(json_file, text.encode())
+        print(columns_text(map(_fate_in_words, loaded.content.fates)))
+    fates = [
+        {"name": fate.name, "kind": fate.kind, "target": fate.target, "reason": fate.reason}
+        for fate in loaded.content.fates
+    ]
+    write_json(json_file, {**found, "mapping": fates})
 
 
+@grouped
 def convert(
-    source: _Source,
+    source: _Argument,
     to: Annotated[_Target, typer.Option(help="Layout of the new file.", show_default=False)],
     out: Annotated[Path, typer.Option(help="The new file.", show_default=False)],
-    arch: Arch = None,
-    layout: Layout = None,
-    branch: Branch = None,
-    pixels: Pixels = None,
+    reading: Reading,
     strict: Strict = False,
 ) -> None:
     """Write a checkpoint in another layout; read again, it gives the same features, bit for bit.
@@ -87,9 +83,9 @@ def convert(
     """
     if out.exists() and not out.is_file():
         raise InputError(f"--out {out} is no file; give another name")
-    from micl_bench.checkpoints import export, load_checkpoint
+    from micl_bench.checkpoints import export
 
-    loaded = load_checkpoint(source, arch=arch, layout=layout, branch=branch, pixels=pixels)
+    loaded = reading.load(source)
     if strict:
         loaded.refuse_guesses(None)
     note = export(loaded, to.value, out)
@@ -98,7 +94,63 @@ def convert(
         print(note)
 
 
-def _description(loaded: "Checkpoint") -> dict[str, Any]:
+@grouped
+def features(
+    checkpoint: Source,
+    reading: Reading,
+    images: Images,
+    out: Annotated[Path, typer.Option(help="The .npz file to write.", show_default=False)],
+    pool: Annotated[
+        str,
+        typer.Option(help="cls, avg (the mean patch) or tokens (all of them), after the norm."),
+    ] = "cls",
+    img_size: ImageSize = None,
+    crop_pct: CropPct = 0.875,
+    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Images read at a time; changes no bit of the result.")
+    ] = 128,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that decode; 0 for none beside.")
+    ] = 0,
+    strict: Strict = False,
+) -> None:
+    """Write a backbone's features of any images: arrays `features` and `files`, `labels` if known.
+
+    Started by torchrun, its processes share the work; the file is the same, byte for byte.
+    """
+    from micl_bench.data.pixels import Pixels
+    from micl_bench.engine.frozen.feature_export import export_features
+    from micl_bench.runtime.distributed import process_group
+    from micl_bench.runtime.log import process_number
+    from micl_bench.runtime.values import Precision, shown
+
+    if precision not in get_args(Precision):
+        raise InputError(
+            f"--precision is {shown(precision)}; allowed: {', '.join(get_args(Precision))}"
+        )
+    with process_group() as device:
+        pixels = Pixels(img_size=img_size or 0, crop_pct=crop_pct)
+        loaded = reading.load(checkpoint)
+        size = loaded.input_size(pixels.img_size)
+        if strict:
+            loaded.refuse_guesses(size)
+        shape = export_features(
+            loaded,
+            images,
+            out,
+            pool=pool,
+            pixels=dataclasses.replace(pixels, img_size=size),
+            precision=precision,
+            device=device,
+            batch_size=batch_size,
+            num_workers=workers,
+        )
+    if process_number() == 0:
+        print(f"features: {out}  {' x '.join(map(str, shape))}")
+
+
+def _description(loaded: "Checkpoint") -> dict[str, str]:
     content, info, guesses = loaded.content, loaded.info, loaded.guesses_at(None)
     head = sum(value.numel() for name, value in content.state.items() if name.startswith("head."))
     whole = sum(value.numel() for value in content.state.values())
@@ -145,17 +197,7 @@ def _architecture(loaded: "Checkpoint") -> str:
     return f"{arch.name}: {', '.join(parts)}"
 
 
-def _mapping(loaded: "Checkpoint") -> list[dict[str, str]]:
-    return [
-        {"name": fate.name, "kind": fate.kind, "target": fate.target, "reason": fate.reason}
-        for fate in loaded.content.fates
-    ]
-
-
-def _print_mapping(loaded: "Checkpoint") -> None:
-    rows = []
-    for row in _mapping(loaded):
-        target = row["target"] if row["target"] != row["name"] else ""
-        notes = "  ".join(filter(None, (target, row["reason"])))
-        rows.append((row["name"], row["kind"], notes))
-    print(columns_text(rows))
+def _fate_in_words(fate: "Fate") -> tuple[str, str, str]:
+    """A tensor's name, what became of it, and under which name or why."""
+    target = fate.target if fate.target != fate.name else ""
+    return fate.name, fate.kind, "  ".join(filter(None, (target, fate.reason)))

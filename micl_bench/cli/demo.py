@@ -5,17 +5,17 @@
 <workdir>/report.json   which records the report was made of
 """
 
-import json
 from pathlib import Path
 
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import atomic_write, digest_json
 from micl_bench.runtime.log import say
+from micl_bench.runtime.validate import read_json
 from micl_bench.suites.execute import Call
 from micl_bench.suites.expand import expand
 from micl_bench.suites.file import read_file
 from micl_bench.suites.runs import Outcome, Runner
-from micl_bench.suites.shown import failures
+from micl_bench.suites.tables import failures
 
 SUITE = "embedded"
 
@@ -57,12 +57,11 @@ def _report(workdir: Path, outcomes: list[Outcome], made_of: Path) -> None:
     atomic_write(made_of, f'{{"records": "{wanted}"}}\n'.encode())
 
 
-def _read(path: Path) -> object:
+def _read(made_of: Path) -> str:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return content["records"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return read_json(made_of, dict[str, str]).get("records", "")
+    except InputError:
+        return ""
 
 
 def _show(workdir: Path, outcomes: list[Outcome]) -> None:

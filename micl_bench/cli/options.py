@@ -1,21 +1,74 @@
-"""Options that several commands share."""
+"""Options that several commands share, alone and in groups, and what `--json` writes."""
 
+import dataclasses
+import functools
+import inspect
+import json
+import typing
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.files import atomic_write
 from micl_bench.runtime.network import check_source
+
+if TYPE_CHECKING:
+    from micl_bench.checkpoints import Checkpoint
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """A command in which each parameter that is a dataclass stands for an option per field."""
+    hints = typing.get_type_hints(command, include_extras=True)
+    options: list[inspect.Parameter] = []
+    groups: dict[str, Any] = {
+        name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)
+    }
+    for parameter in inspect.signature(command).parameters.values():
+        if (group := groups.get(parameter.name)) is None:
+            options.append(parameter.replace(annotation=hints[parameter.name]))
+            continue
+        inner = typing.get_type_hints(group, include_extras=True)
+        for field in dataclasses.fields(group):
+            needed = field.default is dataclasses.MISSING
+            default = inspect.Parameter.empty if needed else field.default
+            options.append(
+                parameter.replace(name=field.name, annotation=inner[field.name], default=default)
+            )
+
+    @functools.wraps(command)
+    def flat(**values: Any) -> None:
+        for name, group in groups.items():
+            own = {field.name: values.pop(field.name) for field in dataclasses.fields(group)}
+            values[name] = group(**own)
+        command(**values)
+
+    keyword = [option.replace(kind=inspect.Parameter.KEYWORD_ONLY) for option in options]
+    flat.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
+    flat.__annotations__ = {option.name: option.annotation for option in options}
+    return flat
+
+
+def no_folder(file: Path | None) -> Path | None:
+    """The file of `--json`; raises an InputError where a folder has its name."""
+    if file and file.is_dir():
+        raise InputError(f"--json {file} is a folder; give a file")
+    return file
+
+
+def write_json(file: Path | None, content: Any) -> None:
+    """Write what `--json` asks for, if it is given."""
+    if file:
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        # A name of any bytes is written as JSON escapes it.
+        atomic_write(file, text.encode(errors="backslashreplace"))
+
 
 SOURCES = "A file, a folder in Hugging Face's layout, timm:NAME, public:NAME or random:ARCH."
 Source = Annotated[
-    str,
-    typer.Option(
-        "--checkpoint",
-        help=SOURCES,
-        show_default=False,
-        callback=check_source,
-    ),
+    str, typer.Option("--checkpoint", help=SOURCES, show_default=False, callback=check_source)
 ]
 Init = Annotated[
     str | None,
@@ -27,17 +80,24 @@ Init = Annotated[
     ),
 ]
 Data = Annotated[Path, typer.Option(help="Data folder.", show_default=False)]
+Images = Annotated[
+    Path,
+    typer.Option(
+        help="Class folders, a folder of images, one image, or a packed store.", show_default=False
+    ),
+]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(min=1, help="Pixels of a side of the input; the checkpoint's own if not given."),
+]
+CropPct = Annotated[
+    float,
+    typer.Option(help="The short side becomes size / crop_pct, then the centre is cut out."),
+]
 Out = Annotated[Path, typer.Option(help="Folder for what is made.", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe; repeatable."),
-]
-Arch = Annotated[
-    str | None,
-    typer.Option(
-        help="Architecture, where the file's shapes do not tell it: a name, or values such as "
-        "heads=6,grid=14x14,norm_eps=1e-6."
-    ),
 ]
 Layout = Annotated[
     str | None,
@@ -49,18 +109,41 @@ Branch = Annotated[
     str | None,
     typer.Option(help="Which of several networks in the file: teacher, student, base, momentum."),
 ]
-Pixels = Annotated[
-    str | None,
-    typer.Option(
-        "--pixels",
-        help="Mean and std that the network was trained with, where the file does not state them: "
-        "imagenet, inception (0.5), clip, or six numbers with commas between them.",
-    ),
-]
 Strict = Annotated[
     bool,
     typer.Option("--strict", help="Refuse a checkpoint of which anything would be assumed."),
 ]
 Json = Annotated[
-    Path | None, typer.Option("--json", help="Write the figures and the machine as JSON too.")
+    Path | None,
+    typer.Option("--json", callback=no_folder, help="Write all of it as JSON too."),
 ]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How a checkpoint is read."""
+
+    arch: Annotated[
+        str | None,
+        typer.Option(
+            help="Architecture, where the file's shapes do not tell it: a name, or values such as "
+            "heads=6,grid=14x14,norm_eps=1e-6."
+        ),
+    ] = None
+    layout: Layout = None
+    branch: Branch = None
+    pixels: Annotated[
+        str | None,
+        typer.Option(
+            help="Mean and std that the network was trained with, where the file does not state "
+            "them: imagenet, inception (0.5), clip, or six numbers with commas between them.",
+        ),
+    ] = None
+
+    def load(self, source: str) -> "Checkpoint":
+        """The checkpoint, read so."""
+        from micl_bench.checkpoints import load_checkpoint
+
+        return load_checkpoint(
+            source, arch=self.arch, layout=self.layout, branch=self.branch, pixels=self.pixels
+        )

@@ -1,31 +1,90 @@
-"""`micl-bench slurm`: any other command as a job on a cluster."""
+"""`micl-bench slurm`: any other command as a job on a cluster; options of jobs, for suites too."""
 
-from typing import Annotated, Any
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from micl_bench.cli.cluster_options import (
-    DEFAULT_LOGS,
-    Account,
-    Cpus,
-    Gpus,
-    Logs,
-    Minutes,
-    Partition,
-    Requeues,
-    Sbatch,
-    WarnSeconds,
-    sbatch_pairs,
-)
+from micl_bench.cli.options import grouped
 from micl_bench.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from micl_bench.suites.cluster import Resources
 
 # Their processes share the work; several processes of another would each do all of it.
 _SHARED = ("pretrain", "eval")
 _SHOWN_LOGS = 4
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Jobs:
+    """What jobs ask of the cluster."""
+
+    logs: Annotated[Path, typer.Option(help="Folder for logs; every node must see it.")] = Path(
+        "work/slurm"
+    )
+    minutes: Annotated[
+        int, typer.Option(min=1, help="Time limit, after which the job goes back to the queue.")
+    ] = 60
+    gpus_per_node: Annotated[
+        int, typer.Option(min=0, help="GPUs of each machine; one process runs on each.")
+    ] = 0
+    cpus: Annotated[
+        int | None,
+        typer.Option(
+            "--cpus-per-gpu", "--cpus-per-task", min=1, help="Processor cores of each process."
+        ),
+    ] = None
+    partition: Annotated[str | None, typer.Option(help="Slurm's partition.")] = None
+    account: Annotated[str | None, typer.Option(help="Slurm's account.")] = None
+    sbatch: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Another option of sbatch; repeatable."),
+    ] = None
+    requeues: Annotated[
+        int,
+        typer.Option(min=0, help="Time limits after which it goes on; preemptions do not count."),
+    ] = 10
+    warn_seconds: Annotated[
+        int,
+        typer.Option(min=1, help="Seconds before the time limit, to end a step and to save it."),
+    ] = 120
+
+    def resources(
+        self, *, nodes: int = 1, tasks_per_node: int = 1, cpus_per_task: int | None
+    ) -> "Resources":
+        """The same as submitit is told.
+
+        Raises:
+            InputError: submitit is not installed, or values that cannot be.
+        """
+        try:
+            from micl_bench.suites.cluster import Resources
+        except ModuleNotFoundError as error:
+            raise InputError(
+                f"slurm needs {error.name}: pip install 'micl-bench[slurm]'"
+            ) from error
+        for assignment in self.sbatch or []:
+            if "=" not in assignment:
+                raise InputError(f"--sbatch {assignment!r} is not KEY=VALUE, such as qos=high")
+        return Resources(
+            nodes=nodes,
+            tasks_per_node=tasks_per_node,
+            gpus_per_node=self.gpus_per_node,
+            cpus_per_task=cpus_per_task,
+            minutes=self.minutes,
+            warn_seconds=self.warn_seconds,
+            partition=self.partition,
+            account=self.account,
+            sbatch=dict(one.split("=", 1) for one in self.sbatch or []),
+        )
+
+
+@grouped
 def slurm(
     context: typer.Context,
+    jobs: Jobs,
     command: Annotated[
         list[str] | None,
         typer.Argument(
@@ -34,20 +93,11 @@ def slurm(
             show_default=False,
         ),
     ] = None,
-    logs: Logs = DEFAULT_LOGS,
-    minutes: Minutes = 60,
     nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
-    gpus_per_node: Gpus = 0,
     tasks_per_node: Annotated[
         int | None,
         typer.Option(min=1, help="Processes a machine where it has no GPUs; 1 if not given."),
     ] = None,
-    cpus: Cpus = None,
-    partition: Partition = None,
-    account: Account = None,
-    sbatch: Sbatch = None,
-    requeues: Requeues = 10,
-    warn_seconds: WarnSeconds = 120,
     local: Annotated[
         bool, typer.Option("--local", help="Start the job on this machine instead, without Slurm.")
     ] = False,
@@ -63,33 +113,27 @@ def slurm(
     """
     words = list(command or [])
     name = _parsed(context, words)
-    tasks = _tasks_per_node(gpus_per_node, tasks_per_node)
+    gpus = jobs.gpus_per_node
+    if gpus and tasks_per_node not in (None, gpus):
+        raise InputError(
+            f"--tasks-per-node {tasks_per_node} does not fit {gpus} GPUs: one process runs on each; "
+            "leave it out"
+        )
+    tasks = gpus or tasks_per_node or 1
     if nodes * tasks > 1 and name not in _SHARED:
         raise InputError(
             f"{name} runs as one process, not as {nodes * tasks}; only {' and '.join(_SHARED)} share "
             "their work"
         )
-    if local and (nodes > 1 or cpus or partition or account or sbatch):
+    if local and (nodes > 1 or jobs.cpus or jobs.partition or jobs.account or jobs.sbatch):
         raise InputError(
             "--local takes no --nodes, --cpus-per-gpu, --partition, --account, --sbatch"
         )
-    try:
-        from micl_bench.suites.cluster import ClusterTask, Resources, submit
-    except ModuleNotFoundError as error:
-        raise InputError(f"slurm needs {error.name}: pip install 'micl-bench[slurm]'") from error
-    resources = Resources(
-        nodes=nodes,
-        tasks_per_node=tasks,
-        gpus_per_node=gpus_per_node,
-        cpus_per_task=cpus,
-        minutes=minutes,
-        warn_seconds=warn_seconds,
-        partition=partition,
-        account=account,
-        sbatch=sbatch_pairs(sbatch or []),
-    )
+    resources = jobs.resources(nodes=nodes, tasks_per_node=tasks, cpus_per_task=jobs.cpus)
+    from micl_bench.suites.cluster import ClusterTask, submit
+
     task = ClusterTask(context.obj.run, words)
-    job = submit(task, resources, logs=logs, requeues=requeues, local=local)
+    job = submit(task, resources, logs=jobs.logs, requeues=jobs.requeues, local=local)
     print(f"job: {job.job_id}  (to stop it: {'kill -INT' if local else 'scancel'} {job.job_id})")
     for path in job.logs[:_SHOWN_LOGS]:
         print(f"log: {path}")
@@ -116,11 +160,3 @@ def _parsed(context: typer.Context, words: list[str]) -> str:
             raise InputError(f"slurm cannot run {name!r}; known: {', '.join(others)}")
     found.make_context(name, list(rest), parent=root)
     return name
-
-
-def _tasks_per_node(gpus: int, tasks: int | None) -> int:
-    if gpus and tasks not in (None, gpus):
-        raise InputError(
-            f"--tasks-per-node {tasks} does not fit {gpus} GPUs: one process runs on each; leave it out"
-        )
-    return gpus or tasks or 1

@@ -1,34 +1,18 @@
 """`micl-bench suite`: many pre-trainings and evaluations from one file."""
 
-from collections.abc import Callable
+import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from micl_bench.cli.cluster_options import (
-    DEFAULT_LOGS,
-    Account,
-    Cpus,
-    Gpus,
-    Logs,
-    Minutes,
-    Partition,
-    Requeues,
-    Sbatch,
-    WarnSeconds,
-    sbatch_pairs,
-)
+from micl_bench.cli.options import grouped
+from micl_bench.cli.slurm import Jobs
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.log import printable
 
 if TYPE_CHECKING:
     from micl_bench.suites.runs import Runner
-
-_OF_JOBS = (
-    *("logs", "minutes", "gpus_per_node", "cpus", "partition", "account", "sbatch", "requeues"),
-    "warn_seconds",
-)
 
 app = typer.Typer(
     help="Run many pre-trainings and evaluations from one declarative file.",
@@ -43,8 +27,10 @@ def _group() -> None:
 
 
 @app.command()
+@grouped
 def run(
     context: typer.Context,
+    jobs: Jobs,
     file: Annotated[
         Path,
         typer.Argument(
@@ -72,15 +58,6 @@ def run(
         bool,
         typer.Option("--slurm", help="Queue the runs as array jobs of a Slurm cluster and return."),
     ] = False,
-    logs: Logs = DEFAULT_LOGS,
-    minutes: Minutes = 60,
-    gpus_per_node: Gpus = 0,
-    cpus: Cpus = None,
-    partition: Partition = None,
-    account: Account = None,
-    sbatch: Sbatch = None,
-    requeues: Requeues = 10,
-    warn_seconds: WarnSeconds = 120,
 ) -> None:
     """Run what is missing of a suite file, each run as its command would alone, and print a table.
 
@@ -95,9 +72,8 @@ def run(
     from micl_bench.suites.file import read_file
     from micl_bench.suites.preflight import require_startable
     from micl_bench.suites.runs import Runner
-    from micl_bench.suites.shown import failures, shown_plan
     from micl_bench.suites.state import States
-    from micl_bench.suites.table import table
+    from micl_bench.suites.tables import failures, shown_plan, table
 
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; give a folder")
@@ -109,24 +85,9 @@ def run(
         print(shown_plan(file.stem, runs, out))
         return
     if slurm:
-        pairs = sbatch_pairs(sbatch or [])
         words = ["suite", "run", str(file), "--out", str(out)]
         words += [word for text in assignments or [] for word in ("--set", text)]
-        _submit(
-            Runner(context.obj.run, file.stem, runs, out),
-            (context.obj.run, words),
-            {
-                "minutes": minutes,
-                "gpus_per_node": gpus_per_node,
-                "warn_seconds": warn_seconds,
-                "cpus_per_task": cpus and cpus * max(1, gpus_per_node),
-                "partition": partition,
-                "account": account,
-                "sbatch": pairs,
-            },
-            logs,
-            requeues,
-        )
+        _submit(Runner(context.obj.run, file.stem, runs, out), words, jobs)
         return
     chosen = [run for run in runs if run.key == only]
     if only and not chosen:
@@ -144,38 +105,31 @@ def run(
 
 def _require_slurm(context: typer.Context, *, wanted: bool) -> None:
     """Raise an InputError where an option of jobs is given and there are none."""
-    sources = {name: context.get_parameter_source(name) for name in _OF_JOBS}
+    names = [field.name for field in dataclasses.fields(Jobs)]
+    sources = {name: context.get_parameter_source(name) for name in names}
     given = [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]
     if given and not wanted:
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise InputError(f"{names} belong to jobs: give --slurm too, and no --dry-run")
+        listed = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise InputError(f"{listed} belong to jobs: give --slurm too, and no --dry-run")
 
 
-def _submit(
-    runner: "Runner",
-    call: tuple[Callable[..., None], list[str]],
-    options: dict[str, Any],
-    logs: Path,
-    requeues: int,
-) -> None:
-    try:
-        from micl_bench.suites.cluster import ClusterTask, Resources
-        from micl_bench.suites.jobs import levels, submit_levels
-        from micl_bench.suites.preflight import require_startable
-    except ModuleNotFoundError as error:
-        raise InputError(f"slurm needs {error.name}: pip install 'micl-bench[slurm]'") from error
+def _submit(runner: "Runner", words: list[str], jobs: Jobs) -> None:
+    """Queue what is not done; `words` are the command that does a run, less `--only`."""
+    resources = jobs.resources(cpus_per_task=jobs.cpus and jobs.cpus * max(1, jobs.gpus_per_node))
+    from micl_bench.suites.cluster import ClusterTask, levels, submit_levels
+    from micl_bench.suites.preflight import require_startable
+
     found = levels(runner.runs, runner.store)
     if not found:
         print("nothing to do")
         return
     require_startable([run for level in found for run in level])
-    command = ClusterTask(*call, starts_processes=True)
-    submitted = submit_levels(found, command, Resources(**options), logs=logs, requeues=requeues)
+    command = ClusterTask(runner.call, words, starts_processes=True)
+    submitted = submit_levels(found, command, resources, logs=jobs.logs, requeues=jobs.requeues)
     runner.write_plan()
-    for level, jobs in zip(found, submitted, strict=True):
-        for run, job in zip(level, jobs, strict=True):
+    for level, queued in zip(found, submitted, strict=True):
+        for run, job in zip(level, queued, strict=True):
             print(printable(f"job {job.job_id}: {run.name}  (log: {job.logs[0]})"))
-    names = " ".join(
-        dict.fromkeys(job.job_id.partition("_")[0] for jobs in submitted for job in jobs)
-    )
+    arrays = dict.fromkeys(job.job_id.partition("_")[0] for queued in submitted for job in queued)
+    names = " ".join(arrays)
     print(f"to stop them: scancel {names}; to see how far they are: the same with --dry-run")

@@ -21,12 +21,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
 from micl_bench.runtime.errors import InputError
-from micl_bench.runtime.patience import Patience
 from micl_bench.runtime.processes import (
     NO_FILES,
     NO_ROOM,
     NOT_SENT,
     SHARED,
+    Patience,
     begin_helper,
     how_it_ended,
     starting,

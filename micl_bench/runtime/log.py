@@ -1,7 +1,8 @@
 """What people see while something runs, and what a program can read afterwards.
 
 Progress goes to standard error: a live bar on a terminal, a line every few seconds elsewhere.
-Metrics go to a file, one JSON object a line.
+Metrics go to a file, one JSON object a line. Tables are folded to a terminal's width, and whole in
+files and pipes.
 """
 
 import json

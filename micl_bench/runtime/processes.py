@@ -1,16 +1,23 @@
-"""Processes that help this one: they end when it does, however it ends, and print no traces.
+"""Processes that help this one, and in words what became of them or what the system refuses.
 
-A process of Python's `multiprocessing` calls `begin_helper` first of all; programs of their own are
-started by `suites.commands`.
+They end when this process does, however it ends, and print no traces: a process of Python's
+`multiprocessing` calls `begin_helper` first of all; programs of their own are started by
+`suites.execute`.
 """
 
+import math
 import multiprocessing
 import os
+import re
+import resource
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -29,6 +36,16 @@ SHARED = Path("/dev/shm")
 # The semaphores of a process's queues, a page each.
 _SHARED_BYTES = 1 << 16
 _LOOK_EVERY_SECONDS = 1.0
+_PLENTY_BYTES = 8 << 30
+_ROOM_BYTES = 1 << 28
+_NO_MEMORY = (
+    "allocate memory",
+    "failed to map segment",
+    "defaultcpuallocator",
+    "bad_alloc",
+    "unable to allocate",
+    "not enough memory",
+)
 
 
 @contextmanager
@@ -89,3 +106,86 @@ def how_it_ended(code: int | None) -> str:
     if code < 0:
         return f"was ended by {signal.Signals(-code).name}"
     return f"ended with exit code {code}"
+
+
+class Patience:
+    """Bounds a wait for another process, by the looks that found nothing, not by the clock.
+
+    The clock runs on while a whole job is stopped (suspended by Slurm, paused by docker, Ctrl-Z), when
+    nobody could have answered: that counts as one look.
+
+    Args:
+        seconds: the longest wait.
+        every: seconds that one look takes, with the pause after it.
+    """
+
+    def __init__(self, seconds: float, *, every: float) -> None:
+        self._most = max(1, math.ceil(seconds / every))
+        self._failed = 0
+
+    def ends(self) -> bool:
+        """Count a look that found nothing; whether it was the last."""
+        self._failed += 1
+        return self._failed >= self._most
+
+    def begin_again(self) -> None:
+        """Forget the looks so far: one found something."""
+        self._failed = 0
+
+
+def explained(error: BaseException) -> str:
+    """One line that says what to do; empty for what is no matter of the system."""
+    text = str(error)
+    words = text.lower()
+    if "dataloader worker" in words:
+        return _of_a_worker(text)
+    if "out of memory" in words and ("cuda" in words or "gpu" in words):
+        return (
+            "the GPU has too little memory; set a smaller batch_size or micro_batch, or end what else "
+            "runs on it"
+        )
+    if isinstance(error, MemoryError) or any(word in words for word in _NO_MEMORY):
+        return (
+            f"there is too little memory{_limit()}; give more, or set a smaller batch or image size"
+        )
+    if "can't start new thread" in words:
+        return "the system starts no more threads; raise the limit (ulimit -u), or set OMP_NUM_THREADS=1"
+    return ""
+
+
+def guard_imports() -> None:
+    """Where memory is limited (ulimit -v), let another process try to import torch before this one.
+
+    Torch's libraries do not raise where memory ends; they abort, some without a word.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < _PLENTY_BYTES:
+        sys.meta_path.insert(0, _Guard())
+
+
+class _Guard(MetaPathFinder):
+    def find_spec(self, name: str, path: object, target: object = None) -> None:
+        """Find nothing; raise a MemoryError where torch would not get in."""
+        if name != "torch":
+            return
+        sys.meta_path.remove(self)
+        code = f"import timm, torch; bytearray({_ROOM_BYTES})"
+        if subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, check=False
+        ).returncode:
+            raise MemoryError
+
+
+def _of_a_worker(text: str) -> str:
+    if found := re.search(r"exit code (\d+)", text):
+        return f"a process that reads images {how_it_ended(int(found[1]))}"
+    if "Bus error" in text:
+        return f"a process that reads images {how_it_ended(NO_ROOM)}"
+    if "Killed" in text:
+        return f"a process that reads images {how_it_ended(-9)}; fewer num_workers take less"
+    return "a process that reads images ended early; num_workers=0 may show why"
+
+
+def _limit() -> str:
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return "" if limit == resource.RLIM_INFINITY else f" (ulimit -v allows {limit / 2**30:.1f} GiB)"

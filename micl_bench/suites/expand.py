@@ -8,10 +8,17 @@ from pathlib import Path
 from micl_bench.runtime import plugins
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.shipped import recipe_file
-from micl_bench.suites.checks import MADE, check_method, in_one_line, split_made
-from micl_bench.suites.entries import Entry, Given, Made, SuiteFile
-from micl_bench.suites.keys import content_digest
-from micl_bench.suites.run import Product, Recipe, Run, Weights, Word
+from micl_bench.suites.entries import (
+    MADE,
+    Entry,
+    Given,
+    Made,
+    SuiteFile,
+    check_method,
+    in_one_line,
+    split_made,
+)
+from micl_bench.suites.run import Product, Recipe, Run, Weights, Word, content_digest
 from micl_bench.tasks import PRETRAINING, declared, declared_tasks
 
 _MOST_RUNS = 10_000
@@ -100,7 +107,7 @@ class _Expansion:
                 for start in self._made(name, checkpoint, seed, f"{place}, {name!r}"):
                     yield seed, start
                 continue
-            yield from self._given(name, checkpoint, seed, entry, place)
+            yield from self._given(name, checkpoint, seed, entry, f"{place}: {name!r}")
 
     def _given(
         self, name: str, given: Given, seed: int | None, entry: Entry, place: str
@@ -115,8 +122,8 @@ class _Expansion:
         files = {int(key): file for key, file in given.files.items()}
         if seed is not None and seed not in files:
             known = ", ".join(map(str, sorted(files)))
-            raise InputError(f"{place}: {name!r} has no file of seed {seed}; its files: {known}")
-        _require_different(files, f"{place}: {name!r}")
+            raise InputError(f"{place} has no file of seed {seed}; its files: {known}")
+        _require_different(files, place)
         for one, file in files.items():
             if seed in (None, one):
                 told = ("--pretrain-name", name, "--pretrain-seed", str(one))
@@ -130,15 +137,11 @@ class _Expansion:
                 raise InputError(f"{place}: `of` names {name!r}, no entry above it")
             for run in runs:
                 if not (left := declared(run.task).leaves):
-                    known = " or ".join(
-                        one.name
-                        for one in declared_tasks().values()
-                        if one.leaves and one is not PRETRAINING
-                    )
+                    tasks = [one for one in declared_tasks().values() if one.leaves]
+                    known = " or ".join(one.name for one in tasks if one is not PRETRAINING)
                     raise InputError(f"{place}: `of` names {name!r}, which is no {known}")
                 classifier = Product(run, left)
-                start = _Start(run.start, run.method, classifier, run.values, run.drawn)
-                yield run.seed, start
+                yield run.seed, _Start(run.start, run.method, classifier, run.values, run.drawn)
 
     def _made(self, name: str, made: Made, seed: int | None, place: str) -> Iterator[_Start]:
         changes: list[tuple[str, str] | None] = [None]
@@ -151,20 +154,17 @@ class _Expansion:
             sets = [*made.overrides, *([f"{change[0]}={change[1]}"] if change else [])]
             sets += [f"seed={seed}"] if seed is not None else []
             values = ((short[change[0]], change[1]),) if change else ()
-            words: list[Word] = [PRETRAINING.name, recipe, "--data", self._data(made.data, place)]
-            words += [word for text in sets for word in ("--set", text)]
             more = f" ({values[0][0]}={values[0][1]})" if values else ""
             method, named = (made.method or name) + more, name + more
-            check_method(method, place)
-            words += ["--method", method]
+            with in_one_line(place):
+                check_method(method)
+            data = self._data(made.data, place)
             run = Run(
-                name="/".join(
-                    [PRETRAINING.name, named, *([f"seed={seed}"] if seed is not None else [])]
-                ),
+                name=_name(PRETRAINING.name, named, seed=seed),
                 entry=PRETRAINING.name,
                 task=PRETRAINING.name,
                 method=method,
-                words=tuple(words),
+                words=(PRETRAINING.name, recipe, "--data", data, *_set(sets), "--method", method),
                 data=made.data,
                 seed=seed,
                 processes=made.processes,
@@ -188,18 +188,13 @@ class _Expansion:
             # What a pre-training changed stands in the method's name.
             told = values if entry.of else values[len(start.values) :]
             label = ",".join(f"{key}={value}" for key, value in told)
-            named = [entry.name, start.name, label, "" if seed is None else f"seed={seed}"]
             run = Run(
-                name="/".join(filter(None, named)),
+                name=_name(entry.name, start.name, label, seed=seed),
                 entry=entry.name,
                 task=entry.task,
                 start=start.name,
                 method=start.method,
-                words=(
-                    *fixed,
-                    *(word for text in sets for word in ("--set", text)),
-                    *("--method", start.method),
-                ),
+                words=(*fixed, *_set(sets), "--method", start.method),
                 data=entry.data,
                 seed=seed,
                 drawn=start.drawn,
@@ -222,7 +217,8 @@ class _Expansion:
         if not word.startswith(MADE):
             named = word.partition(":")[0] in plugins.names("data.sources")
             return word if named else str(Path(self._file.data_root, word))
-        step, below = split_made(word, place)
+        with in_one_line(place):
+            step, below = split_made(word)
         if step not in self._steps:
             known = ", ".join(self._steps) or "none"
             raise InputError(
@@ -241,15 +237,20 @@ class _Expansion:
             raise InputError(f"{place}, here and above {self._file.path}: {error}") from error
 
 
+def _name(*parts: str, seed: int | None) -> str:
+    return "/".join(filter(None, [*parts, "" if seed is None else f"seed={seed}"]))
+
+
+def _set(assignments: list[str]) -> Iterator[str]:
+    for assignment in assignments:
+        yield from ("--set", assignment)
+
+
 def _reading(given: Given) -> tuple[str, ...]:
     """How a checkpoint is read, as options of `eval`."""
-    options = {
-        "--arch": given.arch,
-        "--format": given.format,
-        "--branch": given.branch,
-        "--pixels": given.pixels,
-    }
-    words = [word for option, value in options.items() if value for word in (option, value)]
+    named = ("arch", "format", "branch", "pixels")
+    options = [(f"--{name}", getattr(given, name)) for name in named]
+    words = [word for option, value in options if value for word in (option, value)]
     return (*words, *(["--strict"] if given.strict else []))
 
 

@@ -40,16 +40,16 @@ from typing import Any
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.shipped import suite_file
 from micl_bench.runtime.validate import built
-from micl_bench.suites.checks import (
-    check_entry,
-    check_given,
-    check_made,
+from micl_bench.suites.entries import (
+    Entry,
+    Given,
+    Made,
+    SuiteFile,
     check_prepared,
     check_root,
     check_stands_alone,
     in_one_line,
 )
-from micl_bench.suites.entries import Entry, Given, Made, SuiteFile
 from micl_bench.suites.text import UnreadableError, assigned, parsed
 
 _LONGEST_FILE = 1 << 20
@@ -75,10 +75,12 @@ def read_file(given: str | Path, assignments: Sequence[str] = ()) -> SuiteFile:
     prepare, data_root, entries = (content.pop(key, None) for key in _WHOLE_FILE)
     if not isinstance(entries, list) or not entries:
         raise InputError(f"{path} must have `entries`, a list with one or more of them")
+    with in_one_line(f"{path}"):
+        prepared, root = check_prepared(prepare or {}), check_root(data_root or "")
     return SuiteFile(
         path=path,
-        prepare=check_prepared(prepare or {}, f"{path}"),
-        data_root=check_root(data_root or "", f"{path}"),
+        prepare=prepared,
+        data_root=root,
         entries=[
             _entry(raw, content, f"{path}: $.entries[{number}]")
             for number, raw in enumerate(entries)
@@ -106,7 +108,8 @@ def _read(path: Path, assignments: Sequence[str]) -> dict[str, Any]:
             assigned(content, assignment, _DOTTED)
         except UnreadableError as error:
             raise InputError(f"--set {assignment}: {error}") from error
-    check_stands_alone(content, f"{path}")
+    with in_one_line(f"{path}"):
+        check_stands_alone(content)
     return content
 
 
@@ -116,7 +119,6 @@ def _entry(raw: Any, shared: dict[str, Any], place: str) -> Entry:
         # Its checkpoints, and their seeds, are those of the entries that it names.
         shared = {k: v for k, v in shared.items() if k not in ("checkpoints", "methods", "seeds")}
     entry = built(Entry, {**shared, **own}, place)
-    check_entry(entry, place)
     for name, checkpoint in entry.checkpoints.items():
         where = f"{place}.checkpoints.{name}"
         entry.checkpoints[name] = _checkpoint(checkpoint, entry, where)
@@ -125,13 +127,9 @@ def _entry(raw: Any, shared: dict[str, Any], place: str) -> Entry:
 
 def _checkpoint(raw: Any, entry: Entry, place: str) -> Given | Made:
     if isinstance(raw, dict) and not {"checkpoint", "files"} & raw.keys():
-        made = built(Made, {"processes": entry.processes, **raw}, place)
-        check_made(made, place)
-        return made
+        return built(Made, {"processes": entry.processes, **raw}, place)
     content = raw if isinstance(raw, dict) else {"checkpoint": raw}
-    given = built(Given, {"strict": entry.strict, **content}, place)
-    check_given(given, place)
-    return given
+    return built(Given, {"strict": entry.strict, **content}, place)
 
 
 def _require_keys(content: dict[Any, Any], known: set[str], place: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.log import say
 from micl_bench.runtime.wording import counted
-from micl_bench.suites.checks import in_one_line
+from micl_bench.suites.entries import in_one_line
 from micl_bench.suites.run import Recipe, Run
 from micl_bench.tasks import PRETRAINING, declared
 

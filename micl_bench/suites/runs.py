@@ -57,7 +57,7 @@ class Runner:
         chosen: list[Run] | None = None,
         first: Callable[[list[Run]], None] | None = None,
     ) -> None:
-        self.suite, self.runs, self.store, self._call = suite, runs, store, call
+        self.call, self.suite, self.runs, self.store = call, suite, runs, store
         self.states = States(store, runs)
         self._pending = list(runs if chosen is None else chosen)
         self._first = first
@@ -174,7 +174,7 @@ class Runner:
         self._display.began(run, run.command(self.store))
         log, began = self.states.folder(run) / LOG_FILE, time.monotonic()
         code, words = execute(
-            self._call,
+            self.call,
             run.arguments(self.store),
             log,
             self._display.lines,

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from support import REPOSITORY, Run
+from support import REPOSITORY, exit_code
 
-from micl_bench.cli import app as cli
 from micl_bench.engine.pretraining.recipe import PretrainRecipe
 from micl_bench.engine.pretraining.view_pictures import find_images, views_of_images
 from micl_bench.runtime.config import load_recipe
@@ -39,7 +38,7 @@ def patch_colours(grid: int) -> Pixels:
 
 
 def show(*words: object) -> None:
-    cli.invoke(["show", "views", *map(str, words)])
+    assert exit_code("show", "views", *words) == 0
 
 
 def runs(hit: NDArray[np.bool_]) -> list[tuple[int, int]]:
@@ -184,11 +183,8 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
     Path("other.py").write_text("recipe = 1\n")
     before = sorted(tmp_path.rglob("*"))
     options = {"--images": str(few_digits / "val"), "--recipe": str(EMBEDDED), "--out": "v.png"}
-    words_in = [word for pair in (options | changed).items() for word in pair]
-    monkeypatch.setattr(sys, "argv", ["micl-bench", "show", "views", *words_in])
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    assert caught.value.code == 2
+    given = [word for pair in (options | changed).items() for word in pair]
+    assert exit_code("show", "views", *given) == 2
     shown = capsys.readouterr()
     assert words in shown.err
     assert len(shown.err.strip().splitlines()) == 1
@@ -202,21 +198,11 @@ def test_without_matplotlib_it_says_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for name in [name for name in sys.modules if name.startswith("micl_bench.report.")]:
-        monkeypatch.delitem(sys.modules, name)
-    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
-        monkeypatch.delitem(sys.modules, name)
+    for name in list(sys.modules):
+        if name.startswith(("micl_bench.report.", "matplotlib")):
+            monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     words = ("--images", few_digits / "val", "--recipe", EMBEDDED, "--out", tmp_path / "v.png")
-    monkeypatch.setattr(sys, "argv", ["micl-bench", "show", "views", *map(str, words)])
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    assert caught.value.code == 2
+    assert exit_code("show", "views", *words) == 2
     message = capsys.readouterr().err
     assert message == "error: a picture needs matplotlib: pip install 'micl-bench[report]'\n"
-
-
-def test_help_says_what_is_not_shown(micl_bench: Run) -> None:
-    done = micl_bench("show", "views", "--help")
-    assert done.returncode == 0
-    assert "random crop and flip are not shown" in " ".join(done.stdout.split())

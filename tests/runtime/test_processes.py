@@ -21,8 +21,8 @@ from micl_bench.bench.peak import in_own_process
 from micl_bench.data import workers
 from micl_bench.data.workers import Loader
 from micl_bench.runtime.errors import InputError
-from micl_bench.runtime.failures import explained
 from micl_bench.runtime.locks import turn
+from micl_bench.runtime.processes import explained
 
 MODEL = "random:vit_demo_patch4_32"
 

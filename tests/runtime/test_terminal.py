@@ -1,4 +1,4 @@
-"""Tables and lists for people: aligned, whole in a pipe, folded to a terminal, harmless."""
+"""Words, tables and lists for people: aligned, whole in a pipe, folded to a terminal, harmless."""
 
 import io
 import sys
@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from micl_bench.runtime.terminal import columns_text, table_text
+from micl_bench.runtime.wording import counted, plural
 
 
 def test_words_begin_at_the_left_and_numbers_end_at_the_right() -> None:
@@ -41,3 +42,17 @@ def test_a_terminal_gets_lines_of_its_width_and_all_that_is_in_them(
 
 def test_names_are_neither_markup_nor_control_sequences() -> None:
     assert table_text(("a",), [("[red]x\x1b[2J",)]).splitlines()[2] == "[red]x?[2J"
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(0, "0 files"), (1, "1 file"), (2, "2 files"), (1_281_167, "1,281,167 files")],
+)
+def test_a_noun_fits_its_number(number: int, words: str) -> None:
+    assert counted(number, "file") == words
+
+
+@pytest.mark.parametrize(("number", "words"), [(0, "are"), (1, "is"), (2, "are")])
+def test_forms_that_take_more_than_an_s_are_given(number: int, words: str) -> None:
+    assert plural(number, "is", "are") == words
+    assert counted(number, "class", "classes").endswith("class" if number == 1 else "classes")

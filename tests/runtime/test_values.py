@@ -1,7 +1,8 @@
-"""What a recipe's value may be: every key of every recipe with values that make no sense, from a command
-line and from Python, and the one line that refuses them."""
+"""Recipes and what their values may be: overrides, files, and every key of every recipe with values that
+make no sense, from a command line and from Python; one line refuses them."""
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,7 +15,7 @@ from micl_bench.engine.supervised.recipe import FinetuneRecipe
 from micl_bench.objectives.micl import MiCL
 from micl_bench.runs.optim import OptimConfig
 from micl_bench.runtime import plugins
-from micl_bench.runtime.config import load_recipe, override, resolve, to_dict
+from micl_bench.runtime.config import digest, load_recipe, override, resolve, to_dict
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.values import Count, Listed, Values, Within
 from micl_bench.tasks import running
@@ -44,20 +45,31 @@ RECIPES: list[Any] = [
 ]
 NASTY = (
     *("", " ", "-1", "0", "-0.5", "1e309", "-1e309", "nan", "inf", "-inf", ".inf", "1.5", "1e300"),
+    *("1e-320", str(10**18), str(1 << 63), "9" * 5000, "true", "null", "~", "*x", "&a 1"),
     *(
-        "1e-320",
-        str(10**18),
-        str(1 << 63),
-        "9" * 5000,
-        "true",
-        "null",
-        "~",
-        "*x",
-        "&a 1",
         "!!python/x",
+        "[" * 2000,
+        "[1",
+        "[]",
+        "[1,2,3]",
+        "[[1,2],3]",
+        "{a: 1}",
+        "[nan,1]",
+        "[0.9,0.1]",
+        "[-1,-1]",
     ),
-    *("[" * 2000, "[1", "[]", "[1,2,3]", "[[1,2],3]", "{a: 1}", "[nan,1]", "[0.9,0.1]", "[-1,-1]"),
-    *("a\0b", "a\nb", "\x1b[31m", "\udcff", "${oc.env:HOME}", "'", "x" * 100_000, "0x10", "1__0"),
+    *(
+        "[-1,-1]",
+        "a\0b",
+        "a\nb",
+        "\x1b[31m",
+        "\udcff",
+        "${oc.env:HOME}",
+        "'",
+        "x" * 100_000,
+        "0x10",
+        "1__0",
+    ),
 )
 
 
@@ -79,6 +91,52 @@ def line(error: InputError) -> str:
     lowered = text.lower()
     assert not any(word in lowered for word in ("omegaconf", "yaml", "traceback", "<class"))
     return text
+
+
+def test_nested_override_changes_that_value_alone() -> None:
+    changed = override(PRETRAIN, ["optim.base_lr=3e-4", "pixels.crop_scale=[0.2,1.0]", "epochs=5"])
+    assert changed.optim == OptimConfig(base_lr=3e-4)
+    assert changed.pixels.crop_scale == (0.2, 1.0)
+    assert (changed.epochs, changed.batch_size) == (5, 8)
+    assert PRETRAIN.epochs == 2
+    assert digest(changed) != digest(PRETRAIN) == digest(override(PRETRAIN, []))
+
+
+@pytest.mark.parametrize(
+    ("assignment", "words"),
+    [
+        ("epoch=3", "'epoch' is not one of: arch, objective"),
+        ("optim.lr=3", "'lr' is not one of: base_lr"),
+        ("epochs.x=3", "nothing below it"),
+        ("epochs", "has no '='"),
+        ("objective.mask_ratio=0.99", "leaves no patch"),
+        ("pixels.img_size=30", "no multiple of patch_size"),
+    ],
+)
+def test_bad_overrides_are_refused_in_one_line(assignment: str, words: str) -> None:
+    with pytest.raises(InputError, match=re.escape(words)) as caught:
+        override(PRETRAIN, [assignment])
+    line(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("recipe = 3", "must assign `recipe` a PretrainRecipe"),
+        ("x = 1", "it holds NoneType"),
+        ("1 / 0", "does not run: division by zero"),
+        (
+            "from micl_bench.engine.pretraining.recipe import PretrainRecipe\n"
+            "recipe = PretrainRecipe(epoch=3)",
+            "unexpected keyword argument 'epoch'",
+        ),
+    ],
+)
+def test_bad_recipe_files_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "recipe.py"
+    path.write_text(text)
+    with pytest.raises(InputError, match=words):
+        load_recipe(path, PretrainRecipe)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: type(recipe).__name__)

@@ -312,10 +312,3 @@ def test_no_slurm_a_refusal_and_no_submitit_are_one_line_each(
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith(message)
         assert len(done.stderr.splitlines()) == 1
-
-
-def test_help_says_what_each_option_does(micl_bench: Run) -> None:
-    done = micl_bench("slurm", "--help")
-    assert done.returncode == 0
-    for words in ("--local", "--requeues", "--warn-seconds", "scancel --signal=USR1"):
-        assert words in " ".join(done.stdout.split())

@@ -185,7 +185,6 @@ BOMB = "a: &a [x, x]\n" + "".join(
     ("text", "words"),
     [
         ("", "must have `entries`"),
-        ("just words", "must be a mapping with `entries`"),
         ("[1, 2]", "must be a mapping"),
         ("entries: [", "is no suite file"),
         ("entries: []", "must have `entries`"),
@@ -203,7 +202,6 @@ BOMB = "a: &a [x, x]\n" + "".join(
         (ENTRY + "    overrides: [k5]\n", "[0] is 'k5'; needed: a text of the form a.b=value"),
         (ENTRY + "    processes: 0\n", ".processes is 0; needed: a whole number from 1"),
         (ENTRY + f"    processes: {'9' * 20}\n", "needed: a whole number from 1 to 1,024"),
-        (ENTRY + "    processes: many\n", "$.entries[0].processes is 'many'"),
         (ENTRY + "    seeds: [0, 0]\n", "seeds [0, 0]; give each once"),
         (ENTRY + "    seeds: [-1]\n", "$.entries[0].seeds[0] is -1; needed: a whole number from 0"),
         (ENTRY + "    seeds: [x]\n", "$.entries[0].seeds[0] is 'x'"),
@@ -233,8 +231,6 @@ BOMB = "a: &a [x, x]\n" + "".join(
         (ENTRY.replace("data: d", "data: '${oc.env:HOME}'"), "write the value itself"),
         (ENTRY + "    recipe: ${entries}\n", "write the value itself"),
         (ENTRY + '    recipe: "a\\eb"\n', "cannot be printed"),
-        (ENTRY + "    processes: ${x}\n", "write the value itself"),
-        (ENTRY + "    seeds: ${x}\n", "write the value itself"),
         (ENTRY + "    seeds: ['${x}']\n", "write the value itself"),
         (ENTRY + "    matrix: ${x}\n", "write the value itself"),
         (ENTRY + "    seeds: [[1]]\n", "$.entries[0].seeds[0] is [1]; needed: a whole number"),
@@ -247,8 +243,6 @@ BOMB = "a: &a [x, x]\n" + "".join(
         (ENTRY + "    matrix: {a: [" + ",".join(map(str, range(101))) + "], "
          "b: [" + ",".join(map(str, range(100))) + "]}\n", "more than 10,000 runs"),
         (BOMB, "has a YAML alias"),
-        ("a: !!python/object/apply:os.system [true]", "is no suite file"),
-        ("[" * 5000, "is no suite file"),
         (f"a: {'x' * (1 << 20)}", "larger than"),
     ],
 )  # fmt: skip

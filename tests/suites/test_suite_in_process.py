@@ -55,14 +55,14 @@ def test_each_command_gives_bit_for_bit_what_it_gives_alone(
         (ours,), (theirs,) = (read_results(place) for place in places)
         numbers = [
             {name: one for name, one in result.metrics.items() if not one.of_machine}
-            for _, result in (ours, theirs)
+            for result in (ours, theirs)
         ]
         assert numbers[0] == numbers[1] != {}
-        assert ours[1].digests == theirs[1].digests
-        assert ours[1].environment == theirs[1].environment
+        assert ours.digests == theirs.digests
+        assert ours.environment == theirs.environment
         rows, others = (losses(place) for place in places)
         assert rows == others
-        assert len(rows) > 1
+    assert rows
 
 
 def run_once(call: Any, log: Path) -> tuple[int, str, list[str]]:

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from micl_bench.suites import keys
 from micl_bench.suites.expand import expand
 from micl_bench.suites.file import read_file
-from micl_bench.suites.run import Run
+from micl_bench.suites.run import Run, content_digest, recipe_digest
 
 RECIPE = '''"""A recipe.
 
@@ -26,14 +25,14 @@ def double(x):
 @pytest.fixture(autouse=True)
 def _fresh() -> None:
     """Digests are remembered while a suite runs; here files change."""
-    keys.recipe_digest.cache_clear()
-    keys.content_digest.cache_clear()
+    recipe_digest.cache_clear()
+    content_digest.cache_clear()
 
 
 def digest(path: Path, text: str) -> str:
     path.write_text(text)
-    keys.recipe_digest.cache_clear()
-    return keys.recipe_digest(path)
+    recipe_digest.cache_clear()
+    return recipe_digest(path)
 
 
 def test_only_what_a_recipe_says_counts(tmp_path: Path) -> None:
@@ -84,8 +83,8 @@ entries:
 
 
 def planned(folder: Path, *assignments: str) -> dict[str, Run]:
-    keys.recipe_digest.cache_clear()
-    keys.content_digest.cache_clear()
+    recipe_digest.cache_clear()
+    content_digest.cache_clear()
     return {run.name: run for run in expand(read_file(folder / "suite.yaml", assignments))}
 
 

@@ -16,14 +16,14 @@ from micl_bench.cli.app import invoke, run
 from micl_bench.records.plans import is_stale, read_plans
 from micl_bench.records.store import read_results
 from micl_bench.runtime.errors import Stopped
-from micl_bench.suites import keys
 from micl_bench.suites import runs as suite_runs
-from micl_bench.suites.commands import command_line
+from micl_bench.suites.execute import command_line
 from micl_bench.suites.expand import expand
 from micl_bench.suites.file import read_file
+from micl_bench.suites.run import recipe_digest
 from micl_bench.suites.runs import Runner
-from micl_bench.suites.shown import shown_plan
 from micl_bench.suites.state import States, read_note
+from micl_bench.suites.tables import shown_plan
 
 # A pre-training of a few steps, all that hangs on it, and an entry that must fail.
 SUITE = """
@@ -52,7 +52,7 @@ NAMES = {
 @pytest.fixture
 def suite(few_digits: Path, tmp_path: Path) -> Path:
     """A suite file with recipes of its own beside it."""
-    keys.recipe_digest.cache_clear()
+    recipe_digest.cache_clear()
     (tmp_path / "pretrain.py").write_text((REPOSITORY / "pretrain" / "embedded.py").read_text())
     for task in ("knn", "finetune", "robustness"):
         source = REPOSITORY / "downstream" / f"embedded_{task}.py"
@@ -178,14 +178,14 @@ def test_a_changed_recipe_makes_only_what_depends_on_it_and_the_old_is_stale(
     before = written(store)
     recipe = tmp_path / "knn.py"
     recipe.write_text("# A comment.\n" + recipe.read_text())
-    keys.recipe_digest.cache_clear()
+    recipe_digest.cache_clear()
     capsys.readouterr()
     invoke([*command, "--dry-run"])
     shown = capsys.readouterr().out
     assert "5 of 5 done; nothing to do" in shown
 
     recipe.write_text(recipe.read_text().replace("k=10", "k=9, temperature=0.1"))
-    keys.recipe_digest.cache_clear()
+    recipe_digest.cache_clear()
     invoke([*command, "--dry-run"])
     shown = capsys.readouterr().out
     assert shown.count("its recipe changed; the old result stays in knn/") == 4

@@ -2,17 +2,7 @@
 
 import typer
 
-from micl_bench.cli.show._layers import layers
-from micl_bench.cli.show._networks import attention, features, patches, similarity
-from micl_bench.cli.show._records import (
-    ablation,
-    cost,
-    detection,
-    robustness,
-    segmentation,
-    training,
-)
-from micl_bench.cli.show._views import views
+from micl_bench.cli.show import _networks, _recipes, _records
 
 app = typer.Typer(
     help="Show what a model sees and makes of it, what records say, how fast each layer learns.",
@@ -21,7 +11,8 @@ app = typer.Typer(
 )
 
 for _command in (
-    *(cost, training, robustness, ablation, segmentation, detection),
-    *(views, attention, patches, features, similarity, layers),
+    *(_records.cost, _records.training, _records.robustness, _records.ablation),
+    *(_records.segmentation, _records.detection, _recipes.views, _networks.attention),
+    *(_networks.patches, _networks.features, _networks.similarity, _recipes.layers),
 ):
     app.command()(_command)

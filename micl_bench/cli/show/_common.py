@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.log import printable, say
 
 if TYPE_CHECKING:
     from micl_bench.report.figures.render import Drawing, Found
@@ -15,8 +16,24 @@ if TYPE_CHECKING:
 
 _FORMATS = (".png", ".pdf", ".svg")
 
+
+def _check_picture(out: Path) -> Path:
+    """Refuse a name that is no picture's before anything is computed."""
+    if out.suffix.lower() not in _FORMATS:
+        raise InputError(f"--out {out} must end in one of: {', '.join(_FORMATS)}")
+    if out.is_dir():
+        raise InputError(f"--out {out} is a folder; give a file")
+    return out
+
+
 Picture = Annotated[
-    Path, typer.Option("--out", help="The picture: .png, .pdf or .svg.", show_default=False)
+    Path,
+    typer.Option(
+        "--out",
+        help="The picture: .png, .pdf or .svg.",
+        show_default=False,
+        callback=_check_picture,
+    ),
 ]
 Results = Annotated[
     list[Path],
@@ -24,32 +41,6 @@ Results = Annotated[
         help="Folder with records, at any depth, or a record; repeatable.", show_default=False
     ),
 ]
-Images = Annotated[
-    Path,
-    typer.Option(
-        help="Class folders, a folder of images, one image, or a packed store.", show_default=False
-    ),
-]
-ImageSize = Annotated[
-    int | None,
-    typer.Option(min=1, help="Pixels of a side of the input; the checkpoint's own if not given."),
-]
-CropPct = Annotated[
-    float,
-    typer.Option(help="The short side becomes size / crop_pct, then the centre is cut out."),
-]
-
-
-def check_picture(out: Path) -> None:
-    """Refuse a name that is no picture's before anything is computed.
-
-    Raises:
-        InputError: another ending, or a folder.
-    """
-    if out.suffix.lower() not in _FORMATS:
-        raise InputError(f"--out {out} must end in one of: {', '.join(_FORMATS)}")
-    if out.is_dir():
-        raise InputError(f"--out {out} is a folder; give a file")
 
 
 @contextmanager
@@ -75,10 +66,7 @@ def selected(results: Sequence[Path]) -> "Selection":
 
     found = []
     for place in results:
-        if place.is_file():
-            found.append(read_result(place))
-        else:
-            found += read_results(place)
+        found += [read_result(place)] if place.is_file() else read_results(place)
     unique = {record.path.resolve(): record for record in found}
     return select(sorted(unique.values(), key=lambda record: record.start))
 
@@ -89,8 +77,6 @@ def write_found(found: "Found", out: Path, *, name: str, nothing: str) -> None:
     Raises:
         InputError: nothing was found; the message says why.
     """
-    from micl_bench.runtime.log import printable, say
-
     if not found.drawings:
         why = " ".join(found.left_out)
         raise InputError(printable(f"{nothing} {why}".strip()))
@@ -104,7 +90,6 @@ def write_found(found: "Found", out: Path, *, name: str, nothing: str) -> None:
 def write_drawing(picture: "Drawing", out: Path, *, name: str) -> None:
     """Write one picture, and print its table, its caption and where it is."""
     from micl_bench.report.figures.render import save_picture
-    from micl_bench.runtime.log import printable
     from micl_bench.runtime.terminal import table_text
 
     save_picture(out, picture.draw)

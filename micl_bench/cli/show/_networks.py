@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from micl_bench.cli.options import Arch, Branch, Layout, Overrides, Source
-from micl_bench.cli.options import Pixels as PixelsTold
-from micl_bench.cli.show._common import (
+from micl_bench.cli.options import (
     CropPct,
     Images,
     ImageSize,
-    Picture,
-    check_picture,
-    drawing,
+    Overrides,
+    Reading,
+    Source,
+    grouped,
 )
+from micl_bench.cli.show._common import Picture, drawing
 from micl_bench.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,67 +28,79 @@ if TYPE_CHECKING:
 
 _MOST_IMAGES = 6
 
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Network(Reading):
+    """A checkpoint, and the images that it is shown."""
+
+    checkpoint: Source
+    images: Images
+    img_size: ImageSize = None
+    crop_pct: CropPct = 0.875
+
+    def opened(self) -> "tuple[Checkpoint, Pixels]":
+        """The checkpoint, and how images are read for it."""
+        from micl_bench.data.pixels import Pixels
+
+        pixels = Pixels(img_size=self.img_size or 0, crop_pct=self.crop_pct)
+        loaded = self.load(self.checkpoint)
+        return loaded, dataclasses.replace(pixels, img_size=loaded.input_size(pixels.img_size))
+
+    def chosen(self, pixels: "Pixels", number: int) -> Any:
+        """Images (N, 3, H, W), spread evenly over the folder."""
+        from micl_bench.data.any_images import open_images
+        from micl_bench.engine.frozen.pictures.network_pictures import chosen_images
+
+        return chosen_images(open_images(self.images)[0], pixels, number)[0]
+
+
 Number = Annotated[
     int, typer.Option(min=1, max=_MOST_IMAGES, help="Images, spread evenly over the folder.")
 ]
 
 
+@grouped
 def attention(
-    checkpoint: Source,
-    images: Images,
+    network: Network,
     out: Picture,
     number: Number = _MOST_IMAGES,
-    img_size: ImageSize = None,
-    crop_pct: CropPct = 0.875,
-    arch: Arch = None,
-    layout: Layout = None,
-    branch: Branch = None,
-    normalised: PixelsTold = None,
 ) -> None:
     """Draw what the last block attends to in images: the mean over heads, and single heads.
 
     The query is [CLS]; for networks without it, the mean over all patches. The weights are the
     network's own, after its softmax.
     """
-    check_picture(out)
     with drawing():
         from micl_bench.report.figures.token_maps import attention_caption, attention_maps
     from micl_bench.engine.frozen.pictures.network_pictures import attention_arrays
 
-    loaded, pixels = _loaded(checkpoint, arch, layout, branch, normalised, img_size, crop_pct)
-    arrays = attention_arrays(loaded, _pixels(images, pixels, number), device=_device())
+    loaded, pixels = network.opened()
+    arrays = attention_arrays(loaded, network.chosen(pixels, number), device=_device())
     _write(loaded, arrays, attention_maps, attention_caption, out, "attention")
 
 
+@grouped
 def patches(
-    checkpoint: Source,
-    images: Images,
+    network: Network,
     out: Picture,
     number: Number = _MOST_IMAGES,
-    img_size: ImageSize = None,
-    crop_pct: CropPct = 0.875,
-    arch: Arch = None,
-    layout: Layout = None,
-    branch: Branch = None,
-    normalised: PixelsTold = None,
 ) -> None:
     """Draw the first three principal components of patch tokens as red, green and blue.
 
     The components are those of all shown images together, after the final norm.
     """
-    check_picture(out)
     with drawing():
         from micl_bench.report.figures.token_maps import patch_caption, patch_colours
     from micl_bench.engine.frozen.pictures.network_pictures import patch_arrays
 
-    loaded, pixels = _loaded(checkpoint, arch, layout, branch, normalised, img_size, crop_pct)
-    arrays = patch_arrays(loaded, _pixels(images, pixels, number), device=_device())
+    loaded, pixels = network.opened()
+    arrays = patch_arrays(loaded, network.chosen(pixels, number), device=_device())
     _write(loaded, arrays, patch_colours, patch_caption, out, "patches")
 
 
+@grouped
 def features(
-    checkpoint: Source,
-    images: Images,
+    network: Network,
     out: Picture,
     number: Annotated[
         int, typer.Option(min=4, max=10_000, help="Images at most, evenly many of each class.")
@@ -100,28 +112,20 @@ def features(
         float, typer.Option(min=1, help="Of t-SNE: about how many neighbours count.")
     ] = 30.0,
     seed: Annotated[int, typer.Option(min=0, help="Of t-SNE.")] = 0,
-    img_size: ImageSize = None,
-    crop_pct: CropPct = 0.875,
-    arch: Arch = None,
-    layout: Layout = None,
-    branch: Branch = None,
-    normalised: PixelsTold = None,
 ) -> None:
     """Draw features of images on a plane by t-SNE, coloured and shaped by class.
 
     Features are [CLS] after the final norm; for networks without it, the mean patch.
     """
-    check_picture(out)
     with drawing():
         from micl_bench.report.figures.feature_plots import feature_maps, map_caption
     from micl_bench.data.any_images import open_images
     from micl_bench.engine.frozen.pictures.feature_map import mapped_images
 
-    loaded, pixels = _loaded(checkpoint, arch, layout, branch, normalised, img_size, crop_pct)
-    source, _ = open_images(images)
+    loaded, pixels = network.opened()
     arrays = mapped_images(
         loaded,
-        source,
+        open_images(network.images)[0],
         pixels,
         number=number,
         classes=classes,
@@ -132,9 +136,11 @@ def features(
     _write(loaded, arrays, feature_maps, map_caption, out, "features")
 
 
+@grouped
 def similarity(
     checkpoint: Source,
     images: Images,
+    reading: Reading,
     recipe: Annotated[
         Path, typer.Option(help="Pre-training recipe: mask ratio, views, kappa, size, seed.")
     ],
@@ -143,23 +149,17 @@ def similarity(
         int, typer.Option(min=2, max=4000, help="Images at most, spread evenly.")
     ] = 1000,
     assignments: Overrides = None,
-    arch: Arch = None,
-    layout: Layout = None,
-    branch: Branch = None,
-    normalised: PixelsTold = None,
 ) -> None:
     """Draw how similar masked views of one image are, and views of different images.
 
     Views are drawn and encoded as in the recipe's pre-training, those of its first epoch; images are
     cropped as for evaluation. The network must be one that MiCL trains.
     """
-    check_picture(out)
     with drawing():
         from micl_bench.report.figures.feature_plots import (
             similarity_caption,
             similarity_histograms,
         )
-    from micl_bench.checkpoints import load_checkpoint
     from micl_bench.data.any_images import open_images
     from micl_bench.engine.frozen.pictures.view_similarity import (
         features_of_views,
@@ -172,12 +172,11 @@ def similarity(
     resolved = resolve(PretrainRecipe, recipe, assignments or [])
     if not isinstance(resolved.objective, MiCL.Config):
         raise InputError(f"{recipe} is no recipe of MiCL, whose similarity of views is drawn")
-    loaded = load_checkpoint(checkpoint, arch=arch, layout=layout, branch=branch, pixels=normalised)
+    loaded = reading.load(checkpoint)
     loaded.input_size(resolved.pixels.img_size)
-    source, _ = open_images(images)
     features_NVD = features_of_views(
         loaded,
-        source,
+        open_images(images)[0],
         resolved.objective,
         resolved.pixels,
         precision=resolved.precision,
@@ -187,32 +186,6 @@ def similarity(
     )
     arrays = similarity_arrays(features_NVD, kappa=resolved.objective.kappa)
     _write(loaded, arrays, similarity_histograms, similarity_caption, out, "similarity")
-
-
-def _loaded(
-    checkpoint: str,
-    arch: str | None,
-    layout: str | None,
-    branch: str | None,
-    normalised: str | None,
-    img_size: int | None,
-    crop_pct: float,
-) -> "tuple[Checkpoint, Pixels]":
-    from micl_bench.checkpoints import load_checkpoint
-    from micl_bench.data.pixels import Pixels
-
-    pixels = Pixels(img_size=img_size or 0, crop_pct=crop_pct)
-    loaded = load_checkpoint(checkpoint, arch=arch, layout=layout, branch=branch, pixels=normalised)
-    size = loaded.input_size(pixels.img_size)
-    return loaded, dataclasses.replace(pixels, img_size=size)
-
-
-def _pixels(images: Path, pixels: "Pixels", number: int) -> Any:
-    from micl_bench.data.any_images import open_images
-    from micl_bench.engine.frozen.pictures.network_pictures import chosen_images
-
-    source, _ = open_images(images)
-    return chosen_images(source, pixels, number)[0]
 
 
 def _device() -> Any:

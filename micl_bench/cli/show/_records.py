@@ -8,7 +8,6 @@ import typer
 from micl_bench.cli.show._common import (
     Picture,
     Results,
-    check_picture,
     drawing,
     selected,
     write_drawing,
@@ -39,7 +38,6 @@ def cost(
     Measured points have intervals; hours of different hardware never share a panel. Published points
     stand only beside the same public set, architecture and input size.
     """
-    check_picture(out)
     axis = _axis(x)
     if not results and not published:
         raise InputError("--no-published needs --results, a folder with records to draw instead")
@@ -57,7 +55,6 @@ def cost(
 
 def training(results: Results, out: Picture) -> None:
     """Draw the curves of pre-training runs: loss and k-NN accuracy over steps."""
-    check_picture(out)
     with drawing():
         from micl_bench.report.figures.training_plot import found_training
     found = found_training(selected(results))
@@ -70,7 +67,6 @@ def robustness(results: Results, out: Picture) -> None:
     Where three checkpoints or more were measured on a set, a line is fitted through them in logits;
     the table printed gives each one's distance from it (Taori et al. 2020).
     """
-    check_picture(out)
     with drawing():
         from micl_bench.report.figures.robustness_plot import found_robustness
     write_found(
@@ -98,7 +94,6 @@ def ablation(
     Pre-trainings count as equal where their settings are, whatever their seeds: points are means over
     these, with 95 % intervals.
     """
-    check_picture(out)
     with drawing():
         from micl_bench.report.figures.ablation_plot import (
             ablation_drawing,
@@ -127,7 +122,6 @@ def detection(results: Results, out: Picture) -> None:
 
 
 def _gallery(name: str, results: list[Path], out: Path) -> None:
-    check_picture(out)
     with drawing():
         from micl_bench.report.figures.galleries import found_gallery
     nothing = (

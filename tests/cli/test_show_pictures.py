@@ -1,17 +1,83 @@
-"""`micl-bench show` of records: every picture of a report is a command, and says what it left out."""
+"""`micl-bench show` of networks and of records: every picture is a command, a mistake one line."""
 
 import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from support import REPOSITORY, exit_code
 
-from micl_bench.cli import app as cli
 from micl_bench.records.result import write_result
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
 from pretrainings import Trainings
 from synthetic_results import write_demo
+
+EMBEDDED = REPOSITORY / "pretrain" / "embedded.py"
+HEADS = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
+
+
+@pytest.mark.parametrize(
+    ("command", "kind", "words"),
+    [
+        ("attention", "png", "Attention of [CLS]"),
+        ("attention", "svg", "single heads (of 4)"),
+        ("patches", "pdf", "Share of the variance"),
+        ("features", "png", "t-SNE of 40 images"),
+        ("similarity", "png", "masked views of 40 images, 2 views of each"),
+    ],
+)
+def test_equal_calls_give_equal_pictures(
+    few_digits: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    kind: str,
+    words: str,
+) -> None:
+    own = {"similarity": ["--recipe", EMBEDDED], "features": ["--perplexity", "5"]}.get(command, [])
+    outs = [tmp_path / f"{turn}.{kind}" for turn in (1, 2)]
+    for out in outs:
+        given = ("--checkpoint", "random:vit_demo_patch4_32", "--images", few_digits / "val")
+        assert exit_code("show", command, *given, "--out", out, *own) == 0
+    printed = capsys.readouterr().out
+    assert words in printed
+    assert f"{command}: {outs[0]}" in printed
+    assert outs[0].read_bytes().startswith(HEADS[kind])
+    assert outs[0].read_bytes() == outs[1].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "words"),
+    [
+        ("attention", ["--out", "a.jpg"], "must end in one of"),
+        ("attention", ["--images", "missing"], "missing"),
+        ("attention", ["--img-size", "30"], "multiple of patch_size"),
+        ("patches", ["--checkpoint", "nothing.pt"], "nothing.pt"),
+        ("features", ["--perplexity", "40"], "below 40"),
+        ("similarity", ["--recipe", "missing.py"], "no recipe file"),
+        ("similarity", ["--recipe", EMBEDDED, "--set", "objective.views=3"], "views"),
+    ],
+    ids=str,
+)
+def test_a_mistake_about_a_network_is_one_line_and_leaves_nothing(
+    few_digits: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    options: list[object],
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = {"--checkpoint": "random:vit_demo_patch4_32", "--images": few_digits / "val"}
+    given |= {"--out": "a.png"}
+    code = exit_code("show", command, *[w for pair in given.items() for w in pair], *options)
+    assert code == 2
+    shown = capsys.readouterr()
+    assert words in shown.err
+    assert len([x for x in shown.err.strip().splitlines() if x.startswith("error")]) == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture(scope="module")
@@ -25,15 +91,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for record in made.records:
         write_result(record, folder / "ablation")
     return folder
-
-
-def show(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["micl-bench", "show", *map(str, words)])
-    try:
-        cli.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 @pytest.mark.parametrize(
@@ -61,7 +118,7 @@ def test_each_picture_is_a_command(
 ) -> None:
     monkeypatch.chdir(store)
     out = tmp_path / "a.png"
-    assert show(monkeypatch, *words, "--out", out) == 0
+    assert exit_code("show", *words, "--out", out) == 0
     assert said in capsys.readouterr().out
     with Image.open(out) as image:
         # A page's width at 200 pixels an inch, and white round it.
@@ -97,7 +154,7 @@ def test_what_cannot_be_drawn_is_one_line(
 ) -> None:
     monkeypatch.chdir(store)
     out = tmp_path / "a.png"
-    assert show(monkeypatch, *words, "--out", out) == 2
+    assert exit_code("show", *words, "--out", out) == 2
     error = capsys.readouterr().err
     assert said in error
     assert len(error.strip().splitlines()) == 1

@@ -1,19 +1,92 @@
-"""`micl-bench reproduce`: run a record's command again, and say whether the number came out."""
+"""What stands behind numbers: `micl-bench compare`, `explain` and `reproduce`."""
 
 import contextlib
 import os
 import shlex
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from micl_bench.cli.explain import Results, Target, look_up
-from micl_bench.cli.options import Out
+from micl_bench.cli.options import Json, Out, write_json
+from micl_bench.runtime.errors import InputError, Stopped
 
 if TYPE_CHECKING:
     from micl_bench.records.result import Record
+
+STORE = Path("work/results")
+"""Where records are looked for, without --results."""
+
+Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="RESULT",
+        help="A record file, or the id of a record; the beginning of one, or of its last ten letters, "
+        "is enough.",
+        show_default=False,
+    ),
+]
+Results = Annotated[
+    Path | None,
+    typer.Option(
+        help="The store: where ids are looked up, and what belongs to a record. Without it, the store "
+        "that a record file lies in, or work/results.",
+        show_default=False,
+    ),
+]
+
+
+def compare(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="A B [C ...]",
+            help="For each method a record file, or a folder of records: several runs may be in it.",
+            show_default=False,
+        ),
+    ],
+    json_file: Json = None,
+) -> None:
+    """Test whether methods differ, on every task, data set and metric that two of them share.
+
+    One run of each: McNemar's exact test on the per-image predictions beside the records. Several
+    runs of each: Welch's test over the runs; a seed that changes nothing is no run. P-values are
+    adjusted by Holm's method for all tests of the call. Only numbers of one protocol fingerprint, the
+    same images and the same training images are compared; for others a line says what differs.
+    """
+    from micl_bench.report.compare.comparison import compare_all
+    from micl_bench.report.compare.comparison_output import as_json, as_text
+    from micl_bench.report.compare.contenders import read_contenders
+
+    contenders = read_contenders(sources)
+    comparison = compare_all(contenders)
+    write_json(json_file, as_json(comparison, contenders))
+    print(as_text(comparison, contenders))
+
+
+def explain(target: Target, results: Results = None, json_file: Json = None) -> None:
+    """Show all that stands behind one number, checked again.
+
+    Metrics with intervals, and made again from the predictions for each image; images, checkpoint and
+    the trainings it went through, recipe and settings with their digests; code, environment, time;
+    the files beside the record, and whether each is the one it was written with; published numbers
+    with a verdict; the command that makes it again. RESULT may be the id of a published number too
+    (published-...).
+    """
+    from micl_bench.records.published import read_references
+    from micl_bench.report.audit.explain import explain as evidence
+    from micl_bench.report.audit.explain import explain_reference, find_reference
+    from micl_bench.report.audit.explain_output import as_text
+
+    references = read_references()
+    if target.startswith("published-"):
+        found = explain_reference(find_reference(target, references))
+    else:
+        found = evidence(*_looked_up(target, results), references)
+    write_json(json_file, found)
+    print(as_text(found))
 
 
 def reproduce(
@@ -50,16 +123,15 @@ def reproduce(
     """
     from micl_bench.report.audit.command_again import rerun_arguments
     from micl_bench.report.audit.reproduction import compare_runs
-    from micl_bench.runtime.errors import InputError
     from micl_bench.runtime.log import printable, say
     from micl_bench.runtime.shipped import FOLDERS, recipe_file
-    from micl_bench.suites.commands import Process, command_line
+    from micl_bench.suites.execute import Process, command_line
     from micl_bench.tasks import declared
 
     if not place.is_dir():
         raise InputError(f"--from {place} is no folder")
     recipe, out = recipe and recipe_file(recipe), out.resolve()
-    then, _ = look_up(target, results)
+    then, _ = _looked_up(target, results)
     arguments = rerun_arguments(
         then,
         from_config=declared(then.task).from_config,
@@ -87,10 +159,37 @@ def reproduce(
         raise SystemExit(1)
 
 
+def _looked_up(target: str, results: Path | None) -> "tuple[Record, list[Record]]":
+    """The record that is meant, and all records of its store.
+
+    Raises:
+        InputError: no such record, or several, or a damaged one.
+    """
+    from micl_bench.records.result import read_result
+    from micl_bench.records.store import read_results
+    from micl_bench.report.audit.explain import find_record
+
+    file = Path(target)
+    if file.is_file():
+        return read_result(file), read_results(results or _store_of(file))
+    records = read_results(results or STORE)
+    return find_record(target, records), records
+
+
+def _store_of(file: Path) -> Path:
+    """The usual store, or one that a suite made, where the record lies in it; else its own folder."""
+    from micl_bench.records.plans import PLANS_FOLDER
+
+    if file.resolve().is_relative_to(STORE.resolve()):
+        return STORE
+    # A suite's runs lie three folders deep; further up, anything could be called so.
+    above = file.resolve().parents[1:4]
+    return next((one for one in above if any((one / PLANS_FOLDER).glob("*.json"))), file.parent)
+
+
 def _require_new(out: Path, then: "Record", command: str) -> None:
     """Refuse a folder that holds another command's result, the record's own most of all."""
     from micl_bench.records.result import read_result
-    from micl_bench.runtime.errors import InputError
 
     task = then.task
     if out.exists() and not out.is_dir():
@@ -121,8 +220,6 @@ def _known_before(old: "Record", place: Path, processes: int) -> list[str]:
 @contextlib.contextmanager
 def _cache_without_features(out: Path) -> Iterator[str]:
     """A cache with the downloads alone: stored features would be those that the record was made of."""
-    import tempfile
-
     from micl_bench.runtime.files import cache_folder
 
     downloads = cache_folder().resolve() / "checkpoints"
@@ -142,7 +239,6 @@ def _threads(then: "Record") -> dict[str, str]:
 def _repetition(out: Path, old: "Record") -> "Record":
     """The new record of the same task and set; one call of robustness writes several."""
     from micl_bench.records.result import read_result
-    from micl_bench.runtime.errors import InputError, Stopped
 
     runs = [read_result(path) for path in sorted(out.glob(f"{old.task}-*.json"))]
     if not runs:

@@ -1,12 +1,82 @@
-"""The table that ends a suite: every run, its number, and which of an entry's values did best."""
+"""What a suite prints: its plan and what is left to do; at its end every run with its number."""
+
+from pathlib import Path
 
 from micl_bench.records.declared import Number
+from micl_bench.records.plans import RUN_FILE, plan_path, read_plans
 from micl_bench.records.result import Result
 from micl_bench.report.frame.assumed import assumed_words
 from micl_bench.report.tables.measured_cell import Notes
-from micl_bench.runtime.log import printable
+from micl_bench.runtime.log import clock, printable
 from micl_bench.runtime.terminal import table_text
+from micl_bench.suites.run import Run
 from micl_bench.suites.runs import Outcome
+from micl_bench.suites.state import State, States, read_note
+
+_PLAN_HEADER = ("state", "run", "folder", "why")
+_PARTS = {
+    "command": "its command changed",
+    "recipe": "its recipe changed",
+    "checkpoint": "its checkpoint's content changed",
+    "needs": "what it needs changed",
+}
+
+
+def shown_plan(suite: str, runs: list[Run], store: Path) -> str:
+    """A row for each run, the counts, and the commands of what is left to do."""
+    states, before = States(store, runs), _before(suite, store)
+    rows, left = [], []
+    for run in runs:
+        state = states.of(run)
+        word, why = _in_words(run, state, before.get(run.name, ""), store)
+        rows.append((word, run.name, str(run.folder), why))
+        left += [run] if state.word != "done" else []
+    to_do = f"{len(left)} to do:" if left else "nothing to do"
+    counts = f"{len(runs) - len(left)} of {len(runs)} done; {to_do}"
+    commands = [printable(run.command(store)) for run in left]
+    return "\n".join([table_text(_PLAN_HEADER, rows, words=range(4)), "", counts, *commands])
+
+
+def _in_words(run: Run, state: State, old: str, store: Path) -> tuple[str, str]:
+    """State of a run, and why it is so; `old` is its folder in the store's last plan."""
+    if state.word == "done":
+        return "done", f"took {clock(state.seconds)}" if state.seconds else ""
+    if state.word == "failed":
+        return "failed", state.problem
+    if state.word == "cut":
+        return "to do", f"{state.problem}; it {'goes on' if run.resumes else 'starts over'}"
+    if old and old != run.folder.as_posix():
+        return "to do", _changed(run, read_note(store / old / RUN_FILE), old)
+    return "to do", "new"
+
+
+def _changed(run: Run, note: dict[str, object], old: str) -> str:
+    """In what a run differs from the one of the same name that the store's last plan had."""
+    parts = note.get("parts")
+    if not isinstance(parts, dict):
+        return "new"
+    # What lies below these is made of lists and texts, as JSON is.
+    changed = [words for name, words in _PARTS.items() if parts.get(name) != run.parts[name]]
+    return f"{', '.join(changed) or 'it changed'}; the old result stays in {old}"
+
+
+def _before(suite: str, store: Path) -> dict[str, str]:
+    """Name to folder, of the last plan."""
+    path = plan_path(store, suite)
+    last = [plan for plan in read_plans(store)[0] if plan_path(store, plan.suite) == path]
+    return {run.name: run.folder for plan in last for run in plan.runs}
+
+
+def failures(outcomes: list[Outcome], command: str) -> str:
+    """What failed, why, and how to go on."""
+    failed = [outcome for outcome in outcomes if outcome.problem and not outcome.left_out]
+    left_out = sum(outcome.left_out for outcome in outcomes)
+    lines = [f"failed: {outcome.run.name}: {outcome.problem}" for outcome in failed]
+    if left_out:
+        lines.append(f"left out, because what they need is not there: {left_out}")
+    lines.append(f"to go on, fix it and call again, which does only these: {command}")
+    return "\n".join(map(printable, lines))
+
 
 _HEADER = ("entry", "method", "values", "seed", "data", "metric", "value", "95 % interval")
 _LEFT = (0, 1, 2, 4, 5)

@@ -1,4 +1,4 @@
-"""`micl-bench show views`: which patches of an image each view sees in pre-training."""
+"""`micl-bench show` of what a recipe does: which patches each view sees, how fast each layer learns."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from micl_bench.cli.options import Overrides
-from micl_bench.cli.show._common import Picture, check_picture, drawing
+from micl_bench.cli.show._common import Picture, drawing
 from micl_bench.data.image_files import name_text
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ def views(
     Images are cropped as for evaluation, in the centre: a recipe's random crop and flip are not shown.
     The views are those of the recipe's seed in the first epoch.
     """
-    check_picture(out)
     from micl_bench.engine.pretraining.recipe import PretrainRecipe
     from micl_bench.engine.pretraining.view_pictures import find_images, views_of_images
     from micl_bench.runtime.config import resolve
@@ -45,6 +44,7 @@ def views(
     resolved = resolve(PretrainRecipe, recipe, assignments or [])
     paths = find_images(images, number=number)
     arrays = views_of_images(resolved, paths)
+    names = [path.relative_to(images) if path != images else Path(path.name) for path in paths]
     save_picture(
         out,
         lambda: views_of(
@@ -52,13 +52,25 @@ def views(
             arrays["keep_NVK"],
             int(arrays["patch_size"]),
             heading=_heading(recipe.name, resolved),
-            names=[
-                _label(path.relative_to(images) if path != images else Path(path.name))
-                for path in paths
-            ],
+            names=list(map(_label, names)),
         ),
     )
     print(f"views: {out}")
+
+
+def layers(
+    config: Annotated[Path, typer.Argument(help="mmengine config with a MiCLViT.")],
+    assignments: Overrides = None,
+) -> None:
+    """List each parameter of a dense task's model with its learning rate and weight decay.
+
+    A row for each one that MiCLViTConstructor hands to the optimiser. The model is built with the
+    config's checkpoint; data is not needed. Rates are those at the top of the schedule.
+    """
+    from micl_bench.openmmlab.layers import HEADER, layer_rows
+    from micl_bench.runtime.terminal import table_text
+
+    print(table_text(HEADER, layer_rows(config, assignments or [])))
 
 
 def _heading(name: str, recipe: "PretrainRecipe") -> str:
