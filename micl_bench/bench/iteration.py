@@ -10,9 +10,8 @@ from typing import Any
 import torch
 
 from micl_bench.bench.peak import Peak, in_own_process
-from micl_bench.openmmlab.build import blaming
 from micl_bench.openmmlab.configs import read
-from micl_bench.openmmlab.isolation import quiet
+from micl_bench.openmmlab.isolation import blaming, quiet
 from micl_bench.openmmlab.iteration import build_model, import_library, training_iteration
 from micl_bench.openmmlab.memory import estimate
 from micl_bench.runs.meter import settle

@@ -16,9 +16,9 @@ def check_for_recipe(folder: Path, recipe: Path) -> list[Finding]:
     """
     subject = str(folder)
     try:
-        from micl_bench.openmmlab.build import blaming
         from micl_bench.openmmlab.configs import resolve
         from micl_bench.openmmlab.data_checks import check
+        from micl_bench.openmmlab.isolation import blaming
     except (ImportError, InputError) as error:
         fix = "pip install 'micl-bench[openmmlab]'"
         return [warning(subject, f"segmentation and detection are not checked: {error}", fix)]

@@ -1,6 +1,4 @@
-"""A hook that looks at the weights right before the first training step: on all processes the same, and
-in the `MiCLViT` still those of its checkpoint.
-"""
+"""A hook that compares weights before the first step: over processes, and with the checkpoint."""
 
 import hashlib
 from typing import Any
@@ -12,7 +10,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from micl_bench.openmmlab.find_vit import micl_vits, unwrapped
+from micl_bench.openmmlab.vit import micl_vits, unwrapped
 from micl_bench.runtime.errors import InputError
 
 
@@ -34,8 +32,12 @@ class MiCLSameWeights(Hook):
         self._loaded = self._compared = False
 
     def before_run(self, runner: Runner) -> None:
-        """Note what the `MiCLViT` read from its checkpoint."""
-        self._checkpoint = _vit_digests(runner.model)
+        """Note what each `MiCLViT` read from its checkpoint."""
+        self._checkpoint = {
+            f"{prefix}vit.{name}": digest
+            for prefix, micl_vit in micl_vits(unwrapped(runner.model)).items()
+            for name, digest in digests(micl_vit.vit).items()
+        }
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Note that a run goes on, or that a whole model is loaded: the ViT's weights are from there."""
@@ -53,8 +55,13 @@ class MiCLSameWeights(Hook):
         found = digests(unwrapped(runner.model))
         # First what every process raises alike: one that stopped alone would leave the others waiting.
         _require_same(all_gather_object(found))
-        if not self._loaded and runner.iter == 0:
-            _require_checkpoint(self._checkpoint, found)
+        before = {} if self._loaded or runner.iter else self._checkpoint
+        if changed := [name for name, digest in before.items() if found.get(name) != digest]:
+            raise InputError(
+                f"{changed[0]} does not hold the checkpoint's weights any more ({len(changed)} of "
+                f"{len(before)} tensors changed before the first step); look for an init_cfg or a "
+                "hook that initialises the backbone again"
+            )
 
 
 def digests(model: nn.Module) -> dict[str, str]:
@@ -63,42 +70,21 @@ def digests(model: nn.Module) -> dict[str, str]:
     return {name: _digest(tensor) for name, tensor in tensors.items()}
 
 
-def _vit_digests(model: nn.Module) -> dict[str, str]:
-    return {
-        f"{prefix}vit.{name}": digest
-        for prefix, micl_vit in micl_vits(unwrapped(model)).items()
-        for name, digest in digests(micl_vit.vit).items()
-    }
-
-
-def _require_same(ranks: list[dict[str, str]]) -> None:
-    names = dict.fromkeys(name for found in ranks for name in found)
-    differing = {
-        name: others
-        for name in names
-        if (others := [r for r, found in enumerate(ranks) if found.get(name) != ranks[0].get(name)])
-    }
-    if differing:
-        name, others = next(iter(differing.items()))
-        raise InputError(
-            f"{name} is not the same on all processes: rank {', '.join(map(str, others))} of "
-            f"{len(ranks)} differs from rank 0 ({len(differing)} of {len(names)} tensors differ); look "
-            "for a hook or an init that loads or draws weights on one process alone"
-        )
-
-
-def _require_checkpoint(expected: dict[str, str], found: dict[str, str]) -> None:
-    changed = [name for name, digest in expected.items() if found.get(name) != digest]
-    if changed:
-        raise InputError(
-            f"{changed[0]} does not hold the checkpoint's weights any more ({len(changed)} of "
-            f"{len(expected)} tensors changed before the first step); look for an init_cfg or a hook "
-            "that initialises the backbone again"
-        )
-
-
 def _digest(tensor: Tensor) -> str:
     content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
     digest = hashlib.sha256(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
     digest.update(content.numpy().data)
     return digest.hexdigest()
+
+
+def _require_same(ranks: list[dict[str, str]]) -> None:
+    names = dict.fromkeys(name for found in ranks for name in found)
+    differing = [name for name in names if len({found.get(name) for found in ranks}) > 1]
+    if differing:
+        name = differing[0]
+        others = [str(r) for r, found in enumerate(ranks) if found.get(name) != ranks[0].get(name)]
+        raise InputError(
+            f"{name} is not the same on all processes: rank {', '.join(others)} of {len(ranks)} "
+            f"differs from rank 0 ({len(differing)} of {len(names)} tensors differ); look for a hook "
+            "or an init that loads or draws weights on one process alone"
+        )

@@ -2,11 +2,6 @@
 
 import itertools
 import os
-import shutil
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,18 +12,18 @@ from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
 from torch import nn
 
-from micl_bench.openmmlab.batch import Batch
 from micl_bench.openmmlab.configs import dicts, evaluates_each_image
 from micl_bench.openmmlab.data_sets import by_name, check_same_classes, class_names
 from micl_bench.openmmlab.loops import ImageLoop, build_loop
 from micl_bench.openmmlab.resume import Keeper
+from micl_bench.openmmlab.sampling import Batch
 from micl_bench.runs.seeded import seeded
-from micl_bench.runtime.distributed import rank, world_size
-from micl_bench.runtime.errors import InputError, Stopped
+from micl_bench.runtime.distributed import world_size
+from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.randomness import Stream
 
-_GIST = 300
 _runs = itertools.count()
+_BATCH_NORMS = {"BN", "BN1d", "BN2d", "SyncBN", "MMSyncBN", "BatchNorm2d", "SyncBatchNorm"}
 
 
 class DenseRunner(Runner):
@@ -50,9 +45,7 @@ class DenseRunner(Runner):
         if isinstance(loop, BaseLoop) or not evaluates_each_image(loop):
             return super().build_val_loop(loop)
         options = {name: value for name, value in loop.items() if name not in ("type", "_scope_")}
-        return ImageLoop(
-            self, dataloader=self._val_dataloader, evaluator=self._val_evaluator, **options
-        )
+        return ImageLoop(self, self._val_dataloader, self._val_evaluator, **options)
 
     def load_or_resume(self) -> None:
         """Go on, where there is a state; mmengine's own would unpickle a file."""
@@ -68,10 +61,10 @@ class MiCLDistributed(MMDistributedDataParallel):
         super().__init__(module, device_ids=None if on_cpu else device_ids, **options)
 
 
-def built(config: Config, work_dir: Path, keeper: Keeper, batch: Batch) -> DenseRunner:
+def built(config: Config, keeper: Keeper, batch: Batch) -> DenseRunner:
     """A runner with model, data, optimiser and evaluator."""
     config = config.copy()
-    config.work_dir = str(work_dir)
+    config.work_dir = str(keeper.folder)
     # mmengine keys its global state by this name, and its own has seconds as the finest part.
     config.experiment_name = f"micl-bench-{os.getpid()}-{next(_runs)}"
     hook = checkpoint_hook(config)
@@ -81,19 +74,22 @@ def built(config: Config, work_dir: Path, keeper: Keeper, batch: Batch) -> Dense
         config.model_wrapper_cfg = _wrapper(config)
     with by_name(config):
         runner = DenseRunner.from_cfg(config)
-        runner.keeper, runner.passes = keeper, batch.passes_an_iteration
+        runner.keeper, runner.passes = keeper, batch.passes if batch.counted else 1
         # The total is what the config says, so there is nothing to scale by.
         runner.auto_scale_lr = None
         if runner.val_loop is None:
             raise InputError("it has no val_dataloader, val_evaluator and val_cfg to evaluate with")
         trained_on: Any = runner.train_loop.dataloader.dataset
-    _try_first(trained_on.dataset)
-    check_same_classes(
-        class_names(trained_on, "the training set"),
-        "the training set",
-        class_names(runner.val_loop.dataloader.dataset, "the validation set"),
-        "the validation set",
-    )
+    if not len(trained_on):
+        kind = type(trained_on.dataset).__name__
+        raise InputError(f"its {kind} finds no image with a truth beside it")
+    # What is wrong with reading an image is not found after days of training.
+    with seeded(0, 0, 0, stream=Stream.AUGMENT):
+        trained_on.dataset[0]
+    # Of data sets of any kind; those that are known were looked at before.
+    names = ("the training set", "the validation set")
+    ours, theirs = map(class_names, (trained_on, runner.val_loop.dataloader.dataset), names)
+    check_same_classes(ours, names[0], theirs, names[1])
     keeper.at_end = hook is not None
     keeper.every = _interval(hook or {}, len(runner.train_loop.dataloader))
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
@@ -101,79 +97,32 @@ def built(config: Config, work_dir: Path, keeper: Keeper, batch: Batch) -> Dense
         runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
     if world_size() > 1:
         for metric in runner.val_loop.evaluator.metrics:
-            metric.collect_dir = str(work_dir / ".collected")
+            metric.collect_dir = str(keeper.folder / ".collected")
     return runner
 
 
 def checkpoint_hook(config: Config) -> dict[str, Any] | None:
-    """How a config asks for checkpoints; None where it wants none. Untold, mmengine keeps the last."""
+    """How a config asks for checkpoints, by default the last one; None where it wants none."""
     return (config.get("default_hooks") or {}).get("checkpoint", {})
 
 
-def check_norms(config: Config) -> None:
-    """Refuse batch norm over processes where torch has none.
+def normalised_together(config: Config, batch: Batch) -> int:
+    """The fewest images that a batch norm of the model takes its statistics from; 0 without any.
 
     Raises:
         InputError: `SyncBN` on several processes without CUDA.
     """
-    if world_size() > 1 and not torch.cuda.is_available() and _norms(config) & {"SyncBN"}:
+    kinds = {str(node.get("type")) for node in dicts(config.model)} & _BATCH_NORMS
+    synchronised = {kind for kind in kinds if "Sync" in kind}
+    if synchronised and world_size() > 1 and not torch.cuda.is_available():
         raise InputError(
             f"the config has SyncBN, which torch computes on GPUs alone, and {world_size()} processes "
             "run on CPUs; start one process, or set type='BN' in its norm_cfg, which normalises over "
             "each process's own images"
         )
-
-
-def normalised_together(config: Config, batch: Batch) -> int:
-    """The fewest images that a batch norm of the model takes its statistics from; 0 without any."""
-    norms = _norms(config)
-    if not norms:
+    if not kinds:
         return 0
-    return batch.size * (1 if norms - {"SyncBN"} else batch.processes)
-
-
-@contextmanager
-def blaming(name: str, doing: str) -> Iterator[None]:
-    """Raise whatever a config's parts refuse as an InputError: a config is a program of the user's."""
-    try:
-        yield
-    except (InputError, Stopped):
-        raise
-    except (Exception, SystemExit) as error:
-        gist = _gist(error)
-        lost = world_size() > 1 and any(
-            word in gist.lower()
-            for word in ("connection closed", "connection reset", "broken pipe")
-        )
-        if lost:
-            raise InputError("another process ended early; its own line says why") from error
-        if isinstance(error, OSError) and "DataLoader worker" not in str(error):
-            raise
-        raise InputError(f"{name} {doing}: {gist}") from error
-
-
-@contextmanager
-def nothing_left_of_a_failure(folder: Path, keeper: Keeper) -> Iterator[None]:
-    """Remove what a run wrote that failed in its first step or before."""
-    before = set(folder.iterdir()) if folder.exists() else set()
-    try:
-        yield
-    except Exception:
-        if rank() == 0 and keeper.step == 0 and not keeper.run.states.exist() and folder.exists():
-            for path in set(folder.iterdir()) - before:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-            # Another process of this run may have made it before this one looked.
-            if not before:
-                folder.rmdir()
-        raise
-
-
-def _try_first(dataset: Any) -> None:
-    """Read one image through its pipeline: what is wrong there is not found after days of training."""
-    if len(dataset) == 0:
-        raise InputError(f"its {type(dataset).__name__} finds no image with a truth beside it")
-    with seeded(0, 0, 0, stream=Stream.AUGMENT):
-        dataset[0]
+    return batch.size * (batch.processes if kinds == synchronised else 1)
 
 
 def _wrapper(config: Config) -> dict[str, Any]:
@@ -189,12 +138,8 @@ def _wrapper(config: Config) -> dict[str, Any]:
     return {**ours, **own}
 
 
-def _interval(hook: dict[str, Any], length: int) -> int:
-    """Iterations between saves that a config's `CheckpointHook` asks for.
-
-    Args:
-        length: iterations of an epoch.
-    """
+def _interval(hook: dict[str, Any], epoch: int) -> int:
+    """Iterations between saves that a `CheckpointHook` asks for; `epoch` are those of an epoch."""
     if hook.get("save_best"):
         raise InputError(
             "default_hooks.checkpoint.save_best would choose a model by the images it is measured on; "
@@ -203,38 +148,4 @@ def _interval(hook: dict[str, Any], length: int) -> int:
     every = hook.get("interval", -1)
     if every <= 0:
         return 0
-    return every * length if hook.get("by_epoch", True) else every
-
-
-def _norms(config: Config) -> set[str]:
-    """Kinds of batch norm in the model's config, `BN` or `SyncBN`."""
-    kinds = {str(node.get("type")) for node in dicts(config.model)}
-    return {"SyncBN" if "Sync" in kind else "BN" for kind in kinds & _BATCH_NORMS}
-
-
-_BATCH_NORMS = {"BN", "BN1d", "BN2d", "SyncBN", "MMSyncBN", "BatchNorm2d", "SyncBatchNorm"}
-
-
-# What Python calls a fault of a part, and what that says of the config.
-_SAYS = {
-    KeyError: "a key is missing: ",
-    IndexError: "a place is beyond the end: ",
-    TypeError: "a value is of another kind than is needed: ",
-    AttributeError: "a value is of another kind than is needed: ",
-    ValueError: "a value is not allowed: ",
-    AssertionError: "a condition is not met: ",
-}
-
-
-def _gist(error: BaseException) -> str:
-    """What is wrong, on one line, and where it was noticed; of a loader's process its last line."""
-    lines = str(error).strip().splitlines()
-    if lines and "DataLoader worker" in lines[0]:
-        return lines[-1][:_GIST]
-    text = " ".join(" ".join(lines).split())
-    says = next((says for kind, says in _SAYS.items() if isinstance(error, kind)), "")
-    if not says:
-        return f"{type(error).__name__}: {text}"[:_GIST]
-    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
-    place = f"(in {frame.f_globals.get('__name__', '?')}, line {line})"
-    return f"{says}{text[: _GIST - len(place) - len(says)]} {place}"
+    return every * epoch if hook.get("by_epoch", True) else every

@@ -6,6 +6,7 @@ with, and `model.backbone` of type `MiCLViT`.
 
 import importlib.util
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,6 @@ _SAID = {
     "model.backbone.checkpoint": "the checkpoint is what --checkpoint says",
     "model.backbone.seed": "the seed is randomness.seed",
 }
-
-
 # Half a grey level of 255: what rounding in a config may take away.
 _PIXEL_TOLERANCE = 0.5
 
@@ -48,10 +47,8 @@ def resolve(
 ) -> Config:
     """Read a config, apply `a.b=value` overrides, put checkpoint, data and seed in, check the paths.
 
-    Args:
-        arch, layout, branch: of the checkpoint, where the file does not tell; they go to
-            `model.backbone`.
-        library: `mmseg` or `mmdet`, whose config it must be; either if empty.
+    `arch`, `layout` and `branch` go to `model.backbone`, where they are given. `library` is `mmseg` or
+    `mmdet`, whose config it must be; either if empty.
 
     Raises:
         InputError: unreadable config, unknown key, missing data, or a config that would unpickle.
@@ -65,7 +62,8 @@ def resolve(
         seed = checked(Seed, config.get("randomness", {}).get("seed") or 0, "randomness.seed")
     asked = {"arch": arch, "layout": layout, "branch": branch}
     config.model.backbone.update(
-        checkpoint=_visible(checkpoint),
+        # As records show it; `timm:NAME` and `random:ARCH` stay.
+        checkpoint=visible_path(checkpoint) if Path(checkpoint).is_file() else checkpoint,
         seed=seed,
         **{name: value for name, value in asked.items() if value is not None},
     )
@@ -74,9 +72,7 @@ def resolve(
     config.randomness = {"seed": seed, "deterministic": not torch.cuda.is_available()}
     _refuse_pickles(config, path)
     _check_moved(config, path)
-    for name in ("train_dataloader", "val_dataloader"):
-        for problem in _missing_paths(config[name].dataset):
-            raise InputError(f"{problem}; {path.name} needs it below {data}")
+    _require_layout(config, path, data)
     return config
 
 
@@ -104,8 +100,19 @@ def with_data(config: Config, path: Path, data: Path) -> Config:
         raise InputError(f"{path} has no data_root at its top to put the data folder in")
     if not data.is_dir():
         raise InputError(f"no data folder at {data}")
-    moved = _replaced(config.to_dict(), old.rstrip("/"), visible_path(data))
-    return Config(moved, filename=config.filename)
+    content = moved(config.to_dict(), old.rstrip("/"), visible_path(data))
+    return Config(content, filename=config.filename)
+
+
+def moved(node: Any, old: str, new: str) -> Any:
+    """With `new` for `old` wherever a path in a config begins with it."""
+    if isinstance(node, dict):
+        return {key: moved(value, old, new) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return type(node)(moved(value, old, new) for value in node)
+    if isinstance(node, str) and (node == old or node.startswith(f"{old}/")):
+        return new + node[len(old) :]
+    return node
 
 
 def fit_to(config: Config, checkpoint: Checkpoint, overrides: Sequence[str]) -> None:
@@ -139,18 +146,14 @@ def _check_pixels(config: Config, checkpoint: Checkpoint, overridden: set[str]) 
     given = config.get("data_preprocessor") or config.model.get("data_preprocessor") or {}
     source = checkpoint.info.source
     for name, values in (("mean", checkpoint.content.mean), ("std", checkpoint.content.std)):
-        wanted = [round(255 * value, 3) for value in values]
-        if overridden & {place, f"{place}.{name}"} or _close(given.get(name), wanted):
+        wanted, found = [round(255 * value, 3) for value in values], given.get(name)
+        if overridden & {place, f"{place}.{name}"} or _close(found, wanted):
             continue
         text = f"{place}.{name}={str(wanted).replace(' ', '')}"
-        found = list(given[name]) if given.get(name) else "not set"
+        fix = f"--set {text} (or others, on purpose)" if name in given else f"write {text} into it"
         raise InputError(
-            f"{place}.{name} is {found}, but {source} was trained on pixels of another {name}: "
-            + (
-                f"--set {text} (or others, on purpose)"
-                if name in given
-                else f"write {text} into it"
-            )
+            f"{place}.{name} is {list(found) if found else 'not set'}, but {source} was trained on "
+            f"pixels of another {name}: {fix}"
         )
     if not given.get("bgr_to_rgb") and not overridden & {place, f"{place}.bgr_to_rgb"}:
         raise InputError(
@@ -204,16 +207,6 @@ def _check_model(config: Config, path: Path, library: str) -> None:
         raise InputError(f"{path} has no model.backbone of type MiCLViT to put the checkpoint in")
 
 
-def _replaced(node: Any, old: str, new: str) -> Any:
-    if isinstance(node, dict):
-        return {key: _replaced(value, old, new) for key, value in node.items()}
-    if isinstance(node, list | tuple):
-        return type(node)(_replaced(value, old, new) for value in node)
-    if isinstance(node, str) and (node == old or node.startswith(f"{old}/")):
-        return new + node[len(old) :]
-    return node
-
-
 def _check_moved(config: Config, path: Path) -> None:
     """A base config joins paths with its own `data_root`, which a later one no longer reaches."""
     places = {"train_dataloader": "data_root", "val_dataloader": "data_root"}
@@ -240,11 +233,6 @@ def _refuse_pickles(config: Config, path: Path) -> None:
         )
 
 
-def _visible(checkpoint: str) -> str:
-    """A file as records show it; `timm:NAME` and `random:ARCH` stay."""
-    return visible_path(checkpoint) if Path(checkpoint).is_file() else checkpoint
-
-
 def dicts(node: Any) -> Iterator[Any]:
     """Every dictionary in a config, itself included."""
     if isinstance(node, dict | Config):
@@ -255,11 +243,31 @@ def dicts(node: Any) -> Iterator[Any]:
             yield from dicts(value)
 
 
-def _missing_paths(dataset: Any) -> Iterator[str]:
-    root = Path(dataset.get("data_root") or "")
-    for prefix in dataset.get("data_prefix", {}).values():
-        if not (root / prefix).is_dir():
-            yield f"no folder at {root / prefix}"
-    annotations = dataset.get("ann_file")
-    if annotations and not (root / annotations).is_file():
-        yield f"no annotations file at {root / annotations}"
+def _require_layout(config: Config, path: Path, data: Path) -> None:
+    """Refuse a folder that is laid out in another way, with what it lacks and where that may be."""
+    needed: dict[str, bool] = {}
+    for loader in ("train_dataloader", "val_dataloader"):
+        for dataset in dicts(config[loader].dataset):
+            root = Path(dataset.get("data_root") or "")
+            for prefix in (dataset.get("data_prefix") or {}).values():
+                needed.setdefault(os.path.relpath(root / prefix, data), False)
+            if file := dataset.get("ann_file"):
+                needed.setdefault(os.path.relpath(root / file, data), True)
+
+    def lacks(folder: Path) -> list[str]:
+        return [
+            name
+            for name, is_file in needed.items()
+            if not ((folder / name).is_file() if is_file else (folder / name).is_dir())
+        ]
+
+    if not (missing := lacks(data)):
+        return
+    inside = sorted(child for child in data.iterdir() if not child.name.startswith("."))
+    names = ", ".join(child.name for child in inside[:5]) + (", ..." if inside[5:] else "")
+    fits = next((child for child in inside if not lacks(child)), None)
+    fix = f"{fits} has it: give that as --data" if fits else f"it holds {names or 'nothing'}"
+    raise InputError(
+        f"{data} is not laid out for {path.name}: no {' and no '.join(missing)} in it (needed: "
+        f"{', '.join(needed)}); {fix}"
+    )

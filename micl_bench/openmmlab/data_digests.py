@@ -40,9 +40,9 @@ def _digest(config: Config, loader: str) -> str:
     if loader == "val_dataloader":
         for node in dicts(config.get("val_evaluator")):
             truth.update(_file(node, Path()))
+    known: dict[Path, int | str] = {path: _size(path) for path in images - truth}
+    known |= dict(zip(truth, in_threads(_content, truth), strict=True))
     root = config.get("data_root")
-    content = dict(zip(truth, in_threads(_content, truth), strict=True))
-    known: dict[Path, int | str] = {path: _size(path) for path in images - truth} | content
     return digest_json(
         {name_text(os.path.relpath(path, root)): value for path, value in known.items()}
     )
@@ -52,15 +52,11 @@ def _read_by(dataset: Any) -> tuple[set[Path], set[Path]]:
     """The files of images, and those of their truth."""
     root = Path(dataset.get("data_root") or "")
     prefixes = dataset.get("data_prefix")
-    folders = {
-        name: root / place
-        for name, place in (prefixes if isinstance(prefixes, dict) else {}).items()
-        if isinstance(place, str)
-    }
+    places = prefixes.items() if isinstance(prefixes, dict) else ()
+    folders = {name: root / place for name, place in places if isinstance(place, str)}
     if not any(name in folders for name in _IMAGES):
         folders["img"] = root
-    images: set[Path] = set()
-    truth = set(_file(dataset, root))
+    images, truth = set[Path](), set(_file(dataset, root))
     for name, folder in folders.items():
         (images if name in _IMAGES else truth).update(files_below(folder))
     return images, truth

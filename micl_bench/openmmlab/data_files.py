@@ -17,16 +17,15 @@ from micl_bench.data.headers import in_threads, spread
 from micl_bench.data.image_files import list_images
 from micl_bench.data.mask_checks import check_pairs, read_pairs, readable
 from micl_bench.openmmlab.configs import dicts
-from micl_bench.openmmlab.data_sets import Part, is_a, is_coco
+from micl_bench.openmmlab.data_sets import Part
 from micl_bench.runtime.wording import counted
 
 _TRAINING_MASKS = 500
 
 
-def check_coco_images(
-    part: Part, data: Any, file: CocoFile, on_read: Callable[[], None]
-) -> Iterator[Fault]:
+def check_coco_images(part: Part, file: CocoFile, on_read: Callable[[], None]) -> Iterator[Fault]:
     """Against their entries."""
+    data = part.data
     folder = Path(data.data_prefix["img"])
     numbers = [data.get_data_info(index)["img_id"] for index in range(len(data))]
     names = list(dict.fromkeys(file.images[number] for number in numbers))
@@ -34,11 +33,9 @@ def check_coco_images(
     yield from check_images(folder, file, headers, as_stored=part.as_stored)
 
 
-def check_masks(
-    part: Part, data: Any, config: Config, on_read: Callable[[], None]
-) -> Iterator[Fault]:
+def check_masks(part: Part, config: Config, on_read: Callable[[], None]) -> Iterator[Fault]:
     """Images and masks against each other, and masks' numbers against the classes."""
-    infos = [data.get_data_info(index) for index in range(len(data))]
+    infos = [part.data.get_data_info(index) for index in range(len(part.data))]
     if any("seg_map_path" not in info for info in infos):
         yield Fault(
             f"{part.name} has no data_prefix.seg_map_path", "name the folder of masks there"
@@ -47,13 +44,15 @@ def check_masks(
     pairs = [(Path(info["img_path"]), Path(info["seg_map_path"])) for info in infos]
     headers = read_pairs(pairs, decode=part.evaluated, on_pair=on_read)
     faults = list(check_pairs(pairs, headers, as_stored=part.as_stored))
-    yield from (dataclasses.replace(fault, found=f"{part.name}: {fault.found}") for fault in faults)
+    for fault in faults:
+        yield dataclasses.replace(fault, found=f"{part.name}: {fault.found}")
     if not faults:
-        yield from _check_labels(part, data, config, readable(pairs, headers))
+        yield from _check_labels(part, config, readable(pairs, headers))
 
 
-def _check_labels(part: Part, data: Any, config: Config, masks: list[Path]) -> Iterator[Fault]:
+def _check_labels(part: Part, config: Config, masks: list[Path]) -> Iterator[Fault]:
     """The numbers in masks; of a training set's some, evenly spaced."""
+    data = part.data
     some = masks if part.evaluated else spread(masks, _TRAINING_MASKS)
     read = in_threads(_numbers, some)
     if broken := [one for one in read if isinstance(one, str)]:
@@ -68,10 +67,9 @@ def _check_labels(part: Part, data: Any, config: Config, masks: list[Path]) -> I
         labels,
         num_classes=classes,
         reduce_zero_label=data.reduce_zero_label,
-        has_void=not is_a(part, "ADE20KDataset"),
+        has_void=not part.is_a("ADE20KDataset"),
     )
-    read_masks = counted(labels.masks, "mask", "masks")
-    where = f"labels of {read_masks} in {data.data_prefix['seg_map_path']}"
+    where = f"labels of {counted(labels.masks, 'mask')} in {data.data_prefix['seg_map_path']}"
     if fault:
         yield Fault(
             f"{where}: {fault}",
@@ -91,40 +89,6 @@ def _check_labels(part: Part, data: Any, config: Config, masks: list[Path]) -> I
             )
 
 
-def _ignored(part: Part, config: Config) -> Iterator[tuple[str, int]]:
-    """What is taken for no class, by those who take it."""
-    key = "ignore_index"
-    if part.evaluated:
-        for metric in dicts(config.val_evaluator):
-            if key in metric:
-                yield f"val_evaluator.{key}", metric[key]
-        return
-    for name in ("decode_head", "auxiliary_head"):
-        for head in dicts(config.model.get(name)):
-            if key in head:
-                yield f"model.{name}.{key}", head[key]
-
-
-def not_read(part: Part, data: Any, files: dict[Path, CocoFile]) -> str:
-    """A line on what lies beside a data set's images and is not read; empty where all is."""
-    if is_coco(part):
-        folder, file = Path(data.data_prefix["img"]), Path(data.ann_file)
-        named = set(files[file].images.values())
-        why = f"since {file.name} lists others only"
-    else:
-        folder, suffix = Path(data.data_prefix["img_path"]), data.img_suffix
-        named = {name for name in list_images(folder)[0] if name.endswith(suffix)}
-        why = f"since only names that end in {suffix} are"
-    names, listing = list_images(folder)
-    lines = []
-    if others := [name for name in names if name not in named]:
-        images = "image is" if len(others) == 1 else "images are"
-        lines.append(f"{len(others):,} {images} not read, {why}: {first(others)}")
-    if rest := str(listing.left_out):
-        lines.append(rest)
-    return f"in {folder} {'; '.join(lines)}" if lines else ""
-
-
 def _numbers(mask: Path) -> NDArray[np.int64] | str:
     """How many pixels of a mask have each number, or why that is not known."""
     try:
@@ -141,3 +105,38 @@ def _loaded(present: set[int], data: Any) -> set[int]:
     if data.label_map:
         present = {data.label_map.get(label, label) for label in present}
     return present
+
+
+def _ignored(part: Part, config: Config) -> Iterator[tuple[str, int]]:
+    """What is taken for no class, by those who take it."""
+    places = {"val_evaluator": config.val_evaluator}
+    if not part.evaluated:
+        names = ("decode_head", "auxiliary_head")
+        places = {f"model.{name}": config.model.get(name) for name in names}
+    for place, content in places.items():
+        for node in dicts(content):
+            if "ignore_index" in node:
+                yield f"{place}.ignore_index", node["ignore_index"]
+
+
+def not_read(part: Part, files: dict[Path, CocoFile]) -> str:
+    """A line on what lies beside a data set's images and is not read; empty where all is."""
+    data = part.data
+    if part.is_coco:
+        folder, file = Path(data.data_prefix["img"]), Path(data.ann_file)
+        listed = set(files[file].images.values())
+        why = f"since {file.name} lists others only"
+    else:
+        folder = Path(data.data_prefix["img_path"])
+        why = f"since only names that end in {data.img_suffix} are"
+    names, listing = list_images(folder)
+    if not part.is_coco:
+        listed = {name for name in names if name.endswith(data.img_suffix)}
+    others = [name for name in names if name not in listed]
+    lines = []
+    if others:
+        images = counted(len(others), "image is", "images are")
+        lines.append(f"{images} not read, {why}: {first(others)}")
+    if rest := str(listing.left_out):
+        lines.append(rest)
+    return f"in {folder} {'; '.join(lines)}" if lines else ""

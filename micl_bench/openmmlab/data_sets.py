@@ -5,6 +5,7 @@ Wrappers (`RepeatDataset`, `ConcatDataset`) are looked through.
 
 import contextlib
 import dataclasses
+import functools
 import importlib
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,9 @@ from mmengine.registry import DATASETS, DefaultScope
 
 from micl_bench.openmmlab.configs import dicts
 from micl_bench.runtime.errors import InputError
+
+_HEADS = ("decode_head", "auxiliary_head", "roi_head", "bbox_head", "mask_head", "mask_iou_head")
+"""The parts of a model that tell classes apart; proposals are of no class."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +39,23 @@ class Part:
         """As messages call it."""
         return "the validation set" if self.evaluated else "the training set"
 
+    @functools.cached_property
+    def data(self) -> Any:
+        """The data set itself, without its pipeline; its files are not read yet."""
+        # mmengine reads a text as a file of names, and warns where there is none.
+        return DATASETS.build({**self.config, "lazy_init": True, "pipeline": []})
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Their names, as `class_names`."""
+        return class_names(self.data, self.name)
+
+    @property
+    def is_coco(self) -> bool:
+        """Whether it reads a file of COCO's instances; two that derive from it read others."""
+        others = ("LVISV05Dataset", "CocoPanopticDataset")
+        return self.is_a("CocoDataset") and not any(map(self.is_a, others))
+
     @property
     def masks(self) -> bool:
         """Whether its pipeline reads objects' masks."""
@@ -50,9 +71,9 @@ class Part:
             for step in loads
         )
 
-    def built(self, **options: Any) -> Any:
-        """The data set itself; `options` take the place of the config's."""
-        return DATASETS.build({**self.config, **options})
+    def is_a(self, name: str) -> bool:
+        """Whether its class derives from one of that name; either library may be missing."""
+        return any(kind.__name__ == name for kind in self.kind.__mro__)
 
     def _steps(self) -> Iterator[dict[str, Any]]:
         return dicts(self.config.get("pipeline") or [])
@@ -89,21 +110,10 @@ def by_name(config: Config) -> Iterator[None]:
     if config.default_scope != "mmdet":
         yield
         return
-    from micl_bench.openmmlab import coco_api
+    from micl_bench.openmmlab import coco_metric
 
-    with coco_api.by_name():
+    with coco_metric.by_name():
         yield
-
-
-def is_a(part: Part, name: str) -> bool:
-    """Whether its class derives from one of that name; either library may be missing."""
-    return any(kind.__name__ == name for kind in part.kind.__mro__)
-
-
-def is_coco(part: Part) -> bool:
-    """Whether it reads a file of COCO's instances; two that derive from it read others."""
-    others = ("LVISV05Dataset", "CocoPanopticDataset")
-    return is_a(part, "CocoDataset") and not any(is_a(part, name) for name in others)
 
 
 def class_names(dataset: Any, name: str) -> tuple[str, ...]:
@@ -136,45 +146,35 @@ def check_same_classes(
         return
     only = [f"{one!r} only in {name}" for one in ours if one not in theirs]
     only += [f"{one!r} only in {other}" for one in theirs if one not in ours]
-    place = next(
-        (n for n, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), 0
-    )
-    how = ", ".join(only[:3]) or f"number {place} is {ours[place]!r} and {theirs[place]!r}"
+    # The same names in another order, where nothing is in one of them alone.
+    pairs = enumerate(zip(ours, theirs, strict=False))
+    moved = [f"number {n} is {one!r} and {two!r}" for n, (one, two) in pairs if one != two]
     raise InputError(
-        f"{name} and {other} have different classes ({len(ours)} and {len(theirs)}: {how}); labels are "
-        "places in the list, so write the same metainfo.classes in the same order for both"
+        f"{name} and {other} have different classes ({len(ours)} and {len(theirs)}: "
+        f"{', '.join(only[:3] or moved[:1])}); labels are places in the list, so write the same "
+        "metainfo.classes in the same order for both"
     )
 
 
-def check_heads(model: Any, classes: tuple[str, ...]) -> None:
-    """Refuse heads of another number of classes than the data has.
+def check_heads(node: Any, classes: tuple[str, ...], place: str = "model") -> None:
+    """Refuse heads below a part of a model's config of another number of classes than the data has.
 
     Raises:
         InputError: one has.
     """
-    for place, head in _heads(model):
-        number = head.get("num_classes")
-        if number is not None and number != len(classes):
-            raise InputError(
-                f"{place}.num_classes is {number}, the data set has {len(classes)} classes "
-                f"({classes[0]} to {classes[-1]}); set both to the same"
-            )
-
-
-def _heads(node: Any, place: str = "model") -> Iterator[tuple[str, dict[str, Any]]]:
-    """The parts of a model's config that tell classes apart; proposals are of no class."""
-    names = ("decode_head", "auxiliary_head", "roi_head", "bbox_head", "mask_head", "mask_iou_head")
-    for name in names:
+    for name in _HEADS:
         part = node.get(name)
-        for number, one in enumerate(part if isinstance(part, list | tuple) else [part]):
-            if isinstance(one, dict):
-                where = (
-                    f"{place}.{name}.{number}"
-                    if isinstance(part, list | tuple)
-                    else f"{place}.{name}"
+        several = isinstance(part, list | tuple)
+        for number, head in enumerate(part if several else [part]):
+            if not isinstance(head, dict):
+                continue
+            where = f"{place}.{name}" + (f".{number}" if several else "")
+            if head.get("num_classes", len(classes)) not in (None, len(classes)):
+                raise InputError(
+                    f"{where}.num_classes is {head['num_classes']}, the data set has {len(classes)} "
+                    f"classes ({classes[0]} to {classes[-1]}); set both to the same"
                 )
-                yield where, one
-                yield from _heads(one, where)
+            check_heads(head, classes, where)
 
 
 def _leaves(dataset: Any) -> Iterator[dict[str, Any]]:

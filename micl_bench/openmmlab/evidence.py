@@ -2,20 +2,26 @@
 
 From it come intervals and paired tests. The metrics stay the libraries' own; the same numbers made
 of what was kept must agree with them, or nothing is reported.
+
+Shapes: H x W pixels, C classes, 3 rows of a matrix's entries: truth, prediction, pixels.
 """
 
 import dataclasses
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from numpy.typing import NDArray
 
 from micl_bench.openmmlab.matches import Matches
-from micl_bench.openmmlab.pixel_counts import PixelCounts
-from micl_bench.records.evidence.confusions import Confusions
+from micl_bench.records.evidence.confusions import METRICS, Confusions
 from micl_bench.records.evidence.detections import Detections
 from micl_bench.runtime.distributed import collect_objects, from_first, rank
 from micl_bench.runtime.errors import InputError
@@ -33,22 +39,77 @@ class Measured:
     statistics: Confusions | Detections
 
 
+class PixelCounts:
+    """Each image's confusion matrix, of mmsegmentation's data samples, as `IoUMetric` counts them."""
+
+    def __init__(self, metric: BaseMetric, dataset: Any) -> None:
+        """Take the metric's settings and the data set's names.
+
+        Raises:
+            InputError: the metric invents a number for classes that are nowhere.
+        """
+        if metric.nan_to_num is not None:
+            raise InputError(
+                f"IoUMetric(nan_to_num={metric.nan_to_num}) lets classes that are in no image count "
+                "in the mean; remove it"
+            )
+        self.metric, self._root = metric, getattr(dataset, "data_root", None) or None
+        self._classes = tuple(dataset.metainfo["classes"])
+
+    def kept(self, samples: Sequence[Any]) -> dict[str, NDArray[np.int64]]:
+        """Of the samples of one step: by file name, the entries (3, E) that are not 0."""
+        return {
+            Path(os.path.relpath(sample.img_path, self._root)).as_posix(): self._entries(sample)
+            for sample in samples
+        }
+
+    def statistics(self, kept: dict[str, NDArray[np.int64]]) -> Confusions:
+        """Of all images."""
+        files = sorted(kept)
+        truth_E, predicted_E, pixels_E = np.concatenate([kept[name] for name in files], axis=1)
+        return Confusions(
+            files=tuple(files),
+            classes=self._classes,
+            image_E=np.repeat(np.arange(len(files)), [kept[name].shape[1] for name in files]),
+            truth_E=truth_E,
+            predicted_E=predicted_E,
+            pixels_E=pixels_E,
+        )
+
+    def stated(self, kept: Any, metrics: dict[str, float]) -> dict[str, float]:
+        """The library's metrics by our names, `mIoU`, `mAcc`, `aAcc`; of these it may lack some."""
+        prefix = f"{self.metric.prefix}/" if self.metric.prefix else ""
+        # It rounds to two digits in fp32; rounding again drops the digits that conversion brings.
+        return {
+            name: round(float(metrics[prefix + name]), 2)
+            for name in METRICS
+            if prefix + name in metrics
+        }
+
+    def _entries(self, sample: Any) -> NDArray[np.int64]:
+        C = len(self._classes)
+        said_HW = sample.pred_sem_seg.data.squeeze().long()
+        true_HW = sample.gt_sem_seg.data.squeeze().to(said_HW)
+        counted_HW = true_HW != self.metric.ignore_index
+        # A label of no class makes the prediction wrong, and is nobody's truth.
+        true_HW = torch.where((true_HW >= 0) & (true_HW < C), true_HW, C)
+        pairs = (true_HW * C + said_HW)[counted_HW]
+        pixels = torch.bincount(pairs, minlength=(C + 1) * C).cpu().numpy()
+        (there,) = pixels.nonzero()
+        return np.stack([there // C, there % C, pixels[there]])
+
+
 @HOOKS.register_module()
 class Evidence(Hook):
     """Keeps what `IoUMetric` or `CocoMetric` measured of each image, on every process."""
 
     def __init__(self) -> None:
-        self._counts: PixelCounts | Matches | None = None
+        self._counts: Any = None
         self._kept: dict[Any, Any] = {}
         self._images = 0
 
     def before_run(self, runner: Runner) -> None:
-        """Find the metric, before anything is trained.
-
-        Raises:
-            InputError: the config's evaluator has neither metric, or one with settings under which
-                its number cannot be made of single images.
-        """
+        """Find the metric, before anything is trained: `counts_of`."""
         dataset = runner.val_loop.dataloader.dataset
         self._images = len(dataset)
         self._counts = counts_of(runner.val_loop.evaluator.metrics, dataset)
@@ -65,7 +126,6 @@ class Evidence(Hook):
         outputs: Sequence[Any] | None = None,
     ) -> None:
         """Keep a step's images; one that pads the last step comes twice and is kept once."""
-        assert self._counts is not None
         self._kept |= self._counts.kept(outputs or ())
 
     def measured(self, metrics: dict[str, float]) -> Measured:
@@ -81,7 +141,7 @@ class Evidence(Hook):
         if rank() == 0:
             try:
                 found = self._measured(
-                    {name: kept for part in parts for name, kept in part.items()}, metrics
+                    {name: one for part in parts for name, one in part.items()}, metrics
                 )
             # The others wait for an answer.
             except InputError as error:
@@ -93,17 +153,12 @@ class Evidence(Hook):
         return found
 
     def _measured(self, kept: dict[Any, Any], metrics: dict[str, float]) -> Measured:
-        assert self._counts is not None
         if len(kept) != self._images:
             raise InputError(
                 f"{len(kept)} different images were evaluated, the data set has {self._images}: "
                 "the validation sampler must go through it once"
             )
-        statistics = self._counts.statistics(kept)
-        stated = self._counts.stated(kept, metrics)
-        if not stated:
-            raise InputError(f"the evaluator gives no metric of ours: {', '.join(metrics)}")
-        statistics.check(stated)
+        statistics, stated = agreed(self._counts, kept, metrics)
         ends = statistics.intervals()
         return Measured(
             metrics=stated,
@@ -129,3 +184,19 @@ def counts_of(metrics: Sequence[BaseMetric], dataset: Any) -> PixelCounts | Matc
         f"the config's evaluator is {', '.join(type(metric).__name__ for metric in metrics)}; "
         "IoUMetric or CocoMetric is needed"
     )
+
+
+def agreed(
+    counts: Any, kept: dict[Any, Any], metrics: dict[str, float]
+) -> tuple[Confusions | Detections, dict[str, float]]:
+    """What was kept of all images, and the library's metrics by our names, which are made of it.
+
+    Raises:
+        InputError: they are not, or none of them is known.
+    """
+    statistics, stated = counts.statistics(kept), counts.stated(kept, metrics)
+    if not stated:
+        kind = type(counts.metric).__name__
+        raise InputError(f"{kind} gives no metric of ours: {', '.join(metrics)}")
+    statistics.check(stated)
+    return statistics, stated

@@ -23,15 +23,14 @@ def training_size(config: Any) -> Size | None:
     for augmentation in preprocessor.get("batch_augments") or ():
         if _name(augmentation) == "BatchFixedSizePad":
             fixed.append(augmentation["size"])
-    sizes = [_pair(size) for size in fixed if size]
-    return sizes[-1] if sizes else _of_batches(config.train_dataloader, preprocessor)
-
-
-def _of_batches(loader: Any, preprocessor: Any) -> Size | None:
+    if sizes := [_pair(size) for size in fixed if size]:
+        return sizes[-1]
+    loader = config.train_dataloader
     apart = _name(loader.get("batch_sampler") or {}) == "AspectRatioBatchSampler"
     square = loader.get("batch_size", 1) > 1 and not apart
-    sizes = [_after(steps, None, square) for steps in _pipelines(loader.get("dataset") or {})]
-    size = _largest(sizes)
+    size = _largest(
+        _after(steps, None, square) for steps in _pipelines(loader.get("dataset") or {})
+    )
     if size is None:
         return None
     divisor = preprocessor.get("pad_size_divisor") or preprocessor.get("size_divisor") or 1

@@ -1,6 +1,7 @@
-"""What mmengine would leave in a process: text on the terminal, global instances, torch's switches."""
+"""What OpenMMLab would leave in a process: text on the terminal, instances, torch's switches, traces."""
 
 import os
+import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from typing import Any, NoReturn, TextIO
@@ -11,7 +12,21 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import CheckpointLoader
 from mmengine.visualization import Visualizer
 
-from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.distributed import world_size
+from micl_bench.runtime.errors import InputError, Stopped
+
+_LONGEST = 300
+_OTHER_KIND = "a value is of another kind than is needed: "
+# What Python calls a fault of a part, and what that says of the config.
+_SAYS = {
+    KeyError: "a key is missing: ",
+    IndexError: "a place is beyond the end: ",
+    TypeError: _OTHER_KIND,
+    AttributeError: _OTHER_KIND,
+    ValueError: "a value is not allowed: ",
+    AssertionError: "a condition is not met: ",
+}
+_LOST = ("connection closed", "connection reset", "broken pipe")
 
 
 @contextmanager
@@ -19,6 +34,22 @@ def quiet(log: TextIO) -> Iterator[None]:
     """Send all that the libraries print, log and warn to a file."""
     with redirect_stdout(log), redirect_stderr(log):
         yield
+
+
+@contextmanager
+def blaming(name: str, doing: str) -> Iterator[None]:
+    """Raise whatever a config's parts refuse as an InputError: a config is a program of the user's."""
+    try:
+        yield
+    except (InputError, Stopped):
+        raise
+    except (Exception, SystemExit) as error:
+        gist = _gist(error)
+        if world_size() > 1 and any(word in gist.lower() for word in _LOST):
+            raise InputError("another process ended early; its own line says why") from error
+        if isinstance(error, OSError) and "DataLoader worker" not in str(error):
+            raise
+        raise InputError(f"{name} {doing}: {gist}") from error
 
 
 @contextmanager
@@ -42,8 +73,9 @@ def no_trace() -> Iterator[None]:
             torch.are_deterministic_algorithms_enabled(),
             warn_only=torch.is_deterministic_algorithms_warn_only_enabled(),
         )
-        # What mmengine sets for several processes.
-        stack.callback(_restore, os.environ, dict(os.environ))
+        # mmengine sets variables for several processes.
+        stack.callback(os.environ.update, dict(os.environ))
+        stack.callback(os.environ.clear)
         stack.callback(_close_logs, set(MMLogger._instance_dict))
         yield
 
@@ -62,6 +94,15 @@ def _close_logs(kept: set[str]) -> None:
             handler.close()
 
 
-def _restore(environment: Any, before: dict[str, str]) -> None:
-    environment.clear()
-    environment.update(before)
+def _gist(error: BaseException) -> str:
+    """What is wrong, on one line, and where it was noticed; of a loader's process its last line."""
+    lines = str(error).strip().splitlines()
+    if lines and "DataLoader worker" in lines[0]:
+        return lines[-1][:_LONGEST]
+    text = " ".join(" ".join(lines).split())
+    says = next((says for kind, says in _SAYS.items() if isinstance(error, kind)), "")
+    if not says:
+        return f"{type(error).__name__}: {text}"[:_LONGEST]
+    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+    place = f"(in {frame.f_globals.get('__name__', '?')}, line {line})"
+    return f"{says}{text[: _LONGEST - len(place) - len(says)]} {place}"

@@ -10,20 +10,22 @@ import io
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
+from mmengine.structures import InstanceData, PixelData
 from torch import nn
 
 from micl_bench.openmmlab.input_size import Size, training_size
 from micl_bench.openmmlab.isolation import no_trace, quiet
-from micl_bench.openmmlab.synthetic import detected, segmented
-from micl_bench.runtime.errors import InputError
 
 _ENDLESS = 1 << 30
+_OBJECTS = 7
+"""An image of COCO has 7.3 on average."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,36 +61,14 @@ def size_in_training(config: Config, model: Any) -> Size:
     return side, side
 
 
-def made_up_batch(config: Config, images: int, size: Size) -> dict[str, Any]:
-    """What a data loader would give to the model of the config: random pixels with a truth."""
-    inputs = [torch.randint(0, 256, (3, *size), dtype=torch.uint8) for _ in range(images)]
-    if config.default_scope == "mmseg":
-        samples = segmented(torch.stack(inputs))
-    else:
-        samples = detected(images, size)
-    return {"inputs": inputs, "data_samples": samples}
-
-
 def training_iteration(config: Config, *, device: torch.device, images: int = 0) -> Iteration:
-    """Build everything; `images` of a pass are the config's own if 0.
-
-    Raises:
-        InputError: the model or its optimiser cannot be built.
-    """
+    """Build everything; `images` of a pass are the config's own if 0."""
     with DefaultScope.overwrite_default_scope(config.default_scope):
-        try:
-            model: Any = build_model(config).to(device).train()
-            # Constructors log every parameter, and a logger that is there keeps its terminal.
-            with no_trace(), quiet(io.StringIO()):
-                MMLogger.get_instance("iteration")
-                wrapper = build_optim_wrapper(model, config.optim_wrapper)
-        except InputError:
-            raise
-        # A config is a program of the user's: whatever its parts refuse is about the config.
-        except Exception as error:
-            raise InputError(
-                f"the config cannot be built: {' '.join(str(error).split())}"
-            ) from error
+        model: Any = build_model(config).to(device).train()
+        # Constructors log every parameter, and a logger that is there keeps its terminal.
+        with no_trace(), quiet(io.StringIO()):
+            MMLogger.get_instance("iteration")
+            wrapper = build_optim_wrapper(model, config.optim_wrapper)
     wrapper.initialize_count_status(model, 0, _ENDLESS)
     images = images or config.train_dataloader.batch_size
     size = size_in_training(config, model)
@@ -99,3 +79,44 @@ def training_iteration(config: Config, *, device: torch.device, images: int = 0)
             model.train_step(dict(data), wrapper)
 
     return Iteration(step=step, images=images, size=size)
+
+
+def made_up_batch(config: Config, images: int, size: Size) -> dict[str, Any]:
+    """What a data loader would give to the model of the config: random pixels with a truth."""
+    inputs = [torch.randint(0, 256, (3, *size), dtype=torch.uint8) for _ in range(images)]
+    about: dict[str, Any] = dict.fromkeys(
+        ("img_shape", "ori_shape", "pad_shape", "batch_input_shape"), size
+    )
+    about |= {"scale_factor": (1.0, 1.0), "img_padding_size": (0, 0, 0, 0)}
+    make = _segmented if config.default_scope == "mmseg" else _detected
+    return {"inputs": inputs, "data_samples": [make(n, size, about) for n in range(images)]}
+
+
+def _segmented(number: int, size: Size, about: dict[str, Any]) -> Any:
+    """mmsegmentation's truth: every pixel is of class 0."""
+    from mmseg.structures import SegDataSample
+
+    labels_1HW = torch.zeros(1, *size, dtype=torch.long)
+    return SegDataSample(gt_sem_seg=PixelData(data=labels_1HW), metainfo=about)
+
+
+def _detected(number: int, size: Size, about: dict[str, Any]) -> Any:
+    """mmdetection's truth: some objects of class 0, boxes with full masks."""
+    from mmdet.structures import DetDataSample
+    from mmdet.structures.mask import BitmapMasks
+
+    (height, width), random = size, np.random.default_rng(number)
+    sides_O2 = random.uniform(0.05, 0.5, size=(_OBJECTS, 2)) * (width, height)
+    corners_O2 = random.uniform(0, 1, size=(_OBJECTS, 2)) * ((width, height) - sides_O2)
+    boxes_O4 = np.concatenate([corners_O2, corners_O2 + sides_O2], axis=1).astype(np.float32)
+    masks_OHW = np.zeros((_OBJECTS, height, width), dtype=np.uint8)
+    for mask_HW, (left, top, right, bottom) in zip(masks_OHW, boxes_O4.astype(int), strict=True):
+        mask_HW[top : bottom + 1, left : right + 1] = 1
+    objects = InstanceData(
+        bboxes=torch.from_numpy(boxes_O4),
+        labels=torch.zeros(_OBJECTS, dtype=torch.long),
+        masks=BitmapMasks(masks_OHW, height, width),
+    )
+    sample = DetDataSample(gt_instances=objects, metainfo=about)
+    sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4))
+    return sample

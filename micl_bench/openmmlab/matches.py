@@ -6,7 +6,7 @@ Shapes: N images, K categories, T thresholds of the intersection over union, D d
 import collections
 import contextlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,8 @@ from mmengine.evaluator import BaseMetric
 from micl_bench.records.evidence.detections import KINDS, MOST, Detections, Found
 from micl_bench.runtime.errors import InputError
 
+# By number of the image, what `CocoMetric` keeps of it: boxes, scores, labels, masks as run lengths.
 Kept = dict[int, dict[str, Any]]
-"""By number of the image, what `CocoMetric` keeps of it: boxes, scores, labels, masks as run lengths."""
 
 _ALL_AREAS = [0.0, 1e5**2]
 _SUFFIXES = {"": "", "50": "_50", "75": "_75"}
@@ -26,7 +26,7 @@ class Matches:
     """Of the detections that mmdetection's `CocoMetric` keeps, as COCO's evaluation matches them."""
 
     def __init__(self, metric: BaseMetric, dataset: Any) -> None:
-        """Take the metric's settings, and have it evaluate the images of the data set alone.
+        """Take the metric's settings, and let it evaluate the images of the data set alone.
 
         By itself it takes all images of its annotations: those that a data set with `indices`
         leaves out would count as if nothing were found in them.
@@ -104,11 +104,13 @@ class Matches:
         rows = [row for n in images if n in kept for row in self._rows(kind, kept[n])]
         none = np.zeros((len(self._iou_T), 0), dtype=bool)
         image, category, score, matched, ignored = [], [], [], [none], [none]
-        for result in self._evaluated(kind, rows, images, categories) if rows else ():
-            D = len(result["dtScores"])
-            image += [images[result["image_id"]]] * D
-            category += [categories[result["category_id"]]] * D
-            score += result["dtScores"]
+        # For each category and image with a detection, in this order.
+        for result in self._evaluated(kind, rows, list(images), list(categories)) if rows else ():
+            if not result or not (scores := result["dtScores"]):
+                continue
+            image += [images[result["image_id"]]] * len(scores)
+            category += [categories[result["category_id"]]] * len(scores)
+            score += scores
             matched.append(result["dtMatches"] != 0)
             ignored.append(result["dtIgnore"].astype(bool))
         return Found(
@@ -120,24 +122,21 @@ class Matches:
         )
 
     def _evaluated(
-        self,
-        kind: str,
-        rows: list[dict[str, Any]],
-        images: dict[int, int],
-        categories: dict[int, int],
-    ) -> Iterator[dict[str, Any]]:
-        """What pycocotools finds for each category and image with a detection, in this order."""
+        self, kind: str, rows: list[dict[str, Any]], images: list[int], categories: list[int]
+    ) -> list[dict[str, Any] | None]:
+        """What pycocotools finds."""
         # A dependency of mmdetection, which segmentation does without.
         from pycocotools.cocoeval import COCOeval
 
         coco = self.metric._coco_api
         with contextlib.redirect_stdout(io.StringIO()):
             evaluation = COCOeval(coco, coco.loadRes(rows), kind)
-            evaluation.params.imgIds, evaluation.params.catIds = list(images), list(categories)
+            evaluation.params.imgIds, evaluation.params.catIds = images, categories
             evaluation.params.iouThrs, evaluation.params.maxDets = self._iou_T, [MOST]
             evaluation.params.areaRng, evaluation.params.areaRngLbl = [_ALL_AREAS], ["all"]
             evaluation.evaluate()
-        return (result for result in evaluation.evalImgs if result and result["dtScores"])
+        found: list[dict[str, Any] | None] = evaluation.evalImgs
+        return found
 
     def _rows(self, kind: str, found: dict[str, Any]) -> list[dict[str, Any]]:
         """One image's detections in COCO's results format, as the metric itself writes them."""

@@ -21,16 +21,15 @@ from mmengine.registry import OPTIMIZERS, DefaultScope
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from micl_bench.openmmlab.find_vit import micl_vits
 from micl_bench.openmmlab.input_size import Size
 from micl_bench.openmmlab.iteration import build_model, made_up_batch, size_in_training
+from micl_bench.openmmlab.vit import micl_vits
 from micl_bench.runtime.distributed import any_process
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.memory import free_memory
 
-MARGIN = 0.15
-"""By which share an estimate may be too high: what would fit without it is not refused."""
-
+# By which share an estimate may be too high: what would fit without it is not refused.
+_MARGIN = 0.15
 _GIB = 1 << 30
 _PRECISIONS = {None: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
@@ -87,7 +86,7 @@ def check_memory(
         model = build_model(config).to(device).train()
         found = estimate(config, model, processes=processes)
         # All refuse together: the passes that price what could be lowered may communicate.
-        if any_process(0 < free < found.total * (1 - MARGIN)):
+        if any_process(0 < free < found.total * (1 - _MARGIN)):
             lower = ", ".join(_lower(found, model, config, free)) or "a smaller architecture"
             raise InputError(
                 f"{found}, and {_gib(free)} are free on {device}; lower it by one of: {lower}"

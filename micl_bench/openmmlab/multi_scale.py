@@ -40,18 +40,11 @@ class MultiScaleFlip(TestTimeAug):
         """
         if not short_sides or min(short_sides) < 1:
             raise InputError(f"short_sides {list(short_sides)} must be pixels, one or more of them")
-        super().__init__(
-            [
-                [
-                    {"type": "Resize", "scale": (_ANY_LENGTH, side), "keep_ratio": True}
-                    for side in short_sides
-                ],
-                [{"type": "RandomFlip", "prob": prob} for prob in (0.0, 1.0)],
-                # After both: truth is compared at the image's own size, the right way round.
-                [{"type": "LoadAnnotations"}],
-                [{"type": "PackSegInputs"}],
-            ]
-        )
+        resize = {"type": "Resize", "keep_ratio": True}
+        sizes = [{**resize, "scale": (_ANY_LENGTH, side)} for side in short_sides]
+        flips = [{"type": "RandomFlip", "prob": prob} for prob in (0.0, 1.0)]
+        # After both: truth is compared at the image's own size, the right way round.
+        super().__init__([sizes, flips, [{"type": "LoadAnnotations"}], [{"type": "PackSegInputs"}]])
 
 
 @MODELS.register_module()
@@ -80,16 +73,15 @@ class MultiScaleEncoderDecoder(EncoderDecoder):
         sums: list[Tensor] = []
         for inputs, samples in zip(data["inputs"], data["data_samples"], strict=True):
             found = super().val_step({"inputs": inputs, "data_samples": samples})
-            probabilities = [sample.seg_logits.data.softmax(dim=0) for sample in found]
-            for sample in found:
+            for number, sample in enumerate(found):
+                probability_CHW = sample.seg_logits.data.softmax(dim=0)
                 del sample.seg_logits
-            images = images or found
-            if not sums:
-                sums = probabilities
-                continue
-            for sum_CHW, more_CHW in zip(sums, probabilities, strict=True):
-                # In place: one sum an image is held, not one a variant.
-                sum_CHW.add_(more_CHW)
+                if len(sums) < len(found):
+                    images.append(sample)
+                    sums.append(probability_CHW)
+                else:
+                    # In place: one sum an image is held, not one a variant.
+                    sums[number].add_(probability_CHW)
         for sample, sum_CHW in zip(images, sums, strict=True):
             sample.pred_sem_seg = PixelData(data=sum_CHW.argmax(dim=0, keepdim=True))
         return images

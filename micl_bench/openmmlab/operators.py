@@ -19,7 +19,7 @@ import torchvision
 from torch import Tensor
 
 _NAME = "mmcv._ext"
-_MAX, _AVERAGE = 0, 1  # mmcv's codes of RoI-align's pool_mode
+_MAX = 0  # mmcv's code of RoI-align's pool_mode
 
 
 class MissingOperatorError(NotImplementedError):
@@ -68,30 +68,14 @@ def roi_align_forward(
     output_RChw: Tensor,
     argmax_y: Tensor,
     argmax_x: Tensor,
-    *,
-    aligned_height: int,
-    aligned_width: int,
-    spatial_scale: float,
-    sampling_ratio: int,
-    pool_mode: int,
-    aligned: bool,
+    **options: Any,
 ) -> None:
-    """Write the pooled features of every box into `output_RChw`.
-
-    Raises:
-        MissingOperatorError: max pooling, which torchvision has not.
-    """
-    _refuse_max(pool_mode)
+    """Write the pooled features of every box into `output_RChw`; `options` as `_arguments` has them."""
+    scale, height, width, ratio, aligned = _arguments(**options)
     kind = _computed_in(features_NCHW)
     output_RChw.copy_(
         torch.ops.torchvision.roi_align(
-            features_NCHW.to(kind),
-            rois_R5.to(kind),
-            spatial_scale,
-            aligned_height,
-            aligned_width,
-            sampling_ratio,
-            aligned,
+            features_NCHW.to(kind), rois_R5.to(kind), scale, height, width, ratio, aligned
         )
     )
 
@@ -102,6 +86,26 @@ def roi_align_backward(
     argmax_y: Tensor,
     argmax_x: Tensor,
     grad_features_NCHW: Tensor,
+    **options: Any,
+) -> None:
+    """Add the gradient of the features to `grad_features_NCHW`, which mmcv hands over as zeros."""
+    scale, height, width, ratio, aligned = _arguments(**options)
+    kind, shape = _computed_in(grad_output_RChw), grad_features_NCHW.shape
+    grad_features_NCHW.add_(
+        torch.ops.torchvision._roi_align_backward(
+            grad_output_RChw.to(kind),
+            rois_R5.to(kind),
+            scale,
+            height,
+            width,
+            *shape,
+            ratio,
+            aligned,
+        )
+    )
+
+
+def _arguments(
     *,
     aligned_height: int,
     aligned_width: int,
@@ -109,39 +113,19 @@ def roi_align_backward(
     sampling_ratio: int,
     pool_mode: int,
     aligned: bool,
-) -> None:
-    """Add the gradient of the features to `grad_features_NCHW`, which mmcv hands over as zeros.
-
-    Raises:
-        MissingOperatorError: max pooling, which torchvision has not.
-    """
-    _refuse_max(pool_mode)
-    kind = _computed_in(grad_output_RChw)
-    grad_features_NCHW.add_(
-        torch.ops.torchvision._roi_align_backward(
-            grad_output_RChw.to(kind),
-            rois_R5.to(kind),
-            spatial_scale,
-            aligned_height,
-            aligned_width,
-            *grad_features_NCHW.shape,
-            sampling_ratio,
-            aligned,
-        )
-    )
-
-
-def _computed_in(tensor: Tensor) -> torch.dtype:
-    """At least float32: torchvision has no kernel for bfloat16, and on CPU none for float16."""
-    return torch.promote_types(tensor.dtype, torch.float32)
-
-
-def _refuse_max(pool_mode: int) -> None:
+) -> tuple[float, int, int, int, bool]:
+    """mmcv's options of RoI-align in torchvision's order."""
     if pool_mode == _MAX:
         raise MissingOperatorError(
             "RoI-align with pool_mode='max' needs mmcv's compiled operators, which are missing; "
             "use pool_mode='avg'"
         )
+    return spatial_scale, aligned_height, aligned_width, sampling_ratio, aligned
+
+
+def _computed_in(tensor: Tensor) -> torch.dtype:
+    """At least float32: torchvision has no kernel for bfloat16, and on CPU none for float16."""
+    return torch.promote_types(tensor.dtype, torch.float32)
 
 
 class _StandIn(ModuleType):

@@ -11,8 +11,9 @@ an `eta_min` above 0: that is one floor for all groups, and lifts those that are
 """
 
 import logging
-import math
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmengine.device import get_device
@@ -21,9 +22,14 @@ from mmengine.optim import AmpOptimWrapper, DefaultOptimWrapperConstructor, Opti
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 
-from micl_bench.openmmlab.find_vit import micl_vits, unwrapped
+from micl_bench.openmmlab.configs import read
+from micl_bench.openmmlab.isolation import blaming
+from micl_bench.openmmlab.iteration import build_model
+from micl_bench.openmmlab.vit import micl_vits, unwrapped
 from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.values import Fraction, NotNegative, Positive, checked
 
+HEADER = ("parameter", "scale", "learning rate", "weight decay")
 _DEFAULTS = {"layer_decay": 1.0, "backbone_lr_mult": 1.0}
 
 
@@ -60,20 +66,14 @@ class MiCLViTConstructor(DefaultOptimWrapperConstructor):
             )
         super().__init__(optim_wrapper_cfg, settings)
         for name in ("lr", "weight_decay"):
-            if self.optimizer_cfg.get(name) is None:
+            if name not in self.optimizer_cfg:
                 raise InputError(
                     f"optim_wrapper.optimizer has no {name}; MiCLViTConstructor needs it"
                 )
-            value = self.optimizer_cfg[name]
-            if not isinstance(value, int | float) or not 0 <= value < math.inf:
-                raise InputError(f"optim_wrapper.optimizer.{name} is {value!r}; needed is a number")
+            checked(NotNegative, self.optimizer_cfg[name], f"optim_wrapper.optimizer.{name}")
 
     def rows(self, model: nn.Module) -> list[ParameterRow]:
-        """The config's `parameter_table`.
-
-        Raises:
-            InputError: no `MiCLViT` in the model, or a value that is not allowed.
-        """
+        """The config's `parameter_table`."""
         return parameter_table(model, weight_decay=self.base_wd, **self.paramwise_cfg)
 
     def add_params(self, params: list[dict[str, Any]], module: nn.Module, **_: Any) -> None:
@@ -84,25 +84,25 @@ class MiCLViTConstructor(DefaultOptimWrapperConstructor):
             groups.setdefault((row.lr_scale, row.weight_decay), []).append(row.name)
         for (scale, decay), names in sorted(groups.items(), reverse=True):
             label = f"learning rate x {scale:.6g}, weight decay {decay:g}"
-            text = f"{label}: {', '.join(names)}"
             # One line a block; `log_level = "DEBUG"` in a config shows them.
-            print_log(text, logger="current", level=logging.DEBUG)
-            params.append(
-                {
-                    "params": [named[name] for name in names],
-                    "lr": self.base_lr * scale,
-                    "weight_decay": decay,
-                    "name": label,
-                }
-            )
+            print_log(f"{label}: {', '.join(names)}", logger="current", level=logging.DEBUG)
+            group = {"params": [named[name] for name in names], "name": label}
+            params.append(group | {"lr": self.base_lr * scale, "weight_decay": decay})
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the wrapped optimiser.
 
         Raises:
-            InputError: as `rows`, or mixed precision where mmengine has none.
+            InputError: as `parameter_table`, or mixed precision where mmengine has none.
         """
-        _refuse_amp_on_cpu(self.optim_wrapper_cfg.get("type"))
+        kind: Any = self.optim_wrapper_cfg.get("type")
+        named = kind in ("AmpOptimWrapper", "mmengine.AmpOptimWrapper", AmpOptimWrapper)
+        if named and get_device() == "cpu":
+            raise InputError(
+                "optim_wrapper.type AmpOptimWrapper needs a GPU, and there is none here; without dtype "
+                "and loss_scale take Bf16OptimWrapper, which runs on CPU too, or OptimWrapper, which is "
+                "fp32"
+            )
         return super().__call__(model)
 
 
@@ -132,8 +132,8 @@ def parameter_table(
     Raises:
         InputError: no `MiCLViT`, or a value that is not allowed.
     """
-    _require_number("layer_decay", layer_decay, most=1.0)
-    _require_number("backbone_lr_mult", backbone_lr_mult, most=math.inf)
+    checked(Fraction, layer_decay, "paramwise_cfg.layer_decay")
+    checked(Positive, backbone_lr_mult, "paramwise_cfg.backbone_lr_mult")
     model = unwrapped(model)
     vits = micl_vits(model)
     if not vits:
@@ -159,18 +159,27 @@ def parameter_table(
     ]
 
 
-def _require_number(name: str, value: Any, *, most: float) -> None:
-    # Written so that not-a-number is refused too.
-    sane = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= most
-    if not sane or math.isinf(value):
-        allowed = f"above 0, {most:g} at most" if math.isfinite(most) else "a number above 0"
-        raise InputError(f"paramwise_cfg.{name} is {value!r}; allowed: {allowed}")
+def layer_rows(path: Path, overrides: Sequence[str]) -> list[tuple[str, str, str, str]]:
+    """A row below `HEADER` for each parameter that a config trains; the rate is the highest it gets.
 
+    The config's model is built, with the checkpoint that it names; no data is needed.
 
-def _refuse_amp_on_cpu(kind: Any) -> None:
-    named = kind in ("AmpOptimWrapper", "mmengine.AmpOptimWrapper", AmpOptimWrapper)
-    if named and get_device() == "cpu":
+    Raises:
+        InputError: unreadable config, another constructor, or a model that cannot be built.
+    """
+    config = read(path, overrides)
+    options = {**(config.get("optim_wrapper") or {})}
+    if (kind := options.pop("constructor", None)) != "MiCLViTConstructor":
         raise InputError(
-            "optim_wrapper.type AmpOptimWrapper needs a GPU, and there is none here; without dtype and "
-            "loss_scale take Bf16OptimWrapper, which runs on CPU too, or OptimWrapper, which is fp32"
+            f"{path} has optim_wrapper.constructor {kind!r}; layers are those of MiCLViTConstructor"
         )
+    paramwise_cfg = options.pop("paramwise_cfg", None)
+    constructor = MiCLViTConstructor(options, paramwise_cfg)
+    # What the libraries warn of is about training.
+    with blaming(str(path), "cannot be built"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        rows = constructor.rows(build_model(config))
+    return [
+        (name, f"{scale:.6g}", f"{constructor.base_lr * scale:.6g}", f"{decay:g}")
+        for name, scale, decay in rows
+    ]

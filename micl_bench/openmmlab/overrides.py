@@ -1,6 +1,7 @@
 """`a.b=value` on an mmengine config: a key that is there, a value of the kind that it has."""
 
 import ast
+import contextlib
 import math
 from typing import Any
 
@@ -85,7 +86,10 @@ def _value(key: str, old: Any, text: str) -> Any:
         return None
     if isinstance(old, bool):
         return from_text(bool, text, key)
-    value = _literal(text)
+    value: Any = text
+    # What is nested too deeply is no literal of a config's either.
+    with contextlib.suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        value = ast.literal_eval(text)
     if not _is_finite(value):
         raise InputError(f"{key} is {shown(text)}; needed: finite numbers")
     needed = ""
@@ -100,14 +104,6 @@ def _value(key: str, old: Any, text: str) -> Any:
     if needed:
         raise InputError(f"{key} is {shown(value)}; needed: {needed}")
     return value
-
-
-def _literal(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    # Nested too deeply, it is no literal of a config's either.
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return text
 
 
 def _is_finite(value: Any) -> bool:

@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 from mmengine.runner.amp import autocast
 from torch import nn
 
-from micl_bench.openmmlab.find_vit import micl_vits, unwrapped
+from micl_bench.openmmlab.vit import micl_vits, unwrapped
 from micl_bench.runs.precision import PrecisionWatch
 from micl_bench.runtime.errors import InputError
 
@@ -48,6 +48,7 @@ class MiCLPrecision(Hook):
     a key such as `fp16` at the config's top, which mmengine never reads, asks in vain. Compared with it
     is what the linear layers and convolutions of the `MiCLViT` gave in the first training step, and in
     the first batch evaluated; a model without one is watched as a whole. Every process looks at itself.
+    What differs is an InputError.
     """
 
     def __init__(self) -> None:
@@ -59,11 +60,7 @@ class MiCLPrecision(Hook):
         self._watch: PrecisionWatch | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Look for keys that ask in vain.
-
-        Raises:
-            InputError: a key that mmengine never reads asks for a precision that will not run.
-        """
+        """Refuse keys that ask for a precision that will not run."""
         asked = _asked_by(runner.optim_wrapper)
         for key, wanted in _dead_keys(runner.cfg):
             if (asked or "fp32") not in wanted:
@@ -73,57 +70,39 @@ class MiCLPrecision(Hook):
                     "optim_wrapper.type=AmpOptimWrapper and its dtype"
                 )
 
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Begin to watch training."""
-        if not self.seen:
-            self._watch = _watched(runner.model)
-
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    def _before_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, mode: str = "train"
     ) -> None:
-        """Compare once.
+        """Begin to watch, unless what it is of is known."""
+        if not (self.seen if mode == "train" else self.evaluated):
+            vits = micl_vits(runner.model)
+            watched = nn.ModuleList(vits.values()) if vits else unwrapped(runner.model)
+            # Asking is compared here, in the config's own words.
+            self._watch = PrecisionWatch(watched, asked="fp32")
 
-        Raises:
-            InputError: another precision ran than the optimiser wrapper asks for.
-        """
-        if not self.seen:
-            asked = _asked_by(runner.optim_wrapper)
-            self.seen = self._ran(runner, "optim_wrapper", asked, "the first training step")
-
-    def before_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Begin to watch evaluation."""
-        if not self.evaluated:
-            self._watch = _watched(runner.model)
-
-    def after_val_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    def _after_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Any = None,
+        mode: str = "train",
     ) -> None:
-        """Compare once.
-
-        Raises:
-            InputError: `val_cfg` asks for fp16 and something else ran.
-        """
-        if not self.evaluated:
-            asked = "fp16" if getattr(runner.val_loop, "fp16", False) else ""
-            self.evaluated = self._ran(runner, "val_cfg", asked, "the first batch evaluated")
-
-    def before_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Begin to watch evaluation."""
-        self.before_val_iter(runner, batch_idx)
-
-    def after_test_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
-    ) -> None:
-        """Compare once, as after a batch of validation."""
-        if not self.evaluated:
-            asked = "fp16" if getattr(runner.test_loop, "fp16", False) else ""
-            self.evaluated = self._ran(runner, "test_cfg", asked, "the first batch evaluated")
-
-    def _ran(self, runner: Runner, key: str, asked: str, when: str) -> str:
-        assert self._watch is not None
+        """Compare once."""
+        if self._watch is None:
+            return
         ran = self._watch.seen()
         self._watch.stop()
         self._watch = None
+        if mode == "train":
+            self.seen = ran
+            key, asked = "optim_wrapper", _asked_by(runner.optim_wrapper)
+            when = "the first training step"
+        else:
+            self.evaluated = ran
+            loop = runner.val_loop if mode == "val" else runner.test_loop
+            key, asked = f"{mode}_cfg", "fp16" if getattr(loop, "fp16", False) else ""
+            when = "the first batch evaluated"
         has_vit = bool(micl_vits(runner.model))
         # Heads of the libraries turn autocast off here and there; a ViT has no reason to.
         kept = ran == asked if has_vit else asked in ran.split("+")
@@ -133,7 +112,6 @@ class MiCLPrecision(Hook):
                 f"{key} asks for {asked}, but {what} ran in {ran or 'nothing'} in {when}; ask for what "
                 "runs, or find what turns autocast off"
             )
-        return ran
 
 
 def _asked_by(optim_wrapper: Any) -> str:
@@ -155,10 +133,3 @@ def _dead_keys(config: Any) -> Iterator[tuple[str, str]]:
     old = config.get("optimizer_config")
     if isinstance(old, dict) and "Fp16" in str(old.get("type")):
         yield "optimizer_config", "fp16"
-
-
-def _watched(model: nn.Module) -> PrecisionWatch:
-    """Notes what the `MiCLViT`s computed in, or the whole model where there is none."""
-    vits = micl_vits(model)
-    # Asking is compared here, in the config's own words.
-    return PrecisionWatch(nn.ModuleList(vits.values()) if vits else unwrapped(model), asked="fp32")

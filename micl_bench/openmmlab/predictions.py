@@ -50,40 +50,26 @@ def _segmentation(samples: Sequence[Any]) -> Arrays:
 
 
 def _detection(samples: Sequence[Any], size: tuple[int, ...]) -> Arrays:
-    found = [_best(sample.pred_instances) for sample in samples]
-    arrays = {
-        **_objects(
-            found, box="box_D4", label="label_D", image="image_D", mask="mask_DHW", size=size
-        ),
-        "score_D": np.concatenate([_numpy(objects.scores) for objects in found]),
-    }
+    # Detections are sorted by score.
+    found = [
+        objects[objects.scores >= _MIN_SCORE][:_MAX_DETECTIONS]
+        for objects in (sample.pred_instances for sample in samples)
+    ]
+    scores = {"score_D": np.concatenate([_numpy(objects.scores) for objects in found])}
     truth = [sample.gt_instances for sample in samples]
-    return arrays | _objects(
-        truth,
-        box="truth_box_T4",
-        label="truth_label_T",
-        image="truth_image_T",
-        mask="truth_mask_THW",
-        size=size,
-    )
+    return _objects(found, "", "D", size) | scores | _objects(truth, "truth_", "T", size)
 
 
-def _best(instances: Any) -> Any:
-    """Detections are sorted by score."""
-    return instances[instances.scores >= _MIN_SCORE][:_MAX_DETECTIONS]
-
-
-def _objects(
-    per_image: Sequence[Any], *, box: str, label: str, image: str, mask: str, size: tuple[int, ...]
-) -> Arrays:
+def _objects(per_image: Sequence[Any], prefix: str, letter: str, size: tuple[int, ...]) -> Arrays:
+    """Arrays whose names begin so, `letter` for the number of objects."""
     counts = [len(objects) for objects in per_image]
     # Of the largest picture's size, as the pictures are: none at all is an array of it too.
     masks = [np.zeros(size), *(mask_HW for objects in per_image for mask_HW in _masks(objects))]
     return {
-        box: np.concatenate([_numpy(objects.bboxes) for objects in per_image]),
-        label: np.concatenate([_numpy(objects.labels) for objects in per_image]),
-        image: np.repeat(np.arange(len(per_image)), counts),
-        mask: _stack(masks, 0)[1:].astype(bool),
+        f"{prefix}box_{letter}4": np.concatenate([_numpy(objects.bboxes) for objects in per_image]),
+        f"{prefix}label_{letter}": np.concatenate([_numpy(one.labels) for one in per_image]),
+        f"{prefix}image_{letter}": np.repeat(np.arange(len(per_image)), counts),
+        f"{prefix}mask_{letter}HW": _stack(masks, 0)[1:].astype(bool),
     }
 
 

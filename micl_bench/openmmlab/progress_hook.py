@@ -15,6 +15,8 @@ from micl_bench.runtime.distributed import collect_objects, mean, world_size
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.log import Progress
 
+_NUM_SAMPLES = 6
+
 
 class Watch(Hook):
     """Steps a progress bar, writes the losses, keeps the last metrics and the first predictions."""
@@ -22,12 +24,9 @@ class Watch(Hook):
     # After the hooks that look at a step, before those that move something.
     priority = "BELOW_NORMAL"
 
-    def __init__(
-        self, progress: Progress, terminal: TextIO, keeper: Keeper, *, num_samples: int
-    ) -> None:
+    def __init__(self, progress: Progress, terminal: TextIO, keeper: Keeper) -> None:
         """Show `progress` on `terminal`, as standard error is a log file meanwhile."""
         self._progress, self._terminal, self._keeper = progress, terminal, keeper
-        self._num_samples = num_samples
         self._samples: list[Any] = []
         self.metrics: dict[str, float] | None = None
         """The library's, under its own names, of the last evaluation; None before the first."""
@@ -41,7 +40,7 @@ class Watch(Hook):
         parts = collect_objects([sample.cpu() for sample in self._samples])
         turns = itertools.zip_longest(*parts)
         ordered = [sample for turn in turns for sample in turn if sample is not None]
-        return ordered[: self._num_samples]
+        return ordered[:_NUM_SAMPLES]
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
@@ -74,7 +73,7 @@ class Watch(Hook):
         outputs: Sequence[Any] | None = None,
     ) -> None:
         """Keep the first predictions; leave at a signal, where that loses nothing."""
-        self._samples += list(outputs or ())[: self._num_samples - len(self._samples)]
+        self._samples += list(outputs or ())[: _NUM_SAMPLES - len(self._samples)]
         self._step("evaluating")
         loader = runner.val_loop.dataloader
         # As many as every process has.

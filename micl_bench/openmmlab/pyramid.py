@@ -1,8 +1,10 @@
 """Feature maps of a plain ViT, brought from its one patch size to a pyramid of strides.
 
 `Rescale` is what BEiT and MAE do to the maps of four blocks, `SimpleFeaturePyramid` what ViTDet does to
-the last one. A map of stride s has ceil(H / s) rows. Shapes: N images, D width, h x w patches, C
-channels of the pyramid.
+the last one. A map of stride s has ceil(H / s) rows. `norm_cfg=dict(type="MiCLLayerNorm2d", eps=1e-6)`
+gives any head or neck the layer norm over channels at each place, which mmcv alone has not.
+
+Shapes: N images, D width, h x w patches, C channels of the pyramid.
 """
 
 import math
@@ -15,6 +17,9 @@ from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
 from micl_bench.runtime.errors import InputError
+
+# In mmengine's root registry, where mmcv looks, and under a name that neither library will take.
+MODELS.register_module("MiCLLayerNorm2d", module=LayerNorm2d)
 
 
 class Rescale(nn.Module):
@@ -30,7 +35,9 @@ class Rescale(nn.Module):
     def __init__(self, width: int, *, patch_size: int, stride: int) -> None:
         super().__init__()
         self.patch_size, self.stride = patch_size, stride
-        self.layers = _layers(width, patch_size, stride)
+        self.layers: nn.Module = nn.Identity()
+        if _is_power_of_two(patch_size, stride) and patch_size != stride:
+            self.layers = nn.Sequential(*_to_stride(width, patch_size, stride, halve=False)[0])
 
     def forward(self, map_NDhw: Tensor) -> Tensor:
         """Rescale by `patch_size / stride`."""
@@ -77,8 +84,7 @@ class SimpleFeaturePyramid(BaseModule):
             num_outs: levels that come out, those beyond `strides` included.
 
         Raises:
-            InputError: a stride that is no power of 2 from `patch_size`, or fewer levels than
-                strides.
+            InputError: a stride that is no power of 2 from `patch_size`, or fewer levels than strides.
         """
         super().__init__()
         refused = [stride for stride in strides if not _is_power_of_two(patch_size, stride)]
@@ -112,13 +118,7 @@ class SimpleFeaturePyramid(BaseModule):
 
 
 def _level(width: int, channels: int, patch_size: int, stride: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    if stride > patch_size:
-        layers.append(_pooled(stride // patch_size))
-    for doubling in range(_doublings(patch_size, stride)):
-        layers += [LayerNorm2d(width), nn.GELU()] if doubling else []
-        layers.append(nn.ConvTranspose2d(width, width // 2, kernel_size=2, stride=2))
-        width //= 2
+    layers, width = _to_stride(width, patch_size, stride, halve=True)
     return nn.Sequential(
         *layers,
         nn.Conv2d(width, channels, kernel_size=1, bias=False),
@@ -128,26 +128,21 @@ def _level(width: int, channels: int, patch_size: int, stride: int) -> nn.Sequen
     )
 
 
+def _to_stride(
+    width: int, patch_size: int, stride: int, *, halve: bool
+) -> tuple[list[nn.Module], int]:
+    """Layers between two strides that are whole doublings apart, and the channels that come out."""
+    if stride > patch_size:
+        # Pixels at the lower and right edge are not lost where the size is no multiple.
+        return [nn.MaxPool2d(stride // patch_size, ceil_mode=True)], width
+    layers: list[nn.Module] = []
+    for doubling in range(round(math.log2(patch_size / stride))):
+        layers += [LayerNorm2d(width), nn.GELU()] if doubling else []
+        channels = width // 2 if halve else width
+        layers.append(nn.ConvTranspose2d(width, channels, kernel_size=2, stride=2))
+        width = channels
+    return layers, width
+
+
 def _is_power_of_two(patch_size: int, stride: int) -> bool:
     return math.log2(patch_size / stride).is_integer()
-
-
-def _doublings(patch_size: int, stride: int) -> int:
-    return max(0, round(math.log2(patch_size / stride)))
-
-
-def _layers(width: int, patch_size: int, stride: int) -> nn.Module:
-    if not _is_power_of_two(patch_size, stride) or patch_size == stride:
-        return nn.Identity()
-    if stride > patch_size:
-        return _pooled(stride // patch_size)
-    layers: list[nn.Module] = []
-    for doubling in range(_doublings(patch_size, stride)):
-        layers += [LayerNorm2d(width), nn.GELU()] if doubling else []
-        layers.append(nn.ConvTranspose2d(width, width, kernel_size=2, stride=2))
-    return nn.Sequential(*layers)
-
-
-def _pooled(factor: int) -> nn.Module:
-    # Pixels at the lower and right edge are not lost where the size is no multiple.
-    return nn.MaxPool2d(factor, ceil_mode=True)

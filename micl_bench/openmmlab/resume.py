@@ -2,7 +2,7 @@
 
 A state holds weights, optimiser (with the loss scaler), schedulers, what hooks such as EMA add to
 mmengine's checkpoints, the number of iterations and the time spent. Order of images and every draw are
-functions of seed and step (`loops`, `order`), so no generator is in it. It is read weights-only;
+functions of seed and step (`loops`, `sampling`), so no generator is in it. It is read weights-only;
 mmengine's own checkpoints would be unpickled.
 """
 
@@ -18,17 +18,14 @@ import torch
 from mmengine.runner import Runner
 
 from micl_bench.data.workers import begin_worker
-from micl_bench.openmmlab.find_vit import unwrapped
 from micl_bench.openmmlab.precision import MiCLPrecision
+from micl_bench.openmmlab.vit import unwrapped
 from micl_bench.records.provenance import Measurement
-from micl_bench.runs.run import Run, Spent
+from micl_bench.runs.run import Run
 from micl_bench.runs.signals import StopSignals, stopped
 from micl_bench.runtime.distributed import any_process, rank
 from micl_bench.runtime.files import atomic_path
-from micl_bench.runtime.locks import alone
 from micl_bench.runtime.log import MetricLog
-
-MODEL_FILE = "model.pt"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,12 +42,7 @@ class Identity:
 
 
 class Keeper:
-    """Keeps the states of one run in `folder/states`.
-
-    Args:
-        passes: passes that are one update of the weights, where an iteration is one pass; there is
-            nothing to keep between them.
-    """
+    """Keeps the states of one run in `folder/states`."""
 
     def __init__(
         self,
@@ -61,30 +53,22 @@ class Keeper:
         measurement: Measurement,
         **digests: str,
     ) -> None:
-        """Look for a state to go on from.
+        """Look for a state to go on from; `passes` are iterations of one update of the weights, between
+        which there is nothing to keep.
 
         Raises:
             InputError: the folder holds states of another run, or all of them are damaged.
         """
+        self.folder, self.signals = folder, StopSignals()
         self.run = Run(folder, identity, digests=digests, measurement=measurement)
-        self.step = self.run.step
-        self.kept = self.step
-        """The step that was saved last."""
+        self.step = self._kept = self.run.step
         self.precision: str = (self.run.state or {}).get("precision", "")
         """That the steps before were trained in."""
-        self._folder = folder
-        self._passes = passes
         self.every, self.at_end = 0, False
         """Iterations between saves, 0 for none; whether to save after the last one. A signal always
         makes one."""
-        self.signals = StopSignals()
         self.log: MetricLog | None = None
-        self._model: Path | None = None
-
-    @property
-    def spent(self) -> Spent:
-        """Time so far, of all parts of the run."""
-        return self.run.spent
+        self._passes = passes
 
     def restore(self, runner: Runner) -> None:
         """Bring a runner whose parts are built to where the run was."""
@@ -113,9 +97,8 @@ class Keeper:
         stop = any_process(bool(self.signals.signum)) and not last
         if self.step % self._passes and not last:
             return
-        due = self.at_end if last else self.every and self.step % self.every == 0
-        if stop or due:
-            self.save(runner)
+        if stop or (self.at_end if last else self.every and self.step % self.every == 0):
+            self._save(runner)
         if stop:
             raise stopped(self.signals.signum, step=self.step, total=total)
 
@@ -125,33 +108,16 @@ class Keeper:
         Raises:
             Stopped: it is.
         """
-        if self.kept == self.step and any_process(bool(self.signals.signum)):
+        if self._kept == self.step and any_process(bool(self.signals.signum)):
             raise stopped(self.signals.signum, step=self.step, total=runner.max_iters)
 
-    def save(self, runner: Runner) -> None:
+    def _save(self, runner: Runner) -> None:
         """Write a state; the first process does, and all raise what it raises."""
         if self.log:
             self.log.flush()
         self.run.step = self.step
         self.run.save(self._content(runner) if rank() == 0 else {})
-        self.kept = self.step
-
-    def keep_model(self, runner: Runner, config: dict[str, Any]) -> None:
-        """Write the model that was evaluated (an average of weights, where a hook makes one), to be
-        read weights-only, with its config."""
-        self._model = self._folder / MODEL_FILE
-        if rank() == 0:
-            state = {"state_dict": dict(unwrapped(runner.model).state_dict())}
-            runner.call_hook("before_save_checkpoint", checkpoint=state)
-            # Given a name, torch would write it into the file.
-            with atomic_path(self._model) as temporary, temporary.open("wb") as file:
-                torch.save({"state_dict": dict(state["state_dict"]), "config": config}, file)
-
-    def finish(self) -> Path | None:
-        """Remove the states of a run that came to its end; returns where its model is, if kept."""
-        if rank() == 0:
-            shutil.rmtree(self.run.states.folder, ignore_errors=True)
-        return self._model
+        self._kept = self.step
 
     def _content(self, runner: Runner) -> dict[str, Any]:
         # Under mmengine's names, which its hooks read and add to.
@@ -164,23 +130,65 @@ class Keeper:
             },
         }
         runner.call_hook("before_save_checkpoint", checkpoint=state)
-        return {**state, "precision": _precision_seen(runner) or self.precision}
+        seen = [hook.seen for hook in runner.hooks if isinstance(hook, MiCLPrecision) and hook.seen]
+        return {**state, "precision": seen[0] if seen else self.precision}
 
+    def keep_model(self, runner: Runner, config: dict[str, Any]) -> Path:
+        """Write the model that was evaluated (an average of weights, where a hook makes one), to be
+        read weights-only, with its config."""
+        path = self.folder / "model.pt"
+        if rank() == 0:
+            state = {"state_dict": dict(unwrapped(runner.model).state_dict())}
+            runner.call_hook("before_save_checkpoint", checkpoint=state)
+            # Given a name, torch would write it into the file.
+            with atomic_path(path) as temporary, temporary.open("wb") as file:
+                torch.save({"state_dict": dict(state["state_dict"]), "config": config}, file)
+        return path
 
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Keep other processes from training into a folder; the first of several does it for all.
+    @contextmanager
+    def losses(self) -> Iterator[None]:
+        """Let the first process write its losses; those of steps that a kill undid go."""
+        if rank() > 0:
+            yield
+            return
+        first = self.step + 1 if self.step else 0
+        self.log = MetricLog(self.folder / "metrics.jsonl", first_step=first)
+        try:
+            yield
+        finally:
+            self.log.close()
 
-    Raises:
-        InputError: one is at it.
-    """
-    if rank() > 0:
-        yield
-        return
-    with alone(folder, "training into"):
-        training = _Training()
-        register_after_fork(training, _Training.in_loader)
-        yield
+    def finish(self) -> None:
+        """Remove the states of a run that came to its end."""
+        if rank() == 0:
+            shutil.rmtree(self.run.states.folder, ignore_errors=True)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes from training into the folder, which then is this run's.
+
+        What a run wrote that failed in its first step or before is removed.
+
+        Raises:
+            InputError: one is at it.
+        """
+        folder = self.folder
+        before = set(folder.iterdir()) if folder.exists() else set()
+        training, started = _Training(), False
+        try:
+            with self.run.alone():
+                started = True
+                self.run.claim()
+                register_after_fork(training, _Training.in_loader)
+                yield
+        except Exception:
+            if started and rank() == 0 and not (self.step or self.run.states.exist()):
+                for path in set(folder.iterdir()) - before:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+                # Another process of this run may have made it before this one looked.
+                if not before:
+                    folder.rmdir()
+            raise
 
 
 class _Training:
@@ -189,11 +197,6 @@ class _Training:
     def in_loader(self) -> None:
         """End with the parent, whose lock the process would hold else."""
         begin_worker()
-
-
-def _precision_seen(runner: Runner) -> str:
-    hooks = (hook for hook in runner.hooks if isinstance(hook, MiCLPrecision))
-    return next((hook.seen for hook in hooks if hook.seen), "")
 
 
 def _schedulers(runner: Runner) -> dict[str, list[Any]]:

@@ -1,14 +1,22 @@
-"""Which image comes when, and with which draw: functions of seed and position in the run alone.
+"""A step's images: how processes and passes share them, which comes when, and with which draw.
 
-Neither the number of loader processes nor where a run was cut moves either, and several processes
-that share a batch augment each image as one process does: position (m * b + j) * P + p is image j of
-b in pass m of process p of P, which is its place in mmengine's endless stream of images.
+A config that names its total batch, `auto_scale_lr=dict(enable=False, base_batch_size=16)`, means the
+same training on any number of processes: each gets a part, and `optim_wrapper.accumulative_counts`
+passes make a step, so that a step is always one update of the weights. Without that key
+`train_dataloader.batch_size` is a process's and an iteration is a pass, as in mmengine.
+
+Order and draws are functions of seed and position in the run alone. Neither the number of loader
+processes nor where a run was cut moves either, and several processes that share a batch augment each
+image as one process does: position (m * b + j) * P + p is image j of b in pass m of process p of P,
+which is its place in mmengine's endless stream of images.
 """
 
+import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -17,6 +25,60 @@ from micl_bench.runs.seeded import seeded
 from micl_bench.runtime.distributed import rank, world_size
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.randomness import Stream
+from micl_bench.runtime.values import Count, checked
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """How many images there are in a step, and in what parts they come."""
+
+    total: int
+    """Images of a step, over all processes and passes."""
+    processes: int
+    passes: int
+    """Forward and backward passes of a process for each step."""
+    counted: bool
+    """Whether the config's iterations are steps; else they are passes."""
+
+    @property
+    def size(self) -> int:
+        """Images of one pass of one process."""
+        return self.total // (self.processes * self.passes)
+
+    def steps(self, iterations: int) -> int:
+        """Updates of the weights in so many iterations; what remains at the end is one more."""
+        return iterations if self.counted else -(-iterations // self.passes)
+
+
+def shared(config: Config, overrides: Sequence[str] = ()) -> Batch:
+    """The batch of a config for the processes that there are; its `batch_size` is set to fit.
+
+    Raises:
+        InputError: the processes and passes do not divide it, or an override (`a.b=value`) sets the
+            `batch_size` that the total is about to replace.
+    """
+    loader, loop, processes = config.train_dataloader, config.train_cfg, world_size()
+    passes = (config.get("optim_wrapper") or {}).get("accumulative_counts", 1)
+    total = (config.get("auto_scale_lr") or {}).get("base_batch_size")
+    if total is None:
+        size = checked(Count, loader.get("batch_size"), "train_dataloader.batch_size")
+        return Batch(size * processes * passes, processes, passes, counted=False)
+    if any(override.startswith("train_dataloader.batch_size=") for override in overrides):
+        raise InputError(
+            f"the config names its batch over all processes, {total}, so train_dataloader.batch_size "
+            "would change nothing: --set auto_scale_lr.base_batch_size=... instead"
+        )
+    if total % (processes * passes):
+        fitting = [str(n) for n in range(1, total + 1) if total % (n * passes) == 0]
+        raise InputError(
+            f"a batch of {total} images is not divided by {processes} processes x {passes} passes "
+            f"(optim_wrapper.accumulative_counts); with {passes} passes, numbers of processes that "
+            f"fit: {', '.join(fitting) or 'none'}"
+        )
+    by_iteration = str(loop.get("type", "")).endswith("IterBasedTrainLoop")
+    batch = Batch(total, processes, passes, by_iteration or loop.get("by_epoch") is False)
+    loader.batch_size = batch.size
+    return batch
 
 
 class Placed(Dataset[Any]):
@@ -57,11 +119,8 @@ class Passes(Sampler[list[tuple[int, int]]]):
         self.begin(0)
 
     def begin(self, number: int, *, skip: int | None = None) -> None:
-        """Let the next iteration begin with pass `number` of the run.
-
-        Args:
-            skip: batches of this iteration that were drawn before, where that is not all of them.
-        """
+        """Let the next iteration begin with pass `number` of the run, of whose batches `skip` were
+        drawn before; all of them if None."""
         self._first, self._skip = number, number if skip is None else skip
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:

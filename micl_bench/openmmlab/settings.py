@@ -5,28 +5,15 @@ Who trains, from which draw, where, with how many helpers, processes and rests i
 is what only says how a run is watched.
 """
 
-from collections.abc import Callable
 from typing import Any
 
-from micl_bench.openmmlab.configs import evaluates_each_image, parts_on_maps
+from micl_bench.openmmlab.configs import evaluates_each_image, moved, parts_on_maps
 
 # What mmengine's runner reads and a result can depend on; other names of a config are its author's.
 _READ = (
-    "default_scope",
-    "model",
-    "data_preprocessor",
-    "train_dataloader",
-    "val_dataloader",
-    "val_evaluator",
-    "optim_wrapper",
-    "param_scheduler",
-    "train_cfg",
-    "val_cfg",
-    "default_hooks",
-    "custom_hooks",
-    "model_wrapper_cfg",
-    "sync_bn",
-    "find_unused_parameters",
+    *("default_scope", "model", "data_preprocessor", "train_dataloader", "val_dataloader"),
+    *("val_evaluator", "optim_wrapper", "param_scheduler", "train_cfg", "val_cfg", "default_hooks"),
+    *("custom_hooks", "model_wrapper_cfg", "sync_bn", "find_unused_parameters"),
     "efficient_conv_bn_eval",
 )
 _LOADING = ("num_workers", "persistent_workers", "prefetch_factor", "pin_memory", "timeout")
@@ -39,12 +26,7 @@ _APART: dict[str, tuple[str, ...]] = {
     "train_cfg": ("val_interval", "val_begin", "dynamic_intervals", "fast_forward_on_resume"),
     "default_hooks": ("logger", "checkpoint", "timer", "visualization", "runtime_info"),
     "val_evaluator": (
-        "collect_dir",
-        "collect_device",
-        "backend",
-        "outfile_prefix",
-        "output_dir",
-        "prefix",
+        *("collect_dir", "collect_device", "backend", "outfile_prefix", "output_dir", "prefix"),
     ),
 }
 _OF_THE_CHECKPOINT = ("checkpoint", "seed", "arch", "layout", "branch", "activation_checkpointing")
@@ -57,11 +39,7 @@ _WATCHING = (
 
 
 def what_counts(config: dict[str, Any], data: str) -> dict[str, Any]:
-    """The part of a config, given as plain values, that moves the number.
-
-    Args:
-        data: the data folder, whose own path is taken out.
-    """
+    """The part of a config, given as plain values, that moves the number; `data` is its data folder."""
     kept = {name: config[name] for name in _READ if config.get(name) is not None}
     for name, keys in _APART.items():
         if isinstance(kept.get(name), dict):
@@ -80,7 +58,8 @@ def what_counts(config: dict[str, Any], data: str) -> dict[str, Any]:
     if hooks := kept.pop("custom_hooks", None):
         kept["custom_hooks"] = [hook for hook in hooks if hook.get("type") not in _WATCHING]
     shorter = {name: value for name, value in kept.items() if value not in ({}, [])}
-    return {name: _placed(value, data) for name, value in shorter.items()}
+    # The path of the data is not part of it.
+    return {name: moved(value, data, "<data>") for name, value in shorter.items()}
 
 
 def _model(model: dict[str, Any]) -> dict[str, Any]:
@@ -98,20 +77,3 @@ def _model(model: dict[str, Any]) -> dict[str, Any]:
 
 def _without(part: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     return {name: value for name, value in part.items() if name not in names}
-
-
-def _placed(node: Any, data: str) -> Any:
-    """With `<data>` for the data folder wherever a path begins with it."""
-
-    def shown(text: str) -> str:
-        return f"<data>{text[len(data) :]}" if text == data or text.startswith(f"{data}/") else text
-
-    return _mapped(node, shown)
-
-
-def _mapped(node: Any, change: Callable[[str], str]) -> Any:
-    if isinstance(node, dict):
-        return {key: _mapped(value, change) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_mapped(value, change) for value in node]
-    return change(node) if isinstance(node, str) else node

@@ -4,10 +4,9 @@ Each image goes through the config's own pipeline, and its truth through the con
 nothing is found out after days of training; a metric that is made for these data gives 100.
 """
 
-import dataclasses
 import io
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,34 +14,32 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, METRICS
 from mmengine.structures import BaseDataElement, PixelData
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from micl_bench.data.faults import Fault, reason
 from micl_bench.data.workers import Loader
 from micl_bench.openmmlab.data_sets import class_names
-from micl_bench.openmmlab.evidence import counts_of
+from micl_bench.openmmlab.evidence import agreed, counts_of
 from micl_bench.openmmlab.isolation import quiet
 from micl_bench.openmmlab.matches import Matches
-from micl_bench.openmmlab.pixel_counts import PixelCounts
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.wording import counted
 
 # What the libraries round away.
 _AS_GOOD_AS = 99.95
+_LIMIT = 100
+"""Objects of a class in an image that count."""
 _WRITES = ("output_dir", "outfile_prefix")
 _ADD = "load annotations in val_dataloader.dataset.pipeline as the shipped configs do"
 
 
-@dataclasses.dataclass(frozen=True)
-class Truth:
-    """What the metric gives for it."""
-
-    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
-    faults: tuple[Fault, ...] = ()
-
-
-def measure_truth(config: Config, *, on_read: Callable[[], None]) -> Truth:
+def measure_truth(
+    config: Config, *, on_read: Callable[[], None]
+) -> tuple[dict[str, float], list[Fault]]:
     """Evaluate the truth of all validation images against itself; within `data_sets.in_scope`.
+
+    Returns its metrics, where they can be measured, and what is wrong.
 
     Raises:
         InputError: the config's evaluator is none that is known.
@@ -53,147 +50,104 @@ def measure_truth(config: Config, *, on_read: Callable[[], None]) -> Truth:
     for metric in metrics:
         metric.dataset_meta = dataset.metainfo
     counts = counts_of(metrics, dataset)
-    answer = (
-        _Pixels(counts, classes) if isinstance(counts, PixelCounts) else _Objects(counts, classes)
-    )
-    if fault := answer.undefined():
-        return Truth(faults=(fault,))
+    objects = _Objects(counts.metric, classes) if isinstance(counts, Matches) else None
+    if objects and (fault := objects.undefined()):
+        return {}, [fault]
     kept: dict[Any, Any] = {}
     unread = []
-    for seen in _seen(dataset, int(config.val_dataloader.get("num_workers") or 0)):
+    workers = int(config.val_dataloader.get("num_workers") or 0)
+    for seen in Loader(_Seen(dataset), batch_size=None, num_workers=workers, collate_fn=_as_it_is):
         on_read()
         if isinstance(seen, str):
             unread.append(seen)
         elif not unread:
-            sample = answer.sample(seen)
-            counts.metric.process(
-                {}, [sample.to_dict() if isinstance(sample, BaseDataElement) else sample]
-            )
+            sample = objects.answer(seen) if objects else _label_map(seen, len(classes))
+            plain = sample.to_dict() if isinstance(sample, BaseDataElement) else sample
+            counts.metric.process({}, [plain])
             kept |= counts.kept([sample])
     if unread:
-        found = (
-            counted(len(unread), "image fails", "images fail") + f" in its pipeline: {unread[0]}"
-        )
-        return Truth(faults=(Fault(found, "correct the file, or the config's val_dataloader"),))
-    return _compared(counts, kept, answer)
-
-
-def _compared(counts: Any, kept: dict[Any, Any], answer: "_Pixels | _Objects") -> Truth:
-    metric = counts.metric
+        images = counted(len(unread), "image fails", "images fail")
+        found = f"{images} in its pipeline: {unread[0]}"
+        return {}, [Fault(found, "correct the file, or the config's val_dataloader")]
     with quiet(io.StringIO()):
-        found = metric.compute_metrics(metric.results)
-        prefix = f"{metric.prefix}/" if metric.prefix else ""
-        stated = counts.stated(kept, {prefix + name: value for name, value in found.items()})
-        if not stated:
-            raise InputError(f"{type(metric).__name__} gives no metric of ours: {', '.join(found)}")
-        counts.statistics(kept).check(stated)
-    low = {name: value for name, value in stated.items() if not value >= _AS_GOOD_AS}
+        prefix = f"{counts.metric.prefix}/" if counts.metric.prefix else ""
+        named = counts.metric.compute_metrics(counts.metric.results)
+        _, stated = agreed(counts, kept, {prefix + name: value for name, value in named.items()})
+    low = [f"{name} {value:g}" for name, value in stated.items() if not value >= _AS_GOOD_AS]
     if not low:
-        return Truth(stated)
-    shown = ", ".join(f"{name} {value:g}" for name, value in low.items())
-    why = answer.why_below()
-    text = f"evaluated against itself, the truth has {shown}, not 100"
-    fault = Fault(
-        f"{text}: {why}" if why else text,
-        "no model can have more"
-        if why
-        else "correct the annotations, or the config's val_evaluator",
-        fatal=not why,
-    )
-    return Truth(stated, (fault,))
+        return stated, []
+    found = f"evaluated against itself, the truth has {', '.join(low)}, not 100"
+    if objects and (why := "; ".join(objects.why_below())):
+        return stated, [Fault(f"{found}: {why}", "no model can have more", fatal=False)]
+    return stated, [Fault(found, "correct the annotations, or the config's val_evaluator")]
 
 
-class _Pixels:
-    """Label maps as answers."""
-
-    def __init__(self, counts: PixelCounts, classes: Sequence[str]) -> None:
-        self._counts, self._classes = counts, len(classes)
-
-    def undefined(self) -> Fault | None:
-        """Labels are looked at where they are read."""
-        return None
-
-    def sample(self, seen: dict[str, Any]) -> Any:
-        """As a model gives it that knows every label."""
-        true_HW = torch.from_numpy(seen["labels"]).long()
-        known_HW = (true_HW >= 0) & (true_HW < self._classes)
-        sample = BaseDataElement(metainfo={"img_path": seen["img_path"]})
-        sample.gt_sem_seg = PixelData(data=true_HW[None])
-        sample.pred_sem_seg = PixelData(data=torch.where(known_HW, true_HW, 0)[None])
-        return sample
-
-    def why_below(self) -> str:
-        """Nothing of the kind is in order."""
-        return ""
+def _label_map(seen: dict[str, Any], classes: int) -> Any:
+    """An image's labels as a model gives them that knows every one."""
+    true_HW = torch.from_numpy(seen["labels"]).long()
+    known_HW = (true_HW >= 0) & (true_HW < classes)
+    sample = BaseDataElement(metainfo={"img_path": seen["img_path"]})
+    sample.gt_sem_seg = PixelData(data=true_HW[None])
+    sample.pred_sem_seg = PixelData(data=torch.where(known_HW, true_HW, 0)[None])
+    return sample
 
 
 class _Objects:
-    """Boxes and masks of the annotations as answers."""
+    """Boxes and masks of the annotations as detections, O in an image."""
 
-    def __init__(self, counts: Matches, classes: Sequence[str]) -> None:
-        self._metric = counts.metric
-        self._coco = self._metric._coco_api
-        self._numbers = self._coco.get_cat_ids(cat_names=list(classes))
-        self._segments = "segm" in self._metric.metrics
+    def __init__(self, metric: Any, classes: Sequence[str]) -> None:
+        self._metric, self._coco = metric, metric._coco_api
+        numbers = self._coco.get_cat_ids(cat_names=list(classes))
+        self._labels = {number: label for label, number in enumerate(numbers)}
         self._empty = 0
         self._counted: Counter[tuple[int, int]] = Counter()
 
     def undefined(self) -> Fault | None:
         """Where no object counts, AP is no number."""
-        known = set(self._numbers)
-        for image in self._metric.img_ids:
-            for one in self._coco.imgToAnns[image]:
-                if one["category_id"] in known and not one["iscrowd"]:
-                    return None
+        if any(map(self._of, self._metric.img_ids)):
+            return None
         images = counted(len(self._metric.img_ids), "image", "images")
         return Fault(
             f"no object of its {images} counts (crowds do not), so that AP is undefined",
             "give annotations of objects",
         )
 
-    def sample(self, seen: dict[str, Any]) -> Any:
+    def answer(self, seen: dict[str, Any]) -> dict[str, Any]:
         """As `CocoMetric` takes it."""
         image = seen["img_id"]
-        place = {number: label for label, number in enumerate(self._numbers)}
-        objects = [
-            one
-            for one in self._coco.imgToAnns[image]
-            if one["category_id"] in place and not one["iscrowd"]
-        ]
+        objects = self._of(image)
+        labels = [self._labels[one["category_id"]] for one in objects]
         boxes_O4 = np.array([one["bbox"] for one in objects], dtype=np.float64).reshape(-1, 4)
         self._empty += int((boxes_O4[:, 2:].prod(axis=1) <= 0).sum())
-        self._counted.update((image, one["category_id"]) for one in objects)
+        self._counted.update((image, label) for label in labels)
         boxes_O4[:, 2:] += boxes_O4[:, :2]
         found: dict[str, Any] = {
             "bboxes": torch.from_numpy(boxes_O4),
             "scores": torch.ones(len(objects)),
-            "labels": torch.tensor(
-                [place[one["category_id"]] for one in objects], dtype=torch.long
-            ),
+            "labels": torch.tensor(labels, dtype=torch.long),
         }
-        if self._segments:
-            found["masks"] = self._masks(objects)
+        if "segm" in self._metric.metrics:
+            from pycocotools import mask
+
+            found["masks"] = [dict(self._coco.annToRLE(one)) for one in objects]
+            self._empty += sum(int(mask.area(one)) == 0 for one in found["masks"])
         return {"pred_instances": found, "img_id": image, "ori_shape": seen["ori_shape"]}
 
-    def why_below(self) -> str:
-        """What keeps AP below 100, in a few words; empty where nothing is known to."""
-        limit = 100
-        crowded = sum(number > limit for number in self._counted.values())
-        reasons = []
+    def why_below(self) -> Iterator[str]:
+        """What keeps AP below 100, as far as it is known."""
         if self._empty:
-            empty = counted(self._empty, "box or mask has", "boxes or masks have")
-            reasons.append(f"{empty} no area")
-        if crowded:
+            yield f"{counted(self._empty, 'box or mask has', 'boxes or masks have')} no area"
+        if crowded := sum(number > _LIMIT for number in self._counted.values()):
             images = counted(crowded, "image has", "images have")
-            reasons.append(f"{images} more than {limit} objects of a class, of which {limit} count")
-        return "; ".join(reasons)
+            yield f"{images} more than {_LIMIT} objects of a class, of which {_LIMIT} count"
 
-    def _masks(self, objects: list[dict[str, Any]]) -> list[Any]:
-        from pycocotools import mask
-
-        found = [dict(self._coco.annToRLE(one)) for one in objects]
-        self._empty += sum(int(mask.area(one)) == 0 for one in found)
-        return found
+    def _of(self, image: int) -> list[dict[str, Any]]:
+        """The objects of an image that count."""
+        return [
+            one
+            for one in self._coco.imgToAnns[image]
+            if one["category_id"] in self._labels and not one["iscrowd"]
+        ]
 
 
 class _Seen(Dataset[Any]):
@@ -214,8 +168,14 @@ class _Seen(Dataset[Any]):
             return _gist(sample)
         # A pipeline is a program of the user's.
         except Exception as error:
-            path = _path(self._dataset, index)
+            path = self._path(index)
             return f"{path} ({reason(error)})" if path not in str(error) else str(error)
+
+    def _path(self, index: int) -> str:
+        try:
+            return str(self._dataset.get_data_info(index)["img_path"])
+        except Exception:
+            return f"image {index}"
 
 
 def _gist(sample: Any) -> dict[str, Any] | str:
@@ -225,8 +185,8 @@ def _gist(sample: Any) -> dict[str, Any] | str:
         return f"val_dataloader's pipeline gives no {' and no '.join(missing)}; {_ADD}"
     found = {name: sample.get(name) for name in needed if name != "gt_instances"}
     if segments:
-        labels_HW = sample.gt_sem_seg.data.numpy()
-        labels_HW = labels_HW.reshape(labels_HW.shape[-2:])
+        labels: NDArray[Any] = sample.gt_sem_seg.data.numpy()
+        labels_HW = labels.reshape(labels.shape[-2:])
         if labels_HW.shape != tuple(sample.ori_shape[:2]):
             return (
                 f"{sample.img_path}: its labels are {labels_HW.shape} where they are compared, its "
@@ -236,19 +196,8 @@ def _gist(sample: Any) -> dict[str, Any] | str:
     return found
 
 
-def _seen(dataset: Any, workers: int) -> Loader:
-    return Loader(_Seen(dataset), batch_size=None, num_workers=workers, collate_fn=_as_it_is)
-
-
 def _as_it_is(seen: Any) -> Any:
     return seen
-
-
-def _path(dataset: Any, index: int) -> str:
-    try:
-        return str(dataset.get_data_info(index)["img_path"])
-    except Exception:
-        return f"image {index}"
 
 
 def _metrics(evaluator: Any) -> list[Any]:

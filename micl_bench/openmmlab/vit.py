@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, is_model_wrapper
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recomputed
@@ -69,11 +69,7 @@ class MiCLViT(BaseModule):
 
         Args:
             checkpoint: a file or folder of any supported layout, `timm:NAME`, `public:NAME` or
-                `random:ARCH`.
-            arch: architecture where the file's shapes do not tell it.
-            layout: format where the file's keys fit several.
-            branch: which of several networks in the file.
-            seed: of `random:ARCH`.
+                `random:ARCH`; `arch`, `layout`, `branch`, `seed` as `load_checkpoint` has them.
             img_size: side in pixels for which positions are resampled, once and for all; other
                 sizes are resampled from these as they come. None: as stored.
             drop_path: stochastic depth of the last block; it grows linearly from 0.
@@ -92,8 +88,7 @@ class MiCLViT(BaseModule):
             frozen_stages: 0 freezes patch projection, prefix tokens and positions, k also the first
                 k blocks, all of them also the final norm; -1: nothing. Frozen parts have no
                 stochastic depth.
-            activation_checkpointing: keep only the tokens between blocks, and compute each block
-                twice.
+            activation_checkpointing: keep only the tokens between blocks; compute each block twice.
 
         Raises:
             InputError: as `load_checkpoint`, or options that fit neither depth nor one another.
@@ -116,7 +111,11 @@ class MiCLViT(BaseModule):
         self._positions = Positions(loaded, prefix_tokens=prefix_tokens)
         if not prefix_tokens:
             without_prefix_tokens(self.vit)
-        self._leave_out_the_unused(final_norm=final_norm)
+        # Parameters without a gradient would stop training on several processes.
+        self.vit.blocks = self.vit.blocks[: self.out_blocks[-1] + 1]
+        if not final_norm:
+            self.vit.norm = nn.Identity()
+        without_own_bias(self.vit)
         self.rescale = nn.ModuleList(
             Rescale(loaded.arch.width, patch_size=self.patch_size, stride=stride)
             for stride in self.strides
@@ -137,9 +136,6 @@ class MiCLViT(BaseModule):
         """Number of the ViT's layers above each parameter, by its name here: for layer decay.
 
         The stem is a layer, and each block that is kept; final norm and rescaling are the top, 0.
-
-        Raises:
-            InputError: timm does not declare in which layer a parameter is.
         """
         above = {f"vit.{name}": count for name, count in layers_above(self.vit).items()}
         return above | {f"rescale.{name}": 0 for name, _ in self.rescale.named_parameters()}
@@ -166,7 +162,8 @@ class MiCLViT(BaseModule):
 
     def patch_maps(self, images_NCHW: Tensor) -> list[Tensor]:
         """The chosen blocks' maps at the patch size; images are padded to whole patches."""
-        map_NDhw = self.vit.patch_embed.proj(self._padded(images_NCHW))
+        (H, W), p = images_NCHW.shape[-2:], self.patch_size
+        map_NDhw = self.vit.patch_embed.proj(F.pad(images_NCHW, (0, -W % p, 0, -H % p)))
         tokens_NTD = embedded(self.vit, map_NDhw, self._positions)
         grid = (map_NDhw.shape[2], map_NDhw.shape[3])
         maps = []
@@ -202,26 +199,16 @@ class MiCLViT(BaseModule):
         table_RH = relative_table(self.vit, number)
         if not window_size and table_RH is None:
             return block(tokens_NTD)
+        bias = None
+        if table_RH is not None:
+            bias = RelativeBias(resample_relative(table_RH, grid=grid), grid)
         attention = MapAttention(
             grid,
             num_prefix_tokens=self.vit.num_prefix_tokens,
             window_size=window_size,
-            bias=None
-            if table_RH is None
-            else RelativeBias(resample_relative(table_RH, grid=grid), grid),
+            bias=bias,
         )
         return attention.run(block, tokens_NTD)
-
-    def _padded(self, images_NCHW: Tensor) -> Tensor:
-        H, W = images_NCHW.shape[-2:]
-        return F.pad(images_NCHW, (0, -W % self.patch_size, 0, -H % self.patch_size))
-
-    def _leave_out_the_unused(self, *, final_norm: bool) -> None:
-        """Parameters without a gradient would stop training on several processes."""
-        self.vit.blocks = self.vit.blocks[: self.out_blocks[-1] + 1]
-        if not final_norm:
-            self.vit.norm = nn.Identity()
-        without_own_bias(self.vit)
 
     def _freeze(self) -> None:
         if self._positions.fixed:
@@ -268,3 +255,19 @@ def _global_blocks(chosen: Sequence[int] | None, depth: int, window_size: int) -
 
 def _last_of_each_part(depth: int, parts: int) -> list[int]:
     return [math.ceil(depth * part / parts) - 1 for part in range(1, parts + 1)]
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model below `DistributedDataParallel` and its like."""
+    inner = model.module if is_model_wrapper(model) else model
+    assert isinstance(inner, nn.Module)
+    return inner
+
+
+def micl_vits(model: nn.Module) -> dict[str, MiCLViT]:
+    """Every `MiCLViT` of a model by the beginning of its parameters' names: `backbone.`, or empty."""
+    return {
+        f"{name}." if name else "": module
+        for name, module in model.named_modules()
+        if isinstance(module, MiCLViT)
+    }

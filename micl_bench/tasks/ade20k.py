@@ -31,14 +31,5 @@ def run(request: Request) -> list[Result]:
     from micl_bench.tasks._dense import run_config
 
     return run_config(
-        request,
-        TASK,
-        label="segmentation",
-        library="mmseg",
-        splits=("training", "validation"),
-        needed=[
-            f"{kind}/{split}"
-            for split in ("training", "validation")
-            for kind in ("images", "annotations")
-        ],
+        request, TASK, label="segmentation", library="mmseg", splits=("training", "validation")
     )

@@ -32,14 +32,5 @@ def run(request: Request) -> list[Result]:
     from micl_bench.tasks._dense import run_config
 
     return run_config(
-        request,
-        TASK,
-        label="detection",
-        library="mmdet",
-        splits=("train2017", "val2017"),
-        needed=[
-            place
-            for split in ("train2017", "val2017")
-            for place in (split, f"annotations/instances_{split}.json")
-        ],
+        request, TASK, label="detection", library="mmdet", splits=("train2017", "val2017")
     )

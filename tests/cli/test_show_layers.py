@@ -46,7 +46,7 @@ def test_overrides_reach_the_table(capsys: pytest.CaptureFixture[str]) -> None:
         ("optim_wrapper.paramwise_cfg={'decay_rate':0.65}", "paramwise_cfg has decay_rate"),
         ("optim_wrapper.paramwise_cfg={'layer_decay':7}", "layer_decay is 7"),
         ("model.backbone.checkpoint=no.pt", "no checkpoint file at no.pt"),
-        ("model.decode_head.type=NoHead", "no model can be built: 'NoHead is not in"),
+        ("model.decode_head.type=NoHead", "cannot be built: a key is missing: 'NoHead is not in"),
     ],
 )
 def test_a_mistake_is_one_line(setting: str, words: str) -> None:

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+DOWNSTREAM = Path(__file__).resolve().parents[2] / "downstream"
 STEPS, BATCH = 16, 4
 RANDOM = "random:vit_demo_patch4_32"
 
@@ -53,8 +53,7 @@ _FILES = {"ade20k": "embedded_upernet.py", "coco": "embedded_mask_rcnn.py"}
 
 def write_config(path: Path, task: str, more: str = "") -> Path:
     """A small config of a task that draws at random wherever one can."""
-    text = (REPOSITORY / "downstream" / _FILES[task]).read_text()
-    path.write_text(text + _CHANGES + _FLIPS[task] + more)
+    path.write_text((DOWNSTREAM / _FILES[task]).read_text() + _CHANGES + _FLIPS[task] + more)
     return path
 
 
@@ -82,23 +81,9 @@ class Server:
 
     def start(self, arguments: list[str], **environment: str) -> "Forked":
         self._number += 1
-        folder = self._folder / str(self._number)
-        folder.mkdir()
-        pid = self.ask(arguments=arguments, folder=str(folder), environment=environment)
-        return Forked(self, pid, folder)
-
-    def run(self, arguments: list[str]) -> "Forked":
-        """Start and wait."""
-        process = self.start(arguments)
-        process.wait()
-        return process
-
-    def run_together(self, processes: int, arguments: list[str]) -> list["Forked"]:
-        """Processes that train together, to their end."""
-        started = self.start_together(processes, arguments)
-        for process in started:
-            process.wait()
-        return started
+        errors = self._folder / str(self._number)
+        pid = self.ask(arguments=arguments, errors=str(errors), environment=environment)
+        return Forked(self, pid, errors)
 
     def start_together(self, processes: int, arguments: list[str]) -> list["Forked"]:
         """As torchrun starts them."""
@@ -111,39 +96,41 @@ class Server:
             for rank in range(processes)
         ]
 
+    def run(self, arguments: list[str], *, processes: int = 1, code: int = 0) -> str:
+        """To the end, with this exit code; what all of them said on standard error."""
+        started = [self.start(arguments)] if processes == 1 else []
+        started = started or self.start_together(processes, arguments)
+        assert [process.wait() for process in started] == [code] * processes, started[0].errors
+        return "".join(process.errors for process in started)
+
     def ask(self, **request: Any) -> int:
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline())
+        print(json.dumps(request), file=self._process.stdin, flush=True)
+        return int(self._process.stdout.readline())  # type: ignore[union-attr]
 
     def close(self) -> None:
-        assert self._process.stdin
-        self._process.stdin.close()
-        self._process.wait()
+        self._process.communicate()
 
 
 class Forked:
     """One process."""
 
-    def __init__(self, server: Server, pid: int, folder: Path) -> None:
-        self._server, self.pid, self._folder = server, pid, folder
+    def __init__(self, server: Server, pid: int, errors: Path) -> None:
+        self._server, self._pid, self._errors = server, pid, errors
         self.code: int | None = None
 
     def wait(self) -> int:
         if self.code is None:
-            self.code = self._server.ask(wait=self.pid)
+            self.code = self._server.ask(wait=self._pid)
         return self.code
 
     def signal_at(self, out: Path, step: int, number: signal.Signals) -> None:
         """Send a signal as soon as that many steps are written down."""
-        metrics = out / "metrics.jsonl"
+        metrics, process = out / "metrics.jsonl", Path(f"/proc/{self._pid}")
         while not metrics.exists() or metrics.read_text().count("\n") < step:
-            assert Path(f"/proc/{self.pid}/cmdline").read_bytes(), self.errors
+            assert (process / "cmdline").read_bytes(), self.errors
             time.sleep(0.005)
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        os.kill(self.pid, number)
+        children = (process / f"task/{self._pid}/children").read_text().split()
+        os.kill(self._pid, number)
         self.wait()
         until = time.monotonic() + 10
         while any(Path(f"/proc/{child}").exists() for child in children):
@@ -152,11 +139,7 @@ class Forked:
 
     @property
     def errors(self) -> str:
-        return (self._folder / "err").read_text()
-
-    @property
-    def output(self) -> str:
-        return (self._folder / "out").read_text()
+        return self._errors.read_text()
 
 
 def _serve() -> None:
@@ -183,9 +166,7 @@ def _serve() -> None:
 def _be(request: dict[str, Any]) -> None:
     code: Any = 1
     try:
-        for descriptor, name in ((1, "out"), (2, "err")):
-            path = Path(request["folder"]) / name
-            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
+        os.dup2(os.open(request["errors"], os.O_WRONLY | os.O_CREAT), 2)
         os.environ.update(request["environment"])
         sys.argv = ["micl-bench", *request["arguments"]]
         main()
@@ -193,7 +174,6 @@ def _be(request: dict[str, Any]) -> None:
     except SystemExit as leaving:
         code = leaving.code
     finally:
-        sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code if isinstance(code, int) else int(code is not None))
 

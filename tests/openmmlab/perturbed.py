@@ -6,10 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-
-import micl_bench.openmmlab  # noqa: F401  (puts the operators in place before mmdet asks)
-
-# isort: split
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS, DefaultScope

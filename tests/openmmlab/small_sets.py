@@ -10,14 +10,18 @@ import numpy as np
 from mmengine.config import Config
 from numpy.typing import NDArray
 from PIL import Image
+from support import REPOSITORY
 
 from micl_bench.openmmlab.configs import resolve
 from micl_bench.openmmlab.data_checks import Checked, check
 
-DOWNSTREAM = Path(__file__).parents[2] / "downstream"
-CONFIGS = {"coco": "embedded_mask_rcnn.py", "ade20k": "embedded_upernet.py"}
+CONFIGS = {
+    "coco": REPOSITORY / "downstream/embedded_mask_rcnn.py",
+    "ade20k": REPOSITORY / "downstream/embedded_upernet.py",
+}
 COCO = {"train2017": 8, "val2017": 4}
 ADE20K = {"training": 8, "validation": 4}
+CLASSES = tuple(f"digit_{digit}" for digit in range(10))
 
 Edit = Callable[[Any], Any]
 
@@ -25,17 +29,24 @@ Edit = Callable[[Any], Any]
 def small_coco(embedded: Path, folder: Path) -> Path:
     """The first images of each split, with their annotations."""
     (folder / "annotations").mkdir(parents=True)
+    source = embedded / "embedded-coco"
     for split, number in COCO.items():
-        source = embedded / "embedded-coco"
-        content = json.loads((source / f"annotations/instances_{split}.json").read_text())
-        content["images"] = content["images"][:number]
-        kept = {image["id"] for image in content["images"]}
-        content["annotations"] = [a for a in content["annotations"] if a["image_id"] in kept]
+        name = f"annotations/instances_{split}.json"
+        names = cut_to(source / name, list(range(number)), folder / name)
         (folder / split).mkdir()
-        for image in content["images"]:
-            shutil.copy(source / split / image["file_name"], folder / split)
-        write(folder, split, content)
+        for file in names:
+            shutil.copy(source / split / file, folder / split)
     return folder
+
+
+def cut_to(annotations: Path, chosen: list[int], path: Path) -> list[str]:
+    """Write the annotations of the chosen images, by place, alone; their file names."""
+    content = json.loads(annotations.read_text())
+    content["images"] = [content["images"][place] for place in chosen]
+    numbers = {image["id"] for image in content["images"]}
+    content["annotations"] = [o for o in content["annotations"] if o["image_id"] in numbers]
+    path.write_text(json.dumps(content))
+    return [image["file_name"] for image in content["images"]]
 
 
 def small_ade20k(embedded: Path, folder: Path) -> Path:
@@ -48,17 +59,18 @@ def small_ade20k(embedded: Path, folder: Path) -> Path:
     return folder
 
 
-def write(folder: Path, split: str, content: Any) -> None:
-    (folder / f"annotations/instances_{split}.json").write_text(json.dumps(content))
-
-
 def edit(folder: Path, change: Edit, *splits: str) -> Path:
     """Change the annotations of splits, of both if none is named."""
     for split in splits or COCO:
-        content = json.loads((folder / f"annotations/instances_{split}.json").read_text())
-        change(content)
-        write(folder, split, content)
+        edit_file(folder / f"annotations/instances_{split}.json", change)
     return folder
+
+
+def edit_file(file: Path, change: Edit) -> None:
+    """Change what a JSON file holds."""
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
 
 
 def remask(folder: Path, split: str, change: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
@@ -69,38 +81,27 @@ def remask(folder: Path, split: str, change: Callable[[NDArray[Any]], NDArray[An
         Image.fromarray(change(label_HW)).save(file)
 
 
-def turned(file: Path, orientation: int) -> None:
-    """Give an image a tag of EXIF's that says how it is to be turned."""
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    with Image.open(file) as image:
-        image.save(file, exif=exif)
-
-
-def resolved(folder: Path, *, config: Path | None = None, sets: tuple[str, ...] = ()) -> Config:
+def resolved(folder: Path, *, config: Path | None = None) -> Config:
     """The shipped config of the folder's layout, or another, as a run has it."""
     task = "ade20k" if (folder / "images").is_dir() else "coco"
+    checkpoint = "random:vit_demo_patch4_32"
     return resolve(
-        config or DOWNSTREAM / CONFIGS[task],
-        checkpoint="random:vit_demo_patch4_32",
-        data=folder,
-        seed=0,
-        overrides=sets,
+        config or CONFIGS[task], checkpoint=checkpoint, data=folder, seed=0, overrides=()
     )
 
 
-def checked(folder: Path, *, config: Path | None = None, sets: tuple[str, ...] = ()) -> Checked:
+def checked(folder: Path, *, config: Path | None = None) -> Checked:
     """What a run with the shipped config of the layout, or another, would find first."""
-    return check(resolved(folder, config=config, sets=sets))
+    return check(resolved(folder, config=config))
 
 
-def changed_config(path: Path, task: str, *changes: tuple[str, str]) -> Path:
-    """A copy of a shipped config with other text in it."""
-    text = (DOWNSTREAM / CONFIGS[task]).read_text()
+def changed_config(path: Path, task: str, *changes: tuple[str, str], more: str = "") -> Path:
+    """A copy of a shipped config with other text in it, and more at its end."""
+    text = CONFIGS[task].read_text()
     for old, new in changes:
         assert old in text
         text = text.replace(old, new)
-    path.write_text(text)
+    path.write_text(text + more)
     return path
 
 

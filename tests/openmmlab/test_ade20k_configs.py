@@ -1,28 +1,22 @@
 """The ADE20K configs: what they say, and two steps of each on tiny data in ADE20K's own format."""
 
 import ast
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-
-pytest.importorskip("mmseg")
-
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.logging import MessageHub, MMLogger
 from mmengine.optim import OptimWrapper
-from mmengine.registry import PARAM_SCHEDULERS, DefaultScope, init_default_scope
+from mmengine.registry import PARAM_SCHEDULERS, init_default_scope
 from mmengine.runner import Runner
-from mmengine.visualization import Visualizer
+from openmmlab.tiny_runs import WIDTH, tiny
+from PIL import Image
 from support import REPOSITORY
 
-from micl_bench.backbone import Arch, named_arch
-from micl_bench.checkpoints import save_checkpoint
+from micl_bench.backbone import named_arch
 from micl_bench.openmmlab import run
 from micl_bench.openmmlab.configs import resolve
 from micl_bench.runtime.errors import InputError
@@ -37,7 +31,6 @@ CONFIGS = (
     "ade20k_upernet_vit_b16_ms",
     "ade20k_upernet_vit_l16_ms",
 )
-WIDTH = 32
 DEPTH = {"s": 12, "b": 12, "l": 24}
 
 # Typed from the papers and released configs that the configs name, not from the configs: width of the
@@ -69,19 +62,13 @@ SMALL = (
     "train_dataloader.dataset.pipeline.2.scale=(256, 64)",
     "train_dataloader.dataset.pipeline.3.crop_size=(64, 64)",
 )
-# More than the crop, so that windows slide.
-SINGLE_SCALE = ("val_dataloader.dataset.pipeline.1.scale=(256, 96)",)
-MULTI_SCALE = ("val_dataloader.dataset.pipeline.1.short_sides=[64, 80]",)
 
 
-@pytest.fixture(autouse=True)
-def _no_trace() -> Iterator[None]:
-    """Put back what mmengine keeps for the whole process."""
-    kinds = (DefaultScope, MMLogger, MessageHub, Visualizer)
-    before = [kind._instance_dict.copy() for kind in kinds]
-    yield
-    for kind, instances in zip(kinds, before, strict=True):
-        kind._instance_dict = instances
+def small(name: str) -> list[str]:
+    """Images are more than the crop, so that windows slide."""
+    several = name.endswith("_ms")
+    sizes = "short_sides=[64, 80]" if several else "scale=(256, 96)"
+    return [*SMALL, f"val_dataloader.dataset.pipeline.1.{sizes}"]
 
 
 @pytest.fixture(scope="module")
@@ -107,44 +94,22 @@ def ade20k(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """As deep as each size and narrow."""
-    folder = tmp_path_factory.mktemp("checkpoint")
-    for depth in (12, 24):
-        arch = Arch(name="tiny", img_size=64, patch_size=16, width=WIDTH, depth=depth, num_heads=2)
-        save_checkpoint(folder / f"{depth}.pt", arch.build(), arch, method="MiCL", provenance={})
-    return {size: str(folder / f"{DEPTH[size]}.pt") for size in SIZES}
+    """As deep as each size, and narrow."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    return {size: tiny(folder / f"{size}.pt", depth=depth) for size, depth in DEPTH.items()}
 
 
 def path_of(size: str, suffix: str = "") -> Path:
     return DOWNSTREAM / f"ade20k_upernet_vit_{size}16{suffix}.py"
 
 
-def small_config(path: Path, checkpoint: str, data: Path, work_dir: Path) -> Config:
-    """A config as a user's own `Runner` would get it: nothing of this project's runner."""
-    config = Config.fromfile(path)
-    widths = {"decode_head": [WIDTH] * 4, "auxiliary_head": WIDTH}
-    for head, channels in widths.items():
-        config.model[head].in_channels = channels
-        config.model[head].channels = 16
-    scale = "1.short_sides" if path.stem.endswith("_ms") else "1.scale"
-    sides: Any = [64, 80] if path.stem.endswith("_ms") else (256, 96)
-    config.merge_from_dict(
-        {
-            "model.data_preprocessor.size": (64, 64),
-            "model.backbone": {"checkpoint": checkpoint, "img_size": 64},
-            "model.test_cfg": {"crop_size": (64, 64), "stride": (43, 43)},
-            "train_dataloader.batch_size": 2,
-            "train_dataloader.dataset.pipeline.2.scale": (256, 64),
-            "train_dataloader.dataset.pipeline.3.crop_size": (64, 64),
-            f"val_dataloader.dataset.pipeline.{scale}": sides,
-            "train_cfg": {"max_iters": 2, "val_interval": 2},
-            "work_dir": str(work_dir),
-            "experiment_name": f"{path.stem}-{work_dir.name}",
-        }
+def small_config(name: str, checkpoint: str, data: Path, work_dir: Path) -> Config:
+    """For mmengine's own runner."""
+    config = resolve(
+        DOWNSTREAM / f"{name}.py", checkpoint=checkpoint, data=data, seed=0, overrides=small(name)
     )
-    for loader in (config.train_dataloader, config.val_dataloader):
-        loader.update(num_workers=0, persistent_workers=False)
-        loader.dataset.data_root = str(data)
+    config.work_dir, config.experiment_name = str(work_dir), f"{name}-{work_dir.name}"
+    config.train_dataloader.batch_size = 2
     return config
 
 
@@ -231,14 +196,11 @@ def test_multi_scale_measures_the_same_training_at_the_scales_of_the_papers(size
     assert multi == single
 
 
-def test_no_config_is_left_out() -> None:
+def test_every_config_is_here_and_its_docstring_gives_the_command() -> None:
     assert {path.stem for path in DOWNSTREAM.glob("ade20k_*.py")} == set(CONFIGS)
-
-
-@pytest.mark.parametrize("name", CONFIGS)
-def test_the_docstring_gives_the_command(name: str) -> None:
-    docstring = ast.get_docstring(ast.parse((DOWNSTREAM / f"{name}.py").read_text())) or ""
-    assert f"--recipe {name} " in docstring
+    for name in CONFIGS:
+        docstring = ast.get_docstring(ast.parse((DOWNSTREAM / f"{name}.py").read_text())) or ""
+        assert f"--recipe {name} " in docstring
 
 
 def test_a_name_that_would_change_nothing_is_refused(ade20k: Path) -> None:
@@ -254,11 +216,11 @@ def test_it_runs(ade20k: Path, checkpoints: dict[str, str], tmp_path: Path, name
         checkpoint=checkpoints["l" if "_l16" in name else "b"],
         data=ade20k,
         work_dir=tmp_path,
-        overrides=[*SMALL, *(MULTI_SCALE if name.endswith("_ms") else SINGLE_SCALE)],
+        overrides=small(name),
     )
     assert {"mIoU", "mAcc", "aAcc"} <= outcome.metrics.keys()
-    assert (outcome.images, len(outcome.classes)) == (3, 150)
-    assert "2 steps of 2 images" in outcome.summary
+    assert outcome.data["val_dataloader"]["images"] == 3
+    assert outcome.settings["steps"] == outcome.settings["batch"] == 2
     arrays = np.load(outcome.predictions)
     # "Other" is ignored, and class 1 of the files is the first.
     assert set(np.unique(arrays["truth_NHW"])) == {0, 74, 149, 255}
@@ -273,8 +235,7 @@ def test_its_other_ways_run(ade20k: Path, checkpoints: dict[str, str], tmp_path:
         data=ade20k,
         work_dir=tmp_path,
         overrides=[
-            *SMALL,
-            *SINGLE_SCALE,
+            *small("single"),
             "model.test_cfg.mode=whole",
             "model.backbone.final_norm=True",
             "model.backbone.out_blocks=[2, 5, 8, 11]",
@@ -284,59 +245,31 @@ def test_its_other_ways_run(ade20k: Path, checkpoints: dict[str, str], tmp_path:
             "auto_scale_lr.base_batch_size=4",
         ],
     )
-    assert outcome.images == 3
+    assert outcome.data["val_dataloader"]["images"] == 3
     assert 0 <= outcome.metrics["mIoU"] <= 100
-    assert outcome.precision == "bf16"
-    assert "2 steps of 4 images" in outcome.summary
+    assert (outcome.settings["precision"], outcome.settings["batch"]) == ("bf16", 4)
 
 
-@pytest.mark.parametrize("suffix", ["", "_ms"])
+@pytest.mark.parametrize("name", CONFIGS[1::3])
 def test_any_runner_of_mmengine_runs_it(
-    ade20k: Path, checkpoints: dict[str, str], tmp_path: Path, suffix: str
+    ade20k: Path, checkpoints: dict[str, str], tmp_path: Path, name: str
 ) -> None:
-    config = small_config(path_of("b", suffix), checkpoints["b"], ade20k, tmp_path)
-    runner = Runner.from_cfg(config)
+    runner = Runner.from_cfg(small_config(name, checkpoints["b"], ade20k, tmp_path))
     runner.train()
     assert runner.iter == 2
     assert 0 <= runner.message_hub.get_scalar("val/mIoU").current() <= 100
     assert (tmp_path / "iter_2.pth").is_file()
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_layers_have_the_rates_of_beits_own_rule(
-    ade20k: Path, checkpoints: dict[str, str], tmp_path: Path, size: str
-) -> None:
-    from mmseg.engine.optimizers.layer_decay_optimizer_constructor import get_layer_id_for_vit
-
-    config = small_config(path_of(size), checkpoints[size], ade20k, tmp_path)
-    runner = Runner.from_cfg(config)
-    wrapper = runner.build_optim_wrapper(config.optim_wrapper)
-    names = {id(parameter): name for name, parameter in runner.model.named_parameters()}
-    _, _, _, rate, decay = TABLE[size]
-    top = DEPTH[size] + 2 - 1
-    seen = set()
-    for group in wrapper.optimizer.param_groups:
-        for parameter in group["params"]:
-            name = names[id(parameter)]
-            # Their rule goes by the names of their own classes.
-            theirs = name.replace("backbone.vit.", "backbone.").replace(".blocks.", ".layers.")
-            layer = get_layer_id_for_vit(theirs, top + 1)
-            assert group["lr"] == pytest.approx(rate * decay ** (top - layer)), name
-            assert (group["weight_decay"] == 0) == is_free_of_decay(name, parameter), name
-            seen.add(layer)
-    assert seen == set(range(top + 1))
+Models = tuple[torch.nn.Module, torch.nn.Module, dict[str, Any]]
 
 
-def is_free_of_decay(name: str, parameter: torch.nn.Parameter) -> bool:
-    return parameter.ndim == 1 or name.endswith(("pos_embed", "cls_token"))
-
-
-def segmentor_and_batch(
-    config: Config,
-) -> tuple[torch.nn.Module, torch.nn.Module, dict[str, Any]]:
+@pytest.fixture
+def multi_scale(ade20k: Path, checkpoints: dict[str, str], tmp_path: Path) -> Models:
     """The multi-scale model, mmsegmentation's own wrapper around an equal one, and a batch."""
     from mmseg.registry import DATASETS, MODELS
 
+    config = small_config(CONFIGS[4], checkpoints["b"], ade20k, tmp_path)
     init_default_scope("mmseg")
     torch.manual_seed(0)
     ours = MODELS.build(config.model).eval()
@@ -353,16 +286,8 @@ def segmentor_and_batch(
     return ours, theirs, pseudo_collate([dataset[0]])
 
 
-@pytest.fixture
-def multi_scale(
-    ade20k: Path, checkpoints: dict[str, str], tmp_path: Path
-) -> tuple[torch.nn.Module, torch.nn.Module, dict[str, Any]]:
-    config = small_config(path_of("b", "_ms"), checkpoints["b"], ade20k, tmp_path)
-    return segmentor_and_batch(config)
-
-
 def test_multi_scale_predicts_what_mmsegmentations_wrapper_does(
-    multi_scale: tuple[torch.nn.Module, torch.nn.Module, dict[str, Any]],
+    multi_scale: Models,
 ) -> None:
     ours, theirs, batch = multi_scale
     shapes = [tuple(images[0].shape[1:]) for images in batch["inputs"]]
@@ -378,7 +303,7 @@ def test_multi_scale_predicts_what_mmsegmentations_wrapper_does(
 
 
 def test_a_mirrored_image_gets_the_mirrored_prediction(
-    multi_scale: tuple[torch.nn.Module, torch.nn.Module, dict[str, Any]],
+    multi_scale: Models,
 ) -> None:
     ours, _, batch = multi_scale
     mirrored = {
@@ -394,7 +319,7 @@ def test_a_mirrored_image_gets_the_mirrored_prediction(
 
 
 def test_multi_scale_without_its_transform_is_refused(
-    multi_scale: tuple[torch.nn.Module, torch.nn.Module, dict[str, Any]],
+    multi_scale: Models,
 ) -> None:
     ours, _, batch = multi_scale
     with pytest.raises(InputError, match="MultiScaleFlip"):

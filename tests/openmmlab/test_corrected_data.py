@@ -3,32 +3,19 @@
 import json
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-
-pytest.importorskip("mmseg")
-pytest.importorskip("mmdet")
-
-from dense_runs import Server, record_in, words, write_config
+from dense_runs import RANDOM, Server, record_in, words, write_config
 from support import losses
 
+from micl_bench import evaluate
 from micl_bench.runtime.errors import InputError
-from micl_bench.tasks import Request, ade20k, coco
 
 TASKS = {
     "ade20k": ("images/validation", "embedded-ade20k"),
     "coco": ("val2017", "embedded-coco"),
 }
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("commands"))
-    yield server
-    server.close()
 
 
 @pytest.mark.long
@@ -45,9 +32,8 @@ def test_a_corrected_validation_set_goes_on_from_the_saved_state(
     content = image.read_bytes()
 
     image.write_bytes(content[:-500])
-    refused = server.run(command)
-    assert refused.code == 2
-    assert f"{image.name} (OSError: image file is truncated" in refused.errors
+    refused = server.run(command, code=2)
+    assert f"{image.name} (OSError: image file is truncated" in refused
     assert not out.exists()
 
     image.write_bytes(content)
@@ -55,16 +41,12 @@ def test_a_corrected_validation_set_goes_on_from_the_saved_state(
     stopped.signal_at(out, 5, signal.SIGTERM)
     step = len(losses(out))
     image.write_bytes(content[:-500])
-    refused = server.run(command)
-    assert refused.code == 2
-    assert image.name in refused.errors.splitlines()[-1]
+    assert image.name in server.run(command, code=2).splitlines()[-1]
     assert len(losses(out)) == step
 
     # Another file that shows the same.
     image.write_bytes(content + b"corrected")
-    finished = server.run(command)
-    assert finished.code == 0, finished.errors
-    assert f"going on from step {step} of " in finished.errors
+    assert f"going on from step {step} of " in server.run(command)
     record = record_in(out)
     assert record["train"]["digest"] != record["data"]["digest"]
     claim = json.loads((out / "recipe.json").read_text())
@@ -85,31 +67,21 @@ def test_other_training_data_are_another_run(
     folder = tmp_path / name / "images/training"
     with sorted(folder.iterdir())[0].open("ab") as file:
         file.write(b"more")
-    refused = server.run(command)
-    assert refused.code == 2
-    assert "holds a run of another recipe or other data" in refused.errors
+    refused = server.run(command, code=2)
+    assert "holds a run of another recipe or other data" in refused
 
 
-@pytest.mark.parametrize("task", [ade20k, coco])
+@pytest.mark.parametrize("task", TASKS)
 def test_a_folder_of_another_layout_is_named_with_what_it_lacks(
-    embedded: Path, tmp_path: Path, task: ModuleType
+    embedded: Path, tmp_path: Path, task: str
 ) -> None:
-    name = task.__name__.rpartition(".")[2]
+    config = write_config(tmp_path / "config.py", task)
     for folder, words_of_it in (
-        (embedded, f"{embedded / TASKS[name][1]} has it: give that as --data"),
+        (embedded, f"{embedded / TASKS[task][1]} has it: give that as --data"),
         (embedded / "embedded", "it holds train, val"),
         (tmp_path / "nowhere", "no data folder at"),
     ):
-        request = Request(
-            checkpoint="random:vit_demo_patch4_32",
-            data=folder,
-            out=tmp_path / "out",
-            recipe=write_config(tmp_path / "config.py", name),
-            overrides=(),
-            method="",
-            command="",
-        )
         with pytest.raises(InputError) as refused:
-            task.run(request)
+            evaluate(task, RANDOM, data=folder, recipe=config)
         assert words_of_it in str(refused.value)
         assert "\n" not in str(refused.value)

@@ -8,24 +8,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
-
-pytest.importorskip("mmseg")
-pytest.importorskip("mmdet")
-
+import torch
 from mmdet.evaluation.metrics import CocoMetric
 from mmdet.registry import METRICS
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
 from openmmlab.perturbed import CLASSES, Perturbed, evaluation
+from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from sklearn.metrics import confusion_matrix
+from small_sets import cut_to
 from support import torchrun
 
 from micl_bench.openmmlab import coco_metric  # noqa: F401  (registers MiCLCocoMetric)
 from micl_bench.openmmlab.evidence import Evidence, Measured
 from micl_bench.records.evidence.confusions import Confusions, read_confusions
 from micl_bench.records.evidence.detections import Detections, read_detections
-from micl_bench.records.evidence.per_image import measured
 from micl_bench.runtime.errors import InputError
 
 
@@ -40,6 +39,7 @@ class Elsewhere(CocoMetric):
 
 WORKER = Path(__file__).with_name("evidence_worker.py")
 SEVEN = {"val_dataloader.dataset.indices": 7}
+VAL = "embedded-coco/annotations/instances_val2017.json"
 
 
 def found(
@@ -69,7 +69,7 @@ def test_miou_is_mmsegmentations(segmented: tuple[dict[str, float], Measured]) -
     metrics, ours = segmented
     assert ours.metrics == {name: pytest.approx(metrics[name]) for name in ("mIoU", "mAcc", "aAcc")}
     assert 20 < ours.metrics["mIoU"] < 90
-    for name, value in measured(ours.statistics).items():
+    for name, value in ours.statistics.metrics().items():
         assert value == pytest.approx(metrics[name], abs=0.0051), name
     for name, (low, high) in ours.intervals.items():
         assert low < ours.metrics[name] < high < low + 20
@@ -94,20 +94,23 @@ def test_confusions_are_those_of_the_label_files(
         np.testing.assert_array_equal(matrix.sum(axis=1), counts)
     # One image, pixel by pixel, against scikit-learn.
     model, truth = Perturbed(), labels.astype(int) - 1
-    sample = _sample(f"x/{Path(made.files[-1]).name}", np.where(truth < 0, 255, truth))
+    sample = SegDataSample(metainfo={"img_path": f"x/{Path(made.files[-1]).name}"})
+    known = np.where(truth < 0, 255, truth)
+    sample.gt_sem_seg = PixelData(data=torch.from_numpy(known)[None])
     said = model([], [sample])[0].pred_sem_seg.data.numpy()[0]
     expected = confusion_matrix(truth[truth >= 0], said[truth >= 0], labels=range(10))
     np.testing.assert_array_equal(matrix, expected)
 
 
-def _sample(path: str, labels: np.ndarray) -> Any:
-    import torch
-    from mmengine.structures import PixelData
-    from mmseg.structures import SegDataSample
-
-    sample = SegDataSample(metainfo={"img_path": path})
-    sample.gt_sem_seg = PixelData(data=torch.from_numpy(labels)[None])
-    return sample
+def pycocotools_stats(truth: Path, results: Path, kind: str) -> np.ndarray:
+    """AP, AP50, AP75 in percent."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(str(truth))
+        theirs = COCOeval(coco, coco.loadRes(json.loads(results.read_text())), kind)
+        theirs.evaluate()
+        theirs.accumulate()
+        theirs.summarize()
+    return 100 * theirs.stats[:3]
 
 
 def test_ap_is_pycocotools_and_mmdetections(
@@ -118,17 +121,10 @@ def test_ap_is_pycocotools_and_mmdetections(
     assert isinstance(made, Detections)
     assert made.categories == CLASSES
     assert len(made.files) == 60
-    truth = embedded / "embedded-coco/annotations/instances_val2017.json"
     for kind, name in (("bbox", "box_AP"), ("segm", "mask_AP")):
-        with contextlib.redirect_stdout(io.StringIO()):
-            coco = COCO(str(truth))
-            rows = json.loads((folder / f"results.{kind}.json").read_text())
-            theirs = COCOeval(coco, coco.loadRes(rows), kind)
-            theirs.evaluate()
-            theirs.accumulate()
-            theirs.summarize()
-        values = [made.metrics()[name + suffix] for suffix in ("", "50", "75")]
-        np.testing.assert_allclose(values, 100 * theirs.stats[:3], rtol=0, atol=1e-9)
+        stats = pycocotools_stats(embedded / VAL, folder / f"results.{kind}.json", kind)
+        values = [made.metrics()[name + end] for end in ("", "50", "75")]
+        np.testing.assert_allclose(values, stats, rtol=0, atol=1e-9)
         assert 5 < values[0] < 95
         assert ours.metrics[name] == pytest.approx(100 * metrics[f"coco/{kind}_mAP"])
         assert ours.metrics[f"{name}75"] == pytest.approx(100 * metrics[f"coco/{kind}_mAP_75"])
@@ -141,8 +137,8 @@ def test_both_are_read_back(
 ) -> None:
     segmented[1].statistics.write(tmp_path / "c.npz")
     detected[1].statistics.write(tmp_path / "d.npz")
-    assert measured(read_confusions(tmp_path / "c.npz")) == measured(segmented[1].statistics)
-    assert measured(read_detections(tmp_path / "d.npz")) == measured(detected[1].statistics)
+    assert read_confusions(tmp_path / "c.npz").metrics() == segmented[1].statistics.metrics()
+    assert read_detections(tmp_path / "d.npz").metrics() == detected[1].statistics.metrics()
 
 
 def test_nothing_detected_is_an_ap_of_zero(embedded: Path, tmp_path: Path) -> None:
@@ -152,16 +148,6 @@ def test_nothing_detected_is_an_ap_of_zero(embedded: Path, tmp_path: Path) -> No
     assert set(ours.metrics.values()) == {0.0}
     assert set(map(tuple, ours.intervals.values())) == {(0.0, 0.0)}
     assert ours.statistics.object_count_E.sum() == 173  # type: ignore[union-attr]
-
-
-def cut_to(annotations: Path, chosen: list[int], path: Path) -> list[str]:
-    """Write the annotations of the chosen images, by place, alone; their file names."""
-    content = json.loads(annotations.read_text())
-    content["images"] = [content["images"][place] for place in chosen]
-    numbers = {image["id"] for image in content["images"]}
-    content["annotations"] = [o for o in content["annotations"] if o["image_id"] in numbers]
-    path.write_text(json.dumps(content))
-    return [image["file_name"] for image in content["images"]]
 
 
 @pytest.mark.parametrize(
@@ -181,24 +167,17 @@ def test_a_part_of_the_images_is_a_smaller_data_set(
     metrics, evidence = found("mmdet", embedded, tmp_path, **changes)
     ours = evidence.measured(metrics)
     cut = tmp_path / "cut.json"
-    files = cut_to(embedded / "embedded-coco/annotations/instances_val2017.json", chosen, cut)
+    files = cut_to(embedded / VAL, chosen, cut)
     assert ours.statistics.files == tuple(sorted(files))
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO(str(cut))
-        for kind, name in (("bbox", "box_AP"), ("segm", "mask_AP")):
-            rows = json.loads((tmp_path / f"results.{kind}.json").read_text())
-            theirs = COCOeval(coco, coco.loadRes(rows), kind)
-            theirs.evaluate()
-            theirs.accumulate()
-            theirs.summarize()
-            stats = 100 * theirs.stats[:3]
-            values = [measured(ours.statistics)[name + end] for end in ("", "50", "75")]
-            np.testing.assert_allclose(values, stats, rtol=0, atol=1e-9)
-            assert 10 < stats[0] < 95
-            assert ours.metrics[name] == pytest.approx(stats[0], abs=0.0501)
-            assert metrics[f"coco/{kind}_mAP"] == pytest.approx(stats[0] / 100, abs=0.000501)
-            low, high = ours.intervals[name]
-            assert low <= stats[0] <= high
+    for kind, name in (("bbox", "box_AP"), ("segm", "mask_AP")):
+        stats = pycocotools_stats(cut, tmp_path / f"results.{kind}.json", kind)
+        values = [ours.statistics.metrics()[name + end] for end in ("", "50", "75")]
+        np.testing.assert_allclose(values, stats, rtol=0, atol=1e-9)
+        assert 10 < stats[0] < 95
+        assert ours.metrics[name] == pytest.approx(stats[0], abs=0.0501)
+        assert metrics[f"coco/{kind}_mAP"] == pytest.approx(stats[0] / 100, abs=0.000501)
+        low, high = ours.intervals[name]
+        assert low <= stats[0] <= high
 
 
 def test_one_kind_and_a_few_images_will_do(embedded: Path, tmp_path: Path) -> None:
@@ -222,7 +201,7 @@ def test_a_metric_over_other_images_is_refused_before_anything_runs(
     embedded: Path, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     cut = tmp_path / "cut.json"
-    cut_to(embedded / "embedded-coco/annotations/instances_val2017.json", [0, 1], cut)
+    cut_to(embedded / VAL, [0, 1], cut)
     changes = {key: str(cut) if value == "CUT" else value for key, value in changes.items()}
     runner, _ = evaluation("mmdet", embedded, tmp_path, **changes)
     runner.model.forward = None  # Anything that ran would fail by this.
@@ -238,7 +217,7 @@ def test_more_detections_than_count_leave_out_what_is_over_more(
     metrics, evidence = found("mmdet", embedded, tmp_path, **{"model.junk": 100})
     ours = evidence.measured(metrics)
     assert list(ours.metrics) == list(ours.intervals) == ["box_AP", "mask_AP"]
-    apart = measured(ours.statistics)["box_AP50"] - 100 * metrics["coco/bbox_mAP_50"]
+    apart = ours.statistics.metrics()["box_AP50"] - 100 * metrics["coco/bbox_mAP_50"]
     assert abs(apart) > 0.1, "mmdetection's AP50 is over 100 too, so that nothing need be left out"
 
 
@@ -253,25 +232,24 @@ def test_several_metrics_with_prefixes(embedded: Path, tmp_path: Path) -> None:
     assert list(ours.intervals) == ["mIoU", "mAcc", "aAcc"]
 
 
-def test_labels_of_no_class_count_as_in_mmsegmentation(embedded: Path, tmp_path: Path) -> None:
+def test_labels_of_no_class_count_as_in_mmsegmentation(
+    embedded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With five classes named, digits 5 to 9 are nobody's truth; what they are taken for is wrong."""
     few = {"val_dataloader.dataset.metainfo": {"classes": CLASSES, "palette": [[0, 0, 0]] * 10}}
     runner, evidence = evaluation("mmseg", embedded, tmp_path, **few)
     dataset = runner.val_dataloader.dataset
     dataset._metainfo["classes"] = CLASSES[:5]
     runner.val_evaluator.dataset_meta = dataset.metainfo
-    monkey = Perturbed._map
+    spoilt = Perturbed._map
 
     def within(self: Perturbed, sample: Any, rng: np.random.Generator) -> Any:
-        answer = monkey(self, sample, rng)
+        answer = spoilt(self, sample, rng)
         answer.data = answer.data % 5
         return answer
 
-    Perturbed._map = within  # type: ignore[method-assign]
-    try:
-        metrics = runner.val()
-    finally:
-        Perturbed._map = monkey  # type: ignore[method-assign]
+    monkeypatch.setattr(Perturbed, "_map", within)
+    metrics = runner.val()
     ours = evidence.measured(metrics)
     assert (ours.statistics.truth_E == 5).any()  # type: ignore[union-attr]
     assert ours.metrics["mIoU"] == pytest.approx(metrics["mIoU"])

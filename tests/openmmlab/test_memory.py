@@ -7,10 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-
-pytest.importorskip("mmseg")
-pytest.importorskip("mmdet")
-
 from mmengine.config import Config
 from support import REPOSITORY
 from torch import Tensor

@@ -8,9 +8,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-pytest.importorskip("mmengine")
-
-import micl_bench.openmmlab  # noqa: F401  (puts the stand-in in place)
 from micl_bench.openmmlab import operators
 
 if not operators.install():

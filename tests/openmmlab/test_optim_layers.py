@@ -10,45 +10,31 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
-
-pytest.importorskip("mmseg")
-pytest.importorskip("mmdet")
-
 from mmengine.config import Config
 from mmengine.model import MMDistributedDataParallel
-from mmengine.optim import PolyLR
-from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, DefaultScope, init_default_scope
-from openmmlab.tiny_runs import WIDTH, Linear, Rates, hook_of, tiny, tiny_config, tiny_runner
-from support import REPOSITORY
+from mmengine.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS, init_default_scope
+from openmmlab.tiny_runs import ADAMW, WIDTH, Linear, Rates, hook_of, tiny, tiny_config, tiny_runner
+from small_sets import CONFIGS
+from torch import nn
 
 from micl_bench.openmmlab.optim import MiCLViTConstructor, ParameterRow, parameter_table
 from micl_bench.runtime.errors import InputError
 
 DEPTHS = {"vit_base_patch16": 12, "vit_large_patch16": 24}
 STEM = re.compile(r"vit\.(patch_embed|pos_embed|cls_token|reg_token)\b")
-ADAMW = {"type": "AdamW", "lr": 1e-3, "weight_decay": 0.05}
 
 
 def built(library: str, checkpoint: str) -> nn.Module:
     """UperNet of mmseg with auxiliary head, or Mask R-CNN of mmdet with ViTDet's pyramid."""
-    name = {"mmseg": "embedded_upernet.py", "mmdet": "embedded_mask_rcnn.py"}[library]
-    config = Config.fromfile(REPOSITORY / "downstream" / name)
-    model = config.model
+    model = Config.fromfile(CONFIGS["ade20k" if library == "mmseg" else "coco"]).model
     model.backbone.checkpoint = checkpoint
     if library == "mmseg":
         model.decode_head.in_channels, model.auxiliary_head.in_channels = [WIDTH] * 4, WIDTH
     else:
         model.backbone.update(strides=(16,), final_norm=False, prefix_tokens=False)
         model.neck = {"type": "SimpleFeaturePyramid", "in_channels": WIDTH, "out_channels": 32}
-    before = DefaultScope._instance_dict.copy()
-    try:
-        init_default_scope(library)
-        from mmengine.registry import MODELS
-
-        return MODELS.build(model)
-    finally:
-        DefaultScope._instance_dict = before
+    init_default_scope(library)
+    return MODELS.build(model)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +85,7 @@ def test_the_optimiser_has_what_the_table_says(checkpoints: dict[str, str], libr
     for group in wrapper.optimizer.param_groups:
         for parameter in group["params"]:
             row = rows[names[parameter]]
-            assert (group["lr"], group["weight_decay"]) == (1e-3 * row.lr_scale, row.weight_decay)
+            assert (group["lr"], group["weight_decay"]) == (1e-2 * row.lr_scale, row.weight_decay)
             assert group["name"] == (
                 f"learning rate x {row.lr_scale:.6g}, weight decay {row.weight_decay:g}"
             )
@@ -120,11 +106,15 @@ def test_backbone_multiple_is_for_the_vit_alone(checkpoints: dict[str, str]) -> 
 def test_mmsegs_constructor_has_the_same_rates_where_it_knows_the_class(
     checkpoints: dict[str, str], kind: str
 ) -> None:
-    from mmseg.registry import MODELS
-
     model = nn.Module()
     model.backbone = MODELS.build(
-        {"type": kind, "img_size": 32, "embed_dims": WIDTH, "num_heads": 1, "num_layers": 12}
+        {
+            "type": f"mmseg.{kind}",
+            "img_size": 32,
+            "embed_dims": WIDTH,
+            "num_heads": 1,
+            "num_layers": 12,
+        }
     )
     model.decode_head = nn.Conv2d(WIDTH, 2, 1)
     constructor = OPTIM_WRAPPER_CONSTRUCTORS.get("mmseg.LearningRateDecayOptimizerConstructor")
@@ -138,7 +128,7 @@ def test_mmsegs_constructor_has_the_same_rates_where_it_knows_the_class(
             found.setdefault(_part(name.replace(".layers.", ".blocks.")), set()).add(group["lr"])
     expected: dict[str, set[float]] = {}
     for name, scale, _ in ours:
-        expected.setdefault(_part(name.replace(".vit.", ".")), set()).add(1e-3 * scale)
+        expected.setdefault(_part(name.replace(".vit.", ".")), set()).add(1e-2 * scale)
     assert len(found) == 12 + 2
     assert found == expected
 
@@ -206,25 +196,6 @@ def test_shared_and_frozen_parameters(checkpoints: dict[str, str]) -> None:
     assert "tied.bias" in scales
 
 
-def test_registers_and_layer_scale_are_not_decayed(tmp_path: Path) -> None:
-    options: dict[str, Any] = {"num_registers": 3, "layer_scale": True}
-    model = toy(tiny(tmp_path / "registers.pt", depth=4, **options))
-    rows = {row.name.rpartition("vit.")[2]: row for row in parameter_table(model, weight_decay=0.1)}
-    names = ("reg_token", "cls_token", "pos_embed", "blocks.0.ls1.gamma", "norm.weight")
-    assert [rows[name].weight_decay for name in names] == [0.0] * 5
-    assert rows["blocks.0.mlp.fc1.weight"].weight_decay == 0.1
-
-
-def test_relative_positions_are_not_decayed(tmp_path: Path) -> None:
-    options: dict[str, Any] = {"relative_positions": "block", "absolute_positions": False}
-    model = toy(tiny(tmp_path / "beit.pt", depth=4, **options))
-    rows = parameter_table(model, layer_decay=0.5, weight_decay=0.1)
-    tables = {name: (s, d) for name, s, d in rows if "relative_position" in name}
-    assert len(tables) == 4
-    for name, found in tables.items():
-        assert found == (0.5 ** (4 - int(re.search(r"blocks\.(\d)", name)[1])), 0.0)
-
-
 def test_schedules_keep_the_ratios(checkpoints: dict[str, str], tmp_path: Path) -> None:
     config = tiny_config(tmp_path, checkpoints["vit_base_patch16"], steps=9)
     config.optim_wrapper.update(
@@ -248,19 +219,6 @@ def test_schedules_keep_the_ratios(checkpoints: dict[str, str], tmp_path: Path) 
     torch.testing.assert_close(torch.from_numpy(logged), 1e-2 * ramp, check_dtype=False)
 
 
-def test_a_floor_of_poly_would_lift_low_layers(checkpoints: dict[str, str]) -> None:
-    model = toy(checkpoints["vit_large_patch16"])
-    wrapper = MiCLViTConstructor({"optimizer": ADAMW}, {"layer_decay": 0.65})(model)
-    stem = wrapper.optimizer.param_groups[-1]
-    before = stem["lr"]
-    schedule = PolyLR(wrapper, eta_min=1e-6, by_epoch=False, begin=0, end=10)
-    for _ in range(9):
-        wrapper.step()
-        schedule.step()
-    assert before < 1e-7
-    assert stem["lr"] == pytest.approx(1e-6)
-
-
 @pytest.mark.parametrize(
     ("paramwise", "message"),
     [
@@ -270,12 +228,12 @@ def test_a_floor_of_poly_would_lift_low_layers(checkpoints: dict[str, str]) -> N
         ),
         ({"custom_keys": {"backbone": {"lr_mult": 0.1}}}, "paramwise_cfg has custom_keys"),
         ({"norm_decay_mult": 0.0}, "paramwise_cfg has norm_decay_mult"),
-        ({"layer_decay": 0.0}, "layer_decay is 0.0; allowed: above 0, 1 at most"),
+        ({"layer_decay": 0.0}, "layer_decay is 0.0; needed: above 0 and at most 1"),
         ({"layer_decay": 1.5}, "layer_decay is 1.5"),
         ({"layer_decay": float("nan")}, "layer_decay is nan"),
         ({"layer_decay": "0.65"}, "layer_decay is '0.65'"),
         ({"layer_decay": True}, "layer_decay is True"),
-        ({"backbone_lr_mult": 0}, "backbone_lr_mult is 0; allowed: a number above 0"),
+        ({"backbone_lr_mult": 0}, "backbone_lr_mult is 0"),
         ({"backbone_lr_mult": float("inf")}, "backbone_lr_mult is inf"),
     ],
 )

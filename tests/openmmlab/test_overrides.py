@@ -3,9 +3,6 @@
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("mmengine")
-
 from mmengine.config import Config
 
 from micl_bench.openmmlab.configs import read

@@ -15,10 +15,11 @@ import pytest
 from mmengine.config import Config, utils
 from support import REPOSITORY, Run, values_in
 
-from micl_bench.openmmlab import packages
+from micl_bench.openmmlab import find_configs
 from micl_bench.openmmlab.configs import resolve
 from micl_bench.runtime.errors import InputError
 
+DEMO = "random:vit_demo_patch4_32"
 OWN = Path(__file__).parent / "user_configs"
 PAGE = (REPOSITORY / "docs" / "dense.md").read_text(encoding="utf-8")
 PYTHON = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
@@ -93,7 +94,7 @@ def test_eval_makes_records_of_them(
     """For a checkpoint of another width than the config was written for."""
     done = micl_bench(
         *("eval", task, "--recipe", f"{name}_small.py", "--data", data, "--out", "out"),
-        *("--checkpoint", "random:vit_demo_patch4_32"),
+        *("--checkpoint", DEMO),
         *(["--set", "model.backbone.img_size=32"] if name == "segmenter" else []),
         cwd=folder,
     )
@@ -114,24 +115,15 @@ def test_a_data_root_that_reaches_no_data_set_is_no_data_root(
     config.write_text(
         f'_base_ = "{folder}/{name}_small.py"\ndata_root = "data/own"\n', encoding="utf-8"
     )
+    found = {"checkpoint": DEMO, "data": embedded, "seed": None, "overrides": []}
     with pytest.raises(InputError, match="does not begin with the config's data_root") as error:
-        resolve(
-            config, checkpoint="random:vit_demo_patch4_32", data=embedded, seed=None, overrides=[]
-        )
+        resolve(config, **found)
     assert part in str(error.value)
-    annotations = "train_dataloader = dict(dataset=dict(data_root=data_root))\n"
-    annotations += annotations.replace("train", "val")
     if name == "detector":
-        with config.open("a", encoding="utf-8") as file:
-            file.write(annotations)
+        annotations = "train_dataloader = dict(dataset=dict(data_root=data_root))\n"
+        config.write_text(config.read_text() + annotations + annotations.replace("train", "val"))
         with pytest.raises(InputError, match="val_evaluator has ann_file 'data/coco/annotations"):
-            resolve(
-                config,
-                checkpoint="random:vit_demo_patch4_32",
-                data=embedded,
-                seed=None,
-                overrides=[],
-            )
+            resolve(config, **found)
 
 
 def test_configs_of_the_fork_are_found_by_the_librarys_name(
@@ -148,12 +140,12 @@ def test_configs_of_the_fork_are_found_by_the_librarys_name(
     monkeypatch.setitem(utils.MODULE2PACKAGE, "mmseg", "mmsegmentation")
     with pytest.raises(ModuleNotFoundError, match="mmsegmentation is not installed"):
         Config.fromfile(folder / "segmenter.py")
-    packages.find_configs()
+    find_configs()
     assert Config.fromfile(folder / "segmenter.py").model.backbone.type == "MiCLViT"
 
 
 def test_upstream_packages_keep_their_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(utils.MODULE2PACKAGE, "mmseg", "mmsegmentation")
-    monkeypatch.setattr(packages, "_is_installed", lambda name: True)
-    packages.find_configs()
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "1.0")
+    find_configs()
     assert utils.MODULE2PACKAGE["mmseg"] == "mmsegmentation"

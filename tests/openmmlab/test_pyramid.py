@@ -1,14 +1,13 @@
 """Rescaling and the simple pyramid: shapes, parameters counted by hand, and the same written out."""
 
+import importlib
+
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
-pytest.importorskip("mmengine")
-
-from mmengine.registry import DefaultScope, init_default_scope
+from mmengine.registry import init_default_scope
 from openmmlab.vits import pictures
+from torch import Tensor, nn
 
 from micl_bench.openmmlab import MiCLViT
 from micl_bench.openmmlab.pyramid import Rescale, SimpleFeaturePyramid
@@ -118,32 +117,17 @@ def test_levels_have_the_strides_asked_for(patch_size: int, size: tuple[int, int
 
 @pytest.mark.parametrize("library", ["mmseg", "mmdet"])
 def test_both_libraries_find_the_neck_and_it_fits_the_backbone(library: str) -> None:
-    before = DefaultScope._instance_dict.copy()
-    registry = pytest.importorskip(f"{library}.registry")
-    try:
-        init_default_scope(library)
-        neck = registry.MODELS.build(
-            {
-                "type": "SimpleFeaturePyramid",
-                "in_channels": 128,
-                "out_channels": 16,
-                "patch_size": 4,
-                "strides": [2, 4, 8, 16],
-                "num_outs": 5,
-            }
-        )
-    finally:
-        DefaultScope._instance_dict = before
+    init_default_scope(library)
+    registry = importlib.import_module(f"{library}.registry")
+    config = {"in_channels": 128, "out_channels": 16, "patch_size": 4, "strides": [2, 4, 8, 16]}
+    neck = registry.MODELS.build({"type": "SimpleFeaturePyramid", **config})
+    backbone = {"type": "MiCLViT", "checkpoint": DEMO, "strides": (4,), "final_norm": False}
+    vit = registry.MODELS.build({**backbone, "prefix_tokens": False})
     assert isinstance(neck, SimpleFeaturePyramid)
-    vit = MiCLViT(DEMO, strides=(4,), final_norm=False, prefix_tokens=False)
+    assert isinstance(vit, MiCLViT)
     levels = neck(vit(pictures(1, 3, 32, 48)))
-    assert [tuple(level.shape[2:]) for level in levels] == [
-        (16, 24),
-        (8, 12),
-        (4, 6),
-        (2, 3),
-        (1, 2),
-    ]
+    sizes = [tuple(level.shape[2:]) for level in levels]
+    assert sizes == [(16, 24), (8, 12), (4, 6), (2, 3), (1, 2)]
     sum(level.square().sum() for level in levels).backward()
     assert all(parameter.grad is not None for parameter in [*neck.parameters(), *vit.parameters()])
 

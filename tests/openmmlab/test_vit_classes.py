@@ -6,11 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
-
-pytest.importorskip("mmengine")
-
 from openmmlab.vits import ARCHS, pictures, saved
+from torch import Tensor
 
 from micl_bench.backbone import sincos_positions
 from micl_bench.checkpoints import load_backbone
@@ -59,9 +56,14 @@ def assert_maps_are_timms(vit: MiCLViT, path: str, size: int, *, norm: bool = Tr
         torch.testing.assert_close(mine_NDhw, timms_NDhw, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("larger", "norm"), [(0, True), (3, False)])
-@pytest.mark.parametrize("name", ARCHS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.long] if arch.depth > 4 else [])
+        for name, arch in ARCHS.items()
+    ],
+)
 def test_maps_are_timms_own_at_the_stored_size_and_at_another(
     folder: Path, name: str, larger: int, norm: bool
 ) -> None:

@@ -6,12 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-
-pytest.importorskip("mmengine")
-
 from openmmlab.vits import ARCHS, ATTENTIONS, pictures, saved
 from timm.models.beit import gen_relative_position_index
+from torch import Tensor
 
 from micl_bench.openmmlab import MiCLViT
 from micl_bench.openmmlab.windows import MapAttention, RelativeBias

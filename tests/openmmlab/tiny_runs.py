@@ -20,6 +20,7 @@ from micl_bench.backbone import Arch
 from micl_bench.checkpoints import save_checkpoint
 
 WIDTH = 32
+ADAMW = {"type": "AdamW", "lr": 1e-2, "weight_decay": 0.05}
 
 
 def tiny(path: Path, *, depth: int = 2, **options: Any) -> str:
@@ -101,10 +102,7 @@ def tiny_config(work_dir: Path, checkpoint: str | None, *, steps: int = 1, **key
         "val_evaluator": {"type": "Count"},
         "train_cfg": {"type": "IterBasedTrainLoop", "max_iters": steps, "val_interval": steps},
         "val_cfg": {"type": "ValLoop"},
-        "optim_wrapper": {
-            "type": "OptimWrapper",
-            "optimizer": {"type": "AdamW", "lr": 1e-2, "weight_decay": 0.05},
-        },
+        "optim_wrapper": {"type": "OptimWrapper", "optimizer": ADAMW},
         "default_hooks": {"checkpoint": None},
         "randomness": {"seed": 0},
     }

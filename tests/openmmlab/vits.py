@@ -10,77 +10,51 @@ from torch import Tensor
 from micl_bench.backbone import Arch, Vit
 from micl_bench.checkpoints import save_checkpoint
 
-_TINY: dict[str, Any] = {
-    "img_size": 32,
-    "patch_size": 8,
-    "width": 64,
-    "depth": 4,
-    "num_heads": 2,
-}
-_BEIT: dict[str, Any] = {"layer_scale": True, **_TINY}
-ARCHS = {
-    "plain": Arch(name="plain", **_TINY),
-    "registers": Arch(
-        name="registers", num_registers=3, layer_scale=True, patch_positions_only=True, **_TINY
-    ),
-    "no-class-token": Arch(name="no-class-token", class_token=False, **_TINY),
+
+def _arch(
+    name: str, side: int, patch: int, width: int, depth: int, heads: int, **more: Any
+) -> Arch:
+    sizes = {"img_size": side, "patch_size": patch, "width": width, "depth": depth}
+    return Arch(name=name, num_heads=heads, **sizes, **more)
+
+
+_TINY = (32, 8, 64, 4, 2)
+_ARCHS = (
+    _arch("plain", *_TINY),
+    _arch("registers", *_TINY, num_registers=3, layer_scale=True, patch_positions_only=True),
+    _arch("no-class-token", *_TINY, class_token=False),
+    _arch("beit", *_TINY, relative_positions="block", absolute_positions=False, layer_scale=True),
+    _arch("beit-shared", *_TINY, relative_positions="shared", layer_scale=True),
     # A token of distillation, which is no register.
-    "distilled": Arch(
-        name="distilled",
-        img_size=32,
-        patch_size=16,
-        width=192,
-        depth=12,
-        num_heads=3,
+    _arch(
+        "distilled",
+        32,
+        16,
+        192,
+        12,
+        3,
         num_registers=1,
         timm_name="deit_tiny_distilled_patch16_224",
     ),
     # A norm in front of the blocks.
-    "clip": Arch(
-        name="clip",
-        img_size=32,
-        patch_size=16,
-        width=256,
-        depth=10,
-        num_heads=4,
-        timm_name="vit_xsmall_patch16_clip_224",
-    ),
-    "beit": Arch(name="beit", relative_positions="block", absolute_positions=False, **_BEIT),
-    "beit-shared": Arch(name="beit-shared", relative_positions="shared", **_BEIT),
+    _arch("clip", 32, 16, 256, 10, 4, timm_name="vit_xsmall_patch16_clip_224"),
     # Rotary positions as tables of one grid, with absolute ones.
-    "eva": Arch(
-        name="eva",
-        img_size=56,
-        patch_size=14,
-        width=192,
-        depth=12,
-        num_heads=3,
-        timm_name="eva02_tiny_patch14_224",
-    ),
+    _arch("eva", 56, 14, 192, 12, 3, timm_name="eva02_tiny_patch14_224"),
     # Rotary positions by coordinates from -1 to 1, and registers.
-    "dinov3": Arch(
-        name="dinov3",
-        img_size=64,
-        patch_size=16,
-        width=384,
-        depth=12,
-        num_heads=6,
+    _arch(
+        *("dinov3", 64, 16, 384, 12, 6),
         num_registers=4,
         absolute_positions=False,
         timm_name="vit_small_patch16_dinov3",
     ),
     # Rotary positions whose frequencies are learned, other ones in each block.
-    "mixed": Arch(
-        name="mixed",
-        img_size=64,
-        patch_size=16,
-        width=384,
-        depth=12,
-        num_heads=6,
+    _arch(
+        *("mixed", 64, 16, 384, 12, 6),
         absolute_positions=False,
         timm_name="vit_small_patch16_rope_mixed_224",
     ),
-}
+)
+ARCHS = {arch.name: arch for arch in _ARCHS}
 # One of each way to attend.
 ATTENTIONS = ("plain", "registers", "no-class-token", "beit", "beit-shared", "eva")
 

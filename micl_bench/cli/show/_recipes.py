@@ -67,7 +67,7 @@ def layers(
     A row for each one that MiCLViTConstructor hands to the optimiser. The model is built with the
     config's checkpoint; data is not needed. Rates are those at the top of the schedule.
     """
-    from micl_bench.openmmlab.layers import HEADER, layer_rows
+    from micl_bench.openmmlab.optim import HEADER, layer_rows
     from micl_bench.runtime.terminal import table_text
 
     print(table_text(HEADER, layer_rows(config, assignments or [])))
