@@ -1,24 +1,18 @@
 """timm's Vision Transformers, and how to call them: build, encode visible patches, positions."""
 
 from micl_bench.backbone.arch import Arch, Pool, Vit
-from micl_bench.backbone.encode import (
-    class_features,
-    encode_patches,
-    encode_visible,
-    view_features,
-)
+from micl_bench.backbone.encode import encode_patches, view_features
 from micl_bench.backbone.init import init_mae_, sincos_positions
 from micl_bench.backbone.names import arch_names, fits, named_arch, timm_vit
-from micl_bench.backbone.positions import resample_positions
+from micl_bench.backbone.positions import PositionRule, resample_positions
 
 __all__ = [
     "Arch",
     "Pool",
+    "PositionRule",
     "Vit",
     "arch_names",
-    "class_features",
     "encode_patches",
-    "encode_visible",
     "fits",
     "init_mae_",
     "named_arch",

@@ -1,7 +1,7 @@
-"""Encoding only the visible patches of an image, and whole images.
+"""Encoding only the visible patches of an image.
 
-Shapes: N images, C channels, L patches, P values a patch, V views, K visible patches a view,
-M = V * K, D width, T tokens of a view.
+Shapes: N images, P values per patch, V views, K visible patches of a view, M = V * K, D width, T tokens
+of a view.
 """
 
 import contextlib
@@ -11,8 +11,6 @@ import torch.nn.functional as F
 from timm.models import VisionTransformer
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
-
-from micl_bench.patches import gather_patches
 
 
 def encode_patches(vit: VisionTransformer, visible_NMP: Tensor, keep_NVK: Tensor) -> Tensor:
@@ -44,18 +42,6 @@ def encode_patches(vit: VisionTransformer, visible_NMP: Tensor, keep_NVK: Tensor
     return tokens_BTD
 
 
-def encode_visible(vit: VisionTransformer, images_NCHW: Tensor, keep_NVK: Tensor) -> Tensor:
-    """Encode each view of whole, normalised images, touching only the patches that it keeps.
-
-    Returns:
-        tokens_NVTD, T = 1 + K: [CLS] and patches after the final norm.
-    """
-    N, V, K = keep_NVK.shape
-    visible_NMP = gather_patches(images_NCHW, keep_NVK, vit.patch_embed.proj.kernel_size[0])
-    tokens_BTD = vit.norm(encode_patches(vit, visible_NMP, keep_NVK))
-    return tokens_BTD.reshape(N, V, 1 + K, -1)
-
-
 def view_features(vit: VisionTransformer, visible_NMP: Tensor, keep_NVK: Tensor) -> Tensor:
     """[CLS] of each view after the final norm, at least in fp32 whatever the autocast: features_NVD."""
     class_BD = encode_patches(vit, visible_NMP, keep_NVK)[:, 0]
@@ -64,8 +50,3 @@ def view_features(vit: VisionTransformer, visible_NMP: Tensor, keep_NVK: Tensor)
     with contextlib.nullcontext() if device == "meta" else torch.autocast(device, enabled=False):
         wide = torch.promote_types(class_BD.dtype, torch.float32)
         return vit.norm(class_BD.to(wide)).reshape(*keep_NVK.shape[:2], -1)
-
-
-def class_features(vit: VisionTransformer, images_NCHW: Tensor) -> Tensor:
-    """[CLS] of whole, unmasked images after the final norm: features_ND."""
-    return vit.forward_features(images_NCHW)[:, 0]

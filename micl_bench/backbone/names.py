@@ -15,43 +15,30 @@ from micl_bench.runtime.values import shown
 
 _MODULES = ("vision_transformer", "beit", "eva", "deit")
 _EXAMPLES = "vit_tiny_patch16_224, vit_base_patch32_224, deit_small_patch16_224"
+
+
+def _plain(name: str, width: int, depth: int, num_heads: int) -> Arch:
+    """By its name, which says `patch16_224`."""
+    patch_size, img_size = map(int, name.rpartition("patch")[2].split("_"))
+    return Arch(
+        name=name,
+        img_size=img_size,
+        patch_size=patch_size,
+        width=width,
+        depth=depth,
+        num_heads=num_heads,
+    )
+
+
 _KNOWN = {
     arch.name: arch
     for arch in (
         # Small enough to pre-train and evaluate in minutes on two CPU cores.
-        Arch(name="vit_demo_patch4_32", img_size=32, patch_size=4, width=128, depth=4, num_heads=4),
-        Arch(
-            name="vit_small_patch16_224",
-            img_size=224,
-            patch_size=16,
-            width=384,
-            depth=12,
-            num_heads=6,
-        ),
-        Arch(
-            name="vit_base_patch16_224",
-            img_size=224,
-            patch_size=16,
-            width=768,
-            depth=12,
-            num_heads=12,
-        ),
-        Arch(
-            name="vit_large_patch16_224",
-            img_size=224,
-            patch_size=16,
-            width=1024,
-            depth=24,
-            num_heads=16,
-        ),
-        Arch(
-            name="vit_huge_patch14_224",
-            img_size=224,
-            patch_size=14,
-            width=1280,
-            depth=32,
-            num_heads=16,
-        ),
+        _plain("vit_demo_patch4_32", 128, 4, 4),
+        _plain("vit_small_patch16_224", 384, 12, 6),
+        _plain("vit_base_patch16_224", 768, 12, 12),
+        _plain("vit_large_patch16_224", 1024, 24, 16),
+        _plain("vit_huge_patch14_224", 1280, 32, 16),
     )
 }
 

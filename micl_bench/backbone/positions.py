@@ -4,12 +4,15 @@ Shapes: T tokens (prefix and patches), D width, h x w patches of a map, R offset
 with [CLS], H heads, S stored offsets along a side.
 """
 
+import dataclasses
 import functools
 import math
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from msgspec import Meta
 from torch import Tensor
 
 from micl_bench.backbone.init import sincos_positions
@@ -22,6 +25,36 @@ Grid = int | tuple[int, int]
 _TABLE_TOLERANCE = 1e-4
 # Offsets with [CLS] have rows of their own at a table's end: to it, from it, and its own.
 _CLASS_ROWS = 3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PositionRule:
+    """How a method's own code brings absolute positions to another grid."""
+
+    kind: Literal["bicubic", "sincos"] = "bicubic"
+    """`bicubic`: interpolate; `sincos`: compute the fixed table anew (MoCo v3)."""
+    antialias: bool = True
+    """timm does; MAE, DINO and their descendants do not."""
+    offset: Annotated[float, Meta(ge=0, lt=1, description="a number from 0 to below 1")] = 0.0
+    """Added to the number of patches a side before the scale factor is taken (DINO: 0.1)."""
+
+    def __str__(self) -> str:
+        if self.kind == "sincos":
+            return "sin-cos computed anew"
+        words = ["bicubic", "antialiased" if self.antialias else "not antialiased"]
+        return ", ".join([*words, f"offset {self.offset:g}"] if self.offset else words)
+
+    def brought(self, positions_1TD: Tensor, grid: Grid, num_prefix_tokens: int) -> Tensor:
+        """Positions for `grid`; the stored ones where it is theirs. Rows of prefix tokens stay."""
+        if self.kind == "sincos":
+            return recomputed_sincos(positions_1TD, grid=grid, num_prefix_tokens=num_prefix_tokens)
+        return resample_positions(
+            positions_1TD,
+            grid=grid,
+            num_prefix_tokens=num_prefix_tokens,
+            antialias=self.antialias,
+            offset=self.offset,
+        )
 
 
 def resample_positions(

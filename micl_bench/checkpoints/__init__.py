@@ -6,8 +6,13 @@ Converted`, by the keys of a file's content; a new format is a new file, here or
 
 from micl_bench.checkpoints._checkpoint import Checkpoint
 from micl_bench.checkpoints._in_memory import ModuleEncoder, in_memory
-from micl_bench.checkpoints._load import digest_of, load_backbone, load_checkpoint, load_classifier
-from micl_bench.checkpoints._names import require_names
+from micl_bench.checkpoints._load import (
+    digest_of,
+    load_backbone,
+    load_checkpoint,
+    load_classifier,
+    require_names,
+)
 from micl_bench.checkpoints._save import export, save_checkpoint
 from micl_bench.checkpoints._stated import Statement, stated
 from micl_bench.runtime import plugins

@@ -2,14 +2,20 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from micl_bench.backbone import Arch, Pool, Vit, resample_positions
-from micl_bench.backbone.positions import recomputed_sincos, resample_relative
+from micl_bench.backbone import Arch, Pool, Vit
+from micl_bench.backbone.positions import resample_relative
 from micl_bench.checkpoints._converted import Converted, Guess
+from micl_bench.checkpoints._filling import (
+    classifier_of,
+    filled,
+    require_whole,
+    without_head,
+    without_unread_head,
+)
 from micl_bench.checkpoints._told import pixels_in_words
 from micl_bench.data.pixels import normalise
 from micl_bench.records.result import CheckpointInfo
@@ -17,10 +23,7 @@ from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.log import printable, say
 from micl_bench.runtime.wording import counted
 
-# Not part of the backbone: a classifier's head, its own norm and its own pooling.
-_HEAD_PREFIXES = ("head.", "head_dist.", "fc_norm.", "attn_pool.")
 _RELATIVE = "relative_position_bias_table"
-_SHOWN = 5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,13 @@ class Checkpoint:
 
     info: CheckpointInfo
     content: Converted
+
+    @classmethod
+    def verified(cls, info: CheckpointInfo, content: Converted) -> "Checkpoint":
+        """A checkpoint that `require_whole` takes, without a head that timm's ViT lacks."""
+        content = without_unread_head(content)
+        require_whole(content, info.source)
+        return cls(info=info, content=content)
 
     @property
     def arch(self) -> Arch:
@@ -61,13 +71,11 @@ class Checkpoint:
     def guesses_at(self, img_size: int | None) -> dict[str, str]:
         """What was assumed, in words, to the option that states it instead.
 
-        Args:
-            img_size: of the input; None for inputs of any size. How positions come to another grid
-                counts only where they do.
+        How positions come to another grid counts only where they do: `img_size` is of the input, None
+        for inputs of any size.
         """
         arch = self.arch
-        is_usual = arch.num_heads * 64 == arch.width
-        why = "width / 64" if is_usual else f"usual at width {arch.width}"
+        why = "width / 64" if arch.num_heads * 64 == arch.width else f"usual at width {arch.width}"
         mean_std = pixels_in_words((self.content.mean, self.content.std))
         side = arch.img_size // arch.patch_size
         words: dict[Guess, tuple[str, str]] = {
@@ -80,9 +88,9 @@ class Checkpoint:
             ),
             "positions": (f"positions resampled {self.position_rule}", "--format"),
         }
-        resampled = img_size != arch.img_size
-        kept = [one for one in self.content.guesses if one != "positions" or resampled]
-        return {words[guess][0]: words[guess][1] for guess in kept}
+        is_resampled = img_size != arch.img_size
+        kept = (one for one in self.content.guesses if one != "positions" or is_resampled)
+        return dict(words[guess] for guess in kept)
 
     def say_guesses(self) -> None:
         """One line, once, on what was assumed whatever the size of the input."""
@@ -94,11 +102,7 @@ class Checkpoint:
             )
 
     def refuse_guesses(self, img_size: int | None) -> None:
-        """What `--strict` asks for.
-
-        Raises:
-            InputError: something was assumed; the message names it, and what would state it.
-        """
+        """Raise an InputError, which names what was assumed and what would state it (`--strict`)."""
         if found := self.guesses_at(img_size):
             listed = ", ".join(f"{words} ({option} states it)" for words, option in found.items())
             made = "; it was so when the file was made" if self.info.format == "micl_bench" else ""
@@ -132,18 +136,13 @@ class Checkpoint:
     def described_at(self, img_size: int | None) -> CheckpointInfo:
         """What records say of it at an input size: where positions came from, what pixels it got.
 
-        Args:
-            img_size: None where every image keeps its own.
+        `img_size` is None where every image keeps its own.
         """
-        mean, std = (
-            " ".join(f"{value:g}" for value in values)
-            for values in (self.content.mean, self.content.std)
-        )
-        arch = self.arch
+        arch, pixels = self.arch, (self.content.mean, self.content.std)
+        mean, std = (" ".join(f"{value:g}" for value in values) for values in pixels)
         stored = arch.img_size // arch.patch_size
-        wanted = "each image's grid"
-        if img_size is not None:
-            wanted = " x ".join(2 * [str(img_size // arch.patch_size)])
+        side = None if img_size is None else img_size // arch.patch_size
+        wanted = f"{side} x {side}" if side is not None else "each image's grid"
         resampled = f"{stored} x {stored} to {wanted}, {self.position_rule}"
         return dataclasses.replace(
             self.info,
@@ -166,8 +165,8 @@ class Checkpoint:
     def backbone(self, *, img_size: int | None = None, drop_path: float = 0.0) -> Vit:
         """The ViT without a head, in eval mode, positions resampled to `img_size`."""
         arch, state = self._resized(img_size)
-        return _filled(
-            lambda: arch.build_any(drop_path=drop_path), _without_head(state), self.info.source
+        return filled(
+            lambda: arch.build_any(drop_path=drop_path), without_head(state), self.info.source
         )
 
     def classifier(self, *, num_classes: int | None = None) -> Vit:
@@ -183,10 +182,7 @@ class Checkpoint:
             raise InputError(
                 f"{self.info.source} knows {counted(stored, 'class', 'classes')}, not {num_classes}"
             )
-        return _filled(self._build_classifier, self.content.state, self.info.source)
-
-    def _build_classifier(self) -> Vit:
-        return _classifier(self.content)
+        return filled(lambda: classifier_of(self.content), self.content.state, self.info.source)
 
     def with_new_head(
         self,
@@ -202,13 +198,10 @@ class Checkpoint:
 
         The head starts almost at zero (std 2e-5, MAE's choice), so that the first steps do not
         shake what was pre-trained. With `pool="avg"`, and without [CLS], the norm moves behind the
-        pooling.
-
-        Args:
-            fresh_norm: where the norm moves, start it at weight 1 and bias 0, as MAE's code does.
+        pooling; with `fresh_norm` it starts there at weight 1 and bias 0, as in MAE's code.
         """
         arch, state = self._resized(img_size)
-        kept = _without_head(state)
+        kept = without_head(state)
         generator = torch.Generator().manual_seed(seed)
         kept["head.weight"] = torch.randn(num_classes, arch.width, generator=generator) * 2e-5
         kept["head.bias"] = torch.zeros(num_classes)
@@ -217,33 +210,11 @@ class Checkpoint:
                 moved = kept.pop(f"norm.{part}")
                 fresh = torch.full_like(moved, float(part == "weight"))
                 kept[f"fc_norm.{part}"] = fresh if fresh_norm else moved
-        return _filled(
+        return filled(
             lambda: arch.build_any(num_classes=num_classes, drop_path=drop_path, pool=pool),
             kept,
             self.info.source,
         )
-
-    def verify(self) -> None:
-        """Make sure that the tensors fill backbone and head, and are numbers, without building them.
-
-        Raises:
-            InputError: a parameter would stay unfilled, a tensor is left over or of another shape,
-                or holds NaN or infinity; the message lists them.
-        """
-        blocks = {name.split(".")[1] for name in self.content.state if name.startswith("blocks.")}
-        if len(blocks) != self.arch.depth:
-            raise InputError(
-                f"{self.info.source} has tensors of {len(blocks)} blocks, not of {self.arch.depth}"
-            )
-        _filling(self.arch.build_any, _without_head(self.content.state), self.info.source)
-        if self.content.num_classes:
-            _filling(self._build_classifier, self.content.state, self.info.source)
-        broken = [name for name, value in self.content.state.items() if not _is_finite(value)]
-        if broken:
-            raise InputError(
-                f"{self.info.source} holds NaN or infinity in {_shown(broken)}; its training failed, or "
-                "the file is damaged"
-            )
 
     def _resized(self, img_size: int | None) -> tuple[Arch, dict[str, Tensor]]:
         state = dict(self.content.state)
@@ -255,19 +226,11 @@ class Checkpoint:
                 f"{self.info.source} does not tell how its method brings positions to another size; "
                 f"as timm: {self.content.positions} (--format mae, dino, ibot, ... for a method's own)"
             )
-        grid, rule = arch.img_size // arch.patch_size, self.content.positions
+        grid = arch.img_size // arch.patch_size
         prefix = 0 if arch.patch_positions_only else arch.num_prefix_tokens
         for name, value in state.items():
-            if name == "pos_embed" and rule.kind == "sincos":
-                state[name] = recomputed_sincos(value, grid=grid, num_prefix_tokens=prefix)
-            elif name == "pos_embed":
-                state[name] = resample_positions(
-                    value,
-                    grid=grid,
-                    num_prefix_tokens=prefix,
-                    antialias=rule.antialias,
-                    offset=rule.offset,
-                )
+            if name == "pos_embed":
+                state[name] = self.content.positions.brought(value, grid, prefix)
             elif name.endswith(_RELATIVE):
                 state[name] = resample_relative(value, grid=grid)
         return arch, state
@@ -276,84 +239,3 @@ class Checkpoint:
 @functools.cache
 def _say_once(line: str) -> None:
     say(printable(line))
-
-
-def without_unread_head(content: Converted) -> Converted:
-    """Leaves out a head that timm's ViT does not have: pooling by attention, two heads, two norms.
-
-    Its tensors, and those of the head that needs them, get that fate. A norm behind the pooling
-    stays where there is no other.
-    """
-    expected = set(_without_head(content.state))
-    if content.num_classes:
-        with torch.device("meta"):
-            expected = set(_classifier(content).state_dict())
-    surplus = content.state.keys() - expected
-    if not any(name.startswith((*_HEAD_PREFIXES, "norm.")) for name in surplus):
-        return content
-    has_norm = "norm.weight" in content.state
-    kept = {
-        name: value
-        for name, value in content.state.items()
-        if not name.startswith(_HEAD_PREFIXES) or (name.startswith("fc_norm.") and not has_norm)
-    }
-    fates = tuple(
-        dataclasses.replace(fate, kind="left out", target="", reason="head of another kind")
-        if fate.target and not set(fate.target.split(", ")) & kept.keys()
-        else fate
-        for fate in content.fates
-    )
-    return dataclasses.replace(content, state=kept, num_classes=0, classes=(), fates=fates)
-
-
-def _classifier(content: Converted) -> Vit:
-    return content.arch.build_any(num_classes=content.num_classes, pool=content.pool)
-
-
-def _without_head(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The backbone's tensors; a norm that moved behind the pooling moves back."""
-    kept = {name: value for name, value in state.items() if not name.startswith(_HEAD_PREFIXES)}
-    for part in ("weight", "bias"):
-        if f"norm.{part}" not in kept and f"fc_norm.{part}" in state:
-            kept[f"norm.{part}"] = state[f"fc_norm.{part}"]
-    return kept
-
-
-def _filled(build: Callable[[], Vit], state: dict[str, Tensor], source: str) -> Vit:
-    model = _filling(build, state, source)
-    if any(True for _ in model.buffers()):
-        # Fixed tables are computed while a model is built; `meta` computes nothing.
-        model = build()
-        model.load_state_dict(state)
-    else:
-        expected = model.state_dict()
-        copies = {name: value.to(expected[name].dtype, copy=True) for name, value in state.items()}
-        model.load_state_dict(copies, assign=True)
-    return model.eval()
-
-
-def _filling(build: Callable[[], Vit], state: dict[str, Tensor], source: str) -> Vit:
-    """The model without numbers (random ones would take seconds), once the tensors fit it."""
-    with torch.device("meta"):
-        model = build()
-    expected = model.state_dict()
-    problems = [f"missing {name}" for name in sorted(expected.keys() - state.keys())]
-    problems += [f"unexpected {name}" for name in sorted(state.keys() - expected.keys())]
-    problems += [
-        f"{name} is {tuple(state[name].shape)}, needed {tuple(expected[name].shape)}"
-        for name in sorted(expected.keys() & state.keys())
-        if state[name].shape != expected[name].shape
-    ]
-    if problems:
-        raise InputError(f"{source} does not fit the architecture: {_shown(problems, '; ')}")
-    return model
-
-
-def _is_finite(value: Tensor) -> bool:
-    # A sum is quick; where it is not finite, each number is asked.
-    return bool(value.sum().isfinite()) or bool(value.isfinite().all())
-
-
-def _shown(names: list[str], separator: str = ", ") -> str:
-    rest = f"{separator}and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return separator.join(names[:_SHOWN]) + rest

@@ -2,13 +2,12 @@
 
 import dataclasses
 import math
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from msgspec import Meta
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
-from micl_bench.backbone import Arch, Pool
+from micl_bench.backbone import Arch, Pool, PositionRule
+from micl_bench.checkpoints._told import IMAGENET, Pixels
 from micl_bench.records.result import Stage
 from micl_bench.runtime.errors import InputError
 
@@ -29,28 +28,6 @@ class Fate:
 Guess = Literal["heads", "pixels", "norm_eps", "grid", "positions"]
 """What no tensor tells: heads, mean and std of the pixels, the norms' epsilon, how positions lie on
 the input, and how they come to another grid."""
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PositionRule:
-    """How a method's own code brings absolute positions to another grid."""
-
-    kind: Literal["bicubic", "sincos"] = "bicubic"
-    """`bicubic`: interpolate; `sincos`: compute the fixed table anew (MoCo v3)."""
-    antialias: bool = True
-    """timm does; MAE, DINO and their descendants do not."""
-    offset: Annotated[float, Meta(ge=0, lt=1, description="a number from 0 to below 1")] = 0.0
-    """Added to the number of patches a side before the scale factor is taken (DINO: 0.1)."""
-
-    def __str__(self) -> str:
-        if self.kind == "sincos":
-            return "sin-cos computed anew"
-        words = ["bicubic", "antialiased" if self.antialias else "not antialiased"]
-        return ", ".join([*words, f"offset {self.offset:g}"] if self.offset else words)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,8 +56,8 @@ class Converted:
     positions: PositionRule = PositionRule()
     branch: str = ""
     """Which of several networks in the file: `teacher`, `student`, `momentum encoder`, ..."""
-    mean: tuple[float, float, float] = IMAGENET_DEFAULT_MEAN
-    std: tuple[float, float, float] = IMAGENET_DEFAULT_STD
+    mean: tuple[float, float, float] = IMAGENET[0]
+    std: tuple[float, float, float] = IMAGENET[1]
     """Of the pixels (0 to 1) that the network was trained on."""
     guesses: tuple[Guess, ...] = ()
     """What was assumed, as neither the file nor the caller states it."""
@@ -96,3 +73,16 @@ class Converted:
                 raise InputError(f"{name} {values!r} of the pixels; needed are three numbers")
         if min(self.std) <= 0:
             raise InputError(f"std {self.std!r} of the pixels; needed are numbers above 0")
+
+    def with_pixels(self, pixels: Pixels) -> "Converted":
+        """The same with mean and std that somebody states."""
+        mean, std = pixels
+        return dataclasses.replace(self.settled("pixels"), mean=mean, std=std)
+
+    def settled(self, guess: Guess) -> "Converted":
+        """The same where that is no guess."""
+        return dataclasses.replace(self, guesses=tuple(one for one in self.guesses if one != guess))
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)

@@ -1,36 +1,38 @@
 """Files of DINO's training loop and its descendants: a student, its teacher, their heads."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Set
 from typing import Any
 
-from micl_bench.checkpoints._converted import Converted, PositionRule
-from micl_bench.checkpoints._infer import WIDTHS, assumed, infer_arch
-from micl_bench.checkpoints._rules import account, drop, first_key, tensors_of
-from micl_bench.checkpoints._timm_names import PLAIN, chosen
+from micl_bench.backbone import PositionRule
+from micl_bench.checkpoints._converted import Converted
+from micl_bench.checkpoints._infer import WIDTHS
+from micl_bench.checkpoints._network import PLAIN, Network, convert_network, one_table, tables
+from micl_bench.checkpoints._rules import OTHER, drop
 
-_PREFIX = r"(module\.)?(backbone\.)?"
+_PREFIX = r"(backbone\.)?"
+_BRANCHES = ("teacher", "student")
 _RULES = (
     *PLAIN,
     drop(r"head\..+", "projection head"),
     drop(r"masked_embed", "mask token"),
 )
 _BESIDE = {
-    "teacher": "the teacher, another branch",
-    "student": "the student, another branch",
-    "dino_loss": "centre of the loss",
-    "ibot_loss": "centre of the loss",
+    **dict.fromkeys(_BRANCHES, OTHER),
+    **dict.fromkeys(("dino_loss", "ibot_loss"), "centre of the loss"),
 }
 
 
 def names_of(content: dict[str, Any]) -> set[str]:
     """Names of all tensors of student and teacher, or of the file itself, without prefixes."""
-    return {re.sub(f"^{_PREFIX}", "", name) for name in _all_names(content)}
+    networks = [Network(key, key, _PREFIX) for key in (*_BRANCHES, "state_dict", "")]
+    return set().union(*(network.names(content) for network in networks))
 
 
-def _all_names(content: dict[str, Any]) -> Iterator[str]:
-    for key in ("teacher", "student", "state_dict", ""):
-        yield from tensors_of(content, key)
+def is_ibot(content: dict[str, Any], names: Set[str]) -> bool:
+    """iBOT's loss, the second last layer of its head, or its mask token."""
+    head = any(re.match(r"head\.last_layer2\.", name) for name in names)
+    return head or "masked_embed" in names or "ibot_loss" in content
 
 
 def convert_distilled(
@@ -41,25 +43,17 @@ def convert_distilled(
     Positions are interpolated as in DINO's `interpolate_pos_encoding`: bicubic, by a scale factor
     of (new side + 0.1) / old side.
     """
-    known = [name for name in ("teacher", "student") if tensors_of(content, name)]
-    name = chosen(branch, known, "teacher") if known or branch else ""
-    state, fates = account(
+    return convert_network(
         content,
         _RULES,
+        tables(content, *_BRANCHES, prefix=_PREFIX)
+        or [one_table(content, "state_dict", "model", prefix=_PREFIX)],
         layout=layout,
-        key=name or first_key(content, "state_dict", "model"),
-        prefix=_PREFIX,
+        arch=arch,
+        branch=branch,
         beside=_BESIDE,
-    )
-    sizes = infer_arch(state, arch=arch)
-    return Converted(
-        arch=sizes,
-        guesses=assumed(sizes, arch, widths=WIDTHS),
-        state=state,
+        widths=WIDTHS,
         method=method,
         pool="token",
-        num_classes=0,
-        fates=fates,
         positions=PositionRule(antialias=False, offset=0.1),
-        branch=name,
     )

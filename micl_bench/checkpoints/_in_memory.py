@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from micl_bench.backbone import Arch, Pool, Vit, fits
-from micl_bench.checkpoints._checkpoint import Checkpoint, without_unread_head
+from micl_bench.checkpoints._checkpoint import Checkpoint
 from micl_bench.checkpoints._converted import Converted, Guess
 from micl_bench.checkpoints._infer import arch_of
 from micl_bench.checkpoints._rules import keep_all
@@ -82,11 +82,7 @@ class ModuleCheckpoint(Checkpoint):
         return ModuleEncoder(copy.deepcopy(self.module), self.arch.width).eval()
 
     def classifier(self, *, num_classes: int | None = None) -> Any:
-        """A copy in eval mode, whose answer are logits.
-
-        Raises:
-            InputError: its answer are tokens, or of another number of classes.
-        """
+        """A copy in eval mode, which answers with logits."""
         stored = self.content.num_classes
         if stored == 0 or num_classes not in (None, stored):
             raise InputError(f"{self.info.source} gives {stored or 'no'} logits of classes")
@@ -95,9 +91,6 @@ class ModuleCheckpoint(Checkpoint):
     def with_new_head(self, **options: Any) -> Any:
         """Raise an InputError: nobody knows where its head would go."""
         self.require_vit("a new head")
-
-    def verify(self) -> None:
-        """Nothing is built of it."""
 
 
 def in_memory(
@@ -141,35 +134,47 @@ def in_memory(
     return _as_module(module, side, stated)
 
 
+def vit_content(module: Any, arch: Arch, method: str, **fields: Any) -> Converted:
+    """A ViT of timm's under its own names, with its head where `arch` has one of that kind."""
+    read = _with_known_head(module, arch)
+    state = {key: value.detach().cpu().clone() for key, value in read.state_dict().items()}
+    return Converted(
+        arch=arch,
+        state=state,
+        method=method,
+        pool=_pool(read),
+        num_classes=read.num_classes,
+        fates=keep_all(state),
+        **fields,
+    )
+
+
+def _with_known_head(module: Any, arch: Arch) -> Any:
+    if fits(arch, module, num_classes=module.num_classes, pool=_pool(module)):
+        return module
+    headless = copy.deepcopy(module)
+    headless.reset_classifier(0)
+    return headless
+
+
+def _pool(module: Any) -> Pool:
+    return "token" if module.global_pool == "token" else "avg"
+
+
 def _as_vit(module: Any, config: Any, stated: dict[str, Any]) -> Checkpoint | None:
     """As a file of its weights is read; None where `Arch` does not build what it computes."""
+    own = type(module).__name__
     try:
         name = str(config.get("architecture") or "")
         arch = arch_of(module, name)
     except (InputError, AttributeError, TypeError):
         return None
-    pool: Pool = "token" if module.global_pool == "token" else "avg"
-    headless, classes = module, module.num_classes
-    if not fits(arch, module, num_classes=classes, pool=pool):
-        headless, classes = copy.deepcopy(module), 0
-        headless.reset_classifier(0)
-        if not fits(arch, headless, num_classes=0, pool=pool):
-            return None
-    state = {key: value.detach().cpu().clone() for key, value in headless.state_dict().items()}
-    content = Converted(
-        arch=arch if arch.name else dataclasses.replace(arch, name=type(module).__name__),
-        state=state,
-        method=name or type(module).__name__,
-        pool=pool,
-        num_classes=classes,
-        fates=keep_all(state),
-        **stated,
-    )
-    checkpoint = Checkpoint(
-        info=_info(module, digest_state(state)), content=without_unread_head(content)
-    )
-    checkpoint.verify()
-    return checkpoint
+    read = _with_known_head(module, arch)
+    if not fits(arch, read, num_classes=read.num_classes, pool=_pool(read)):
+        return None
+    named = dataclasses.replace(arch, name=arch.name or own)
+    content = vit_content(module, named, name or own, **stated)
+    return Checkpoint.verified(_info(module, digest_state(content.state)), content)
 
 
 def _as_module(module: nn.Module, side: int, stated: dict[str, Any]) -> ModuleCheckpoint:

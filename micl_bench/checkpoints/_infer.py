@@ -34,7 +34,7 @@ WIDTHS = (192, 384, 768, 1024, 1280, 1408)
 
 
 def infer_arch(
-    state: dict[str, Tensor], *, arch: str | None = None, norm_eps: float = 1e-6, name: str = ""
+    state: dict[str, Tensor], *, arch: str | None = None, norm_eps: float = 1e-6
 ) -> Arch:
     """Sizes and parts of the ViT that these tensors fill; further ones (heads) are ignored.
 
@@ -43,14 +43,14 @@ def infer_arch(
             number of heads, which is width / 64 without it (16 in the published giants; tables of
             relative positions tell it), and parts of timm's model (gated MLPs, rotary positions).
         norm_eps: of the method's own code; no file holds it. timm's where `arch` is timm's.
-        name: of the architecture; made from the sizes if not given.
 
     Raises:
         InputError: no ViT on square images; `arch` is unknown, or of other sizes.
         UntoldError: it takes `arch` to tell.
     """
     told = told_by(arch)
-    if told.name is not None and told.name not in arch_names():
+    is_relative = any(name.endswith("relative_position_bias_table") for name in state)
+    if told.name is not None and told.name not in arch_names() and not is_relative:
         return _with_values(_timm_arch(state, told.name), told)
     try:
         found = _from_shapes(state, told.norm_eps or norm_eps, told)
@@ -59,22 +59,24 @@ def infer_arch(
     except (IndexError, KeyError, ValueError) as error:
         raise InputError(f"the tensors are no ViT's: {error} is missing or misshapen") from error
     if told.name is None:
-        if "blocks.0.gamma_1" in state and not found.relative_positions:
+        if "blocks.0.gamma_1" in state and not is_relative:
             raise UntoldError(
                 "its layer scale is called gamma_1, as in DeiT III's files and in those of timm's "
                 "ViTs with rotary positions, which no tensor betrays; give --arch "
                 "deit3_small_patch16_224 or --arch vit_small_patch16_rope_ape_224, or timm's name "
                 "of its size"
             )
-        return dataclasses.replace(found, name=name or found.name)
-    named = named_arch(told.name)
-    for field in ("width", "depth", "patch_size"):
+        return found
+    named = arch_of(timm_vit(told.name), told.name) if is_relative else named_arch(told.name)
+    for field in ("width", "depth", "patch_size", *(["num_heads"] if is_relative else [])):
         if getattr(named, field) != getattr(found, field):
             raise InputError(
                 f"the file's {field} is {getattr(found, field)}, not the {getattr(named, field)} of "
                 f"{told.name}"
             )
-    return _with_values(dataclasses.replace(found, name=told.name, num_heads=named.num_heads), told)
+    return _with_values(
+        dataclasses.replace(found, name=named.name, num_heads=named.num_heads), told
+    )
 
 
 def assumed(
@@ -99,14 +101,10 @@ def assumed(
 
 
 def _with_values(arch: Arch, told: Told) -> Arch:
-    """Single values that the user states beside a name.
-
-    Raises:
-        InputError: the heads do not divide the width, or the architecture's own are in its tables.
-    """
-    values: dict[str, Any] = {"num_heads": told.heads, "norm_eps": told.norm_eps}
-    changed = {
-        name: value for name, value in values.items() if value not in (None, getattr(arch, name))
+    """Single values that the user states beside a name, where the tables do not hold them."""
+    values = (("num_heads", told.heads), ("norm_eps", told.norm_eps))
+    changed: dict[str, Any] = {
+        name: value for name, value in values if value not in (None, getattr(arch, name))
     }
     if changed and (arch.timm_name or arch.relative_positions):
         raise InputError(f"--arch: {arch.name} has values of its own; give its name alone")
@@ -143,7 +141,7 @@ def _from_shapes(state: dict[str, Tensor], norm_eps: float, told: Told) -> Arch:
         patch_size=patch,
         width=width,
         depth=depth,
-        num_heads=heads or (usual_heads(width) if table is None else table.shape[1]),
+        num_heads=heads or (_usual_heads(width) if table is None else table.shape[1]),
         mlp_ratio=_ratio(hidden, width),
         class_token=class_token,
         num_registers=registers,
@@ -157,12 +155,8 @@ def _from_shapes(state: dict[str, Tensor], norm_eps: float, told: Told) -> Arch:
     return with_heads(found, math.gcd(found.width, found.width // _HEAD_WIDTH or 1))
 
 
-def usual_heads(width: int) -> int:
-    """Of published ViTs of this width, width / 64 of others.
-
-    Raises:
-        UntoldError: the width is no multiple of 64.
-    """
+def _usual_heads(width: int) -> int:
+    """Of published ViTs of this width, width / 64 of others."""
     if width in _SIXTEEN_HEADS:
         return 16
     if width % _HEAD_WIDTH:
@@ -192,11 +186,7 @@ def _grid(
     table: Tensor | None,
     told: int | None,
 ) -> tuple[int, bool]:
-    """Patches a side, and whether the absolute positions have no rows for prefix tokens.
-
-    Args:
-        told: patches a side, where the user states them.
-    """
+    """Patches a side, and whether the absolute positions have no rows for prefix tokens."""
     if "pos_embed" not in state:
         if table is None:
             raise UntoldError("the file has neither absolute nor relative positions; give --arch")

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -10,17 +10,16 @@ from typing import Any, get_args
 
 import torch
 
-from micl_bench.backbone import Pool, Vit, fits, init_mae_, named_arch, timm_vit
-from micl_bench.checkpoints._checkpoint import Checkpoint, without_unread_head
+from micl_bench.backbone import Vit, arch_names, init_mae_, named_arch, timm_vit
+from micl_bench.checkpoints._checkpoint import Checkpoint
 from micl_bench.checkpoints._converted import Converted, Guess
 from micl_bench.checkpoints._in_memory import digest_state
-from micl_bench.checkpoints._infer import arch_of, assumed
-from micl_bench.checkpoints._rules import keep_all
+from micl_bench.checkpoints._infer import assumed
+from micl_bench.checkpoints._public import fetch, known_public
 from micl_bench.checkpoints._stated import seed_in
-from micl_bench.checkpoints._timm_hub import timm_model
+from micl_bench.checkpoints._statements import statements_of
+from micl_bench.checkpoints._timm_hub import from_timm
 from micl_bench.checkpoints._told import pixels_told, told_by
-from micl_bench.checkpoints._wrappers import unwrapped
-from micl_bench.checkpoints._written import with_pixels, with_statements
 from micl_bench.data.image_files import name_text
 from micl_bench.records.result import CheckpointInfo, Stage, visible_path
 from micl_bench.runtime import plugins
@@ -72,10 +71,13 @@ def load_checkpoint(
     if kind in ("random", "timm") and name:
         if layout or branch or pixels or (arch and arch != name):
             raise InputError(f"{source} needs no --arch, --format, --branch or --pixels")
-        return _random(name, seed) if kind == "random" else _from_timm(name)
+        return _random(name, seed) if kind == "random" else from_timm(name)
+    options = {"layout": layout, "branch": branch, "pixels": pixels}
     if kind == "public" and name:
-        return _from_public(name, arch=arch, layout=layout, branch=branch, pixels=pixels)
-    return _from_file(Path(source), arch=arch, layout=layout, branch=branch, pixels=pixels)
+        return _from_public(name, arch, options)
+    checkpoint = _from_file(Path(source), arch, **options)
+    checkpoint.say_guesses()
+    return checkpoint
 
 
 def load_backbone(
@@ -89,10 +91,8 @@ def load_backbone(
     """A timm ViT in eval mode; `forward_features(images_NCHW)` gives tokens after the final norm.
 
     Tokens are [CLS] (where there is one), registers, patches. Images are normalised as
-    `load_checkpoint(...).normalise` does, which is ImageNet's mean and std for most.
-
-    Raises:
-        InputError: as `load_checkpoint`, or a parameter would stay unfilled.
+    `load_checkpoint(...).normalise` does, which is ImageNet's mean and std for most; it raises the
+    same errors.
     """
     loaded = load_checkpoint(source, arch=arch, layout=layout, branch=branch)
     return loaded.backbone(img_size=img_size)
@@ -115,6 +115,20 @@ def load_classifier(
     return loaded.classifier(num_classes=num_classes)
 
 
+def require_names(source: str, *, arch: str = "", pixels: str = "") -> None:
+    """Raise an InputError where a source, an architecture, a value of it or the name of pixels is
+    unknown, without reading or downloading anything."""
+    kind, _, name = source.partition(":")
+    known = {"random": named_arch, "timm": timm_vit, "public": known_public}
+    if kind in known and name:
+        known[kind](name)  # type: ignore[operator]
+    named = told_by(arch).name if arch else None
+    if named is not None and named not in arch_names():
+        timm_vit(named)
+    if pixels:
+        pixels_told(pixels)
+
+
 def recognised_as(content: dict[str, Any]) -> list[str]:
     """Formats that claim a file's content; `timm` only where no other does."""
     formats = plugins.every("checkpoints", _format)
@@ -123,24 +137,22 @@ def recognised_as(content: dict[str, Any]) -> list[str]:
     return claims or ([_PLAIN] if plain.recognise(content) else [])
 
 
+def digest_of(path: Path) -> str:
+    """SHA-256 of a checkpoint file, or over the files of a checkpoint folder, as records have it."""
+    if path.is_file():
+        return digest_file(path)
+    files = (file for file in path.iterdir() if _FOLDER_FILES.fullmatch(file.name))
+    return digest_files(path, (file for file in files if file.is_file()))
+
+
 def _format(name: str) -> ModuleType:
     return plugins.find("checkpoints", name, "recognise", "convert")
 
 
 def _from_file(
-    path: Path,
-    *,
-    arch: str | None,
-    layout: str | None,
-    branch: str | None,
-    pixels: str | None,
-    stated: Callable[[Converted], Converted] = lambda content: content,
+    path: Path, arch: str | None, *, layout: str | None, branch: str | None, pixels: str | None
 ) -> Checkpoint:
-    """Read, convert, take what is stated for what would be assumed, and check.
-
-    Args:
-        stated: puts in what is known of the file from elsewhere.
-    """
+    """Read, convert, take what is stated for what would be assumed, and check."""
     wanted = pixels_told(pixels) if pixels is not None else None
     told = told_by(arch)
     source = visible_path(path)
@@ -151,28 +163,29 @@ def _from_file(
     if {"optimizer", "step"} <= content.keys():
         raise InputError(f"{path} is the state of an unfinished run; use the backbone it ends with")
     with _misshapen(path):
-        plain = unwrapped(content)
-        content = plain.content
         name = layout or _only_format(content, path)
         converted = _format(name).convert(content, arch=arch, branch=branch)
-        converted = plain.named_as_stored(converted)
         if converted.untold_pixels and wanted is None:
             raise UntoldError(converted.untold_pixels)
-        converted = with_statements(
-            _proven(converted, name, arch, layout),
-            content,
-            told=told,
-            pixels=wanted,
-            is_folder=path.is_dir(),
-        )
+        converted = _proven(converted, name, arch, layout)
+        if _OWN not in content:
+            converted = statements_of(content).applied(
+                converted, told=told, pixels=wanted, is_folder=path.is_dir()
+            )
         if wanted:
-            converted = with_pixels(converted, wanted)
+            converted = converted.with_pixels(wanted)
+        converted = dataclasses.replace(
+            converted,
+            # Words that tables and terminals show, without control characters; files that do not say
+            # what made them go by their own name.
+            method=printable(converted.method or _name_of(path)),
+            # As folders' names are written, which they are matched with.
+            classes=tuple(map(name_text, converted.classes)),
+            arch=dataclasses.replace(converted.arch, name=printable(converted.arch.name)),
+            told_seed=seed_in(content),
+        )
         info = CheckpointInfo(source=source, format=name, digest=digest_of(path))
-        named = dataclasses.replace(_cleaned(stated(converted), path), told_seed=seed_in(content))
-        checkpoint = Checkpoint(info=info, content=without_unread_head(named))
-        checkpoint.verify()
-    checkpoint.say_guesses()
-    return checkpoint
+        return Checkpoint.verified(info, converted)
 
 
 def _proven(converted: Converted, name: str, arch: str | None, layout: str | None) -> Converted:
@@ -200,18 +213,6 @@ def _proven(converted: Converted, name: str, arch: str | None, layout: str | Non
         guesses.discard("positions")
     ordered = tuple(guess for guess in get_args(Guess) if guess in guesses)
     return dataclasses.replace(converted, guesses=ordered)
-
-
-def _cleaned(converted: Converted, path: Path) -> Converted:
-    """Words of a file that tables and terminals show, without control characters."""
-    return dataclasses.replace(
-        converted,
-        # Files that do not say what made them go by their own name.
-        method=printable(converted.method or _name_of(path)),
-        # As folders' names are written, which they are matched with.
-        classes=tuple(map(name_text, converted.classes)),
-        arch=dataclasses.replace(converted.arch, name=printable(converted.arch.name)),
-    )
 
 
 def _name_of(path: Path) -> str:
@@ -251,47 +252,28 @@ def _only_format(content: dict[str, Any], path: Path) -> str:
         raise InputError(
             f"the keys of {path} fit several formats: {', '.join(claims)}; choose with --format"
         )
-    keys = list(map(str, content))
     inner = [name for value in content.values() if isinstance(value, dict) for name in value]
-    shown = ", ".join([*keys[:_SHOWN], *map(str, inner[:_SHOWN])])
+    shown = ", ".join(map(str, [*list(content)[:_SHOWN], *inner[:_SHOWN]]))
     raise InputError(
         f"{path} is of no known checkpoint layout; known: {', '.join(plugins.names('checkpoints'))}; "
         f"its keys begin with {shown or 'nothing'}"
     )
 
 
-def digest_of(path: Path) -> str:
-    """SHA-256 of a checkpoint file, or over the files of a checkpoint folder, as records have it."""
-    if path.is_file():
-        return digest_file(path)
-    files = (file for file in path.iterdir() if _FOLDER_FILES.fullmatch(file.name))
-    return digest_files(path, (file for file in files if file.is_file()))
-
-
-def _from_public(
-    name: str, *, arch: str | None, layout: str | None, branch: str | None, pixels: str | None
-) -> Checkpoint:
-    # What downloads is imported where something is downloaded.
-    from micl_bench.checkpoints._public import fetch
-
+def _from_public(name: str, arch: str | None, options: dict[str, str | None]) -> Checkpoint:
     path, public = fetch(name)
-
-    def stated(content: Converted) -> Converted:
-        """The table of public checkpoints was made from what their authors state."""
-        return dataclasses.replace(
-            content, method=public.method or content.method, guesses=(), proven=True
-        )
-
-    options: dict[str, Any] = {"branch": branch, "pixels": pixels, "stated": stated}
-    options["layout"] = layout or public.format or None
+    options["layout"] = options["layout"] or public.format or None
     try:
-        loaded = _from_file(path, arch=arch, **options)
+        loaded = _from_file(path, arch, **options)
     except UntoldError:
         if arch or not public.arch:
             raise
-        loaded = _from_file(path, arch=public.arch, **options)
+        loaded = _from_file(path, public.arch, **options)
+    # The table of public checkpoints was made from what their authors state.
+    method = public.method or loaded.method
+    content = dataclasses.replace(loaded.content, method=method, guesses=(), proven=True)
     info = dataclasses.replace(loaded.info, source=f"public:{name}")
-    return dataclasses.replace(loaded, info=info)
+    return Checkpoint(info=info, content=content)
 
 
 def _random(name: str, seed: int) -> Checkpoint:
@@ -309,44 +291,14 @@ def _random(name: str, seed: int) -> Checkpoint:
         data_digest="",
         settings=settings,
     )
+    state = model.state_dict()
     content = Converted(
         arch=arch,
-        state=model.state_dict(),
+        state=state,
         method="random weights",
         pool="token",
         num_classes=0,
         origin=(drawn,),
     )
-    return _in_memory(content, source=f"random:{name}", layout="random")
-
-
-def _from_timm(name: str) -> Checkpoint:
-    """Any ViT of timm with the weights that it knows; its head where `Arch.build_any` has it too."""
-    empty = timm_vit(name)
-    arch = arch_of(empty, name)
-    pool: Pool = "token" if empty.global_pool == "token" else "avg"
-    # A default head of any size tells whether `Arch` has that kind.
-    has_head = empty.num_classes > 0 and fits(arch, empty, num_classes=empty.num_classes, pool=pool)
-    model = timm_model(name)
-    if not has_head:
-        model.reset_classifier(0)
-    config: Any = model.pretrained_cfg or {}
-    state = model.state_dict()
-    content = Converted(
-        arch=arch,
-        state=state,
-        method=name,
-        pool=pool,
-        num_classes=model.num_classes,
-        fates=keep_all(state),
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
-    )
-    return _in_memory(content, source=f"timm:{name}", layout="timm")
-
-
-def _in_memory(content: Converted, *, source: str, layout: str) -> Checkpoint:
-    info = CheckpointInfo(source=source, format=layout, digest=digest_state(content.state))
-    checkpoint = Checkpoint(info=info, content=without_unread_head(content))
-    checkpoint.verify()
-    return checkpoint
+    info = CheckpointInfo(source=f"random:{name}", format="random", digest=digest_state(state))
+    return Checkpoint.verified(info, content)

@@ -1,23 +1,34 @@
-"""Public checkpoints by name: what there is, and bringing one to this machine."""
+"""Public checkpoints by name: what there is, and bringing one to this machine.
 
+A download is whole and with the published digest, or not at all: over HTTPS, by pooch.
+"""
+
+import contextlib
 import csv
 import dataclasses
 import difflib
 import functools
+import hashlib
 import re
+import shutil
+import time
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
+from urllib.parse import urljoin, urlsplit
 
-from micl_bench.checkpoints._download import download, matches
 from micl_bench.runtime import distributed
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import writable_cache
 from micl_bench.runtime.locks import alone
-from micl_bench.runtime.log import say
-from micl_bench.runtime.network import UnreachableError
+from micl_bench.runtime.log import Progress, say
+from micl_bench.runtime.network import UnreachableError, check_reachable
 
 # In a checkout a link to results/checkpoints.csv, in an installed package its copy.
 _TABLE = Path(__file__).with_name("checkpoints.csv")
+_BLOCK_BYTES = 1 << 20
+# Between tries.
+_PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0)
+_PASSING = (408, 429, 500, 502, 503, 504)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,6 +58,17 @@ class PublicCheckpoint:
         """Name in the cache."""
         found = re.search(r"\.(pth\.tar|pth|pt|safetensors)$", urlsplit(self.url).path)
         return f"{self.name}.{found.group(1) if found else 'pth'}"
+
+    def is_in(self, path: Path) -> bool:
+        """Whether a file has the published digest, or there is none."""
+        if not self.digest:
+            return True
+        algorithm, _, published = self.digest.partition(":")
+        found = hashlib.new(algorithm, usedforsecurity=False)
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK_BYTES):
+                found.update(block)
+        return found.hexdigest().startswith(published.lower())
 
 
 @functools.cache
@@ -106,19 +128,26 @@ def fetch_row(row: PublicCheckpoint, *, plain_http_host: str = "") -> Path:
     """`fetch` for one process and any row.
 
     Args:
-        plain_http_host: as `download` takes it.
+        plain_http_host: `host:port` that may be asked without TLS, such as a server on this machine.
     """
     folder = writable_cache("checkpoints")
     target = folder / row.file_name
     with alone(folder, "downloading into", on_wait=say):
         if target.is_file():
-            _check(row, target)
+            if not row.is_in(target):
+                raise InputError(
+                    f"{target} has not {row.name}'s published digest {row.digest}; remove it to "
+                    "download it again"
+                )
             return target
         if row.access != "open":
-            raise InputError(_ask_for(row, target))
+            why = "has to be asked for" if row.access == "gated" else "is on a page for people"
+            raise InputError(
+                f"{row.name} {why}: get it at {row.url} ({row.licence}) and put it at {target}"
+            )
         say(f"{row.name}: {row.url} (licence: {row.licence})")
         try:
-            download(row.url, target, digest=row.digest, plain_http_host=plain_http_host)
+            _download(row, target, plain_http_host)
         except UnreachableError as error:
             raise InputError(
                 f"{urlsplit(row.url).netloc} was not reached ({error}); without a network, download "
@@ -127,14 +156,98 @@ def fetch_row(row: PublicCheckpoint, *, plain_http_host: str = "") -> Path:
     return target
 
 
-def _check(row: PublicCheckpoint, target: Path) -> None:
-    if row.digest and not matches(target, row.digest):
-        raise InputError(
-            f"{target} has not {row.name}'s published digest {row.digest}; remove it to download "
-            "it again"
-        )
+def _download(row: PublicCheckpoint, target: Path, plain_http_host: str) -> None:
+    """Bring a file to `target`, which appears once it is whole; a cut download starts over.
+
+    Raises:
+        UnreachableError: no connection, or it broke again and again.
+        InputError: refused by the server, redirected away from HTTPS, wrong digest, too large.
+    """
+    url = row.url
+    if not _is_allowed(url, plain_http_host):
+        raise InputError(f"{url} is no HTTPS address; refused")
+    check_reachable(url)
+    part = target.with_name(f"{target.name}.part")
+    try:
+        _receive(url, part, target.name, plain_http_host)
+        if not row.is_in(part):
+            raise InputError(
+                f"what {url} sent has not the published digest {row.digest}; it was removed. "
+                "Try again; if that does not help, the file was changed or something is in between"
+            )
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
 
 
-def _ask_for(row: PublicCheckpoint, target: Path) -> str:
-    why = "has to be asked for" if row.access == "gated" else "is on a page for people"
-    return f"{row.name} {why}: get it at {row.url} ({row.licence}) and put it at {target}"
+def _receive(url: str, part: Path, name: str, plain_http_host: str) -> None:
+    import requests
+    from pooch import HTTPDownloader
+
+    def look_at(answer: requests.Response, **_: Any) -> None:
+        """Of each answer, redirects included, before a byte of it is read."""
+        leads = urljoin(answer.url, answer.headers.get("Location", ""))
+        if answer.is_redirect and not _is_allowed(leads, plain_http_host):
+            raise InputError(f"{url} leads to {leads}, which is no HTTPS address; refused")
+        total = int(answer.headers.get("Content-Length", 0)) if answer.ok else 0
+        if total > (free := shutil.disk_usage(part.parent).free):
+            raise InputError(
+                f"{name} is said to have {total / 1e9:,.1f} GB, {part.parent} has room for "
+                f"{free / 1e9:,.1f} GB; set MICL_BENCH_CACHE to a larger disk"
+            )
+
+    for pause in (*_PAUSES_SECONDS, None):
+        with contextlib.closing(_Bar(name)) as bar:
+            try:
+                HTTPDownloader(
+                    progressbar=bar,
+                    chunk_size=_BLOCK_BYTES,
+                    headers={"Accept-Encoding": "identity"},
+                    hooks={"response": look_at},
+                )(url, str(part), None)
+                return
+            except requests.RequestException as error:
+                answer = error.response
+                if answer is not None and answer.status_code not in _PASSING:
+                    status = f"{answer.status_code} ({answer.reason})"
+                    raise InputError(f"{url} answers HTTP {status}") from error
+                gist = " ".join(str(error).split())[:200] or type(error).__name__
+                reason = gist if answer is None else f"HTTP {answer.status_code}"
+                if pause is None:
+                    raise UnreachableError(reason) from error
+        say(f"{name}: the connection broke ({reason}); trying again")
+        time.sleep(pause)
+
+
+class _Bar:
+    """What pooch says of a download, as one of our bars: a step is a block."""
+
+    total = 0
+    """Bytes; pooch sets it, 0 where the server does not say."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._shown = contextlib.ExitStack()
+        self._progress: Progress | None = None
+
+    def update(self, count: int) -> None:
+        """Count bytes."""
+        if self._progress is None:
+            blocks = -(-self.total // _BLOCK_BYTES)
+            bar = Progress(self._label, total=blocks, quiet=not self.total)
+            self._progress = self._shown.enter_context(bar)
+        if self._progress.done < self._progress.total:
+            self._progress.step(f"{self._progress.done + 1} MiB")
+
+    def reset(self) -> None:
+        """Pooch fills a bar at the end; this one is full."""
+
+    def close(self) -> None:
+        """Leave the terminal."""
+        self._shown.close()
+
+
+def _is_allowed(url: str, plain_http_host: str) -> bool:
+    parts = urlsplit(url)
+    is_plain = parts.scheme == "http" and bool(plain_http_host) and parts.netloc == plain_http_host
+    return parts.scheme == "https" or is_plain

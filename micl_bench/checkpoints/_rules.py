@@ -3,21 +3,21 @@
 A layout is a list of rules, tried in order; the first that matches the whole name decides:
 
     RULES = (
-        keep(r"module\\.(.+)", r"\\1"),                  # the same tensor under another name
-        keep(r"norm\\.(\\w+)", change=as_fp32_scale),     # changed on the way (one in, one out)
-        merge(r"(.+)\\.(query|key|value)\\.(weight|bias)", r"\\1.qkv.\\3",
+        keep(r"encoder\\.(.+)", r"\\1"),                  # the same tensor under another name
+        merge(r"(.+)\\.(?P<part>query|key|value)\\.(weight|bias)", r"\\1.qkv.\\3",
               parts=("query", "key", "value")),          # joined along the first axis, in that order
         split(r"(.+)qkv\\.bias", (r"\\1q_bias", "", r"\\1v_bias")),   # equal parts; "": left out
         drop(r"decoder.+", "decoder"),
     )
     state, fates = account(content, RULES, key="model", layout="mae")
 
-A tensor that no rule covers is an error that names it.
+A tensor that no rule covers is an error that names it. What training puts around a network shows in its
+tensors' names (`module.`, `_orig_mod.`): no rule sees it, and the fates have the file's own names.
 """
 
-import bisect
 import re
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,6 +28,16 @@ from micl_bench.checkpoints._converted import Fate
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.wording import counted, plural
 
+OTHER = "another network of the file"
+
+# torch.compile, Lightning's Fabric, FSDP and checkpointed activations, at any place of a name; data
+# parallel training beside them or in front. What is called `module` elsewhere is part of a network.
+_WRAPPER = re.compile(
+    r"(?:module\.)*(?:(?:_orig_mod|_forward_module|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+    r"(?:module\.)*)+|^(?:module\.)+"
+)
+# Lightning's name of the network: taken off only where nothing else is there.
+_MODEL, _DEEPEST = "model.", 3
 # What trainers save beside a network, in any layout: left out as a whole.
 _TRAINING_STATE = re.compile(
     r"optimi[sz]er.*|opt|(lr_|loss_)?scal(er|ar).*|(lr_)?schedulers?|lr_schedulers|amp|fp16_scaler"
@@ -45,20 +55,13 @@ class Rule:
     targets: tuple[str, ...]
     """Templates of `re.Match.expand`; none where the tensor is left out."""
     reason: str
-    change: Callable[[Tensor], Tensor] | None = None
     parts: tuple[str, ...] = ()
     """Of what is joined: values of the pattern's group `part`, in their order."""
 
 
-def keep(
-    pattern: str,
-    target: str = r"\g<0>",
-    *,
-    change: Callable[[Tensor], Tensor] | None = None,
-    reason: str = "",
-) -> Rule:
-    """The tensor goes to `target`, through `change` where there is one; `reason` says why."""
-    return Rule(re.compile(pattern), (target,), reason, change)
+def keep(pattern: str, target: str = r"\g<0>", *, reason: str = "") -> Rule:
+    """The tensor goes to `target`."""
+    return Rule(re.compile(pattern), (target,), reason)
 
 
 def drop(pattern: str, reason: str) -> Rule:
@@ -68,7 +71,7 @@ def drop(pattern: str, reason: str) -> Rule:
 
 def merge(pattern: str, target: str, *, parts: tuple[str, ...]) -> Rule:
     """Tensors that differ in the group `(?P<part>...)` are joined along the first axis."""
-    return Rule(re.compile(pattern), (target,), f"joined: {', '.join(parts)}", None, parts)
+    return Rule(re.compile(pattern), (target,), f"joined: {', '.join(parts)}", parts)
 
 
 def split(pattern: str, targets: tuple[str, ...]) -> Rule:
@@ -77,20 +80,16 @@ def split(pattern: str, targets: tuple[str, ...]) -> Rule:
 
 
 def tensors_of(content: dict[str, Any], key: str = "") -> dict[str, Tensor]:
-    """The tensors directly in a table of the file; `key` may be nested (`state_dict.model`).
+    """The tensors directly in a table of the file, under their names without wrappers.
 
-    Empty where there is no such table.
+    Args:
+        key: of the table, may be nested (`state_dict.model`); `""` is the file itself. Where there is
+            no such table, there are no tensors.
+
+    Raises:
+        InputError: two tensors have the same name without wrappers.
     """
-    found: Any = content
-    for part in filter(None, key.split(".")):
-        found = found.get(part) if isinstance(found, dict) else None
-    if not isinstance(found, dict):
-        return {}
-    return {
-        str(name): value.data if isinstance(value, nn.Parameter) else value
-        for name, value in found.items()
-        if isinstance(value, Tensor)
-    }
+    return {plain: tensor for plain, _, tensor in _named(content, key)}
 
 
 def first_key(content: dict[str, Any], *keys: str) -> str:
@@ -112,9 +111,9 @@ def account(
     Args:
         content: the whole file, as `read_safely` gives it.
         layout: name of the format, for errors.
-        key: the table with the network's tensors; `""` where they lie in the file itself.
+        key: the table with the network's tensors, as for `tensors_of`.
         prefix: pattern that is taken off the start of names, where it is there, before rules see
-            them (`module\\\\.`, `(module\\\\.)?backbone\\\\.`).
+            them (`(backbone\\\\.)?`).
         beside: other entries of the file that may hold tensors (`student`), and why they are left
             out. Optimiser, scheduler and the like need no entry.
 
@@ -126,186 +125,48 @@ def account(
         InputError: tensors that no rule covers, several for one target, parts missing, integers or
             complex numbers where weights belong.
     """
-    tensors = tensors_of(content, key)
     state: dict[str, Tensor] = {}
     fates: list[Fate] = []
     unknown: list[str] = []
-    waiting: dict[str, dict[str, Tensor]] = {}
-    joined: dict[str, tuple[str, ...]] = {}
-    for name, tensor in tensors.items():
-        matched = _first_match(rules, _without(prefix, name))
-        if matched is None:
-            unknown.append(name)
+    joined: dict[str, tuple[tuple[str, ...], dict[str, Tensor]]] = {}
+    named = _named(content, key)
+    for plain, stored, tensor in named:
+        short = re.sub(rf"^(?:{prefix})", "", plain, count=1)
+        matches = ((rule, rule.pattern.fullmatch(short)) for rule in rules)
+        rule, match = next((one for one in matches if one[1]), (None, None))
+        if rule is None or match is None:
+            unknown.append(stored)
             continue
-        rule, match = matched
         if not rule.targets:
-            fates.append(Fate(name, "left out", reason=rule.reason))
+            fates.append(Fate(stored, "left out", reason=rule.reason))
             continue
-        wide, note = _as_float32(name, tensor)
-        for target, value in _pieces(rule, match, wide):
-            if rule.parts:
-                waiting.setdefault(target, {})[match["part"]] = value
-                joined[target] = rule.parts
-            else:
-                _put(state, target, value, layout)
-        used = ", ".join(match.expand(target) for target in rule.targets if target)
-        kind: Literal["used", "renamed"] = "used" if used == name else "renamed"
-        fates.append(Fate(name, kind, used, "; ".join(filter(None, (rule.reason, note)))))
-    _refuse_unknown(unknown, len(tensors), layout)
-    for target, values in waiting.items():
-        missing = [part for part in joined[target] if part not in values]
-        if missing:
+        wide, note = _as_float32(stored, tensor)
+        targets = [match.expand(target) for target in rule.targets]
+        if rule.parts:
+            joined.setdefault(targets[0], (rule.parts, {}))[1][match["part"]] = wide
+        else:
+            pieces = wide.chunk(len(targets)) if len(targets) > 1 else [wide]
+            for target, piece in zip(targets, pieces, strict=True):
+                _put(state, target, piece, layout)
+        used = ", ".join(filter(None, targets))
+        kind: Literal["used", "renamed"] = "used" if used == stored else "renamed"
+        fates.append(Fate(stored, kind, used, "; ".join(filter(None, (rule.reason, note)))))
+    if unknown:
+        raise InputError(
+            f"{len(unknown)} of {counted(len(named), 'tensor')} in the file "
+            f"{plural(len(unknown), 'is', 'are')} not known to the layout {layout}: "
+            f"{first_few(unknown)}; `--format` reads it as another"
+        )
+    for target, (parts, values) in joined.items():
+        if missing := [part for part in parts if part not in values]:
             raise InputError(f"{layout}: {target} lacks its parts {', '.join(missing)}")
-        _put(state, target, torch.cat([values[part] for part in joined[target]]), layout)
+        _put(state, target, torch.cat([values[part] for part in parts]), layout)
     return state, (*fates, *_others(content, key, beside or {}, layout))
-
-
-def refuse_branch(branch: str | None) -> None:
-    """For layouts of one network.
-
-    Raises:
-        InputError: a branch was asked for.
-    """
-    if branch:
-        raise InputError(f"the file has no branch {branch!r}; it holds one network")
 
 
 def keep_all(state: dict[str, Tensor]) -> tuple[Fate, ...]:
     """Fates where every tensor has timm's name already."""
     return tuple(Fate(name, "used", name) for name in state)
-
-
-def account_filtered(
-    content: dict[str, Any],
-    filtered: dict[str, Tensor],
-    dropped: tuple[Rule, ...],
-    *,
-    layout: str,
-    key: str = "",
-    beside: dict[str, str] | None = None,
-) -> tuple[dict[str, Tensor], tuple[Fate, ...]]:
-    """The same for what timm's own `checkpoint_filter_fn` made of `tensors_of(content, key)`.
-
-    A tensor of the file is used where the filter's result holds it, a part of it, or its name;
-    the others must match a rule of `dropped`.
-
-    Raises:
-        InputError: the filter lost a tensor that no rule names, or weights are no floating point.
-    """
-    tensors = tensors_of(content, key)
-    fates, unknown = [], []
-    parts = _Parts(filtered)
-    for name, tensor in tensors.items():
-        targets = parts.of(tensor)
-        matched = _first_match(dropped, name)
-        if targets or name in filtered:
-            same = targets == [name]
-            note = "" if targets else "changed by timm"
-            target = ", ".join(targets or [name])
-            note = "; ".join(filter(None, (note, _read_as(name, tensor))))
-            fates.append(Fate(name, "used" if same else "renamed", target, note))
-        elif matched:
-            fates.append(Fate(name, "left out", reason=matched[0].reason))
-        else:
-            unknown.append(name)
-    _refuse_unknown(unknown, len(tensors), layout)
-    state = {name: _as_float32(name, value)[0] for name, value in filtered.items()}
-    return state, (*fates, *_others(content, key, beside or {}, layout))
-
-
-def _first_match(rules: tuple[Rule, ...], name: str) -> tuple[Rule, re.Match[str]] | None:
-    for rule in rules:
-        if match := rule.pattern.fullmatch(name):
-            return rule, match
-    return None
-
-
-def _without(prefix: str, name: str) -> str:
-    found = re.match(prefix, name)
-    return name[found.end() :] if found else name
-
-
-def _pieces(rule: Rule, match: re.Match[str], tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
-    pieces = tensor.chunk(len(rule.targets)) if len(rule.targets) > 1 else [tensor]
-    for target, piece in zip(rule.targets, pieces, strict=True):
-        if target:
-            yield match.expand(target), rule.change(piece) if rule.change else piece
-
-
-def _put(state: dict[str, Tensor], name: str, value: Tensor, layout: str) -> None:
-    if name in state:
-        raise InputError(f"{layout}: two tensors of the file are both {name}")
-    state[name] = value.contiguous()
-
-
-def _as_float32(name: str, tensor: Tensor) -> tuple[Tensor, str]:
-    note = _read_as(name, tensor)
-    return tensor.float() if note else tensor, note
-
-
-def _read_as(name: str, tensor: Tensor) -> str:
-    """How other precision is read, empty for float32; other kinds of number are no weights."""
-    stored = str(tensor.dtype).removeprefix("torch.")
-    if not tensor.is_floating_point():
-        raise InputError(f"{name} holds {stored}; weights are read from floating point only")
-    return "" if tensor.dtype == torch.float32 else f"{stored} read as float32"
-
-
-class _Parts:
-    """Tensors by where their numbers lie, so that those within another are found at once."""
-
-    def __init__(self, tensors: dict[str, Tensor]) -> None:
-        starts = ((value.data_ptr(), place, name) for place, (name, value) in
-                  enumerate(tensors.items()))  # fmt: skip
-        self._found = sorted(starts)
-        self._starts = [start for start, _, _ in self._found]
-
-    def of(self, whole: Tensor) -> list[str]:
-        """Names of those that begin within `whole`, in the order of the tensors."""
-        start = whole.data_ptr()
-        end = start + whole.numel() * whole.element_size()
-        first, last = (bisect.bisect_left(self._starts, place) for place in (start, end))
-        return [name for _, _, name in sorted(self._found[first:last], key=lambda one: one[1])]
-
-
-def _refuse_unknown(unknown: list[str], number: int, layout: str) -> None:
-    if unknown:
-        shown = ", ".join(unknown[:_SHOWN])
-        rest = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
-        raise InputError(
-            f"{len(unknown)} of {counted(number, 'tensor')} in the file "
-            f"{plural(len(unknown), 'is', 'are')} not known to the layout "
-            f"{layout}: "
-            f"{shown}{rest}; `--format` reads it as another"
-        )
-
-
-def _others(content: dict[str, Any], key: str, beside: dict[str, str], layout: str) -> list[Fate]:
-    """One fate for each entry beside the table that holds tensors."""
-    fates: list[Fate] = []
-    top, _, rest = key.partition(".")
-    for name, value in content.items() if key else ():
-        if name == top:
-            if rest:
-                inner = {part.removeprefix(f"{top}."): why for part, why in beside.items()}
-                fates += [
-                    Fate(f"{top}.{fate.name}", fate.kind, reason=fate.reason)
-                    for fate in _others(value, rest, inner, layout)
-                ]
-            continue
-        number = count_tensors(value)
-        if not number:
-            continue
-        reason = beside.get(name) or (
-            "state of training" if _TRAINING_STATE.fullmatch(str(name)) else ""
-        )
-        if not reason:
-            raise InputError(
-                f"the file's entry {name!r} holds "
-                f"{counted(number, 'tensor')} not known to the layout {layout}"
-            )
-        fates.append(Fate(str(name), "left out", reason=f"{reason}, {counted(number, 'tensor')}"))
-    return fates
 
 
 def count_tensors(value: Any) -> int:
@@ -321,3 +182,70 @@ def count_tensors(value: Any) -> int:
         elif isinstance(found, (dict, list, tuple)):
             waiting.extend(found.values() if isinstance(found, dict) else found)
     return number
+
+
+def first_few(words: list[str], separator: str = ", ") -> str:
+    """Five of them, and how many more there are."""
+    rest = [f"and {len(words) - _SHOWN} more"] if len(words) > _SHOWN else []
+    return separator.join([*words[:_SHOWN], *rest])
+
+
+def _named(content: dict[str, Any], key: str) -> list[tuple[str, str, Tensor]]:
+    """Of each tensor in a table: its name without wrappers, its name in the file, and itself."""
+    table: Any = content
+    for part in filter(None, key.split(".")):
+        table = table.get(part) if isinstance(table, dict) else None
+    tensors = {
+        str(name): value.data if isinstance(value, nn.Parameter) else value
+        for name, value in (table.items() if isinstance(table, dict) else ())
+        if isinstance(value, Tensor)
+    }
+    plain = list(tensors)
+    for _ in range(_DEEPEST):
+        plain = [_WRAPPER.sub("", name) for name in plain]
+        if not all(name.startswith(_MODEL) for name in plain):
+            break
+        plain = [name.removeprefix(_MODEL) for name in plain]
+    if len(set(plain)) < len(plain):
+        raise InputError(f"two tensors of the file are both {Counter(plain).most_common(1)[0][0]}")
+    return [(name, *stored) for name, stored in zip(plain, tensors.items(), strict=True)]
+
+
+def _put(state: dict[str, Tensor], name: str, value: Tensor, layout: str) -> None:
+    if name in state:
+        raise InputError(f"{layout}: two tensors of the file are both {name}")
+    if name:
+        state[name] = value.contiguous()
+
+
+def _as_float32(name: str, tensor: Tensor) -> tuple[Tensor, str]:
+    """Half precision widened, and how that is told; other kinds of number are no weights."""
+    stored = str(tensor.dtype).removeprefix("torch.")
+    if not tensor.is_floating_point():
+        raise InputError(f"{name} holds {stored}; weights are read from floating point only")
+    if tensor.dtype == torch.float32:
+        return tensor, ""
+    return tensor.float(), f"{stored} read as float32"
+
+
+def _others(
+    content: dict[str, Any], key: str, beside: dict[str, str], layout: str
+) -> Iterator[Fate]:
+    """One fate for each entry beside the table that holds tensors."""
+    top, _, rest = key.partition(".")
+    for name, value in content.items() if key else ():
+        if name == top:
+            inner = {part.removeprefix(f"{top}."): why for part, why in beside.items()}
+            for fate in _others(value, rest, inner, layout):
+                yield Fate(f"{top}.{fate.name}", fate.kind, reason=fate.reason)
+            continue
+        if not (number := count_tensors(value)):
+            continue
+        is_training = _TRAINING_STATE.fullmatch(str(name))
+        reason = beside.get(name, "state of training" if is_training else "")
+        if not reason:
+            raise InputError(
+                f"the file's entry {name!r} holds {counted(number, 'tensor')} not known to the layout "
+                f"{layout}"
+            )
+        yield Fate(str(name), "left out", reason=f"{reason}, {counted(number, 'tensor')}")

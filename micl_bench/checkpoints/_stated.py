@@ -1,11 +1,11 @@
 """What the user states of a file that does not say it: which of several pre-trainings it is of."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 from micl_bench.backbone import Arch
 from micl_bench.checkpoints._checkpoint import Checkpoint
+from micl_bench.checkpoints._statements import options_of
 from micl_bench.records.result import Stage
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_json
@@ -95,15 +95,7 @@ def stated(checkpoint: Checkpoint, statement: Statement | None) -> Checkpoint:
     return dataclasses.replace(checkpoint, content=renamed)
 
 
-def seed_in(content: Mapping[Any, Any]) -> int | None:
+def seed_in(content: dict[str, Any]) -> int | None:
     """The seed that a file of a training code of others says it was trained with, or None."""
-    places = [content, *(_mapping(content.get(name)) for name in _SAYS_SEED)]
-    found = [place.get("seed") for place in places]
-    return next((seed for seed in found if type(seed) is int), None)
-
-
-def _mapping(options: Any) -> Mapping[Any, Any]:
-    """Options as a mapping, whether they are one or a namespace."""
-    if isinstance(options, Mapping):
-        return options
-    return vars(options) if hasattr(options, "__dict__") else {}
+    places = [content, *(options_of(content, name) for name in _SAYS_SEED)]
+    return next((place["seed"] for place in places if type(place.get("seed")) is int), None)

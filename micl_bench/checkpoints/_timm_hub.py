@@ -1,4 +1,4 @@
-"""Weights that timm downloads: from its cache without asking anybody, or refused at once."""
+"""`timm:NAME`: weights from timm's cache without asking anybody, downloaded, or refused at once."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,16 +9,31 @@ from urllib.parse import urlsplit
 import timm
 import torch
 
+from micl_bench.backbone import timm_vit
+from micl_bench.checkpoints._checkpoint import Checkpoint
+from micl_bench.checkpoints._in_memory import digest_state, vit_content
+from micl_bench.checkpoints._infer import arch_of
+from micl_bench.records.result import CheckpointInfo
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.network import UnreachableError, check_reachable, weights_out_of_reach
 
 
-def timm_model(name: str) -> Any:
-    """One of timm's models with its weights.
+def from_timm(name: str) -> Checkpoint:
+    """Any ViT of timm with the weights that it knows; its head where `Arch` has one of that kind.
 
     Raises:
         InputError: timm knows no weights of that name, or they are neither in the cache nor to be had.
     """
+    arch = arch_of(timm_vit(name), name)
+    model = _model(name)
+    config: Any = model.pretrained_cfg or {}
+    content = vit_content(model, arch, name, mean=tuple(config["mean"]), std=tuple(config["std"]))
+    digest = digest_state(content.state)
+    info = CheckpointInfo(source=f"timm:{name}", format="timm", digest=digest)
+    return Checkpoint.verified(info, content)
+
+
+def _model(name: str) -> Any:
     config = timm.models.get_pretrained_cfg(name)
     if config is None or not (config.hf_hub_id or config.url):
         raise InputError(f"timm knows no weights of {name}")
@@ -68,12 +83,5 @@ def _is_cached(config: Any) -> bool:
     # timm looks for safetensors first.
     names = {named, named.replace("pytorch_model.bin", "model.safetensors"), "model.safetensors"}
     names.add(f"{named.removesuffix('.bin')}.safetensors")
-    return any(
-        isinstance(
-            try_to_load_from_cache(
-                repository, one, revision=revision or None, cache_dir=constants.HF_HUB_CACHE
-            ),
-            str,
-        )
-        for one in names
-    )
+    options = {"revision": revision or None, "cache_dir": constants.HF_HUB_CACHE}
+    return any(isinstance(try_to_load_from_cache(repository, one, **options), str) for one in names)

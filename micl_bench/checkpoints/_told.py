@@ -1,4 +1,4 @@
-"""What the user tells of a checkpoint: `--arch` (a name, or single values) and `--pixels`."""
+"""What the user states of a checkpoint: `--arch` (a name, or single values) and `--pixels`."""
 
 import dataclasses
 import math
@@ -24,10 +24,6 @@ _NAMED: dict[str, Pixels] = {
     "inception": INCEPTION,
     "clip": (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD),
 }
-_ARCH = (
-    "needed is an architecture's name, or values such as heads=6, grid=14x14, norm_eps=1e-6 with commas "
-    "between them"
-)
 _MOST_HEADS, _LARGEST_GRID = 1024, 1024
 
 
@@ -53,29 +49,28 @@ def told_by(arch: str | None) -> Told:
         key, is_value, text = part.strip().partition("=")
         key, value = (key, _value(key, text.strip())) if is_value else ("name", key)
         if value in (None, "") or key in values:
-            raise InputError(f"--arch {arch}: {_ARCH}")
+            raise InputError(
+                f"--arch {arch}: needed is an architecture's name, or values such as heads=6, "
+                "grid=14x14, norm_eps=1e-6 with commas between them"
+            )
         values[key] = value
     return Told(**values)  # type: ignore[arg-type]
 
 
 def _value(key: str, text: str) -> int | float | None:
     """None for what is no value of that key."""
+    rows, _, columns = text.partition("x")
     try:
         if key == "heads" and 0 < int(text) <= _MOST_HEADS:
             return int(text)
         if key == "norm_eps" and 0 < float(text) < 1:
             return float(text)
-        if key == "grid":
-            rows, _, columns = text.partition("x")
-            if rows == (columns or rows) and 0 < int(rows) <= _LARGEST_GRID:
-                return int(rows)
-            if int(rows) != int(columns):
-                raise InputError(f"--arch grid={text}: only square grids are read")
-    except InputError:
-        raise
+        sides = {int(rows), int(columns or rows)} if key == "grid" else set()
     except ValueError:
-        pass
-    return None
+        return None
+    if len(sides) == 2:
+        raise InputError(f"--arch grid={text}: only square grids are read")
+    return next((side for side in sides if 0 < side <= _LARGEST_GRID), None)
 
 
 def pixels_told(text: str) -> Pixels:
@@ -87,16 +82,16 @@ def pixels_told(text: str) -> Pixels:
     if text in _NAMED:
         return _NAMED[text]
     try:
-        red, green, blue, *stds = map(float, text.split(","))
-        of_red, of_green, of_blue = stds
+        numbers = [float(part) for part in text.split(",")]
     except ValueError:
-        stds = []
-    if not stds or not all(map(math.isfinite, (red, green, blue, *stds))) or min(stds) <= 0:
+        numbers = []
+    if len(numbers) != 6 or not all(map(math.isfinite, numbers)) or min(numbers[3:]) <= 0:
         raise InputError(
             f"--pixels {text}: needed is {', '.join(_NAMED)}, or mean and std of red, green and blue "
             "as six numbers of pixels from 0 to 1, 0.485,0.456,0.406,0.229,0.224,0.225"
         )
-    return (red, green, blue), (of_red, of_green, of_blue)
+    red, green, blue, *std = numbers
+    return (red, green, blue), (std[0], std[1], std[2])
 
 
 def pixels_in_words(pixels: Pixels) -> str:

@@ -3,20 +3,17 @@
 All three come from one code base. data2vec 2.0 has another layout, which is not read.
 """
 
+import dataclasses
 from typing import Any
 
 from torch import Tensor
 
 from micl_bench.checkpoints import simmim
-from micl_bench.checkpoints._beit_like import convert_beit_like, is_beit_like
+from micl_bench.checkpoints._beit_like import convert_beit, is_beit_like
 from micl_bench.checkpoints._converted import Converted
-from micl_bench.checkpoints._rules import drop, first_key, tensors_of
-from micl_bench.checkpoints._timm_names import (
-    Pixels,
-    num_classes_of,
-    pixels_of_timm,
-    table_beside_averages,
-)
+from micl_bench.checkpoints._network import beside_averages, pixels_of_timm
+from micl_bench.checkpoints._rules import OTHER, drop, first_key, tensors_of
+from micl_bench.checkpoints._statements import options_of
 from micl_bench.checkpoints._told import IMAGENET, INCEPTION
 
 _DROPPED = (
@@ -33,47 +30,44 @@ _UNTOLD = (
 
 def recognise(content: dict[str, Any]) -> bool:
     """BEiT's blocks with their tables of offsets, and no sign of SimMIM."""
-    names = set(tensors_of(content, first_key(content, *_KEYS)))
+    names = tensors_of(content, first_key(content, *_KEYS)).keys()
     return is_beit_like(names) and not simmim.recognise(content)
 
 
 def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) -> Converted:
-    """Through timm's filter; tables of relative positions are resized as timm does.
+    """Under its own names, which are timm's.
 
-    `ema` reads the averaged weights that the authors' code may save beside, as `model_ema`.
-
-    Raises:
-        InputError: a fine-tuned file that does not tell BEiT, which reads pixels as 2x - 1, from
-            BEiT v2 and data2vec, which read them as ImageNet's; unknown tensors.
+    `ema` reads the averaged weights that the authors' code may save beside, as `model_ema`. A
+    fine-tuned file may leave open whether it is BEiT's, which reads pixels as 2x - 1, or BEiT v2's or
+    data2vec's, which read them as ImageNet's: the pixels are then untold.
     """
-    key, name, beside = table_beside_averages(content, _KEYS, branch)
-    tensors = tensors_of(content, key)
-    sizes, state, fates = convert_beit_like(
-        content, tensors, arch=arch, layout="beit", key=key, dropped=_DROPPED, beside=beside
+    networks = beside_averages(content, *_KEYS)
+    tensors = tensors_of(content, networks[0].key)
+    named = arch if arch and arch.startswith("beit") else ""
+    converted = convert_beit(
+        content,
+        _DROPPED,
+        networks,
+        layout="beit",
+        arch=arch,
+        branch=branch,
+        beside=dict.fromkeys((*_KEYS, "model_ema"), OTHER),
+        method=_method(tensors, named),
     )
-    pixels = _pixels(content, tensors, arch)
-    mean, std = pixels or INCEPTION
-    is_assumed = pixels is not None and _leaves_open(content, tensors, arch)
-    return Converted(
-        arch=sizes,
-        state=state,
-        method=_method(tensors, arch),
-        pool="token" if {"head.weight", "norm.weight"} <= state.keys() else "avg",
-        num_classes=num_classes_of(state),
-        fates=fates,
-        branch=name,
-        mean=mean,
-        std=std,
-        guesses=("pixels",) if is_assumed else (),
-        untold_pixels="" if pixels else _UNTOLD,
-    )
-
-
-def _leaves_open(content: dict[str, Any], tensors: dict[str, Tensor], arch: str | None) -> bool:
-    """Whether the pixels are those of BEiT only because most files of this kind are its."""
-    option = getattr(content.get("args"), "imagenet_default_mean_and_std", None)
-    is_named = bool(arch and arch.startswith("beit"))
-    return option is None and not (is_named or _is_v2(tensors) or _is_data2vec(tensors))
+    # Pixels are read in -1 to 1 unless the options say otherwise, as the recipes of BEiT v2 and of
+    # data2vec do.
+    option = options_of(content, "args").get("imagenet_default_mean_and_std")
+    if option is not None:
+        return converted.with_pixels(IMAGENET if option else INCEPTION)
+    if _is_v2(tensors) or _is_data2vec(tensors):
+        return converted.with_pixels(IMAGENET)
+    if named and (pixels := pixels_of_timm(named)):
+        return converted.with_pixels(pixels)
+    if not any(name.startswith("lm_head.") for name in tensors):
+        return dataclasses.replace(converted, untold_pixels=_UNTOLD)
+    # Most files of this kind are BEiT's.
+    usual = converted.with_pixels(INCEPTION)
+    return usual if named else dataclasses.replace(usual, guesses=("pixels",))
 
 
 def _is_v2(tensors: dict[str, Tensor]) -> bool:
@@ -86,28 +80,9 @@ def _is_data2vec(tensors: dict[str, Tensor]) -> bool:
     return head is not None and head.ndim == 2 and head.shape[0] == head.shape[1]
 
 
-def _pixels(content: dict[str, Any], tensors: dict[str, Tensor], arch: str | None) -> Pixels | None:
-    """Mean and std: of the run's options, or what the authors' recipes say, or of timm's model.
-
-    Pixels are read in -1 to 1 unless `imagenet_default_mean_and_std` is set, as the recipes of
-    BEiT v2 and of data2vec do.
-    """
-    option = getattr(content.get("args"), "imagenet_default_mean_and_std", None)
-    if option is not None:
-        return IMAGENET if option else INCEPTION
-    if _is_v2(tensors) or _is_data2vec(tensors):
-        return IMAGENET
-    told = pixels_of_timm(arch) if arch and arch.startswith("beit") else None
-    if told is not None:
-        return told
-    if any(name.startswith("lm_head.") for name in tensors):
-        return INCEPTION
-    return None
-
-
-def _method(tensors: dict[str, Tensor], arch: str | None) -> str:
-    if _is_v2(tensors) or (arch or "").startswith("beitv2"):
+def _method(tensors: dict[str, Tensor], named: str) -> str:
+    if _is_v2(tensors) or named.startswith("beitv2"):
         return "BEiT v2"
     if _is_data2vec(tensors):
         return "data2vec"
-    return "BEiT" if "lm_head.weight" in tensors or (arch or "").startswith("beit") else ""
+    return "BEiT" if "lm_head.weight" in tensors or named else ""

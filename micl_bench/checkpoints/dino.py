@@ -3,9 +3,9 @@
 import re
 from typing import Any
 
-from micl_bench.checkpoints import ibot, solo_learn
+from micl_bench.checkpoints import solo_learn
 from micl_bench.checkpoints._converted import Converted
-from micl_bench.checkpoints._distilled import convert_distilled, names_of
+from micl_bench.checkpoints._distilled import convert_distilled, is_ibot, names_of
 
 
 def recognise(content: dict[str, Any]) -> bool:
@@ -15,18 +15,12 @@ def recognise(content: dict[str, Any]) -> bool:
     unless the layout is given.
     """
     names = names_of(content)
-    if "blocks.0.norm1.weight" not in names or ibot.recognise(content):
-        return False
-    if solo_learn.recognise(content):
+    if "blocks.0.norm1.weight" not in names or is_ibot(content, names):
         return False
     head = any(re.match(r"head\.last_layer\.", name) for name in names)
-    return head or "dino_loss" in content
+    return (head or "dino_loss" in content) and not solo_learn.recognise(content)
 
 
 def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) -> Converted:
-    """The teacher's ViT; `branch`: `teacher` or `student`.
-
-    Raises:
-        InputError: unknown tensors, another branch, or no ViT.
-    """
+    """The teacher's ViT; `branch`: `teacher` or `student`."""
     return convert_distilled(content, arch=arch, branch=branch, layout="dino", method="DINO")

@@ -5,19 +5,12 @@ import math
 import re
 from typing import Any
 
-from timm.data import (
-    IMAGENET_DEFAULT_MEAN,
-    IMAGENET_DEFAULT_STD,
-    IMAGENET_INCEPTION_MEAN,
-    IMAGENET_INCEPTION_STD,
-)
-from torch import Tensor
-
-from micl_bench.backbone import Arch, Pool
-from micl_bench.checkpoints._converted import Converted, Fate, PositionRule
-from micl_bench.checkpoints._infer import infer_arch
-from micl_bench.checkpoints._rules import Rule, account, drop, keep, merge, refuse_branch
-from micl_bench.checkpoints._timm_names import Pixels, num_classes_of
+from micl_bench.backbone import Pool, PositionRule
+from micl_bench.checkpoints._converted import Converted
+from micl_bench.checkpoints._network import Network, convert_network
+from micl_bench.checkpoints._rules import Rule, drop, keep, merge
+from micl_bench.checkpoints._statements import options_of, pixels_in
+from micl_bench.checkpoints._told import IMAGENET, INCEPTION, Pixels
 from micl_bench.runtime.errors import InputError
 
 _BLOCK = r"encoder\.layer\.(\d+)\."
@@ -48,10 +41,6 @@ _RULES = (
 )
 _GATED_WIDTH = 1536
 _RESCALE = 1 / 255
-_NUMBERS_NEEDED = (
-    "preprocessor_config.json needs three numbers each for image_mean (0 to 1) and image_std (above "
-    "0, at most 1)"
-)
 _HEAD = keep(rf"classifier\.{_END}", r"head.\1")
 _NO_HEAD = drop(r"classifier\..+", "head on [CLS] and the patches' mean together; timm's has none")
 
@@ -63,15 +52,14 @@ class _Kind:
     method: str = ""
     pool: Pool = "token"
     antialias: bool = False
-    mean: tuple[float, float, float] = IMAGENET_DEFAULT_MEAN
-    std: tuple[float, float, float] = IMAGENET_DEFAULT_STD
+    pixels: Pixels = IMAGENET
     """Where the folder has no `preprocessor_config.json`."""
     head: Rule = _HEAD
 
 
 _KINDS = {
     # Without a file that says more, as transformers' own image processor for it: -1 to 1.
-    "vit": _Kind(mean=IMAGENET_INCEPTION_MEAN, std=IMAGENET_INCEPTION_STD),
+    "vit": _Kind(pixels=INCEPTION),
     "vit_mae": _Kind(method="MAE"),
     "vit_msn": _Kind(method="MSN"),
     "ijepa": _Kind(method="I-JEPA", pool="avg"),
@@ -92,8 +80,8 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
     Positions are interpolated as by transformers' `interpolate_pos_encoding`.
 
     Raises:
-        InputError: a model type or an option that is not read, unknown tensors, pixels that cannot
-            be prepared as `preprocessor_config.json` says.
+        InputError: a model type or an option that is not read, pixels that cannot be prepared as
+            `preprocessor_config.json` says.
     """
     if not recognise(content):
         raise InputError("not a folder of transformers: config.json has no model_type")
@@ -103,82 +91,52 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
         raise InputError(
             f"a folder of model type {config['model_type']!r}; read are {', '.join(_KINDS)}"
         )
-    refuse_branch(branch)
     if config.get("hidden_act", "gelu") != "gelu":
         raise InputError(f"hidden_act is {config['hidden_act']!r}; timm's ViTs have gelu")
-    tables = {name: value for name, value in content.items() if name in ("config", "model")}
-    state, fates = account(
-        tables,
+    named, eps = _named(config)
+    stated = _pixels(options_of(content, "preprocessor_config"))
+    converted = convert_network(
+        content,
         (*_RULES, kind.head),
+        [Network("", "model", r"((vit|ijepa|dinov2|dinov2_with_registers)\.)?")],
         layout="huggingface",
-        key="model",
-        prefix=r"(vit|ijepa|dinov2|dinov2_with_registers)\.",
-    )
-    preprocessor = content.get("preprocessor_config")
-    mean, std = _pixels(preprocessor, kind)
-    is_stated = isinstance(preprocessor, dict) and (
-        preprocessor.get("image_mean") is not None or preprocessor.get("do_normalize") is False
-    )
-    patches_only = "reg_token" in state
-    state, fates = _fold_class_position(state, fates) if patches_only else (state, fates)
-    num_classes = num_classes_of(state)
-    return Converted(
-        arch=_sizes(state, config, arch),
-        state=state,
+        arch=arch,
+        branch=branch,
+        told=lambda state: named,
+        norm_eps=eps,
+        folds_class_position=True,
         method=kind.method,
         pool=kind.pool,
-        num_classes=num_classes,
-        classes=_classes(config) if num_classes else (),
-        fates=fates,
         positions=PositionRule(antialias=kind.antialias),
+    )
+    mean, std = stated or kind.pixels
+    return dataclasses.replace(
+        converted,
+        classes=_classes(config) if converted.num_classes else (),
         mean=mean,
         std=std,
-        guesses=() if is_stated else ("pixels",),
+        guesses=() if stated else ("pixels",),
     )
 
 
-def _sizes(state: dict[str, Tensor], config: dict[str, Any], arch: str | None) -> Arch:
+def _named(config: dict[str, Any]) -> tuple[str, float]:
+    """The architecture, as `--arch` would state it, and the epsilon of the norms."""
     try:
         heads, eps = int(config["num_attention_heads"]), float(config["layer_norm_eps"])
+        width = config.get("hidden_size")
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"config.json has no number for {error}") from error
-    if config.get("use_swiglu_ffn") and arch is None:
-        width = state["cls_token"].shape[-1] if "cls_token" in state else 0
-        if width != _GATED_WIDTH:
-            raise InputError(
-                f"config.json has use_swiglu_ffn for width {width}; gated MLPs are read of DINOv2's "
-                f"giant alone, whose width is {_GATED_WIDTH}"
-            )
-        registers = "_reg4" if "reg_token" in state else ""
-        return infer_arch(state, arch=f"vit_giant_patch14{registers}_dinov2")
-    found = infer_arch(state, arch=arch, norm_eps=eps)
-    if heads < 1 or found.width % heads or not 0 < eps < 1:
+    if not (0 < heads <= 1024 and 0 < eps < 1):
+        raise InputError(f"config.json has {heads} heads and layer_norm_eps {eps}")
+    if not config.get("use_swiglu_ffn"):
+        return f"heads={heads}", eps
+    if width != _GATED_WIDTH:
         raise InputError(
-            f"config.json has {heads} heads for width {found.width} and layer_norm_eps {eps}"
+            f"config.json has use_swiglu_ffn for width {width}; gated MLPs are read of DINOv2's "
+            f"giant alone, whose width is {_GATED_WIDTH}"
         )
-    return dataclasses.replace(found, num_heads=heads)
-
-
-def _fold_class_position(
-    state: dict[str, Tensor], fates: tuple[Fate, ...]
-) -> tuple[dict[str, Tensor], tuple[Fate, ...]]:
-    """timm's registers stand between [CLS] and the patches: the position of [CLS] is added to it."""
-    three = [state.get(name) for name in ("reg_token", "cls_token", "pos_embed")]
-    if any(value is None or value.ndim != 3 for value in three):
-        raise InputError("the tensors are no DINOv2's: tokens or positions are misshapen")
-    positions = state["pos_embed"]
-    folded = {
-        **state,
-        "cls_token": state["cls_token"] + positions[:, :1],
-        "pos_embed": positions[:, 1:].contiguous(),
-    }
-    reasons = {
-        "cls_token": "with its position added",
-        "pos_embed": "the first row is added to cls_token",
-    }
-    return folded, tuple(
-        dataclasses.replace(fate, reason=reasons.get(fate.target, fate.reason)) for fate in fates
-    )
+    registers = "_reg4" if config["model_type"] == "dinov2_with_registers" else ""
+    return f"vit_giant_patch14{registers}_dinov2", eps
 
 
 def _classes(config: dict[str, Any]) -> tuple[str, ...]:
@@ -193,10 +151,8 @@ def _classes(config: dict[str, Any]) -> tuple[str, ...]:
     return () if all(re.fullmatch(r"LABEL_\d+", name) for name in names) else names
 
 
-def _pixels(preprocessor: Any, kind: _Kind) -> Pixels:
+def _pixels(preprocessor: dict[str, Any]) -> Pixels | None:
     """Of pixels from 0 to 1, as transformers' image processor with these options makes them."""
-    if not isinstance(preprocessor, dict):
-        return kind.mean, kind.std
     factor = preprocessor.get("rescale_factor", _RESCALE)
     is_number = isinstance(factor, (int, float)) and math.isclose(factor, _RESCALE, rel_tol=1e-6)
     if not is_number or preprocessor.get("do_rescale") is False:
@@ -207,17 +163,12 @@ def _pixels(preprocessor: Any, kind: _Kind) -> Pixels:
     if preprocessor.get("do_normalize") is False:
         return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     if preprocessor.get("image_mean") is None and preprocessor.get("image_std") is None:
-        return kind.mean, kind.std
-    try:
-        if isinstance(preprocessor["image_mean"], str) or isinstance(
-            preprocessor["image_std"], str
-        ):
-            raise InputError(_NUMBERS_NEEDED)
-        red, green, blue = map(float, preprocessor["image_mean"])
-        of_red, of_green, of_blue = map(float, preprocessor["image_std"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(_NUMBERS_NEEDED) from error
-    means, stds = (red, green, blue), (of_red, of_green, of_blue)
-    if not all(0 <= mean <= 1 for mean in means) or not all(0 < std <= 1 for std in stds):
-        raise InputError(f"{_NUMBERS_NEEDED}, not {list(means)} and {list(stds)}")
-    return means, stds
+        return None
+    pixels = pixels_in(preprocessor, ("image_mean", "image_std"), largest=1)
+    if pixels is None:
+        given = [preprocessor.get(name) for name in ("image_mean", "image_std")]
+        raise InputError(
+            "preprocessor_config.json needs three numbers each for image_mean (0 to 1) and image_std "
+            f"(above 0, at most 1), not {given[0]!r:.40} and {given[1]!r:.40}"
+        )
+    return pixels

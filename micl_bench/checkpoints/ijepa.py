@@ -2,51 +2,37 @@
 
 from typing import Any
 
-from micl_bench.checkpoints._converted import Converted, PositionRule
-from micl_bench.checkpoints._infer import WIDTHS, assumed, infer_arch
-from micl_bench.checkpoints._rules import account, tensors_of
-from micl_bench.checkpoints._timm_names import PLAIN, chosen
+from micl_bench.backbone import PositionRule
+from micl_bench.checkpoints._converted import Converted
+from micl_bench.checkpoints._infer import WIDTHS
+from micl_bench.checkpoints._network import PLAIN, convert_network, tables
+from micl_bench.checkpoints._rules import OTHER, tensors_of
 
-_BRANCHES = ["target_encoder", "encoder"]
-_BESIDE = {
-    "encoder": "the encoder, another branch",
-    "target_encoder": "the target encoder, another branch",
-    "predictor": "predictor",
-}
+_BRANCHES = ("target_encoder", "encoder")
+_BESIDE = {**dict.fromkeys(_BRANCHES, OTHER), "predictor": "predictor"}
 
 
 def recognise(content: dict[str, Any]) -> bool:
     """An encoder beside a predictor."""
-    return bool(tensors_of(content, "predictor")) and bool(_branches(content))
+    return bool(tensors_of(content, "predictor")) and bool(tables(content, *_BRANCHES))
 
 
 def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) -> Converted:
     """The target encoder, which the authors evaluate; `branch`: `target_encoder` or `encoder`.
 
-    timm's filter has nothing to convert here but a prefix, and reads `encoder` alone. Positions
-    are interpolated bicubically; the method's own function takes its first row for a class token's,
-    which these models do not have, so the rule is that of transformers' I-JEPA.
-
-    Raises:
-        InputError: unknown tensors, another branch, or no ViT.
+    Positions are interpolated bicubically; the method's own function takes its first row for a class
+    token's, which these models do not have, so the rule is that of transformers' I-JEPA.
     """
-    name = chosen(branch, _branches(content), "target_encoder")
-    state, fates = account(
-        content, PLAIN, layout="ijepa", key=name, prefix=r"module\.", beside=_BESIDE
-    )
-    sizes = infer_arch(state, arch=arch)
-    return Converted(
-        arch=sizes,
-        guesses=assumed(sizes, arch, widths=WIDTHS),
-        state=state,
+    return convert_network(
+        content,
+        PLAIN,
+        tables(content, *_BRANCHES),
+        layout="ijepa",
+        arch=arch,
+        branch=branch,
+        beside=_BESIDE,
+        widths=WIDTHS,
         method="I-JEPA",
         pool="avg",
-        num_classes=0,
-        fates=fates,
         positions=PositionRule(antialias=False),
-        branch=name,
     )
-
-
-def _branches(content: dict[str, Any]) -> list[str]:
-    return [name for name in _BRANCHES if tensors_of(content, name)]

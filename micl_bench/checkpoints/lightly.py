@@ -4,9 +4,8 @@ import re
 from typing import Any
 
 from micl_bench.checkpoints._converted import Converted
-from micl_bench.checkpoints._infer import assumed, infer_arch
-from micl_bench.checkpoints._rules import account, drop, first_key, keep, tensors_of
-from micl_bench.checkpoints._timm_names import PLAIN, chosen
+from micl_bench.checkpoints._network import PLAIN, Network, convert_network
+from micl_bench.checkpoints._rules import drop, first_key, keep, tensors_of
 
 _MARK = re.compile(r"(?:(.+)\.)?vit\.(?:patch_embed|blocks)\..+")
 # What lightly's own benchmarks call the network that they evaluate, in this order.
@@ -26,39 +25,34 @@ _RULES = (
 
 def recognise(content: dict[str, Any]) -> bool:
     """timm's ViT under `vit` beside the mask token that lightly's wrapper always has."""
-    return bool(_branches(content))
+    return bool(_networks(content))
 
 
 def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) -> Converted:
     """The teacher or the only backbone; `branch` is the name of the module that holds `vit`.
 
     Positions are resampled as lightly does by default: by timm, antialiased.
-
-    Raises:
-        InputError: unknown tensors, another branch, or none that is the default.
     """
-    known = _branches(content)
-    default = next((name for name in _DEFAULTS if name in known), "")
-    name = chosen(branch, known, default)
-    prefix = rf"{re.escape(name)}\.vit\." if name else r"vit\."
-    key = first_key(content, "state_dict", "model")
-    state, fates = account(content, _RULES, layout="lightly", key=key, prefix=prefix)
-    sizes = infer_arch(state, arch=arch)
-    return Converted(
-        arch=sizes,
-        guesses=(*assumed(sizes, arch, is_open=True), "pixels"),
-        state=state,
-        method="",
-        pool="token" if "cls_token" in state else "avg",
-        num_classes=0,
-        fates=fates,
-        branch=name,
+    return convert_network(
+        content,
+        _RULES,
+        _networks(content),
+        layout="lightly",
+        arch=arch,
+        branch=branch,
+        is_open=True,
+        guesses=("pixels",),
     )
 
 
-def _branches(content: dict[str, Any]) -> list[str]:
-    names = set(tensors_of(content, first_key(content, "state_dict", "model")))
+def _networks(content: dict[str, Any]) -> list[Network]:
+    key = first_key(content, "state_dict", "model")
+    names = tensors_of(content, key).keys()
     found = {match[1] or "" for name in names if (match := _MARK.fullmatch(name))}
-    return [
-        name for name in sorted(found) if (f"{name}.mask_token" if name else "mask_token") in names
+    networks = [
+        Network(name, key, rf"{re.escape(name)}\.vit\." if name else r"vit\.")
+        for name in sorted(found)
+        if (f"{name}.mask_token" if name else "mask_token") in names
     ]
+    order = {name: place for place, name in enumerate(_DEFAULTS)}
+    return sorted(networks, key=lambda network: order.get(network.branch, len(order)))

@@ -1,16 +1,16 @@
 """MAE (He et al. 2022): pre-trained with its decoder or without, fine-tuned, linearly probed."""
 
-from argparse import Namespace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from micl_bench.backbone import sincos_positions
-from micl_bench.checkpoints._converted import Converted, PositionRule
-from micl_bench.checkpoints._infer import WIDTHS, assumed, infer_arch
-from micl_bench.checkpoints._rules import account, drop, first_key, keep, tensors_of
-from micl_bench.checkpoints._timm_names import num_classes_of, table_beside_averages
+from micl_bench.backbone import PositionRule, sincos_positions
+from micl_bench.checkpoints._converted import Converted
+from micl_bench.checkpoints._infer import WIDTHS
+from micl_bench.checkpoints._network import beside_averages, convert_network
+from micl_bench.checkpoints._rules import OTHER, drop, first_key, keep, tensors_of
+from micl_bench.checkpoints._statements import options_of
 
 POSITIONS = PositionRule(antialias=False)
 ENCODER = (keep(r"cls_token|pos_embed|(patch_embed\.proj|blocks\.\d+|norm)\..+"),)
@@ -20,6 +20,7 @@ _RULES = (
     drop(r"mask_token|decoder_.+", "decoder"),
     drop(r"head\.\d\..+", "head of a linear probe behind BatchNorm"),
 )
+_DECODER = {"decoder_embed.weight", "decoder_pos_embed", "mask_token", "cls_token"}
 _TABLE_TOLERANCE = 1e-4
 
 
@@ -31,10 +32,10 @@ def recognise(content: dict[str, Any]) -> bool:
     options, cannot be told from timm's.
     """
     tensors = tensors_of(content, first_key(content, "model"))
-    if _has_decoder(tensors):
+    if tensors.keys() >= _DECODER:
         return True
     if has_head(tensors):
-        return {"nb_classes", "global_pool"} <= options(content).keys()
+        return {"nb_classes", "global_pool"} <= options_of(content, "args").keys()
     return content.keys() == {"model"} and is_fixed_encoder(tensors)
 
 
@@ -43,55 +44,32 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
 
     The tensors lie under `model` or, as in safetensors files, in the file itself; `ema` reads the
     averaged weights that trainers after MAE's save as `model_ema`.
-
-    Raises:
-        InputError: unknown tensors; shapes that are no ViT's; no such branch.
     """
-    key, name, beside = table_beside_averages(content, ("model",), branch)
-    state, fates = account(content, _RULES, key=key, layout="mae", beside=beside)
-    num_classes = num_classes_of(state)
-    sizes = infer_arch(state, arch=arch)
-    return Converted(
-        arch=sizes,
-        state=state,
-        method=_method(content, num_classes),
-        # Fine-tuned with `global_pool`, the norm is behind the pooling and called `fc_norm`.
-        pool="avg" if "fc_norm.weight" in state else "token",
-        num_classes=num_classes,
-        fates=fates,
-        branch=name,
+    networks = beside_averages(content, "model")
+    options = options_of(content, "args")
+    is_tuned = "nb_classes" in options
+    # A fine-tuned file may have begun with any method's: what it began with is in the options.
+    start = str(options.get("finetune") or "").rpartition("/")[2].lower()
+    names = {name for network in networks for name in network.names(content)}
+    method = "MAE, fine-tuned" if "head.weight" in names else "MAE"
+    return convert_network(
+        content,
+        _RULES,
+        networks,
+        layout="mae",
+        arch=arch,
+        branch=branch,
+        beside={"model": OTHER, "model_ema": OTHER},
+        widths=WIDTHS,
+        method="" if is_tuned and not start.startswith("mae") else method,
         positions=POSITIONS,
-        guesses=assumed(sizes, arch, widths=WIDTHS),
-        proven=_has_decoder(tensors_of(content, key)) or "nb_classes" in options(content),
+        proven=is_tuned or names >= _DECODER,
     )
-
-
-def _method(content: dict[str, Any], num_classes: int) -> str:
-    """A fine-tuned file may have begun with any method's: what it began with is in the options."""
-    start = str(options(content).get("finetune") or "").rpartition("/")[2].lower()
-    if "nb_classes" in options(content) and not start.startswith("mae"):
-        return ""
-    return "MAE, fine-tuned" if num_classes else "MAE"
-
-
-def _has_decoder(tensors: dict[str, Tensor]) -> bool:
-    return {
-        "decoder_embed.weight",
-        "decoder_pos_embed",
-        "mask_token",
-        "cls_token",
-    } <= tensors.keys()
 
 
 def has_head(tensors: dict[str, Tensor]) -> bool:
     """Whether there is a classifier, behind a BatchNorm or not."""
     return any(name.startswith("head.") for name in tensors)
-
-
-def options(content: dict[str, Any]) -> dict[str, Any]:
-    """What the run was called with, where the file tells."""
-    found = content.get("args")
-    return vars(found) if isinstance(found, Namespace) else {}
 
 
 def is_fixed_encoder(tensors: dict[str, Tensor]) -> bool:

@@ -3,12 +3,11 @@
 from typing import Any
 
 from micl_bench.checkpoints._converted import Converted
-from micl_bench.checkpoints._infer import WIDTHS, assumed, infer_arch
-from micl_bench.checkpoints._rules import account, first_key, refuse_branch, tensors_of
-from micl_bench.checkpoints.mae import ENCODER, POSITIONS, has_head, is_fixed_encoder, options
-
-_MODELS = "sae_vit_"
-"""How the authors' code calls its networks."""
+from micl_bench.checkpoints._infer import WIDTHS
+from micl_bench.checkpoints._network import convert_network, one_table
+from micl_bench.checkpoints._rules import tensors_of
+from micl_bench.checkpoints._statements import options_of
+from micl_bench.checkpoints.mae import ENCODER, POSITIONS, has_head, is_fixed_encoder
 
 
 def recognise(content: dict[str, Any]) -> bool:
@@ -18,28 +17,23 @@ def recognise(content: dict[str, Any]) -> bool:
     among the options, or an optimiser, tells that this was pre-training.
     """
     tensors = tensors_of(content, "model")
-    trained = "mask_ratio" in options(content) or "optimizer" in content
-    return trained and not has_head(tensors) and is_fixed_encoder(tensors)
+    is_trained = "mask_ratio" in options_of(content, "args") or "optimizer" in content
+    return is_trained and not has_head(tensors) and is_fixed_encoder(tensors)
 
 
 def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) -> Converted:
-    """Nothing to rename or to leave out but the state of training.
-
-    Raises:
-        InputError: unknown tensors; shapes that are no ViT's.
-    """
-    refuse_branch(branch)
-    state, fates = account(content, ENCODER, key=first_key(content, "model"), layout="micl")
-    sizes = infer_arch(state, arch=arch)
-    return Converted(
-        arch=sizes,
-        guesses=assumed(sizes, arch, widths=WIDTHS),
-        # Other code after MAE's leaves out the decoder too.
-        proven=str(options(content).get("model")).startswith(_MODELS),
-        state=state,
+    """Nothing to rename or to leave out but the state of training."""
+    return convert_network(
+        content,
+        ENCODER,
+        [one_table(content, "model")],
+        layout="micl",
+        arch=arch,
+        branch=branch,
+        widths=WIDTHS,
         method="MiCL",
         pool="token",
-        num_classes=0,
-        fates=fates,
         positions=POSITIONS,
+        # Other code after MAE's leaves out the decoder too; the authors' calls its networks so.
+        proven=str(options_of(content, "args").get("model")).startswith("sae_vit_"),
     )

@@ -5,10 +5,10 @@ from typing import Any, TypeVar, get_args
 
 from torch import Tensor
 
-from micl_bench.backbone import Arch, timm_vit
-from micl_bench.checkpoints._converted import Converted, Guess, PositionRule
-from micl_bench.checkpoints._rules import account, keep, refuse_branch
-from micl_bench.checkpoints._timm_names import num_classes_of
+from micl_bench.backbone import Arch, PositionRule, timm_vit
+from micl_bench.checkpoints._converted import Converted, Guess
+from micl_bench.checkpoints._network import Network, chosen, num_classes_of
+from micl_bench.checkpoints._rules import account, keep
 from micl_bench.records.result import Stage
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import canonical_json
@@ -70,7 +70,7 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
     version = content.get("micl_bench")
     if type(version) is not int or version != 1:
         raise InputError(f"checkpoint version {shown(version)}; this version reads 1")
-    refuse_branch(branch)
+    chosen([Network()], branch)
     state, fates = account(content, _RULES, key="model", layout="micl_bench")
     about = _built(_About, content)
     provenance = _built(_Provenance, about.provenance, "$.provenance")

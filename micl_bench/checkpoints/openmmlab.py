@@ -2,25 +2,17 @@
 
 import dataclasses
 import re
+from collections.abc import Set
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from micl_bench.backbone import PositionRule
 from micl_bench.checkpoints import micl_bench, solo_learn
-from micl_bench.checkpoints._converted import Converted, PositionRule
-from micl_bench.checkpoints._infer import assumed, infer_arch
-from micl_bench.checkpoints._rules import (
-    Rule,
-    account,
-    drop,
-    first_key,
-    keep,
-    split,
-    tensors_of,
-)
-from micl_bench.checkpoints._timm_names import Pixels, num_classes_of
-from micl_bench.checkpoints._told import IMAGENET
+from micl_bench.checkpoints._converted import Converted
+from micl_bench.checkpoints._network import Network, convert_network, one_table, width_of
+from micl_bench.checkpoints._rules import Rule, account, drop, keep, split, tensors_of
+from micl_bench.checkpoints._told import IMAGENET, Pixels
 from micl_bench.runtime.errors import InputError
 
 _END = r"(weight|bias)"
@@ -76,12 +68,12 @@ _LIST = r"\s*=\s*\[([^\]]*)\]"
 
 def recognise(content: dict[str, Any]) -> bool:
     """OpenMMLab's names of a ViT's layers, or timm's under `backbone.` and no head of DINO's."""
-    names = set(tensors_of(content, _key(content)))
+    names = tensors_of(content, _network(content).key).keys()
     if any(re.match(rf"{_LAYER}ln1\.weight", name) for name in names):
         return any(re.match(rf"{_TOP}patch_embed\.projection\.", name) for name in names)
-    distilled = any(name.startswith("head.last_layer") for name in names)
+    is_distilled = any(name.startswith("head.last_layer") for name in names)
     # lightly's wrapper and DINOv2 have a mask token there.
-    is_own = _is_timm(names) and not distilled and "backbone.mask_token" not in names
+    is_own = _is_timm(names) and not is_distilled and "backbone.mask_token" not in names
     return is_own and not solo_learn.recognise(content)
 
 
@@ -92,59 +84,54 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
     and std come from the configuration in the file, if there is one. Positions are interpolated
     bicubically, as both libraries do. What `micl-bench convert` wrote into the file's `meta` is
     taken instead, where it is there.
-
-    Raises:
-        InputError: unknown tensors, or a backbone without its final norm.
     """
-    if branch:
-        raise InputError(f"the file has no branch {branch!r}; it holds one network")
-    key = _key(content)
-    names = set(tensors_of(content, key))
-    state, fates = account(content, _rules(names), layout="openmmlab", key=key)
-    if any(".attn.attn." in name for name in names):
-        # mmsegmentation's ViT has no bias there unless it is asked for: the same as zeros.
-        projection = state.get("patch_embed.proj.weight", torch.zeros(0))
-        state.setdefault("patch_embed.proj.bias", torch.zeros(len(projection)))
-    if micl_bench.ABOUT in _meta(content):
-        about = _meta(content)[micl_bench.ABOUT]
-        told = micl_bench.from_about(about, state, arch=arch, branch=None)
+    network, meta = _network(content), _meta(content)
+    names = tensors_of(content, network.key).keys()
+    rules = _rules(names)
+    if micl_bench.ABOUT in meta:
+        state, fates = account(content, rules, layout="openmmlab", key=network.key)
+        about = meta[micl_bench.ABOUT]
+        told = micl_bench.from_about(about, state, arch=arch, branch=branch)
         return dataclasses.replace(told, fates=fates)
-    pixels = _pixels(content)
+    text = str(meta.get("cfg", ""))
+    pixels = _pixels(text)
     mean, std = pixels or IMAGENET
-    num_classes = num_classes_of(state)
-    heads = _heads(content, state)
-    wanted = f"heads={heads}" if heads and arch is None else arch
-    sizes = infer_arch(state, arch=wanted)
-    return Converted(
-        arch=sizes,
-        guesses=(*assumed(sizes, wanted), *(() if pixels else ("pixels",))),
-        state=state,
-        method="",
-        pool="avg" if "fc_norm.weight" in state else "token",
-        num_classes=num_classes,
-        classes=_classes(content) if num_classes else (),
-        fates=fates,
+    is_relative = any(name.endswith("relative_position_bias_table") for name in names)
+    converted = convert_network(
+        content,
+        rules,
+        [network],
+        layout="openmmlab",
+        arch=arch,
+        branch=branch,
+        told=lambda state: None if is_relative else _heads(text, width_of(state)),
+        guesses=() if pixels else ("pixels",),
         positions=PositionRule(antialias=False),
         mean=mean,
         std=std,
     )
+    state = converted.state
+    if any(".attn.attn." in name for name in names):
+        # mmsegmentation's ViT has no bias there unless it is asked for: the same as zeros.
+        state.setdefault("patch_embed.proj.bias", torch.zeros(width_of(state)))
+    return dataclasses.replace(converted, classes=_classes(meta) if converted.num_classes else ())
 
 
-def _key(content: dict[str, Any]) -> str:
-    return first_key(content, "state_dict", "model")
+def _network(content: dict[str, Any]) -> Network:
+    return one_table(content, "state_dict", "model")
 
 
-def _is_timm(names: set[str]) -> bool:
+def _is_timm(names: Set[str]) -> bool:
     return any(re.fullmatch(rf"{_TIMM}blocks\.0\.norm1\.weight", name) for name in names)
 
 
-def _rules(names: set[str]) -> tuple[Rule, ...]:
+def _rules(names: Set[str]) -> tuple[Rule, ...]:
     reads_features = not any(name.startswith("head.layers.pre_logits.") for name in names)
     heads = (_HEAD, _NO_HEAD) if reads_features else (_NO_HEAD,)
     if _is_timm(names):
         return (*_TIMM_RULES, *_RULES, *heads)
-    relative = any(name.endswith("relative_position_bias_table") for name in names)
-    return (*((_NO_KEY_BIAS,) if relative else ()), *_RULES, *heads)
+    is_relative = any(name.endswith("relative_position_bias_table") for name in names)
+    return (*((_NO_KEY_BIAS,) if is_relative else ()), *_RULES, *heads)
 
 
 def _meta(content: dict[str, Any]) -> dict[str, Any]:
@@ -152,39 +139,32 @@ def _meta(content: dict[str, Any]) -> dict[str, Any]:
     return meta if isinstance(meta, dict) else {}
 
 
-def _classes(content: dict[str, Any]) -> tuple[str, ...]:
-    told = _meta(content).get("dataset_meta")
+def _classes(meta: dict[str, Any]) -> tuple[str, ...]:
+    told = meta.get("dataset_meta")
     classes = told.get("classes", told.get("CLASSES")) if isinstance(told, dict) else None
     return tuple(map(str, classes)) if isinstance(classes, (list, tuple)) else ()
 
 
-def _heads(content: dict[str, Any], state: dict[str, Tensor]) -> int | None:
+def _heads(text: str, width: int) -> str | None:
     """Of the backbone in the configuration's text: a number, or mmpretrain's name of its sizes."""
-    text = str(_meta(content).get("cfg", ""))
-    start = text.find("backbone")
-    if start < 0 or (projection := state.get("patch_embed.proj.weight")) is None:
-        return None
-    if any(name.endswith("relative_position_bias_table") for name in state):
-        return None
-    if found := re.compile(r"num_heads['\"]?\s*[=:]\s*(\d{1,3})\b").search(text, start):
-        return int(found[1])
-    named = re.compile(r"arch['\"]?\s*[=:]\s*['\"]([\w-]+)['\"]").search(text, start)
-    width, heads = _ARCHS.get(named[1], (0, 0)) if named else (0, 0)
-    return heads if width == len(projection) else None
+    backbone = text[text.find("backbone") :] if "backbone" in text else ""
+    if found := re.search(r"num_heads['\"]?\s*[=:]\s*(\d{1,3})\b", backbone):
+        return f"heads={found[1]}"
+    named = re.search(r"arch['\"]?\s*[=:]\s*['\"]([\w-]+)['\"]", backbone)
+    own, heads = _ARCHS.get(named[1], (0, 0)) if named else (0, 0)
+    return f"heads={heads}" if heads and own == width else None
 
 
-def _pixels(content: dict[str, Any]) -> Pixels | None:
+def _pixels(text: str) -> Pixels | None:
     """Mean and std of the `data_preprocessor` in the configuration's text, there from 0 to 255."""
-    text = str(_meta(content).get("cfg", ""))
-    start = text.find("data_preprocessor")
-    found = [re.compile(word + _LIST).search(text, max(start, 0)) for word in ("mean", "std")]
-    if start < 0 or None in found:
+    start = max(text.find("data_preprocessor"), 0)
+    mean, std = (re.compile(word + _LIST).search(text, start) for word in ("mean", "std"))
+    if "data_preprocessor" not in text or not mean or not std:
         return None
     try:
         (red, green, blue), (of_red, of_green, of_blue) = (
-            [float(value) / 255 for value in part[1].split(",") if value.strip()]
-            for part in found
-            if part
+            [float(value) / 255 for value in found[1].split(",") if value.strip()]
+            for found in (mean, std)
         )
     except ValueError as error:
         raise InputError(

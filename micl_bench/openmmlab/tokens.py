@@ -11,8 +11,7 @@ from timm.layers import RotaryEmbeddingCat
 from timm.models.beit import Beit
 from torch import Tensor, nn
 
-from micl_bench.backbone import Vit, resample_positions
-from micl_bench.backbone.positions import recomputed_sincos
+from micl_bench.backbone import Vit
 from micl_bench.checkpoints import Checkpoint
 
 # [CLS], DeiT's token of distillation, registers: in the order in which timm puts them.
@@ -36,16 +35,7 @@ class Positions:
 
     def at(self, positions_1TD: Tensor, grid: tuple[int, int]) -> Tensor:
         """Positions of `grid`; the stored ones where it is theirs."""
-        P = self.num_prefix_rows
-        if self.fixed:
-            return recomputed_sincos(positions_1TD, grid=grid, num_prefix_tokens=P)
-        return resample_positions(
-            positions_1TD,
-            grid=grid,
-            num_prefix_tokens=P,
-            antialias=self._rule.antialias,
-            offset=self._rule.offset,
-        )
+        return self._rule.brought(positions_1TD, grid, self.num_prefix_rows)
 
 
 def embedded(vit: Any, map_NDhw: Tensor, positions: Positions) -> Tensor:

@@ -4,9 +4,9 @@ import pytest
 import torch
 from timm.models import VisionTransformer
 
-from micl_bench.backbone import Arch, encode_visible, init_mae_, sincos_positions
+from micl_bench.backbone import Arch, encode_patches, init_mae_, sincos_positions
 from micl_bench.objectives.micl import MiCL
-from micl_bench.patches import patchify
+from micl_bench.patches import gather_patches, patchify
 
 
 @pytest.fixture
@@ -26,6 +26,14 @@ def images_NCHW() -> torch.Tensor:
     return torch.randn(
         3, 3, 24, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
     )
+
+
+def encode_visible(
+    vit: VisionTransformer, images_NCHW: torch.Tensor, keep_NVK: torch.Tensor
+) -> torch.Tensor:
+    """tokens_NVTD after the final norm."""
+    tokens_BTD = encode_patches(vit, gather_patches(images_NCHW, keep_NVK, 4), keep_NVK)
+    return vit.norm(tokens_BTD).unflatten(0, keep_NVK.shape[:2])
 
 
 def test_everything_visible_equals_timms_forward(

@@ -20,11 +20,8 @@ def tokens(
     eps: float = 1e-6,
     final_norm: bool = True,
 ) -> Tensor:
-    """Tokens after the final norm (Dosovitskiy et al. 2021), under timm's names.
-
-    Also layer scale `gamma_1` (Touvron et al. 2021), BEiT's biases of queries and values and its
-    tables of relative positions, in each block or shared.
-    """
+    """Tokens after the final norm (Dosovitskiy et al. 2021), under timm's names; also layer scale
+    `gamma_1` (Touvron et al. 2021)."""
     patch = state["patch_embed.proj.weight"].shape[-1]
     grid = images_NCHW.shape[-1] // patch
     rows = [
@@ -46,11 +43,7 @@ def tokens(
             for name, value in state.items()
             if name.startswith(f"blocks.{number}.")
         }
-        table = block.get(
-            "attn.relative_position_bias_table",
-            state.get("rel_pos_bias.relative_position_bias_table"),
-        )
-        mixed = _attention(block, _norm(x_NTD, block, "norm1", eps), heads, table, grid)
+        mixed = _attention(block, _norm(x_NTD, block, "norm1", eps), heads)
         x_NTD = x_NTD + block.get("gamma_1", torch.ones(1)) * mixed
         hidden = _linear(_norm(x_NTD, block, "norm2", eps), block, "mlp.fc1")
         hidden = 0.5 * hidden * (1 + torch.erf(hidden / math.sqrt(2)))
@@ -58,33 +51,13 @@ def tokens(
     return _norm(x_NTD, state, "norm", eps) if final_norm else x_NTD
 
 
-def _attention(block: State, x_NTD: Tensor, heads: int, table: Tensor | None, grid: int) -> Tensor:
-    bias = block.get("attn.qkv.bias", torch.zeros(3 * x_NTD.shape[-1]))
-    if "attn.q_bias" in block:
-        zeros = torch.zeros_like(block["attn.q_bias"])
-        bias = torch.cat([block["attn.q_bias"], zeros, block["attn.v_bias"]])
-    q, k, v = (x_NTD @ block["attn.qkv.weight"].T + bias).chunk(3, dim=-1)
+def _attention(block: State, x_NTD: Tensor, heads: int) -> Tensor:
+    q, k, v = _linear(x_NTD, block, "attn.qkv").chunk(3, dim=-1)
     out = []
-    for head, (q_h, k_h, v_h) in enumerate(
-        zip(q.chunk(heads, -1), k.chunk(heads, -1), v.chunk(heads, -1), strict=True)
-    ):
+    for q_h, k_h, v_h in zip(*(x.chunk(heads, -1) for x in (q, k, v)), strict=True):
         scores = q_h @ k_h.transpose(1, 2) / math.sqrt(q_h.shape[-1])
-        if table is not None:
-            scores = scores + _relative(table[:, head], grid)
         out.append(scores.softmax(dim=-1) @ v_h)
     return _linear(torch.cat(out, dim=-1), block, "attn.proj")
-
-
-def _relative(column_R: Tensor, grid: int) -> Tensor:
-    """BEiT's bias of each pair: by offset, and one each for from, to and at [CLS]."""
-    bias_TT = torch.empty(grid * grid + 1, grid * grid + 1)
-    for one in range(grid * grid):
-        for other in range(grid * grid):
-            rows = one // grid - other // grid + grid - 1
-            columns = one % grid - other % grid + grid - 1
-            bias_TT[one + 1, other + 1] = column_R[rows * (2 * grid - 1) + columns]
-    bias_TT[0, :], bias_TT[:, 0], bias_TT[0, 0] = column_R[-3], column_R[-2], column_R[-1]
-    return bias_TT
 
 
 def _linear(x: Tensor, state: State, name: str) -> Tensor:

@@ -31,7 +31,8 @@ def random_state(model: nn.Module, seed: int = 0) -> dict[str, Tensor]:
     """Numbers in every tensor: a published file holds other values than a model's zeros and ones."""
     generator = torch.Generator().manual_seed(seed)
     return {
-        name: torch.randn(value.shape, generator=generator) * 0.05 + ("norm" in name)
+        name: torch.randn(value.shape, generator=generator) * 0.05
+        + ("norm" in name or "gamma" in name)
         for name, value in model.state_dict().items()
     }
 

@@ -15,6 +15,9 @@ from typing import Any
 import timm
 import torch
 from direct import moco_positions
+from layouts import random_state
+from timm.models import VisionTransformer
+from timm.models.beit import Beit
 from torch import Tensor, nn
 
 Writer = Callable[[Path], Path]
@@ -32,57 +35,39 @@ def numbers(*shape: int, seed: int) -> Tensor:
 
 def plain_vit(*, seed: int = 0, cls: bool = True, width: int = WIDTH) -> State:
     """Every tensor of a ViT under the names that most authors kept from timm."""
-    shapes: dict[str, tuple[int, ...]] = {"pos_embed": (1, GRID * GRID + int(cls), width)}
-    if cls:
-        shapes["cls_token"] = (1, 1, width)
-    shapes |= {
-        "patch_embed.proj.weight": (width, 3, PATCH, PATCH),
-        "patch_embed.proj.bias": (width,),
-    }
-    for number in range(DEPTH):
-        for name, rows, columns in (
-            ("attn.qkv", 3 * width, width),
-            ("attn.proj", width, width),
-            ("mlp.fc1", 4 * width, width),
-            ("mlp.fc2", width, 4 * width),
-        ):
-            shapes[f"blocks.{number}.{name}.weight"] = (rows, columns)
-            shapes[f"blocks.{number}.{name}.bias"] = (rows,)
-        for norm in ("norm1", "norm2"):
-            shapes[f"blocks.{number}.{norm}.weight"] = (width,)
-            shapes[f"blocks.{number}.{norm}.bias"] = (width,)
-    shapes |= {"norm.weight": (width,), "norm.bias": (width,)}
-    return {
-        name: numbers(*shape, seed=100 * seed + place) + (".weight" in name and "norm" in name)
-        for place, (name, shape) in enumerate(shapes.items())
-    }
+    model = VisionTransformer(
+        img_size=SIZE,
+        patch_size=PATCH,
+        embed_dim=width,
+        depth=DEPTH,
+        num_heads=width // 64,
+        num_classes=0,
+        class_token=cls,
+        global_pool="token" if cls else "avg",
+        fc_norm=False,
+    )
+    return random_state(model, seed)
 
 
 def beit_vit(*, seed: int = 0, shared: bool, fine_tuned: bool) -> State:
     """The same with BEiT's parts instead of absolute positions, and its buffers of offsets."""
-    state = plain_vit(seed=seed)
-    del state["pos_embed"]
-    rows = (2 * GRID - 1) ** 2 + 3
+    model = Beit(
+        img_size=SIZE,
+        patch_size=PATCH,
+        embed_dim=WIDTH,
+        depth=DEPTH,
+        num_heads=HEADS,
+        num_classes=5 if fine_tuned else 0,
+        init_values=0.1,
+        use_abs_pos_emb=False,
+        use_rel_pos_bias=not shared,
+        use_shared_rel_pos_bias=shared,
+        global_pool="avg" if fine_tuned else "token",
+    )
+    tables = ["rel_pos_bias"] if shared else [f"blocks.{n}.attn" for n in range(DEPTH)]
     index = torch.zeros(GRID * GRID + 1, GRID * GRID + 1, dtype=torch.long)
-    for number in range(DEPTH):
-        block = f"blocks.{number}"
-        bias = state.pop(f"{block}.attn.qkv.bias")
-        state[f"{block}.attn.q_bias"], _, state[f"{block}.attn.v_bias"] = bias.chunk(3)
-        for scale in (1, 2):
-            state[f"{block}.gamma_{scale}"] = numbers(WIDTH, seed=7 + number + scale) + 0.5
-        if not shared:
-            state[f"{block}.attn.relative_position_bias_table"] = numbers(
-                rows, HEADS, seed=50 + number
-            )
-            state[f"{block}.attn.relative_position_index"] = index
-    if shared:
-        state["rel_pos_bias.relative_position_bias_table"] = numbers(rows, HEADS, seed=50)
-        state["rel_pos_bias.relative_position_index"] = index
-    if fine_tuned:
-        for part in ("weight", "bias"):
-            state[f"fc_norm.{part}"] = state.pop(f"norm.{part}")
-        state |= {"head.weight": numbers(5, WIDTH, seed=60), "head.bias": numbers(5, seed=61)}
-    return state
+    offsets = {f"{table}.relative_position_index": index for table in tables}
+    return random_state(model, seed) | offsets
 
 
 def prefixed(prefix: str, state: State) -> State:

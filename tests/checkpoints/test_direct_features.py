@@ -11,7 +11,6 @@ from layouts_foreign import (
     SIZE,
     WIDTH,
     State,
-    beit_vit,
     dinov2_vit,
     numbers,
     plain_vit,
@@ -92,26 +91,6 @@ def test_moco_v3(tmp_path: Path, name: str, branch: str, width: int, heads: int)
         positions = moco_positions(size // 8, width).double()
         expected = tokens(state, images(size).double(), heads=heads, positions_1TD=positions)
         assert_same(backbone.forward_features(images(size).double()), expected)
-
-
-@pytest.mark.parametrize("name", ["beit", "beit-v2", "beit-data2vec", "simmim"])
-def test_relative_positions_for_all_blocks(tmp_path: Path, name: str) -> None:
-    state = beit_vit(seed=1, shared=True, fine_tuned=False)
-    found = load_backbone(FOREIGN[name](tmp_path)).forward_features(images(SIZE))
-    assert_same(found, tokens(state, images(SIZE), heads=HEADS))
-
-
-@pytest.mark.parametrize("name", ["beit-fine_tuned", "simmim-fine_tuned"])
-def test_fine_tuned_with_relative_positions(tmp_path: Path, name: str) -> None:
-    path = FOREIGN[name](tmp_path)
-    state = beit_vit(seed=1, shared=False, fine_tuned=True)
-    last = tokens(state, images(SIZE), heads=HEADS, final_norm=False)
-    pooled = normalised(last[:, 1:].mean(dim=1), state, "fc_norm")
-    logits = pooled @ state["head.weight"].T + state["head.bias"]
-    assert_same(load_classifier(path)(images(SIZE)), logits)
-    # Without its head, the norm is before the pooling again.
-    found = load_backbone(path).forward_features(images(SIZE))
-    assert_same(found, normalised(last, state, "fc_norm"))
 
 
 def normalised(x: Tensor, state: State, name: str) -> Tensor:

@@ -15,7 +15,7 @@ import pytest
 import timm
 from support import REPOSITORY, Run, torchrun
 
-from micl_bench.checkpoints import _download
+from micl_bench.checkpoints import _public
 from micl_bench.checkpoints._public import (
     PublicCheckpoint,
     fetch,
@@ -147,7 +147,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple[st
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MICL_BENCH_CACHE", str(tmp_path / "cache"))
     # The pauses are for servers far away.
-    monkeypatch.setattr(_download, "_PAUSES_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(_public, "_PAUSES_SECONDS", (0.0, 0.0))
     behaviour = Behaviour()
     handler = type("OneHandler", (Handler,), {"behaviour": behaviour})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from micl_bench.backbone import named_arch, timm_vit
 from micl_bench.checkpoints import load_checkpoint
-from micl_bench.checkpoints._checkpoint import _without_head
+from micl_bench.checkpoints._filling import without_head
 from micl_bench.checkpoints._infer import arch_of
 from micl_bench.runtime.errors import InputError
 
@@ -90,7 +90,7 @@ def test_sizes_tell_a_model_only_where_they_build_the_same(name: str, by_its_nam
     assert arch.num_heads == model.blocks[0].attn.num_heads
     with torch.device("meta"):
         built = arch.build_any().state_dict()
-    kept = _without_head(model.state_dict())
+    kept = without_head(model.state_dict())
     assert {key: value.shape for key, value in built.items()} == {
         key: value.shape for key, value in kept.items()
     }

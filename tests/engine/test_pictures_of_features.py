@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from micl_bench.backbone import encode_visible, named_arch
+from micl_bench.backbone import encode_patches, named_arch
 from micl_bench.checkpoints import load_checkpoint
 from micl_bench.data.folder import open_folder, read_image
 from micl_bench.data.pixels import Pixels, evaluation_pixels, normalise
@@ -28,6 +28,7 @@ from micl_bench.engine.frozen.pictures.view_similarity import (
 )
 from micl_bench.losses import view_cosines
 from micl_bench.objectives.micl import MiCL
+from micl_bench.patches import gather_patches
 from micl_bench.runtime.errors import InputError
 
 CPU = torch.device("cpu")
@@ -146,7 +147,9 @@ def test_views_are_encoded_as_in_pre_training(few_digits: Path) -> None:
     images = torch.stack([evaluation_pixels(read_image(source.paths[i]), PIXELS) for i in index])
     vit = checkpoint.backbone()
     with torch.no_grad():
-        expected = encode_visible(vit, normalise(images), keep)[:, :, 0]  # type: ignore[arg-type]
+        patches = gather_patches(normalise(images), keep, 4)
+        tokens = vit.norm(encode_patches(vit, patches, keep))  # type: ignore[arg-type]
+        expected = tokens[:, 0].unflatten(0, keep.shape[:2])
     torch.testing.assert_close(features, expected, atol=1e-5, rtol=1e-5)
 
 
