@@ -1,7 +1,8 @@
 """Checkpoints: weights, architecture and provenance, read without running anything they contain.
 
 One public file per format: `recognise(content) -> bool` and `convert(content, *, arch, branch) ->
-Converted`, by the keys of a file's content; a new format is a new file, here or a plug-in.
+Converted`, by the keys of a file's content; a new format is a new file, here or a plug-in. Most state
+where a network lies and the rules for its tensors, and leave the rest to `convert_network`.
 """
 
 from micl_bench.checkpoints._checkpoint import Checkpoint

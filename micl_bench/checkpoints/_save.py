@@ -58,15 +58,14 @@ def save_checkpoint(
         start: what training began with; its pixels' mean and std, and how its positions come to
             another grid, hold for the new file too.
     """
-    content = {
-        "micl_bench": 1,
-        "arch": dataclasses.asdict(arch),
-        "method": method,
-        "pool": model.global_pool,
-        "num_classes": model.num_classes,
-        "provenance": {**provenance, "origin": _origin(stage, start)},
-        "model": {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()},
-    }
+    earlier = start.content.origin if start else ()
+    stages = [dataclasses.asdict(one) for one in (*earlier, stage)] if stage else []
+    # As JSON gives it back: weights-only loading knows no tuples of ours.
+    origin = json.loads(json.dumps(stages))
+    head = (arch, method, model.global_pool, model.num_classes)
+    content = _described(*head, {**provenance, "origin": origin})
+    tensors = model.state_dict().items()
+    content["model"] = {name: tensor.detach().cpu() for name, tensor in tensors}
     if start:
         content |= _reading(start.content)
     with atomic_path(path) as temporary:
@@ -78,14 +77,6 @@ def _save(content: dict[str, Any], path: Path) -> None:
     # Given a name, torch writes it into the file, and equal weights would have unequal digests.
     with path.open("wb") as file:
         torch.save(content, file)
-
-
-def _origin(stage: Stage | None, start: Checkpoint | None) -> list[dict[str, Any]]:
-    if stage is None:
-        return []
-    earlier = start.content.origin if start else ()
-    # As JSON gives it back: weights-only loading knows no tuples of ours.
-    return list(json.loads(json.dumps([dataclasses.asdict(one) for one in (*earlier, stage)])))
 
 
 def export(checkpoint: Checkpoint, layout: str, path: Path) -> str:
@@ -192,27 +183,33 @@ def _renamed(name: str, rules: tuple[tuple[str, str], ...]) -> str:
 def _about(checkpoint: Checkpoint) -> dict[str, Any]:
     """What no tensor tells, in the terms of our own layout."""
     content = checkpoint.content
+    provenance = {
+        "parent": checkpoint.info.digest,
+        "source": checkpoint.info.source,
+        "classes": list(content.classes),
+        "classifier": content.maker,
+        "origin": [dataclasses.asdict(stage) for stage in content.origin],
+    }
+    head = (content.arch, content.method, content.pool, content.num_classes)
+    return _described(*head, provenance) | _reading(content)
+
+
+def _described(
+    arch: Arch, method: str, pool: str, num_classes: int, provenance: dict[str, Any]
+) -> dict[str, Any]:
     return {
         "micl_bench": 1,
-        "arch": dataclasses.asdict(content.arch),
-        "method": content.method,
-        "pool": content.pool,
-        "num_classes": content.num_classes,
-        "provenance": {
-            "parent": checkpoint.info.digest,
-            "source": checkpoint.info.source,
-            "classes": list(content.classes),
-            "classifier": content.maker,
-            "origin": [dataclasses.asdict(stage) for stage in content.origin],
-        },
-        **_reading(content),
+        "arch": dataclasses.asdict(arch),
+        "method": method,
+        "pool": pool,
+        "num_classes": num_classes,
+        "provenance": provenance,
     }
 
 
 def _reading(content: Converted) -> dict[str, Any]:
-    positions = dataclasses.asdict(content.positions)
     return {
-        "positions": positions,
+        "positions": dataclasses.asdict(content.positions),
         "mean": list(content.mean),
         "std": list(content.std),
         # Assumed once, it stays so: what was trained or converted with it does not prove it.

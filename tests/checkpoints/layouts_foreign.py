@@ -441,6 +441,20 @@ def _lightly_alone(folder: Path) -> Path:
     return _saved(folder, "backbone.pth", backbone.state_dict())
 
 
+def solo_learn(folder: Path, method: str | None = "simclr", **beside: Any) -> Path:
+    state = prefixed("backbone.", plain_vit(seed=1))
+    state |= prefixed("momentum_backbone.", plain_vit(seed=2))
+    state |= {"classifier.weight": torch.zeros(3, WIDTH), "classifier.bias": torch.zeros(3)}
+    state |= {
+        f"{part}.0.weight": torch.zeros(8, WIDTH) for part in ("projector", "momentum_projector")
+    }
+    state |= {"queue": torch.zeros(2, 8, 4)}
+    options = {"method": method, "backbone": {"name": "vit_small"}} if method else {}
+    content = {"state_dict": state, "pytorch-lightning_version": "2.0", "epoch": 3, "callbacks": {}}
+    content |= {"hyper_parameters": options, "optimizer_states": [], **beside}
+    return _saved(folder, "simclr-ep=399.ckpt", content)
+
+
 FOREIGN: dict[str, Writer] = {
     "dino": _dino,
     "dino-teacher": _dino_teacher,
@@ -472,4 +486,5 @@ FOREIGN: dict[str, Writer] = {
     "openmmlab-timm": _openmmlab_timm,
     "lightly": _lightly,
     "lightly-alone": _lightly_alone,
+    "solo_learn": solo_learn,
 }

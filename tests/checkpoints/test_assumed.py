@@ -10,7 +10,7 @@ import pytest
 import timm
 import torch
 from layouts import mae_encoder
-from layouts_foreign import FOREIGN, beit_untold, plain_vit, prefixed
+from layouts_foreign import FOREIGN, beit_untold, prefixed
 from safetensors.torch import save_file
 from timm.models import VisionTransformer
 from timm.models._hub import save_for_hf
@@ -430,41 +430,3 @@ def test_wrappers_are_taken_off_in_every_layout(name: str, prefix: str, tmp_path
     assert all(same)
     # The mapping has the file's own names.
     assert any(fate.name.startswith(prefix) for fate in found.content.fates)
-
-
-def solo(folder: Path, method: str | None = "simclr", **beside: Any) -> Path:
-    state = prefixed("backbone.", plain_vit(seed=1)) | prefixed(
-        "momentum_backbone.", plain_vit(seed=2)
-    )
-    state |= {"classifier.weight": torch.zeros(3, 128), "classifier.bias": torch.zeros(3)}
-    state |= {
-        "projector.0.weight": torch.zeros(8, 128),
-        "momentum_projector.0.weight": torch.zeros(8, 128),
-    }
-    state |= {"queue": torch.zeros(2, 8, 4)}
-    options = {"method": method, "backbone": {"name": "vit_small"}} if method else {}
-    content = {"state_dict": state, "pytorch-lightning_version": "2.0", "epoch": 3, "callbacks": {}}
-    content |= {"hyper_parameters": options, "optimizer_states": [], **beside}
-    return saved(content, folder / "simclr-ep=399.ckpt")
-
-
-def test_solo_learns_checkpoints_are_a_format_of_their_own(tmp_path: Path) -> None:
-    path = solo(tmp_path)
-    loaded = load_checkpoint(path)
-    assert (loaded.info.format, loaded.method, loaded.content.branch) == (
-        "solo_learn", "SimCLR", "backbone")  # fmt: skip
-    assert torch.equal(loaded.content.state["norm.bias"], plain_vit(seed=1)["norm.bias"])
-    momentum = load_checkpoint(path, branch="momentum_backbone")
-    assert torch.equal(momentum.content.state["norm.bias"], plain_vit(seed=2)["norm.bias"])
-    assert {"heads", "pixels"} <= set(loaded.content.guesses)
-    assert load_checkpoint(solo(tmp_path, method=None)).method == "simclr-ep=399"
-    with pytest.raises(InputError, match="no branch 'student'"):
-        load_checkpoint(path, branch="student")
-
-
-def test_solo_learns_options_may_be_omegaconfs(tmp_path: Path) -> None:
-    omegaconf = pytest.importorskip("omegaconf")
-    options = omegaconf.OmegaConf.create({"method": "mocov3", "backbone": {"name": "vit_base"}})
-    path = solo(tmp_path, hyper_parameters={"cfg": options})
-    assert load_checkpoint(path).method == "MoCo v3"
-    assert load_checkpoint(solo(tmp_path, hyper_parameters=options)).method == "MoCo v3"

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from direct import tokens
 from layouts import mae_encoder, random_state, small_vit
-from layouts_foreign import FOREIGN, beit_untold, hf_model, plain_vit, prefixed
+from layouts_foreign import FOREIGN, beit_untold, hf_model, plain_vit, prefixed, solo_learn
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -274,3 +274,25 @@ def test_a_backbone_without_its_final_norm_is_refused(tmp_path: Path) -> None:
     torch.save({"state_dict": state, "meta": {}}, path)
     with pytest.raises(InputError, match=r"missing norm\.bias"):
         load_checkpoint(path)
+
+
+def test_solo_learns_checkpoints_are_a_format_of_their_own(tmp_path: Path) -> None:
+    path = solo_learn(tmp_path)
+    loaded = load_checkpoint(path)
+    assert (loaded.info.format, loaded.method, loaded.content.branch) == (
+        "solo_learn", "SimCLR", "backbone")  # fmt: skip
+    assert torch.equal(loaded.content.state["norm.bias"], plain_vit(seed=1)["norm.bias"])
+    momentum = load_checkpoint(path, branch="momentum_backbone")
+    assert torch.equal(momentum.content.state["norm.bias"], plain_vit(seed=2)["norm.bias"])
+    assert {"heads", "pixels"} <= set(loaded.content.guesses)
+    assert load_checkpoint(solo_learn(tmp_path, method=None)).method == "simclr-ep=399"
+    with pytest.raises(InputError, match="no branch 'student'"):
+        load_checkpoint(path, branch="student")
+
+
+def test_solo_learns_options_may_be_omegaconfs(tmp_path: Path) -> None:
+    omegaconf = pytest.importorskip("omegaconf")
+    options = omegaconf.OmegaConf.create({"method": "mocov3", "backbone": {"name": "vit_base"}})
+    path = solo_learn(tmp_path, hyper_parameters={"cfg": options})
+    assert load_checkpoint(path).method == "MoCo v3"
+    assert load_checkpoint(solo_learn(tmp_path, hyper_parameters=options)).method == "MoCo v3"

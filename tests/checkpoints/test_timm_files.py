@@ -21,20 +21,23 @@ from micl_bench.runtime.safe_reading.read import read_safely
 
 
 @pytest.mark.parametrize("img_size", [32, 48, 16])
-def test_a_timm_file_gives_timms_tokens_at_any_size(files: dict[str, Path], img_size: int) -> None:
-    state = random_state(small_vit(num_classes=5))
-    reference = SMALL.build(num_classes=5).eval()
+@pytest.mark.parametrize("name", ["timm", "timm-safetensors"])
+@torch.no_grad()
+def test_a_timm_file_gives_timms_tokens_and_logits_at_any_size(
+    files: dict[str, Path], name: str, img_size: int
+) -> None:
+    classes = 5 if name == "timm" else 0
+    state = random_state(small_vit(num_classes=classes))
+    reference = SMALL.build(num_classes=classes).eval()
     reference.set_input_size(img_size)
     reference.load_state_dict(checkpoint_filter_fn(state, reference))
     images_NCHW = torch.randn(2, 3, img_size, img_size)
-    found = load_backbone(files["timm"], img_size=img_size)
-    with torch.no_grad():
-        torch.testing.assert_close(
-            found.forward_features(images_NCHW),
-            reference.forward_features(images_NCHW),
-            atol=1e-5,
-            rtol=0,
-        )
+    found = load_backbone(files[name], img_size=img_size).forward_features(images_NCHW)
+    expected = reference.forward_features(images_NCHW)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    if classes and img_size == 32:
+        logits = load_classifier(files[name], num_classes=classes)(images_NCHW)
+        torch.testing.assert_close(logits, reference(images_NCHW), atol=1e-5, rtol=0)
 
 
 def test_registers_without_a_class_token_give_timms_tokens_and_logits(
