@@ -40,13 +40,12 @@ class ModuleEncoder(nn.Module):
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
         """features_NRD, fp32."""
-        found = _answer(self.module, images_NCHW)
-        prefix = int(getattr(self.module, "num_prefix_tokens", 0)) if found.ndim == 3 else 0
-        if found.ndim == 3:
-            found = found.float()
-            mean_ND = found[:, prefix:].mean(dim=1)
-            return torch.stack([found[:, 0] if prefix else mean_ND, mean_ND], dim=1)
-        return torch.stack([found, found], dim=1).float()
+        found = _answer(self.module, images_NCHW).float()
+        if found.ndim == 2:
+            return torch.stack([found, found], dim=1)
+        prefix = int(getattr(self.module, "num_prefix_tokens", 0))
+        mean_ND = found[:, prefix:].mean(dim=1)
+        return torch.stack([found[:, 0] if prefix else mean_ND, mean_ND], dim=1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -38,6 +38,10 @@ class Network:
         matches = ((name, re.match(self.prefix, name)) for name in names)
         return {name[match.end() :] for name, match in matches if match}
 
+    def has_blocks(self, content: dict[str, Any]) -> bool:
+        """Whether it is a ViT under timm's names."""
+        return any(name.startswith("blocks.") for name in self.names(content))
+
 
 def tables(content: dict[str, Any], *keys: str, prefix: str = "") -> list[Network]:
     """A network for each of these tables that holds tensors, called as its table."""
@@ -47,6 +51,13 @@ def tables(content: dict[str, Any], *keys: str, prefix: str = "") -> list[Networ
 def one_table(content: dict[str, Any], *keys: str, prefix: str = "") -> Network:
     """The only network of a file: in the first of these tables that holds tensors, or in none."""
     return Network("", first_key(content, *keys), prefix)
+
+
+def distilled_teacher(content: dict[str, Any]) -> Network:
+    """The network in files of DINOv2's code and its descendants: bare, or in a table `teacher`."""
+    prefix = r"(backbone\.)?"
+    teacher = tables(content, "teacher", prefix=prefix)
+    return teacher[0] if teacher else one_table(content, "model", "state_dict", prefix=prefix)
 
 
 def beside_averages(content: dict[str, Any], *keys: str) -> list[Network]:

@@ -4,10 +4,9 @@ from typing import Any
 
 from micl_bench.backbone import PositionRule
 from micl_bench.checkpoints._converted import Converted
-from micl_bench.checkpoints._network import PLAIN, Network, convert_network, one_table, tables
+from micl_bench.checkpoints._network import PLAIN, convert_network, distilled_teacher
 from micl_bench.checkpoints._rules import drop, keep
 
-_PREFIX = r"(backbone\.)?"
 # Blocks of sharded training lie in chunks.
 _BLOCK = r"blocks\.(?:\d+\.)?(\d+)\."
 _END = r"(weight|bias)"
@@ -25,7 +24,7 @@ _RULES = (
 
 def recognise(content: dict[str, Any]) -> bool:
     """timm's names with layer scale and a mask token, bare or in a table `teacher`."""
-    names = _networks(content)[0].names(content)
+    names = distilled_teacher(content).names(content)
     scale = {"blocks.0.ls1.gamma", "blocks.0.0.ls1.gamma"}
     return names >= {"mask_token", "cls_token", "pos_embed"} and bool(names & scale)
 
@@ -36,8 +35,8 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
     Positions are interpolated as in the published models: with an offset of 0.1 and without
     antialiasing, or, with registers, antialiased and without offset.
     """
-    networks = _networks(content)
-    names = networks[0].names(content)
+    network = distilled_teacher(content)
+    names = network.names(content)
     registers = "register_tokens" in names
     # Gated MLPs: the published giant alone has them.
     giant = f"vit_giant_patch14{'_reg4' if registers else ''}_dinov2"
@@ -45,7 +44,7 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
     return convert_network(
         content,
         _RULES,
-        networks,
+        [network],
         layout="dinov2",
         arch=arch,
         branch=branch,
@@ -56,8 +55,3 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
         pool="token",
         positions=PositionRule(antialias=registers, offset=0.0 if registers else 0.1),
     )
-
-
-def _networks(content: dict[str, Any]) -> list[Network]:
-    teacher = tables(content, "teacher", prefix=_PREFIX)
-    return teacher or [one_table(content, "model", "state_dict", prefix=_PREFIX)]

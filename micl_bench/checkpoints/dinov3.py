@@ -7,11 +7,9 @@ from torch import Tensor
 from micl_bench.checkpoints._converted import Converted
 from micl_bench.checkpoints._network import (
     PLAIN,
-    Network,
     convert_network,
-    one_table,
+    distilled_teacher,
     pixels_of_timm,
-    tables,
 )
 from micl_bench.checkpoints._rules import drop, keep, split
 from micl_bench.checkpoints._told import IMAGENET, Pixels
@@ -26,7 +24,6 @@ _SIZES = {
     (1280, True): "vit_huge_plus_patch16_dinov3",
     (4096, True): "vit_7b_patch16_dinov3",
 }
-_PREFIX = r"(backbone\.)?"
 _BLOCK = r"(blocks\.\d+)\."
 _RULES = (
     # The bias of keys is zero, under a mask.
@@ -47,7 +44,7 @@ _RULES = (
 
 def recognise(content: dict[str, Any]) -> bool:
     """Storage tokens, bare or in a table `teacher`."""
-    names = _networks(content)[0].names(content)
+    names = distilled_teacher(content).names(content)
     return {"storage_tokens", "cls_token", "blocks.0.ls1.gamma"} <= names
 
 
@@ -59,8 +56,8 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
     Raises:
         UntoldError: sizes that were not published, or pixels that only `arch` tells.
     """
-    networks = _networks(content)
-    names = networks[0].names(content)
+    network = distilled_teacher(content)
+    names = network.names(content)
     has_local_norm = "local_cls_norm.weight" in names
 
     def named(state: dict[str, Tensor]) -> str:
@@ -77,7 +74,7 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
     converted = convert_network(
         content,
         _RULES,
-        networks,
+        [network],
         layout="dinov3",
         arch=None,
         branch=branch,
@@ -87,11 +84,6 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
     )
     mean, std = _pixels(converted.arch.width, arch, has_local_norm)
     return converted.with_pixels((mean, std))
-
-
-def _networks(content: dict[str, Any]) -> list[Network]:
-    teacher = tables(content, "teacher", prefix=_PREFIX)
-    return teacher or [one_table(content, "model", "state_dict", prefix=_PREFIX)]
 
 
 def _width(state: dict[str, Tensor]) -> int:

@@ -63,6 +63,4 @@ def _heads(state: dict[str, Tensor]) -> str | None:
 def _networks(content: dict[str, Any]) -> list[Network]:
     key = first_key(content, "state_dict", "model")
     networks = [Network(name, key, rf"{name}_encoder\.") for name in ("base", "momentum")]
-    return [
-        one for one in networks if any(name.startswith("blocks.") for name in one.names(content))
-    ]
+    return [one for one in networks if one.has_blocks(content)]

@@ -51,9 +51,7 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
     Heads are those of the method's ViT of that width in its code.
     """
     networks = [Network(name, "state_dict", rf"{name}\.") for name in _BRANCHES]
-    networks = [
-        one for one in networks if any(name.startswith("blocks.") for name in one.names(content))
-    ]
+    networks = [one for one in networks if one.has_blocks(content)]
     if not networks:
         raise InputError("the file holds no ViT called `backbone`; let the format be recognised")
     method = _method(content)

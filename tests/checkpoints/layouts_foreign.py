@@ -255,23 +255,16 @@ def _simmim_fine_tuned(folder: Path) -> Path:
     return _saved(folder, "simmim_finetune.pth", {"model": vit, "max_accuracy": 83.8})
 
 
-def _beit(folder: Path) -> Path:
-    vit = beit_vit(seed=1, shared=True, fine_tuned=False) | {"mask_token": torch.zeros(1, 1, WIDTH)}
-    vit |= {"lm_head.weight": numbers(20, WIDTH, seed=5), "lm_head.bias": torch.zeros(20)}
-    return _saved(folder, "beit_base_patch16_224_pt22k.pth", {"model": vit})
+def _beit(file: str, outputs: int, **more: Tensor) -> Writer:
+    """A pre-trained file, whose head predicts that many tokens or features."""
 
+    def write(folder: Path) -> Path:
+        vit = beit_vit(seed=1, shared=True, fine_tuned=False)
+        vit |= {"mask_token": torch.zeros(1, 1, WIDTH), "lm_head.bias": torch.zeros(outputs)}
+        vit |= {"lm_head.weight": numbers(outputs, WIDTH, seed=5), **more}
+        return _saved(folder, file, {"model": vit})
 
-def _data2vec(folder: Path) -> Path:
-    vit = beit_vit(seed=1, shared=True, fine_tuned=False) | {"mask_token": torch.zeros(1, 1, WIDTH)}
-    vit |= {"lm_head.weight": numbers(WIDTH, WIDTH, seed=5), "lm_head.bias": torch.zeros(WIDTH)}
-    return _saved(folder, "base_800.pth", {"model": vit})
-
-
-def _beit_v2(folder: Path) -> Path:
-    vit = beit_vit(seed=1, shared=True, fine_tuned=False) | {"mask_token": torch.zeros(1, 1, WIDTH)}
-    vit |= {"lm_head.weight": numbers(20, WIDTH, seed=5), "lm_head.bias": torch.zeros(20)}
-    vit |= {"cls_pt_layers.0.norm1.weight": torch.ones(WIDTH)}
-    return _saved(folder, "beitv2_base_patch16_224_pt1k.pth", {"model": vit})
+    return write
 
 
 def _beit_fine_tuned(folder: Path) -> Path:
@@ -469,9 +462,13 @@ FOREIGN: dict[str, Writer] = {
     "dinov3": _dinov3,
     "simmim": _simmim,
     "simmim-fine_tuned": _simmim_fine_tuned,
-    "beit": _beit,
-    "beit-data2vec": _data2vec,
-    "beit-v2": _beit_v2,
+    "beit": _beit("beit_base_patch16_224_pt22k.pth", 20),
+    "beit-data2vec": _beit("base_800.pth", WIDTH),
+    "beit-v2": _beit(
+        "beitv2_base_patch16_224_pt1k.pth",
+        20,
+        **{"cls_pt_layers.0.norm1.weight": torch.ones(WIDTH)},
+    ),
     "beit-fine_tuned": _beit_fine_tuned,
     "huggingface-vit": _huggingface("ViTModel"),
     "huggingface-vit_classifier": _huggingface("ViTForImageClassification"),
