@@ -214,3 +214,38 @@ class Request:
             **fields,
         )
         return [one]
+
+    def keep_classifier(
+        self,
+        task: Task,
+        result: Result,
+        model: Any,
+        *,
+        made: str,
+        classes: tuple[str, ...],
+        epochs: float,
+    ) -> None:
+        """Write the classifier that a task leaves, on the first process. What measures it later says that it
+        was `made` so, without a seed."""
+        from micl_bench.checkpoints import save_checkpoint
+        from micl_bench.runtime.distributed import rank
+
+        if rank() != 0:
+            return
+        save_checkpoint(
+            self.out / task.leaves,
+            model,
+            dataclasses.replace(self.loaded.arch, img_size=self.resolved.pixels.img_size),
+            method=result.method,
+            provenance={
+                "task": task.name,
+                "protocol": result.protocol,
+                "classifier": made,
+                "parent": self.loaded.info.digest,
+                "command": self.command,
+                "recipe": result.recipe,
+                "classes": list(classes),
+            },
+            stage=result.as_stage(epochs=epochs),
+            start=self.loaded,
+        )

@@ -1,13 +1,10 @@
 """Fine-tuning: the whole ViT with a new head; from `random:ARCH` it is training from scratch."""
 
-import dataclasses
 from typing import Any
 
-from micl_bench.checkpoints import save_checkpoint
 from micl_bench.engine.supervised.recipe import FinetuneRecipe
 from micl_bench.engine.supervised.trainer import SupervisedTrainer
 from micl_bench.records.result import Result
-from micl_bench.runtime.distributed import rank
 from micl_bench.tasks._frozen import classified, open_folders
 from micl_bench.tasks._request import Request
 from micl_bench.tasks.finetune import TASK
@@ -45,25 +42,15 @@ def run(request: Request) -> list[Result]:
         seconds=spent.seconds,
         device_seconds=spent.device_seconds,
     )
-    if rank() == 0:
-        save_checkpoint(
-            request.out / TASK.leaves,
-            trainer.model,
-            dataclasses.replace(checkpoint.arch, img_size=size),
-            method=result.method,
-            provenance={
-                "task": TASK.name,
-                "protocol": result.protocol,
-                # The kind alone: how long each method is fine-tuned is in its record.
-                "classifier": f"fine-tuned, head on {_head(recipe)}",
-                "parent": checkpoint.info.digest,
-                "command": request.command,
-                "recipe": result.recipe,
-                "classes": list(train.classes),
-            },
-            stage=result.as_stage(epochs=recipe.training.epochs),
-            start=checkpoint,
-        )
+    request.keep_classifier(
+        TASK,
+        result,
+        trainer.model,
+        # The kind alone: how long each method is fine-tuned is in its record.
+        made=f"fine-tuned, head on {_head(recipe)}",
+        classes=train.classes,
+        epochs=recipe.training.epochs,
+    )
     return [result]
 
 

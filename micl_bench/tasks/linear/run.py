@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from micl_bench.checkpoints import Checkpoint, save_checkpoint
+from micl_bench.checkpoints import Checkpoint
 from micl_bench.data.checked import look_at
 from micl_bench.data.file_lists import split_by_class
 from micl_bench.data.pixels import Pixels
@@ -18,8 +18,6 @@ from micl_bench.engine.frozen.stored import Features
 from micl_bench.records.result import Result
 from micl_bench.runs.precision import at_precision
 from micl_bench.runs.run import Run, RunRecipe
-from micl_bench.runtime.config import to_dict
-from micl_bench.runtime.distributed import rank
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_json
 from micl_bench.runtime.log import say
@@ -220,37 +218,22 @@ class _Grid:
             artifacts={"classifier": TASK.leaves} if read == FOLDABLE else {},
         )
         if read == FOLDABLE:
-            self._write_classifier(choice.head, result)
+            self._keep_classifier(choice.head, result)
         return result
 
-    def _write_classifier(self, head: Head, result: Result) -> None:
-        model = classifier(self.checkpoint, head, img_size=self.recipe.pixels.img_size)
-        if rank() != 0:
-            return
-        # What a measurement of the classifier says of it; no seed.
+    def _keep_classifier(self, head: Head, result: Result) -> None:
         words = [f"linear probe on {readout_words(head.readout, self.checkpoint)}"]
         if self.recipe.labels:
             words.append(f"{len(self.images.train)} listed labels")
         elif self.recipe.fraction < 1:
             words.append(f"{self.recipe.fraction:.3g} of each class's labels")
-        save_checkpoint(
-            self.request.out / TASK.leaves,
-            model,
-            dataclasses.replace(self.checkpoint.arch, img_size=self.recipe.pixels.img_size),
-            method=result.method,
-            provenance={
-                "task": TASK.name,
-                "protocol": self._protocol,
-                "classifier": ", ".join(words),
-                "parent": self.checkpoint.info.digest,
-                "command": self.request.command,
-                "recipe": to_dict(self.recipe),
-                "classes": list(self.images.train.classes),
-            },
-            stage=result.as_stage(
-                epochs=self.plan.total_steps * self.plan.batch_size / len(self.fitted)
-            ),
-            start=self.checkpoint,
+        self.request.keep_classifier(
+            TASK,
+            result,
+            classifier(self.checkpoint, head, img_size=self.recipe.pixels.img_size),
+            made=", ".join(words),
+            classes=self.images.train.classes,
+            epochs=self.plan.total_steps * self.plan.batch_size / len(self.fitted),
         )
 
     @property
