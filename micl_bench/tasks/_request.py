@@ -225,8 +225,8 @@ class Request:
         classes: tuple[str, ...],
         epochs: float,
     ) -> None:
-        """Write the classifier that a task leaves, on the first process. What measures it later says that it
-        was `made` so, without a seed."""
+        """Write the classifier that a task leaves, on the first process. What measures it later
+        repeats how it was `made`; no seed is in that."""
         from micl_bench.checkpoints import save_checkpoint
         from micl_bench.runtime.distributed import rank
 
