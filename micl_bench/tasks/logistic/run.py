@@ -95,33 +95,12 @@ def run(request: Request) -> list[Result]:
     train = request.features(images.train)
     prepare = centred_rows if recipe.centred_rows else torch.nn.Identity()
     train_ND, test_MD = (prepare(features.tensor(recipe.readout)) for features in (train, test))
-    num_classes, labels_N = len(images.train.classes), train.labels_N
-    fit = functools.partial(
-        fit_logistic,
-        num_classes=num_classes,
-        intercept=recipe.intercept,
-        max_iter=recipe.max_iter,
-        tolerance=recipe.tolerance,
-        device=request.device,
+    fitted, c, grid = _regression(
+        recipe, train_ND, train.labels_N, len(images.train.classes), request.device
     )
-    best, grid = recipe.c[0], list[dict[str, Any]]()
-    if len(recipe.c) > 1:
-        held, kept = map(
-            torch.from_numpy,
-            split_by_class(labels_N.numpy(), recipe.held_out, seed=recipe.seed),
-        )
-        if len(labels_N[kept].unique()) < num_classes:
-            raise InputError(
-                "a class has one label, none is left to choose C on; give one value: --set c=[4000]"
-            )
-        fit_kept = functools.partial(fit, train_ND[kept], labels_N[kept])
-        grid = _grid(recipe.c, fit_kept, train_ND[held], labels_N[held], request.device)
-        # The first of equals.
-        best = max(grid, key=lambda row: row["top1_held_out"])["c"]
-    fitted = fit(train_ND, labels_N, c=best)
     words = (
         f"logistic regression on frozen {readout_words(recipe.readout, checkpoint)}",
-        "C chosen on held-out labels" if grid else f"C = {best:g}",
+        "C chosen on held-out labels" if grid else f"C = {c:g}",
         images.words,
         f"{recipe.pixels.img_size} px",
     )
@@ -140,11 +119,42 @@ def run(request: Request) -> list[Result]:
             **images.details,
             **feature_details(train=train, val=test),
             "grid": grid,
-            "c": best,
+            "c": c,
             "iterations": fitted.iterations,
             "converged": fitted.converged,
         },
     )
+
+
+def _regression(
+    recipe: LogisticRecipe,
+    features_ND: Tensor,
+    labels_N: Tensor,
+    num_classes: int,
+    device: torch.device,
+) -> tuple[LogisticFit, float, list[dict[str, Any]]]:
+    """The last fit, on all labels; its C, the best on held-out labels where there are several, the first
+    of equals; and what was found for each."""
+    fit = functools.partial(
+        fit_logistic,
+        num_classes=num_classes,
+        intercept=recipe.intercept,
+        max_iter=recipe.max_iter,
+        tolerance=recipe.tolerance,
+        device=device,
+    )
+    c, grid = recipe.c[0], list[dict[str, Any]]()
+    if len(recipe.c) > 1:
+        labels, share = labels_N.numpy(), recipe.held_out
+        held, kept = map(torch.from_numpy, split_by_class(labels, share, seed=recipe.seed))
+        if len(labels_N[kept].unique()) < num_classes:
+            raise InputError(
+                "a class has one label, none is left to choose C on; give one value: --set c=[4000]"
+            )
+        fit_kept = functools.partial(fit, features_ND[kept], labels_N[kept])
+        grid = _grid(recipe.c, fit_kept, features_ND[held], labels_N[held], device)
+        c = max(grid, key=lambda row: row["top1_held_out"])["c"]
+    return fit(features_ND, labels_N, c=c), c, grid
 
 
 def _grid(
