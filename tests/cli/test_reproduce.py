@@ -114,14 +114,15 @@ def test_within_the_interval_or_outside_it(place: Path, micl_bench: Run) -> None
     """Records that say something else than was measured, of which only one could be chance."""
     _, result = the_record(place)
     digests = {"evidence": "0" * 64}
-    _, high = result.intervals["top1"]
-    shifted = {**result.metrics, "top1": min(high, result.metrics["top1"] + 2.5)}
-    path = another(place, metrics=shifted, digests=digests)
+    top1 = result.metrics["top1"]
+    assert top1.high is not None
+    near = dataclasses.replace(top1, value=min(top1.high, top1.value + 2.5))
+    path = another(place, metrics={**result.metrics, "top1": near}, digests=digests)
     done = micl_bench("reproduce", path, "--out", "near")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("verdict: consistent")
-    far = {**result.metrics, "top1": 99.0}
-    path = another(place, metrics=far, intervals={**result.intervals, "top1": [97.0, 99.9]})
+    far = dataclasses.replace(top1, value=99.0, low=97.0, high=99.9)
+    path = another(place, metrics={**result.metrics, "top1": far})
     done = micl_bench("reproduce", path, "--out", "far")
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1].startswith("verdict: different")
