@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from micl_bench.records.evidence.per_image import write_named_arrays
+from micl_bench.records.evidence.evidence import write_named_arrays
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import (
     atomic_folder,
