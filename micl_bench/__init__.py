@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from micl_bench.engine.pretraining.pretrain import pretrain as pretrain
     from micl_bench.records.frame import load_results as load_results
     from micl_bench.report import build_report as report
-    from micl_bench.report.compare.compare import compare as compare
+    from micl_bench.report.compare.comparison_output import compare as compare
     from micl_bench.runtime.errors import InputError as InputError
     from micl_bench.tasks._evaluate import evaluate as evaluate
 
@@ -22,7 +22,7 @@ __version__ = "0.1.0"
 
 _PLACES = {
     "InputError": "runtime.errors",
-    "compare": "report.compare.compare",
+    "compare": "report.compare.comparison_output",
     "evaluate": "tasks._evaluate",
     "load_backbone": "checkpoints",
     "load_classifier": "checkpoints",

@@ -137,6 +137,11 @@ class Reference:
         return self.kind.metrics[self.metric]
 
     @property
+    def shown(self) -> str:
+        """The value as it was printed."""
+        return self.text or f"{self.value:g}"
+
+    @property
     def bounds(self) -> tuple[float, float]:
         """What the printed number stands for: 83.6 for [83.55, 83.65)."""
         text = self.text or f"{self.value:.15g}"

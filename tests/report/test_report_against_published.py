@@ -78,9 +78,9 @@ def test_five_runs_lie_below_what_was_published() -> None:
     runs = [finetuned(value, seed=seed) for seed, value in enumerate(FIVE)]
     found = verdict(runs, published())
     assert found.word == "below"
-    assert found.value == pytest.approx(83.45, abs=0.005)
-    assert found.interval == t_interval(FIVE) == pytest.approx((83.37, 83.54), abs=0.01)
-    assert len(found.results) == 5
+    assert found.entry.mean == pytest.approx(83.45, abs=0.005)
+    assert found.interval == t_interval(FIVE[::-1]) == pytest.approx((83.37, 83.54), abs=0.01)
+    assert len(found.entry.runs) == 5
     assert (
         "below, if of its pre-training: measured 83.45 [83.36, 83.54], mean of 5 runs; published 83.6"
         in (found.describe())
@@ -184,7 +184,7 @@ def test_runs_are_of_one_network_and_protocol() -> None:
         finetuned(83.0, checkpoint=MAE),
         finetuned(83.6, checkpoint={**MAE, "digest": "b" * 64}),
     ]
-    assert [len(one.results) for one in verdicts(two, [published()])] == [1, 1]
+    assert [len(one.entry.runs) for one in verdicts(two, [published()])] == [1, 1]
     # The same seed again: the newest counts. A seed that changes nothing: no run.
     again = [
         finetuned(83.0, seed=0),
@@ -192,7 +192,7 @@ def test_runs_are_of_one_network_and_protocol() -> None:
         finetuned(83.6, seed=1),
     ]
     found = verdict(again, published())
-    assert (len(found.results), found.value) == (1, 83.6)
+    assert (len(found.entry.runs), found.entry.mean) == (1, 83.6)
     # Other settings: other numbers.
     apart = [finetuned(83.0, seed=0), finetuned(83.6, seed=1, settings={"drop_path": 0.2})]
     assert len(verdicts(apart, [published()])) == 2
@@ -217,7 +217,7 @@ def test_fine_tunings_of_one_checkpoint_are_no_pretrainings_of_their_own() -> No
     found = verdict(runs, published())
     # As in the cell of a table: two pre-trainings, the first with the mean of its fine-tunings.
     entry = entry_of("top1", runs[::-1])
-    assert found.value == entry.mean == pytest.approx((83.15 + 84.0) / 2)
+    assert found.entry.mean == entry.mean == pytest.approx((83.15 + 84.0) / 2)
     assert found.interval == entry.interval == pytest.approx(t_interval((83.15, 84.0)))
     assert "mean of 2 checkpoints over 5 runs; published" in found.describe()
     cell = published_table(verdicts(runs, [published()])).rows[0].cells[3]
@@ -421,6 +421,6 @@ def test_the_cost_of_pretraining() -> None:
 
     assert verdicts([of(133.2, 0)], [row]) == []
     runs = verdict([of(132.9, 0), of(133.1, 1)], row)
-    assert (runs.word, len(runs.results)) == ("consistent", 2)
+    assert (runs.word, len(runs.entry.runs)) == ("consistent", 2)
     other = [of(132.9, 0, "4 x NVIDIA H100"), of(133.1, 1, "4 x NVIDIA H100")]
     assert verdicts(other, [row]) == []

@@ -6,7 +6,7 @@ from micl_bench.records.published import read_references
 from micl_bench.records.result import DataSet, Result, Stage
 from micl_bench.report.compare.against_published import verdicts
 from micl_bench.report.frame.entries import entry_of
-from micl_bench.report.tables.published_notes import Beside
+from micl_bench.report.tables.published_table import Beside
 
 TRAIN = DataSet(name="imagenet", split="train", images=1_281_167, digest="7" * 64)
 STAGE = Stage(

@@ -6,8 +6,7 @@ from typing import Any, TypeVar
 from micl_bench.records.published import Reference, measures
 from micl_bench.records.result import Record
 from micl_bench.report.compare.against_published import Verdict, verdicts
-from micl_bench.report.compare.kept import evidence_of
-from micl_bench.report.frame.intact import fault_of
+from micl_bench.report.compare.artefact_files import evidence_of, fault_of
 from micl_bench.report.frame.selection import select
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_json
@@ -80,7 +79,7 @@ def explain(result: Record, records: list[Record], references: list[Reference]) 
         "published": [
             _verdict(one)
             for one in verdicts([result] if newer else selection.current, references)
-            if any(other.id == result.id for other in one.results)
+            if result.id in {run.id for run in one.entry.runs}
         ],
     }
     plain: dict[str, Any] = without_nan(found)
@@ -104,9 +103,9 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "verdict": verdict.word,
         "condition": verdict.condition,
         "summary": verdict.describe(),
-        "value": verdict.value,
+        "value": verdict.entry.mean,
         "interval": verdict.interval,
-        "records": [result.id for result in verdict.results],
+        "records": [run.id for run in verdict.entry.runs],
         "published": dataclasses.asdict(verdict.reference),
     }
 

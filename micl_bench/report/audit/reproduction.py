@@ -7,7 +7,7 @@ from typing import Literal
 
 from micl_bench.records.declared import Number
 from micl_bench.records.result import Record, Result
-from micl_bench.report.compare.kept import ARTEFACT, evidence_of
+from micl_bench.report.compare.artefact_files import EVIDENCE, evidence_of
 from micl_bench.report.frame.data_set_names import data_words
 from micl_bench.report.frame.protocols import flat_settings
 from micl_bench.runtime.errors import InputError
@@ -151,9 +151,9 @@ def _rests_on(result: Result) -> dict[str, dict[str, str]]:
 
 def _images(old: Record, new: Record) -> tuple[bool, str]:
     """Whether what is kept of each image is the same, and words on it."""
-    if ARTEFACT not in old.digests:
+    if EVIDENCE not in old.digests:
         return True, ""
-    if old.digests[ARTEFACT] == new.digests.get(ARTEFACT):
+    if old.digests[EVIDENCE] == new.digests.get(EVIDENCE):
         return True, f"{old.evidence} are the same, byte for byte"
     try:
         one, other = evidence_of(old), evidence_of(new)

@@ -12,17 +12,16 @@ import math
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from micl_bench.records.names import PUBLIC_SETS, family, is_called
-from micl_bench.records.published import Reference, arch_label, measures, same_method
-from micl_bench.records.result import Result
-from micl_bench.records.statistics import t_interval
-from micl_bench.report.frame.entries import found_by, values_of
+from micl_bench.records.names import PUBLIC_SETS, arch_label, family, is_called, same_method
+from micl_bench.records.published import Reference, measures
+from micl_bench.records.result import Record, Result
+from micl_bench.report.frame.entries import Entry, entry_of
 from micl_bench.report.frame.identity import network_of, seeds_of
-from micl_bench.report.frame.lineage import hardware_of, pretraining_stage
+from micl_bench.report.frame.lineage import PRETRAIN, hardware_of, pretraining_stage
+from micl_bench.report.frame.protocols import IMAGENET_TRAIN, protocol_of
 
 Word = Literal["consistent", "below", "above"]
-_PRETRAIN = "pretrain."
-_IMAGENET_TRAIN = 1_281_167
+_OF_PRETRAINING = "pretrain."
 _OPEN = "if of its pre-training"
 _ABSENT = object()
 
@@ -35,40 +34,32 @@ class Verdict:
     condition: str
     """What it takes for granted: `if of its pre-training`, where the checkpoint does not tell it."""
     reference: Reference
-    results: tuple[Result, ...]
-    """The runs that differ in their seeds alone; one where there is one."""
-    values: tuple[float, ...]
-    """In the published number's unit: one of each run, or, of several checkpoints, one of each."""
+    entry: Entry
+    """In the published number's unit."""
     interval: tuple[float, float]
-    """At 95 %: over images for one value, Student's t over the values for several."""
-
-    @property
-    def value(self) -> float:
-        """The mean."""
-        return math.fsum(self.values) / len(self.values)
+    """The entry's: without one there is no verdict."""
 
     @property
     def over(self) -> str:
-        """What it is the mean of, in words; empty for one run."""
-        number, runs = len(self.values), f"{len(self.results)} runs"
+        """What the number is the mean of, in words; empty for one run."""
+        number, runs = len(self.entry.values), f"{len(self.entry.runs)} runs"
         if number < 2:
             return ""
-        return runs if number == len(self.results) else f"{number} checkpoints over {runs}"
+        return runs if number == len(self.entry.runs) else f"{number} checkpoints over {runs}"
 
     def describe(self) -> str:
         """In a line: the word, both numbers, and how sure each is."""
-        text = self.reference.text or f"{self.reference.value:g}"
         low, high = self.reference.bounds
         over = f", mean of {self.over}" if self.over else ""
         condition = f", {self.condition}" if self.condition else ""
         return (
-            f"{self.word}{condition}: measured {self.value:.2f} [{self.interval[0]:.2f}, "
-            f"{self.interval[1]:.2f}]{over}; published {text} {self.reference.unit} (from "
-            f"{low:.15g} to {high:.15g})"
+            f"{self.word}{condition}: measured {self.entry.mean:.2f} [{self.interval[0]:.2f}, "
+            f"{self.interval[1]:.2f}]{over}; published {self.reference.shown} "
+            f"{self.reference.unit} (from {low:.15g} to {high:.15g})"
         )
 
 
-def verdicts(results: Iterable[Result], references: list[Reference]) -> list[Verdict]:
+def verdicts(results: Iterable[Record], references: Iterable[Reference]) -> list[Verdict]:
     """All pairs of a measured and a published number of one protocol.
 
     Records of one network and protocol that differ in their seeds alone are runs of one number; of
@@ -77,71 +68,51 @@ def verdicts(results: Iterable[Result], references: list[Reference]) -> list[Ver
     Args:
         results: oldest first.
     """
-    by_place: dict[tuple[str, str, str], list[Reference]] = {}
-    for reference in references:
-        place = (same_method(reference.method), reference.arch, measures(reference)[0])
-        by_place.setdefault(place, []).append(reference)
+    numbers: dict[object, dict[object, Record]] = {}
+    for one in results:
+        # What a pre-training makes is another network each time.
+        network = one.arch if one.task == PRETRAIN else network_of(one)
+        number = (one.task, one.data, protocol_of(one), network, one.method)
+        numbers.setdefault(number, {})[seeds_of(one)] = one
+    named = [(_place(one), one) for one in references]
     found = []
-    for runs in _runs(results):
-        newest = runs[-1]
-        place = (same_method(newest.method), arch_label(newest.arch), newest.task)
-        found += [_verdict(runs, reference) for reference in by_place.get(place, ())]
+    for by_seeds in numbers.values():
+        runs = list(by_seeds.values())
+        place = (same_method(runs[-1].method), arch_label(runs[-1].arch), runs[-1].task)
+        found += [_verdict(runs, reference) for own, reference in named if own == place]
     return [verdict for verdict in found if verdict]
 
 
-def _runs(results: Iterable[Result]) -> list[list[Result]]:
-    """Groups of runs of one number, in the order of their first."""
-    groups: dict[object, dict[object, Result]] = {}
-    for result in results:
-        number = (
-            result.task,
-            result.data,
-            result.train,
-            result.protocol,
-            result.fingerprint,
-            # What a pre-training makes is another network each time.
-            result.arch if result.task == "pretrain" else network_of(result),
-            result.method,
-        )
-        groups.setdefault(number, {})[seeds_of(result)] = result
-    return [
-        list({found_by(one): one for one in runs.values()}.values()) for runs in groups.values()
-    ]
+def _place(reference: Reference) -> tuple[str, str, str]:
+    return (same_method(reference.method), reference.arch, measures(reference)[0])
 
 
-def _verdict(runs: list[Result], reference: Reference) -> Verdict | None:
+def _verdict(runs: list[Record], reference: Reference) -> Verdict | None:
     """None where they are not of one protocol, or the measured number has no interval."""
     metric = measures(reference)[2]
-    told = {one.id: value for one in runs if (value := _measured(one, metric)) is not None}
-    runs = [one for one in runs if one.id in told]
+    runs = [one for one in runs if _measured(one, metric) is not None]
     pretraining = _is_of_its_pretraining(runs[-1], reference) if runs else False
     if pretraining is False or not _is_of_its_protocol(runs[-1], reference):
         return None
-    values = values_of(runs, lambda one: told[one.id])
-    bounds = t_interval(values) if len(values) > 1 else _interval(runs[0], metric)
-    if bounds is None or not all(map(math.isfinite, (*values, *bounds))):
+    entry = entry_of(metric, reversed(runs), _measured)
+    if entry.interval is None or not math.isfinite(entry.mean):
         return None
     low, high = reference.bounds
+    is_below, is_above = entry.interval[1] < low, entry.interval[0] >= high
     return Verdict(
-        word="below" if bounds[1] < low else "above" if bounds[0] >= high else "consistent",
+        word="below" if is_below else "above" if is_above else "consistent",
         condition="" if pretraining else _OPEN,
         reference=reference,
-        results=tuple(runs),
-        values=values,
-        interval=bounds,
+        entry=entry,
+        interval=entry.interval,
     )
 
 
 def _measured(result: Result, metric: str) -> float | None:
     """A record's number; of a pre-training also what it took."""
-    if result.task == "pretrain" and metric in ("wall_hours", "gpu_hours"):
+    if result.task == PRETRAIN and metric in ("wall_hours", "gpu_hours"):
         return result.seconds / 3600 if metric == "wall_hours" else result.device_hours
     return result.values.get(metric)
-
-
-def _interval(result: Result, metric: str) -> tuple[float, float] | None:
-    number = result.metrics.get(metric)
-    return number.interval if number else None
 
 
 def _is_of_its_protocol(result: Result, reference: Reference) -> bool:
@@ -158,11 +129,11 @@ def _is_of_its_protocol(result: Result, reference: Reference) -> bool:
     own = result.recipe | result.settings
     own |= {"checkpoint": vars(result.checkpoint), "hardware": hardware_of(result.environment)}
     if result.train:
-        own["labels"] = f"{100 * result.train.images / _IMAGENET_TRAIN:.0f} %"
+        own["labels"] = f"{100 * result.train.images / IMAGENET_TRAIN:.0f} %"
     return all(
         _agrees(_at(own, name), stated)
         for name, stated in named.items()
-        if not name.startswith(_PRETRAIN)
+        if not name.startswith(_OF_PRETRAINING)
     )
 
 
@@ -170,10 +141,10 @@ def _is_of_its_pretraining(result: Result, reference: Reference) -> bool | None:
     """Whether the weights had the published pre-training; None where one of the two does not tell."""
     if reference.settings.get("checkpoint.format") == "random":
         return True
-    if result.task == "pretrain":
+    if result.task == PRETRAIN:
         settings, epochs = result.settings, result.settings.get("epochs")
     elif stage := pretraining_stage(result):
-        stages = [one for one in result.checkpoint.origin if one.task == "pretrain"]
+        stages = [one for one in result.checkpoint.origin if one.task == PRETRAIN]
         settings, epochs = stage.settings, math.fsum(one.epochs for one in stages)
         is_imagenet = reference.pretrain_data == "ImageNet-1K" and is_called(stage.data, "imagenet")
         if not is_imagenet and stage.data != reference.pretrain_data:
@@ -181,9 +152,9 @@ def _is_of_its_pretraining(result: Result, reference: Reference) -> bool | None:
     else:
         return None
     stated = {
-        name.removeprefix(_PRETRAIN): value
+        name.removeprefix(_OF_PRETRAINING): value
         for name, value in reference.settings.items()
-        if name.startswith(_PRETRAIN)
+        if name.startswith(_OF_PRETRAINING)
     }
     found = {name: _at(settings, name) for name in stated} | {"epochs": epochs}
     stated["epochs"] = reference.pretrain_epochs

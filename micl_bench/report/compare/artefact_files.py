@@ -1,14 +1,25 @@
-"""The arrays and logs that lie beside a record, found safely and checked before they are drawn."""
+"""The files that lie beside a record, found safely and checked before anything is made of them."""
 
+import functools
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from types import MappingProxyType
 
 import numpy as np
 
+from micl_bench.records.evidence.evidence import Evidence
+from micl_bench.records.evidence.read import read_evidence
 from micl_bench.records.result import Record
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_file
 from micl_bench.runtime.npz import Arrays, read_npz
+
+Reader = Callable[[Path], object]
+EVIDENCE = "evidence"
+"""What records call the file that their metrics are made of."""
+# That of a whole ImageNet takes some ten megabytes.
+_KEPT_AT_ONCE = 16
 
 
 def artifact_path(record: Record, name: str) -> Path | None:
@@ -55,6 +66,58 @@ def check_digest(path: Path, record: Record, name: str) -> None:
             f"{path} is not the file that record {record.path.name} was written with: its SHA-256 "
             "differs"
         )
+
+
+def evidence_of(record: Record) -> Evidence | None:
+    """The evidence of a record, read once for all that ask; None where it has none.
+
+    Raises:
+        InputError: the file is damaged, lies outside the record's folder, is not the one whose digest
+            the record has, contradicts itself, or does not give the record's metrics.
+    """
+    path = artifact_path(record, EVIDENCE)
+    if path is None or not record.evidence:
+        return None
+    # Where the file changed since, it is read anew.
+    return _read(record, path, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=_KEPT_AT_ONCE)
+def _read(record: Record, path: Path, changed: int) -> Evidence:
+    check_digest(path, record, EVIDENCE)
+    found = read_evidence(path, record.evidence)
+    try:
+        found.check(record.values)
+    except InputError as error:
+        raise InputError(
+            f"{path} is not what record {record.path.name} rests on: {error}"
+        ) from error
+    return found
+
+
+def fault_of(
+    record: Record, name: str, readers: Mapping[str, Reader] = MappingProxyType({})
+) -> str | None:
+    """What is wrong with an artefact of a record: nothing if empty, None where it is gone.
+
+    Args:
+        readers: by artefact, what reads and checks the files that pictures are made of;
+            without, that they are arrays is all that is checked.
+    """
+    try:
+        path = artifact_path(record, name)
+        if path is None:
+            return None
+        check_digest(path, record, name)
+        if name == EVIDENCE:
+            evidence_of(record)
+        elif name in readers:
+            readers[name](path)
+        elif path.suffix == ".npz":
+            read_npz(path)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def without_folder(record: Record, text: str) -> str:

@@ -1,16 +1,17 @@
-"""A comparison for people, as a table, and for programs, as JSON."""
+"""A comparison as a frame, as JSON, and as text for people."""
 
 import dataclasses
 import itertools
 import math
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from micl_bench.records.declared import Number
-from micl_bench.report.compare.comparison import Comparison
-from micl_bench.report.compare.contenders import Contender
-from micl_bench.report.compare.difference import SIGNIFICANT, Bounds, Difference
+from micl_bench.report.compare.comparison import Comparison, compare_all
+from micl_bench.report.compare.contenders import Contender, read_contenders
+from micl_bench.report.compare.difference import SIGNIFICANT, Difference
 from micl_bench.report.frame.entries import Entry
 from micl_bench.report.frame.metrics import format_p
 from micl_bench.runtime.log import printable
@@ -28,74 +29,40 @@ _TESTS = {
 }
 
 
-def as_text(comparison: Comparison, contenders: list[Contender]) -> str:
-    """A table for each task and data set, and what was not compared, with the reason."""
-    lines = [
-        line
-        for contender in contenders
-        for line in (contender.describe(), *(f"   {note}" for note in contender.notes))
-    ]
-    for _, group in itertools.groupby(sorted(comparison.differences, key=_place), key=_place):
-        found = list(group)
-        first = found[0]
-        lines += [
-            "",
-            f"{first.ours.first.about.title} on {first.data.name}, {first.data.images:,} images, "
-            f"split {first.data.split}",
-            f"{first.protocol}  (fingerprint {first.fingerprint[:12]})",
-            table_text(_HEADER, map(_row, found), words=_WORDS),
-        ]
-    lines += ["", *_explanations(comparison.differences)]
-    if comparison.not_compared:
-        lines += ["", "Not compared:", *(f"  {line}" for line in comparison.not_compared)]
-    # A table has lines of its own.
-    return "\n".join(printable(part) for line in lines for part in line.split("\n"))
+def compare(*results: str | Path) -> pd.DataFrame:
+    """Test whether methods differ, on every task, data set and metric that two of them share.
 
+    One run of each: a paired test on the per-image evidence beside the records (McNemar's exact test,
+    or the paired bootstrap). Several runs of each: Welch's test over the runs. P-values are adjusted
+    by Holm's method for all tests of the call. Only numbers of one protocol fingerprint, the same
+    images and the same training images are compared.
 
-def as_json(comparison: Comparison, contenders: list[Contender]) -> dict[str, Any]:
-    """Everything, in full precision; what is not a number is null."""
-    return {
-        "contenders": [
-            {
-                "letter": contender.letter,
-                "source": str(contender.source),
-                "notes": contender.notes,
-                "records": [run.id for runs in contender.runs.values() for run in runs],
-            }
-            for contender in contenders
-        ],
-        "comparisons": [
-            without_nan(
-                {
-                    **{
-                        field.name: getattr(difference, field.name)
-                        for field in dataclasses.fields(difference)
-                        if field.name not in ("ours", "theirs", "letters")
-                    },
-                    "data": dataclasses.asdict(difference.data),
-                    "ours": _contender(*difference.sides[0]),
-                    "theirs": _contender(*difference.sides[1]),
-                    "difference": difference.estimate,
-                    "verdict": difference.verdict,
-                }
-            )
-            for difference in comparison.differences
-        ],
-        "significant": SIGNIFICANT,
-        "not_compared": comparison.not_compared,
-    }
+    Args:
+        results: two or more; for each method a record file, or a folder of records.
 
+    Returns:
+        A row per pair of methods and metric: `task`, `data`, `split`, `protocol`, `fingerprint`,
+        `metric`, `unit`, `better`; `first` and `second` (as given), `first_value` and `second_value`
+        (means over runs), `difference` (first less second) with its 95 % interval `low` to `high`, all
+        in `unit`; `test`, `p`, `adjusted_p`, and the `verdict` in words. What was not tested has NaN,
+        and the reason in `verdict`.
 
-def as_frame(comparison: Comparison, contenders: list[Contender]) -> pd.DataFrame:
-    """A row for each pair and metric; columns as `compare` describes them."""
+    Raises:
+        InputError: fewer than two, no records, or nothing that can be compared.
+
+    Example:
+        table = micl_bench.compare("work/results/knn", "work/results/knn-random")
+        print(table[["metric", "difference", "low", "high", "verdict"]])
+    """
+    contenders = read_contenders([Path(one) for one in results])
     source = {one.letter: str(one.source) for one in contenders}
     return pd.DataFrame(
         {
-            "task": one.task,
-            "data": one.data.name,
-            "split": one.data.split,
-            "protocol": one.protocol,
-            "fingerprint": one.fingerprint,
+            "task": one.first.task,
+            "data": one.first.data.name,
+            "split": one.first.data.split,
+            "protocol": one.first.protocol,
+            "fingerprint": one.first.fingerprint,
             "metric": one.metric,
             "unit": one.number.unit,
             "better": one.number.better,
@@ -111,22 +78,78 @@ def as_frame(comparison: Comparison, contenders: list[Contender]) -> pd.DataFram
             "adjusted_p": math.nan if one.adjusted_p is None else one.adjusted_p,
             "verdict": one.verdict,
         }
-        for one in comparison.differences
+        for one in compare_all(contenders).differences
     )
 
 
-def _contender(letter: str, entry: Entry) -> dict[str, Any]:
+def as_json(comparison: Comparison, contenders: list[Contender]) -> dict[str, Any]:
+    """Everything, in full precision; what is not a number is null."""
     return {
-        "letter": letter,
-        "values": entry.values,
-        "interval": entry.interval,
-        "checkpoints": entry.checkpoints,
+        "contenders": [
+            {
+                "letter": contender.letter,
+                "source": str(contender.source),
+                "notes": contender.notes,
+                "records": [run.id for runs in contender.runs.values() for run in runs],
+            }
+            for contender in contenders
+        ],
+        "comparisons": [without_nan(_plain(one)) for one in comparison.differences],
+        "significant": SIGNIFICANT,
+        "not_compared": comparison.not_compared,
     }
 
 
-def _place(difference: Difference) -> tuple[tuple[int, str], str, str, str]:
-    data = difference.data
-    return (difference.ours.first.place, data.name, data.digest, difference.fingerprint)
+def _plain(one: Difference) -> dict[str, Any]:
+    tested = ("interval", "test", "p", "adjusted_p", "only_ours", "only_theirs", "note")
+    sides = zip(("ours", "theirs"), one.letters, (one.ours, one.theirs), strict=True)
+    return {
+        "task": one.first.task,
+        "data": dataclasses.asdict(one.first.data),
+        "protocol": one.first.protocol,
+        "fingerprint": one.first.fingerprint,
+        "metric": one.metric,
+        **{name: getattr(one, name) for name in tested},
+        **{
+            name: {
+                "letter": letter,
+                "values": entry.values,
+                "interval": entry.interval,
+                "checkpoints": entry.checkpoints,
+            }
+            for name, letter, entry in sides
+        },
+        "difference": one.estimate,
+        "verdict": one.verdict,
+    }
+
+
+def as_text(comparison: Comparison, contenders: list[Contender]) -> str:
+    """A table for each task and data set, and what was not compared, with the reason."""
+    lines = [
+        line
+        for contender in contenders
+        for line in (contender.describe(), *(f"   {note}" for note in contender.notes))
+    ]
+    for _, group in itertools.groupby(sorted(comparison.differences, key=_place), key=_place):
+        found = list(group)
+        first = found[0].first
+        lines += [
+            "",
+            f"{first.about.title} on {first.data.name}, {first.data.images:,} images, "
+            f"split {first.data.split}",
+            f"{first.protocol}  (fingerprint {first.fingerprint[:12]})",
+            table_text(_HEADER, map(_row, found), words=_WORDS),
+        ]
+    lines += ["", *_explanations(comparison.differences)]
+    if comparison.not_compared:
+        lines += ["", "Not compared:", *(f"  {line}" for line in comparison.not_compared)]
+    # A table has lines of its own.
+    return "\n".join(printable(part) for line in lines for part in line.split("\n"))
+
+
+def _place(one: Difference) -> tuple[tuple[int, str], str, str, str]:
+    return (one.first.place, one.first.data.name, one.first.data.digest, one.first.fingerprint)
 
 
 def _row(difference: Difference) -> list[str]:
@@ -150,7 +173,7 @@ def _side(side: Entry) -> str:
     return _number(side.number, side.mean) + _bounds(side.number, side.interval) + runs
 
 
-def _bounds(number: Number, bounds: Bounds, *, signed: bool = False) -> str:
+def _bounds(number: Number, bounds: tuple[float, float] | None, *, signed: bool = False) -> str:
     if bounds is None:
         return ""
     low, high = (_number(number, end, signed=signed) for end in bounds)
@@ -169,15 +192,10 @@ def _explanations(differences: list[Difference]) -> list[str]:
     tests = [difference for difference in differences if difference.p is not None]
     number = "one test" if len(tests) == 1 else f"{len(tests)} tests"
     used = {difference.test for difference in differences}
-    return [
-        "In brackets: 95 % intervals, each by itself.",
-        *(words for test, words in _TESTS.items() if test in used),
-        *(
-            [
-                f"Holm's p: adjusted for the {number} above; different where it is at most "
-                f"{SIGNIFICANT}."
-            ]
-            if tests
-            else []
-        ),
-    ]
+    lines = ["In brackets: 95 % intervals, each by itself."]
+    lines += [words for test, words in _TESTS.items() if test in used]
+    if tests:
+        lines.append(
+            f"Holm's p: adjusted for the {number} above; different where it is at most {SIGNIFICANT}."
+        )
+    return lines

@@ -4,33 +4,24 @@ import dataclasses
 import math
 
 from micl_bench.records.declared import Number
-from micl_bench.records.evidence.evidence import Evidence
-from micl_bench.records.result import DataSet
-from micl_bench.records.statistics import (
-    welch,
-)
+from micl_bench.records.result import Record
+from micl_bench.records.statistics import welch
+from micl_bench.report.compare.artefact_files import evidence_of
 from micl_bench.report.frame.entries import Entry
 from micl_bench.runtime.errors import InputError
 
 SIGNIFICANT = 0.05
 
-Bounds = tuple[float, float] | None
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Difference:
-    """One contender's number less another's, in the metric's unit."""
+    """One contender's number less another's, in the metric's unit; of one protocol and images."""
 
-    task: str
-    data: DataSet
-    protocol: str
-    fingerprint: str
-    metric: str
     ours: Entry
     theirs: Entry
     letters: tuple[str, str]
     """What the contenders are called."""
-    interval: Bounds = None
+    interval: tuple[float, float] | None = None
     """Of the difference, at 95 %."""
     test: str = ""
     """`McNemar`, `bootstrap` or `Welch`; empty where nothing was tested."""
@@ -44,14 +35,19 @@ class Difference:
     """Why it was not tested."""
 
     @property
+    def first(self) -> Record:
+        """A record of the task, images and protocol that both are of."""
+        return self.ours.first
+
+    @property
+    def metric(self) -> str:
+        """As records call it."""
+        return self.ours.metric
+
+    @property
     def number(self) -> Number:
         """What the metric states of itself."""
         return self.ours.number
-
-    @property
-    def sides(self) -> tuple[tuple[str, Entry], tuple[str, Entry]]:
-        """Both contenders' letters and numbers."""
-        return (self.letters[0], self.ours), (self.letters[1], self.theirs)
 
     @property
     def estimate(self) -> float:
@@ -69,41 +65,48 @@ class Difference:
         better = self.letters[0 if self.estimate * (way or 1) > 0 else 1]
         return f"{better} is {'better' if way else 'higher'}"
 
+    def tested(self) -> "Difference":
+        """The same, tested: over the values where a side has several, else on the images.
 
-def over_runs(bare: Difference) -> Difference:
-    """The same, tested over its sides' values."""
-    few = [letter for letter, side in bare.sides if len(side.values) < 2]
-    if few:
-        return dataclasses.replace(bare, note=f"{few[0]} has a single run")
-    low, high, p = welch(bare.ours.values, bare.theirs.values)
-    if math.isnan(p):
-        return dataclasses.replace(bare, note="the runs do not vary, or are not numbers")
-    return dataclasses.replace(bare, interval=(low, high), test="Welch", p=p)
+        Raises:
+            InputError: what is kept of the images is damaged, or not its record's.
+        """
+        sides = list(zip(self.letters, (self.ours, self.theirs), strict=True))
+        if max(len(side.values) for _, side in sides) > 1:
+            few = [letter for letter, side in sides if len(side.values) < 2]
+            return self._not(f"{few[0]} has a single run") if few else self._over_runs()
+        return self._on_images()
 
+    def _not(self, note: str) -> "Difference":
+        return dataclasses.replace(self, note=note)
 
-def on_images(bare: Difference, ours: Evidence | None, theirs: Evidence | None) -> Difference:
-    """The same, tested on what is kept of each image of its sides' only runs."""
-    if ours is None or theirs is None:
-        pairs = zip(bare.letters, (ours, theirs), strict=True)
-        missing = " and ".join(letter for letter, kept in pairs if kept is None)
-        return dataclasses.replace(bare, note=f"{missing} without per-image predictions")
-    if ours.kind != theirs.kind:
+    def _over_runs(self) -> "Difference":
+        low, high, p = welch(self.ours.values, self.theirs.values)
+        if math.isnan(p):
+            return self._not("the runs do not vary, or are not numbers")
+        return dataclasses.replace(self, interval=(low, high), test="Welch", p=p)
+
+    def _on_images(self) -> "Difference":
+        ours, theirs = evidence_of(self.ours.first), evidence_of(self.theirs.first)
+        if ours is None or theirs is None:
+            pairs = zip(self.letters, (ours, theirs), strict=True)
+            missing = " and ".join(letter for letter, kept in pairs if kept is None)
+            return self._not(f"{missing} without per-image predictions")
+        if ours.kind != theirs.kind:
+            return self._not("of one record other things are kept than of the other")
+        try:
+            found = ours.paired(theirs, self.metric)
+        except InputError as error:
+            return self._not(str(error))
+        # As they were measured, not as a library rounds them.
+        values = [evidence.metrics()[self.metric] for evidence in (ours, theirs)]
         return dataclasses.replace(
-            bare, note="of one record other things are kept than of the other"
+            self,
+            ours=dataclasses.replace(self.ours, values=(values[0],)),
+            theirs=dataclasses.replace(self.theirs, values=(values[1],)),
+            interval=found.interval,
+            test=found.test,
+            p=found.p,
+            only_ours=found.only_first,
+            only_theirs=found.only_second,
         )
-    try:
-        found = ours.paired(theirs, bare.metric)
-    except InputError as error:
-        return dataclasses.replace(bare, note=str(error))
-    # As they were measured, not as a library rounds them.
-    values = [evidence.metrics()[bare.metric] for evidence in (ours, theirs)]
-    return dataclasses.replace(
-        bare,
-        ours=dataclasses.replace(bare.ours, values=(values[0],)),
-        theirs=dataclasses.replace(bare.theirs, values=(values[1],)),
-        interval=found.interval,
-        test=found.test,
-        p=found.p,
-        only_ours=found.only_first,
-        only_theirs=found.only_second,
-    )

@@ -13,9 +13,8 @@ from micl_bench.report.frame.entries import entry_of, values_of
 from micl_bench.report.frame.identity import Identity, network_of
 from micl_bench.report.frame.lineage import Lineage, hardware_of
 from micl_bench.report.frame.metrics import method_rank
-from micl_bench.report.frame.protocols import captions
+from micl_bench.report.frame.protocols import captions, label_share
 from micl_bench.report.frame.selection import Selection
-from micl_bench.report.tables.measured_rows import has_share
 from micl_bench.report.tables.row_names import name_rows
 
 Axis = Literal["device-hours", "epochs"]
@@ -179,7 +178,7 @@ def published_panels(references: Sequence[Reference], axis: Axis) -> list[Panel]
 
 def _alike(references: Sequence[Reference], results: list[Record]) -> list[Reference]:
     """Published numbers of the results' architectures, input sizes and share of labels."""
-    shares = {words for words, share in _LABELS.items() if has_share(results[0], share)}
+    shares = {words for words, share in _LABELS.items() if label_share(results[0]) == share}
     archs = {arch_label(result.arch) for result in results}
     sizes = {result.settings.get("img_size") for result in results}
     return [
@@ -216,7 +215,7 @@ def _measured(
     points = []
     for network, results in networks.items():
         entry = entry_of(metric, results)
-        spent = values_of(entry.runs, lambda result: costs[result.id])
+        spent = values_of(entry.runs, [costs[run.id] for run in entry.runs])
         if not math.isfinite(entry.mean):
             continue
         arch = f", {arch_label(network.arch)}" if several_archs else ""

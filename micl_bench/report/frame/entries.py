@@ -1,7 +1,6 @@
 """One measured number, of a run or of several that differ in seeds alone."""
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable, Iterable
 
@@ -34,19 +33,19 @@ class Entry:
         """The newest record's number, with all that its metric states of itself."""
         return self.first.metrics[self.metric]
 
-    @functools.cached_property
+    @property
     def mean(self) -> float:
         """Over the values."""
         return math.fsum(self.values) / len(self.values)
 
-    @functools.cached_property
+    @property
     def deviation(self) -> float | None:
         """Of the values, with n - 1; None for one value."""
         if len(self.values) < 2:
             return None
-        mean = self.mean
-        total = math.fsum((value - mean) ** 2 for value in self.values)
-        return math.sqrt(total / (len(self.values) - 1))
+        return math.sqrt(
+            math.fsum((value - self.mean) ** 2 for value in self.values) / (len(self.values) - 1)
+        )
 
     @property
     def text(self) -> str:
@@ -71,38 +70,51 @@ class Entry:
         return (self.first.data, protocol_of(self.first), self.first.arch)
 
 
-def entry_of(metric: str, runs: Iterable[Record]) -> Entry:
-    """The number that runs, newest first, give; what another seed did not change counts once."""
-    kept = tuple(reversed(distinct(reversed(list(runs)))))
-    values = values_of(kept, lambda run: run.values.get(metric, math.nan))
-    newest = kept[0].metrics[metric].interval
-    ends = t_interval(values) if len(values) > 1 else newest
+def _stated(run: Record, metric: str) -> float | None:
+    return run.values.get(metric)
+
+
+def entry_of(
+    metric: str,
+    runs: Iterable[Record],
+    value_of: Callable[[Record, str], float | None] = _stated,
+) -> Entry:
+    """The number that runs, newest first, give; what another seed did not change counts once.
+
+    Args:
+        value_of: a run's number of that metric; NaN stands for None.
+    """
+    kept = distinct(reversed(list(runs)))[::-1]
+    numbers = [value_of(run, metric) for run in kept]
+    values = values_of(kept, [math.nan if one is None else one for one in numbers])
+    stated = kept[0].metrics.get(metric)
+    ends = t_interval(values) if len(values) > 1 else stated.interval if stated else None
     return Entry(
         metric=metric,
-        runs=kept,
+        runs=tuple(kept),
         values=values,
-        interval=(ends[0], ends[1]) if ends and all(map(math.isfinite, ends)) else None,
+        interval=ends if ends and all(map(math.isfinite, ends)) else None,
     )
 
 
 def distinct(runs: Iterable[Record]) -> list[Record]:
     """Runs without those in which another seed changed nothing; of equal ones the last."""
-    return list({found_by(run): run for run in runs}.values())
+    return list({_found_by(run): run for run in runs}.values())
 
 
-def found_by(result: Result) -> tuple[object, ...]:
+def _found_by(result: Result) -> tuple[object, ...]:
     """Equal for runs of one network in which another seed changed nothing."""
     return (weights_of(result), tuple(result.metrics.items()), tuple(result.digests.items()))
 
 
-def values_of(results: Iterable[Result], number: Callable[[Result], float]) -> tuple[float, ...]:
+def values_of(runs: Iterable[Result], numbers: Iterable[float]) -> tuple[float, ...]:
     """What a number is the mean of: one value of each run, or, of several checkpoints, one of each.
 
     Runs of one checkpoint are no independent trainings of it: of several, each counts with its mean.
     """
     by_weights: dict[object, list[float]] = {}
-    for result in results:
-        by_weights.setdefault(weights_of(result), []).append(number(result))
+    for run, number in zip(runs, numbers, strict=True):
+        by_weights.setdefault(weights_of(run), []).append(number)
     if len(by_weights) > 1:
         return tuple(math.fsum(found) / len(found) for found in by_weights.values())
-    return tuple(next(iter(by_weights.values())))
+    return tuple(*by_weights.values())

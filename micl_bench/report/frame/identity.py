@@ -1,10 +1,11 @@
 """What a number was measured on: which weights, and how a table's rows of one method are told apart."""
 
 import dataclasses
-import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+import pandas as pd
 
 from micl_bench.records.result import CheckpointInfo, Result
 from micl_bench.runtime.files import digest_json
@@ -47,7 +48,7 @@ def weights_of(result: Result) -> CheckpointInfo:
 
 def identity_of(result: Result) -> Identity:
     """Of one record."""
-    weights = weights_of(result)
+    weights = result.checkpoint
     return Identity(
         method=result.method,
         arch=result.arch,
@@ -76,7 +77,7 @@ def network_of(result: Result) -> Identity:
     trainings = [
         (s.task, s.method, s.fingerprint, s.data_digest, s.epochs, s.stated) for s in stages
     ]
-    return one._replace(digest="", format="", training=_digest(tuple(trainings)))
+    return one._replace(digest="", format="", training=digest_json(trainings))
 
 
 def seeds_of(result: Result) -> tuple[str | int, ...]:
@@ -84,11 +85,6 @@ def seeds_of(result: Result) -> tuple[str | int, ...]:
     if result.checkpoint.origin:
         return (*(stage.seed for stage in result.checkpoint.origin), result.seed)
     return (result.checkpoint.digest, result.seed)
-
-
-@functools.lru_cache(maxsize=4096)
-def _digest(trainings: tuple[Any, ...]) -> str:
-    return digest_json(trainings)
 
 
 def labels(
@@ -104,38 +100,18 @@ def labels(
         with_arch: say the architecture where there are several.
     """
     distinct = list(dict.fromkeys(identities))
-    several_archs = with_arch and len({one.arch for one in distinct}) > 1
-    seeds: dict[str, set[int]] = {}
-    groups: dict[tuple[str, str, int], list[Identity]] = {}
-    for one in distinct:
-        seeds.setdefault(one.method, set()).add(one.seed)
-        groups.setdefault((one.method, one.arch, one.seed), []).append(one)
-    found: dict[Identity, str] = {}
-    for (method, arch, seed), alike in groups.items():
-        words = [method, *([arch] if several_archs else [])]
-        words += [f"seed {seed}"] if len(seeds[method]) > 1 else []
-        apart = _apart(alike, _APART, trainings)
-        found |= {one: ", ".join([*words, *more]) for one, more in apart.items()}
-    return found
-
-
-def _apart(
-    alike: list[Identity], names: Sequence[str], trainings: Mapping[str, str]
-) -> dict[Identity, list[str]]:
-    """The values of those fields that split the identities, and then what is left of them."""
-    if len(alike) == 1 or not names:
-        return {one: [] for one in alike}
-    parts: dict[str, list[Identity]] = {}
-    for one in alike:
-        parts.setdefault(getattr(one, names[0]), []).append(one)
-    found: dict[Identity, list[str]] = {}
-    for value, part in parts.items():
-        word = value
-        if value and names[0] == "digest":
-            word = f"weights {value[:7]}"
-        elif value and names[0] == "training":
-            word = trainings.get(value) or f"recipe {value[:7]}"
-        words = [word] if word and len(parts) > 1 else []
-        more = _apart(part, names[1:], trainings)
-        found |= {one: words + rest for one, rest in more.items()}
-    return found
+    frame = pd.DataFrame(distinct, columns=Identity._fields)
+    label = frame["method"].astype(object)
+    if with_arch and frame["arch"].nunique() > 1:
+        label += ", " + frame["arch"]
+    several_seeds = frame.groupby("method")["seed"].transform("nunique") > 1
+    label += (", seed " + frame["seed"].astype(str)).where(several_seeds, "")
+    words = frame[list(_APART)].copy()
+    words["digest"] = "weights " + frame["digest"].str[:7]
+    words["training"] = [trainings.get(one, f"recipe {one[:7]}") for one in frame["training"]]
+    equal = ["method", "arch", "seed"]
+    for name in _APART:
+        differs = frame.groupby(equal)[name].transform("nunique") > 1
+        label += (", " + words[name]).where(differs & (frame[name] != ""), "")
+        equal.append(name)
+    return dict(zip(distinct, label, strict=True))

@@ -8,7 +8,7 @@ import pandas as pd
 from micl_bench.records.frame import frame_of
 from micl_bench.records.result import Record
 from micl_bench.report.frame.identity import network_of, seeds_of, weights_of
-from micl_bench.report.frame.protocols import protocol_of
+from micl_bench.report.frame.protocols import label_share, protocol_of
 from micl_bench.report.frame.public_or_own import place_of
 
 _OF_RECORDS: dict[str, Callable[[Record], Any]] = {
@@ -19,6 +19,7 @@ _OF_RECORDS: dict[str, Callable[[Record], Any]] = {
     "world": lambda record: place_of(record).world,
     "public_set": lambda record: place_of(record).public_set,
     "protocol_read": protocol_of,
+    "label_share": label_share,
     "weights_read": weights_of,
     "network": network_of,
     "seeds": seeds_of,
@@ -30,8 +31,9 @@ def long_frame(records: Iterable[Record]) -> pd.DataFrame:
 
     Beside the columns of `micl_bench.load_results`, of each row's record: the `result` itself; `place`,
     which sorts by task; `headline`, the metric that stands for it; `data_set`, with the `world` and the
-    `public_set` that it belongs to; what is equal for numbers of one protocol (`protocol_read`), of the
-    same weights (`weights_read`), and of one network but for its `seeds` (`network`).
+    `public_set` that it belongs to; the `label_share` of a classifier; what is equal for numbers of one
+    protocol (`protocol_read`), of the same weights (`weights_read`), and of one network but for its
+    `seeds` (`network`).
     """
     records = list(records)
     frame = frame_of(records)

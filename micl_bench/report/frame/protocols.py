@@ -1,6 +1,7 @@
 """Which settings tell two protocols apart: what a footnote must name where fingerprints differ."""
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ from micl_bench.report.frame.data_set_names import data_words
 from micl_bench.runtime.files import digest_json
 
 _ABSENT = "not set"
+IMAGENET_TRAIN = 1_281_167
+"""Training images of ImageNet-1K; SimCLR's lists of 1 % and 10 % are of these."""
 _LONGEST_VALUE = 60
 
 
@@ -48,6 +51,17 @@ Protocol = tuple[str, str, DataSet | None]
 def protocol_of(result: Result) -> Protocol:
     """Numbers can be held against each other where this is equal: words, settings, training images."""
     return (result.protocol, result.fingerprint, result.train)
+
+
+def label_share(result: Result) -> float:
+    """The share of the training labels that a record's classifier was fitted on; 1 for all."""
+    labels = result.settings.get("labels")
+    if not isinstance(labels, dict):
+        return 1.0
+    listed, drawn = labels.get("images"), labels.get("drawn by seed, share of each class")
+    if isinstance(listed, int):
+        return round(listed / IMAGENET_TRAIN, 5)
+    return drawn if isinstance(drawn, float) else math.nan
 
 
 def training_words(train: DataSet | None) -> str:

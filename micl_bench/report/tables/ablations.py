@@ -5,16 +5,16 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+import pandas as pd
+
 from micl_bench.records.result import Result, Stage
 from micl_bench.report.frame.lineage import pretraining_stage
 from micl_bench.report.frame.metrics import method_rank
 from micl_bench.report.frame.protocols import flat_settings
-from micl_bench.report.tables.captions import caption_of, slug
-from micl_bench.report.tables.columns import column_of, without_empty_columns
-from micl_bench.report.tables.measured_cell import Notes
-from micl_bench.report.tables.measured_rows import MeasuredRows
+from micl_bench.report.tables.headings import slug
+from micl_bench.report.tables.measured import Measured, Rules, measured_table
 from micl_bench.report.tables.model import Cell, Column, Row, Table
-from micl_bench.report.tables.specs._spec import Axis, ScoreColumn, TableSpec
+from micl_bench.report.tables.specs._spec import Axis, TableSpec
 from micl_bench.runtime.files import digest_json
 
 _NOT_SET = "not set"
@@ -26,35 +26,38 @@ class Study(NamedTuple):
     rest: str
     """Digest of everything else."""
     members: tuple[str, ...]
-    """Their fingerprints."""
+    """Their keys."""
 
 
-def ablation_tables(name: str, spec: TableSpec, measured: MeasuredRows) -> list[Table]:
-    """One table for each world and axis along which two values or more were measured."""
+def ablation_tables(
+    name: str, spec: TableSpec, world: str, scores: pd.DataFrame, measured: Measured
+) -> list[Table]:
+    """One table for each axis along which two values or more were measured.
+
+    Args:
+        scores: what the spec's columns show of the world.
+    """
+    trainings = trainings_of(scores["result"])
+    studies = {axis: studies_along(axis, trainings) for axis in spec.axes}
+    seats = Counter(key for found in studies.values() for study in found for key in study.members)
     tables = []
-    for world in measured.worlds:
-        results = [
-            result
-            for column in spec.columns
-            if isinstance(column, ScoreColumn)
-            for result in measured.of_column(column, world)
-        ]
-        trainings = trainings_of(results)
-        studies = {axis.path: studies_along(axis, trainings) for axis in spec.axes}
-        seats = Counter(f for found in studies.values() for s in found for f in s.members)
-        for axis in spec.axes:
-            if found := studies[axis.path]:
-                bases = [_baseline(axis, study, trainings, seats) for study in found]
-                tables.append(_table(name, spec, axis, found, bases, world, measured))
+    for axis, found in studies.items():
+        if found:
+            bases = {_baseline(axis, study, trainings, seats) for study in found}
+            study_of = {key: study.rest for study in found for key in study.members}
+            own = scores[[key_of(one) in study_of for one in scores["result"]]]
+            whole = f"{name}-{slug(axis.header)}" + (f"-{slug(world)}" if world else "")
+            title = f"{spec.title}: {axis.header}" + (f", {world}" if world else "")
+            rules = _rules(axis, study_of, bases)
+            table, lines = measured_table(whole, title, spec, own.copy(), measured, rules)
+            values = [_value_of(axis, line.records[0]) for line in lines]
+            tables.append(_with_axis(table, axis, values))
     return tables
 
 
 def trainings_of(results: Iterable[Result]) -> dict[str, Stage]:
     """The pre-trainings behind some records, by `training_key`."""
-    found = {}
-    for result in results:
-        if stage := pretraining_stage(result):
-            found[training_key(stage)] = stage
+    found = {training_key(one): one for one in map(pretraining_stage, results) if one}
     return dict(sorted(found.items()))
 
 
@@ -63,14 +66,26 @@ def training_key(stage: Stage) -> str:
     return f"{stage.method} {stage.fingerprint} {stage.data_digest}"
 
 
+def key_of(result: Result) -> str:
+    """The `training_key` of the pre-training behind a record; empty where there is none."""
+    stage = pretraining_stage(result)
+    return training_key(stage) if stage else ""
+
+
 def studies_along(axis: Axis, trainings: dict[str, Stage]) -> list[Study]:
     """Groups of trainings that differ along the axis alone."""
-    groups: dict[str, list[str]] = {}
-    for key, stage in trainings.items():
-        rest = flat_settings(stage.settings)
-        rest.pop(axis.path, None)
-        groups.setdefault(digest_json([stage.method, stage.data_digest, rest]), []).append(key)
-    return [Study(rest, tuple(keys)) for rest, keys in sorted(groups.items()) if len(keys) > 1]
+    rests = {
+        key: digest_json([stage.method, stage.data_digest, _without(axis, stage)])
+        for key, stage in trainings.items()
+    }
+    alike = {
+        rest: tuple(key for key in rests if rests[key] == rest) for rest in set(rests.values())
+    }
+    return [Study(rest, keys) for rest, keys in sorted(alike.items()) if len(keys) > 1]
+
+
+def _without(axis: Axis, stage: Stage) -> dict[str, str]:
+    return {name: text for name, text in flat_settings(stage.settings).items() if name != axis.path}
 
 
 def value_along(axis: Axis, stage: Stage) -> Any:
@@ -79,6 +94,17 @@ def value_along(axis: Axis, stage: Stage) -> Any:
     for name in axis.path.split("."):
         value = value.get(name) if isinstance(value, dict) else None
     return value
+
+
+def order_of(value: Any) -> tuple[bool, float, str]:
+    """Sorts values along an axis: numbers first."""
+    number = isinstance(value, int | float)
+    return (not number, float(value) if number else 0.0, str(value))
+
+
+def _value_of(axis: Axis, result: Result) -> Any:
+    stage = pretraining_stage(result)
+    return value_along(axis, stage) if stage else None
 
 
 def _baseline(
@@ -93,80 +119,45 @@ def _baseline(
     return default[0] if axis.default is not None and default else None
 
 
-def _table(
-    name: str,
-    spec: TableSpec,
-    axis: Axis,
-    studies: list[Study],
-    bases: list[str | None],
-    world: str,
-    measured: MeasuredRows,
-) -> Table:
-    notes, study_of = Notes(), {key: s.rest for s in studies for key in s.members}
-    found = measured.rows(
-        spec,
-        world,
-        notes,
-        wanted=lambda result: _of(result) in study_of,
-        baseline=lambda result: _value_words(axis, result) if _of(result) in bases else "",
-        study=lambda result: study_of[_of(result)],
-    )
-    assert found
-    values = [value_along(axis, stage) for r in found.results if (stage := pretraining_stage(r))]
-    places = [
-        (method_rank(result.method), result.arch, study_of[_of(result)], _order(value))
-        for result, value in zip(found.results, values, strict=True)
-    ]
-    rows = [(values[i], found.rows[i]) for i in sorted(range(len(values)), key=places.__getitem__)]
+def _rules(axis: Axis, study_of: dict[str, str], bases: set[str | None]) -> Rules:
+    def baseline(result: Result) -> str:
+        """`mask ratio 0.9`."""
+        text = _value_text(_value_of(axis, result))
+        return f"{axis.header} {text}" if key_of(result) in bases else ""
+
+    def study(result: Result) -> str:
+        return study_of[key_of(result)]
+
+    def order(result: Result) -> tuple[Any, ...]:
+        value = order_of(_value_of(axis, result))
+        return (method_rank(result.method), result.arch, study(result), value)
+
+    return Rules(study=study, baselines=[baseline], order=order)
+
+
+def _with_axis(table: Table, axis: Axis, values: list[Any]) -> Table:
+    """The table with the setting of each row in front."""
     column = Column(
         key=axis.path,
         group="",
         header=axis.header,
-        numeric=all(isinstance(value, (int, float)) for value in values),
+        numeric=all(isinstance(value, int | float) for value in values),
     )
-    where = f"-{slug(world)}" if world else ""
-    return without_empty_columns(
-        Table(
-            name=f"{name}-{slug(axis.header)}{where}",
-            title=f"{spec.title}: {axis.header}" + (f", {world}" if world else ""),
-            caption=caption_of(spec, found, found.rows),
-            columns=(column, *map(column_of, spec.columns)),
-            rows=tuple(
-                dataclasses.replace(row, cells=(_cell(value, row), *row.cells))
-                for value, row in rows
-            ),
-            footnotes=notes.footnotes,
-            stands_for=found.stands_for,
-        )
-    )
-
-
-def _value_words(axis: Axis, result: Result) -> str:
-    """`mask ratio 0.9`."""
-    stage = pretraining_stage(result)
-    value = value_along(axis, stage) if stage else None
-    return f"{axis.header} {_value_text(value)}"
-
-
-def _of(result: Result) -> str:
-    stage = pretraining_stage(result)
-    return training_key(stage) if stage else ""
-
-
-def _order(value: Any) -> tuple[bool, float, str]:
-    number = isinstance(value, (int, float))
-    return (not number, float(value) if number else 0.0, str(value))
+    rows = [
+        dataclasses.replace(row, cells=(_cell(value, row), *row.cells))
+        for value, row in zip(values, table.rows, strict=True)
+    ]
+    return dataclasses.replace(table, columns=(column, *table.columns), rows=tuple(rows))
 
 
 def _cell(value: Any, row: Row) -> Cell:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return Cell(text=_value_text(value), kind="words")
     records = tuple(dict.fromkeys(record for cell in row.cells for record in cell.records))
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        number = float(value)
-        return Cell(text=_value_text(value), value=number, kind="measured", records=records)
-    return Cell(text=_value_text(value), kind="words")
+    return Cell(text=_value_text(value), value=float(value), kind="measured", records=records)
 
 
 def _value_text(value: Any) -> str:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if isinstance(value, int | float) and not isinstance(value, bool):
         return f"{value:.4g}"
     return _NOT_SET if value is None else str(value)

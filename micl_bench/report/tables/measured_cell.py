@@ -47,9 +47,12 @@ def measured_cell(
         words: texts of its footnotes: its protocol, where protocols differ.
         details: more small print.
     """
+    text, deviation = entry.text, entry.deviation
+    if deviation is not None and math.isfinite(deviation):
+        text += f" ± {deviation:.1f}" if entry.number.is_percentage else f" ± {deviation:.2g}"
     texts = [*words, *([standing.test] if standing.test else [])]
     return Cell(
-        text=_text(entry),
+        text=text,
         value=entry.mean if math.isfinite(entry.mean) else None,
         kind="measured",
         details=(*_details(entry, standing), *details),
@@ -58,8 +61,8 @@ def measured_cell(
         delta=standing.delta,
         against=standing.against,
         records=tuple(run.id for run in entry.runs),
-        mark=",".join(notes.mark(text) for text in texts),
-        deviation=entry.deviation,
+        mark=",".join(map(notes.mark, texts)),
+        deviation=deviation,
         interval=entry.interval,
         runs=len(entry.values),
     )
@@ -67,17 +70,19 @@ def measured_cell(
 
 def remarks(entry: Entry) -> list[str]:
     """Footnotes of a number's own: why it is undefined, what was stated, which files were not read."""
-    results = entry.runs
-    reasons = [words for r in results if (words := r.metrics[entry.metric].undefined)]
-    share = f" in {len(reasons)} of {len(results)} runs" if len(results) > 1 else ""
-    lines = [f"undefined{share}: {reason}" for reason in dict.fromkeys(reasons)]
-    stated = {stage.method for r in results for stage in r.checkpoint.origin if stage.stated}
-    lines += [
-        f"the pre-training {name} and its seeds are as the user stated them; the files do not say"
-        for name in sorted(stated)
+    runs = entry.runs
+    reasons = [words for run in runs if (words := run.metrics[entry.metric].undefined)]
+    share = f" in {len(reasons)} of {len(runs)} runs" if len(runs) > 1 else ""
+    stated = {stage.method for run in runs for stage in run.checkpoint.origin if stage.stated}
+    datas = [data for run in runs for data in (run.data, run.train) if data and data.left_out]
+    lines = [
+        *(f"undefined{share}: {reason}" for reason in reasons),
+        *(
+            f"the pre-training {name} and its seeds are as the user stated them; the files do not say"
+            for name in sorted(stated)
+        ),
+        *(f"not read of {data.name}, {data.split}: {data.left_out}" for data in datas),
     ]
-    datas = [data for r in results for data in (r.data, r.train) if data and data.left_out]
-    lines += [f"not read of {data.name}, {data.split}: {data.left_out}" for data in datas]
     return list(dict.fromkeys(lines))
 
 
@@ -89,27 +94,15 @@ def heads_tried(result: Result) -> int:
     return len(grid) if isinstance(grid, list) else 0
 
 
-def _text(entry: Entry) -> str:
-    text = entry.text
-    if entry.deviation is None or not math.isfinite(entry.deviation):
-        return text
-    spread = entry.deviation
-    return f"{text} ± {f'{spread:.1f}' if entry.number.is_percentage else f'{spread:.2g}'}"
-
-
-def _details(entry: Entry, standing: Standing) -> tuple[str, ...]:
-    result, number = entry.first, entry.number
+def _details(entry: Entry, standing: Standing) -> list[str]:
+    """The small print: interval, seeds, heads, p-value, and metrics that are mentioned here."""
+    number = entry.number
     lines = [number.interval_text(entry.interval)] if entry.interval else []
-    if entry.seeds:
-        lines.append(entry.seeds)
-    if number.direction and (heads := heads_tried(result)):
+    lines += [entry.seeds] if entry.seeds else []
+    if number.direction and (heads := heads_tried(entry.first)):
         lines.append(f"best of {heads} heads")
-    if standing.p is not None:
-        lines.append(f"p = {format_p(standing.p)}")
+    lines += [f"p = {format_p(standing.p)}"] if standing.p is not None else []
     if len(entry.runs) == 1:
-        lines += [
-            f"{other.title}: {other}"
-            for other in result.metrics.values()
-            if other.beside == entry.metric
-        ]
-    return tuple(lines)
+        others = entry.first.metrics.values()
+        lines += [f"{one.title}: {one}" for one in others if one.beside == entry.metric]
+    return lines

@@ -1,9 +1,12 @@
 """What a store was asked for and what it holds, as tables like those of the results."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
-from micl_bench.records.result import Record, Result
+import pandas as pd
+
+from micl_bench.records.result import Record
 from micl_bench.report.frame.assumed import assumed_words
 from micl_bench.report.frame.data_set_names import told_apart
 from micl_bench.report.frame.faults import Faults
@@ -38,15 +41,24 @@ def overview_table(inventory: Inventory) -> Table:
     columns = {
         place: _column(place, found[method, place][0]) for method, place in sorted(found, key=_last)
     }
-    planned = {task: title for (_, task), (title, *_) in waiting.items()}
     known = {task for (_, task), _, _ in columns}
+    planned = {task: title for (_, task), (title, *_) in waiting.items() if task not in known}
     columns |= {
-        ((0, task), "", ""): _no_record(task, title)
+        ((0, task), "", ""): Column(
+            key=f"{task}//", group=title.partition(":")[0], header="no record yet", numeric=True
+        )
         for task, title in sorted(planned.items(), key=_last)
-        if task not in known
     }
-    methods = {method for method, _ in (*found, *waiting)}
     notes = Notes()
+    rows = []
+    for method in sorted({method for method, _ in (*found, *waiting)}, key=method_rank):
+        cells = (
+            _measured(found[method, place], place[2], notes)
+            if (method, place) in found
+            else _missing(waiting.get((method, place[0][1])))
+            for place in columns
+        )
+        rows.append(Row(label=method, kind="measured", cells=tuple(cells)))
     return Table(
         name="overview",
         title="What was run",
@@ -54,22 +66,7 @@ def overview_table(inventory: Inventory) -> Table:
         "Where a cell has several, of several seeds, networks or protocols, it shows their range; "
         "the tables below keep protocols apart.",
         columns=tuple(columns.values()),
-        rows=tuple(
-            Row(
-                label=method,
-                kind="measured",
-                cells=tuple(
-                    _cell(
-                        found.get((method, place), []),
-                        place[2],
-                        waiting.get((method, place[0][1])),
-                        notes,
-                    )
-                    for place in columns
-                ),
-            )
-            for method in sorted(methods, key=method_rank)
-        ),
+        rows=tuple(rows),
         footnotes=notes.footnotes,
         stands_for=tuple(inventory.stand_ins),
     )
@@ -77,13 +74,13 @@ def overview_table(inventory: Inventory) -> Table:
 
 def missing_table(inventory: Inventory) -> Table:
     """Every run that a suite planned and that is not done."""
-    return Table(
-        name="missing",
-        title="What is missing",
-        caption="Runs that suites planned and that failed or were not yet started.",
-        columns=_words("State", "Suite", "Task", "Method", "Data", "Seed", "Problem", "Command"),
-        rows=tuple(
-            _row(
+    return _of_words(
+        "missing",
+        "What is missing",
+        "Runs that suites planned and that failed or were not yet started.",
+        ("State", "Suite", "Task", "Method", "Data", "Seed", "Problem", "Command"),
+        (
+            (
                 run.name,
                 run.state,
                 suite,
@@ -96,20 +93,20 @@ def missing_table(inventory: Inventory) -> Table:
             )
             for suite, run in inventory.missing
         ),
-        footnotes=(),
     )
 
 
 def damaged_table(inventory: Inventory) -> Table:
     """Every file that claims to be a record, or a plan, and cannot be read as one."""
-    return Table(
-        name="damaged",
-        title="Damaged files",
-        caption="Passed over: none of the numbers comes from them.",
-        columns=_words("What is wrong"),
-        rows=tuple(_row(name, reason) for name, reason in inventory.damaged),
-        footnotes=(),
-    )
+    caption = "Passed over: none of the numbers comes from them."
+    return _of_words("damaged", "Damaged files", caption, ["What is wrong"], inventory.damaged)
+
+
+def faulty_table(faults: Faults) -> Table:
+    """Every file beside a record that is not what the record needs."""
+    title = "Damaged files beside records"
+    caption = "Left out: the numbers of their records stand, tests and pictures go without them."
+    return _of_words("damaged-beside", title, caption, ["What is wrong"], faults.damaged)
 
 
 def gone_words(faults: Faults) -> str:
@@ -123,18 +120,6 @@ def gone_words(faults: Faults) -> str:
     )
 
 
-def faulty_table(faults: Faults) -> Table:
-    """Every file beside a record that is not what the record needs."""
-    return Table(
-        name="damaged-beside",
-        title="Damaged files beside records",
-        caption="Left out: the numbers of their records stand, tests and pictures go without them.",
-        columns=_words("What is wrong"),
-        rows=tuple(_row(name, reason) for name, reason in faults.damaged),
-        footnotes=(),
-    )
-
-
 def sentences(inventory: Inventory, faults: Faults) -> list[str]:
     """How many records there are, and why some of them, or files beside them, do not count."""
     records = inventory.records
@@ -145,14 +130,12 @@ def sentences(inventory: Inventory, faults: Faults) -> list[str]:
         f"{counted(len(tasks), 'task')}."
     ]
     if count := len(inventory.selection.replaced_by):
-        what = (
-            "record of the same measurement is"
-            if count == 1
-            else ("records of the same measurements are")
+        of = plural(
+            count, "record of the same measurement is", "records of the same measurements are"
         )
-        lines.append(f"{count:,} older {what} superseded by the newest and in no table.")
+        lines.append(f"{count:,} older {of} superseded by the newest and in no table.")
     if count := len(inventory.stale):
-        what = "record is" if count == 1 else "records are"
+        what = plural(count, "record is", "records are")
         lines.append(f"{count:,} {what} stale: of a run that changed since; in no table.")
     if faults.gone:
         lines.append(gone_words(faults))
@@ -169,15 +152,24 @@ def _last(pair: tuple[Any, Any]) -> Any:
 
 def _waiting(inventory: Inventory) -> dict[tuple[str, str], tuple[str, int, int]]:
     """By method and task: the task's title, how many runs failed, how many are to do."""
-    counts: dict[tuple[str, str], tuple[str, int, int]] = {}
-    for _, run in inventory.missing:
-        _, failed, to_do = counts.get((run.method, run.task), ("", 0, 0))
-        is_failed, title = run.state == "failed", run.title or run.task
-        counts[run.method, run.task] = (title, failed + is_failed, to_do + (not is_failed))
-    return counts
+    runs = pd.DataFrame(
+        [
+            (run.method, run.task, run.title or run.task, run.state == "failed")
+            for _, run in inventory.missing
+        ],
+        columns=["method", "task", "title", "failed"],
+    )
+    return {
+        (method, task): (
+            own["title"].iloc[-1],
+            int(own["failed"].sum()),
+            int((~own["failed"]).sum()),
+        )
+        for (method, task), own in runs.groupby(["method", "task"], sort=False)
+    }
 
 
-def _column(place: _Place, result: Result) -> Column:
+def _column(place: _Place, result: Record) -> Column:
     (_, task), data, metric = place
     number = result.metrics[metric]
     return Column(
@@ -189,29 +181,22 @@ def _column(place: _Place, result: Result) -> Column:
     )
 
 
-def _no_record(task: str, title: str) -> Column:
-    group = title.partition(":")[0]
-    return Column(key=f"{task}//", group=group, header="no record yet", numeric=True)
+def _missing(waiting: tuple[str, int, int] | None) -> Cell:
+    _, failed, to_do = waiting or ("", 0, 0)
+    words = [f"{failed} failed"] * (failed > 0) + [f"{to_do} to do"] * (to_do > 0)
+    return Cell(text="n/a", kind="missing", details=tuple(words))
 
 
-def _cell(
-    results: list[Record], metric: str, waiting: tuple[str, int, int] | None, notes: Notes
-) -> Cell:
-    if not results:
-        _, failed, to_do = waiting or ("", 0, 0)
-        words = [f"{failed} failed"] * (failed > 0) + [f"{to_do} to do"] * (to_do > 0)
-        return Cell(text="n/a", kind="missing", details=tuple(words))
-    number = results[0].metrics[metric]
+def _measured(results: list[Record], metric: str, notes: Notes) -> Cell:
+    number, is_alone = results[0].metrics[metric], len(results) == 1
     values = sorted(v for v in (result.values[metric] for result in results) if math.isfinite(v))
-    if not values:
-        text = "–"
-    elif len(results) == 1:
-        text = number.text(values[0])
-    else:
-        text = number.interval_text((values[0], values[-1]))
-    bounds = number.interval if len(results) == 1 else None
-    details = [number.interval_text(bounds)] if bounds else []
-    details += [f"{len(results):,} records"] if len(results) > 1 else []
+    text = "–"
+    if values:
+        range_text = number.interval_text((values[0], values[-1]))
+        text = number.text(values[0]) if is_alone else range_text
+    details = [] if is_alone else [f"{len(results):,} records"]
+    if is_alone and number.interval:
+        details = [number.interval_text(number.interval)]
     return Cell(
         text=text,
         value=values[-1] if values else None,
@@ -222,10 +207,22 @@ def _cell(
     )
 
 
-def _words(*headers: str) -> tuple[Column, ...]:
-    return tuple(Column(key=header, group="", header=header, numeric=False) for header in headers)
-
-
-def _row(label: str, *texts: str) -> Row:
-    cells = (Cell(text=text, kind="words") for text in texts)
-    return Row(label=label, kind="measured", cells=tuple(cells))
+def _of_words(
+    name: str, title: str, caption: str, headers: Iterable[str], rows: Iterable[tuple[str, ...]]
+) -> Table:
+    """A table of words; the first of each row is its label."""
+    return Table(
+        name=name,
+        title=title,
+        caption=caption,
+        columns=tuple(Column(key=one, group="", header=one, numeric=False) for one in headers),
+        rows=tuple(
+            Row(
+                label=label,
+                kind="measured",
+                cells=tuple(Cell(text=text, kind="words") for text in texts),
+            )
+            for label, *texts in rows
+        ),
+        footnotes=(),
+    )

@@ -1,7 +1,7 @@
 """How a row's network came to be: its size, its pre-training, and what that took."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from micl_bench.records.names import arch_label
 from micl_bench.records.published import Reference
@@ -26,7 +26,7 @@ def is_numeric(fact: Fact) -> bool:
     return fact in ("epochs", "device_hours", "wall_hours")
 
 
-def measured_fact(fact: Fact, results: list[Result], lineage: Lineage) -> Cell:
+def measured_fact(fact: Fact, results: Sequence[Result], lineage: Lineage) -> Cell:
     """Of a row's records, as they or the records of their pre-training say it."""
     if fact in _NUMBERS:
         return _number(_NUMBERS[fact], results, lineage)

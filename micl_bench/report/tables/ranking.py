@@ -10,13 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from micl_bench.records.result import Result
 from micl_bench.records.statistics import holm
-from micl_bench.report.compare.difference import (
-    SIGNIFICANT,
-    Difference,
-    on_images,
-    over_runs,
-)
-from micl_bench.report.compare.kept import evidence_of
+from micl_bench.report.compare.difference import SIGNIFICANT, Difference
 from micl_bench.report.frame.entries import Entry
 from micl_bench.report.frame.identity import network_of
 from micl_bench.runtime.errors import InputError
@@ -58,94 +52,71 @@ def standings(
     contests: dict[object, dict[int, Entry]] = {}
     for row, entry in entries.items():
         contests.setdefault((studies[row], *entry.contest), {})[row] = entry
-    found: dict[int, Standing] = {}
-    pairs: dict[int, Difference] = {}
+    found, pairs = dict.fromkeys(entries, Standing()), dict[int, Difference]()
     for rivals in contests.values():
         best = _best(rivals)
-        found |= {row: Standing(best=row in best) for row in rivals}
-        if best:
-            pairs |= {
-                row: _tested(entry, rivals[best[0]])
-                for row, entry in rivals.items()
-                if row not in best and not math.isnan(entry.mean)
-            }
+        found |= dict.fromkeys(best, Standing(best=True))
+        pairs |= {
+            row: _tested(entry, rivals[best[0]])
+            for row, entry in rivals.items()
+            if best and row not in best and not math.isnan(entry.mean)
+        }
+    found |= _judged(pairs)
+    for rivals in contests.values():
         for row, (delta, against) in _deltas(rivals, baselines).items():
             found[row] = dataclasses.replace(found[row], delta=delta, against=against)
-    for row, one in _judged(pairs).items():
-        delta, against = found[row].delta, found[row].against
-        found[row] = dataclasses.replace(one, delta=delta, against=against)
     return found
 
 
-def _best(rivals: dict[int, Entry]) -> list[int]:
+def _best(rivals: Mapping[int, Entry]) -> list[int]:
     """The rows with the best value, where at least two compete."""
     way = next(iter(rivals.values())).number.direction
     values = {row: e.mean * way for row, e in rivals.items() if math.isfinite(e.mean)}
     if not way or len(values) < 2:
         return []
-    best = max(values.values())
-    return [row for row, value in values.items() if value == best]
+    return [row for row, value in values.items() if value == max(values.values())]
 
 
-def _judged(pairs: dict[int, Difference]) -> dict[int, Standing]:
+def _judged(pairs: Mapping[int, Difference]) -> dict[int, Standing]:
     """Holm's method over all tests of the column."""
     p_values = {row: pair.p for row, pair in pairs.items() if pair.p is not None}
     adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
+    words = "one test" if len(adjusted) == 1 else f"Holm's method over {len(adjusted)} tests"
     found = {}
     for row, pair in pairs.items():
-        if row not in adjusted:
+        if (p := adjusted.get(row)) is None:
             reason = f": {pair.note}" if pair.note else ""
             found[row] = Standing(test=f"not tested against the best{reason}")
-            continue
-        count = len(adjusted)
-        words = "one test" if count == 1 else f"Holm's method over {count} tests"
-        tied = adjusted[row] > SIGNIFICANT
-        found[row] = Standing(
-            tied=tied,
-            test=f"no difference from the best is shown: {pair.test}, {words}" if tied else "",
-            p=adjusted[row],
-        )
+        elif p > SIGNIFICANT:
+            test = f"no difference from the best is shown: {pair.test}, {words}"
+            found[row] = Standing(tied=True, test=test, p=p)
+        else:
+            found[row] = Standing(p=p)
     return found
 
 
 def _tested(entry: Entry, best: Entry) -> Difference:
     """The difference of a number from the best, by the test that its evidence allows."""
-    bare = Difference(
-        task=entry.first.task,
-        data=entry.first.data,
-        protocol=entry.first.protocol,
-        fingerprint=entry.first.fingerprint,
-        metric=entry.metric,
-        ours=entry,
-        theirs=best,
-        letters=("this", "the best"),
-    )
+    bare = Difference(ours=entry, theirs=best, letters=("this", "the best"))
     if _are_unrelated(entry.first, best.first):
         return dataclasses.replace(bare, note=_UNKNOWN)
-    if len(entry.values) > 1 or len(best.values) > 1:
-        return over_runs(bare)
     try:
-        kept = [evidence_of(one.runs[0]) for one in (entry, best)]
+        return bare.tested()
     except InputError:
         # Another evaluation into the same folder may have taken the file's place.
-        return dataclasses.replace(
-            bare, note="a file of predictions is damaged or not its record's"
-        )
-    return on_images(bare, *kept)
+        note = "a file of predictions is damaged or not its record's"
+        return dataclasses.replace(bare, note=note)
 
 
 def _are_unrelated(one: Result, other: Result) -> bool:
     """Whether they are of two files of one method, of which nobody says how these relate."""
-    pair = (network_of(one), network_of(other))
-    return (
-        pair[0].method == pair[1].method
-        and pair[0].digest != pair[1].digest
-        and not all(network.training for network in pair)
-    )
+    ours, theirs = network_of(one), network_of(other)
+    is_known = ours.training and theirs.training
+    return ours.method == theirs.method and ours.digest != theirs.digest and not is_known
 
 
 def _deltas(
-    rivals: dict[int, Entry], baselines: Sequence[Mapping[int, str]]
+    rivals: Mapping[int, Entry], baselines: Sequence[Mapping[int, str]]
 ) -> dict[int, tuple[str, str]]:
     """By row: the signed difference, and its unit with what it is from."""
     for group in baselines:
@@ -153,9 +124,8 @@ def _deltas(
         if len(rows) == 1:
             base, number = rivals[rows[0]].mean, rivals[rows[0]].number
             unit = "points " if number.is_percentage else ""
-            against = f"{unit}against {group[rows[0]]}"
             return {
-                row: (number.signed(entry.mean - base), against)
+                row: (number.signed(entry.mean - base), f"{unit}against {group[rows[0]]}")
                 for row, entry in rivals.items()
                 if row != rows[0] and math.isfinite(entry.mean - base)
             }

@@ -17,6 +17,12 @@ from micl_bench.report.tables.ranking import Standing
 _SAME = 1e-9
 """Scores that differ by less are a tie: they differ by rounding."""
 _MOST_CLAUSES = 12
+_LEADS, _LEADS_ALIKE = (
+    f"{OURS} leads in",
+    f"Among rows of one protocol and network alone, {OURS} leads in",
+)
+_BEHIND = f"{OURS} does not lead in"
+_OPEN, _UNTESTED = "No difference is shown in", "No test was possible in"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,6 +42,41 @@ class Comparison:
     def lead(self) -> float:
         """Points by which we are ahead; negative when we are behind."""
         return (self.ours.mean - self.rival.mean) * (self.ours.number.direction or 1)
+
+    @property
+    def finding(self) -> str:
+        """How the sentence begins that it belongs to."""
+        if abs(self.lead) <= _SAME:
+            return _BEHIND
+        if self.p is None:
+            return _UNTESTED
+        if self.p > SIGNIFICANT:
+            return _OPEN
+        if self.lead < 0:
+            return _BEHIND
+        return _LEADS_ALIKE if self.above else _LEADS
+
+    @property
+    def clause(self) -> str:
+        """What stands in that sentence of it."""
+        rival, p = self.rival.first.method, "" if self.p is None else f", p = {format_p(self.p)}"
+        scores = f"({self.ours.text} against {self.rival.text})"
+        if abs(self.lead) <= _SAME:
+            return f"{self.where}: a tie with {rival} at {self.ours.text}"
+        if self.finding == _BEHIND:
+            return f"{self.where}: {rival} is {_points(-self.lead)} ahead {scores}{p}"
+        if self.finding in (_LEADS, _LEADS_ALIKE):
+            return f"{self.where}: {_points(self.lead)} over {rival} {scores}{p}{self._above}"
+        return f"{self.where}: {OURS} {self.ours.text}, {rival} {self.rival.text}{p}{self._above}"
+
+    @property
+    def _above(self) -> str:
+        """What a rival has that ours cannot be held against, and is behind."""
+        if self.above is None:
+            return ""
+        is_other = self.above.first.arch != self.ours.first.arch
+        other = "with another network" if is_other else "under another protocol"
+        return f", while {self.above.first.method} has {self.above.text} {other}"
 
 
 def compare(
@@ -60,11 +101,16 @@ def compare(
             # The newest, not the luckiest, speaks for us.
             one = max(ours, key=lambda row: entries[row].first.start)
             other = max(rivals, key=lambda r: entries[r].mean * entries[r].number.direction)
-            p = _tested_against(one, other, found)
-            above = _best_above(entries[one], entries.values())
-            place = f"{where}, {arch_label(entries[one].first.arch)}" if several else where
+            # The tests of a column are against its best: only where that is one of the two is there one.
+            p = found[other].p if found[one].best else found[one].p if found[other].best else None
             comparisons.append(
-                Comparison(where=place, ours=entries[one], rival=entries[other], p=p, above=above)
+                Comparison(
+                    where=f"{where}, {arch_label(entries[one].first.arch)}" if several else where,
+                    ours=entries[one],
+                    rival=entries[other],
+                    p=p,
+                    above=_best_above(entries[one], entries.values()),
+                )
             )
     return comparisons
 
@@ -83,90 +129,16 @@ def _best_above(ours: Entry, column: Iterable[Entry]) -> Entry | None:
     return max(ahead, key=lambda entry: entry.mean * way, default=None)
 
 
-def _tested_against(one: int, other: int, found: Mapping[int, Standing]) -> float | None:
-    """The tests of a column are against its best: only where that is one of the two is there one."""
-    if found[one].best:
-        return found[other].p
-    return found[one].p if found[other].best else None
-
-
 def verdict(comparisons: Sequence[Comparison]) -> str:
-    """A few plain sentences; none where nothing can be compared."""
-    parts = (
-        (f"{OURS} leads in", [_win(one) for one in comparisons if _is_won(one) and not one.above]),
-        (
-            f"Among rows of one protocol and network alone, {OURS} leads in",
-            [_win(one) for one in comparisons if _is_won(one) and one.above],
-        ),
-        (f"{OURS} does not lead in", [_no_win(one) for one in comparisons if _is_lost(one)]),
-        ("No difference is shown in", [_open(one) for one in comparisons if _is_open(one)]),
-        ("No test was possible in", [_open(one) for one in comparisons if _is_untested(one)]),
-    )
-    return " ".join(f"{words} {_clauses(clauses)}." for words, clauses in parts if clauses)
-
-
-def _is_tie(one: Comparison) -> bool:
-    return abs(one.lead) <= _SAME
-
-
-def _is_untested(one: Comparison) -> bool:
-    return one.p is None and not _is_tie(one)
-
-
-def _is_open(one: Comparison) -> bool:
-    return one.p is not None and one.p > SIGNIFICANT and not _is_tie(one)
-
-
-def _is_won(one: Comparison) -> bool:
-    return one.p is not None and one.p <= SIGNIFICANT and one.lead > _SAME
-
-
-def _is_lost(one: Comparison) -> bool:
-    return _is_tie(one) or (one.p is not None and one.p <= SIGNIFICANT and one.lead < 0)
-
-
-def _clauses(clauses: list[str]) -> str:
-    more = len(clauses) - _MOST_CLAUSES
-    return "; ".join([*clauses[:_MOST_CLAUSES], *([f"and {more} more"] if more > 0 else [])])
-
-
-def _win(one: Comparison) -> str:
-    rival = one.rival.first.method
-    return f"{one.where}: {_points(one.lead)} over {rival} ({_scores(one)}){_p(one)}{_above(one)}"
-
-
-def _no_win(one: Comparison) -> str:
-    rival = one.rival.first.method
-    if _is_tie(one):
-        score = one.ours.text
-        return f"{one.where}: a tie with {rival} at {score}"
-    return f"{one.where}: {rival} is {_points(-one.lead)} ahead ({_scores(one)}){_p(one)}"
-
-
-def _open(one: Comparison) -> str:
-    """Two numbers between which nothing is decided."""
-    ours, rival = one.ours.text, one.rival.text
-    return f"{one.where}: {OURS} {ours}, {one.rival.first.method} {rival}{_p(one)}{_above(one)}"
-
-
-def _above(one: Comparison) -> str:
-    """What a rival has that ours cannot be held against, and is behind."""
-    if one.above is None:
-        return ""
-    rival, ours = one.above.first, one.ours.first
-    score = one.above.text
-    other = "with another network" if rival.arch != ours.arch else "under another protocol"
-    return f", while {rival.method} has {score} {other}"
-
-
-def _scores(one: Comparison) -> str:
-    ours, rival = one.ours.text, one.rival.text
-    return f"{ours} against {rival}"
+    """Sentences on all comparisons of a table; empty where there are none."""
+    sentences = []
+    for finding in (_LEADS, _LEADS_ALIKE, _BEHIND, _OPEN, _UNTESTED):
+        clauses = [one.clause for one in comparisons if one.finding == finding]
+        more = len(clauses) - _MOST_CLAUSES
+        shown = [*clauses[:_MOST_CLAUSES], *([f"and {more} more"] if more > 0 else [])]
+        sentences += [f"{finding} {'; '.join(shown)}."] if clauses else []
+    return " ".join(sentences)
 
 
 def _points(difference: float) -> str:
     return "less than 0.1 points" if difference < 0.05 else f"{difference:.1f} points"
-
-
-def _p(one: Comparison) -> str:
-    return "" if one.p is None else f", p = {format_p(one.p)}"
