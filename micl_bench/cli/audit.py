@@ -76,13 +76,13 @@ def explain(target: Target, results: Results = None, json_file: Json = None) -> 
     (published-...).
     """
     from micl_bench.records.published import read_references
+    from micl_bench.report.audit.explain import as_text, explain_reference, find
     from micl_bench.report.audit.explain import explain as evidence
-    from micl_bench.report.audit.explain import explain_reference, find_reference
-    from micl_bench.report.audit.explain_output import as_text
 
     references = read_references()
     if target.startswith("published-"):
-        found = explain_reference(find_reference(target, references))
+        known = {one.id: one for one in references}
+        found = explain_reference(find(target, known, "published number"))
     else:
         found = evidence(*_looked_up(target, results), references)
     write_json(json_file, found)
@@ -167,13 +167,13 @@ def _looked_up(target: str, results: Path | None) -> "tuple[Record, list[Record]
     """
     from micl_bench.records.result import read_result
     from micl_bench.records.store import read_results
-    from micl_bench.report.audit.explain import find_record
+    from micl_bench.report.audit.explain import find
 
     file = Path(target)
     if file.is_file():
         return read_result(file), read_results(results or _store_of(file))
     records = read_results(results or STORE)
-    return find_record(target, records), records
+    return find(target, {one.id: one for one in records}, "record"), records
 
 
 def _store_of(file: Path) -> Path:

@@ -95,7 +95,7 @@ class Metric(Measure):
             key: int(text) if text.isdigit() else text for key, text in found.groupdict().items()
         }
         facts = {field.name: getattr(self, field.name) for field in dataclasses.fields(Measure)}
-        return Measure(**{**facts, "title": self.title.format(**values) if values else self.title})
+        return Measure(**facts | {"title": self.title.format(**values) if values else self.title})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

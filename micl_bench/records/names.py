@@ -1,47 +1,37 @@
 """Data sets, methods and architectures under one label each, whatever records and papers call them."""
 
-import dataclasses
 import re
 from collections.abc import Mapping
 
 from micl_bench.records.result import DataSet
 
-
-@dataclasses.dataclass(frozen=True)
-class _PublicSet:
-    """What a copy of a public set is known by."""
-
-    names: tuple[str, ...]
-    """In lower case, letters and digits only."""
-    sizes: Mapping[str, tuple[int, ...]]
-    """Split to its numbers of images."""
-
-
-_PUBLIC: dict[str, _PublicSet] = {
-    "imagenet": _PublicSet(
+_Sizes = Mapping[str, tuple[int, ...]]
+_PUBLIC: dict[str, tuple[tuple[str, ...], _Sizes]] = {
+    "imagenet": (
         ("imagenet", "imagenet1k", "in1k", "ilsvrc", "ilsvrc2012", "imagenet2012"),
         {"val": (50_000,), "validation": (50_000,), "train": (1_281_167,)},
     ),
     # Named by the declarations in robustness/, whose classes were checked before measuring.
-    "imagenet-a": _PublicSet(("imageneta",), {"all": (7_500,)}),
-    "imagenet-r": _PublicSet(("imagenetr",), {"all": (30_000,)}),
-    "imagenet-sketch": _PublicSet(("imagenetsketch",), {"all": (50_889,)}),
-    "imagenet-c": _PublicSet(("imagenetc",), {"all": (75 * 50_000,)}),
-    "imagenet-real": _PublicSet(("imagenetreal",), {"val": (50_000,)}),
-    "imagenet-v2-matched-frequency": _PublicSet(
-        ("imagenetv2matchedfrequency",), {"all": (10_000,)}
-    ),
-    "imagenet-v2-threshold-0.7": _PublicSet(("imagenetv2threshold07",), {"all": (10_000,)}),
-    "imagenet-v2-top-images": _PublicSet(("imagenetv2topimages",), {"all": (10_000,)}),
-    "objectnet": _PublicSet(("objectnetoverlap",), {"all": (18_574,)}),
-    "ade20k": _PublicSet(
-        ("ade20k", "adechallengedata2016"), {"validation": (2_000,), "training": (20_210,)}
+    "imagenet-a": (("imageneta",), {"all": (7_500,)}),
+    "imagenet-r": (("imagenetr",), {"all": (30_000,)}),
+    "imagenet-sketch": (("imagenetsketch",), {"all": (50_889,)}),
+    "imagenet-c": (("imagenetc",), {"all": (75 * 50_000,)}),
+    "imagenet-real": (("imagenetreal",), {"val": (50_000,)}),
+    "imagenet-v2-matched-frequency": (("imagenetv2matchedfrequency",), {"all": (10_000,)}),
+    "imagenet-v2-threshold-0.7": (("imagenetv2threshold07",), {"all": (10_000,)}),
+    "imagenet-v2-top-images": (("imagenetv2topimages",), {"all": (10_000,)}),
+    "objectnet": (("objectnetoverlap",), {"all": (18_574,)}),
+    "ade20k": (
+        ("ade20k", "adechallengedata2016"),
+        {"validation": (2_000,), "training": (20_210,)},
     ),
     # With annotations: 117,266 of the training images.
-    "coco": _PublicSet(
-        ("coco", "coco2017", "mscoco"), {"val2017": (5_000,), "train2017": (118_287, 117_266)}
+    "coco": (
+        ("coco", "coco2017", "mscoco"),
+        {"val2017": (5_000,), "train2017": (118_287, 117_266)},
     ),
 }
+"""Names in lower case, letters and digits only, and by split the numbers of images."""
 PUBLIC_SETS = tuple(_PUBLIC)
 """Every label that `family` gives to a public set."""
 
@@ -52,24 +42,20 @@ def family(data: DataSet) -> str:
     Anything else keeps its own name; where that is a public set's, as a subset's may be, its size is
     added. A stand-in is never the set that it stands for.
     """
-    name = normal_name(data.name)
-    claimed = [label for label, known in _PUBLIC.items() if name in known.names]
+    claimed = [label for label in _PUBLIC if is_called(data.name, label)]
     for label in claimed:
-        if not data.stands_for and data.images in _PUBLIC[label].sizes.get(data.split, ()):
+        _, sizes = _PUBLIC[label]
+        if not data.stands_for and data.images in sizes.get(data.split, ()):
             return label
     if claimed or data.name in _PUBLIC:
         return f"{data.name} ({data.images:,} images, split {data.split})"
     return data.name
 
 
-def normal_name(text: str) -> str:
-    """A data set's name in lower case, letters and digits only: `ImageNet-1K` is `imagenet1k`."""
-    return re.sub(r"[^a-z0-9]", "", text.lower())
-
-
 def is_called(name: str, public: str) -> bool:
     """Whether a name is one of a public set's; says nothing of the images."""
-    return public in _PUBLIC and normal_name(name) in _PUBLIC[public].names
+    plain = re.sub(r"[^a-z0-9]", "", name.lower())
+    return public in _PUBLIC and plain in _PUBLIC[public][0]
 
 
 _SAME_METHODS = {

@@ -119,14 +119,8 @@ def is_stale(store: Path, record: Path, plans: list[Plan]) -> bool:
     place = folder.relative_to(store).as_posix()
     if any(place in plan.folders for plan in plans):
         return False
-    name = _name_of(folder / RUN_FILE)
-    return any(name in plan.names for plan in plans)
-
-
-def _name_of(note: Path) -> str | None:
-    """The run's name in a run.json; None in one that is not to be read."""
     try:
-        name = read_json(note, dict[str, Any], most=_LONGEST_NOTE).get("name")
+        name = read_json(folder / RUN_FILE, dict[str, Any], most=_LONGEST_NOTE).get("name")
     except InputError:
-        return None
-    return name if isinstance(name, str) else None
+        return False
+    return isinstance(name, str) and any(name in plan.names for plan in plans)

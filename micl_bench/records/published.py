@@ -9,28 +9,16 @@ import csv
 import dataclasses
 import functools
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
 from micl_bench.records.declared import Better
-from micl_bench.records.names import arch_label, family, same_method
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_json
 from micl_bench.runtime.log import printable
 from micl_bench.runtime.validate import built, one_line
-
-__all__ = [
-    "Reference",
-    "arch_label",
-    "family",
-    "measures",
-    "read_references",
-    "same_method",
-    "stated_protocols",
-]
 
 # In a checkout links to results/published/, in an installed package copies.
 LEDGER = Path(__file__).with_name("published_results.csv")
@@ -38,18 +26,8 @@ PROTOCOLS = Path(__file__).with_name("published_protocols.yaml")
 TASKS = Path(__file__).with_name("published_tasks.yaml")
 _LARGEST_BYTES = 1 << 24
 _COLUMNS = (
-    "method",
-    "arch",
-    "resolution",
-    "pretrain_data",
-    "pretrain_epochs",
-    "task",
-    "protocol",
-    "metric",
-    "value",
-    "unit",
-    "source",
-    "source_detail",
+    *("method", "arch", "resolution", "pretrain_data", "pretrain_epochs", "task", "protocol"),
+    *("metric", "value", "unit", "source", "source_detail"),
 )
 _MAY_BE_EMPTY = ("resolution", "pretrain_epochs")
 
@@ -171,13 +149,10 @@ def measures(reference: Reference) -> tuple[str, str, str]:
     return str(stated), kind.data, reference.facts.ours or reference.metric
 
 
-def stated_protocols(path: Path = PROTOCOLS) -> dict[str, dict[str, dict[str, Any]]]:
-    """By task and protocol text, what the text states.
-
-    Raises:
-        InputError: the file is damaged.
-    """
-    return _read_yaml(path, dict[str, dict[str, dict[str, Any]]])
+@functools.cache
+def stated_protocols() -> dict[str, dict[str, dict[str, Any]]]:
+    """By task and protocol text, what the text states."""
+    return _read_yaml(PROTOCOLS, dict[str, dict[str, dict[str, Any]]])
 
 
 @functools.cache
@@ -203,31 +178,38 @@ def _read(path: Path) -> list[Reference]:
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{path} is no ledger of published numbers: {error}") from error
     if columns != _COLUMNS:
-        found_ones = printable(", ".join(columns)) or "none"
-        raise InputError(f"{path} has the columns {found_ones}; needed: {', '.join(_COLUMNS)}")
-    stated = stated_protocols()
-    found: list[Reference] = []
+        found = printable(", ".join(columns)) or "none"
+        raise InputError(f"{path} has the columns {found}; needed: {', '.join(_COLUMNS)}")
+    references: list[Reference] = []
     seen: dict[str, int] = {}
     for line, row in rows:
         try:
-            found.append(_reference(row, stated))
-            _note_once(row, line, seen)
+            _check_cells(row)
+            references.append(_reference(row))
+            # One source gives one number for one method under one protocol.
+            key = digest_json({k: v for k, v in row.items() if k not in ("value", "source_detail")})
+            if (before := seen.setdefault(key, line)) != line:
+                raise ValueError(f"it is about the same number as line {before}")
         except ValueError as error:
             who = printable(f"{row.get('method')}, {row.get('arch')}, {row.get('task')}")
             raise InputError(f"{path}, line {line} ({who}): {error}") from error
-    return found
+    return references
 
 
-def _reference(
-    row: dict[str, str], stated: Mapping[str, Mapping[str, dict[str, Any]]]
-) -> Reference:
-    """One row, checked.
+def _check_cells(row: dict[Any, Any]) -> None:
+    """Raises ValueError of what is no row of this table."""
+    if None in row or None in row.values():
+        raise ValueError(f"it has another number of cells than {len(_COLUMNS)}")
+    for name, cell in row.items():
+        if cell != cell.strip() or not cell.isprintable():
+            raise ValueError(f"{name} {cell!r} has a control character, or a space around it")
+        if not cell and name not in _MAY_BE_EMPTY:
+            raise ValueError(f"{name} is empty; every number needs one")
 
-    Raises:
-        ValueError: what is wrong with it.
-    """
-    _check_cells(row)
-    task, metric, unit = row["task"], row["metric"], row["unit"]
+
+def _reference(row: dict[str, str]) -> Reference:
+    """Raises ValueError of a value that its column cannot have."""
+    task, metric, unit, size = row["task"], row["metric"], row["unit"], row["resolution"]
     if task not in (known := ledger_tasks()):
         raise ValueError(f"task is {task!r}; known: {', '.join(known)}")
     if metric not in (metrics := known[task].metrics):
@@ -235,9 +217,10 @@ def _reference(
     declared = metrics[metric]
     if unit != declared.unit:
         raise ValueError(f"unit is {unit!r}; {metric} is in {declared.unit}")
-    words = stated.get(task, {}).get(row["protocol"], {})
+    if size and not re.fullmatch(r"[1-9][0-9]{1,3}", size):
+        raise ValueError(f"resolution is {size!r}; needed: a whole number of pixels, or nothing")
     settings: dict[str, object] = {"labels": known[task].labels} if known[task].labels else {}
-    for name, value in words.items():
+    for name, value in stated_protocols().get(task, {}).get(row["protocol"], {}).items():
         # What depends on the architecture is given for each.
         if not isinstance(value, dict):
             settings[name] = value
@@ -245,36 +228,17 @@ def _reference(
             settings[name] = value[row["arch"]]
     if declared.scales:
         settings["head"] = f"{settings.get('head', 'UperNet')}, {declared.scales}"
+    epochs = row["pretrain_epochs"]
+    words = {name: text for name, text in row.items() if name not in (*_MAY_BE_EMPTY, "value")}
     return Reference(
-        **{name: row[name] for name in _COLUMNS if name not in (*_MAY_BE_EMPTY, "value")},
+        **words,
         id=f"published-{digest_json(row)[:10]}",
-        resolution=_resolution(row["resolution"]),
-        pretrain_epochs=_number(row["pretrain_epochs"], "pretrain_epochs", most=1e5)
-        if row["pretrain_epochs"]
-        else None,
+        resolution=int(size) if size else None,
+        pretrain_epochs=_number(epochs, "pretrain_epochs", most=1e5) if epochs else None,
         value=_number(row["value"], f"value of {metric} [{unit}]", most=declared.most),
         settings=settings,
         text=row["value"],
     )
-
-
-def _check_cells(row: dict[Any, Any]) -> None:
-    if None in row or None in row.values():
-        raise ValueError(f"it has another number of cells than {len(_COLUMNS)}")
-    for name in _COLUMNS:
-        cell = row[name]
-        if cell != cell.strip() or not cell.isprintable():
-            raise ValueError(f"{name} {cell!r} has a control character, or a space around it")
-        if not cell and name not in _MAY_BE_EMPTY:
-            raise ValueError(f"{name} is empty; every number needs one")
-
-
-def _resolution(text: str) -> int | None:
-    if not text:
-        return None
-    if not re.fullmatch(r"[1-9][0-9]{1,3}", text):
-        raise ValueError(f"resolution is {text!r}; needed: a whole number of pixels, or nothing")
-    return int(text)
 
 
 def _number(text: str, name: str, *, most: float) -> float:
@@ -282,11 +246,3 @@ def _number(text: str, name: str, *, most: float) -> float:
     if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", text) or not 0 < float(text) <= most:
         raise ValueError(f"{name} is {text!r}; needed: a number above 0, up to {most:g}")
     return float(text)
-
-
-def _note_once(row: dict[str, str], line: int, seen: dict[str, int]) -> None:
-    """One source gives one number for one method under one protocol."""
-    key = digest_json({k: v for k, v in row.items() if k not in ("value", "source_detail")})
-    if key in seen:
-        raise ValueError(f"it is about the same number as line {seen[key]}")
-    seen[key] = line

@@ -92,11 +92,11 @@ def table(outcomes: list[Outcome]) -> str:
         seed = "" if run.seed is None else str(run.seed)
         for result in outcome.results:
             for metric in result.quoted:
-                mark = best.get((*_combination(outcome, result), metric), "")
-                number = f"{result.metrics[metric]}{mark}"
-                number += "".join(f" [{notes.mark(words)}]" for words in assumed_words([result]))
-                row = (run.entry, run.method, values, seed, result.data.name, metric, number)
-                rows.append((*row, _ends(result.metrics[metric])))
+                number = result.metrics[metric]
+                text = f"{number}{best.get((*_combination(outcome, result), metric), '')}"
+                text += "".join(f" [{notes.mark(words)}]" for words in assumed_words([result]))
+                row = (run.entry, run.method, values, seed, result.data.name, number.header, text)
+                rows.append((*row, _ends(number)))
         if outcome.problem:
             word = "left out" if outcome.left_out else "failed"
             rows.append((run.entry, run.method, values, seed, "", "", word, ""))

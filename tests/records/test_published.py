@@ -13,15 +13,13 @@ from pathlib import Path
 import pytest
 from support import REPOSITORY, Run
 
+from micl_bench.records.names import arch_label, family, same_method
 from micl_bench.records.published import (
     LEDGER,
     Reference,
-    arch_label,
-    family,
     ledger_tasks,
     measures,
     read_references,
-    same_method,
     stated_protocols,
 )
 from micl_bench.records.result import DataSet

@@ -10,8 +10,7 @@ from synthetic_results import recorded, result
 
 from micl_bench.records.result import Result, write_result
 from micl_bench.report import build_report
-from micl_bench.report.audit.explain import explain
-from micl_bench.report.audit.explain_output import as_text
+from micl_bench.report.audit.explain import as_text, explain
 from micl_bench.report.frame.selection import select
 from micl_bench.report.tables.build import build_tables
 from micl_bench.report.tables.summary import summary_table

@@ -17,10 +17,10 @@ from micl_bench.records.evidence.predictions import Predictions
 from micl_bench.records.result import DataSet, Record, Result, write_result
 from micl_bench.records.statistics import holm, paired_difference_interval, t_interval, wilson
 from micl_bench.report import build_report
+from micl_bench.report.compare.artefact_files import evidence_of
 from micl_bench.report.compare.comparison import Comparison, compare_all
 from micl_bench.report.compare.comparison_output import as_text
 from micl_bench.report.compare.contenders import read_contenders
-from micl_bench.report.compare.kept import evidence_of
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_file
 

@@ -9,10 +9,9 @@ import pytest
 from synthetic_results import recorded, result
 
 from micl_bench.records.published import read_references
-from micl_bench.records.result import DataSet, Result, write_result
+from micl_bench.records.result import DataSet, Record, Result, write_result
 from micl_bench.records.store import read_results
-from micl_bench.report.audit.explain import explain, explain_reference, find_record, find_reference
-from micl_bench.report.audit.explain_output import as_text
+from micl_bench.report.audit.explain import as_text, explain, explain_reference, find
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_json
 
@@ -133,21 +132,26 @@ def test_every_record_of_a_demo_is_explained(demo_results: Path) -> None:
 def test_a_record_by_the_beginning_of_its_id_or_of_its_digest(tmp_path: Path) -> None:
     runs = recorded([mae(83.4), mae(83.5, method="MoCo v3")])
     first = runs[0].id
-    assert find_record(first, runs) == runs[0]
-    assert find_record("finetune-imagenet-mae", runs) == runs[0]
-    assert find_record(first[-10:-3], runs) == runs[0]
+
+    def found(name: str, among: list[Record] = runs) -> Record:
+        return find(name, {one.id: one for one in among}, "record")
+
+    assert found(first) == runs[0]
+    assert found("finetune-imagenet-mae") == runs[0]
+    assert found(first[-10:-3]) == runs[0]
     # The same record, found in two places, is one.
-    assert find_record(first, [*runs, *recorded(runs[:1], tmp_path)]).id == first
+    assert found(first, [*runs, *recorded(runs[:1], tmp_path)]).id == first
     with pytest.raises(InputError, match="2 records have an id that begins with 'finetune'"):
-        find_record("finetune", runs)
+        found("finetune")
     with pytest.raises(InputError, match="no record has the id 'nothing'"):
-        find_record("nothing", runs)
+        found("nothing")
 
 
 def test_a_published_row_with_its_source(tmp_path: Path) -> None:
     references = read_references()
+    known = {one.id: one for one in references}
     (own,) = [one for one in references if (one.method, one.metric) == ("OCL", "wall_hours")]
-    assert find_reference(own.id[:-2], references) == own
+    assert find(own.id[:-2], known, "published number") == own
     found = explain_reference(own)
     assert found["measures"] == {"task": "pretrain", "data": "imagenet", "metric": "wall_hours"}
     assert found["stands_for"] == [132.5, 133.5]
@@ -160,6 +164,6 @@ def test_a_published_row_with_its_source(tmp_path: Path) -> None:
     ):
         assert words in text
     with pytest.raises(InputError, match="581 published numbers"):
-        find_reference("published-", references)
+        find("published-", known, "published number")
     hostile = dataclasses.replace(own, source=HOSTILE, protocol=HOSTILE)
     assert all(line.isprintable() for line in as_text(explain_reference(hostile)).splitlines())

@@ -15,8 +15,7 @@ from test_report_tables import KNN, built, column, of, top1, trained
 
 from micl_bench.records.result import Record, Result, Stage, write_result
 from micl_bench.report import build_report, summary_table
-from micl_bench.report.audit.explain import explain
-from micl_bench.report.audit.explain_output import as_text
+from micl_bench.report.audit.explain import as_text, explain
 from micl_bench.report.compare.comparison import compare_all
 from micl_bench.report.compare.contenders import read_contenders
 from micl_bench.report.figures.feature_plots import similarity_histograms

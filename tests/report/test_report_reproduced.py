@@ -53,7 +53,7 @@ def test_the_word_and_the_images(tmp_path: Path, now: int, word: str, images: st
     assert (found.word, found.images) == (word, images)
     assert found.is_reproduced == (word != "different")
 
-    assert [metric.then.title for metric in found.metrics] == ["top-1"]
+    assert [line.partition(":")[0] for line in found.metrics] == ["top-1 [%]"]
 
 
 def test_equal_numbers_of_other_images_are_not_identical(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_what_should_move_bits_at_most_is_named_and_compared(tmp_path: Path) -> 
         details={"processes": 2},
         checkpoint={"source": "elsewhere.pt"},
     )
-    assert (found.word, found.moved) == ("identical", ())
+    assert (found.word, found.moved) == ("identical", [])
     noted = "\n".join(found.noted)
     for words in (
         "code: then 0.1.0+g1234abc, now 0.2.0",
@@ -142,6 +142,6 @@ def test_what_only_the_machine_moves_is_not_held_against_a_training(tmp_path: Pa
 
     found = compare_runs(pretrained(40.0), pretrained(50.0))
     assert found.word == "identical"
-    assert [metric.then.title for metric in found.metrics] == ["loss"]
+    assert [line.partition(":")[0] for line in found.metrics] == ["loss"]
     # Nothing is kept of each image, and none is claimed to be the same.
     assert found.describe()[-1] == "verdict: identical, every metric to the last bit"

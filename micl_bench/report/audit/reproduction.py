@@ -9,6 +9,7 @@ from micl_bench.records.declared import Number
 from micl_bench.records.result import Record, Result
 from micl_bench.report.compare.artefact_files import EVIDENCE, evidence_of
 from micl_bench.report.frame.data_set_names import data_words
+from micl_bench.report.frame.lineage import PRETRAIN
 from micl_bench.report.frame.protocols import flat_settings
 from micl_bench.runtime.errors import InputError
 
@@ -24,44 +25,17 @@ _MEANING: dict[Word, str] = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Repeated:
-    """One metric, then and now."""
-
-    then: Number
-    now: float
-
-    @property
-    def is_same(self) -> bool:
-        """To the last bit."""
-        then = self.then.value
-        return then == self.now or (math.isnan(then) and math.isnan(self.now))
-
-    @property
-    def is_within(self) -> bool:
-        """The same, or within the first measurement's interval."""
-        ends = self.then.interval
-        return self.is_same or (ends is not None and ends[0] <= self.now <= ends[1])
-
-    def describe(self) -> str:
-        """In a line."""
-        ends, then = self.then.interval, self.then.value
-        chance = f", then [{ends[0]:.6g}, {ends[1]:.6g}]" if ends else ""
-        word = "same" if self.is_same else f"{self.now - then:+.6g}{chance}"
-        return f"{self.then.header}: then {then:.10g}, now {self.now:.10g} ({word})"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Reproduction:
-    """The verdict, and what it rests on."""
+    """The verdict, and lines on what it rests on."""
 
     word: Word
-    moved: tuple[str, ...]
+    moved: list[str]
     """What moves the number and is not as it was: then the numbers are not comparable."""
-    noted: tuple[str, ...]
+    noted: list[str]
     """What is not as it was and should move bits at most: code, packages, machine."""
-    kept: tuple[str, ...]
+    kept: list[str]
     """What is as it was."""
-    metrics: tuple[Repeated, ...]
+    metrics: list[str]
     images: str
     """What was predicted for each image, then and now; empty where nothing is kept of them."""
 
@@ -76,7 +50,7 @@ class Reproduction:
         if self.word == "identical" and not self.images:
             meaning = "every metric to the last bit"
         return [
-            *(metric.describe() for metric in self.metrics),
+            *self.metrics,
             f"evidence of each image: {self.images or 'nothing is kept of each'}",
             f"as it was: {', '.join(self.kept) or 'nothing'}",
             *(f"not as it was, and moves the number: {line}" for line in self.moved),
@@ -92,8 +66,8 @@ def compare_runs(old: Record, new: Record) -> Reproduction:
     if "+changes" in old.code_version and not apart["code"]:
         apart["code"] = [f"code: {old.code_version} had changes; nobody knows if the same"]
     moved = [line for group in _MOVES for line in apart[group]]
-    metrics = [
-        Repeated(then=number, now=new.values.get(name, math.nan))
+    pairs = [
+        (number, new.values.get(name, math.nan))
         for name, number in old.metrics.items()
         if not number.of_machine
     ]
@@ -101,16 +75,16 @@ def compare_runs(old: Record, new: Record) -> Reproduction:
     word: Word = "different"
     if moved:
         word = "not comparable"
-    elif all(metric.is_same for metric in metrics) and same_images:
+    elif same_images and all(_is_same(then, now) for then, now in pairs):
         word = "identical"
-    elif all(metric.is_within for metric in metrics):
+    elif all(_is_same(then, now) or _is_within(then, now) for then, now in pairs):
         word = "consistent"
     return Reproduction(
         word=word,
-        moved=tuple(moved),
-        noted=tuple(line for group in apart if group not in _MOVES for line in apart[group]),
-        kept=tuple(group for group in apart if not apart[group]),
-        metrics=tuple(metrics),
+        moved=moved,
+        noted=[line for group in apart if group not in _MOVES for line in apart[group]],
+        kept=[group for group in apart if not apart[group]],
+        metrics=[_line(then, now) for then, now in pairs],
         images=images,
     )
 
@@ -124,6 +98,22 @@ def changed(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     ]
 
 
+def _is_same(then: Number, now: float) -> bool:
+    """To the last bit."""
+    return then.value == now or (math.isnan(then.value) and math.isnan(now))
+
+
+def _is_within(then: Number, now: float) -> bool:
+    return then.interval is not None and then.interval[0] <= now <= then.interval[1]
+
+
+def _line(then: Number, now: float) -> str:
+    ends = then.interval
+    chance = f", then [{ends[0]:.6g}, {ends[1]:.6g}]" if ends else ""
+    word = "same" if _is_same(then, now) else f"{now - then.value:+.6g}{chance}"
+    return f"{then.header}: then {then.value:.10g}, now {now:.10g} ({word})"
+
+
 def _rests_on(result: Result) -> dict[str, dict[str, str]]:
     """What a number rests on, in groups of names and values."""
     weights = {
@@ -132,7 +122,7 @@ def _rests_on(result: Result) -> dict[str, dict[str, str]]:
         if field.compare and field.name != "source"
     }
     # What a pre-training makes is its result; its file holds the command, with --out.
-    made = result.task == "pretrain"
+    made = result.task == PRETRAIN
     digest = result.checkpoint.digest
     return {
         "images": {"images": data_words(result.data)},
@@ -159,9 +149,9 @@ def _images(old: Record, new: Record) -> tuple[bool, str]:
         one, other = evidence_of(old), evidence_of(new)
         if one is None or other is None or one.kind != other.kind:
             return False, "cannot be compared: what was kept of them then is gone"
-        changed, whole = one.changed(other), f"{len(one.files):,}"
+        count, whole = one.changed(other), f"{len(one.files):,}"
     except InputError as error:
         return False, f"cannot be compared: {error}"
-    if not changed:
+    if not count:
         return True, f"the {one.kind} of all {whole} are the same"
-    return False, f"the {one.kind} of {changed:,} of {whole} are not the same"
+    return False, f"the {one.kind} of {count:,} of {whole} are not the same"

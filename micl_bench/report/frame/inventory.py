@@ -7,7 +7,7 @@ from typing import Literal
 
 from micl_bench.records.plans import Plan, PlannedRun, is_stale, read_plans
 from micl_bench.records.result import Record
-from micl_bench.records.store import read_store
+from micl_bench.records.store import Damaged, read_store
 from micl_bench.report.frame.selection import Selection, select
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.log import printable
@@ -60,37 +60,27 @@ def take_inventory(store: Path) -> Inventory:
     """
     found = read_store(store)
     plans, damaged_plans = read_plans(store)
-    damaged = [
-        _relative(store, each.path, each.reason) for each in (*found.damaged, *damaged_plans)
-    ]
+    damaged = [_relative(store, each) for each in (*found.damaged, *damaged_plans)]
     if not found.records:
         names = "".join(f"; {name}: {reason}" for name, reason in damaged[:3])
         raise InputError(
             f"no readable record below {store} ({len(damaged)} damaged{names}); "
             "`micl-bench eval` writes them"
         )
-    unique = {record.id: record for record in sorted_by_name(found.records)}
+    # Of one record in several files, the first name stands for all, whatever order a disk lists them in.
+    by_name = sorted(found.records, key=lambda record: record.path.as_posix(), reverse=True)
+    unique = {record.id: record for record in by_name}
+    records = sorted(unique.values(), key=lambda record: (record.start, record.id))
     # Which records are stale takes all plans: a damaged one may hold the run of any of them.
     whole = [] if damaged_plans else plans
-    stale = {identity for identity, one in unique.items() if is_stale(store, one.path, whole)}
+    stale = {one.id for one in records if is_stale(store, one.path, whole)}
     return Inventory(
-        records=list(unique.values()),
-        files={i: one.path.relative_to(store).as_posix() for i, one in unique.items()},
-        selection=select([one for identity, one in unique.items() if identity not in stale]),
+        records=records,
+        files={one.id: one.path.relative_to(store).as_posix() for one in records},
+        selection=select([one for one in records if one.id not in stale]),
         stale=frozenset(stale),
         damaged=sorted(damaged),
         plans=plans,
-    )
-
-
-def sorted_by_name(records: list[Record]) -> list[Record]:
-    """Oldest first as they come; of one record in several files, the first name comes last.
-
-    Of equal records the last one read would stand for all, whatever order a disk lists them in.
-    """
-    return sorted(
-        sorted(records, key=lambda record: record.path.as_posix(), reverse=True),
-        key=lambda record: (record.start, record.id),
     )
 
 
@@ -100,20 +90,16 @@ def describe(inventory: Inventory) -> list[str]:
     words = [counted(len(inventory.records), "record")]
     words += [f"{replaced:,} of them superseded"] if replaced else []
     words += [f"{len(inventory.stale):,} stale"] if inventory.stale else []
-    words += (
-        [f"{counted(len(inventory.missing), 'planned run')} missing"] if inventory.missing else []
-    )
+    missing = len(inventory.missing)
+    words += [f"{counted(missing, 'planned run')} missing"] if missing else []
     words += [f"{len(inventory.damaged):,} damaged"] if inventory.damaged else []
     lines = [", ".join(words)]
     lines += [f"skipped: {name}: {reason}" for name, reason in inventory.damaged]
     return [printable(line) for line in lines]
 
 
-def _relative(store: Path, path: Path, reason: str) -> tuple[str, str]:
-    name = path.relative_to(store).as_posix()
-    reason = reason.removeprefix(f"{path} ").removeprefix("is not a result record: ")
-    return name, _without(store, reason)
-
-
-def _without(store: Path, text: str) -> str:
-    return text.replace(f"{store}{os.sep}", "")
+def _relative(store: Path, damaged: Damaged) -> tuple[str, str]:
+    """File and reason, without the place of the store."""
+    reason = damaged.reason.removeprefix(f"{damaged.path} ")
+    reason = reason.removeprefix("is not a result record: ").replace(f"{store}{os.sep}", "")
+    return damaged.path.relative_to(store).as_posix(), reason

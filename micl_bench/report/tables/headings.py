@@ -52,8 +52,9 @@ def column_of(
     published = (o.facts.better for o in references if (o.task, o.metric) in column.published)
     better = results[0].metrics[column.metric].better if results else next(published, "")
     share = "" if column.labels in (None, 1.0) else f" {column.labels:g}"
+    metric = column.metric or column.published[0][1]
     return Column(
-        key=f"{'+'.join(column.tasks)} {_own_names(results) or column.data} {column.metric}{share}",
+        key=f"{'+'.join(column.tasks)} {_own_names(results) or column.data} {metric}{share}",
         group=_shifted_set(results) or column.group,
         header=column.header,
         numeric=True,

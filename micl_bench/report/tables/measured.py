@@ -69,12 +69,12 @@ def scores_of(frame: pd.DataFrame, spec: TableSpec, world: str) -> pd.DataFrame:
     Columns of one `kind` share their protocols: an accuracy on A and one on R of the same protocol
     stand in one row, while the protocols of k-NN and of a linear probe have nothing in common.
     """
+    frame = frame[frame["world"] == world]
     parts = [frame.iloc[:0].assign(column=0, kind="")]
     for number, column in enumerate(spec.columns):
         if isinstance(column, ScoreColumn):
             is_shown = (
-                (frame["world"] == world)
-                & (frame["public_set"] == column.data)
+                (frame["public_set"] == column.data)
                 & (frame["metric"] == column.metric)
                 & frame["task"].isin(column.tasks)
             )

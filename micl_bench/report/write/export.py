@@ -17,7 +17,7 @@ _FORMULA = frozenset("=@+-\t\r")
 _MEASUREMENTS = (
     *("task", "data", "stands_for", "split", "images", "data_digest", "train", "train_images"),
     *("train_digest", "method", "arch", "branch", "weights", "seed", "protocol", "fingerprint"),
-    *("metric", "value", "low_95", "high_95", "record", "assumed"),
+    *("metric", "title", "value", "unit", "better", "low_95", "high_95", "record", "assumed"),
 )
 
 

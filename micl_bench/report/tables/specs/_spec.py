@@ -13,7 +13,7 @@ Fact = Literal[
     "hardware",
     "other_cost",
 ]
-"""What `report.facts` knows of how a network came to be."""
+"""What `pretraining_columns` knows of how a network came to be."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,11 +30,12 @@ class ScoreColumn:
     """One metric of one task on one public set, or on what stands in for it."""
 
     tasks: tuple[str, ...]
-    metric: str
+    metric: str = ""
+    """Empty where all numbers are published ones."""
     header: str
     group: str = ""
     data: str = "imagenet"
-    """The public set, as `naming.family` calls it."""
+    """The public set, as `names.family` calls it."""
     labels: float | None = 1.0
     """Share of the training labels that were used, where the task has any; None for whichever."""
     published: tuple[tuple[str, str], ...] = ()
