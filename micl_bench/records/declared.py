@@ -19,6 +19,10 @@ PERCENTAGES = ("%", "points")
 """Units that tables print with one decimal; others have four significant digits."""
 
 
+UNDEFINED = "these images do not define it"
+"""Why a value is NaN, where nobody says more."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Measure:
     """What a reader must know of a number, beside its value."""
@@ -195,13 +199,13 @@ class Task(About):
         value: float,
         *,
         interval: Sequence[float] = (),
-        undefined: str = "these images do not define it",
+        undefined: str = "",
     ) -> Number:
         """A measured value with all that is declared of its metric.
 
         Args:
             interval: both ends; empty, or not finite, for none.
-            undefined: why the value is NaN, where it is.
+            undefined: why the value is NaN, where it is; in general words if empty.
 
         Raises:
             InputError: the task declares no metric of that name.
@@ -212,7 +216,7 @@ class Task(About):
             value=value,
             low=low,
             high=high,
-            undefined=undefined if math.isnan(value) else "",
+            undefined=(undefined or UNDEFINED) if math.isnan(value) else "",
         )
 
 

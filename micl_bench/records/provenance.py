@@ -19,18 +19,9 @@ from micl_bench.records.result import CheckpointInfo, Result, utc_now
 from micl_bench.runtime.files import digest_json
 
 _PACKAGES = (
-    "numpy",
-    "pillow",
-    "scikit-learn",
-    "timm",
-    "torch",
-    "torchvision",
-    "onedl-mmcv",
-    "onedl-mmdetection",
-    "onedl-mmengine",
-    "onedl-mmsegmentation",
+    *("numpy", "pillow", "scikit-learn", "timm", "torch", "torchvision"),
+    *("onedl-mmcv", "onedl-mmdetection", "onedl-mmengine", "onedl-mmsegmentation"),
 )
-
 # A repository on a disk that does not answer shall not keep a record from being written.
 _GIT_SECONDS = 60.0
 
@@ -92,16 +83,16 @@ class Measurement:
         """
         took = self.elapsed if seconds is None else seconds
         whole = {"task": task.name, **settings}
-        reasons = {name: {"undefined": words} for name, words in undefined.items()}
+        numbers = {
+            name: task.number(
+                name, value, interval=intervals.get(name, ()), undefined=undefined.get(name, "")
+            )
+            for name, value in metrics.items()
+        }
         return Result(
             task=task.name,
             about=task.about,
-            metrics={
-                name: task.number(
-                    name, value, interval=intervals.get(name, ()), **reasons.get(name, {})
-                )
-                for name, value in metrics.items()
-            },
+            metrics=numbers,
             **vars(subject),
             recipe_digest=digest_json(subject.recipe),
             settings=whole,

@@ -1,11 +1,9 @@
 """Result records: what was measured, on what, with what, by which command.
 
-One JSON file a result, written to a temporary name and linked to its own, never edited afterwards.
-Everything a number needs to be traced is inside: data and checkpoint digests, the trainings behind
-the weights, the resolved recipe, seed, command, code version and environment.
-
-A file's name, which is the record's id, ends in the digest of its bytes: one that was edited is found
-by it, and any number of processes may write into one folder, on a shared disk too.
+One JSON file per result, written to a temporary name and linked to its own, never edited afterwards.
+Everything that traces a number is inside. A file's name, which is the record's id, ends in the digest
+of its bytes: one that was edited is found by it, and any number of processes may write into one folder,
+on a shared disk too.
 """
 
 import dataclasses
@@ -42,21 +40,18 @@ class DataSet:
     split: str
     images: int
     digest: str
-    """SHA-256 over names and sizes of the images and, of segmentation and detection, the content of
-    the annotation files and masks."""
+    """SHA-256 over names and sizes of the images, and over the content of annotation files and masks."""
     stands_for: str = ""
     """The public set an embedded one stands in for; empty for a real set. Tables must say it."""
     left_out: str = dataclasses.field(default="", compare=False)
-    """One line on the files in the folder that were not read, with their number; empty for none. Not
-    compared: the digest says which images were read."""
+    """One line on the files in the folder that were not read. Not compared, as the digest is."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage:
     """One training, or drawing, that weights went through, as their file says it.
 
-    What it cost is not in the file, so that the same training gives the same bytes: its own record
-    tells (`report.lineage` finds it).
+    What it cost is in its own record alone, so that the same training gives the same bytes.
     """
 
     task: Line
@@ -115,12 +110,10 @@ class CheckpointInfo:
     normalisation: str = ""
     """Mean and standard deviation of the pixels that the network was trained on, and was given."""
     guesses: tuple[str, ...] = dataclasses.field(default=(), compare=False)
-    """What neither the file nor the user states and was therefore assumed, one short phrase each, such
-    as `2 heads (width / 64)`; empty where nothing was. Tables must mark the number. Not compared: what
-    was assumed is in the other fields, as if it were stated."""
+    """What neither the file nor the user states and was therefore assumed, such as `2 heads (width /
+    64)`; tables mark the number. Not compared: the other fields hold it, as if it were stated."""
     origin: tuple[Stage, ...] = dataclasses.field(default=(), compare=False)
-    """What made the weights, oldest first; empty where the file does not tell. Not compared: the
-    digest says which weights they are."""
+    """What made the weights, oldest first; empty where the file does not tell. Not compared."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -222,10 +215,8 @@ class Record(Result):
 def write_result(result: Result, folder: Path) -> Path:
     """Write `<folder>/<id>.json` atomically and return its path; a record that is there stays as it is.
 
-    Safe beside other writers, of the same record too.
-
     Raises:
-        ValueError: what no reader would take for a record, such as an infinite metric.
+        ValueError: as `record_file`.
     """
     name, text = record_file(result)
     write_once(folder / name, text)

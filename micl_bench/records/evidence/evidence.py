@@ -35,8 +35,8 @@ class Evidence(abc.ABC):
 
     kind: ClassVar[str]
     """What a record calls it."""
-    undefined: ClassVar[str] = "these images do not define it"
-    """Why a metric is NaN, where one is."""
+    undefined: ClassVar[str] = ""
+    """Why a metric is NaN, where one is; empty for general words."""
     files: tuple[str, ...]
     """Names of the N images, each once."""
 
