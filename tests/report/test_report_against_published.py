@@ -15,7 +15,7 @@ from micl_bench.records.result import DataSet, Result, Stage
 from micl_bench.records.statistics import t_interval, wilson
 from micl_bench.report.compare.against_published import Verdict, verdicts
 from micl_bench.report.frame.entries import entry_of
-from micl_bench.report.tables.published_table import published_table
+from micl_bench.report.tables.published_table import Beside, published_table
 from micl_bench.runtime.config import load_recipe, to_dict
 from micl_bench.tasks.finetune.run import training_settings
 
@@ -166,6 +166,27 @@ def test_the_pretraining_is_compared_where_the_file_tells_it() -> None:
 
 def test_of_an_unknown_pretraining_a_verdict_has_a_condition() -> None:
     assert verdict([finetuned(83.6)], published()).condition == "if of its pre-training"
+
+
+def test_small_print_says_what_a_verdict_takes_for_granted() -> None:
+    # By mmpretrain, of 300 and of 1600 epochs.
+    rows = [
+        one
+        for one in read_references()
+        if (one.method, one.arch, one.task) == ("MAE", "ViT-B/16", "imagenet_finetune")
+        and "mmpretrain" in one.protocol
+        and one.text in ("83.1", "83.5")
+    ]
+
+    def small_print(*origin: Stage) -> tuple[str, ...]:
+        made = finetuned(83.5, checkpoint={**MAE, "origin": origin})
+        return Beside(verdicts([made], rows)).words(entry_of("top1", [made]))[0]
+
+    assert small_print() == (
+        "above published 83.1, if of its pre-training",
+        "consistent with published 83.5, if of its pre-training",
+    )
+    assert small_print(stage(settings={"epochs": 1600})) == ("consistent with published 83.5",)
 
 
 def test_other_methods_architectures_tasks_and_metrics_are_no_pair() -> None:

@@ -1,15 +1,19 @@
 """Which rows and columns the readers' tables have: published numbers, stand-ins, ablations, names."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
+from support import REPOSITORY, Run
 from synthetic_results import SHIFTED, result
 from test_report_tables import IMAGENET, KNN, built, column, of, trained
 
 from micl_bench.records.published import Reference, read_references
 from micl_bench.records.result import Result
-from micl_bench.report.tables.build import all_specs, published_tables
+from micl_bench.records.store import read_results
+from micl_bench.report.frame.selection import select
+from micl_bench.report.tables.build import all_specs, build_tables, published_tables
 from micl_bench.report.tables.model import Row, Table
 from micl_bench.report.tables.specs._spec import FactColumn
 
@@ -184,6 +188,32 @@ def test_shifted_sets_of_one_network_share_its_row() -> None:
     assert not any(row.cells[drop].best for row in table.rows)
 
 
+def test_measured_and_published_numbers_of_imagenet_v2_share_no_column() -> None:
+    """It is three sets; published numbers do not say of which."""
+    made = [
+        result(
+            task="robustness",
+            method="DINOv2",
+            arch="vit_small_patch14_dinov2",
+            metrics={"top1": 70.0, "clean_top1": 81.0, "drop": 11.0},
+            data={"name": f"imagenet-v2-{name}", "split": "all", "images": 10_000},
+        )
+        for name in ("matched-frequency", "threshold-0.7", "top-images")
+    ]
+    table = built(*made, references=read_references())["robustness"]
+    kinds: dict[str, set[str]] = {}
+    for number, one in enumerate(table.columns):
+        if "V2" in one.group:
+            found = {row.cells[number].kind for row in table.rows} - {"missing"}
+            kinds.setdefault(one.group, set()).update(found)
+    assert kinds == {
+        "ImageNet-V2, set not stated": {"published"},
+        "ImageNet-V2, matched frequency": {"measured"},
+        "ImageNet-V2, threshold 0.7": {"measured"},
+        "ImageNet-V2, top images": {"measured"},
+    }
+
+
 def test_rows_of_one_method_are_told_apart_by_what_differs() -> None:
     short, long = trained(0), trained(1, epochs=40)
     cells = column(built(of(0, 80.0, short), of(1, 81.0, long))[KNN], "k-NN")
@@ -267,6 +297,27 @@ def test_the_cost_of_a_pre_training_comes_from_its_record() -> None:
     assert column(cost, "hardware")["MiCL"].text == "4 x A100"
     # What today's record lacks has no column, rather than a zero.
     assert "MFU [%]" not in [one.header for one in cost.columns]
+
+
+def test_a_real_pretraining_fills_every_measured_column_of_costs(
+    micl_bench: Run, few_digits: Path, tmp_path: Path
+) -> None:
+    recipe = REPOSITORY / "pretrain" / "embedded.py"
+    sets = ("--set", "epochs=2", "--set", "knn_every_epochs=0", "--set", "batch_size=16")
+    done = micl_bench("pretrain", recipe, *sets, "--data", few_digits, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    (made,) = read_results(tmp_path / "out")
+    (table,) = build_tables(select([made]), [])
+    cells = dict(zip([one.header for one in table.columns], table.rows[0].cells, strict=True))
+    for header, metric in (
+        ("images/s", "images_per_second"),
+        ("MFU [%]", "mfu"),
+        ("memory [MiB]", "peak_memory_mib"),
+    ):
+        assert cells[header].value == made.values[metric] > 0
+        assert cells[header].records == (made.id,)
+    assert cells["hours"].value == made.seconds / 3600
+    assert cells["device-hours"].value == made.device_hours
 
 
 def test_specs_are_found_by_file_name() -> None:
