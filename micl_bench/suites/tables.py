@@ -5,7 +5,7 @@ from pathlib import Path
 from micl_bench.records.declared import Number
 from micl_bench.records.plans import RUN_FILE, plan_path, read_plans
 from micl_bench.records.result import Result
-from micl_bench.report.frame.assumed import assumed_words
+from micl_bench.report.frame.naming import assumed_words
 from micl_bench.report.tables.measured_cell import Notes
 from micl_bench.runtime.log import clock, printable
 from micl_bench.runtime.terminal import table_text

@@ -8,8 +8,8 @@ from typing import Literal
 from micl_bench.records.declared import Number
 from micl_bench.records.result import Record, Result
 from micl_bench.report.compare.artefact_files import EVIDENCE, evidence_of
-from micl_bench.report.frame.data_set_names import data_words
 from micl_bench.report.frame.lineage import PRETRAIN
+from micl_bench.report.frame.naming import data_words
 from micl_bench.report.frame.protocols import flat_settings
 from micl_bench.runtime.errors import InputError
 

@@ -10,9 +10,9 @@ from micl_bench.records.statistics import holm
 from micl_bench.report.compare.artefact_files import evidence_of
 from micl_bench.report.compare.contenders import Contender, Place
 from micl_bench.report.compare.difference import Difference
-from micl_bench.report.frame.data_set_names import data_words
 from micl_bench.report.frame.entries import entry_of
-from micl_bench.report.frame.protocols import settings_apart, training_words
+from micl_bench.report.frame.naming import data_words, training_words
+from micl_bench.report.frame.protocols import settings_apart
 from micl_bench.runtime.errors import InputError
 
 

@@ -13,7 +13,7 @@ from micl_bench.report.compare.comparison import Comparison, compare_all
 from micl_bench.report.compare.contenders import Contender, read_contenders
 from micl_bench.report.compare.difference import SIGNIFICANT, Difference
 from micl_bench.report.frame.entries import Entry
-from micl_bench.report.frame.metrics import format_p
+from micl_bench.report.frame.naming import format_p
 from micl_bench.runtime.log import printable
 from micl_bench.runtime.terminal import table_text
 from micl_bench.runtime.values import without_nan

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from micl_bench.records.result import DataSet, Record, Result, read_result
 from micl_bench.records.store import read_results
-from micl_bench.report.frame.assumed import assumed_words
 from micl_bench.report.frame.entries import distinct
 from micl_bench.report.frame.identity import labels, network_of, weights_of
+from micl_bench.report.frame.naming import assumed_words
 from micl_bench.report.frame.selection import select
 from micl_bench.runtime.errors import InputError
 

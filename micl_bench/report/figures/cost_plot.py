@@ -22,7 +22,7 @@ from micl_bench.report.figures.palette import (
     method_colours,
 )
 from micl_bench.report.figures.render import Drawing, Found
-from micl_bench.report.frame.metrics import method_rank
+from micl_bench.report.frame.naming import method_rank
 from micl_bench.report.frame.selection import Selection
 
 TABLE_HEADER = ["panel", "point", "cost", "score", "where from"]

@@ -12,7 +12,7 @@ from micl_bench.records.result import DataSet, Record, Result
 from micl_bench.report.frame.entries import entry_of, values_of
 from micl_bench.report.frame.identity import Identity, network_of
 from micl_bench.report.frame.lineage import Lineage, hardware_of
-from micl_bench.report.frame.metrics import method_rank
+from micl_bench.report.frame.naming import method_rank
 from micl_bench.report.frame.protocols import captions, label_share
 from micl_bench.report.frame.selection import Selection
 from micl_bench.report.tables.row_names import name_rows

@@ -38,7 +38,7 @@ from micl_bench.report.figures.token_maps import (
     patch_caption,
     patch_colours,
 )
-from micl_bench.report.frame.metrics import OURS, method_rank
+from micl_bench.report.frame.naming import OURS, method_rank
 from micl_bench.report.frame.selection import Selection
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.npz import Arrays

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from micl_bench.report.frame.metrics import OURS, method_rank
+from micl_bench.report.frame.naming import OURS, method_rank
 
 PAGE_INCHES = 7.0
 """Width of a page's text in print: figures are printed as large as they are drawn."""

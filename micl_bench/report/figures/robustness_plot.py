@@ -27,7 +27,7 @@ from micl_bench.report.figures.robustness_points import (
     protocol_lines,
     table_rows,
 )
-from micl_bench.report.frame.metrics import method_rank
+from micl_bench.report.frame.naming import method_rank
 from micl_bench.report.frame.selection import Selection
 
 _STEPS = (10.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.1)

@@ -12,10 +12,9 @@ import numpy as np
 
 from micl_bench.records.declared import Number
 from micl_bench.records.result import CheckpointInfo, DataSet, Record, Result
-from micl_bench.report.frame.data_set_names import data_label, data_order
 from micl_bench.report.frame.identity import identity_of, labels, weights_of
 from micl_bench.report.frame.long import grouped, long_frame
-from micl_bench.report.frame.metrics import method_rank
+from micl_bench.report.frame.naming import data_label, data_order, method_rank
 from micl_bench.report.frame.protocols import captions
 from micl_bench.report.tables.measured_cell import mark_of
 

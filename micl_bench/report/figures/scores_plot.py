@@ -20,10 +20,9 @@ from micl_bench.report.figures.palette import (
     method_colours,
 )
 from micl_bench.report.figures.render import Drawing, Found
-from micl_bench.report.frame.data_set_names import data_label, data_order
 from micl_bench.report.frame.entries import Entry, entry_of
 from micl_bench.report.frame.identity import Identity, network_of
-from micl_bench.report.frame.metrics import method_rank
+from micl_bench.report.frame.naming import data_label, data_order, method_rank
 from micl_bench.report.frame.protocols import captions
 from micl_bench.report.frame.selection import Selection
 from micl_bench.report.tables.measured_cell import mark_of

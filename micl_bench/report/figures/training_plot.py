@@ -15,7 +15,7 @@ from micl_bench.report.compare.artefact_files import artifact_path, gone, withou
 from micl_bench.report.figures.palette import FAINT, INK, LINES, PAGE_INCHES, SMALL, method_colours
 from micl_bench.report.figures.render import Drawing, Found
 from micl_bench.report.frame.identity import identity_of, labels
-from micl_bench.report.frame.metrics import method_rank
+from micl_bench.report.frame.naming import method_rank
 from micl_bench.report.frame.selection import Selection
 from micl_bench.report.tables.row_names import name_settings
 from micl_bench.runtime.errors import InputError

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from micl_bench.records.result import DataSet, Result
-from micl_bench.report.frame.data_set_names import data_words
+from micl_bench.report.frame.naming import training_words
 from micl_bench.runtime.files import digest_json
 
 _ABSENT = "not set"
@@ -62,13 +62,6 @@ def label_share(result: Result) -> float:
     if isinstance(listed, int):
         return round(listed / IMAGENET_TRAIN, 5)
     return drawn if isinstance(drawn, float) else math.nan
-
-
-def training_words(train: DataSet | None) -> str:
-    """The images that a classifier was fitted on, in words."""
-    if train is None:
-        return "training images not recorded"
-    return f"trained on {data_words(train)}"
 
 
 def captions(results: Sequence[Result]) -> dict[str, str]:

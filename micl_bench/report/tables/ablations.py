@@ -9,7 +9,7 @@ import pandas as pd
 
 from micl_bench.records.result import Result, Stage
 from micl_bench.report.frame.lineage import pretraining_stage
-from micl_bench.report.frame.metrics import method_rank
+from micl_bench.report.frame.naming import method_rank
 from micl_bench.report.frame.protocols import flat_settings
 from micl_bench.report.tables.headings import slug
 from micl_bench.report.tables.measured import Measured, Rules, measured_table

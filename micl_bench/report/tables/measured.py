@@ -9,13 +9,11 @@ import pandas as pd
 from micl_bench.records.names import arch_label
 from micl_bench.records.published import Reference
 from micl_bench.records.result import Record
-from micl_bench.report.frame.assumed import assumed_words
-from micl_bench.report.frame.data_set_names import data_words
 from micl_bench.report.frame.entries import Entry, entry_of
 from micl_bench.report.frame.identity import Identity
 from micl_bench.report.frame.lineage import Lineage
 from micl_bench.report.frame.long import grouped
-from micl_bench.report.frame.metrics import method_rank
+from micl_bench.report.frame.naming import assumed_words, data_words, method_rank
 from micl_bench.report.frame.protocols import captions
 from micl_bench.report.frame.public_or_own import PUBLIC
 from micl_bench.report.tables.headings import caption_of, column_of, where_of, without_empty_columns

@@ -4,7 +4,7 @@ import math
 
 from micl_bench.records.result import Result
 from micl_bench.report.frame.entries import Entry
-from micl_bench.report.frame.metrics import format_p
+from micl_bench.report.frame.naming import format_p
 from micl_bench.report.tables.model import Cell
 from micl_bench.report.tables.ranking import Standing
 

@@ -7,12 +7,10 @@ from typing import Any
 import pandas as pd
 
 from micl_bench.records.result import Record
-from micl_bench.report.frame.assumed import assumed_words
-from micl_bench.report.frame.data_set_names import told_apart
 from micl_bench.report.frame.faults import Faults
 from micl_bench.report.frame.inventory import Inventory
 from micl_bench.report.frame.long import grouped
-from micl_bench.report.frame.metrics import method_rank
+from micl_bench.report.frame.naming import assumed_words, method_rank, told_apart
 from micl_bench.report.tables.measured_cell import Notes
 from micl_bench.report.tables.model import Cell, Column, Row, Table
 from micl_bench.runtime.wording import counted, plural

@@ -7,7 +7,7 @@ import pandas as pd
 
 from micl_bench.records.names import arch_label, same_method
 from micl_bench.records.published import Reference
-from micl_bench.report.frame.metrics import OURS, method_rank
+from micl_bench.report.frame.naming import OURS, method_rank
 from micl_bench.report.tables.measured_cell import Notes
 from micl_bench.report.tables.model import Cell, Row
 from micl_bench.report.tables.pretraining_columns import COSTS, MISSING, published_fact

@@ -4,9 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from micl_bench.records.declared import Number
 from micl_bench.records.result import DataSet, Result
-from micl_bench.report.frame.assumed import assumed_words
-from micl_bench.report.frame.data_set_names import data_label, data_order
-from micl_bench.report.frame.metrics import method_rank
+from micl_bench.report.frame.naming import assumed_words, data_label, data_order, method_rank
 from micl_bench.report.frame.protocols import captions
 from micl_bench.runtime.log import printable
 from micl_bench.runtime.terminal import table_text

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from micl_bench.records.names import arch_label
 from micl_bench.report.compare.difference import SIGNIFICANT
 from micl_bench.report.frame.entries import Entry
-from micl_bench.report.frame.metrics import OURS, format_p
+from micl_bench.report.frame.naming import OURS, format_p
 from micl_bench.report.tables.ranking import Standing
 
 _SAME = 1e-9
