@@ -108,7 +108,7 @@ def labels(
     label += (", seed " + frame["seed"].astype(str)).where(several_seeds, "")
     words = frame[list(_APART)].copy()
     words["digest"] = "weights " + frame["digest"].str[:7]
-    words["training"] = [trainings.get(one, f"recipe {one[:7]}") for one in frame["training"]]
+    words["training"] = frame["training"].map(lambda one: trainings.get(one, f"recipe {one[:7]}"))
     equal = ["method", "arch", "seed"]
     for name in _APART:
         differs = frame.groupby(equal)[name].transform("nunique") > 1
