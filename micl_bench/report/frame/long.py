@@ -1,15 +1,47 @@
 """The one frame of a report: the long table of `micl_bench.load_results`, with the records behind it."""
 
+import functools
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from micl_bench.records.frame import frame_of
-from micl_bench.records.result import Record
+from micl_bench.records.names import PUBLIC_SETS, family, is_called
+from micl_bench.records.result import DataSet, Record, Result
 from micl_bench.report.frame.identity import network_of, seeds_of, weights_of
 from micl_bench.report.frame.protocols import label_share, protocol_of
-from micl_bench.report.frame.public_or_own import place_of
+
+PUBLIC = ""
+"""The world of the public sets, where published numbers belong."""
+
+
+class Place(NamedTuple):
+    """A record's place."""
+
+    world: str
+    """`PUBLIC`, what stand-ins are called together (`embedded`), or the name of anybody's own set."""
+    public_set: str
+    """The public set that the images are, stand in for, or are used like."""
+
+
+def place_of(result: Result) -> Place:
+    """Of one record; what the images are is decided by `names.family`."""
+    return _place(result.about.public_set, result.data)
+
+
+@functools.lru_cache(maxsize=1024)
+def _place(used_like: str, data: DataSet) -> Place:
+    if data.stands_for:
+        return Place(data.name.partition("-")[0], _named(data.stands_for))
+    if (known := family(data)) in PUBLIC_SETS:
+        return Place(PUBLIC, known)
+    return Place(known, used_like or _named(data.name))
+
+
+def _named(name: str) -> str:
+    return next((public for public in PUBLIC_SETS if is_called(name, public)), name)
+
 
 _OF_RECORDS: dict[str, Callable[[Record], Any]] = {
     "result": lambda record: record,

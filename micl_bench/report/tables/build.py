@@ -12,7 +12,7 @@ import pandas as pd
 from micl_bench.records.published import Reference
 from micl_bench.report.compare.against_published import verdicts
 from micl_bench.report.frame.lineage import Lineage
-from micl_bench.report.frame.public_or_own import PUBLIC
+from micl_bench.report.frame.long import PUBLIC
 from micl_bench.report.frame.selection import Selection
 from micl_bench.report.tables.ablations import ablation_tables
 from micl_bench.report.tables.headings import column_of, slug, without_empty_columns

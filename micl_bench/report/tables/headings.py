@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from micl_bench.records.published import Reference
 from micl_bench.records.result import Record
 from micl_bench.report.frame.entries import Entry
-from micl_bench.report.frame.public_or_own import place_of
+from micl_bench.report.frame.long import place_of
 from micl_bench.report.tables.model import Column, Row, Table
 from micl_bench.report.tables.pretraining_columns import is_numeric
 from micl_bench.report.tables.specs._spec import FactColumn, ScoreColumn, TableSpec

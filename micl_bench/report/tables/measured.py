@@ -12,10 +12,9 @@ from micl_bench.records.result import Record
 from micl_bench.report.frame.entries import Entry, entry_of
 from micl_bench.report.frame.identity import Identity
 from micl_bench.report.frame.lineage import Lineage
-from micl_bench.report.frame.long import grouped
+from micl_bench.report.frame.long import PUBLIC, grouped
 from micl_bench.report.frame.naming import assumed_words, data_words, method_rank
 from micl_bench.report.frame.protocols import captions
-from micl_bench.report.frame.public_or_own import PUBLIC
 from micl_bench.report.tables.headings import caption_of, column_of, where_of, without_empty_columns
 from micl_bench.report.tables.measured_cell import Notes, measured_cell, remarks
 from micl_bench.report.tables.model import Cell, Row, Table

@@ -25,6 +25,10 @@ class FactColumn:
     group: str = ""
 
 
+NETWORK = FactColumn(fact="arch", header="network")
+EPOCHS = FactColumn(fact="epochs", header="epochs", group="pre-training")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScoreColumn:
     """One metric of one task on one public set, or on what stands in for it."""

@@ -1,6 +1,6 @@
 """Pre-training with one setting changed and all others equal."""
 
-from micl_bench.report.tables.specs._spec import Axis, FactColumn, ScoreColumn, TableSpec
+from micl_bench.report.tables.specs._spec import NETWORK, Axis, FactColumn, ScoreColumn, TableSpec
 
 
 def _top1(task: str, header: str) -> ScoreColumn:
@@ -12,7 +12,7 @@ SPEC = TableSpec(
     caption="Pre-trainings that differ in this setting alone.",
     rank=7,
     columns=(
-        FactColumn(fact="arch", header="network"),
+        NETWORK,
         FactColumn(fact="pretrain_data", header="images", group="pre-training"),
         FactColumn(fact="device_hours", header="device-hours", group="pre-training"),
         _top1("finetune", "fine-tuning"),

@@ -1,6 +1,6 @@
 """Semantic segmentation on ADE20K."""
 
-from micl_bench.report.tables.specs._spec import FactColumn, ScoreColumn, TableSpec
+from micl_bench.report.tables.specs._spec import EPOCHS, NETWORK, ScoreColumn, TableSpec
 
 
 def _score(metric: str, header: str, *published: str) -> ScoreColumn:
@@ -19,8 +19,8 @@ SPEC = TableSpec(
     caption="Mean intersection over union, mean accuracy of classes, accuracy of pixels.",
     rank=3,
     columns=(
-        FactColumn(fact="arch", header="network"),
-        FactColumn(fact="epochs", header="epochs", group="pre-training"),
+        NETWORK,
+        EPOCHS,
         _score("mIoU", "mIoU [%]", "mIoU", "mIoU_ms_flip"),
         _score("mAcc", "mAcc [%]"),
         _score("aAcc", "aAcc [%]"),

@@ -1,6 +1,6 @@
 """Detection and instance segmentation on COCO."""
 
-from micl_bench.report.tables.specs._spec import FactColumn, ScoreColumn, TableSpec
+from micl_bench.report.tables.specs._spec import EPOCHS, NETWORK, ScoreColumn, TableSpec
 
 
 def _scores(kind: str, published: str) -> tuple[ScoreColumn, ...]:
@@ -25,8 +25,8 @@ SPEC = TableSpec(
     caption="Average precision of boxes and masks: over IoU thresholds, at 0.5 and at 0.75.",
     rank=4,
     columns=(
-        FactColumn(fact="arch", header="network"),
-        FactColumn(fact="epochs", header="epochs", group="pre-training"),
+        NETWORK,
+        EPOCHS,
         *_scores("box", "AP_box"),
         *_scores("mask", "AP_mask"),
     ),

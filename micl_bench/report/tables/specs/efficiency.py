@@ -1,6 +1,6 @@
 """What pre-training takes: speed, share of the machine's peak, time, memory."""
 
-from micl_bench.report.tables.specs._spec import FactColumn, ScoreColumn, TableSpec
+from micl_bench.report.tables.specs._spec import NETWORK, FactColumn, ScoreColumn, TableSpec
 
 
 def _measured(metric: str, header: str) -> ScoreColumn:
@@ -13,7 +13,7 @@ SPEC = TableSpec(
     "was held on one device. Published costs are in their own units, never converted.",
     rank=6,
     columns=(
-        FactColumn(fact="arch", header="network"),
+        NETWORK,
         FactColumn(fact="pretrain_data", header="images"),
         FactColumn(fact="epochs", header="epochs"),
         FactColumn(fact="hardware", header="hardware"),

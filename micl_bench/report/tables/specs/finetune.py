@@ -1,6 +1,6 @@
 """Fine-tuning against what the pre-training took."""
 
-from micl_bench.report.tables.specs._spec import FactColumn, ScoreColumn, TableSpec
+from micl_bench.report.tables.specs._spec import EPOCHS, NETWORK, FactColumn, ScoreColumn, TableSpec
 
 SPEC = TableSpec(
     title="Fine-tuning against pre-training epochs and cost",
@@ -8,10 +8,10 @@ SPEC = TableSpec(
     caption="Top-1 accuracy after end-to-end fine-tuning, beside what the pre-training took.",
     rank=1,
     columns=(
-        FactColumn(fact="arch", header="network"),
+        NETWORK,
         FactColumn(fact="input", header="input [px]"),
         FactColumn(fact="pretrain_data", header="images", group="pre-training"),
-        FactColumn(fact="epochs", header="epochs", group="pre-training"),
+        EPOCHS,
         FactColumn(fact="device_hours", header="device-hours", group="pre-training"),
         FactColumn(fact="wall_hours", header="hours", group="pre-training"),
         ScoreColumn(

@@ -1,8 +1,22 @@
 """Frozen features and few labels: linear probe, k-NN, 1 % and 10 % of the labels."""
 
-from micl_bench.report.tables.specs._spec import FactColumn, ScoreColumn, TableSpec
+from micl_bench.report.tables.specs._spec import EPOCHS, NETWORK, ScoreColumn, TableSpec
 
 _PROBES = ("linear", "logistic")
+
+
+def _top1(
+    header: str, *tasks: str, published: tuple[str, ...] = (), labels: float = 1.0
+) -> ScoreColumn:
+    return ScoreColumn(
+        tasks=tasks,
+        metric="top1",
+        header=header,
+        group="top-1 [%]",
+        labels=labels,
+        published=tuple((task, "top1") for task in published),
+    )
+
 
 SPEC = TableSpec(
     title="Linear probe, k-NN and few labels",
@@ -10,44 +24,13 @@ SPEC = TableSpec(
     caption="Top-1 accuracy of what is fitted on frozen features, with all, 1 % and 10 % of the labels.",
     rank=2,
     columns=(
-        FactColumn(fact="arch", header="network"),
-        FactColumn(fact="epochs", header="epochs", group="pre-training"),
-        ScoreColumn(
-            tasks=("linear",),
-            metric="top1",
-            header="linear probe",
-            group="top-1 [%]",
-            published=(("imagenet_linear", "top1"),),
-        ),
-        ScoreColumn(
-            tasks=("logistic",),
-            metric="top1",
-            header="logistic regression",
-            group="top-1 [%]",
-        ),
-        ScoreColumn(
-            tasks=("knn",),
-            metric="top1",
-            header="k-NN",
-            group="top-1 [%]",
-            published=(("imagenet_knn", "top1"),),
-        ),
-        ScoreColumn(
-            tasks=_PROBES,
-            metric="top1",
-            header="1 % of labels",
-            group="top-1 [%]",
-            labels=0.01,
-            published=(("imagenet_1pct", "top1"),),
-        ),
-        ScoreColumn(
-            tasks=_PROBES,
-            metric="top1",
-            header="10 % of labels",
-            group="top-1 [%]",
-            labels=0.1,
-            published=(("imagenet_10pct", "top1"),),
-        ),
+        NETWORK,
+        EPOCHS,
+        _top1("linear probe", "linear", published=("imagenet_linear",)),
+        _top1("logistic regression", "logistic"),
+        _top1("k-NN", "knn", published=("imagenet_knn",)),
+        _top1("1 % of labels", *_PROBES, published=("imagenet_1pct",), labels=0.01),
+        _top1("10 % of labels", *_PROBES, published=("imagenet_10pct",), labels=0.1),
     ),
     baselines=("random weights",),
 )

@@ -1,24 +1,6 @@
 """Shifted test sets, with the accuracy on clean images of the same classes and the drop from it."""
 
-from micl_bench.report.tables.specs._spec import FactColumn, ScoreColumn, TableSpec
-
-
-def _shifted(data: str, group: str, published: str = "") -> tuple[ScoreColumn, ...]:
-    return tuple(
-        ScoreColumn(
-            tasks=("robustness",),
-            metric=metric,
-            header=header,
-            group=group,
-            data=data,
-            published=((published, metric),) if published and metric == "top1" else (),
-        )
-        for metric, header in (
-            ("clean_top1", "clean [%]"),
-            ("top1", "top-1 [%]"),
-            ("drop", "drop [points]"),
-        )
-    )
+from micl_bench.report.tables.specs._spec import NETWORK, ScoreColumn, TableSpec
 
 
 def _one(data: str, group: str, metric: str, header: str, published: str = "") -> ScoreColumn:
@@ -32,13 +14,21 @@ def _one(data: str, group: str, metric: str, header: str, published: str = "") -
     )
 
 
+def _shifted(data: str, group: str, published: str = "") -> tuple[ScoreColumn, ...]:
+    return (
+        _one(data, group, "clean_top1", "clean [%]"),
+        _one(data, group, "top1", "top-1 [%]", published),
+        _one(data, group, "drop", "drop [points]"),
+    )
+
+
 SPEC = TableSpec(
     title="Robustness to shifted test sets",
     caption="Top-1 accuracy; clean is that on the clean images of the same classes, read the same "
     "way, and the drop is clean less shifted. Of mCE, relative to AlexNet's errors, less is better.",
     rank=5,
     columns=(
-        FactColumn(fact="arch", header="network"),
+        NETWORK,
         *_shifted("imagenet-a", "ImageNet-A", "imagenet_a"),
         *_shifted("imagenet-r", "ImageNet-R", "imagenet_r"),
         *_shifted("imagenet-sketch", "ImageNet-Sketch", "imagenet_sketch"),
