@@ -150,7 +150,7 @@ def _lines(scores: pd.DataFrame) -> Iterator[Line]:
     """The rows: of one column, network and caption, the newest run of each seed stands in the first
     `stack`, what these took the place of in the next; a row is a stack of one caption."""
     cell = ["column", "network", "caption"]
-    run = [*cell, "protocol_read"]
+    run = [*cell, "data_set", "protocol_read"]
     scores["at"] = range(len(scores))
     scores["began"] = scores.groupby(run, sort=False)["at"].transform("first")
     by_seeds = scores.groupby([*run, "seeds"], sort=False)["at"]
