@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from micl_bench.records.declared import Task
 from micl_bench.records.provenance import Measurement, Subject
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import torch
 
     from micl_bench.checkpoints import Checkpoint, Statement
-    from micl_bench.data.pixels import Pixels
     from micl_bench.data.source import Source
     from micl_bench.engine.frozen.stored import Features
     from micl_bench.records.evidence.evidence import Evidence
@@ -22,19 +21,7 @@ if TYPE_CHECKING:
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
-class TaskRecipe(Protocol):
-    """What the recipes of all tasks share."""
-
-    @property
-    def seed(self) -> int:
-        """Of weights that are drawn and of the order of images."""
-
-    @property
-    def pixels(self) -> "Pixels":
-        """How images are read."""
-
-
-R = TypeVar("R", bound=TaskRecipe)
+R = TypeVar("R")
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -74,7 +61,7 @@ class Request:
 
     def open(self, kind: type[R]) -> R:
         """Resolve the recipe, start the clock, read the checkpoint; returns the recipe, read as the
-        dataclass `kind`, with the size of the input in it."""
+        dataclass `kind` with `pixels` and `seed`, with the size of the input in it."""
         import torch
 
         from micl_bench.checkpoints import load_checkpoint, stated

@@ -123,12 +123,12 @@ def test_the_second_call_reads_no_image(
     with pytest.raises(InputError, match="an image was read"):
         features(images, tmp_path / "other")
     second = features(images, tmp_path / "cache", batch_size=7)
-    assert second.key == first.key
+    assert second.folder.name == first.folder.name
     assert all(torch.equal(second.tensor(name), expected[name]) for name in expected)
     # How long it took belongs to who computed it.
     assert first.origin["seconds"] > 0
     assert second.origin == first.origin | {"read": True}
-    assert (first.origin["key"], first.origin["read"]) == (first.key, False)
+    assert (first.origin["key"], first.origin["read"]) == (first.folder.name, False)
     assert first.origin["computed_with"]["torch"] == metadata.version("torch")
 
 
@@ -138,7 +138,7 @@ def test_an_image_written_anew_is_computed_anew(images: Path, tmp_path: Path) ->
     # Another picture of the same size: a file name and a length tell nothing.
     changed.write_bytes(other.read_bytes().ljust(changed.stat().st_size, b"\0"))
     second = features(images, tmp_path / "cache")
-    assert second.key != first.key
+    assert second.folder.name != first.folder.name
     assert not torch.equal(second.tensor("avg_1")[0], first.tensor("avg_1")[0])
 
 
@@ -153,7 +153,7 @@ def test_an_image_copied_with_the_old_ones_time_is_computed_anew(
     os.utime(changed, ns=(status.st_atime_ns, status.st_mtime_ns))
     after = changed.stat()
     assert (after.st_size, after.st_mtime_ns) == (status.st_size, status.st_mtime_ns)
-    assert features(images, tmp_path / "cache").key != first.key
+    assert features(images, tmp_path / "cache").folder.name != first.folder.name
 
 
 def test_every_setting_that_moves_a_feature_has_its_own_key(images: Path, tmp_path: Path) -> None:
@@ -165,14 +165,14 @@ def test_every_setting_that_moves_a_feature_has_its_own_key(images: Path, tmp_pa
         {"precision": "bf16"},
         {"seed": 1},
     ]
-    keys = [features(images, cache, **change).key for change in changes]
+    keys = [features(images, cache, **change).folder.name for change in changes]
     # What training crops, and how it is carried out, moves nothing.
     training = Pixels(img_size=32, crop_pct=1.0, crop_scale=(0.2, 1.0), flip=True)
-    assert features(images, cache, pixels=training, batch_size=5, label="").key == keys[0]
+    assert features(images, cache, pixels=training, batch_size=5, label="").folder.name == keys[0]
     (images / "digit_0").rename(images / "digit_x")
-    keys.append(features(images, cache).key)
+    keys.append(features(images, cache).folder.name)
     next(images.glob("*/*")).unlink()
-    keys.append(features(images, cache).key)
+    keys.append(features(images, cache).folder.name)
     assert len(set(keys)) == len(keys)
     assert {path.name for path in cache.iterdir() if not path.name.startswith(".")} == set(keys)
 
@@ -180,7 +180,7 @@ def test_every_setting_that_moves_a_feature_has_its_own_key(images: Path, tmp_pa
 def test_what_is_on_disk_is_for_everybody(images: Path, tmp_path: Path) -> None:
     found, folder = features(images, tmp_path / "cache"), open_folder(images)
     assert len(found) == len(folder) == 40
-    place = tmp_path / "cache" / found.key
+    place = tmp_path / "cache" / found.folder.name
     assert np.load(place / "cls_4.npy").shape == (40, 128)
     assert np.load(place / "labels.npy").tolist() == list(folder.labels)
     assert (place / "files.txt").read_text().splitlines() == list(folder.names)
@@ -214,7 +214,7 @@ def test_numbers_that_fit_but_are_others_are_refused(
 
 
 def test_another_run_at_the_same_features_is_waited_for(images: Path, tmp_path: Path) -> None:
-    key = features(images, tmp_path / "first").key
+    key = features(images, tmp_path / "first").folder.name
     cache, found = tmp_path / "second", []
     cache.mkdir()
     with (cache / f".{key}.lock").open("w") as lock:
@@ -228,7 +228,7 @@ def test_another_run_at_the_same_features_is_waited_for(images: Path, tmp_path: 
         shutil.copytree(tmp_path / "first" / key, cache / key)
         shutil.rmtree(images)
     run.join(timeout=60)
-    assert found[0].key == key
+    assert found[0].folder.name == key
 
 
 def test_a_killed_run_leaves_nothing_that_counts(
@@ -247,7 +247,7 @@ def test_a_killed_run_leaves_nothing_that_counts(
     key = begun[0].parent.name.split(".")[1]
     assert not (tmp_path / "features" / key).exists()
     found = features(embedded / "embedded" / "val", tmp_path / "features")
-    assert found.key == key
+    assert found.folder.name == key
     assert not list(tmp_path.glob("features/.*.tmp"))
 
 
@@ -282,10 +282,10 @@ def test_an_entry_whose_rows_were_not_all_written_is_none(
 def test_an_entry_of_the_code_before_is_not_trusted(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = features(images, tmp_path).key
+    found = features(images, tmp_path).folder.name
     # Of that number, entries may hold zeros for rows that were never written.
     monkeypatch.setattr(frozen, "VERSION", 2)
-    assert features(images, tmp_path).key != found
+    assert features(images, tmp_path).folder.name != found
 
 
 @pytest.mark.parametrize("task", ["logistic", "linear", "knn", "representation"])

@@ -61,11 +61,6 @@ class Features:
     def __len__(self) -> int:
         return len(self.labels_N)
 
-    @property
-    def key(self) -> str:
-        """Digest of all that the features depend on."""
-        return self.folder.name
-
     def tensor(self, readout: str) -> Tensor:
         """(N, D) fp32, mapped; what is written to it stays in memory.
 
