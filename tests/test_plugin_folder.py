@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support import Run
+from support import Run, good
 
 from micl_bench.checkpoints import load_checkpoint
 
@@ -298,8 +298,7 @@ def test_a_suite_of_their_task_objective_and_shifted_set_is_reported_and_explain
     assert found["pretrain", "digits", "Other"]
     assert {found["robustness", "Upside-down", method]["about"]["title"] for method in gaps}
 
-    done = micl_bench("report", "--results", "store", "--out", "report")
-    assert done.returncode == 0, done.stderr
+    done = good(micl_bench("report", "--results", "store", "--out", "report"))
     latex = (tmp_path / "report" / "tables" / "gap-digits.tex").read_text()
     assert "Feature gap: digits" in latex
     assert "gap of means {[}mm{]} & mean length {[}cm{]}" in latex
@@ -313,7 +312,6 @@ def test_a_suite_of_their_task_objective_and_shifted_set_is_reported_and_explain
     page = (tmp_path / "report" / "report.html").read_text()
     assert "Feature gap: digits" in page
 
-    done = micl_bench("explain", gaps["Other"]["id"], "--results", "store")
-    assert done.returncode == 0, done.stderr
+    done = good(micl_bench("explain", gaps["Other"]["id"], "--results", "store"))
     assert "gap of means [mm]" in done.stdout
     assert "1. pretrain  Other, seed 42" in done.stdout

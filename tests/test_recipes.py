@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from support import REPOSITORY, Run
+from support import REPOSITORY, Run, good
 
 from micl_bench.engine.pretraining.recipe import PretrainRecipe
 from micl_bench.objectives.micl import MiCL
@@ -69,8 +69,7 @@ def test_pretraining_recipe_takes_two_steps(
 ) -> None:
     sets = [word for value in SMALL_PRETRAIN for word in ("--set", value)]
     out = tmp_path / "out"
-    done = micl_bench("pretrain", path, "--data", few_digits, "--out", out, *sets)
-    assert done.returncode == 0, done.stderr
+    good(micl_bench("pretrain", path, "--data", few_digits, "--out", out, *sets))
     assert len((out / "metrics.jsonl").read_text().splitlines()) >= 2
     assert (out / "backbone.pt").exists()
 
@@ -140,8 +139,7 @@ def test_downstream_recipe_gives_records(
     data = {"ade20k": embedded / "embedded-ade20k", "coco": embedded / "embedded-coco"}
     sets = [word for value in small for word in ("--set", value)]
     words = ("--recipe", path, "--data", data.get(task, few_digits), "--out", tmp_path / "out")
-    done = micl_bench("eval", task, "--checkpoint", RANDOM, *words, *sets)
-    assert done.returncode == 0, done.stderr
+    good(micl_bench("eval", task, "--checkpoint", RANDOM, *words, *sets))
     (record,) = (tmp_path / "out").glob(f"{task}-*.json")
     content = json.loads(record.read_text())
     assert content["method"] == "random weights"

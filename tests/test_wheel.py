@@ -8,7 +8,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from support import REPOSITORY, Run
+from support import REPOSITORY, Run, good
 
 from micl_bench.runtime.shipped import recipes, suites
 
@@ -60,9 +60,7 @@ def installed(bin_folder: Path, tmp_path: Path) -> Run:
         words = [str(bin_folder / program), *map(str, arguments)]
         clean = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
         options = {"capture_output": True, "text": True, "check": False, "env": clean}
-        done = subprocess.run(words, cwd=tmp_path, **options)
-        assert done.returncode == 0, done.stderr
-        return done
+        return good(subprocess.run(words, cwd=tmp_path, **options))
 
     return run
 

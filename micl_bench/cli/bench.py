@@ -25,7 +25,7 @@ def loader(
         int, typer.Option(help="Pixels of a side in the store that is cropped.")
     ] = 256,
     mask_ratio: Annotated[float, typer.Option(help="Share of the patches that is not read.")] = 0.9,
-    rounds: Annotated[int, typer.Option(help="Rounds; medians are told.")] = 5,
+    rounds: Annotated[int, typer.Option(help="Rounds; medians are reported.")] = 5,
     seconds: Annotated[float, typer.Option(help="Processor time of each way and round.")] = 1.0,
     json_file: Json = None,
 ) -> None:
@@ -78,7 +78,7 @@ def step(
         typer.Option("--compile/--no-compile", help="Of our step; on a GPU if not given."),
     ] = None,
     steps: Annotated[int, typer.Option(help="Steps of each way and round.")] = 5,
-    rounds: Annotated[int, typer.Option(help="Rounds; medians are told.")] = 5,
+    rounds: Annotated[int, typer.Option(help="Rounds; medians are reported.")] = 5,
     json_file: Json = None,
 ) -> None:
     """Measure a pre-training step against the plain one and the machine's matrix-product peak.
@@ -133,13 +133,13 @@ def step(
 def knn(
     train: Annotated[int, typer.Option(help="Features that are searched.")] = 1_281_167,
     width: Annotated[int, typer.Option(help="Numbers a feature.")] = 1024,
-    queries: Annotated[int, typer.Option(help="Queries whose time is told.")] = 50_000,
+    queries: Annotated[int, typer.Option(help="Queries whose time is reported.")] = 50_000,
     measured: Annotated[
         int, typer.Option(help="Queries that are searched for; the time of all is extrapolated.")
     ] = 2048,
     k: Annotated[int, typer.Option(help="Neighbours of each query.")] = 200,
     memory_mib: Annotated[int, typer.Option(help="Budget of the search.")] = 2048,
-    rounds: Annotated[int, typer.Option(help="Rounds; medians are told.")] = 3,
+    rounds: Annotated[int, typer.Option(help="Rounds; medians are reported.")] = 3,
     json_file: Json = None,
 ) -> None:
     """Measure the time and memory of the exact k-NN search on synthetic features in a file.
@@ -197,7 +197,7 @@ def dense(
     batch: Annotated[
         int, typer.Option(help="Images of a pass; 0 for one, or for as many as the recipe says.")
     ] = 0,
-    rounds: Annotated[int, typer.Option(help="Rounds; medians are told.")] = 3,
+    rounds: Annotated[int, typer.Option(help="Rounds; medians are reported.")] = 3,
     json_file: Json = None,
 ) -> None:
     """Measure a ViT on the large images of segmentation and detection: speed and peak memory.

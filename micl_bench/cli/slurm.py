@@ -54,7 +54,7 @@ class Jobs:
     def resources(
         self, *, nodes: int = 1, tasks_per_node: int = 1, cpus_per_task: int | None
     ) -> "Resources":
-        """The same as submitit is told.
+        """The same, as submitit takes it.
 
         Raises:
             InputError: submitit is not installed, or values that cannot be.

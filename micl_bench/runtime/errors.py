@@ -1,8 +1,8 @@
-"""Why a command ends early: a mistake that the user can mend, or a signal that asked for it."""
+"""Why a command ends early: a mistake that the user can fix, or a signal that asked for it."""
 
 
 class InputError(ValueError):
-    """Bad input: the message says what was given, what is allowed and how to mend it.
+    """Bad input: the message says what was given, what is allowed and how to fix it.
 
     The command line prints it as one line and exits with 2; anything else that is raised is a
     defect of ours and exits with 1.

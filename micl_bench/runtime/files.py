@@ -130,11 +130,9 @@ def to_disk(path: Path) -> None:
 
 
 def mark_as_written(handle: int) -> bool:
-    """Lock an open temporary file for this process; False where another one writes it.
-
-    Not filelock's: it locks files of its own, and a second file for each one that is written would
-    itself have to be swept. A file system without locks counts as written by another one.
-    """
+    """Lock an open temporary file for this process; False where another one writes it, or where the
+    file system has no locks."""
+    # Not filelock's, whose own second file for each one that is written would have to be swept too.
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -168,8 +166,8 @@ def atomic_folder(
 ) -> None:
     """Let `fill` write a folder under a temporary name, then give it its own, replacing an old one.
 
-    One process at a time; the one that comes second says so and waits. A kill leaves the old folder, or
-    the new one; the next call puts back what was set aside and removes the rest.
+    One process at a time; the second says so and waits. A kill leaves the old folder, or the new one;
+    the next call puts back what was set aside and removes the rest.
 
     Args:
         unless: asked when it is this process's turn; where it is true there is nothing left to do.
@@ -182,7 +180,11 @@ def atomic_folder(
     if os.path.ismount(path):
         raise InputError(f"{path} is where a disk is mounted; name a folder in it")
     begin = f".{_beginning(path)}"
-    with turn(path.with_name(f"{begin}.lock"), f"writing {path}", on_wait=_say):
+
+    def say(message: str) -> None:
+        print(message, file=sys.stderr, flush=True)
+
+    with turn(path.with_name(f"{begin}.lock"), f"writing {path}", on_wait=say):
         _tidy(path, begin)
         if unless():
             return
@@ -213,10 +215,6 @@ def _tidy(path: Path, begin: str) -> None:
                 found.rename(path)
             else:
                 shutil.rmtree(found, ignore_errors=True)
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
 
 
 def cache_folder() -> Path:
@@ -274,9 +272,22 @@ def digest_file(path: Path) -> str:
 
 def digest_files(root: Path, paths: Iterable[Path]) -> str:
     """SHA-256 over relative names and contents, in sorted order: equal data, equal digest."""
+    return _digest_of_each(root, paths, digest_file)
+
+
+def digest_listing(root: Path, paths: Iterable[Path]) -> str:
+    """SHA-256 over relative names and sizes, in sorted order.
+
+    Tells data sets apart without reading ImageNet's 140 GB; it does not see a flipped byte.
+    """
+    return _digest_of_each(root, paths, lambda path: path.stat().st_size)
+
+
+def _digest_of_each(root: Path, paths: Iterable[Path], read: Callable[[Path], object]) -> str:
     digest = hashlib.sha256()
     for path in sorted(paths):
-        line = f"{path.relative_to(root).as_posix()}\0{digest_file(path)}\n"
+        # Names that are no UTF-8 by their bytes.
+        line = f"{path.relative_to(root).as_posix()}\0{read(path)}\n"
         digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()
 
@@ -305,16 +316,3 @@ def place_of(folder: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-def digest_listing(root: Path, paths: Iterable[Path]) -> str:
-    """SHA-256 over relative names and sizes, in sorted order.
-
-    Tells data sets apart without reading ImageNet's 140 GB; it does not see a flipped byte.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(paths):
-        # Names that are no UTF-8 by their bytes.
-        line = f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}\n"
-        digest.update(line.encode(errors="surrogateescape"))
-    return digest.hexdigest()

@@ -49,7 +49,7 @@ class Resources:
     """None leaves it to the cluster."""
     minutes: int
     warn_seconds: int
-    """How long before the end the job is told to save and to go back to the queue."""
+    """How long before the end the job is asked to save and to go back to the queue."""
     partition: str | None = None
     account: str | None = None
     sbatch: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -211,7 +211,7 @@ def _require_gpus(runs: list[Run], gpus: int) -> None:
 @contextlib.contextmanager
 def _submitting() -> Iterator[None]:
     """Submit within this: what sbatch says against it becomes an InputError."""
-    # The signal that sbatch is told is the one that tasks must expect.
+    # The signal that sbatch gets is the one that tasks must expect.
     needed = {"SUBMITIT_PREEMPT_SIGNAL": JobEnvironment.USR_SIG}
     # Which cluster it is, not which job.
     needed |= {name: value for name, value in os.environ.items() if name == "SLURM_CONF"}

@@ -56,24 +56,11 @@ class _Expansion:
         self._steps: dict[str, Run] = {}
         self._by_key: dict[str, Run] = {}
         self._by_entry: dict[str, list[Run]] = {}
-        self._first_reader: dict[tuple[object, object], Run] = {}
+        self._first_reader: dict[tuple[str, ...], Run] = {}
 
     def runs(self) -> list[Run]:
         for name, words in self._file.prepare.items():
-            place = f"{self._file.path}, prepare {name!r}"
-            resolved = tuple(
-                self._data(word, place) if option == "--images" else word
-                for option, word in zip(["", *words], words, strict=False)
-            )
-            run = Run(
-                name=f"prepare/{name}",
-                entry="prepare",
-                task="data",
-                method="",
-                words=resolved,
-                data=name,
-            )
-            self._steps[name] = self._add(run)
+            self._steps[name] = self._add(self._prepared(name, words))
         for number, entry in enumerate(self._file.entries):
             if entry.name in self._by_entry:
                 raise InputError(
@@ -88,6 +75,21 @@ class _Expansion:
         runs = list(self._by_key.values())
         _require_distinct(runs, self._file.path)
         return _features_together(runs)
+
+    def _prepared(self, name: str, words: list[str]) -> Run:
+        place = f"{self._file.path}, prepare {name!r}"
+        resolved = tuple(
+            self._data(word, place) if option == "--images" else word
+            for option, word in zip(["", *words], words, strict=False)
+        )
+        return Run(
+            name=f"prepare/{name}",
+            entry="prepare",
+            task="data",
+            method="",
+            words=resolved,
+            data=name,
+        )
 
     def _add(self, run: Run) -> Run:
         """The run, or the one that is the same."""
@@ -126,8 +128,8 @@ class _Expansion:
         _require_different(files, place)
         for one, file in files.items():
             if seed in (None, one):
-                told = ("--pretrain-name", name, "--pretrain-seed", str(one))
-                words = (*start.words, *told)
+                stated = ("--pretrain-name", name, "--pretrain-seed", str(one))
+                words = (*start.words, *stated)
                 yield one, dataclasses.replace(start, checkpoint=_word(file), words=words)
 
     def _classifiers(self, entry: Entry, place: str) -> Iterator[tuple[int | None, _Start]]:
@@ -186,8 +188,8 @@ class _Expansion:
                 sets.append(f"{declared(entry.task).seed_key}={start.drawn}")
             values = (*start.values, *((short[key], value) for key, value in chosen))
             # What a pre-training changed stands in the method's name.
-            told = values if entry.of else values[len(start.values) :]
-            label = ",".join(f"{key}={value}" for key, value in told)
+            own = values if entry.of else values[len(start.values) :]
+            label = ",".join(f"{key}={value}" for key, value in own)
             run = Run(
                 name=_name(entry.name, start.name, label, seed=seed),
                 entry=entry.name,
@@ -279,11 +281,10 @@ def short_keys(keys: list[str]) -> dict[str, str]:
     }
 
 
-def _features_of(checkpoint: Word, data: Word) -> tuple[object, object]:
-    def plain(word: Word) -> object:
-        return word if isinstance(word, str) else str(word.identity())
-
-    return plain(checkpoint), plain(data)
+def _features_of(checkpoint: Word, data: Word) -> tuple[str, ...]:
+    """Equal for runs that read the same features."""
+    words = (checkpoint, data)
+    return tuple(word if isinstance(word, str) else str(word.identity()) for word in words)
 
 
 def _require_distinct(runs: list[Run], path: Path) -> None:

@@ -176,7 +176,7 @@ def _file_name(word: str) -> str:
 def recipe_digest(path: Path) -> str:
     """SHA-256 of what a recipe says, with the files that it builds on.
 
-    Comments, docstrings and layout do not count, so that a mended comment starts no week of training
+    Comments, docstrings and layout do not count, so that another comment starts no week of training
     again. What it builds on: mmengine's `_base_`, and relative imports. A file that is not Python counts
     byte by byte; one that is missing counts as missing.
     """

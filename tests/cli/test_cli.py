@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support import REPOSITORY, Run
+from support import REPOSITORY, Run, good, refused
 
 from micl_bench.cli import app as cli
 
@@ -22,8 +22,7 @@ RANDOM = "random:vit_demo_patch4_32"
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_says_what_each_option_does(micl_bench: Run, command: str) -> None:
-    done = micl_bench(*command.split(), "--help")
-    assert done.returncode == 0
+    done = good(micl_bench(*command.split(), "--help"))
     options = done.stdout.partition("Options:")[2].split("\n\n")[0].strip().splitlines()
     described = [line for line in options if line.lstrip().startswith("-")]
     assert described
@@ -67,8 +66,7 @@ def test_help_imports_nothing_heavy() -> None:
 def test_a_mistake_is_one_clear_line(
     micl_bench: Run, tmp_path: Path, arguments: list[str], words: str
 ) -> None:
-    done = micl_bench(*arguments)
-    assert done.returncode == 2
+    done = refused(micl_bench(*arguments))
     assert words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert done.stdout == ""
@@ -128,6 +126,5 @@ def test_interrupted_it_says_how_to_go_on(few_digits: Path, tmp_path: Path) -> N
     "kind", ["tasks", "robustness", "objectives", "formats", "checkpoints", "architectures"]
 )
 def test_lists_have_a_line_on_each_entry(micl_bench: Run, kind: str) -> None:
-    done = micl_bench("list", kind)
-    assert done.returncode == 0
+    done = good(micl_bench("list", kind))
     assert all(len(line.split()) > 3 for line in done.stdout.splitlines())

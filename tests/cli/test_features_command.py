@@ -7,7 +7,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
-from support import Run
+from support import Run, good, refused
 
 from micl_bench.backbone import Arch
 from micl_bench.checkpoints import save_checkpoint
@@ -59,8 +59,7 @@ def test_every_pooling_of_a_folder_of_images(
         "avg": lambda tokens_TD: tokens_TD[3:].mean(dim=0),
     }
     for pool, read in pooled.items():
-        done = micl_bench("features", *words, "--pool", pool, "--out", f"{pool}.npz")
-        assert done.returncode == 0, done.stderr
+        good(micl_bench("features", *words, "--pool", pool, "--out", f"{pool}.npz"))
         with np.load(tmp_path / f"{pool}.npz", allow_pickle=False) as arrays:
             assert arrays.files == ["features", "files"]
             assert arrays["files"].tolist() == ["a ä.png", "b.png", "c.png"]
@@ -114,8 +113,7 @@ def test_what_cannot_be_is_told_in_a_line(
         (("--out", "out.npz", "--img-size", 0), "--img-size"),
     ):
         image = ("--images", photographs / "b.png")
-        done = micl_bench("features", "--checkpoint", "model.pt", *image, *words)
-        assert done.returncode == 2
+        done = refused(micl_bench("features", "--checkpoint", "model.pt", *image, *words))
         assert complaint in done.stderr
         assert not (tmp_path / "out.npz").exists()
     for image, pool, words in (
@@ -123,8 +121,7 @@ def test_what_cannot_be_is_told_in_a_line(
         (photographs / "notes.txt", "cls", "is no readable image"),
     ):
         options = ("--checkpoint", "model.pt", "--images", image, "--pool", pool)
-        done = micl_bench("features", *options, "--out", "out.npz")
-        assert done.returncode == 2
+        done = refused(micl_bench("features", *options, "--out", "out.npz"))
         assert words in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
         assert not (tmp_path / "out.npz").exists()
@@ -139,8 +136,7 @@ def test_features_that_are_not_finite_are_refused(
         checkpoint.patch_embed.proj.weight.fill_(3e38)
     save_checkpoint(tmp_path / "model.pt", checkpoint, arch, method="small", provenance={})
     options = ("--checkpoint", "model.pt", "--images", photographs, "--out", "out.npz")
-    done = micl_bench("features", *options)
-    assert done.returncode == 2
+    done = refused(micl_bench("features", *options))
     assert done.stderr.endswith("error: model.pt gives features that are not finite\n")
     assert not (tmp_path / "out.npz").exists()
 
@@ -150,6 +146,5 @@ def test_an_unknown_precision_is_refused_before_anything_is_read(
     micl_bench: Run, tmp_path: Path, precision: str
 ) -> None:
     words = ("--checkpoint", "none.pt", "--images", "none", "--out", "x.npy")
-    done = micl_bench("features", *words, "--precision", precision)
-    assert done.returncode == 2
+    done = refused(micl_bench("features", *words, "--precision", precision))
     assert done.stderr == f"error: --precision is {precision!r}; allowed: fp32, bf16\n"

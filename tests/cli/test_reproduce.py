@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import REPOSITORY, Command, Run, losses
+from support import REPOSITORY, Command, Run, good, losses, refused
 
 from micl_bench.records.plans import Plan, write_plan
 from micl_bench.records.result import Result, read_result, write_result
@@ -118,8 +118,7 @@ def test_within_the_interval_or_outside_it(place: Path, micl_bench: Run) -> None
     assert top1.high is not None
     near = dataclasses.replace(top1, value=min(top1.high, top1.value + 2.5))
     path = another(place, metrics={**result.metrics, "top1": near}, digests=digests)
-    done = micl_bench("reproduce", path, "--out", "near")
-    assert done.returncode == 0, done.stderr
+    done = good(micl_bench("reproduce", path, "--out", "near"))
     assert done.stdout.splitlines()[-1].startswith("verdict: consistent")
     far = dataclasses.replace(top1, value=99.0, low=97.0, high=99.9)
     path = another(place, metrics={**result.metrics, "top1": far})
@@ -134,8 +133,7 @@ def test_what_is_not_as_it_was_is_said_before_and_after(place: Path, micl_bench:
     path = another(
         place, code_version="0.0.9", environment={**result.environment, "torch": "1.0.0"}
     )
-    done = micl_bench("reproduce", path, "--out", "again")
-    assert done.returncode == 0, done.stderr
+    done = good(micl_bench("reproduce", path, "--out", "again"))
     for text in (done.stderr, done.stdout):
         assert "not as it was: code: then 0.0.9, now 0.1.0" in text
         assert "not as it was: torch: then 1.0.0, now " in text
@@ -166,15 +164,13 @@ def test_a_hostile_command_runs_nothing(place: Path, micl_bench: Run) -> None:
         )
     ):
         path = another(place, command=command)
-        done = micl_bench("reproduce", path, "--out", f"again{number}")
-        assert done.returncode == 2
+        done = refused(micl_bench("reproduce", path, "--out", f"again{number}"))
         assert "error: " in done.stderr
         assert not (place / "ran").exists()
     own = place / "own.py"
     own.write_text(RECIPE.read_text())
     path = another(place, command=f"{start} --recipe evil.py --set k=5 --set 'ks=[5]'")
-    done = micl_bench("reproduce", path, "--out", "own", "--recipe", own)
-    assert done.returncode == 0, done.stderr
+    good(micl_bench("reproduce", path, "--out", "own", "--recipe", own))
     assert not (place / "ran").exists()
 
 
@@ -191,8 +187,7 @@ def test_a_hostile_command_runs_nothing(place: Path, micl_bench: Run) -> None:
 def test_bad_input_is_one_line(
     place: Path, micl_bench: Run, words: tuple[str, ...], message: str
 ) -> None:
-    done = micl_bench("reproduce", *words)
-    assert done.returncode == 2
+    done = refused(micl_bench("reproduce", *words))
     assert done.stderr.startswith("error: ")
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -213,19 +208,16 @@ def test_a_stopped_reproduction_goes_on_and_is_identical(few_digits: Path, tmp_p
     while len(losses(out)) < 5 and process.is_running():
         time.sleep(0.01)
     process.send(signal.SIGTERM)
-    done = process.wait()
-    assert done.returncode == 0
+    done = good(process.wait())
     assert "stopped by SIGTERM" in done.stderr
     assert not list(out.glob("finetune-*.json"))
-    done = Command("reproduce", path, "--out", out, cwd=tmp_path).wait()
-    assert done.returncode == 0, done.stderr
+    done = good(Command("reproduce", path, "--out", out, cwd=tmp_path).wait())
     assert done.stdout.splitlines()[-1].startswith("verdict: identical")
 
 
 def test_explain_checks_the_evidence_again(place: Path, micl_bench: Run) -> None:
     path, result = the_record(place)
-    done = micl_bench("explain", "knn-", "--results", "results", "--json", "found.json")
-    assert done.returncode == 0, done.stderr
+    done = good(micl_bench("explain", "knn-", "--results", "results", "--json", "found.json"))
     found = json.loads((place / "found.json").read_text())
     assert found["id"] == result.id
     (evidence,) = path.parent.glob("predictions-knn-digits-*.npz")
@@ -243,8 +235,7 @@ def test_explain_checks_the_evidence_again(place: Path, micl_bench: Run) -> None
     arrays = dict(predictions)
     arrays["correct.top1"] = 1 - arrays["correct.top1"]
     np.savez_compressed(evidence, **arrays)
-    done = micl_bench("explain", path)
-    assert done.returncode == 0
+    done = good(micl_bench("explain", path))
     words = f"is not the file that record {path.name} was written with: its SHA-256 differs"
     assert f"{evidence.name} {words}" in " ".join(done.stdout.split())
     assert "PROBLEM: " in done.stdout
@@ -257,17 +248,15 @@ def test_explain_checks_the_evidence_again(place: Path, micl_bench: Run) -> None
 def test_explain_says_what_supersedes_a_record(place: Path, micl_bench: Run) -> None:
     path, result = the_record(place)
     newer = dataclasses.replace(result, start="2099-01-01T00:00:00+00:00")
-    write_result(newer, place / "results" / "later")
+    later = write_result(newer, place / "results" / "later")
     done = micl_bench("explain", path, "--results", "results")
-    assert f"takes its place in reports: {newer.id}" in done.stdout
-    done = micl_bench("explain", "knn", "--results", "results")
-    assert done.returncode == 2
+    assert f"takes its place in reports: {later.stem}" in done.stdout
+    done = refused(micl_bench("explain", "knn", "--results", "results"))
     assert "2 records have an id that begins with 'knn'" in done.stderr
 
 
 def test_explain_of_a_published_number(micl_bench: Run) -> None:
-    done = micl_bench("explain", "published-ae7b4", "--json", "found.json")
-    assert done.returncode == 0, done.stderr
+    done = good(micl_bench("explain", "published-ae7b4", "--json", "found.json"))
     assert "83.6 %" in done.stdout
     assert "arXiv:2111.06377 Table 3" in done.stdout
     assert micl_bench("explain", "published-").returncode == 2
@@ -278,8 +267,7 @@ def test_it_gets_as_many_threads_as_then(place: Path, micl_bench: Run) -> None:
     _, result = the_record(place)
     other = str(1 + int(result.environment["threads"]))
     path = another(place, environment={**result.environment, "threads": other})
-    done = micl_bench("reproduce", path, "--out", "again")
-    assert done.returncode == 0, done.stderr
+    done = good(micl_bench("reproduce", path, "--out", "again"))
     (new,) = (place / "again").glob("knn-*.json")
     assert read_result(new).environment["threads"] == other
     assert "threads: " not in done.stdout + done.stderr
@@ -291,12 +279,12 @@ def test_explain_ends_with_a_command_that_works_wherever_the_store_is(
 ) -> None:
     path, result = the_record(place)
     newer = dataclasses.replace(result, start="2999-01-01T00:00:00+00:00")
-    write_result(newer, place / "results" / "newer")
+    later = write_result(newer, place / "results" / "newer")
     by_id = micl_bench("explain", result.id, "--results", "results")
     words = shlex.split(by_id.stdout.splitlines()[-1].partition("verdict: micl-bench ")[2])
     assert micl_bench(*[word.replace("NEW_FOLDER", "again") for word in words]).returncode == 0
     # A suite's store is found from a file in it; what lies beside it counts.
-    line = f"takes its place in reports: {newer.id}"
+    line = f"takes its place in reports: {later.stem}"
     assert line in by_id.stdout
     assert line not in micl_bench("explain", path).stdout
     write_plan(place / "results", Plan(suite="x", runs=()))

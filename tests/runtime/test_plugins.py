@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from support import Run
+from support import Run, good
 
 from micl_bench.cli.listing import listing_of
 from micl_bench.runtime import plugins
@@ -118,8 +118,7 @@ def test_a_task_that_cannot_be_used_breaks_no_other(folder: Path, text: str) -> 
 def test_help_is_given_whatever_plugins_there_are(micl_bench: Run, folder: Path) -> None:
     first = write(folder / "tasks" / "knn.py", '"""Mine."""\n')
     for words in (["--help"], ["eval", "--help"], ["list", "robustness"]):
-        done = micl_bench(*words)
-        assert done.returncode == 0, done.stderr
+        good(micl_bench(*words))
     refused = micl_bench("list", "tasks")
     assert refused.returncode == 2
     assert str(first) in refused.stderr

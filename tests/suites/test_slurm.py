@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import REPOSITORY, Command, Run, losses
+from support import REPOSITORY, Command, Run, good, losses, refused
 
 pytest.importorskip("submitit")
 
@@ -44,8 +44,7 @@ class Job:
     """A job on this machine, submitted by the command line."""
 
     def __init__(self, logs: Path, words: list[str], *options: object) -> None:
-        done = Command("slurm", "--local", "--logs", logs, *options, "--", *words).wait()
-        assert done.returncode == 0, done.stderr
+        done = good(Command("slurm", "--local", "--logs", logs, *options, "--", *words).wait())
         first, *lines = done.stdout.splitlines()
         self.controller = int(first.split()[1])
         self.logs = [Path(line.removeprefix("log: ")) for line in lines]
@@ -87,8 +86,7 @@ def with_children(pids: list[int]) -> list[int]:
 def whole(few_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> list[float]:
     """Losses of an uninterrupted run without any scheduler."""
     out = tmp_path_factory.mktemp("whole") / "run"
-    done = Command(*pretrain(few_digits, out)).wait()
-    assert done.returncode == 0, done.stderr
+    good(Command(*pretrain(few_digits, out)).wait())
     assert len(losses(out)) == STEPS
     return losses(out)
 
@@ -279,8 +277,7 @@ def test_every_evaluation_may_have_several_processes(
 def test_a_mistake_is_one_line_and_submits_nothing(
     micl_bench: Run, tmp_path: Path, cluster: Path, words: list[str], message: str
 ) -> None:
-    done = micl_bench("slurm", *words)
-    assert done.returncode == 2
+    done = refused(micl_bench("slurm", *words))
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert done.stdout == ""

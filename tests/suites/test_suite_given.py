@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import REPOSITORY, Run
+from support import REPOSITORY, Run, good
 
 from micl_bench.backbone import init_mae_, named_arch
 from micl_bench.records.store import read_results
@@ -152,8 +152,7 @@ def test_files_of_a_suite_are_seeds_of_one_row(
         init_mae_(model, generator=torch.Generator().manual_seed(seed))
         torch.save({"model": model.state_dict()}, tmp_path / f"{name}.pth")
     (tmp_path / "s.yaml").write_text(SUITE.format(data=few_digits, root=REPOSITORY))
-    done = micl_bench("suite", "run", "s.yaml", "--out", "store")
-    assert done.returncode == 0, done.stderr
+    good(micl_bench("suite", "run", "s.yaml", "--out", "store"))
     results = read_results(tmp_path / "store")
     assert sorted((r.checkpoint.origin[0].seed, r.method) for r in results) == [
         (0, "theirs"),

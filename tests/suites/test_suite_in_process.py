@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import Run, losses
+from support import Run, good, losses
 
 from micl_bench.cli.app import run
 from micl_bench.records.store import read_results
@@ -48,8 +48,7 @@ def test_each_command_gives_bit_for_bit_what_it_gives_alone(
     outcomes = Runner(run, "s", runs, together).run()
     assert [outcome.problem for outcome in outcomes] == [""] * 4
     for one in runs:
-        done = micl_bench(*one.arguments(alone))
-        assert done.returncode == 0, done.stderr
+        good(micl_bench(*one.arguments(alone)))
     for one in runs:
         places = (together / one.folder, alone / one.folder)
         (ours,), (theirs,) = (read_results(place) for place in places)

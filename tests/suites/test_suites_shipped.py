@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support import REPOSITORY, Run
+from support import REPOSITORY, Run, good
 
 from micl_bench.engine.pretraining.recipe import PretrainRecipe
 from micl_bench.runtime.config import load_recipe, override
@@ -79,8 +79,7 @@ def test_it_opens_with_its_command_which_plans_it(
     command = re.search(rf"#     (micl-bench suite run {path.stem} .*)", text)
     assert command
     _, *words = command[1].replace("--dry-run", "").split()
-    done = micl_bench(*words, "--dry-run", cwd=checkout)
-    assert done.returncode == 0, done.stderr
+    done = good(micl_bench(*words, "--dry-run", cwd=checkout))
     shown = [line for line in done.stdout.splitlines() if line.startswith("micl-bench ")]
     sets = [word for flag, word in itertools.pairwise(words) if flag == "--set"]
     assert len(shown) == len(planned(path, *sets)) > 0

@@ -1,4 +1,4 @@
-"""What a pickle would do, told from its instructions before any of them runs.
+"""What a pickle would do, read from its instructions before any of them runs.
 
 Weights-only loading of torch runs no code of a stranger, but its own list of what may be called holds
 functions that reserve any memory by a number in the file (`bytearray(5000000000)`, storages, tensors
@@ -126,9 +126,6 @@ class _Machine:
         del self.stack[place:]
         return found
 
-    def make_tuple(self) -> None:
-        self.stack.append(tuple(self.marked()))
-
     def pack(self, number: int) -> None:
         """A tuple of the last values."""
         found = tuple(self.stack[-number:])
@@ -191,7 +188,7 @@ _VALUES: dict[str, Callable[[Any], Any]] = {
     ),
 }
 _STEPS: dict[str, Callable[[_Machine], None]] = {
-    "TUPLE": _Machine.make_tuple,
+    "TUPLE": lambda machine: machine.stack.append(tuple(machine.marked())),
     "TUPLE1": lambda machine: machine.pack(1),
     "TUPLE2": lambda machine: machine.pack(2),
     "TUPLE3": lambda machine: machine.pack(3),
@@ -269,17 +266,11 @@ def _of_type(arguments: tuple[Any, ...]) -> Any:
     return _tensor(inner)
 
 
-def _set(arguments: tuple[Any, ...]) -> Any:
+def _hashed(arguments: tuple[Any, ...], key_of: Callable[[Any], Any] = lambda value: value) -> Any:
+    """A set, or with the first of each pair as its key a dictionary."""
     for values in arguments:
         for value in values if isinstance(values, (list, tuple)) else ():
-            _check_key(value)
-    return _Thing()
-
-
-def _pairs(arguments: tuple[Any, ...]) -> Any:
-    for pairs in arguments:
-        for pair in pairs if isinstance(pairs, (list, tuple)) else ():
-            _check_key(pair[0])
+            _check_key(key_of(value))
     return _Thing()
 
 
@@ -289,11 +280,6 @@ def _encoded(arguments: tuple[Any, ...]) -> Any:
     if not isinstance(text, str) or codec not in ("latin1", "latin-1"):
         raise UnsafePickleError("holds bytes in another encoding than Latin-1")
     return text
-
-
-def _thing(arguments: tuple[Any, ...]) -> Any:
-    del arguments
-    return _Thing()
 
 
 _STAND_INS = [one[1] if isinstance(one, tuple) else "argparse.Namespace" for one in ALLOWED]
@@ -306,7 +292,7 @@ _HARMLESS = (
 )
 _TENSORS = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3")
 _CALLED: dict[str, Callable[[tuple[Any, ...]], Any]] = {
-    **dict.fromkeys((*_STAND_INS, *_HARMLESS), _thing),
+    **dict.fromkeys((*_STAND_INS, *_HARMLESS), lambda arguments: _Thing()),
     **dict.fromkeys((f"torch._utils.{name}" for name in _TENSORS), _tensor),
     "torch._tensor._rebuild_from_type_v2": _of_type,
     **dict.fromkeys(
@@ -318,9 +304,9 @@ _CALLED: dict[str, Callable[[tuple[Any, ...]], Any]] = {
         lambda arguments: _TENSOR,
     ),
     "torch.Size": lambda arguments: arguments[0],
-    "builtins.set": _set,
-    "collections.Counter": _set,
-    "collections.OrderedDict": _pairs,
+    "builtins.set": _hashed,
+    "collections.Counter": _hashed,
+    "collections.OrderedDict": lambda arguments: _hashed(arguments, lambda pair: pair[0]),
     "_codecs.encode": _encoded,
 }
 """What may be called, and what is looked at before it is."""
