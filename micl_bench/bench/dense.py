@@ -9,6 +9,8 @@ On a CPU each case runs once more in a process of its own, for its peak of memor
 """
 
 import dataclasses
+import functools
+import math
 import re
 import statistics
 import time
@@ -19,16 +21,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from micl_bench.backbone import named_arch
-from micl_bench.bench.peak import Peak, in_own_process
-from micl_bench.bench.step import this_device
+from micl_bench.bench.machine import MIB, Peak, in_own_process, in_turn, this_device
 from micl_bench.openmmlab import MiCLViT
 from micl_bench.runs.meter import settle
-from micl_bench.runtime.log import Progress
 from micl_bench.runtime.values import Count, Side, Values
 
 _SEED = 0
 _WINDOW = 14
-_MIB = 1 << 20
 _CASTS = {"fp32": None, "bf16": torch.bfloat16}
 
 Step = Callable[[], object]
@@ -77,15 +76,6 @@ def cases(device: torch.device) -> list[Case]:
     ]
 
 
-@dataclasses.dataclass
-class _Found:
-    """What the rounds told of one case."""
-
-    seconds: list[float] = dataclasses.field(default_factory=list)
-    kernel: str = ""
-    error: str = ""
-
-
 def bench_dense(settings: DenseSettings, device: torch.device) -> list[dict[str, Any]]:
     """Images/s, peak memory and kernel of attention in each case; a compiled one that fails says why."""
     model, compiled = _backbone(settings, device, compiled=False), None
@@ -94,43 +84,35 @@ def bench_dense(settings: DenseSettings, device: torch.device) -> list[dict[str,
     steps = {
         case: _step(compiled if case.compiled else model, case, settings) for case in cases(device)
     }
-    weights_mib = round(sum(parameter.nbytes for parameter in model.parameters()) / _MIB)
+    # What a compiled program calls does not pass where kernels are noted.
+    kernels = {case: "" if case.compiled else _attention(step) for case, step in steps.items()}
+    errors: dict[Case, str] = {}
+
+    def seconds(case: Case) -> float:
+        try:
+            return math.nan if case in errors else _seconds(steps[case], device)
+        except Exception as error:
+            # What the compiler cannot do yet is no reason to lose the other figures.
+            if not case.compiled:
+                raise
+            errors[case] = " ".join(str(error).split())[:200]
+            return math.nan
+
+    ways = {case.name: functools.partial(seconds, case) for case in steps}
+    found = in_turn("bench dense", ways, rounds=settings.rounds)
+    weights_mib = round(sum(parameter.nbytes for parameter in model.parameters()) / MIB)
     results = []
-    for case, found in _in_turn(steps, settings.rounds, device).items():
+    for case, step in steps.items():
         result: dict[str, Any] = {"name": case.name, **dataclasses.asdict(case)}
-        if found.error:
-            result["error"] = found.error
+        if case in errors:
+            result["error"] = errors[case]
         else:
-            speed = settings.batch / statistics.median(found.seconds)
+            speed = settings.batch / statistics.median(found[case.name])
             result["images_per_second"] = round(speed, 4)
-            result["peak_memory_mib"] = _peak(settings, case, steps[case], weights_mib)
-            result["attention"] = found.kernel
+            result["peak_memory_mib"] = _peak(settings, case, step, weights_mib)
+            result["attention"] = kernels[case]
         results.append(result)
     return results
-
-
-def _in_turn(steps: dict[Case, Step], rounds: int, device: torch.device) -> dict[Case, _Found]:
-    """In each round every case once, so that a slow minute of the machine harms them all."""
-    found = {case: _Found() for case in steps}
-    with Progress("bench dense", total=(rounds + 1) * len(steps)) as progress:
-        for number in range(rounds + 1):
-            for case, step in steps.items():
-                progress.step(case.name)
-                # The first round allocates, compiles and fills caches. What a compiled program calls
-                # does not pass where kernels are noted.
-                if not number and not case.compiled:
-                    found[case].kernel = _attention(step)
-                    continue
-                try:
-                    took = [] if found[case].error else [_seconds(step, device)]
-                except Exception as error:
-                    # What the compiler cannot do yet is no reason to lose the other figures.
-                    if not case.compiled:
-                        raise
-                    found[case].error = " ".join(str(error).split())[:200]
-                else:
-                    found[case].seconds += took if number else []
-    return found
 
 
 def _backbone(settings: DenseSettings, device: torch.device, *, compiled: bool) -> MiCLViT:

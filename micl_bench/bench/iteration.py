@@ -9,15 +9,13 @@ from typing import Any
 
 import torch
 
-from micl_bench.bench.peak import Peak, in_own_process
+from micl_bench.bench.machine import MIB, Peak, in_own_process
 from micl_bench.openmmlab.configs import read
 from micl_bench.openmmlab.isolation import blaming, quiet
 from micl_bench.openmmlab.iteration import build_model, import_library, training_iteration
 from micl_bench.openmmlab.memory import estimate
 from micl_bench.runs.meter import settle
 from micl_bench.runtime.values import Amount, Count, checked
-
-_MIB = 1 << 20
 
 
 def bench_recipe(
@@ -48,7 +46,7 @@ def bench_recipe(
         "name": "iteration",
         "images_per_second": round(found["images"] / statistics.median(found["seconds"]), 4),
         "peak_memory_mib": found["peak_mib"],
-        "estimated_memory_mib": round(expected.total / _MIB),
+        "estimated_memory_mib": round(expected.total / MIB),
         "batch": found["images"],
         "height": height,
         "width": width,

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from micl_bench.bench.machine import MIB, resident_mib
 from micl_bench.engine.frozen.neighbours import nearest_keys, search_bytes
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.log import Progress
@@ -27,7 +28,6 @@ from micl_bench.runtime.values import LARGEST, Count, Values, Within
 
 _SEED = 0
 _ROWS = 1 << 14
-_MIB = 1 << 20
 _LOOK_SECONDS = 0.02
 
 
@@ -85,7 +85,7 @@ def bench_knn(settings: KnnSettings, device: torch.device) -> dict[str, Any]:
         b + max(0.0, b - a) / (sizes[1] - sizes[0]) * (settings.queries - settings.measured)
         for a, b in zip(halves, wholes, strict=True)
     )
-    budget = settings.memory_mib * _MIB
+    budget = settings.memory_mib * MIB
     needed = search_bytes(settings.train, settings.queries, width=settings.width, k=settings.k)
     return {
         "name": "knn",
@@ -95,8 +95,8 @@ def bench_knn(settings: KnnSettings, device: torch.device) -> dict[str, Any]:
         "seconds_extrapolated": round(of_all, 1),
         "processor_seconds_measured": round(processor, 3),
         "processor_seconds_extrapolated": round(processor_of_all, 1),
-        "peak_mib": round(max(peak) / _MIB, 1),
-        "planned_mib_of_all": round(min(needed, budget) / _MIB, 1),
+        "peak_mib": round(max(peak), 1),
+        "planned_mib_of_all": round(min(needed, budget) / MIB, 1),
         "flop_per_second": 2 * settings.train * settings.width * settings.measured / whole,
     }
 
@@ -134,14 +134,14 @@ def _mapped_keys(folder: Path, settings: KnnSettings) -> Tensor:
 
 
 @contextmanager
-def _peak_memory() -> Iterator[list[int]]:
-    """Bytes of this process that no file backs, looked at all the time: pages of the mapped file come
+def _peak_memory() -> Iterator[list[float]]:
+    """MiB of this process that no file backs, looked at all the time: pages of the mapped file come
     and go as the system likes."""
-    seen, ended = [_memory()], threading.Event()
+    seen, ended = [resident_mib("RssAnon:")], threading.Event()
 
     def look() -> None:
         while not ended.wait(_LOOK_SECONDS):
-            seen.append(_memory())
+            seen.append(resident_mib("RssAnon:"))
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
@@ -150,10 +150,3 @@ def _peak_memory() -> Iterator[list[int]]:
     finally:
         ended.set()
         thread.join()
-
-
-def _memory() -> int:
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) * 1024
-    return 0

@@ -7,6 +7,7 @@ Shapes: N images, M visible patches of all views, P values a patch.
 """
 
 import dataclasses
+import functools
 import statistics
 import tempfile
 import time
@@ -17,20 +18,19 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from micl_bench.data.embedded.photographs import load_photographs
+from micl_bench.bench.machine import in_turn
+from micl_bench.data.embedded.material import load_photographs
 from micl_bench.data.packed.pack import pack_folder
 from micl_bench.data.packed.store import Store
 from micl_bench.data.pixels import IMAGENET_MEAN, IMAGENET_STD, Pixels, normalise
-from micl_bench.data.visible import visible_batches
+from micl_bench.data.visible import Patches
 from micl_bench.runtime.errors import InputError
-from micl_bench.runtime.log import Progress
 from micl_bench.runtime.values import Count, Side, Values, Within
 from micl_bench.views import draw_views, patches_per_view
 
@@ -65,12 +65,19 @@ class LoaderSettings(Values):
             raise InputError(
                 f"patch_size is {self.patch_size}; needed: one that divides img_size, {self.img_size}"
             )
-        patches_per_view(self.num_patches, mask_ratio=self.mask_ratio)
+        _ = self.wanted
 
     @property
-    def num_patches(self) -> int:
-        """Of an image, hidden ones too."""
-        return (self.img_size // self.patch_size) ** 2
+    def wanted(self) -> Patches:
+        """The visible patches of an image: two random views."""
+        number, ratio = (self.img_size // self.patch_size) ** 2, self.mask_ratio
+        return Patches(
+            num_views=2,
+            per_view=patches_per_view(number, mask_ratio=ratio),
+            of=number,
+            patch_size=self.patch_size,
+            draw=functools.partial(draw_views, num_patches=number, mask_ratio=ratio),
+        )
 
 
 def bench_loader(settings: LoaderSettings) -> list[dict[str, Any]]:
@@ -80,16 +87,11 @@ def bench_loader(settings: LoaderSettings) -> list[dict[str, Any]]:
         InputError: sizes that do not go together, or too little disk.
     """
     with tempfile.TemporaryDirectory(prefix="micl-bench-loader-") as folder, _one_thread():
-        ways = input_batches(Path(folder), settings)
-        speeds: dict[str, list[float]] = {name: [] for name in ways}
-        with Progress("bench loader", total=settings.rounds * len(ways)) as progress:
-            for batches in ways.values():
-                next(batches)
-            for _ in range(settings.rounds):
-                # In turn, so that a slow minute of the machine harms them all.
-                for name, batches in ways.items():
-                    speeds[name].append(_speed(batches, settings.seconds))
-                    progress.step(name)
+        ways = {
+            name: functools.partial(_speed, batches, settings.seconds)
+            for name, batches in input_batches(Path(folder), settings).items()
+        }
+        speeds = in_turn("bench loader", ways, rounds=settings.rounds)
     return [
         {"name": name, "images_per_second_per_core": round(statistics.median(found), 1)}
         for name, found in speeds.items()
@@ -151,28 +153,12 @@ def _folder_batches(folder: Path, settings: LoaderSettings) -> Iterator[Tensor]:
 
 
 def _store_batches(store: Store, pixels: Pixels, settings: LoaderSettings) -> Iterator[Tensor]:
-    """Visible patches as pre-training reads them: visible_NMP."""
+    """Visible patches as pre-training with MiCL reads them, normalised: visible_NMP."""
     p = settings.patch_size
-
-    def draw(epoch: int, index_N: NDArray[np.integer]) -> Tensor:
-        return draw_views(
-            _SEED,
-            epoch,
-            index_N,
-            num_patches=settings.num_patches,
-            mask_ratio=settings.mask_ratio,
-        )
-
-    endless = range(1 << 62)
-    for batch in visible_batches(
-        store,
-        pixels,
-        draw_views=draw,
-        patch_size=p,
-        batch_size=settings.batch,
-        seed=_SEED,
-        steps=endless,
-    ):
+    batches = settings.wanted.batches(
+        store, pixels, batch_size=settings.batch, seed=_SEED, steps=range(1 << 62)
+    )
+    for batch in batches:
         visible_NMP = batch.patches()
         yield normalise(visible_NMP.view(-1, 3, p, p)).view(visible_NMP.shape)
 

@@ -11,6 +11,7 @@ Shapes: N images, V views, K patches a view, M = V * K, L patches, P values a pa
 """
 
 import dataclasses
+import functools
 import statistics
 import tempfile
 import time
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from micl_bench.backbone import Arch, init_mae_, named_arch
 from micl_bench.bench.loader import write_photographs
+from micl_bench.bench.machine import in_turn
 from micl_bench.data.packed.pack import pack_folder
 from micl_bench.data.pixels import Pixels, normalise
 from micl_bench.data.to_device import device_batches
@@ -34,8 +36,6 @@ from micl_bench.losses import micl_loss
 from micl_bench.objectives.micl import MiCL
 from micl_bench.runs.meter import matmul_peak, settle
 from micl_bench.runs.optim import OptimConfig, build_optimizer
-from micl_bench.runs.precision import has_bfloat16
-from micl_bench.runtime.log import Progress
 from micl_bench.runtime.values import LARGEST, Amount, Count, Precision, Values, Within
 
 _SEED = 0
@@ -82,23 +82,17 @@ def bench_step(settings: StepSettings, device: torch.device) -> list[dict[str, A
     """
     flop = settings.objective.flop_per_image(settings.vit)
     with tempfile.TemporaryDirectory(prefix="micl-bench-step-") as folder:
-        ways = _ways(Path(folder), settings, device)
-        speeds: dict[str, list[float]] = {name: [] for name in ways}
-        peaks: dict[str, list[float]] = {name: [] for name in _PRECISIONS}
-        with Progress("bench step", total=(settings.rounds + 1) * len(ways)) as progress:
-            for number in range(settings.rounds + 1):
-                for name, take in ways.items():
-                    speed = _speed(take, settings, device)
-                    # The first round compiles, allocates and fills caches.
-                    if number:
-                        speeds[name].append(speed)
-                    progress.step(name)
-                for precision in {"fp32", settings.precision}:
-                    peaks[precision].append(matmul_peak(device, _PRECISIONS[precision]))
+        steps = _ways(Path(folder), settings, device)
+        ways = {
+            name: functools.partial(_speed, step, settings, device) for name, step in steps.items()
+        }
+        for number in {"fp32", settings.precision}:
+            ways[f"{number} peak"] = functools.partial(matmul_peak, device, _PRECISIONS[number])
+        found = in_turn("bench step", ways, rounds=settings.rounds)
     results = []
-    for name, found in speeds.items():
+    for name in steps:
         precision = "fp32" if name == "plain" else settings.precision
-        peak, speed = max(peaks[precision]), statistics.median(found)
+        peak, speed = max(found[f"{precision} peak"]), statistics.median(found[name])
         results.append(
             {
                 "name": name,
@@ -110,16 +104,6 @@ def bench_step(settings: StepSettings, device: torch.device) -> list[dict[str, A
             }
         )
     return results
-
-
-def this_device() -> torch.device:
-    """The GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def best_precision(device: torch.device) -> str:
-    """`bf16` where the device multiplies bfloat16 in hardware, else `fp32`."""
-    return "bf16" if has_bfloat16(device) else "fp32"
 
 
 def _ways(

@@ -35,7 +35,7 @@ def loader(
     and flips of the visible patches from a packed store. store_patch: visible patches, uncropped.
     """
     from micl_bench.bench.loader import LoaderSettings, bench_loader
-    from micl_bench.bench.output import machine_load
+    from micl_bench.bench.machine import machine_load
     from micl_bench.runtime.terminal import table_text
 
     settings = LoaderSettings(
@@ -86,8 +86,8 @@ def step(
     plain: fp32, every patch embedded, then the visible ones gathered, AdamW a tensor at a time. ours:
     the step of `micl-bench pretrain`. ours_with_data: the same, read from a packed store.
     """
-    from micl_bench.bench.output import machine_load
-    from micl_bench.bench.step import StepSettings, bench_step, best_precision, this_device
+    from micl_bench.bench.machine import best_precision, machine_load, this_device
+    from micl_bench.bench.step import StepSettings, bench_step
     from micl_bench.runtime.terminal import table_text
 
     device = this_device()
@@ -147,8 +147,7 @@ def knn(
     The file takes train x width x 4 bytes in TMPDIR meanwhile.
     """
     from micl_bench.bench.knn import KnnSettings, bench_knn
-    from micl_bench.bench.output import machine_load
-    from micl_bench.bench.step import this_device
+    from micl_bench.bench.machine import machine_load, this_device
     from micl_bench.runtime.terminal import table_text
 
     settings = KnnSettings(
@@ -207,8 +206,7 @@ def dense(
     save memory (checkpointed), in fp32 and bf16. With --recipe: its model, optimiser and batch, with
     images in memory.
     """
-    from micl_bench.bench.output import machine_load
-    from micl_bench.bench.step import this_device
+    from micl_bench.bench.machine import machine_load, this_device
 
     device, load = this_device(), machine_load()
     if recipe:
@@ -224,7 +222,7 @@ def _backbone(
     arch: str, size: int, batch: int, rounds: int
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     from micl_bench.bench.dense import DenseSettings, bench_dense
-    from micl_bench.bench.step import this_device
+    from micl_bench.bench.machine import this_device
     from micl_bench.runtime.terminal import table_text
 
     settings = DenseSettings(arch=arch, size=size, batch=batch, rounds=rounds)
@@ -251,7 +249,7 @@ def _backbone(
 
 def _iteration(recipe: Path, overrides: list[str], batch: int, rounds: int) -> dict[str, Any]:
     from micl_bench.bench.iteration import bench_recipe
-    from micl_bench.bench.step import this_device
+    from micl_bench.bench.machine import this_device
 
     found = bench_recipe(recipe, this_device(), overrides=overrides, batch=batch, rounds=rounds)
     print(
@@ -271,7 +269,7 @@ def _write(
     settings: dict[str, Any],
     load: float,
 ) -> None:
-    from micl_bench.bench.output import write_figures
+    from micl_bench.bench.machine import write_figures
 
     if file:
         write_figures(file, benchmark=benchmark, results=results, settings=settings, load=load)

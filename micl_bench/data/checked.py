@@ -5,13 +5,11 @@ names. Stores were decoded when they were packed; `data verify` reads them again
 """
 
 import functools
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from micl_bench.data.folder import Folder, may_be_unreadable, read_image
-from micl_bench.data.headers import Header, read_headers, spread
+from micl_bench.data.headers import Header, in_threads, read_headers, spread
 from micl_bench.data.image_files import shown_name
 from micl_bench.data.packed.store import PIXELS_FILE
 from micl_bench.data.source import Source
@@ -22,7 +20,6 @@ from micl_bench.runtime.log import Progress
 MOST_HEADERS = 50_000
 """Of more images so many, evenly spaced, are opened: of a million, all would take minutes."""
 
-_THREADS = 8
 _SHOWN = 3
 # Fewer are read before anybody looks for a sign of life.
 _WORTH_A_LINE = 1000
@@ -45,15 +42,9 @@ def decode_all(*sources: Source, label: str = "reading held-out images") -> None
         folder, index = image
         return _problems(folder.paths[index], lambda: folder.image(index))
 
-    problems: list[Problem] = []
-    with (
-        _progress(label, len(own)) as progress,
-        ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as threads,
-    ):
-        for found in threads.map(problem_of, own):
-            problems += found
-            progress.step()
-    _refuse(problems, len(images))
+    with _progress(label, len(own)) as progress:
+        found = in_threads(problem_of, own, on_read=progress.step)
+    _refuse([problem for problems in found for problem in problems], len(images))
 
 
 def look_at(*sources: Source, most: int = MOST_HEADERS) -> None:
@@ -68,12 +59,12 @@ def look_at(*sources: Source, most: int = MOST_HEADERS) -> None:
         InputError: as `decode_all`.
     """
     paths = [path for one in sources if isinstance(one, Folder) for path in one.files]
-    _, problems = open_images(spread(paths, most)[rank() :: world_size()])
+    _, problems = unreadable(spread(paths, most)[rank() :: world_size()])
     _refuse(problems, len(paths))
 
 
-def open_images(paths: Sequence[Path]) -> tuple[list[Header], list[Problem]]:
-    """Headers of image files, and those that cannot be read, by the judgement of who reads images."""
+def unreadable(paths: Sequence[Path]) -> tuple[list[Header], list[Problem]]:
+    """The headers of files, and what is wrong with those that are no whole images."""
     with _progress("looking at images", len(paths)) as progress:
         headers = read_headers(paths, on_read=progress.step)
     problems: list[Problem] = []
@@ -110,7 +101,11 @@ class Watch:
     """Tells whether images were replaced since it was made."""
 
     def __init__(self, *sources: Source) -> None:
-        self._sources = sources
+        self._paths = [
+            path
+            for one in sources
+            for path in (one.files if isinstance(one, Folder) else (one.root / PIXELS_FILE,))
+        ]
         self._before = self._now()
 
     def require_unchanged(self) -> None:
@@ -129,11 +124,10 @@ class Watch:
     def _now(self) -> dict[Path, tuple[int, ...]]:
         """Size, time of writing and number of each file; none of a file that went."""
         found: dict[Path, tuple[int, ...]] = {}
-        for one in self._sources if rank() == 0 else ():
-            for path in one.files if isinstance(one, Folder) else (one.root / PIXELS_FILE,):
-                try:
-                    status = path.stat()
-                    found[path] = status.st_size, status.st_mtime_ns, status.st_ino
-                except OSError:
-                    found[path] = ()
+        for path in self._paths if rank() == 0 else ():
+            try:
+                status = path.stat()
+                found[path] = status.st_size, status.st_mtime_ns, status.st_ino
+            except OSError:
+                found[path] = ()
         return found

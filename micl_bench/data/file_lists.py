@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from micl_bench.data.folder import Folder
-from micl_bench.data.image_files import shown_name
+from micl_bench.data.image_files import shown_names
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_json
 
-_SHOWN = 3
 _LONGEST_PATH = 150
 
 
@@ -31,20 +30,20 @@ def listed_images(folder: Folder, path: Path) -> Folder:
     places = _places(folder)
     names = [_known(line, places) for line in _read_lines(path)]
     if doubled := [name for name, times in Counter(names).items() if times > 1]:
-        raise InputError(f"{path} names images more than once: {_some(doubled)}")
+        raise InputError(f"{path} names images more than once: {shown_names(doubled)}")
     if unknown := [name for name in names if name not in places]:
-        raise InputError(f"{path} names images that {folder.root} lacks: {_some(unknown)}")
+        raise InputError(f"{path} names images that {folder.root} lacks: {shown_names(unknown)}")
     if several := [name for name in names if len(places[name]) > 1]:
         raise InputError(
             f"{path} has names that fit several images, of several classes or folders: "
-            f"{_some(several)}; write <class>/<name>"
+            f"{shown_names(several)}; write <class>/<name>"
         )
     chosen = [places[name][0] for name in names]
     if len(set(chosen)) < len(chosen):
         raise InputError(f"{path} names images more than once, with and without their class")
     few = folder.part(np.sort(np.array(chosen)))
     if absent := [name for name, number in count_by_class(few).items() if not number]:
-        raise InputError(f"{path} names no image of: {_some(absent)}")
+        raise InputError(f"{path} names no image of: {shown_names(absent)}")
     return few
 
 
@@ -124,11 +123,6 @@ def _known(line: str, places: Mapping[str, object]) -> str:
             if (name := "/".join(parts[first:])) in places:
                 return name
     return "/".join(PurePosixPath(line.strip()).parts[-2:])
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(map(shown_name, names[:_SHOWN]))
-    return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
 
 
 def _brief(path: Path) -> str:

@@ -15,9 +15,16 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from micl_bench.data.embedded.manifest import embedded_name
+from micl_bench.data.embedded import embedded_name
 from micl_bench.data.headers import Header
-from micl_bench.data.image_files import Listing, list_classes, list_images, name_text, shown_name
+from micl_bench.data.image_files import (
+    Listing,
+    list_classes,
+    list_images,
+    name_text,
+    shown_name,
+    shown_names,
+)
 from micl_bench.records.result import DataSet
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_listing
@@ -116,8 +123,7 @@ class Folder:
         place = {name: label for label, name in enumerate(classes)}
         if unknown := [name for name in self.classes if name not in place]:
             raise InputError(
-                f"{self.root} has classes unknown in training: "
-                f"{', '.join(map(shown_name, unknown[:5]))}"
+                f"{self.root} has classes unknown in training: {shown_names(unknown, most=5)}"
             )
         labels = tuple(place[self.classes[label]] for label in self.labels)
         return dataclasses.replace(self, classes=classes, labels=labels)
@@ -156,7 +162,7 @@ def open_folder(
 
     Args:
         classes: the label order to use, from the training folder; found by name, never by position.
-        but_images: whoever reads images one by one tells of links to nowhere and the like itself.
+        but_images: whoever reads images one by one reports links to nowhere and the like itself.
 
     Raises:
         InputError: no folder, no class folder, an empty class, a class that `classes` lacks, what
@@ -170,16 +176,14 @@ def open_folder(
         raise InputError(f"{root} has no class folders; the layout is <folder>/<class>/<image>.jpg")
     for name, images in found.classes.items():
         if not images:
-            holds = _not_read_in(root / name)
+            left_out = list_images(root / name)[1].left_out
+            holds = f" ({left_out})" if left_out else ""
             raise InputError(
                 f"class folder {root / name} has no image{holds}; add some or remove it"
             )
-    order = tuple(map(name_text, found.classes)) if classes is None else classes
-    if unknown := [name for name in map(name_text, found.classes) if name not in order]:
-        raise InputError(
-            f"{root} has classes unknown in training: {', '.join(map(shown_name, unknown[:5]))}"
-        )
-    folder = folder_of(found, order)
+    folder = folder_of(found, tuple(map(name_text, found.classes)))
+    if classes is not None:
+        folder = folder.in_order(classes)
     if folder.left_out:
         say(f"{root}: {folder.left_out}")
     return folder
@@ -203,14 +207,8 @@ def folder_of(found: Listing, order: tuple[str, ...], *, border: int = 0) -> Fol
         paths=tuple(found.root / name / image for name, image in pairs),
         labels=tuple(place[name_text(name)] for name, _ in pairs),
         border=border,
-        left_out=str(found.left_out),
+        left_out=found.left_out,
     )
-
-
-def _not_read_in(folder: Path) -> str:
-    """Why a class folder seems empty."""
-    left_out = str(list_images(folder)[1].left_out)
-    return f" ({left_out})" if left_out else ""
 
 
 def read_image(path: Path, *, at_least: int = 0) -> Image.Image:

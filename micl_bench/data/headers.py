@@ -19,12 +19,10 @@ _ORIENTATION = 0x0112
 _UPRIGHT = 1
 _ON_ITS_SIDE = (5, 6, 7, 8)
 
-OnRead = Callable[[], None]
-
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """One image file's; `error` tells why the rest is empty."""
+    """What an image file says of itself; `error` tells why the rest is empty."""
 
     width: int = 0
     height: int = 0
@@ -48,21 +46,24 @@ class Header:
 
 
 def read_headers(
-    files: Iterable[Path], *, decode: bool = False, on_read: OnRead | None = None
+    files: Iterable[Path], *, decode: bool = False, on_read: Callable[[], None] | None = None
 ) -> list[Header]:
-    """Of all files, in their order; several at once, for disks and networks that let one wait.
+    """The headers of files, in their order.
 
     Args:
-        decode: decode every pixel too, so that `error` tells of damage anywhere in a file.
+        decode: every pixel too, so that `error` reports damage anywhere in a file.
         on_read: called after each.
     """
     return in_threads(lambda file: read_header(file, decode=decode), files, on_read=on_read)
 
 
 def in_threads(
-    read: Callable[[_Item], _Read], items: Iterable[_Item], *, on_read: OnRead | None = None
+    read: Callable[[_Item], _Read],
+    items: Iterable[_Item],
+    *,
+    on_read: Callable[[], None] | None = None,
 ) -> list[_Read]:
-    """`read` of each item, in their order."""
+    """`read` of each item, in order; several at once, for disks and networks that let one wait."""
     found = []
     with ThreadPoolExecutor(min(16, 4 * (os.cpu_count() or 1))) as threads:
         for one in threads.map(read, items):
@@ -80,7 +81,7 @@ def spread(items: Sequence[_Item], number: int) -> list[_Item]:
 
 
 def read_header(file: Path, *, decode: bool = False) -> Header:
-    """Of one file, as `read_headers`."""
+    """The header of one file, as `read_headers`."""
     # A pipe would be waited for without end.
     if not file.is_file():
         return Header(error="no such file")

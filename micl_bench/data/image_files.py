@@ -6,18 +6,19 @@ it, in the order of torchvision's ImageFolder. What is not read is counted, for 
 been meant as data and cannot be read, such as a link to nowhere, is a fault.
 """
 
-import bisect
 import dataclasses
 import errno
+import heapq
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import place_of
 from micl_bench.runtime.log import printable
+from micl_bench.runtime.wording import counted
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"}
@@ -51,19 +52,18 @@ def name_text(name: str) -> str:
     """
     if name.isprintable():
         return name
-    return "/".join(map(_part_text, name.split("/")))
+    parts = name.split("/")
+    return "/".join("".join(map(_escaped, part)) if _is_no_text(part) else part for part in parts)
 
 
-def _part_text(name: str) -> str:
-    if not any(unicodedata.category(character) in _NO_TEXT for character in name):
-        return name
-    return "".join(map(_escaped, name))
+def _is_no_text(name: str) -> bool:
+    return any(unicodedata.category(character) in _NO_TEXT for character in name)
 
 
 def _escaped(character: str) -> str:
     if character == "\\":
         return "\\\\"
-    if unicodedata.category(character) not in _NO_TEXT:
+    if not _is_no_text(character):
         return character
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:
@@ -79,6 +79,13 @@ def shown_name(name: str) -> str:
     return text if len(text) <= _LONGEST_SHOWN else f"{text[: half - 2]}...{text[1 - half :]}"
 
 
+def shown_names(names: Iterable[str], *, most: int = _SHOWN) -> str:
+    """The first of some names: `a, b, c and 5 more`."""
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(shown_name, names[:most])) + more
+
+
 @dataclasses.dataclass(frozen=True)
 class Fault:
     """What cannot be listed."""
@@ -91,77 +98,78 @@ class Fault:
 
 
 @dataclasses.dataclass
-class _Some:
-    """How many, and the first few names."""
-
-    number: int = 0
-    names: list[str] = dataclasses.field(default_factory=list)
-
-    def add(self, name: str) -> None:
-        self.number += 1
-        bisect.insort(self.names, name)
-        del self.names[_SHOWN:]
-
-    def __str__(self) -> str:
-        more = ", ..." if self.number > len(self.names) else ""
-        return f"{', '.join(map(shown_name, self.names))}{more}"
-
-
-@dataclasses.dataclass
-class LeftOut:
-    """What lies in a folder and is not read."""
-
-    hidden: _Some = dataclasses.field(default_factory=_Some)
-    """Names with a leading dot; a folder counts as one."""
-    loose: _Some = dataclasses.field(default_factory=_Some)
-    """Images beside class folders, or deeper than they are looked for."""
-    others: Counter[str] = dataclasses.field(default_factory=Counter)
-    """Files of no image suffix, by suffix."""
-
-    def __str__(self) -> str:
-        """One line without an end; empty where everything is read."""
-        parts = []
-        if self.hidden.number:
-            parts.append(f"{self.hidden.number:,} with a leading dot ({self.hidden})")
-        if self.others:
-            most = sorted(self.others, key=lambda kind: (-self.others[kind], kind))
-            kinds = [shown_name(kind) or "no suffix" for kind in most[: _SHOWN + 1]]
-            more = ", ..." if len(kinds) > _SHOWN else ""
-            named = f"{', '.join(kinds[:_SHOWN])}{more}"
-            parts.append(f"{self.others.total():,} that are no images by their suffix ({named})")
-        if self.loose.number:
-            images = "image" if self.loose.number == 1 else "images"
-            parts.append(f"{self.loose.number:,} {images} outside class folders ({self.loose})")
-        number = self.hidden.number + self.others.total() + self.loose.number
-        are = "entry is" if number == 1 else "entries are"
-        return f"{number:,} {are} not read: {'; '.join(parts)}" if parts else ""
-
-    def add_other(self, name: str) -> None:
-        """Count a file that is no image by its name."""
-        self.others[_suffix(name)] += 1
-
-
-@dataclasses.dataclass
 class Listing:
     """What a folder holds, by its names alone."""
 
     root: Path
     classes: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     """Class folder, in sorted order, to its images relative to it, in the order of ImageFolder."""
-    left_out: LeftOut = dataclasses.field(default_factory=LeftOut)
+    hidden: list[str] = dataclasses.field(default_factory=list)
+    """Names with a leading dot; a folder counts as one."""
+    others: Counter[str] = dataclasses.field(default_factory=Counter)
+    """Files of no image suffix, by suffix."""
+    loose: list[str] = dataclasses.field(default_factory=list)
+    """Images beside class folders."""
     faults: list[Fault] = dataclasses.field(default_factory=list)
 
     def require_whole(self, *, but_images: bool = False) -> None:
         """Raise an InputError for what cannot be listed.
 
         Args:
-            but_images: whoever reads images one by one tells of those itself.
+            but_images: whoever reads images one by one reports those itself.
         """
         faults = [fault for fault in self.faults if not (but_images and fault.is_image)]
         if faults:
             first = min(faults, key=lambda fault: fault.path)
             more = f" (and {len(faults) - 1} more like it)" if len(faults) > 1 else ""
             raise InputError(f"{first.path} {first.reason}{more}; replace or remove it")
+
+    @property
+    def left_out(self) -> str:
+        """One line, without an end, on what is not read; empty where everything is."""
+        parts = []
+        if self.hidden:
+            parts.append(f"{len(self.hidden):,} with a leading dot ({_first_of(self.hidden)})")
+        if number := self.others.total():
+            most = sorted(self.others, key=lambda suffix: (-self.others[suffix], suffix))
+            named = ", ".join(shown_name(suffix) or "no suffix" for suffix in most[:_SHOWN])
+            more = ", ..." if most[_SHOWN:] else ""
+            parts.append(f"{number:,} that are no images by their suffix ({named}{more})")
+        if self.loose:
+            images = counted(len(self.loose), "image")
+            parts.append(f"{images} outside class folders ({_first_of(self.loose)})")
+        number = len(self.hidden) + self.others.total() + len(self.loose)
+        are = counted(number, "entry is", "entries are")
+        return f"{are} not read: {'; '.join(parts)}" if parts else ""
+
+    def sort(self, folder: str, place: str = "") -> tuple[list[str], list[str]]:
+        """Names of the folders and of the images in a folder; what else lies there is noted.
+
+        Args:
+            place: of the folder below the root, with a slash at its end.
+        """
+        folders, images = [], []
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.name[0] == ".":
+                        self.hidden.append(place + entry.name)
+                    elif _is_folder(entry):
+                        folders.append(entry.name)
+                    elif self._is_image(entry):
+                        images.append(entry.name)
+        except OSError as error:
+            self.faults.append(Fault(folder, f"cannot be listed ({error.strerror})"))
+        return folders, images
+
+    def _is_image(self, entry: "os.DirEntry[str]") -> bool:
+        """Whether an entry that is no folder is an image; what it is else is noted."""
+        named = is_image_name(entry.name)
+        if reason := _fault_of(entry, named):
+            self.faults.append(Fault(entry.path, reason, is_image=named))
+        elif not named:
+            self.others[_suffix(entry.name)] += 1
+        return named
 
 
 def list_classes(root: Path, only: Collection[str] | None = None) -> Listing:
@@ -171,31 +179,19 @@ def list_classes(root: Path, only: Collection[str] | None = None) -> Listing:
         only: of the folders of these names, as `name_text` writes them; others are not looked into.
     """
     found = Listing(root)
-    folders = []
-    for entry in _entries(os.fspath(root), found):
-        if entry.name[0] == ".":
-            found.left_out.hidden.add(entry.name)
-        elif _is_folder(entry, found):
-            folders.append(entry.name)
-        elif _is_image(entry, found):
-            found.left_out.loose.add(entry.name)
-    outside = _own_and_above(root)
+    folders, found.loose = found.sort(os.fspath(root))
+    above = {place_of(folder) for folder in (root.resolve(), *root.resolve().parents)}
     for name in sorted(folders):
         if only is None or name_text(name) in only:
-            found.classes[name] = _images_in_class(name, found, outside)
+            found.classes[name] = _images_in_class(name, found, set(above))
     return found
 
 
 def list_images(root: Path) -> tuple[tuple[str, ...], Listing]:
     """Names of the images that lie in a folder itself, sorted; its folders as classes, not listed."""
-    found, images = Listing(root), []
-    for entry in _entries(os.fspath(root), found):
-        if entry.name[0] == ".":
-            found.left_out.hidden.add(entry.name)
-        elif _is_folder(entry, found):
-            found.classes[entry.name] = ()
-        elif _is_image(entry, found):
-            images.append(entry.name)
+    found = Listing(root)
+    folders, images = found.sort(os.fspath(root))
+    found.classes = dict.fromkeys(folders, ())
     return tuple(sorted(images)), found
 
 
@@ -208,79 +204,51 @@ def class_folders(root: Path) -> tuple[str, ...]:
     if not root.is_dir():
         return ()
     _, found = list_images(root)
-    Listing(root, faults=[one for one in found.faults if not one.is_image]).require_whole()
+    found.require_whole(but_images=True)
     return tuple(map(name_text, sorted(found.classes)))
 
 
-def _images_in_class(name: str, found: Listing, outside: set[tuple[int, int]]) -> tuple[str, ...]:
-    """Relative names of a class's images; folders that links lead to twice are faults."""
-    top = f"{os.fspath(found.root)}/{name}"
+def join_lines(lines: Iterable[str]) -> str:
+    """Lines of several folders as one, equal ones once."""
+    return "; ".join(dict.fromkeys(line for line in lines if line))
+
+
+def _images_in_class(
+    name: str, found: Listing, seen: set[tuple[int, int] | None]
+) -> tuple[str, ...]:
+    """Relative names of a class's images.
+
+    Args:
+        seen: folders that must not be read again, so that links neither double images nor lead in a
+            circle: one that leads to any of them is a fault.
+    """
     images: list[tuple[str, str]] = []
-    seen = set(outside)
     waiting = [""]
     while waiting:
         inside = waiting.pop()
-        folder = f"{top}/{inside}" if inside else top
-        if not _is_new(folder, seen, found):
+        folder = "/".join(filter(None, (os.fspath(found.root), name, inside)))
+        own = place_of(Path(folder))
+        if own and own in seen:
+            found.faults.append(Fault(folder, "leads to a folder that is read already"))
             continue
-        for entry in _entries(folder, found):
-            below = f"{inside}/{entry.name}" if inside else entry.name
-            if entry.name[0] == ".":
-                found.left_out.hidden.add(f"{name}/{below}")
-            elif _is_folder(entry, found):
-                waiting.append(below)
-            elif _is_image(entry, found):
-                images.append((inside, entry.name))
+        seen.add(own)
+        place = f"{inside}/" if inside else ""
+        folders, files = found.sort(folder, f"{name}/{place}")
+        waiting += [place + below for below in folders]
+        images += [(inside, file) for file in files]
     return tuple(f"{inside}/{file}" if inside else file for inside, file in sorted(images))
 
 
-def _is_new(folder: str, seen: set[tuple[int, int]], found: Listing) -> bool:
-    """Note a folder; not twice the same, so that links neither double images nor lead in a circle."""
-    try:
-        status = Path(folder).stat()
-    except OSError as error:
-        found.faults.append(Fault(folder, f"cannot be listed ({error.strerror})"))
-        return False
-    own = status.st_dev, status.st_ino
-    if own in seen:
-        found.faults.append(Fault(folder, "leads to a folder that is read already"))
-        return False
-    seen.add(own)
-    return True
-
-
-def _own_and_above(root: Path) -> set[tuple[int, int]]:
-    found = (place_of(folder) for folder in (root.resolve(), *root.resolve().parents))
-    return {place for place in found if place}
-
-
-def _entries(folder: str, found: Listing) -> Iterator["os.DirEntry[str]"]:
-    try:
-        with os.scandir(folder) as entries:
-            yield from entries
-    except OSError as error:
-        found.faults.append(Fault(folder, f"cannot be listed ({error.strerror})"))
-
-
-def _is_folder(entry: "os.DirEntry[str]", found: Listing) -> bool:
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
     try:
         return entry.is_dir()
     except OSError:
-        # Told of where the entry turns out to be no file either.
+        # Reported where the entry turns out to be no file either.
         return False
 
 
-def _is_image(entry: "os.DirEntry[str]", found: Listing) -> bool:
-    """Whether an entry that is no folder is an image; what it is else is noted."""
-    named = is_image_name(entry.name)
-    if reason := _fault_of(entry, named):
-        found.faults.append(Fault(entry.path, reason, is_image=named))
-    elif not named:
-        found.left_out.add_other(entry.name)
-    return named
-
-
 def _fault_of(entry: "os.DirEntry[str]", named: bool) -> str:
+    """Why an entry that is no folder cannot be read; empty where it can, or is no image by its name."""
     try:
         if entry.is_file():
             return ""
@@ -294,6 +262,6 @@ def _fault_of(entry: "os.DirEntry[str]", named: bool) -> str:
     return "is no file" if named else ""
 
 
-def join_lines(lines: Iterable[str]) -> str:
-    """Lines of several folders as one, equal ones once."""
-    return "; ".join(dict.fromkeys(line for line in lines if line))
+def _first_of(names: list[str]) -> str:
+    more = ", ..." if names[_SHOWN:] else ""
+    return ", ".join(map(shown_name, heapq.nsmallest(_SHOWN, names))) + more

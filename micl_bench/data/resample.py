@@ -11,7 +11,7 @@ Q = N * A * G, F stored pixels that an output pixel reads along an axis.
 """
 
 import dataclasses
-from collections.abc import Callable
+import operator
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from micl_bench.data.crops import Boxes, Crops, Sizes, centre_boxes
 from micl_bench.data.packed.store import Store
+from micl_bench.data.to_device import each_tensor
 from micl_bench.patches import unpatchify
 from micl_bench.runtime.errors import InputError
 
@@ -47,41 +48,20 @@ class Windows:
     taps: int
     """F."""
 
-    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Windows":
-        """The same on a device."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
-
-    def pin_memory(self) -> "Windows":
-        """The same in memory that a GPU reads by itself; DataLoader calls this."""
-        return self._each(Tensor.pin_memory)
-
-    def part(self, images: slice) -> "Windows":
-        """Some of the images."""
-        return self._each(lambda tensor: tensor[images])
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "Windows":
-        return dataclasses.replace(
-            self,
-            pixels_NMTT3=change(self.pixels_NMTT3),
-            axes_NAG4=change(self.axes_NAG4),
-            keep_NM=change(self.keep_NM),
-        )
-
 
 def cut_windows(
-    pixels_RHWC: NDArray[np.uint8],
-    rows_N: NDArray[np.integer],
-    box_N4: Boxes,
-    flip_N: NDArray[np.bool_],
+    store: Store,
+    index_N: NDArray[np.integer],
+    crops: Crops,
     keep_NM: Tensor,
     *,
     img_size: int,
     patch_size: int,
 ) -> Windows:
-    """Copy the windows of the visible patches.
+    """Copy the windows of the visible patches of images of a store in image layout.
 
     Args:
-        box_N4: crops in stored pixels.
+        crops: in original pixels.
         keep_NM: places of the visible patches in the resampled, mirrored image, row-major.
 
     Raises:
@@ -90,22 +70,23 @@ def cut_windows(
     if img_size % patch_size:
         raise InputError(f"img_size {img_size} is not a multiple of patch_size {patch_size}")
     N, M = keep_NM.shape
-    R, S = pixels_RHWC.shape[:2]
+    R, S = store.pixels.shape[:2]
     G = img_size // patch_size
+    box_N4 = stored_boxes(crops.box_N4, store.sizes_N2[index_N], S)
     step_NA = (box_N4[:, 2:] - box_N4[:, :2]) / img_size
     stretch = max(1.0, float(step_NA.max()))
     reach = (patch_size - 1) * float(step_NA.max()) + 2 * _RADIUS * stretch
     T = min(S, -(-int(np.ceil(reach)) // _WINDOW_STEP) * _WINDOW_STEP)
-    axes_NAG4, start_NAG = _geometry(box_N4, flip_N, step_NA, patch_size, G, S - T)
+    axes_NAG4, start_NAG = _geometry(box_N4, crops.flip_N, step_NA, patch_size, G, S - T)
 
     row_NM, column_NM = np.divmod(keep_NM.numpy(), G)
     each_N1 = np.arange(N)[:, None]
     top_NM, left_NM = start_NAG[each_N1, 1, row_NM], start_NAG[each_N1, 0, column_NM]
     # One item of this view is T pixels side by side, from any pixel on: copied in one piece.
-    pixel_NM = (rows_N[:, None] * S + top_NM) * S + left_NM
+    pixel_NM = (store.rows_N[index_N, None] * S + top_NM) * S + left_NM
     view_shape = (R * S * S - (T - 1) * (S + 1), T)
     view: NDArray[np.void] = np.ndarray(
-        view_shape, f"V{3 * T}", pixels_RHWC.reshape(-1), strides=(3, 3 * S)
+        view_shape, f"V{3 * T}", store.pixels.reshape(-1), strides=(3, 3 * S)
     )
     pixels_NMTT3 = view[pixel_NM].view(np.uint8).reshape(N, M, T, T, 3)
     return Windows(
@@ -127,29 +108,9 @@ def resample_windows(windows: Windows) -> Tensor:
     with torch.autocast(device.type, enabled=False):
         for first in range(0, N, images):
             some = slice(first, first + images)
-            _resample(windows.part(some), visible_NMP[some].view(-1, 3 * p, p))
+            part = each_tensor(windows, operator.itemgetter(some))
+            _resample(part, visible_NMP[some].view(-1, 3 * p, p))
     return visible_NMP
-
-
-def store_windows(
-    store: Store,
-    index_N: NDArray[np.integer],
-    crops: Crops,
-    keep_NM: Tensor,
-    *,
-    img_size: int,
-    patch_size: int,
-) -> Windows:
-    """`cut_windows` of images of a store in image layout, cropped in original pixels."""
-    return cut_windows(
-        store.pixels,
-        store.rows_N[index_N],
-        stored_boxes(crops.box_N4, store.sizes_N2[index_N], store.size),
-        crops.flip_N,
-        keep_NM,
-        img_size=img_size,
-        patch_size=patch_size,
-    )
 
 
 def stored_boxes(box_N4: Boxes, sizes_N2: Sizes, size: int) -> NDArray[np.float64]:
@@ -167,7 +128,7 @@ def resampled_images(
         flip_N=np.zeros(len(index_N), dtype=bool),
     )
     keep_NM = torch.arange((img_size // tile) ** 2).expand(len(index_N), -1)
-    windows = store_windows(store, index_N, crops, keep_NM, img_size=img_size, patch_size=tile)
+    windows = cut_windows(store, index_N, crops, keep_NM, img_size=img_size, patch_size=tile)
     return unpatchify(resample_windows(windows).round_().to(torch.uint8), tile)
 
 

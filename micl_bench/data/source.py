@@ -1,10 +1,11 @@
-"""Where images come from: a folder of image files, a packed store of one, or a source from outside."""
+"""Where images come from: class folders, a packed store, a source from outside, or plain image files."""
 
 from pathlib import Path
 
 import numpy as np
 
 from micl_bench.data.folder import Folder, open_folder
+from micl_bench.data.image_files import list_images, shown_name
 from micl_bench.data.packed.store import Store, is_store, open_store
 from micl_bench.data.pixels import Pixels
 from micl_bench.data.sources._adapted import adapted
@@ -27,10 +28,9 @@ def open_source(root: Path, *, classes: tuple[str, ...] | None = None) -> Source
         InputError: none of them, damaged, or with classes that `classes` lacks.
     """
     name, place = named_source(root)
-    if name:
-        found = _ask(name, root, place)
-    else:
-        found = open_store(root) if is_store(root) else open_folder(root, classes=classes)
+    if not name and not is_store(root):
+        return open_folder(root, classes=classes)
+    found = _ask(name, root, place) if name else open_store(root)
     if isinstance(found, Folder):
         return found if classes is None else found.in_order(classes)
     if left_out := found.describe().left_out:
@@ -41,6 +41,42 @@ def open_source(root: Path, *, classes: tuple[str, ...] | None = None) -> Source
             "data set"
         )
     return found
+
+
+def open_images(path: Path) -> tuple[Source, bool]:
+    """The images at a path, and whether they have labels: class folders, stores and sources do, a folder
+    of images and a single image have none.
+
+    Raises:
+        InputError: there is none, or images stand beside class folders.
+    """
+    if path.is_file():
+        return _unlabelled(path.parent, (path,)), False
+    if named_source(path)[0] or is_store(path):
+        return open_source(path), True
+    if not path.is_dir():
+        raise InputError(f"no image and no folder at {path}")
+    images, found = list_images(path)
+    found.require_whole()
+    if images and found.classes:
+        first = shown_name(images[0]), shown_name(min(found.classes))
+        raise InputError(
+            f"{path} holds images and folders ({', '.join(first)}); give a folder of images, or one of "
+            "class folders"
+        )
+    if found.classes:
+        return open_source(path), True
+    if not images:
+        more = f" ({found.left_out})" if found.left_out else ""
+        raise InputError(f"{path} holds neither images nor class folders{more}")
+    if found.left_out:
+        say(f"{path}: {found.left_out}")
+    return _unlabelled(path, tuple(path / name for name in images), found.left_out), False
+
+
+def _unlabelled(root: Path, paths: tuple[Path, ...], left_out: str = "") -> Folder:
+    labels = (0,) * len(paths)
+    return Folder(root=root, classes=("",), paths=paths, labels=labels, left_out=left_out)
 
 
 def named_source(root: Path) -> tuple[str, Path]:

@@ -1,40 +1,55 @@
-"""Batches on the device, copied while it computes on the one before."""
+"""Batches on the device: made ahead in a thread, copied while the device computes on the one before."""
 
-from collections.abc import Generator, Iterator
-from typing import Any, Protocol, TypeVar
+import dataclasses
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from micl_bench.data.prefetch import prefetch
+T = TypeVar("T")
+
+_END = object()
+_POLL_SECONDS = 0.1
 
 
-class Movable(Protocol):
-    """A batch that can be copied to a device."""
-
-    def pin_memory(self) -> Any:
-        """The same in page-locked memory."""
-
-    def to(self, device: torch.device) -> Any:
-        """Copied to a device, without waiting where the memory is pinned."""
-
-    def tensors(self) -> tuple[Tensor, ...]:
-        """All that the device computes with."""
+def tensors_of(batch: Any) -> Iterator[Tensor]:
+    """Every tensor in a batch of dataclasses, dictionaries, lists and tuples."""
+    if isinstance(batch, Tensor):
+        yield batch
+    elif dataclasses.is_dataclass(batch):
+        yield from tensors_of([getattr(batch, one.name) for one in dataclasses.fields(batch)])
+    elif isinstance(batch, dict | list | tuple):
+        for inner in batch.values() if isinstance(batch, dict) else batch:
+            yield from tensors_of(inner)
 
 
-Batch = TypeVar("Batch", bound=Movable)
+def each_tensor(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """The same batch of dataclasses, with every tensor in it changed."""
+    if isinstance(batch, Tensor):
+        return change(batch)
+    if not dataclasses.is_dataclass(batch) or isinstance(batch, type):
+        return batch
+    values = {one.name: getattr(batch, one.name) for one in dataclasses.fields(batch)}
+    changed = {name: each_tensor(value, change) for name, value in values.items()}
+    return dataclasses.replace(batch, **changed)
 
 
-def device_batches(batches: Iterator[Batch], device: torch.device) -> Generator[Batch, None, None]:
-    """The same batches, made ahead and moved; on CUDA over a stream of their own."""
+def device_batches(batches: Iterator[T], device: torch.device) -> Generator[T, None, None]:
+    """The same batches of dataclasses, made ahead, their tensors moved; on CUDA over a stream of their
+    own."""
     if device.type != "cuda":
         yield from prefetch(batches)
         return
     copying = torch.cuda.Stream(device)
-    ahead: tuple[Batch, torch.cuda.Event] | None = None
-    for batch in prefetch(batches, prepare=lambda batch: batch.pin_memory()):
+    ahead: tuple[T, torch.cuda.Event] | None = None
+    # A device copies from page-locked memory while it computes.
+    for batch in prefetch(batches, prepare=lambda one: each_tensor(one, Tensor.pin_memory)):
         with torch.cuda.stream(copying):
-            following = batch.to(device), copying.record_event()
+            copied = each_tensor(batch, lambda tensor: tensor.to(device, non_blocking=True))
+            following = copied, copying.record_event()
         if ahead is not None:
             yield _arrived(*ahead)
         ahead = following
@@ -42,10 +57,54 @@ def device_batches(batches: Iterator[Batch], device: torch.device) -> Generator[
         yield _arrived(*ahead)
 
 
-def _arrived(batch: Batch, copied: torch.cuda.Event) -> Batch:
+def _arrived(batch: T, copied: torch.cuda.Event) -> T:
     computing = torch.cuda.current_stream()
     computing.wait_event(copied)
     # Their memory must not be given to the next copy while this stream still reads it.
-    for tensor in batch.tensors():
+    for tensor in tensors_of(batch):
         tensor.record_stream(computing)
     return batch
+
+
+def prefetch(
+    batches: Iterator[T], *, depth: int = 2, prepare: Callable[[T], T] | None = None
+) -> Iterator[T]:
+    """The same batches in the same order, up to `depth` of them made ahead.
+
+    What the copying and gathering of a batch costs, it costs without Python's lock, beside the
+    training step. An exception is raised where its batch would have come.
+
+    Args:
+        prepare: applied in the thread, to pin memory for instance.
+    """
+    ready: queue.Queue[object] = queue.Queue(maxsize=depth)
+    left = threading.Event()
+
+    def put(item: object) -> None:
+        while not left.is_set():
+            try:
+                ready.put(item, timeout=_POLL_SECONDS)
+                return
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        try:
+            for batch in batches:
+                put(prepare(batch) if prepare else batch)
+                if left.is_set():
+                    return
+            put(_END)
+        except BaseException as error:
+            put(error)
+
+    thread = threading.Thread(target=work, name="prefetch", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not _END:
+            if isinstance(item, BaseException):
+                raise item
+            yield item  # type: ignore[misc]
+    finally:
+        left.set()
+        thread.join()

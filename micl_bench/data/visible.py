@@ -4,7 +4,6 @@ Shapes: N images, V views, K patches a view, M = V * K, P values a patch, (chann
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -15,13 +14,27 @@ from torch.utils.data import Dataset
 
 from micl_bench.data.folder import Folder
 from micl_bench.data.pixels import Pixels, enough_pixels, training_crops
-from micl_bench.data.resample import Windows, resample_windows, store_windows
+from micl_bench.data.resample import Windows, cut_windows, resample_windows
 from micl_bench.data.source import Source
 from micl_bench.data.stream import load, random_pixels, training_keys
 from micl_bench.patches import gather_patches
 
-DrawViews = Callable[[int, NDArray[np.integer]], Tensor]
-"""keep_NVK of images in an epoch: (epoch, index_N) to int64 indices."""
+
+@dataclasses.dataclass(frozen=True)
+class Visible:
+    """The visible patches of a batch: uint8 pixels, or windows to resample on the device."""
+
+    pixels: Tensor | Windows
+    keep_NVK: Tensor
+
+    def __len__(self) -> int:
+        return len(self.keep_NVK)
+
+    def patches(self) -> Tensor:
+        """visible_NMP in 0 .. 255, uint8 or fp32, on the device that the batch is on."""
+        if isinstance(self.pixels, Windows):
+            return resample_windows(self.pixels)
+        return self.pixels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,7 +50,7 @@ class Patches:
     """L: patches of the crop."""
     patch_size: int
     draw: Callable[[int, int, NDArray[np.integer]], Tensor]
-    """keep_NVK of images in an epoch: a function of (seed, epoch, index_N)."""
+    """keep_NVK, int64, of images in an epoch: a function of (seed, epoch, index_N)."""
 
     def __str__(self) -> str:
         return f"{self.num_views} views of {self.per_view} of {self.of} patches"
@@ -52,106 +65,37 @@ class Patches:
         steps: range,
         part: tuple[int, int] = (0, 1),
         num_workers: int = 0,
-    ) -> Iterator["Visible"]:
-        """`visible_batches` of these patches."""
-        return visible_batches(
-            source,
-            pixels,
-            draw_views=functools.partial(self.draw, seed),
-            patch_size=self.patch_size,
-            batch_size=batch_size,
-            seed=seed,
-            steps=steps,
-            part=part,
-            num_workers=num_workers,
-        )
+    ) -> Iterator[Visible]:
+        """One process's share of each step's batch.
 
-    def of_images(
-        self, images_NCHW: Tensor, index_N: NDArray[np.integer], *, seed: int
-    ) -> "Visible":
+        Which images, and which of their patches, is a function of seed and step: neither the source's
+        kind nor the number of workers or processes changes it.
+
+        Args:
+            batch_size: images over all processes.
+            part: (rank, processes); each takes an equal, contiguous part of the batch.
+
+        Raises:
+            InputError: too few images, a batch that does not divide, or an unreadable image.
+        """
+        keys = training_keys(source, batch_size=batch_size, seed=seed, steps=steps, part=part)
+        if isinstance(source, Folder):
+            yield from load(_FolderImages(source, pixels, self, seed), keys, num_workers)
+            return
+        for epoch, index_N in keys:
+            keep_NVK = self.draw(seed, epoch, index_N)
+            keep_NM = keep_NVK.flatten(1)
+            if source.layout == "patch":
+                yield Visible(source.visible_patches(index_N, keep_NM), keep_NVK)
+                continue
+            crops = training_crops(seed, epoch, index_N, source.sizes_N2[index_N], pixels)
+            sides = {"img_size": pixels.img_size, "patch_size": self.patch_size}
+            yield Visible(cut_windows(source, index_N, crops, keep_NM, **sides), keep_NVK)
+
+    def of_images(self, images_NCHW: Tensor, index_N: NDArray[np.integer], *, seed: int) -> Visible:
         """The patches that images of these numbers have in the first epoch."""
         keep_NVK = self.draw(seed, 0, index_N).to(images_NCHW.device)
         return Visible(gather_patches(images_NCHW, keep_NVK, self.patch_size), keep_NVK)
-
-
-@dataclasses.dataclass(frozen=True)
-class Visible:
-    """The visible patches of a batch: uint8 pixels, or windows to resample on the device."""
-
-    pixels: Tensor | Windows
-    keep_NVK: Tensor
-
-    def __len__(self) -> int:
-        return len(self.keep_NVK)
-
-    def pin_memory(self) -> "Visible":
-        """In page-locked memory, from which a device copies while it computes."""
-        return Visible(self.pixels.pin_memory(), self.keep_NVK.pin_memory())
-
-    def to(self, device: torch.device) -> "Visible":
-        """Copied to a device, without waiting where the memory is pinned."""
-        return Visible(
-            self.pixels.to(device, non_blocking=True), self.keep_NVK.to(device, non_blocking=True)
-        )
-
-    def patches(self) -> Tensor:
-        """visible_NMP in 0 .. 255, uint8 or fp32, on the device that the batch is on."""
-        if isinstance(self.pixels, Windows):
-            return resample_windows(self.pixels)
-        return self.pixels
-
-    def tensors(self) -> tuple[Tensor, ...]:
-        """All that the batch holds."""
-        pixels = self.pixels
-        if isinstance(pixels, Windows):
-            return pixels.pixels_NMTT3, pixels.axes_NAG4, pixels.keep_NM, self.keep_NVK
-        return pixels, self.keep_NVK
-
-
-def visible_batches(
-    source: Source,
-    pixels: Pixels,
-    *,
-    draw_views: DrawViews,
-    patch_size: int,
-    batch_size: int,
-    seed: int,
-    steps: range,
-    part: tuple[int, int] = (0, 1),
-    num_workers: int = 0,
-) -> Iterator[Visible]:
-    """One process's share of each step's batch.
-
-    Which images, and which of their patches, is a function of seed and step: neither the source's
-    kind nor the number of workers or processes changes it.
-
-    Args:
-        batch_size: images over all processes.
-        part: (rank, processes); each takes an equal, contiguous part of the batch.
-
-    Raises:
-        InputError: too few images, a batch that does not divide, or an unreadable image.
-    """
-    keys = training_keys(source, batch_size=batch_size, seed=seed, steps=steps, part=part)
-    if isinstance(source, Folder):
-        images = _FolderImages(source, pixels, draw_views, patch_size, seed)
-        yield from load(images, keys, num_workers)
-        return
-    for epoch, index_N in keys:
-        keep_NVK = draw_views(epoch, index_N)
-        keep_NM = keep_NVK.flatten(1)
-        if source.layout == "patch":
-            yield Visible(source.visible_patches(index_N, keep_NM), keep_NVK)
-            continue
-        windows = store_windows(
-            source,
-            index_N,
-            training_crops(seed, epoch, index_N, source.sizes_N2[index_N], pixels),
-            keep_NM,
-            img_size=pixels.img_size,
-            patch_size=patch_size,
-        )
-        yield Visible(windows, keep_NVK)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,15 +104,15 @@ class _FolderImages(Dataset):
 
     folder: Folder
     pixels: Pixels
-    draw_views: DrawViews
-    patch_size: int
+    wanted: Patches
     seed: int
 
     def __getitem__(self, key: tuple[int, NDArray[np.integer]]) -> Visible:
         epoch, index_N = key
-        keep_NVK = self.draw_views(epoch, index_N)
+        keep_NVK = self.wanted.draw(self.seed, epoch, index_N)
         images = [self._image(epoch, index) for index in index_N]
-        return Visible(gather_patches(torch.stack(images), keep_NVK, self.patch_size), keep_NVK)
+        visible_NMP = gather_patches(torch.stack(images), keep_NVK, self.wanted.patch_size)
+        return Visible(visible_NMP, keep_NVK)
 
     def _image(self, epoch: int, index: np.integer) -> Tensor:
         # A crop needs all the pixels there are; else as many as a packed store is made from.

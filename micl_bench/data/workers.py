@@ -4,7 +4,6 @@ torch sends batches through shared memory (/dev/shm). Where that is full, a work
 a trace, drops the batch and lives on, and whoever waits for the batch waits for ever.
 """
 
-import dataclasses
 import functools
 import multiprocessing.queues
 import os
@@ -17,9 +16,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
+from micl_bench.data.to_device import tensors_of
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.processes import (
     NO_FILES,
@@ -159,7 +158,10 @@ class _Sent:
         worker = get_worker_info()
         if worker and not self._looked and SHARED.is_dir():
             self._looked = True
-            needed, free = _AHEAD * _tensor_bytes(batch), shutil.disk_usage(SHARED).free
+            needed, free = (
+                _AHEAD * sum(tensor.nbytes for tensor in tensors_of(batch)),
+                shutil.disk_usage(SHARED).free,
+            )
             if needed > free:
                 raise InputError(
                     f"num_workers={worker.num_workers}: each of these processes keeps {_AHEAD} batches "
@@ -168,13 +170,3 @@ class _Sent:
                     "--shm-size)"
                 )
         return batch
-
-
-def _tensor_bytes(batch: Any) -> int:
-    if isinstance(batch, Tensor):
-        return batch.nbytes
-    if dataclasses.is_dataclass(batch):
-        batch = [getattr(batch, field.name) for field in dataclasses.fields(batch)]
-    elif isinstance(batch, dict):
-        batch = list(batch.values())
-    return sum(map(_tensor_bytes, batch)) if isinstance(batch, list | tuple) else 0

@@ -3,10 +3,9 @@
 Every check works where the thing that it checks is broken or missing: it imports late and never raises.
 """
 
+from micl_bench.doctor._data import check_data, check_for_recipe
 from micl_bench.doctor._finding import Finding
-from micl_bench.doctor._folders import check_data
 from micl_bench.doctor._installation import check_installation
 from micl_bench.doctor._machine import check_machine
-from micl_bench.doctor._recipe import check_for_recipe
 
 __all__ = ["Finding", "check_data", "check_for_recipe", "check_installation", "check_machine"]

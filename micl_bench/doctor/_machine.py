@@ -20,8 +20,8 @@ _SHARED = Path("/dev/shm")
 
 
 def check_machine() -> list[Finding]:
-    """All of it."""
-    return [*_devices(), _memory(), _cores(), *_shared_memory(), *_disks()]
+    """Devices, memory, cores, and the disks, `/dev/shm` among them."""
+    return [*_devices(), _memory(), _cores(), *_disks()]
 
 
 def _devices() -> Iterator[Finding]:
@@ -93,20 +93,18 @@ def _cores() -> Finding:
     return warning("cores", found, f"export OMP_NUM_THREADS={allowed}")
 
 
-def _shared_memory() -> Iterator[Finding]:
-    if not _SHARED.is_dir():
-        return
-    usage = shutil.disk_usage(_SHARED)
-    found = f"{usage.free / _GIB:.1f} of {usage.total / _GIB:.1f} GiB free"
-    if usage.free >= _LITTLE_SHARED:
-        yield ok(str(_SHARED), found)
-        return
-    found += ": processes that read data or train together die with a bus error"
-    fix = "start the container with --shm-size=8g or --ipc=host, or use --set num_workers=0"
-    yield warning(str(_SHARED), found, fix)
-
-
 def _disks() -> Iterator[Finding]:
+    if _SHARED.is_dir():
+        usage = shutil.disk_usage(_SHARED)
+        found = f"{usage.free / _GIB:.1f} of {usage.total / _GIB:.1f} GiB free"
+        if usage.free >= _LITTLE_SHARED:
+            yield ok(_SHARED, found)
+        else:
+            yield warning(
+                _SHARED,
+                f"{found}: processes that read data or train together die with a bus error",
+                "start the container with --shm-size=8g or --ipc=host, or use --set num_workers=0",
+            )
     elsewhere = "set MICL_BENCH_CACHE to another folder"
     for subject, folder in (("cache", cache_folder()), ("work folder", Path.cwd())):
         place = next(path for path in (folder, *folder.absolute().parents) if path.exists())

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from micl_bench.data.coco_checks import check_annotations, missing_classes, opened, other_categories
-from micl_bench.data.coco_file import CocoFile
+from micl_bench.data.coco import CocoFile, read_coco
+from micl_bench.data.coco_checks import check_annotations, missing_classes, other_categories
 from micl_bench.data.faults import Fault, first
 from micl_bench.openmmlab.configs import dicts
 from micl_bench.openmmlab.data_files import check_coco_images, check_masks, not_read
@@ -175,7 +175,7 @@ def _coco_files(
             asked.setdefault(Path(metric["ann_file"]), []).append(use)
     files, faults = dict[Path, CocoFile](), list[Fault]()
     for file, uses in asked.items():
-        read = opened(file)
+        read = read_coco(file)
         if isinstance(read, Fault):
             faults.append(read)
             continue
@@ -185,7 +185,7 @@ def _coco_files(
         faults += [_of(str(file), fault) for fault in found_in]
         if missing := missing_classes(read, classes):
             kind = plural(len(missing), "category", "categories")
-            names = first([name for _, name in read.categories])
+            names = first(list(read.categories.values()))
             faults.append(
                 Fault(
                     f"{file} has no {kind} {first([repr(name) for name in missing])}, which the "

@@ -5,17 +5,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from mmengine.config import Config
-from numpy.typing import NDArray
 
-from micl_bench.data.coco_checks import check_images, image_headers
-from micl_bench.data.coco_file import CocoFile
-from micl_bench.data.dense_checks import VOID, add_labels, histogram, label_fault
+from micl_bench.data.coco import CocoFile
+from micl_bench.data.coco_checks import check_images
+from micl_bench.data.dense_files import VOID, check_pairs, label_fault, labels_in
 from micl_bench.data.faults import Fault, first, reason
 from micl_bench.data.headers import in_threads, spread
 from micl_bench.data.image_files import list_images
-from micl_bench.data.mask_checks import check_pairs, read_pairs, readable
 from micl_bench.openmmlab.configs import dicts
 from micl_bench.openmmlab.data_sets import Part
 from micl_bench.runtime.wording import counted
@@ -28,9 +25,10 @@ def check_coco_images(part: Part, file: CocoFile, on_read: Callable[[], None]) -
     data = part.data
     folder = Path(data.data_prefix["img"])
     numbers = [data.get_data_info(index)["img_id"] for index in range(len(data))]
-    names = list(dict.fromkeys(file.images[number] for number in numbers))
-    headers = image_headers(folder, names, decode=part.evaluated, on_read=on_read)
-    yield from check_images(folder, file, headers, as_stored=part.as_stored)
+    images = [file.images[number] for number in numbers]
+    yield from check_images(
+        folder, file, images, decode=part.evaluated, as_stored=part.as_stored, on_read=on_read
+    )
 
 
 def check_masks(part: Part, config: Config, on_read: Callable[[], None]) -> Iterator[Fault]:
@@ -42,12 +40,13 @@ def check_masks(part: Part, config: Config, on_read: Callable[[], None]) -> Iter
         )
         return
     pairs = [(Path(info["img_path"]), Path(info["seg_map_path"])) for info in infos]
-    headers = read_pairs(pairs, decode=part.evaluated, on_pair=on_read)
-    faults = list(check_pairs(pairs, headers, as_stored=part.as_stored))
+    faults = list(
+        check_pairs(pairs, decode=part.evaluated, as_stored=part.as_stored, on_read=on_read)
+    )
     for fault in faults:
         yield dataclasses.replace(fault, found=f"{part.name}: {fault.found}")
     if not faults:
-        yield from _check_labels(part, config, readable(pairs, headers))
+        yield from _check_labels(part, config, [mask for _, mask in pairs])
 
 
 def _check_labels(part: Part, config: Config, masks: list[Path]) -> Iterator[Fault]:
@@ -61,7 +60,7 @@ def _check_labels(part: Part, config: Config, masks: list[Path]) -> Iterator[Fau
             f"{part.name}: {found} be decoded: {first(broken)}", "copy or unpack them again"
         )
         return
-    labels = add_labels(one for one in read if not isinstance(one, str))
+    labels = set[int]().union(*(one for one in read if isinstance(one, set)))
     classes = len(data.METAINFO["classes"] if data.label_map else data.metainfo["classes"])
     fault = label_fault(
         labels,
@@ -69,14 +68,14 @@ def _check_labels(part: Part, config: Config, masks: list[Path]) -> Iterator[Fau
         reduce_zero_label=data.reduce_zero_label,
         has_void=not part.is_a("ADE20KDataset"),
     )
-    where = f"labels of {counted(labels.masks, 'mask')} in {data.data_prefix['seg_map_path']}"
+    where = f"labels of {counted(len(read), 'mask')} in {data.data_prefix['seg_map_path']}"
     if fault:
         yield Fault(
             f"{where}: {fault}",
             "give masks of the config's classes, or set metainfo.classes and reduce_zero_label",
         )
         return
-    loaded = _loaded(labels.present(), data)
+    loaded = _loaded(labels, data)
     if part.evaluated and not loaded - {VOID}:
         yield Fault(
             f"{where}: no pixel is of a class, so that mIoU is undefined", "label some pixels"
@@ -89,10 +88,10 @@ def _check_labels(part: Part, config: Config, masks: list[Path]) -> Iterator[Fau
             )
 
 
-def _numbers(mask: Path) -> NDArray[np.int64] | str:
-    """How many pixels of a mask have each number, or why that is not known."""
+def _numbers(mask: Path) -> set[int] | str:
+    """Numbers that pixels of a mask have, or why they are not known."""
     try:
-        return histogram(mask)
+        return labels_in(mask)
     # What a broken file raises is the decoder's affair.
     except Exception as error:
         return f"{mask.name} ({reason(error)})"
@@ -124,7 +123,7 @@ def not_read(part: Part, files: dict[Path, CocoFile]) -> str:
     data = part.data
     if part.is_coco:
         folder, file = Path(data.data_prefix["img"]), Path(data.ann_file)
-        listed = set(files[file].images.values())
+        listed = {image.file_name for image in files[file].images.values()}
         why = f"since {file.name} lists others only"
     else:
         folder = Path(data.data_prefix["img_path"])

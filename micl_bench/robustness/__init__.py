@@ -6,8 +6,13 @@ A file defines `SET`, a `RobustnessSet`; a new set is a new file, here or a plug
 """
 
 from micl_bench.robustness._check import Findings, inspect_set
-from micl_bench.robustness._imagenet import IMAGENET_VAL, imagenet_classes, real_labels
-from micl_bench.robustness._labels import image_number, right_answers
+from micl_bench.robustness._labels import (
+    IMAGENET_VAL,
+    image_number,
+    imagenet_classes,
+    real_labels,
+    right_answers,
+)
 from micl_bench.robustness._set import CleanSet, RobustnessSet
 from micl_bench.runtime import plugins
 from micl_bench.runtime.errors import InputError

@@ -1,13 +1,17 @@
-"""From class folders and file names to the clean set's classes that are right for an image."""
+"""ImageNet's classes and labels, from timm's class maps, and which classes are right for an image.
 
+An image's class folder or file name tells what it shows; what is right are classes of the clean set.
+"""
+
+import functools
+import importlib.util
 import json
 import re
 from collections import Counter
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from micl_bench.data.image_files import class_folders
-from micl_bench.robustness._imagenet import imagenet_classes
-from micl_bench.robustness._set import RobustnessSet
+from micl_bench.robustness._set import CleanSet, RobustnessSet
 from micl_bench.runtime.errors import InputError
 
 _VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})")
@@ -16,6 +20,37 @@ _FOLDERS = "folder_to_objectnet_label.json"
 _OVERLAP = "objectnet_to_imagenet_1k.json"
 _NAMES = "imagenet_to_label_2012_v2"
 _ORDER = "pytorch_to_imagenet_2012_id.json"
+
+
+@functools.cache
+def imagenet_classes(subset: str = "") -> tuple[str, ...]:
+    """WordNet ids in sorted order: all 1000, or the 200 of ImageNet-A (`a`) or -R (`r`)."""
+    name = f"imagenet_{subset}_synsets.txt" if subset else "imagenet_synsets.txt"
+    return tuple(_class_map(name).split())
+
+
+@functools.cache
+def real_labels() -> tuple[tuple[int, ...], ...]:
+    """For validation image 1, 2, ...: positions of its ReaL labels among the sorted WordNet ids.
+
+    Empty for the 3,163 images whose raters agreed on none. Beyer et al., Are we done with ImageNet?,
+    arXiv 2006.07159.
+    """
+    return tuple(map(tuple, json.loads(_class_map("imagenet_real_labels.json"))))
+
+
+def _class_map(name: str) -> str:
+    # Found, not imported: timm imports torch, which takes seconds.
+    spec = importlib.util.find_spec("timm")
+    assert spec
+    assert spec.origin
+    return (Path(spec.origin).parent / "data" / "_info" / name).read_text(encoding="utf-8")
+
+
+IMAGENET_VAL = CleanSet(
+    folder=PurePosixPath("imagenet/val"), classes=imagenet_classes(), per_class=50
+)
+"""ILSVRC 2012's validation images, sorted into folders by WordNet id."""
 
 
 def right_answers(one: RobustnessSet, root: Path) -> dict[str, tuple[str, ...]]:

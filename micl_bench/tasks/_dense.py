@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from micl_bench.data.embedded.manifest import embedded_name
+from micl_bench.data.embedded import embedded_name
 from micl_bench.records.provenance import Measurement
 from micl_bench.records.result import DataSet, Result
 from micl_bench.runtime.distributed import rank

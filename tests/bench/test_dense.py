@@ -13,7 +13,7 @@ pytest.importorskip("mmseg")
 
 from micl_bench.bench.dense import DenseSettings, cases
 from micl_bench.bench.iteration import bench_recipe
-from micl_bench.bench.peak import in_own_process
+from micl_bench.bench.machine import in_own_process
 from micl_bench.openmmlab import MiCLViT
 from micl_bench.runtime.errors import InputError
 

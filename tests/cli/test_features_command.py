@@ -11,7 +11,7 @@ from support import Run, good, refused
 
 from micl_bench.backbone import Arch
 from micl_bench.checkpoints import save_checkpoint
-from micl_bench.data.any_images import open_images
+from micl_bench.data.source import open_images
 from micl_bench.runtime.errors import InputError
 
 SIZES = {"img_size": 32, "patch_size": 8, "depth": 2}

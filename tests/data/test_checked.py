@@ -31,26 +31,22 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "cut": cut,
+    "empty": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_text("<html>404</html>"),
+    "header alone": lambda path: path.write_bytes(path.read_bytes()[:300]),
+}
 
 
-def text(path: Path) -> None:
-    path.write_text("<html>404</html>")
-
-
-def header_alone(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:300])
-
-
-@pytest.mark.parametrize("damage", [cut, empty, text, header_alone])
+@pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("check", [decode_all, look_at])
 @pytest.mark.parametrize("name", ["a/1.jpg", "a/deep/3.jpg", "b/6.jpg"])
 def test_a_damaged_image_is_found_whichever_it_is(
-    root: Path, check: Callable[..., None], damage: Callable[[Path], None], name: str
+    root: Path, check: Callable[..., None], damage: str, name: str
 ) -> None:
     check(open_folder(root))
-    damage(root / name)
+    DAMAGE[damage](root / name)
     with pytest.raises(InputError) as caught:
         check(open_folder(root))
     assert str(caught.value).startswith(f"{root / name} is no readable image (")
@@ -95,10 +91,6 @@ def test_a_store_was_decoded_when_it_was_packed(root: Path, tmp_path: Path) -> N
         watch.require_unchanged()
 
 
-def written_over(path: Path) -> None:
-    Image.new("RGB", (64, 64)).save(path)
-
-
 def swapped(path: Path) -> None:
     """By another file of the same size and time of writing."""
     before = path.stat()
@@ -108,19 +100,21 @@ def swapped(path: Path) -> None:
     other.rename(path)
 
 
-def touched(path: Path) -> None:
-    os.utime(path, ns=(0, 0))
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "written over": lambda path: Image.new("RGB", (64, 64)).save(path),
+    "swapped": swapped,
+    "touched": lambda path: os.utime(path, ns=(0, 0)),
+    "removed": Path.unlink,
+}
 
 
-@pytest.mark.parametrize("change", [written_over, swapped, touched, Path.unlink, cut])
-def test_an_image_that_changes_meanwhile_is_noticed(
-    root: Path, change: Callable[[Path], None]
-) -> None:
+@pytest.mark.parametrize("change", CHANGES)
+def test_an_image_that_changes_meanwhile_is_noticed(root: Path, change: str) -> None:
     watch = Watch(open_folder(root))
     shutil.copy(root / "a" / "1.jpg", root / "a" / "new.jpg")
     (root / "a" / "1.jpg").chmod(0o600)
     watch.require_unchanged()
-    change(root / "b" / "5.jpg")
+    CHANGES[change](root / "b" / "5.jpg")
     with pytest.raises(
         InputError, match=r"b/5\.jpg changed while it was read; nothing was recorded"
     ):

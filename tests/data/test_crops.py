@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy.stats import ks_2samp
 from torchvision.transforms import RandomResizedCrop
 
 from micl_bench.data.crops import centre_boxes, draw_crops, random_crops
@@ -57,13 +58,6 @@ def test_boxes_are_torchvisions_given_the_same_numbers(
         assert found.tolist() == torchvision_box(own, numbers, monkeypatch)
 
 
-def largest_gap(a: NDArray, b: NDArray) -> float:
-    """Kolmogorov and Smirnov's statistic of two samples."""
-    at = np.sort(np.concatenate([a, b]))
-    shares = [np.searchsorted(np.sort(x), at, side="right") / len(x) for x in (a, b)]
-    return float(np.abs(shares[0] - shares[1]).max())
-
-
 def test_areas_aspects_and_places_are_distributed_as_torchvisions() -> None:
     N, (width, height) = 4000, (500, 375)
     own_N4 = draw_crops(
@@ -80,16 +74,14 @@ def test_areas_aspects_and_places_are_distributed_as_torchvisions() -> None:
         free = {"left": left / np.maximum(width - w, 1), "top": top / np.maximum(height - h, 1)}
         return {"area": w * h, "aspect": w / h, **free}
 
-    # Two samples of one distribution differ by more once in a million times.
-    bound = math.sqrt(math.log(2 / 1e-6) / 2) * math.sqrt(2 / N)
     own, theirs = measures(own_N4), measures(theirs_N4)
     for name in own:
-        assert largest_gap(own[name], theirs[name]) < bound, name
-    # The bound is no free pass: it tells another range of areas.
+        assert ks_2samp(own[name], theirs[name]).pvalue > 1e-6, name
+    # That is no free pass: it tells another range of areas.
     narrow_N4 = draw_crops(
         0, 0, np.arange(N), same_size(width, height, N), scale=(0.3, 1.0), flip=True
     ).box_N4
-    assert largest_gap(measures(narrow_N4)["area"], theirs["area"]) > bound
+    assert ks_2samp(measures(narrow_N4)["area"], theirs["area"]).pvalue < 1e-6
 
 
 def test_every_box_lies_in_its_image() -> None:

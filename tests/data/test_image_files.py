@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,10 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from micl_bench.data.any_images import open_images
-from micl_bench.data.folder import open_folder
+from micl_bench.data.folder import open_folder, set_and_split
 from micl_bench.data.image_files import SUFFIXES, is_image_name, list_classes, name_text, shown_name
 from micl_bench.data.packed.pack import make_form, pack_folder, pack_tree
-from micl_bench.data.source import open_source
+from micl_bench.data.source import open_images, open_source
 from micl_bench.runtime.errors import InputError
 
 
@@ -81,14 +81,21 @@ def test_the_line_is_short_whatever_the_names(tmp_path: Path) -> None:
     assert len(left_out) < 500
 
 
-def test_the_digest_is_that_of_the_images_that_are_read(tmp_path: Path) -> None:
-    write_images(tmp_path, "a/1.png", "b/2.png")
-    before = open_folder(tmp_path).digest
-    write_images(tmp_path, ".x/1.png", "a/._2.png", "c.png")
-    (tmp_path / "a" / "Thumbs.db").touch()
-    assert open_folder(tmp_path).digest == before
-    write_images(tmp_path, "a/deeper/1.png")
-    assert open_folder(tmp_path).digest != before
+def test_the_digest_tells_names_and_sizes_of_the_images_that_are_read(tmp_path: Path) -> None:
+    root = write_images(tmp_path / "i", "a/1.png", "b/2.png")
+    digests = [open_folder(root).digest]
+    write_images(root, ".x/1.png", "a/._2.png", "c.png")
+    (root / "a" / "Thumbs.db").touch()
+    root = root.rename(tmp_path / "elsewhere")
+    assert open_folder(root).digest == digests[0]
+    write_images(root, "a/deeper/1.png")
+    digests.append(open_folder(root).digest)
+    (root / "a" / "1.png").rename(root / "a" / "0.png")
+    digests.append(open_folder(root).digest)
+    with (root / "b" / "2.png").open("ab") as file:
+        file.write(b"x")
+    digests.append(open_folder(root).digest)
+    assert len(set(digests)) == 4
 
 
 def test_a_flat_folder_says_what_it_leaves_out(
@@ -126,59 +133,51 @@ def test_a_split_of_hidden_folders_alone_is_passed_over(tmp_path: Path) -> None:
     assert [one.store.root.name for one in packed] == ["train"]
 
 
-def link_to_nowhere(place: Path) -> str:
-    (place / "gone").symlink_to("/not/mounted")
-    return f"{place / 'gone'} is a link to nowhere; replace or remove it"
-
-
-def image_link_to_nowhere(place: Path) -> str:
-    (place / "gone.jpg").symlink_to("/not/mounted.jpg")
-    return f"{place / 'gone.jpg'} is a link to nowhere; replace or remove it"
-
-
-def link_to_itself(place: Path) -> str:
-    (place / "self").symlink_to("self")
-    reason = "is a link that leads back to itself, or through too many others"
-    return f"{place / 'self'} {reason}; replace or remove it"
-
-
-def link_up(place: Path) -> str:
-    (place / "up").symlink_to("..")
-    return f"{place / 'up'} leads to a folder that is read already; replace or remove it"
-
-
-def link_to_the_root(place: Path) -> str:
-    (place / "root").symlink_to("/")
-    return f"{place / 'root'} leads to a folder that is read already; replace or remove it"
-
-
-def pipe(place: Path) -> str:
-    os.mkfifo(place / "pipe.png")
-    return f"{place / 'pipe.png'} is no file; replace or remove it"
-
-
-def unix_socket(place: Path) -> str:
+def unix_socket(place: Path) -> None:
+    # A socket's path is bounded to 107 bytes.
+    os.chdir(place.parent)
     with socket.socket(socket.AF_UNIX) as one:
-        os.chdir(place)
-        one.bind("s.png")
-    return f"{place / 's.png'} is no file; replace or remove it"
+        one.bind(place.name)
 
 
-FAULTS = (link_to_nowhere, image_link_to_nowhere, link_to_itself, link_up, link_to_the_root, pipe)
+FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "gone": (lambda path: path.symlink_to("/not/mounted"), "is a link to nowhere"),
+    "gone.jpg": (lambda path: path.symlink_to("/not/mounted"), "is a link to nowhere"),
+    "self": (
+        lambda path: path.symlink_to("self"),
+        "is a link that leads back to itself, or through too many others",
+    ),
+    "up": (lambda path: path.symlink_to(".."), "leads to a folder that is read already"),
+    "root": (lambda path: path.symlink_to("/"), "leads to a folder that is read already"),
+    "pipe.png": (os.mkfifo, "is no file"),
+    "s.png": (unix_socket, "is no file"),
+}
 
 
-@pytest.mark.parametrize("make", [*FAULTS, unix_socket], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("name", FAULTS)
 @pytest.mark.parametrize("where", ["a", "a/deeper"])
 def test_what_cannot_be_listed_is_named_in_one_line(
-    tmp_path: Path, make: object, where: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, name: str, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     root = write_images(tmp_path / "i", "a/1.png", "a/deeper/2.png", "b/3.png")
-    assert callable(make)
-    message = make(root / where)
+    make, reason = FAULTS[name]
+    make(root / where / name)
     with pytest.raises(InputError) as caught:
         open_folder(root)
-    assert str(caught.value) == message
+    assert str(caught.value) == f"{root / where / name} {reason}; replace or remove it"
+
+
+def test_an_image_that_is_not_there_is_named_by_whoever_reads_images(tmp_path: Path) -> None:
+    root = write_images(tmp_path, "a/1.png", "b/2.png")
+    folder = open_folder(root)
+    (root / "b" / "2.png").unlink()
+    with pytest.raises(InputError, match=r"2\.png is no readable image"):
+        folder.describe()
+    (root / "b" / "2.png").symlink_to("nowhere")
+    words = r"2\.png is no readable image \(No such file or directory\); replace or remove it"
+    with pytest.raises(InputError, match=words):
+        _ = open_folder(root, but_images=True).digest
 
 
 def test_class_folders_that_are_links_are_read_or_named(tmp_path: Path) -> None:
@@ -287,3 +286,50 @@ def test_listing_opens_no_image(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "broken.png").write_text("no image")
     assert list_classes(tmp_path).classes == {"a": ("broken.png",)}
+
+
+@pytest.fixture
+def flowers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("flowers/train", "flowers/val", "elsewhere/held_out", "imagenet"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "flowers" / "test").symlink_to(tmp_path / "elsewhere" / "held_out")
+    (tmp_path / "link").symlink_to("flowers")
+    (tmp_path / "imagenet" / "set").symlink_to(tmp_path / "flowers" / "val")
+    monkeypatch.chdir(tmp_path / "flowers" / "train")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        ("{}/flowers/train", ("flowers", "train")),
+        ("{}/flowers/val/", ("flowers", "val")),
+        ("{}/flowers", ("flowers", "all")),
+        ("{}/flowers/", ("flowers", "all")),
+        (".", ("flowers", "train")),
+        ("..", ("flowers", "all")),
+        ("../val", ("flowers", "val")),
+        ("../val/../train/.", ("flowers", "train")),
+        ("../../flowers/val", ("flowers", "val")),
+        # Links: in the place of a split, of the set, and to a split.
+        ("{}/flowers/test", ("flowers", "test")),
+        ("{}/link/val", ("flowers", "val")),
+        ("{}/imagenet/set", ("flowers", "val")),
+        ("/", ("unnamed", "all")),
+    ],
+)
+def test_name_and_split_of_a_folder(flowers: Path, place: str, expected: tuple[str, str]) -> None:
+    assert set_and_split(Path(place.format(flowers))) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("caf\udce9", "caf\\xe9"),
+        ("two\nlines", "two\\u000alines"),
+        ("x" * 255, f"{'x' * 22}...{'x' * 23}"),
+    ],
+)
+def test_names_of_sets_are_short_lines_of_text(tmp_path: Path, name: str, expected: str) -> None:
+    (tmp_path / name / "val").mkdir(parents=True)
+    assert set_and_split(tmp_path / name / "val") == (expected, "val")

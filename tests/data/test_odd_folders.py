@@ -18,9 +18,7 @@ KNN = ("--set", "pixels.img_size=32", "--set", "k=1", "--set", "ks=[1]")
 RANDOM = "random:vit_demo_patch4_32"
 
 
-def outcome(
-    arguments: list[object], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> tuple[int, str, str]:
+def outcome(arguments: list[object], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
     """Exit code, standard output and error of a command in this process; a defect is raised."""
     code = 0
     try:
@@ -43,12 +41,10 @@ def check_outcome(code: int, out: str, err: str) -> bool:
     return False
 
 
-def check_knn(
-    root: Path, out: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> bool:
+def check_knn(root: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> bool:
     """Evaluate; what is recorded is what was listed."""
     words = ["eval", "knn", "--checkpoint", RANDOM, "--data", root, "--out", out, *KNN]
-    if not check_outcome(*outcome(list(words), capsys, monkeypatch)):
+    if not check_outcome(*outcome(list(words), capsys)):
         assert not out.exists()
         return False
     (path,) = out.glob("knn-*.json")
@@ -99,55 +95,40 @@ def test_an_odd_folder_is_read_whole_or_refused_in_one_line(tmp_path: Path, seed
 
 @pytest.mark.parametrize("seed", range(4))
 def test_commands_work_on_an_odd_folder_or_refuse_it(
-    tmp_path: Path,
-    seed: int,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, seed: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    check_commands(tmp_path, seed, capsys, monkeypatch)
+    check_commands(tmp_path, seed, capsys)
 
 
 @pytest.mark.long
 def test_commands_work_on_a_hundred_odd_folders_or_refuse_them(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     worked = 0
     for seed in range(100, 200):
-        worked += check_commands(tmp_path / str(seed), seed, capsys, monkeypatch)
+        worked += check_commands(tmp_path / str(seed), seed, capsys)
         shutil.rmtree(tmp_path / str(seed))
     assert 20 < worked < 90
 
 
-def check_commands(
-    place: Path,
-    seed: int,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> bool:
+def check_commands(place: Path, seed: int, capsys: pytest.CaptureFixture[str]) -> bool:
     """Several commands that read a folder; returns whether `eval knn` worked."""
     place.mkdir(exist_ok=True)
     root = odd_folder(place / "data", seed)
-    worked = check_knn(root, place / "knn", capsys, monkeypatch)
+    worked = check_knn(root, place / "knn", capsys)
     pack = ["data", "pack", "--images", root, "--out", place / "store", "--layout", "image"]
     options = ["--size", 16, "--workers", 1, "--skip-bad"]
-    if check_outcome(*outcome([*pack, *options], capsys, monkeypatch)):
-        packed = check_knn_of_store(place, capsys, monkeypatch)
-        assert packed or not worked
+    if check_outcome(*outcome([*pack, *options], capsys)):
+        words = ["eval", "knn", "--checkpoint", RANDOM, "--data", place / "store"]
+        done = outcome([*words, "--out", place / "knn-store", *KNN], capsys)
+        assert check_outcome(*done) or not worked
     features = ["features", "--checkpoint", RANDOM, "--images", root / "val"]
-    done = outcome([*features, "--out", place / "f.npz"], capsys, monkeypatch)
+    done = outcome([*features, "--out", place / "f.npz"], capsys)
     if check_outcome(*done):
         with np.load(place / "f.npz", allow_pickle=False) as arrays:
             assert tuple(arrays["files"].tolist()) == open_folder(root / "val").names
             capsys.readouterr()
-    code, shown, err = outcome(["doctor", "--data", root], capsys, monkeypatch)
+    code, shown, err = outcome(["doctor", "--data", root], capsys)
     assert code in (0, 1, 2), err
     assert all(line.isprintable() for line in (shown + err).splitlines())
     return worked
-
-
-def check_knn_of_store(
-    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> bool:
-    words = ["eval", "knn", "--checkpoint", RANDOM, "--data", place / "store"]
-    done = outcome([*words, "--out", place / "knn-store", *KNN], capsys, monkeypatch)
-    return check_outcome(*done)

@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from micl_bench.data.crops import draw_crops
+from micl_bench.data.crops import Crops, draw_crops
 from micl_bench.data.packed.store import Store
 from micl_bench.data.pixels import Pixels, training_crops, training_pixels
 from micl_bench.data.resample import (
@@ -21,9 +21,9 @@ from micl_bench.data.resample import (
     cut_windows,
     resample_windows,
     resampled_images,
-    store_windows,
     stored_boxes,
 )
+from micl_bench.data.to_device import each_tensor
 from micl_bench.patches import patchify
 from micl_bench.runtime.errors import InputError
 
@@ -72,6 +72,23 @@ def chosen(images_NCHW: Tensor, keep_NM: Tensor, patch_size: int) -> Tensor:
     return patches_NLP.take_along_dim(keep_NM.unsqueeze(-1), dim=1)
 
 
+def windows_of(
+    pixels: NDArray[np.uint8],
+    rows_N: NDArray[np.integer],
+    box_N4: NDArray,
+    flip_N: NDArray[np.bool_],
+    keep_NM: Tensor,
+    **sides: int,
+) -> Windows:
+    """Windows of rows that were never squashed, so that boxes are in stored pixels."""
+    store: Any = SimpleNamespace(
+        pixels=pixels,
+        rows_N=np.arange(len(pixels)),
+        sizes_N2=np.full((len(pixels), 2), pixels.shape[1]),
+    )
+    return cut_windows(store, rows_N, Crops(box_N4=box_N4, flip_N=flip_N), keep_NM, **sides)
+
+
 def random_case(
     side: int, img_size: int, patch_size: int, scale: tuple[float, float], *, N: int = 8
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_], Tensor]:
@@ -89,7 +106,7 @@ def test_visible_patches_are_those_of_torchvisions_resized_crop(
 ) -> None:
     rows_N, box_N4, flip_N, keep_NM = random_case(side, img_size, patch_size, scale)
     pixels = noise(len(rows_N) + 2, side)
-    windows = cut_windows(
+    windows = windows_of(
         pixels, rows_N, box_N4, flip_N, keep_NM, img_size=img_size, patch_size=patch_size
     )
     whole = []
@@ -123,7 +140,7 @@ def test_a_store_gives_what_pil_gives_but_for_its_rounding(img_size: int) -> Non
         for picture, box, flip in zip(pictures, crops.box_N4, crops.flip_N, strict=True)
     ]
     store = a_store(pictures, sizes_N2)
-    windows = store_windows(
+    windows = cut_windows(
         store, np.arange(N), crops, keep_NM, img_size=img_size, patch_size=patch_size
     )
     found_NMP = resample_windows(windows)
@@ -167,7 +184,7 @@ def test_boxes_with_edges_inside_pixels_match_a_direct_sum(side: int) -> None:
     box_N4 = stored_boxes(box_N4, sizes_N2, side)
     pixels = noise(N, side)
     keep_NM = torch.arange((img_size // patch_size) ** 2).expand(N, -1)
-    windows = cut_windows(
+    windows = windows_of(
         pixels,
         np.arange(N),
         box_N4,
@@ -197,7 +214,7 @@ def test_only_pixels_near_visible_patches_and_in_the_crop_matter() -> None:
     masked[near] = pixels[near]
 
     def patch(of: NDArray[np.uint8], box_N4: NDArray, keep_NM: Tensor) -> Tensor:
-        windows = cut_windows(
+        windows = windows_of(
             of, np.array([0]), box_N4, flip_N, keep_NM, img_size=img_size, patch_size=patch_size
         )
         return resample_windows(windows)
@@ -216,7 +233,7 @@ def test_an_image_comes_out_the_same_in_any_batch() -> None:
     pixels = noise(52, side)
 
     def patches(some: slice) -> Tensor:
-        windows = cut_windows(
+        windows = windows_of(
             pixels,
             rows_N[some],
             box_N4[some],
@@ -282,7 +299,7 @@ def test_a_squashed_picture_is_cropped_square_in_the_original() -> None:
 def a_batch() -> Windows:
     side, img_size, patch_size = 64, 64, 16
     rows_N, box_N4, flip_N, keep_NM = random_case(side, img_size, patch_size, (0.2, 1.0))
-    return cut_windows(
+    return windows_of(
         noise(10, side), rows_N, box_N4, flip_N, keep_NM, img_size=img_size, patch_size=patch_size
     )
 
@@ -291,7 +308,7 @@ def test_resampling_asks_no_device_for_a_value() -> None:
     # Fake tensors hold no values: .item() or indexing by a mask would raise.
     windows = a_batch()
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        fake = windows._each(mode.from_tensor).to("cuda", non_blocking=True)
+        fake = each_tensor(windows, lambda tensor: mode.from_tensor(tensor).to("cuda"))
         visible_NMP = resample_windows(fake)
     assert visible_NMP.shape == (8, 9, 768)
     assert visible_NMP.device.type == "cuda"
@@ -306,7 +323,7 @@ def test_half_precision_around_it_changes_nothing() -> None:
 
 def test_an_image_that_patches_do_not_tile_is_refused() -> None:
     with pytest.raises(InputError, match="img_size 60 is not a multiple of patch_size 16"):
-        cut_windows(
+        windows_of(
             noise(1, 64),
             np.array([0]),
             np.array([[0, 0, 64, 64]]),

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import multiprocessing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from micl_bench.data.packed.store import Store
 from micl_bench.data.pixels import Pixels, evaluation_pixels
 from micl_bench.data.resample import Windows
 from micl_bench.data.source import Source
-from micl_bench.data.visible import Visible, visible_batches
+from micl_bench.data.to_device import each_tensor, tensors_of
+from micl_bench.data.visible import Patches, Visible
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.randomness import epoch_order
 from micl_bench.views import draw_views
@@ -45,9 +47,20 @@ def patches(few_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Store
 
 
 def take(source: Source, steps: range = STEPS, **changes: Any) -> list[Visible]:
-    usual: dict[str, Any] = {"batch_size": BATCH, "seed": SEED, "patch_size": PATCH}
-    options = {**usual, "draw_views": DRAW, "pixels": PIXELS, **changes}
-    return list(visible_batches(source, options.pop("pixels"), steps=steps, **options))
+    options = {"batch_size": BATCH, "draw_views": DRAW, "pixels": PIXELS, **changes}
+    wanted = wanted_patches(options.pop("draw_views"))
+    return list(wanted.batches(source, options.pop("pixels"), seed=SEED, steps=steps, **options))
+
+
+def wanted_patches(draw_views: Callable[[int, NDArray], torch.Tensor]) -> Patches:
+    """Of 64 in two views, whatever the numbers that are only for people."""
+    return Patches(
+        num_views=2,
+        per_view=16,
+        of=64,
+        patch_size=PATCH,
+        draw=lambda seed, epoch, index_N: draw_views(epoch, index_N),
+    )
 
 
 def assert_equal(found: list[Visible], expected: list[Visible]) -> None:
@@ -168,10 +181,12 @@ def test_a_copy_holds_what_the_batch_holds(folder: Folder, tmp_path: Path) -> No
     store = pack_folder(folder.root, tmp_path / "store", layout="image", size=32).store
     for source, tensors in ((folder, 2), (store, 4)):
         (batch,) = take(source, steps=range(1))
-        copy = batch.to(torch.device("cpu"))
+        copy = each_tensor(batch, torch.clone)
         assert torch.equal(copy.patches(), batch.patches())
-        assert len(batch.tensors()) == tensors
-        assert all(map(torch.equal, copy.tensors(), batch.tensors()))
+        assert len(list(tensors_of(batch))) == tensors
+        assert all(map(torch.equal, tensors_of(copy), tensors_of(batch)))
+        nothing = each_tensor(batch, lambda tensor: tensor[:0])
+        assert not any(map(len, tensors_of(nothing)))
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -208,16 +223,9 @@ def test_large_photographs_give_the_patches_of_their_store(tmp_path: Path) -> No
     store = pack_folder(
         tmp_path / "images", tmp_path / "store", layout="patch", size=32, patch_size=4
     ).store
-    found = []
-    for source in (open_folder(tmp_path / "images"), store):
-        (batch,) = visible_batches(
-            source,
-            Pixels(img_size=32),
-            draw_views=lambda epoch, index_N: torch.arange(8).reshape(1, 2, 4),
-            patch_size=4,
-            batch_size=1,
-            seed=0,
-            steps=range(1),
-        )
-        found.append(batch.patches())
-    assert torch.equal(*found)
+    wanted = wanted_patches(lambda epoch, index_N: torch.arange(8).reshape(1, 2, 4))
+    folder, packed = (
+        next(wanted.batches(source, Pixels(img_size=32), batch_size=1, seed=0, steps=range(1)))
+        for source in (open_folder(tmp_path / "images"), store)
+    )
+    assert torch.equal(folder.patches(), packed.patches())

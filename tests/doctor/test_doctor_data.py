@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from support import Run
 
-from micl_bench.data.embedded.manifest import PARTS
+from micl_bench.data.embedded import PARTS
 from micl_bench.doctor import Finding, check_data
 
 RANDOM = ("--checkpoint", "random:vit_tiny_patch16_224")

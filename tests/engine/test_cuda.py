@@ -22,7 +22,7 @@ def step_on(device: str, precision: str) -> tuple[Step, Visible]:
     generator = torch.Generator().manual_seed(1)
     pixels = torch.randint(0, 256, (16, 12, 48), generator=generator, dtype=torch.uint8)
     keep_NM = torch.rand(16, 64, generator=generator).argsort(dim=1)[:, :12]
-    return step, Visible(pixels, keep_NM.reshape(16, 2, 6)).to(torch.device(device))
+    return step, Visible(pixels.to(device), keep_NM.reshape(16, 2, 6).to(device))
 
 
 @pytest.mark.parametrize(("precision", "rel"), [("fp32", 1e-3), ("bf16", 3e-2)])

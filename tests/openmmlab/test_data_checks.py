@@ -117,10 +117,14 @@ def test_other_ids_are_the_same_classes(coco: Path, splits: list[str]) -> None:
         (
             lambda content: content["categories"][2].update(name="digit_1"),
             ["val2017"],
-            "categories[2].name is 'digit_1', which another category has too",
+            "categories[2].name is 'digit_1', which another entry has too",
         ),
         (every("category_id", 77), ["train2017"], "by a wrong label offset: category_id 77"),
-        (every("area", None), ["train2017"], "annotations[0] has no key 'area'"),
+        (
+            every("area", None),
+            ["train2017"],
+            "missing required field `area` - at `$.annotations[0]`",
+        ),
         (every("segmentation", [[1, 2, 3, 4]]), ["val2017"], "a polygon of 4 numbers"),
         (every("segmentation", None), ["train2017"], "annotations have no segmentation"),
         (every("iscrowd", 1), ["val2017"], "AP is undefined"),

@@ -17,7 +17,7 @@ from PIL import Image
 from support import refused, torchrun
 from torch.utils.data import Dataset
 
-from micl_bench.bench.peak import in_own_process
+from micl_bench.bench.machine import in_own_process
 from micl_bench.data import workers
 from micl_bench.data.workers import Loader
 from micl_bench.runtime.errors import InputError

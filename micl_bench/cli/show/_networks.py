@@ -48,7 +48,7 @@ class Network(Reading):
 
     def chosen(self, pixels: "Pixels", number: int) -> Any:
         """Images (N, 3, H, W), spread evenly over the folder."""
-        from micl_bench.data.any_images import open_images
+        from micl_bench.data.source import open_images
         from micl_bench.engine.frozen.pictures.network_pictures import chosen_images
 
         return chosen_images(open_images(self.images)[0], pixels, number)[0]
@@ -119,7 +119,7 @@ def features(
     """
     with drawing():
         from micl_bench.report.figures.feature_plots import feature_maps, map_caption
-    from micl_bench.data.any_images import open_images
+    from micl_bench.data.source import open_images
     from micl_bench.engine.frozen.pictures.feature_map import mapped_images
 
     loaded, pixels = network.opened()
@@ -160,7 +160,7 @@ def similarity(
             similarity_caption,
             similarity_histograms,
         )
-    from micl_bench.data.any_images import open_images
+    from micl_bench.data.source import open_images
     from micl_bench.engine.frozen.pictures.view_similarity import (
         features_of_views,
         similarity_arrays,

@@ -8,13 +8,13 @@ Shapes: L patches, P values a patch, S pixels of a side.
 
 import dataclasses
 import hashlib
+import json
 import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,11 +28,9 @@ from micl_bench.patches import patchify
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_listing
 from micl_bench.runtime.processes import begin_helper, starting
+from micl_bench.runtime.validate import Sha256
 
 _BLOCKS_A_PROCESS = 4
-
-Line = dict[str, Any]
-"""What the journal keeps of a packed block: block, source, sha256, sizes, bad."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,8 +49,26 @@ class Block:
         return digest_listing(self.root, (path for path in self.paths if path.exists()))
 
 
-def pack_blocks(todo: Sequence[Block], workers: int | None) -> Iterator[Line]:
-    """Pack blocks, in processes where there is enough to do; each line comes when its block is done.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Done:
+    """What the journal keeps of a packed block."""
+
+    block: int
+    source: str
+    """`Block.source` when it was packed."""
+    sha256: Sha256
+    sizes: tuple[tuple[int, int], ...]
+    """Width and height of each image; 0 of one that could not be read."""
+    bad: tuple[tuple[int, str], ...]
+    """Rows whose image could not be read, in ascending order, each with the reason."""
+
+    def line(self) -> str:
+        """As the journal has it."""
+        return json.dumps(dataclasses.asdict(self))
+
+
+def pack_blocks(todo: Sequence[Block], workers: int | None) -> Iterator[Done]:
+    """Pack blocks, in processes where there is enough to do; each comes when it is done.
 
     Args:
         workers: processes; as many as cores and work allow if None.
@@ -86,8 +102,8 @@ def pack_blocks(todo: Sequence[Block], workers: int | None) -> Iterator[Line]:
         pool.shutdown(cancel_futures=True)
 
 
-def _pack_block(block: Block) -> Line:
-    """Decode a block's images into their place; returns its line for the journal."""
+def _pack_block(block: Block) -> Done:
+    """Decode a block's images into their place."""
     form, source = block.form, block.source()
     rows = np.zeros((len(block.paths), *form.row_shape), np.uint8)
     sizes, bad, first = [], [], block.block * form.block_rows
@@ -106,8 +122,13 @@ def _pack_block(block: Block) -> Line:
         file.flush()
         # Before the journal says so: a machine may lose power too.
         os.fsync(file.fileno())
-    digest = hashlib.sha256(rows.data).hexdigest()
-    return {"block": block.block, "source": source, "sha256": digest, "sizes": sizes, "bad": bad}
+    return Done(
+        block=block.block,
+        source=source,
+        sha256=hashlib.sha256(rows.data).hexdigest(),
+        sizes=tuple(sizes),
+        bad=tuple(bad),
+    )
 
 
 def _row(image: Image.Image, form: Form) -> NDArray[np.uint8]:

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from micl_bench.data.folder import Folder
@@ -39,8 +37,8 @@ class AdaptedImages(Folder):
     """A folder without files: its paths are the source's name, the place and an image's name."""
 
     given: Images
-    rows: tuple[int, ...]
-    """Of the images here, their numbers in the source."""
+    numbers: dict[Path, int]
+    """Path of each image of the source to its number there."""
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -51,7 +49,7 @@ class AdaptedImages(Folder):
     def digest(self) -> str:
         """The source's own; of a part, with the names of its images."""
         whole = self.given.describe().digest
-        is_whole = len(self) == len(self.given.names)
+        is_whole = len(self) == len(self.numbers)
         return whole if is_whole else digest_json([whole, self.names])
 
     def read(self, index: int, *, at_least: int = 0) -> Image.Image:
@@ -60,24 +58,16 @@ class AdaptedImages(Folder):
         Raises:
             InputError: the source does not give it.
         """
+        path = self.paths[index]
         try:
-            return self.given.image(self.rows[index]).convert("RGB")
+            return self.given.image(self.numbers[path]).convert("RGB")
         except Exception as error:
-            raise InputError(f"{self.paths[index]} cannot be read ({error})") from error
+            raise InputError(f"{path} cannot be read ({error})") from error
 
     def describe(self) -> DataSet:
         """As the source describes itself."""
         return dataclasses.replace(
             self.given.describe(), images=len(self), digest=self.digest, left_out=self.left_out
-        )
-
-    def part(self, index_n: NDArray[np.integer]) -> "AdaptedImages":
-        """These images alone; labels keep their numbers."""
-        return dataclasses.replace(
-            self,
-            paths=tuple(self.paths[i] for i in index_n),
-            labels=tuple(self.labels[i] for i in index_n),
-            rows=tuple(self.rows[i] for i in index_n),
         )
 
 
@@ -92,17 +82,17 @@ def adapted(root: Path, given: Images) -> AdaptedImages:
             or a name that is no relative path or stands twice.
     """
     classes, names, labels = tuple(given.classes), tuple(given.names), tuple(map(int, given.labels))
-    found = "; ".join(_faults(classes, names, labels))
-    if found:
+    if found := "; ".join(_faults(classes, names, labels)):
         raise InputError(f"{root}: {found}")
+    paths = tuple(root / name for name in names)
     return AdaptedImages(
         root=root,
         classes=classes,
-        paths=tuple(root / name for name in names),
+        paths=paths,
         labels=labels,
         left_out=given.describe().left_out,
         given=given,
-        rows=tuple(range(len(names))),
+        numbers={path: number for number, path in enumerate(paths)},
     )
 
 
@@ -117,11 +107,8 @@ def _faults(classes: tuple[str, ...], names: tuple[str, ...], labels: tuple[int,
     for kind, words in (("class", classes), ("image", names)):
         if doubled := [word for word, times in Counter(words).items() if times > 1]:
             faults.append(f"the {kind} {doubled[0]!r} stands twice")
-    unplain = [name for name in names if str(PurePosixPath(name)) != name or _leads_out(name)]
-    if unplain:
-        faults.append(f"the image name {unplain[0]!r} is no plain relative path")
+    for name in names:
+        path = PurePosixPath(name)
+        if str(path) != name or path.is_absolute() or ".." in path.parts:
+            return [*faults, f"the image name {name!r} is no plain relative path"]
     return faults
-
-
-def _leads_out(name: str) -> bool:
-    return name.startswith("/") or ".." in name.split("/")

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from micl_bench.checkpoints import Checkpoint
-from micl_bench.data.any_images import open_images
 from micl_bench.data.checked import Watch, look_at
 from micl_bench.data.pixels import Pixels
+from micl_bench.data.source import open_images
 from micl_bench.engine.frozen.features import run_over_folder
 from micl_bench.runs.precision import at_precision
 from micl_bench.runtime.distributed import rank

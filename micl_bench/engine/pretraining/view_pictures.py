@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from micl_bench.data.any_images import open_images
 from micl_bench.data.folder import Folder, read_image
 from micl_bench.data.pixels import evaluation_pixels
-from micl_bench.data.source import Source
+from micl_bench.data.source import Source, open_images
 from micl_bench.engine.frozen.pictures.network_pictures import Arrays, chosen_images, spread
 from micl_bench.engine.pretraining.recipe import PretrainRecipe
 from micl_bench.records.evidence.evidence import write_arrays

@@ -75,28 +75,13 @@ class LabelledBatch:
 
     images: Tensor
     labels: Tensor
-    boxes_E5: Tensor
-    """What is erased: image, top, left, height, width; int64, on the CPU."""
+    boxes_E5: NDArray[np.int64]
+    """What is erased: image, top, left, height, width; read on the CPU."""
     noise_T: Tensor
     """What fills it: (3, height, width) of each box, one after the other; fp32."""
     epoch: int
     index_N: NDArray[np.integer]
     """Which images of the folder."""
-
-    def pin_memory(self) -> "LabelledBatch":
-        """In page-locked memory, from which a device copies while it computes."""
-        return self._with(*(tensor.pin_memory() for tensor in self.tensors()))
-
-    def to(self, device: torch.device) -> "LabelledBatch":
-        """Copied to a device, without waiting where the memory is pinned."""
-        return self._with(*(tensor.to(device, non_blocking=True) for tensor in self.tensors()))
-
-    def tensors(self) -> tuple[Tensor, ...]:
-        """All that is computed with on the device; where the boxes are is not."""
-        return self.images, self.labels, self.noise_T
-
-    def _with(self, images: Tensor, labels: Tensor, noise_T: Tensor) -> "LabelledBatch":
-        return dataclasses.replace(self, images=images, labels=labels, noise_T=noise_T)
 
     def erase(self, images_NCHW: Tensor) -> None:
         """Write the noise over normalised images, in place."""
@@ -165,7 +150,7 @@ class _AugmentedImages(Dataset):
     def _policy(self) -> RandAugment:
         return rand_augment(self.config.rand_augment, img_size=self.pixels.img_size, mean=self.mean)
 
-    def _erased(self, epoch: int, index_N: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
+    def _erased(self, epoch: int, index_N: NDArray[np.integer]) -> tuple[NDArray[np.int64], Tensor]:
         """boxes_E5 and noise_T of `LabelledBatch`."""
         boxes, noises = [], [torch.empty(0)]
         if self.config.erase_probability:
@@ -175,7 +160,7 @@ class _AugmentedImages(Dataset):
                 if found is not None:
                     boxes.append([number, *found[0]])
                     noises.append(found[1].flatten())
-        return torch.tensor(boxes, dtype=torch.int64).view(-1, 5), torch.cat(noises)
+        return np.array(boxes, dtype=np.int64).reshape(-1, 5), torch.cat(noises)
 
 
 def erased_box(

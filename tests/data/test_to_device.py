@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from micl_bench.data.prefetch import prefetch
+from micl_bench.data.to_device import prefetch
 
 
 @pytest.fixture(autouse=True)
