@@ -38,7 +38,6 @@ PARTS: dict[str, str] = {
 """Folder name to the data set it stands for, in layout and in what it tests."""
 
 DESCRIPTION_FILE = "dataset.json"
-CLASSES: tuple[str, ...] = tuple(f"digit_{digit}" for digit in range(10))
 
 
 ProgressCallback = Callable[[str, int, int], None]

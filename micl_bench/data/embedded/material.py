@@ -17,10 +17,9 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from sklearn.datasets import load_digits, load_sample_images
 
-from micl_bench.data.embedded import CLASSES
-
 Floats = NDArray[np.float32]
 
+CLASSES = tuple(f"digit_{digit}" for digit in range(10))
 PICTURE_SIZE = 32
 _JPEG_QUALITY = 92
 _SHARPENING = 0.8

@@ -20,8 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from micl_bench.data.embedded import CLASSES
-from micl_bench.data.embedded.material import Floats, Scans, cut_piece, encode_jpeg, random_stream
+from micl_bench.data.embedded.material import (
+    CLASSES,
+    Floats,
+    Scans,
+    cut_piece,
+    encode_jpeg,
+    random_stream,
+)
 from micl_bench.data.embedded.pictures import draw_clean, enlarge
 
 SCENE_SIZE = 96
