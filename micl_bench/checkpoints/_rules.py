@@ -219,7 +219,7 @@ def _put(state: dict[str, Tensor], name: str, value: Tensor, layout: str) -> Non
 
 
 def _as_float32(name: str, tensor: Tensor) -> tuple[Tensor, str]:
-    """Half precision widened, and how that is told; other kinds of number are no weights."""
+    """Half precision widened, and a note of it; other kinds of number are no weights."""
     stored = str(tensor.dtype).removeprefix("torch.")
     if not tensor.is_floating_point():
         raise InputError(f"{name} holds {stored}; weights are read from floating point only")

@@ -39,7 +39,7 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
 
     `ema` reads the averaged weights that the authors' code may save beside, as `model_ema`. A
     fine-tuned file may leave open whether it is BEiT's, which reads pixels as 2x - 1, or BEiT v2's or
-    data2vec's, which read them as ImageNet's: the pixels are then untold.
+    data2vec's, which read them as ImageNet's: mean and std cannot be assumed then.
     """
     networks = beside_averages(content, *_KEYS)
     tensors = tensors_of(content, networks[0].key)

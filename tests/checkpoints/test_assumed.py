@@ -121,6 +121,7 @@ def test_timms_training_script_means_its_models_pixels(tmp_path: Path) -> None:
         ("beit", ("pixels",)),
         ("beit-fine_tuned", ()),
         ("lightly", ("heads", "pixels", "norm_eps")),
+        ("solo_learn", ("heads", "pixels", "positions")),
         ("openmmlab-avg", ("heads", "pixels")),
     ],
 )

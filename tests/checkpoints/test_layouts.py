@@ -126,6 +126,7 @@ def test_a_file_with_one_network_has_no_branches(files: dict[str, Path], name: s
         ("msn", ["target_encoder", "encoder"]),
         ("ijepa", ["target_encoder", "encoder"]),
         ("lightly", ["backbone", "student_backbone"]),
+        ("solo_learn", ["backbone", "momentum_backbone"]),
         ("dinov2-teacher", ["teacher"]),
     ],
 )
@@ -164,6 +165,7 @@ def test_branches_differ_and_the_first_is_the_default(
         ("huggingface-dinov2_registers", "DINOv2 with registers", "token", "bicubic, antialiased"),
         ("openmmlab-avg", "mae-finetuned", "avg", "bicubic, not antialiased"),
         ("lightly-alone", "backbone", "token", "bicubic, antialiased"),
+        ("solo_learn", "SimCLR", "token", "bicubic, antialiased"),
     ],
 )
 def test_what_a_checkpoint_says_of_its_method(

@@ -141,18 +141,20 @@ def test_what_a_file_would_call_is_named_and_not_called(
     assert not owned.exists()
 
 
-@pytest.mark.parametrize("layout", ["sparse_coo", "sparse_csr"])
-def test_sparse_tensors_are_refused_in_a_line(tmp_path: Path, layout: str) -> None:
-    tensor = torch.eye(3).to_sparse() if layout == "sparse_coo" else torch.eye(3).to_sparse_csr()
-    torch.save({"model": {"a": tensor}}, tmp_path / "sparse.pth")
-    with pytest.raises(InputError, match=f"holds a tensor of layout {layout} on cpu"):
-        read_safely(tmp_path / "sparse.pth")
-
-
-def test_tensors_without_numbers_are_refused(tmp_path: Path) -> None:
-    torch.save({"model": {"a": torch.zeros(3, device="meta")}}, tmp_path / "empty.pth")
-    with pytest.raises(InputError, match="layout strided on meta"):
-        read_safely(tmp_path / "empty.pth")
+@pytest.mark.parametrize(
+    ("tensor", "words"),
+    [
+        (torch.eye(3).to_sparse(), "layout sparse_coo on cpu"),
+        (torch.eye(3).to_sparse_csr(), "layout sparse_csr on cpu"),
+        (torch.zeros(3, device="meta"), "layout strided on meta"),
+    ],
+)
+def test_tensors_that_are_no_plain_numbers_are_refused_in_a_line(
+    tmp_path: Path, tensor: torch.Tensor, words: str
+) -> None:
+    torch.save({"model": {"a": tensor}}, tmp_path / "odd.pth")
+    with pytest.raises(InputError, match=f"holds a tensor of {words}"):
+        read_safely(tmp_path / "odd.pth")
 
 
 def test_a_files_first_bytes_tell_what_it_is(tmp_path: Path) -> None:
