@@ -64,12 +64,6 @@ def words(task: str, config: Path, data: Path, out: Path, *sets: str) -> list[st
     return [*map(str, command), *(word for value in sets for word in ("--set", value))]
 
 
-def record_in(out: Path) -> dict[str, Any]:
-    """The record of a run."""
-    (path,) = (path for path in out.glob("*.json") if path.name != "recipe.json")
-    return json.loads(path.read_text())
-
-
 class Server:
     """Forks `micl-bench` as often as asked."""
 

@@ -15,7 +15,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from openmmlab.tiny_runs import ADAMW, hook_of, tiny, tiny_config, tiny_runner
-from support import torchrun
+from support import good, torchrun
 from torch import nn
 
 from micl_bench.openmmlab.agreement import digests
@@ -85,8 +85,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
 def two(checkpoint: str, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of two processes tells of every case."""
     folder = tmp_path_factory.mktemp("two")
-    done = torchrun(2, __file__, folder, checkpoint)
-    assert done.returncode == 0, done.stderr
+    good(torchrun(2, __file__, folder, checkpoint))
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 

@@ -6,8 +6,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from dense_runs import RANDOM, Server, record_in, words, write_config
-from support import losses
+from dense_runs import RANDOM, Server, words, write_config
+from support import losses, record_in
 
 from micl_bench import evaluate
 from micl_bench.runtime.errors import InputError
@@ -47,7 +47,7 @@ def test_a_corrected_validation_set_goes_on_from_the_saved_state(
     # Another file that shows the same.
     image.write_bytes(content + b"corrected")
     assert f"going on from step {step} of " in server.run(command)
-    record = record_in(out)
+    record = record_in(out, task)
     assert record["train"]["digest"] != record["data"]["digest"]
     claim = json.loads((out / "recipe.json").read_text())
     assert record["data"]["digest"] not in claim.values()

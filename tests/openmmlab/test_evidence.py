@@ -19,7 +19,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from sklearn.metrics import confusion_matrix
 from small_sets import cut_to
-from support import torchrun
+from support import good, torchrun
 
 from micl_bench.openmmlab import coco_metric  # noqa: F401  (registers MiCLCocoMetric)
 from micl_bench.openmmlab.evidence import Evidence, Measured
@@ -301,8 +301,7 @@ def test_other_evaluators_are_refused_before_anything_runs(
 @pytest.mark.long
 def test_two_processes_keep_each_image_once(embedded: Path, tmp_path: Path) -> None:
     """Seven images on two processes: one of them evaluates an image again."""
-    done = torchrun(2, WORKER, embedded, tmp_path)
-    assert done.returncode == 0, done.stderr
+    good(torchrun(2, WORKER, embedded, tmp_path))
     for library in ("mmseg", "mmdet"):
         metrics, evidence = found(library, embedded, tmp_path / library, **SEVEN)
         alone = evidence.measured(metrics)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from dense_runs import STEPS, Server, record_in, words, write_config
-from support import losses, values_in
+from dense_runs import STEPS, Server, words, write_config
+from support import losses, record_in, values_in
 
 from micl_bench.runtime.safe_reading.read import read_safely
 
@@ -32,7 +32,7 @@ def whole(
 
 def assert_equal_runs(out: Path, whole: Path) -> None:
     assert losses(out) == losses(whole)
-    ours, theirs = record_in(out), record_in(whole)
+    ours, theirs = record_in(out, "*"), record_in(whole, "*")
     for key in ("metrics", "settings", "fingerprint"):
         assert ours[key] == theirs[key]
     arrays, expected = (np.load(folder / "evidence.npz") for folder in (out, whole))
@@ -109,7 +109,7 @@ def test_what_is_kept_is_read_weights_only(whole: dict[str, tuple[Path, Path]]) 
     for _, out in whole.values():
         content = torch.load(out / "model.pt", weights_only=True)
         assert any(name.startswith("backbone.vit.") for name in content["state_dict"])
-        assert record_in(out)["artifacts"]["model"] == "model.pt"
+        assert record_in(out, "*")["artifacts"]["model"] == "model.pt"
         assert not list(out.rglob("*.pth"))
 
 
@@ -127,7 +127,7 @@ def test_the_model_that_is_kept_is_the_average_that_was_evaluated(
     weight = "decode_head.conv_seg.weight"
     assert trained.keys() == kept.keys()
     assert not torch.equal(trained[weight], kept[weight])
-    assert values_in(record_in(tmp_path / "out")) != values_in(record_in(averaged))
+    assert values_in(record_in(tmp_path / "out", "*")) != values_in(record_in(averaged, "*"))
 
 
 def test_where_iterations_are_passes_a_step_may_not_be_shared_anew(

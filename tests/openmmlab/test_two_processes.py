@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dense_runs import STEPS, Server, record_in, words, write_config
-from support import intervals_in, losses, torchrun, values_in
+from dense_runs import STEPS, Server, words, write_config
+from support import good, intervals_in, losses, record_in, torchrun, values_in
 
 # Nothing that is drawn by the process, and no norm over a process's own images.
 ALIKE = """
@@ -28,11 +28,10 @@ def test_the_same_steps_as_one_process(server: Server, embedded: Path, tmp_path:
     command = words("ade20k", config, embedded, tmp_path / "one", "train_cfg.max_iters=6")
     server.run([*command, "--set", "optim_wrapper.accumulative_counts=2"])
     command[command.index(str(tmp_path / "one"))] = str(tmp_path / "two")
-    done = torchrun(2, "-m", "micl_bench", *command)
-    assert done.returncode == 0, done.stderr
+    done = good(torchrun(2, "-m", "micl_bench", *command))
     # The same images with the same draws; sums in another order, in fp32.
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-3)
-    ours, theirs = record_in(tmp_path / "two"), record_in(tmp_path / "one")
+    ours, theirs = record_in(tmp_path / "two", "ade20k"), record_in(tmp_path / "one", "ade20k")
     assert ours["fingerprint"] == theirs["fingerprint"]
     assert ours["protocol"] == "UperNet, single scale, 6 steps of 4 images"
     assert (ours["details"]["processes"], theirs["details"]["processes"]) == (2, 1)
@@ -57,7 +56,7 @@ def test_each_image_counts_once(server: Server, embedded: Path, tmp_path: Path, 
         sets = ("train_cfg.max_iters=1", STILL)
         server.run(words(task, config, embedded, out, *sets), processes=number)
         found.append(out)
-    one, two = map(record_in, found)
+    one, two = (record_in(out, task) for out in found)
     assert one["data"]["images"] == two["data"]["images"] == 7
     assert values_in(one) == values_in(two)
     assert intervals_in(one) == intervals_in(two)
@@ -83,7 +82,7 @@ def test_two_go_on_where_two_were_stopped(server: Server, embedded: Path, tmp_pa
             assert started[1].errors.splitlines()[-1].startswith("process 1: stopped by SIGTERM")
         server.run(command, processes=2)
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
-    ours, theirs = record_in(tmp_path / "cut"), record_in(tmp_path / "whole")
+    ours, theirs = record_in(tmp_path / "cut", "ade20k"), record_in(tmp_path / "whole", "ade20k")
     assert values_in(ours) == values_in(theirs)
     # Two images at a time are normalised together, of a step's four.
     assert ours["settings"]["normalised_together"] == 2
