@@ -70,6 +70,11 @@ def html(store: Path) -> Path:
     return Path(shutil.copy(built, store.parent / "alone"))
 
 
+@pytest.fixture
+def page(html: Path, open_page: OpenPage) -> Page:
+    return open_page(html)
+
+
 @pytest.fixture(scope="module")
 def records(store: Path) -> dict[str, Result]:
     return {record.id: record for record in read_store(store).records}
@@ -87,10 +92,8 @@ def press(table: Locator, header: str) -> Locator:
     return table.locator("th[data-sort]", has_text=header).get_by_role("button")
 
 
-def test_a_column_is_sorted_best_first_then_turned_then_as_it_was(
-    html: Path, open_page: OpenPage
-) -> None:
-    table = open_page(html).locator(FINETUNE)
+def test_a_column_is_sorted_best_first_then_turned_then_as_it_was(page: Page) -> None:
+    table = page.locator(FINETUNE)
     before = column(table, "method")
     header = table.locator("th[data-sort]", has_text="top-1")
     expect(header).to_have_attribute("aria-sort", "none")
@@ -105,8 +108,8 @@ def test_a_column_is_sorted_best_first_then_turned_then_as_it_was(
     expect(header).to_have_attribute("aria-sort", "none")
 
 
-def test_what_is_missing_stays_last_in_both_directions(html: Path, open_page: OpenPage) -> None:
-    table = open_page(html).locator(OVERVIEW)
+def test_what_is_missing_stays_last_in_both_directions(page: Page) -> None:
+    table = page.locator(OVERVIEW)
     for _ in range(2):
         press(table, "embedded k-NN top-1").click()
         assert column(table, "embedded k-NN top-1") == ["78.4", "n/a", "n/a"]
@@ -122,8 +125,7 @@ def test_sorting_is_by_value_not_by_text(html: Path, open_page: OpenPage) -> Non
     assert len(numbers) < len(shown)
 
 
-def test_rows_are_filtered_by_words_and_by_choice(html: Path, open_page: OpenPage) -> None:
-    page = open_page(html)
+def test_rows_are_filtered_by_words_and_by_choice(page: Page) -> None:
     table = unfolded(page).locator(PUBLISHED)
     rows = table.locator("tbody tr").all_inner_texts()
     networks = column(table, "network")
@@ -143,10 +145,7 @@ def test_rows_are_filtered_by_words_and_by_choice(html: Path, open_page: OpenPag
     assert table.locator("tbody tr").count() == 0
 
 
-def test_a_card_opens_and_closes_by_mouse(
-    html: Path, open_page: OpenPage, records: dict[str, Result]
-) -> None:
-    page = open_page(html)
+def test_a_card_opens_and_closes_by_mouse(page: Page, records: dict[str, Result]) -> None:
     link = page.locator(f"{FINETUNE} tbody a").first
     link.click()
     card = page.get_by_role("dialog")
@@ -162,10 +161,7 @@ def test_a_card_opens_and_closes_by_mouse(
     assert "#record" not in page.url
 
 
-def test_a_card_opens_and_closes_by_keyboard_and_gives_the_focus_back(
-    html: Path, open_page: OpenPage
-) -> None:
-    page = open_page(html)
+def test_a_card_opens_and_closes_by_keyboard_and_gives_the_focus_back(page: Page) -> None:
     link = page.locator(f"{FINETUNE} tbody a").nth(1)
     link.press("Enter")
     card = page.get_by_role("dialog")
@@ -189,8 +185,7 @@ def test_an_address_opens_a_card_and_going_back_closes_it(
     expect(page.get_by_role("dialog")).to_be_hidden()
 
 
-def test_a_number_of_several_records_shows_each_of_them(html: Path, open_page: OpenPage) -> None:
-    page = open_page(html)
+def test_a_number_of_several_records_shows_each_of_them(page: Page) -> None:
     page.locator(f"{OVERVIEW} a[data-cards]").first.click()
     card = page.get_by_role("dialog")
     expect(card).to_contain_text("This number comes from 2 records")
@@ -214,8 +209,7 @@ def test_a_superseded_record_leads_to_the_newer_one(
     assert old.id not in page.url
 
 
-def test_a_published_number_shows_its_source(html: Path, open_page: OpenPage) -> None:
-    page = open_page(html)
+def test_a_published_number_shows_its_source(page: Page) -> None:
     row = page.locator(f"{PUBLISHED} tbody tr", has_text="MiCL (as OCL)")
     expect(row).to_be_hidden()
     unfolded(page)
@@ -252,10 +246,7 @@ def test_the_scheme_follows_the_system_and_can_be_switched(html: Path, open_page
     assert background(page) > 192
 
 
-def test_all_records_are_listed_sorted_and_filtered(
-    html: Path, open_page: OpenPage, records: dict[str, Result]
-) -> None:
-    page = open_page(html)
+def test_all_records_are_listed_sorted_and_filtered(page: Page, records: dict[str, Result]) -> None:
     table = page.locator("[data-table='records']")
     assert sorted(column(table, "record")) == sorted(records)
     press(table, "value").click()
@@ -292,8 +283,7 @@ def test_many_records_are_turned_page_by_page_by_keyboard(
     assert "15.0" in column(table, "value")
 
 
-def test_what_is_missing_and_what_is_damaged_is_named(html: Path, open_page: OpenPage) -> None:
-    page = open_page(html)
+def test_what_is_missing_and_what_is_damaged_is_named(page: Page) -> None:
     missing = page.locator("[data-table='missing']")
     assert sorted(column(missing, "run")) == ["b", "linear/scratch"]
     expect(missing).to_contain_text("out of memory")
@@ -321,10 +311,7 @@ def test_nothing_sticks_out_of_the_page(html: Path, open_page: OpenPage, width: 
     assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
-def test_print_has_all_measured_tables_and_no_controls(
-    html: Path, open_page: OpenPage, tmp_path: Path
-) -> None:
-    page = open_page(html)
+def test_print_has_all_measured_tables_and_no_controls(page: Page, tmp_path: Path) -> None:
     page.get_by_role("button", name="Switch to dark colours").click()
     page.emulate_media(media="print")
     for gone in ("nav", ".controls", "#records", "#published", "#scheme"):
@@ -425,8 +412,8 @@ def test_hostile_names_stay_names(tmp_path: Path, open_page: OpenPage) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_a_reader_sees_colours_of_the_bars(html: Path, open_page: OpenPage) -> None:
-    shot = open_page(html).screenshot(full_page=True)
+def test_a_reader_sees_colours_of_the_bars(page: Page) -> None:
+    shot = page.screenshot(full_page=True)
     pixels = np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")).reshape(-1, 3).astype(int)
     # Scaled pictures blend colours at their edges; large areas keep them.
     for colour in ((0x00, 0x72, 0xB2), (0xE6, 0x9F, 0x00)):

@@ -146,8 +146,8 @@ def test_every_format_is_what_its_name_says_and_repeats_byte_for_byte(
         if suffix == "SVG":
             root = ET.fromstring(content)
             assert root.tag == "{http://www.w3.org/2000/svg}svg"
-            # Four images with two views each.
-            assert len(root.findall(".//{http://www.w3.org/2000/svg}image")) == 12
+            # Four images with two views each, pasted into one.
+            assert len(root.findall(".//{http://www.w3.org/2000/svg}image")) == 1
         else:
             assert content.startswith({"png": b"\x89PNG", "pdf": b"%PDF"}[suffix])
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+from collections.abc import Sequence
 
 import pytest
 from matplotlib.figure import Figure
@@ -11,7 +12,13 @@ from synthetic_results import changed
 from micl_bench.records.published import Reference, read_references
 from micl_bench.records.statistics import t_interval, wilson
 from micl_bench.report.figures.cost_plot import cost_scatter, found_cost, shown_points
-from micl_bench.report.figures.cost_points import cost_panels, pareto_front, published_panels
+from micl_bench.report.figures.cost_points import (
+    Axis,
+    Panel,
+    cost_panels,
+    pareto_front,
+    published_panels,
+)
 from micl_bench.report.figures.render import rendered
 
 IMAGENET = {"name": "imagenet", "split": "val", "images": 50_000}
@@ -52,12 +59,18 @@ def test_the_front_is_all_that_no_point_beats(seed: int) -> None:
     assert [points[i] for i in front] == sorted(points[i] for i in front)
 
 
+def panels_of(
+    made: Trainings, task: str, axis: Axis = "device-hours", published: Sequence[Reference] = ()
+) -> list[Panel]:
+    return [p for p in cost_panels(made.selection, published, axis) if p.place[1] == task]
+
+
 def test_a_point_is_a_mean_over_seeds_at_the_mean_cost() -> None:
     made = Trainings()
     for seed, (top1, hours) in enumerate([(80.0, 1.0), (82.0, 1.5), (81.0, 2.0)]):
         made.add(top1, seed=seed, hours=hours)
     made.add(70.0, method="other", hours=4.0)
-    panel = next(p for p in cost_panels(made.selection, [], "device-hours") if p.label == "k-NN")
+    (panel,) = panels_of(made, "knn")
     ours, other = panel.measured
     assert (ours.cost, ours.value, ours.seeds) == (1.5, 81.0, "3 seeds")
     assert ours.interval == pytest.approx(t_interval([80.0, 82.0, 81.0]))
@@ -73,8 +86,7 @@ def test_a_training_costs_once_however_often_it_was_evaluated() -> None:
     again = next(one for one in made.records if one.task == "knn")
     for seed in (1, 2, 3):
         made.records.append(changed(again, seed=seed, metrics={"top1": 80.0 + seed}))
-    panel = next(p for p in cost_panels(made.selection, [], "device-hours") if p.label == "k-NN")
-    (point,) = panel.measured
+    ((point,),) = (panel.measured for panel in panels_of(made, "knn"))
     assert (point.cost, point.value) == (15.0, (81.5 + 84.0) / 2)
 
 
@@ -82,12 +94,11 @@ def test_hours_of_two_kinds_of_hardware_share_no_panel_but_epochs_do() -> None:
     made = Trainings()
     made.add(80.0)
     made.add(85.0, environment=A100, epochs=20)
-    hours = [p for p in cost_panels(made.selection, [], "device-hours") if p.label == "k-NN"]
-    assert sorted((p.hardware, len(p.measured)) for p in hours) == [
+    assert sorted((p.hardware, len(p.measured)) for p in panels_of(made, "knn")) == [
         ("2 cores of a processor", 1),
         ("NVIDIA A100-SXM4-80GB", 1),
     ]
-    (epochs,) = (p for p in cost_panels(made.selection, [], "epochs") if p.label == "k-NN")
+    (epochs,) = panels_of(made, "knn", "epochs")
     assert [(point.cost, point.value) for point in epochs.measured] == [(10, 80.0), (20, 85.0)]
 
 
@@ -115,10 +126,9 @@ def test_published_points_stand_beside_the_same_set_network_and_input_only() -> 
         reference(value=15.0, pretrain_epochs=None),
         reference(value=16.0, task="imagenet_finetune"),
     ]
-    panels = {p.place[1]: p for p in cost_panels(made.selection, published, "epochs")}
-    points = [(point.cost, point.value) for point in panels["linear"].published]
-    assert points == [(800.0, 67.0), (1600.0, 68.0)]
-    assert panels["knn"].published == []
+    (panel,) = panels_of(made, "linear", "epochs", published)
+    assert [(p.cost, p.value) for p in panel.published] == [(800.0, 67.0), (1600.0, 68.0)]
+    assert panels_of(made, "knn", "epochs", published)[0].published == []
     elsewhere = Trainings()
     elsewhere.add(66.0, arch="vit_base_patch16_224", epochs=800)
     assert all(not p.published for p in cost_panels(elsewhere.selection, published, "epochs"))
@@ -161,11 +171,7 @@ def test_published_hours_are_devices_times_hours_of_the_same_device() -> None:
         reference(**cost, value=8.0, pretrain_epochs=400.0, protocol="8x A100; one way"),
         reference(**cost, value=9.0, pretrain_epochs=400.0, protocol="8x A100; another"),
     ]
-    panel = next(
-        p
-        for p in cost_panels(made.selection, published, "device-hours")
-        if p.label == "linear probe"
-    )
+    (panel,) = panels_of(made, "linear", published=published)
     assert [(point.cost, point.value) for point in panel.published] == [(160.0, 68.0)]
 
 
@@ -179,7 +185,7 @@ def test_the_ledger_gives_panels_whose_points_are_its_rows() -> None:
     hours = {
         (point.label, point.cost): point.value
         for panel in published_panels(references, "device-hours")
-        if panel.label == "fine-tuning"
+        if panel.title == "fine-tuning, imagenet"
         for point in panel.published
     }
     # 64 V100 for 42 hours; 8 for 50 and, at mask ratio 0.9 with 8 masks, 46.

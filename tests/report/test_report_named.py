@@ -11,7 +11,7 @@ from synthetic_results import changed, recorded
 
 from micl_bench.records.result import Result, write_result
 from micl_bench.report import build_report
-from micl_bench.report.figures.galleries import found_views
+from micl_bench.report.figures.galleries import found_gallery
 from micl_bench.report.figures.training_plot import found_training
 from micl_bench.report.frame.identity import network_of
 from micl_bench.report.frame.lineage import Lineage
@@ -85,7 +85,7 @@ def test_tables_of_the_cost_and_legends_and_captions_have_it(tmp_path: Path) -> 
     (curves,) = found_training(selection).drawings
     legend = [text.get_text() for text in curves.draw().legends[0].get_texts()]
     assert {words.partition(",")[0] for words in legend} == set(NAMES)
-    (views_drawn,) = found_views(selection).drawings
+    (views_drawn,) = found_gallery("views", selection).drawings
     assert any(f"as {name} sees them" in views_drawn.caption for name in NAMES)
     for table in build_tables(selection, []):
         assert not [row for row in table.rows if row.label.partition(",")[0] == "MiCL"], table.name

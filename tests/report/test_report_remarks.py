@@ -2,14 +2,11 @@
 
 import csv
 import dataclasses
-import itertools
 import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from synthetic_results import changed, result
 from test_report_tables import KNN, built, column, of, top1, trained
 
@@ -18,9 +15,6 @@ from micl_bench.report import build_report, summary_table
 from micl_bench.report.audit.explain import as_text, explain
 from micl_bench.report.compare.comparison import compare_all
 from micl_bench.report.compare.contenders import read_contenders
-from micl_bench.report.figures.feature_plots import similarity_histograms
-from micl_bench.report.figures.scores_plot import score_bars
-from micl_bench.report.figures.training_plot import training_curves
 from micl_bench.runtime.files import digest_json
 
 REASON = "no image of the set has a label"
@@ -53,11 +47,6 @@ def test_a_mean_of_which_one_run_is_undefined_is_undefined() -> None:
     table = built(*runs)[KNN]
     assert column(table, "k-NN")["MiCL"].text == "–"
     assert f"undefined in 1 of 2 runs: {REASON}" in notes(table)
-    assert (
-        not score_bars([*runs, *(top1(9.0, method=method) for method in ("a", "b"))])
-        .axes[0]
-        .texts[2:]
-    )
 
 
 def test_card_terminal_explain_and_files_say_why(tmp_path: Path) -> None:
@@ -116,39 +105,3 @@ def test_files_that_were_not_read_are_said_under_the_table(where: str, tmp_path:
     assert f"left_out {words}" in " ".join(as_text(explain(Record.of(made, path), [], [])).split())
     page = build_report(tmp_path / "results", tmp_path / "report").read_text(encoding="utf-8")
     assert page.count(words) >= 2
-
-
-def test_without_knn_there_is_no_empty_panel() -> None:
-    rows = [{"step": step, "loss": 1.0} for step in range(5)]
-    scored = [*rows, {"step": 5, "knn_top1": 50.0}]
-    assert len(training_curves({"a": ("a", rows)}).axes) == 1
-    assert len(training_curves({"a": ("a", scored)}).axes) == 2
-    assert len(training_curves({"a": ("a", rows), "b": ("b", scored)}).axes) == 2
-
-
-def test_histograms_above_each_other_share_their_scale() -> None:
-    def similarities(low: float) -> dict[str, np.ndarray]:
-        arrays: dict[str, np.ndarray] = {"kappa": np.array(0.1)}
-        for kind in ("cosine", "tsp"):
-            arrays[f"{kind}_edges_E"] = np.linspace(low, 1, 5)
-            for sign in ("positive", "negative"):
-                arrays[f"{kind}_{sign}_B"] = np.arange(4)
-            arrays[f"{kind}_means"] = np.array([0.5, low])
-        return arrays
-
-    figure = similarity_histograms({"a": similarities(-1.0), "b": similarities(0.5)})
-    grid = np.array(figure.axes).reshape(2, 2)
-    assert grid[0][0].get_xlim() == grid[1][0].get_xlim()
-    assert grid[0][1].get_xlim() == grid[1][1].get_xlim()
-
-
-@pytest.mark.parametrize("groups", [3, 6, 10, 11, 12, 13])
-def test_names_below_bars_have_room_between_them(groups: int) -> None:
-    made = [result(data={"name": f"embedded-Sketch-{i}"}) for i in range(groups)]
-    figure = score_bars(made)
-    FigureCanvasAgg(figure).draw()
-    texts = figure.axes[0].get_xticklabels()
-    if texts[0].get_rotation() == 0:
-        boxes = [text.get_window_extent() for text in texts]
-        gaps = [after.x0 - before.x1 for before, after in itertools.pairwise(boxes)]
-        assert min(gaps) > 0.04 * figure.dpi

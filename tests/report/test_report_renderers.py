@@ -16,11 +16,9 @@ from test_report_tables import KNN, built, of, top1
 from micl_bench.records.published import read_references
 from micl_bench.records.store import read_results
 from micl_bench.report.frame.selection import select
-from micl_bench.report.tables.build import build_tables, published_tables
-from micl_bench.report.tables.model import Table
+from micl_bench.report.tables.build import build_tables
 from micl_bench.report.write.export import to_csv, write_tables
-from micl_bench.report.write.latex import to_latex
-from micl_bench.report.write.latex_text import escaped
+from micl_bench.report.write.latex import escaped, to_latex
 from micl_bench.report.write.markdown import to_markdown
 
 HOSTILE = (
@@ -169,13 +167,3 @@ def test_the_ledgers_tables_are_those_that_the_command_makes(
     kept = REPOSITORY / "results" / "tables"
     made = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "tables").iterdir()}
     assert made == {path.name: path.read_text(encoding="utf-8") for path in kept.glob("*.md")}
-
-
-def as_text(tables: list[Table]) -> str:
-    return "".join(render(one) for one in tables for render in (to_markdown, to_latex, to_csv))
-
-
-def test_the_same_ledger_gives_the_same_bytes() -> None:
-    assert as_text(published_tables(read_references())) == as_text(
-        published_tables(read_references())
-    )

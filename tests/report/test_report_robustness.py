@@ -11,10 +11,9 @@ import pytest
 import scipy.special
 import scipy.stats
 from page_reader import Page
-from support import Run
 from synthetic_results import recorded, result
 
-from micl_bench.records.result import Result, write_result
+from micl_bench.records.result import Record, write_result
 from micl_bench.records.statistics import wilson
 from micl_bench.report import build_report
 from micl_bench.report.figures.robustness_plot import found_robustness, robustness_scatter
@@ -30,7 +29,7 @@ from micl_bench.report.frame.selection import select
 SCORES = {"MiCL": (90.0, 50.0), "far": (80.0, 20.0), "mid": (86.0, 45.0), "near": (70.0, 15.0)}
 
 
-def shifted(method: str, clean: float, top1: float, **changes: Any) -> Result:
+def shifted(method: str, clean: float, top1: float, **changes: Any) -> Record:
     values: dict[str, Any] = {
         "task": "robustness",
         "method": method,
@@ -43,10 +42,10 @@ def shifted(method: str, clean: float, top1: float, **changes: Any) -> Result:
         "data": {"name": "set-A"},
         **changes,
     }
-    return result(**values)
+    return recorded([result(**values)])[0]
 
 
-def four() -> list[Result]:
+def four() -> list[Record]:
     return [shifted(method, *scores) for method, scores in SCORES.items()]
 
 
@@ -61,6 +60,7 @@ def test_the_line_is_the_regression_of_logits_and_the_distance_is_in_points() ->
     wanted = dict(zip(SCORES, 100 * (top1 - expected), strict=True))
     assert by_method == pytest.approx(wanted)
     assert by_method["mid"] > 0 > by_method["far"]
+    assert "of the panel themselves, 4 on set-A;" in caption([panel])
 
 
 def test_points_on_one_line_in_logits_have_no_effective_robustness() -> None:
@@ -83,7 +83,7 @@ def test_points_on_one_line_in_logits_have_no_effective_robustness() -> None:
         + [shifted("d", 90.0, 40.0)],
     ],
 )
-def test_too_few_checkpoints_give_no_line_and_the_caption_says_so(records: list[Result]) -> None:
+def test_too_few_checkpoints_give_no_line_and_the_caption_says_so(records: list[Record]) -> None:
     (panel,) = panels(records)
     assert panel.line is None
     assert panel.above_line(panel.points[0]) is None
@@ -113,8 +113,8 @@ def test_different_fingerprints_never_share_a_panel() -> None:
 def test_scores_of_0_and_100_count_as_half_an_image() -> None:
     records = [shifted("a", 100.0, 0.0), *four()]
     (panel,) = panels(records)
-    assert panel.logit(0.0) == pytest.approx(math.log(0.5 / 899.5))
-    assert panel.logit(100.0) == pytest.approx(-panel.logit(0.0))
+    assert panel.drawn(0.0) == pytest.approx(100 * 0.5 / 900)
+    assert panel.drawn(100.0) == pytest.approx(100 * 899.5 / 900)
     assert panel.line is not None
     assert all(math.isfinite(panel.above_line(point) or 0) for point in panel.points)
     robustness_scatter([panel])
@@ -133,42 +133,40 @@ def _axes(panel: Panel):  # type: ignore[no-untyped-def]
 def test_the_picture_holds_the_points_their_bars_y_equal_x_and_the_line() -> None:
     (panel,) = panels(four())
     axes = _axes(panel)
+    for axis in (axes.xaxis, axes.yaxis):
+        percent = np.array([0.5, 20.0, 50.0, 99.0])
+        logits = scipy.special.logit(percent / 100)
+        assert axis.get_transform().transform(percent) == pytest.approx(logits)
+        # Ticks are labelled with their percentages.
+        ticks = axis.get_ticklocs()
+        assert len(ticks) >= 4
+        assert [float(label.get_text()) for label in axis.get_ticklabels()] == list(ticks)
     lines = {line.get_label(): line for line in axes.get_lines()}
     x, y = lines["y = x"].get_data()
     assert list(x) == list(y)
-    x, y = (np.asarray(values) for values in lines["fitted line"].get_data())
+    x, y = (scipy.special.logit(np.asarray(ends) / 100) for ends in lines["fitted line"].get_data())
     assert panel.line is not None
     assert y == pytest.approx(panel.line.slope * x + panel.line.intercept)
     (whiskers,) = axes.containers
     segments = [bars.get_segments() for bars in whiskers[2]]
     colours = [bars.get_colors() for bars in whiskers[2]]
     for turn, point in enumerate(panel.points):
-        clean, top1 = SCORES[point.method]
         marker = lines[point.method]
-        assert marker.get_xydata()[0] == pytest.approx(
-            scipy.special.logit([clean / 100, top1 / 100])
-        )
+        assert marker.get_xydata()[0] == pytest.approx(SCORES[point.method])
         across, along = (bars[turn] for bars in segments)
         for own in colours:
             assert tuple(own[turn]) == matplotlib.colors.to_rgba(marker.get_color())
-        assert across[:, 0] == pytest.approx(
-            scipy.special.logit(np.array(wilson(clean, 900)) / 100)
-        )
-        assert along[:, 1] == pytest.approx(scipy.special.logit(np.array(wilson(top1, 900)) / 100))
-        for values, limits in ((across[:, 0], axes.get_xlim()), (along[:, 1], axes.get_ylim())):
-            assert limits[0] < values.min() < values.max() < limits[1]
-    # Ticks are labelled with percentages at their logits, and y = x crosses the panel.
-    for tick, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True):
-        assert scipy.special.expit(tick) * 100 == pytest.approx(float(label.get_text()))
-    assert len(axes.get_xticks()) >= 4
+        for ends, score, limits in (
+            (across[:, 0], SCORES[point.method][0], axes.get_xlim()),
+            (along[:, 1], SCORES[point.method][1], axes.get_ylim()),
+        ):
+            assert ends == pytest.approx(wilson(score, 900))
+            assert limits[0] < ends.min() < ends.max() < limits[1]
+    # Methods differ in colour and in shape.
+    for look in ("get_marker", "get_color"):
+        assert len({getattr(lines[method], look)() for method in SCORES}) == 4
+    # y = x crosses the panel.
     assert axes.get_ylim()[1] > axes.get_xlim()[0]
-
-
-def test_methods_differ_in_colour_and_in_shape() -> None:
-    (panel,) = panels(four())
-    points = [line for line in _axes(panel).get_lines() if line.get_label() in SCORES]
-    assert len({point.get_marker() for point in points}) == 4
-    assert len({point.get_color() for point in points}) == 4
 
 
 def test_the_report_shows_the_table_under_the_picture(tmp_path: Path) -> None:
@@ -181,28 +179,6 @@ def test_the_report_shows_the_table_under_the_picture(tmp_path: Path) -> None:
     assert table[1:] == table_rows([panel])
     markdown = (tmp_path / "report" / "report.md").read_text("utf-8")
     assert "| set-A | mid | 86.0 (83.6–88.1) | 45.0 (41.8–48.3) | +" in markdown
-
-
-def test_the_command_draws_and_prints(micl_bench: Run, tmp_path: Path) -> None:
-    for record in four():
-        write_result(record, tmp_path / "results")
-    for name, start in (("r.png", b"\x89PNG"), ("r.pdf", b"%PDF")):
-        done = micl_bench("show", "robustness", "--results", "results", "--out", name)
-        assert done.returncode == 0, done.stderr
-        assert (tmp_path / name).read_bytes().startswith(start)
-    assert "set-A  MiCL" in done.stdout
-    assert "relative to the other points" in " ".join(done.stdout.split())
-    write_result(result(), tmp_path / "other")
-    done = micl_bench("show", "robustness", "--results", "other", "--out", "x.png")
-    assert done.returncode == 2
-    assert "no record below other has both clean and shifted top-1" in done.stderr
-    done = micl_bench("show", "robustness", "--results", "results", "--out", "x.jpg")
-    assert done.returncode == 2
-    assert not (tmp_path / "x.png").exists()
-
-
-def test_the_caption_says_through_how_many_points_a_line_runs() -> None:
-    assert "of the panel themselves, 4 on set-A;" in caption(panels(four()))
 
 
 def test_equal_points_are_both_seen() -> None:

@@ -78,9 +78,9 @@ def write_found(found: "Found", out: Path, *, name: str, nothing: str) -> None:
         InputError: nothing was found; the message says why.
     """
     if not found.drawings:
-        why = " ".join(found.left_out)
+        why = " ".join(found.remarks)
         raise InputError(printable(f"{nothing} {why}".strip()))
-    for sentence in found.left_out:
+    for sentence in found.remarks:
         say(printable(sentence))
     for turn, picture in enumerate(found.drawings, start=1):
         path = out if turn == 1 else out.with_name(f"{out.stem}-{turn}{out.suffix}")

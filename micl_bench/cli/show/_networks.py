@@ -19,12 +19,9 @@ from micl_bench.cli.show._common import Picture, drawing
 from micl_bench.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from matplotlib.figure import Figure
-
     from micl_bench.checkpoints import Checkpoint
     from micl_bench.data.pixels import Pixels
+    from micl_bench.report.figures.render import PictureKind
 
 _MOST_IMAGES = 6
 
@@ -71,12 +68,12 @@ def attention(
     network's own, after its softmax.
     """
     with drawing():
-        from micl_bench.report.figures.token_maps import attention_caption, attention_maps
+        from micl_bench.report.figures.token_maps import ATTENTION
     from micl_bench.engine.frozen.pictures.network_pictures import attention_arrays
 
     loaded, pixels = network.opened()
     arrays = attention_arrays(loaded, network.chosen(pixels, number), device=_device())
-    _write(loaded, arrays, attention_maps, attention_caption, out, "attention")
+    _write(loaded, ATTENTION, arrays, out, "attention")
 
 
 @grouped
@@ -90,12 +87,12 @@ def patches(
     The components are those of all shown images together, after the final norm.
     """
     with drawing():
-        from micl_bench.report.figures.token_maps import patch_caption, patch_colours
+        from micl_bench.report.figures.token_maps import PATCHES
     from micl_bench.engine.frozen.pictures.network_pictures import patch_arrays
 
     loaded, pixels = network.opened()
     arrays = patch_arrays(loaded, network.chosen(pixels, number), device=_device())
-    _write(loaded, arrays, patch_colours, patch_caption, out, "patches")
+    _write(loaded, PATCHES, arrays, out, "patches")
 
 
 @grouped
@@ -118,7 +115,7 @@ def features(
     Features are [CLS] after the final norm; for networks without it, the mean patch.
     """
     with drawing():
-        from micl_bench.report.figures.feature_plots import feature_maps, map_caption
+        from micl_bench.report.figures.feature_plots import FEATURES
     from micl_bench.data.source import open_images
     from micl_bench.engine.frozen.pictures.feature_map import mapped_images
 
@@ -133,7 +130,7 @@ def features(
         seed=seed,
         device=_device(),
     )
-    _write(loaded, arrays, feature_maps, map_caption, out, "features")
+    _write(loaded, FEATURES, arrays, out, "features")
 
 
 @grouped
@@ -156,10 +153,7 @@ def similarity(
     cropped as for evaluation. The network must be one that MiCL trains.
     """
     with drawing():
-        from micl_bench.report.figures.feature_plots import (
-            similarity_caption,
-            similarity_histograms,
-        )
+        from micl_bench.report.figures.feature_plots import SIMILARITY
     from micl_bench.data.source import open_images
     from micl_bench.engine.frozen.pictures.view_similarity import (
         features_of_views,
@@ -185,7 +179,7 @@ def similarity(
         device=_device(),
     )
     arrays = similarity_arrays(features_NVD, kappa=resolved.objective.kappa)
-    _write(loaded, arrays, similarity_histograms, similarity_caption, out, "similarity")
+    _write(loaded, SIMILARITY, arrays, out, "similarity")
 
 
 def _device() -> Any:
@@ -195,16 +189,11 @@ def _device() -> Any:
 
 
 def _write(
-    loaded: "Checkpoint",
-    arrays: dict[str, Any],
-    draw: "Callable[[dict[str, dict[str, Any]]], Figure]",
-    caption: "Callable[[dict[str, dict[str, Any]]], str]",
-    out: Path,
-    name: str,
+    loaded: "Checkpoint", kind: "PictureKind", arrays: dict[str, Any], out: Path, name: str
 ) -> None:
     from micl_bench.report.figures.render import save_picture
     from micl_bench.runtime.log import printable
 
     found = {loaded.method: arrays}
-    save_picture(out, lambda: draw(found))
-    print(f"{printable(caption(found))}\n\n{name}: {out}")
+    save_picture(out, lambda: kind.draw(found))
+    print(f"{printable(kind.caption(found))}\n\n{name}: {out}")

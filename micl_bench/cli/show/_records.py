@@ -95,14 +95,10 @@ def ablation(
     these, with 95 % intervals.
     """
     with drawing():
-        from micl_bench.report.figures.ablation_plot import (
-            ablation_drawing,
-            ablation_panels,
-            axes_by_name,
-        )
-    if axis not in axes_by_name():
-        raise InputError(f"--axis is {axis!r}; allowed: {', '.join(axes_by_name())}")
-    panels = ablation_panels(selected(results), axes_by_name()[axis])
+        from micl_bench.report.figures.ablation_plot import AXES, ablation_drawing, ablation_panels
+    if axis not in AXES:
+        raise InputError(f"--axis is {axis!r}; allowed: {', '.join(AXES)}")
+    panels = ablation_panels(selected(results)).get(axis)
     if not panels:
         raise InputError(
             f"no two pre-trainings behind the records below {_places(results)} differ in {axis} alone; "

@@ -4,35 +4,34 @@ import dataclasses
 import math
 import re
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from micl_bench.records.names import arch_label, family, same_method
 from micl_bench.records.published import Reference, measures
-from micl_bench.records.result import DataSet, Record, Result
+from micl_bench.records.result import Record, Result
+from micl_bench.report.figures.comparable import Group, Networks, comparable
 from micl_bench.report.frame.entries import entry_of, values_of
-from micl_bench.report.frame.identity import Identity, network_of
 from micl_bench.report.frame.lineage import Lineage, hardware_of
 from micl_bench.report.frame.naming import method_rank
-from micl_bench.report.frame.protocols import captions, label_share
+from micl_bench.report.frame.protocols import label_share
 from micl_bench.report.frame.selection import Selection
 from micl_bench.report.tables.row_names import name_rows
 
 Axis = Literal["device-hours", "epochs"]
 AXES: tuple[Axis, ...] = ("device-hours", "epochs")
-_DEVICES = re.compile(r"^(\d+)\s?x\s+([A-Z]+\d+\w*|TPU-v\d+)", re.ASCII)
-_DEVICE_ALONE = re.compile(r"^[A-Z]+\d+\w*$", re.ASCII)
+_DEVICE = r"[A-Z]+\d+\w*|TPU-v\d+"
+_DEVICES = re.compile(rf"(\d+)\s?x\s+({_DEVICE})", re.ASCII)
+_UNITS = {"wall_hours": 1.0, "wall_days": 24.0}
 _PRETRAIN_DATA = "ImageNet-1K"
 """Of published points: other images, or labels, would be another cost."""
 _FEWEST_PUBLISHED = 3
 _LABELS = {None: 1.0, "1 %": 0.01, "10 %": 0.1}
 """Shares of the training labels, as published numbers tell them; None for all."""
-_UNITS = {"wall_hours": 1.0, "wall_days": 24.0}
 _Spent = tuple[Reference, float]
 """A published cost, and the device-hours that it states."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Point:
+class Point(NamedTuple):
     """One network: what its pre-training cost, and what it scored."""
 
     label: str
@@ -52,17 +51,15 @@ class Panel:
 
     place: tuple[int, str]
     """Of the task, which is its second part."""
-    label: str
-    """The task's."""
-    data: str
-    metric: str
+    title: str
+    """The task and the images."""
     header: str
     """The metric's, with its unit."""
     axis: Axis
     hardware: str
     """Whose hours the axis counts; empty for epochs."""
     protocol: str
-    """Of the measured points."""
+    """Of the measured points; of published ones alone, what they have in common."""
     measured: list[Point]
     published: list[Point]
 
@@ -91,47 +88,40 @@ def cost_panels(selection: Selection, references: Sequence[Reference], axis: Axi
     and, for hours, only where the device is the same.
     """
     lineage = Lineage(selection.records)
-    groups: dict[tuple[str, DataSet, str, str, str], dict[Identity, list[Record]]] = {}
-    costs: dict[str, float] = {}
-    for task in selection.tasks:
+    known = {one.id: found for one in selection.current if (found := _cost(one, lineage, axis))}
+
+    def metrics_of(record: Record) -> list[str]:
         # Shifted sets have a figure of their own.
-        own = [r for r in selection.of_task(task) if r.about.downstream and r.about.public_set]
-        known = [(one, found) for one in own if (found := _cost(one, lineage, axis))]
-        caption_of = captions(own) if known else {}
-        for result, (costs[result.id], hardware) in known:
-            for metric in result.quoted:
-                if result.metrics[metric].better == "higher":
-                    key = (task, result.data, metric, caption_of[result.id], hardware)
-                    networks = groups.setdefault(key, {})
-                    networks.setdefault(network_of(result), []).append(result)
+        wanted = record.about.downstream and record.about.public_set and record.id in known
+        return [m for m in record.quoted if wanted and record.metrics[m].better == "higher"]
+
+    # Runs of one network on different hardware, too.
+    groups: dict[tuple[Group, str], Networks] = {}
+    for group, networks in comparable(selection, metrics_of).items():
+        for network, runs in networks.items():
+            for run in runs:
+                own = groups.setdefault((group, known[run.id][1]), {})
+                own.setdefault(network, []).append(run)
     spent = _device_costs(references)
     panels = []
-    for (task, data, metric, words, hardware), networks in groups.items():
-        any_of = [results[0] for results in networks.values()]
-        about, number = any_of[0].about, any_of[0].metrics[metric]
-        points = _measured(metric, networks, costs)
-        if not points:
-            continue
-        alike = _alike(references, any_of)
-        costs_here = spent.get(_device_in(hardware), [])
-        panels.append(
-            Panel(
-                place=any_of[0].place,
-                label=about.label,
-                data=data.name,
-                metric=metric,
-                header=number.header,
+    for (group, hardware), networks in groups.items():
+        if points := _measured(group.metric, networks, known):
+            alike = _alike(references, [runs[0] for runs in networks.values()])
+            where = (group.place[1], family(group.data), group.metric)
+            panel = Panel(
+                place=group.place,
+                title=group.title,
+                header=group.header,
                 axis=axis,
                 hardware=hardware,
-                protocol=words,
+                protocol=group.protocol,
                 measured=points,
-                published=_published(alike, (task, family(data), metric), axis, costs_here),
+                published=_published(alike, where, axis, spent.get(_device_in(hardware), [])),
             )
-        )
+            panels.append(panel)
     # Those with most to compare first.
     return sorted(
-        panels,
-        key=lambda p: (-min(len(p.measured), 2), p.place, p.data, p.protocol, p.metric),
+        panels, key=lambda p: (-min(len(p.measured), 2), p.place, p.title, p.protocol, p.header)
     )
 
 
@@ -143,40 +133,73 @@ def published_panels(references: Sequence[Reference], axis: Axis) -> list[Panel]
     spent = _device_costs(references) if axis == "device-hours" else {"": []}
     groups: dict[tuple[tuple[str, str, str], str, int | None, object], list[Reference]] = {}
     for reference in references:
-        where = measures(reference)
         if reference.kind.short and reference.facts.better == "higher":
             arch = "" if axis == "device-hours" else reference.arch
-            key = (where, arch, reference.resolution, reference.settings.get("labels", ""))
+            key = (
+                measures(reference),
+                arch,
+                reference.resolution,
+                reference.settings.get("labels"),
+            )
             groups.setdefault(key, []).append(reference)
     panels = []
     for (where, arch, size, labels), alike in groups.items():
+        words = [arch, f"{size} px" if size else "input size not stated"]
+        words += [f"{labels} of the labels"] if labels else []
         for device, costs in spent.items():
             points = _published(alike, where, axis, costs)
-            if len(points) < _FEWEST_PUBLISHED:
-                continue
-            words = [arch, f"{size} px" if size else "input size not stated"]
-            words += [f"{labels} of the labels"] if labels else []
-            panels.append(
-                Panel(
+            if len(points) >= _FEWEST_PUBLISHED:
+                panel = Panel(
                     place=(alike[0].kind.place, where[0]),
-                    label=alike[0].kind.short,
-                    data=where[1],
-                    metric=where[2],
+                    title=f"{alike[0].kind.short}, {where[1]}",
                     header=alike[0].facts.header,
                     axis=axis,
                     hardware=device,
-                    protocol=", ".join(word for word in words if word),
+                    protocol=", ".join(filter(None, words)),
                     measured=[],
                     published=points,
                 )
-            )
+                panels.append(panel)
     return sorted(
-        panels,
-        key=lambda p: (-len(p.published), p.place, p.data, p.hardware, p.protocol),
+        panels, key=lambda p: (-len(p.published), p.place, p.title, p.hardware, p.protocol)
     )
 
 
-def _alike(references: Sequence[Reference], results: list[Record]) -> list[Reference]:
+def _cost(result: Result, lineage: Lineage, axis: Axis) -> tuple[float, str] | None:
+    """Cost of all pre-training behind a result's weights, and the hardware whose hours they are."""
+    stages = [stage for stage in result.checkpoint.origin if stage.task == "pretrain"]
+    if not stages or any(stage.stated for stage in stages):
+        return None
+    if axis == "epochs":
+        return math.fsum(stage.epochs for stage in stages), ""
+    known = [record for stage in stages if (record := lineage.record_of(stage))]
+    hardware = {hardware_of(record.environment) for record in known}
+    if len(known) < len(stages) or len(hardware) > 1:
+        return None
+    return math.fsum(record.device_hours for record in known), hardware.pop()
+
+
+def _measured(metric: str, networks: Networks, known: dict[str, tuple[float, str]]) -> list[Point]:
+    names = name_rows((network, runs[0]) for network, runs in networks.items())
+    several_archs = len({network.arch for network in networks}) > 1
+    points = []
+    for network, runs in networks.items():
+        entry = entry_of(metric, runs)
+        spent = values_of(entry.runs, [known[run.id][0] for run in entry.runs])
+        if math.isfinite(entry.mean):
+            point = Point(
+                label=names[network] + (f", {arch_label(network.arch)}" if several_archs else ""),
+                method=network.method,
+                cost=math.fsum(spent) / len(spent),
+                value=entry.mean,
+                interval=entry.interval,
+                seeds=entry.seeds,
+            )
+            points.append(point)
+    return sorted(points, key=lambda point: (method_rank(point.method), point.cost, point.label))
+
+
+def _alike(references: Sequence[Reference], results: Sequence[Result]) -> list[Reference]:
     """Published numbers of the results' architectures, input sizes and share of labels."""
     shares = {words for words, share in _LABELS.items() if label_share(results[0]) == share}
     archs = {arch_label(result.arch) for result in results}
@@ -190,53 +213,8 @@ def _alike(references: Sequence[Reference], results: list[Record]) -> list[Refer
     ]
 
 
-def _cost(result: Result, lineage: Lineage, axis: Axis) -> tuple[float, str] | None:
-    """Cost of all pre-training behind a result's weights, and the hardware whose hours they are."""
-    stages = [stage for stage in result.checkpoint.origin if stage.task == "pretrain"]
-    if not stages or any(stage.stated for stage in stages):
-        return None
-    if axis == "epochs":
-        return math.fsum(stage.epochs for stage in stages), ""
-    records = [lineage.record_of(stage) for stage in stages]
-    known = [record for record in records if record]
-    hardware = {hardware_of(record.environment) for record in known}
-    if len(known) < len(stages) or len(hardware) > 1:
-        return None
-    return math.fsum(record.device_hours for record in known), hardware.pop()
-
-
-def _measured(
-    metric: str,
-    networks: dict[Identity, list[Record]],
-    costs: dict[str, float],
-) -> list[Point]:
-    names = name_rows((network, results[0]) for network, results in networks.items())
-    several_archs = len({network.arch for network in networks}) > 1
-    points = []
-    for network, results in networks.items():
-        entry = entry_of(metric, results)
-        spent = values_of(entry.runs, [costs[run.id] for run in entry.runs])
-        if not math.isfinite(entry.mean):
-            continue
-        arch = f", {arch_label(network.arch)}" if several_archs else ""
-        points.append(
-            Point(
-                label=names[network] + arch,
-                method=network.method,
-                cost=math.fsum(spent) / len(spent),
-                value=entry.mean,
-                interval=entry.interval,
-                seeds=entry.seeds,
-            )
-        )
-    return sorted(points, key=lambda point: (method_rank(point.method), point.cost, point.label))
-
-
 def _published(
-    references: Iterable[Reference],
-    where: tuple[str, str, str],
-    axis: Axis,
-    costs: list[_Spent],
+    references: Iterable[Reference], where: tuple[str, str, str], axis: Axis, costs: list[_Spent]
 ) -> list[Point]:
     """Published points of one task, data family and metric.
 
@@ -249,19 +227,12 @@ def _published(
         if measures(reference) != where or reference.pretrain_data != _PRETRAIN_DATA:
             continue
         cost = reference.pretrain_epochs if axis == "epochs" else _joined(reference, costs)
-        if cost is None:
-            continue
-        method = same_method(reference.method)
-        # Beside measured points and in panels of one architecture the others are not there.
-        label = f"{method}, {reference.arch}" if several_archs else method
-        point = Point(
-            label=label,
-            method=method,
-            cost=cost,
-            value=reference.value,
-            source=reference.source,
-        )
-        points.setdefault((label, cost), point)
+        if cost is not None:
+            method = same_method(reference.method)
+            # Beside measured points and in panels of one architecture the others are not there.
+            label = f"{method}, {reference.arch}" if several_archs else method
+            point = Point(label, method, cost, reference.value, source=reference.source)
+            points.setdefault((label, cost), point)
     return sorted(points.values(), key=lambda point: (point.cost, -point.value, point.label))
 
 
@@ -271,7 +242,7 @@ def _device_costs(references: Sequence[Reference]) -> dict[str, list[_Spent]]:
     for reference in references:
         if reference.task != "pretrain_cost" or "per 100 epochs" in reference.protocol:
             continue
-        if reference.metric == "gpu_hours" and _DEVICE_ALONE.match(reference.protocol):
+        if reference.metric == "gpu_hours" and re.fullmatch(_DEVICE, reference.protocol):
             found.setdefault(reference.protocol, []).append((reference, reference.value))
         elif reference.metric in _UNITS and (stated := _DEVICES.match(reference.protocol)):
             hours = int(stated[1]) * reference.value * _UNITS[reference.metric]
@@ -281,7 +252,7 @@ def _device_costs(references: Sequence[Reference]) -> dict[str, list[_Spent]]:
 
 def _device_in(hardware: str) -> str:
     """A device as the ledger calls it, in a record's words: `A100` in `NVIDIA A100-SXM4-80GB`."""
-    words = re.findall(r"[A-Z]+\d+\w*|TPU-v\d+", hardware)
+    words = re.findall(_DEVICE, hardware)
     return next((word for word in words if re.fullmatch(r"[A-Z]\d{2,3}\w*|TPU-v\d+", word)), "")
 
 

@@ -4,6 +4,7 @@ Okabe and Ito's palette, jfly.uni-koeln.de/color. Classes beyond its size go rou
 """
 
 import colorsys
+import itertools
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ _PIXELS_PER_INCH = 200
 INK, FAINT = "#222222", "#8a8a8a"
 HIDDEN_GREY = 205
 """Grey level of hidden patches and ignored pixels."""
+LUMA = np.array([0.299, 0.587, 0.114])
+"""Of red, green and blue, ITU-R BT.601."""
 
 _RIVALS = {
     "MAE": "#D55E00",
@@ -32,7 +35,7 @@ _METHODS = {OURS: "#0072B2", "from scratch": "#E69F00", "random weights": "#A6A6
 MARKERS = "os^DvPX*<>"
 LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1.5, 1.5, 1.5)))
 HATCHES = ("", "////", "....", "xxxx", "----", "++++", "oooo", "||||")
-"""Of what stands in this order: shapes tell apart where colours do not."""
+"""By turns: shapes tell apart where colours do not."""
 _CLASSES = (
     *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#6B4C9A"),
     *("#8C564B", "#117733", "#AA4499", "#88CCEE", "#332288", "#999933", "#882255", "#44AA99"),
@@ -47,7 +50,7 @@ STYLE: dict[Any, Any] = {
     "axes.labelcolor": INK,
     "axes.titlesize": 8.5,
     "axes.titlelocation": "left",
-    # On the axes: no figure has ticks there that a title would have to be searched a place above.
+    # On the axes: no figure has ticks above that a title would have to avoid.
     "axes.titley": 1.0,
     "axes.grid": True,
     "axes.axisbelow": True,
@@ -73,10 +76,11 @@ STYLE: dict[Any, Any] = {
 def method_colours(methods: set[str]) -> dict[str, str]:
     """A colour for each method; the well-known ones always have the same, others what these leave."""
     others = sorted(methods - _METHODS.keys(), key=method_rank)
-    rivals = list(_RIVALS.values())
-    free = [colour for name, colour in _RIVALS.items() if name not in methods] or rivals
-    more = {method: free[i % len(free)] for i, method in enumerate(others)}
-    return {**_METHODS, **more}
+    free = [colour for name, colour in _RIVALS.items() if name not in methods]
+    return {
+        **_METHODS,
+        **dict(zip(others, itertools.cycle(free or _RIVALS.values()), strict=False)),
+    }
 
 
 def class_colours(number: int) -> NDArray[np.uint8]:
@@ -84,15 +88,13 @@ def class_colours(number: int) -> NDArray[np.uint8]:
     named = [tuple(bytes.fromhex(colour[1:])) for colour in _CLASSES[:number]]
     # The golden ratio keeps neighbouring hues apart for any number of classes.
     further = [
-        tuple(
-            int(255 * part)
-            for part in colorsys.hsv_to_rgb(index * 0.618034 % 1, 0.65, 0.55 + 0.2 * (index % 3))
-        )
-        for index in range(number - len(named))
+        colorsys.hsv_to_rgb(turn * 0.618034 % 1, 0.65, 0.55 + 0.2 * (turn % 3))
+        for turn in range(number - len(named))
     ]
-    return np.array([*named, *further], dtype=np.uint8).reshape(-1, 3)
+    colours = [*named, *(tuple(255 * part for part in colour) for colour in further)]
+    return np.array(colours).reshape(-1, 3).astype(np.uint8)
 
 
 def is_light(colour: NDArray[np.uint8]) -> bool:
-    """Whether dark text reads better on a colour, by the luma of ITU-R BT.601."""
-    return float(colour @ np.array([0.299, 0.587, 0.114])) > 150
+    """Whether dark text reads better on a colour."""
+    return float(colour @ LUMA) > 150

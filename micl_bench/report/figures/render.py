@@ -8,11 +8,11 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
-from matplotlib.legend import Legend
 from PIL import Image
 
 from micl_bench.report.figures.palette import STYLE
 from micl_bench.runtime.files import atomic_write
+from micl_bench.runtime.npz import Arrays
 
 # No date, no software version, no random names inside: equal pictures are equal bytes.
 _METADATA: dict[str, dict[str, None]] = {
@@ -22,13 +22,10 @@ _METADATA: dict[str, dict[str, None]] = {
 }
 _SAVED: dict[Any, Any] = {
     "svg.hashsalt": "micl-bench",
-    "image.composite_image": False,
     # TrueType: journals and conferences refuse Type 3, which is what matplotlib writes otherwise.
     "pdf.fonttype": 42,
 }
 _PAD_INCHES = 0.06
-_LONGEST_LEGEND = 60
-"""Letters of a name in a legend: one of thousands would make a picture that nobody can open."""
 _MOST_SENTENCES = 3
 _MOST_COLOURS = 1024
 """A chart has a few flat colours and their blends; a picture of more has photographs in it."""
@@ -53,13 +50,28 @@ class Found:
     drawings: list[Drawing] = dataclasses.field(default_factory=list)
     left_out: list[str] = dataclasses.field(default_factory=list)
 
-    def briefly(self) -> "Found":
-        """The same with the first few sentences alone, and the number of the others."""
+    @property
+    def remarks(self) -> list[str]:
+        """The first few of these sentences, and the number of the others."""
         more = len(self.left_out) - _MOST_SENTENCES
-        if more <= 0:
-            return self
-        told = [*self.left_out[:_MOST_SENTENCES], f"So are {more} more, for like reasons."]
-        return Found(drawings=self.drawings, left_out=told)
+        rest = [f"So are {more} more, for like reasons."] if more > 0 else []
+        return [*self.left_out[:_MOST_SENTENCES], *rest]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PictureKind:
+    """How an artefact of records is loaded and drawn, of one method or of several side by side."""
+
+    title: str
+    load: Callable[[Path], Arrays]
+    """Raises InputError for a file that cannot be drawn."""
+    draw: Callable[[dict[str, Arrays]], Figure]
+    """By method."""
+    caption: Callable[[dict[str, Arrays]], str]
+    shared: tuple[str, ...]
+    """Arrays that methods must have in common to stand side by side."""
+    abreast: int = 2
+    """Methods in one picture."""
 
 
 def rendered(draw: Callable[[], Figure], kinds: Sequence[str]) -> list[bytes]:
@@ -70,10 +82,8 @@ def rendered(draw: Callable[[], Figure], kinds: Sequence[str]) -> list[bytes]:
     """
     with matplotlib.rc_context({**STYLE, **_SAVED}):
         figure = draw()
-        _shorten_legends(figure)
         if layout := figure.get_layout_engine():
-            # Found once, not again for each kind and for the edge of the page. Without any engine a
-            # figure is drawn once for each kind, with an idle one (`"none"`) twice.
+            # Found once, not again for each kind and for the edge of the page.
             layout.execute(figure)
             figure.set_layout_engine(None)
         page = figure.get_tightbbox().padded(_PAD_INCHES)
@@ -84,13 +94,6 @@ def save_picture(path: Path, draw: Callable[[], Figure]) -> None:
     """Draw under the report's style and save; `path` ends in .png, .pdf or .svg."""
     (content,) = rendered(draw, [path.suffix.lower().removeprefix(".")])
     atomic_write(path, content)
-
-
-def _shorten_legends(figure: Figure) -> None:
-    for legend in figure.findobj(Legend):
-        for text in legend.get_texts():
-            if len(words := text.get_text()) > _LONGEST_LEGEND:
-                text.set_text(f"{words[: _LONGEST_LEGEND - 3]}...")
 
 
 def _bytes(figure: Figure, page: Any, kind: str) -> bytes:

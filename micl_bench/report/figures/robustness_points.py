@@ -7,16 +7,18 @@ effective robustness is its shifted accuracy less that line's (equation 1).
 
 import dataclasses
 import math
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from micl_bench.records.declared import Number
 from micl_bench.records.result import CheckpointInfo, DataSet, Record, Result
+from micl_bench.report.figures.panels import marks
 from micl_bench.report.frame.identity import identity_of, labels, weights_of
 from micl_bench.report.frame.long import grouped, long_frame
 from micl_bench.report.frame.naming import data_label, data_order, method_rank
 from micl_bench.report.frame.protocols import captions
-from micl_bench.report.tables.measured_cell import mark_of
 
 FEWEST_FOR_A_LINE = 3
 _SAME = 1e-9
@@ -24,8 +26,7 @@ _SAME = 1e-9
 TABLE_HEADER = ["set", "method", "clean top-1 [%]", "shifted top-1 [%]", "above the line [points]"]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Point:
+class Point(NamedTuple):
     """One checkpoint on one set; percentages."""
 
     method: str
@@ -36,12 +37,15 @@ class Point:
     shifted: Number
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Line:
+class Line(NamedTuple):
     """logit(shifted) = slope x logit(clean) + intercept."""
 
     slope: float
     intercept: float
+
+    def at(self, clean: float) -> float:
+        """The shifted accuracy that a clean one lets expect, in percent."""
+        return float(percentage(self.slope * logit(clean) + self.intercept))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,16 +62,26 @@ class Panel:
     line: Line | None
     """None where there are fewer than three different clean accuracies."""
 
-    def logit(self, percentage: float) -> float:
-        """Of an accuracy; 0 and 100 %, whose logits are infinite, count as half an image."""
-        return _logit(percentage, self.data.images)
+    def drawn(self, accuracy: float) -> float:
+        """Where it is drawn: 0 and 100 %, whose logits are infinite, count as half an image."""
+        return _inside(accuracy, self.data.images)
 
     def above_line(self, point: Point) -> float | None:
         """Effective robustness in points, where there is a line to measure it from."""
         if self.line is None:
             return None
-        expected = self.line.slope * self.logit(point.clean.value) + self.line.intercept
-        return point.shifted.value - percentage(expected)
+        return point.shifted.value - self.line.at(self.drawn(point.clean.value))
+
+
+def logit(percent: float | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of accuracies in percent; an axis begins at 0, whose logit is endless."""
+    inside = np.clip(percent, 1e-9, 100 - 1e-9)
+    return np.log(inside / (100 - inside))
+
+
+def percentage(logits: float | NDArray[np.float64]) -> NDArray[np.float64]:
+    """The accuracies of logits, in percent."""
+    return 50 * (1 + np.tanh(np.divide(logits, 2)))
 
 
 def panels(results: list[Record]) -> list[Panel]:
@@ -81,72 +95,24 @@ def panels(results: list[Record]) -> list[Panel]:
     newest = frame.drop_duplicates(["data_set", "words", "weights_read"])
     places: dict[tuple[DataSet, str], list[Record]] = grouped(newest, "data_set", "words")
     datas = list(dict.fromkeys(data for data, _ in places))
-    names, found = _names(usable), []
-    protocols = sorted({words for _, words in places})
-    for place in sorted(places, key=lambda place: (data_order(place[0]), place[1])):
-        data, words = place
-        mark = mark_of(protocols.index(words)) if len(protocols) > 1 else ""
-        ordered = sorted(places[place], key=lambda r: (method_rank(r.method), r.id))
-        points = [_point(result, names[weights_of(result)]) for result in ordered]
-        found.append(
-            Panel(
-                title=data_label(data, datas) + (f" [{mark}]" if mark else ""),
-                mark=mark,
-                protocol=words,
-                data=data,
-                points=points,
-                line=_fitted(points, data.images),
-            )
+    names, mark_of = _names(usable), marks(words for _, words in places)
+    found = []
+    for data, words in sorted(places, key=lambda place: (data_order(place[0]), place[1])):
+        points = [
+            Point(names[weights_of(r)], r.method, r.metrics["clean_top1"], r.metrics["top1"])
+            for r in sorted(places[data, words], key=lambda r: (method_rank(r.method), r.id))
+        ]
+        mark = mark_of[words]
+        panel = Panel(
+            title=data_label(data, datas) + (f" [{mark}]" if mark else ""),
+            mark=mark,
+            protocol=words,
+            data=data,
+            points=points,
+            line=_fitted(points, data.images),
         )
+        found.append(panel)
     return found
-
-
-def caption(drawn: list[Panel]) -> str:
-    """What the picture shows, and honestly what its lines are."""
-    words = [
-        "Top-1 on the clean images of a set's own classes against top-1 on the shifted set, both axes "
-        "in logits; bars are 95 % intervals. Grey: y = x, nothing lost."
-    ]
-    bare = [panel.title for panel in drawn if not panel.line]
-    fitted = [f"{len(p.points)} on {p.title}" for p in drawn if p.line]
-    if fitted:
-        words.append(
-            "Dashed: the line fitted in logits through the points of the panel themselves, "
-            f"{', '.join(fitted)}; through so few, a point's distance from it says little. The table "
-            "gives these distances, the effective robustness of Taori et al. (2020), here relative "
-            "to the other points."
-        )
-    if bare:
-        words.append(
-            f"Only y = x is drawn for {', '.join(bare)}: a line takes {FEWEST_FOR_A_LINE} checkpoints "
-            "of different clean accuracy."
-        )
-    if any("weights " in point.method for panel in drawn for point in panel.points):
-        words.append("Weights: the first digits of a checkpoint's SHA-256.")
-    return " ".join(words)
-
-
-def table_rows(drawn: list[Panel]) -> list[list[str]]:
-    """The points of all panels under `TABLE_HEADER`."""
-    rows = []
-    for panel in drawn:
-        for point in panel.points:
-            above = panel.above_line(point)
-            rows.append(
-                [
-                    panel.title,
-                    point.method,
-                    _with_interval(point.clean),
-                    _with_interval(point.shifted),
-                    "–" if above is None else f"{above:+.1f}",
-                ]
-            )
-    return rows
-
-
-def percentage(logit: float) -> float:
-    """The accuracy of a logit."""
-    return 50 * (1 + math.tanh(logit / 2))
 
 
 def _has_both(result: Result) -> bool:
@@ -165,13 +131,42 @@ def _names(results: list[Record]) -> dict[CheckpointInfo, str]:
     return {weights: found[identity] for weights, identity in identities.items()}
 
 
-def _point(result: Result, name: str) -> Point:
-    return Point(
-        method=name,
-        family=result.method,
-        clean=result.metrics["clean_top1"],
-        shifted=result.metrics["top1"],
-    )
+def _inside(accuracy: float, images: int) -> float:
+    return min(max(accuracy, 50 / images), 100 - 50 / images)
+
+
+def _fitted(points: list[Point], images: int) -> Line | None:
+    """Least squares in logits, each point counting alike, as Taori et al. do."""
+    x = logit(np.array([_inside(point.clean.value, images) for point in points]))
+    y = logit(np.array([_inside(point.shifted.value, images) for point in points]))
+    if 1 + (np.diff(np.sort(x)) > _SAME).sum() < FEWEST_FOR_A_LINE:
+        return None
+    slope, intercept = np.polyfit(x, y, 1)
+    return Line(float(slope), float(intercept))
+
+
+def caption(drawn: list[Panel]) -> str:
+    """What the picture shows, and honestly what its lines are."""
+    words = [
+        "Top-1 on the clean images of a set's own classes against top-1 on the shifted set, both axes "
+        "in logits; bars are 95 % intervals. Grey: y = x, nothing lost."
+    ]
+    bare = [panel.title for panel in drawn if not panel.line]
+    if fitted := [f"{len(p.points)} on {p.title}" for p in drawn if p.line]:
+        words.append(
+            "Dashed: the line fitted in logits through the points of the panel themselves, "
+            f"{', '.join(fitted)}; through so few, a point's distance from it says little. The table "
+            "gives these distances, the effective robustness of Taori et al. (2020), here relative "
+            "to the other points."
+        )
+    if bare:
+        words.append(
+            f"Only y = x is drawn for {', '.join(bare)}: a line takes {FEWEST_FOR_A_LINE} checkpoints "
+            "of different clean accuracy."
+        )
+    if any("weights " in point.method for panel in drawn for point in panel.points):
+        words.append("Weights: the first digits of a checkpoint's SHA-256.")
+    return " ".join(words)
 
 
 def protocol_lines(drawn: list[Panel]) -> list[str]:
@@ -180,22 +175,17 @@ def protocol_lines(drawn: list[Panel]) -> list[str]:
     return [f"[{mark}] {words}" if mark else words for mark, words in found.items()]
 
 
-def _fitted(points: list[Point], images: int) -> Line | None:
-    """Least squares in logits, each point counting alike, as Taori et al. do."""
-    x = np.array([_logit(point.clean.value, images) for point in points])
-    y = np.array([_logit(point.shifted.value, images) for point in points])
-    if 1 + (np.diff(np.sort(x)) > _SAME).sum() < FEWEST_FOR_A_LINE:
-        return None
-    slope, intercept = np.polyfit(x, y, 1)
-    return Line(slope=float(slope), intercept=float(intercept))
+def table_rows(drawn: list[Panel]) -> list[list[str]]:
+    """The points of all panels under `TABLE_HEADER`."""
+    rows = []
+    for panel in drawn:
+        for point in panel.points:
+            above = panel.above_line(point)
+            distance = "–" if above is None else f"{above:+.1f}"
+            scores = map(_with_interval, (point.clean, point.shifted))
+            rows.append([panel.title, point.method, *scores, distance])
+    return rows
 
 
 def _with_interval(number: Number) -> str:
-    ends = number.interval
-    return f"{number}" + (f" ({number.interval_text(ends)})" if ends else "")
-
-
-def _logit(percentage: float, images: int) -> float:
-    half = 50 / images
-    inside = min(max(percentage, half), 100 - half)
-    return math.log(inside / (100 - inside))
+    return f"{number}" + (f" ({number.interval_text(number.interval)})" if number.interval else "")

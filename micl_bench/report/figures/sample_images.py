@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.collections import PatchCollection
@@ -11,8 +12,10 @@ from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
 from micl_bench.report.compare.artefact_files import Arrays, check_range, load_arrays
-from micl_bench.report.figures.image_grid import Cell, Image, mosaic
+from micl_bench.report.figures.image_grid import Image, image_grid
 from micl_bench.report.figures.palette import HIDDEN_GREY, INK, SMALL, class_colours
+from micl_bench.report.figures.panels import add_legend
+from micl_bench.report.figures.render import PictureKind
 from micl_bench.runtime.errors import InputError
 
 _IMAGES, _COLUMNS, _SCENES = 6, 11, 3
@@ -24,8 +27,8 @@ _TINT = 0.62
 """Share of the class colour over the image below it."""
 
 
-def load_views(path: Path) -> Arrays:
-    """The arrays of `masked_views`, checked."""
+def _load_views(path: Path) -> Arrays:
+    """The views that a run saved, checked."""
     arrays = load_arrays(path, ["images_NHWC", "keep_NVK", "patch_size"])
     if arrays["patch_size"].dtype.kind not in "iu" or arrays["patch_size"].size != 1:
         raise InputError(f"{path}: patch_size is not one whole number")
@@ -37,8 +40,9 @@ def load_views(path: Path) -> Arrays:
     return arrays
 
 
-def masked_views(arrays: Arrays) -> Figure:
+def _draw_views(views: dict[str, Arrays]) -> Figure:
     """The first images that a run saved, and for each view of them only the patches that it keeps."""
+    (arrays,) = views.values()
     images, keep, patch = arrays["images_NHWC"], arrays["keep_NVK"], int(arrays["patch_size"].max())
     return views_of(images[:_IMAGES], keep[:_IMAGES, : _COLUMNS - 1], patch)
 
@@ -57,106 +61,102 @@ def views_of(
         heading: a line above all.
         names: what to write below each image.
     """
-    V = keep_NVK.shape[1]
-    width = images_NHWC.shape[2]
-    columns = _LARGE_COLUMNS if width >= _LARGE else _COLUMNS
+    V, width = keep_NVK.shape[1], images_NHWC.shape[2]
     sets = [
         [image, *(_only(image, keep_K, patch) for keep_K in keep_VK)]
         for image, keep_VK in zip(images_NHWC, keep_NVK, strict=True)
     ]
-    abreast = max(1, min(columns // (V + 1), len(sets)))
-    rows = [list(chain.from_iterable(sets[i : i + abreast])) for i in range(0, len(sets), abreast)]
+    abreast = max(1, min((_LARGE_COLUMNS if width >= _LARGE else _COLUMNS) // (V + 1), len(sets)))
     titles = ["image", *(f"view {v + 1}" for v in range(V))] * abreast
     # A name below the image, nothing below its views.
-    words = [[name, *[""] * V] for name in names]
-    notes = [
-        list(chain.from_iterable(words[i : i + abreast])) for i in range(0, len(words), abreast)
-    ]
-    drawn = mosaic(rows, titles=titles, notes=notes or None, group=V + 1)
-    # On a small image, of which views see a good part, frames would hide what it shows.
-    cells = list(chain.from_iterable(drawn.cells))
-    _frame(cells, keep_NVK, patch=patch, across=width // patch, in_image=width >= _LARGE)
+    notes = in_rows([[name, *[""] * V] for name in names], abreast)
+    grid = image_grid(in_rows(sets, abreast), titles=titles, notes=notes, group=V + 1)
+    places = iter(list(chain.from_iterable(grid.corners)))
+    frames: list[tuple[Rectangle, Any, float]] = []
+    for keep_VK in keep_NVK:
+        image_corner = next(places)
+        for keep_K, colour in zip(keep_VK, class_colours(V) / 255, strict=True):
+            frames += _frames(next(places), keep_K, patch, width, [(colour, 0.8)])
+            # On a small image, of which views see a good part, frames would hide what it shows.
+            if width >= _LARGE:
+                # The light line below keeps a frame apart from an image of its own colour.
+                lines = [("white", 1.9), (colour, 0.8)]
+                frames += _frames(image_corner, keep_K, patch, width, lines)
+    drawn = PatchCollection(
+        [box for box, _, _ in frames],
+        facecolor="none",
+        edgecolor=[colour for _, colour, _ in frames],
+        linewidth=[line for _, _, line in frames],
+    )
+    grid.axes.add_collection(drawn, autolim=False)
     if heading:
         # Above the page, which grows when it is saved to hold what it has.
-        drawn.figure.text(0, 1, heading, va="bottom", fontsize=8, color=INK)
-    return drawn.figure
+        grid.figure.text(0, 1, heading, va="bottom", fontsize=8, color=INK)
+    return grid.figure
 
 
-def _frame(
-    cells: list[Cell],
-    keep_NVK: NDArray[np.integer],
-    *,
+def in_rows(sets: Sequence[Sequence[Any]], abreast: int) -> list[list[Any]]:
+    """Rows of so many sets, each set's parts side by side."""
+    return [list(chain.from_iterable(sets[i : i + abreast])) for i in range(0, len(sets), abreast)]
+
+
+def _frames(
+    corner: tuple[int, int],
+    keep_K: NDArray[np.integer],
     patch: int,
-    across: int,
-    in_image: bool,
-) -> None:
-    """Frame each view's patches in its colour, in the view and, if wanted, in the image."""
-    colours = class_colours(keep_NVK.shape[1]) / 255
-    places = iter(cells)
-    for keep_VK in keep_NVK:
-        image_cell = next(places)
-        for keep_K, colour in zip(keep_VK, colours, strict=True):
-            corners = [(k % across * patch, k // across * patch) for k in keep_K]
-            boxes = [Rectangle(corner, patch, patch) for corner in corners]
-            lines = [(next(places), colour, 0.8)]
-            if in_image:
-                # The light line below keeps a frame apart from an image of its own colour.
-                lines += [(image_cell, "white", 1.9), (image_cell, colour, 0.8)]
-            for cell, edge, width in lines:
-                frames = PatchCollection(
-                    boxes,
-                    facecolor="none",
-                    edgecolor=edge,
-                    linewidth=width,
-                    transform=cell.transform,
-                )
-                cell.axes.add_collection(frames, autolim=False)
+    width: int,
+    lines: list[tuple[Any, float]],
+) -> list[tuple[Rectangle, Any, float]]:
+    """A box, its colour and its line width for each patch in the image at a corner, and each line."""
+    return [
+        (Rectangle((corner[0] + column, corner[1] + row), patch, patch), *line)
+        for line in lines
+        for row, column in patch * np.transpose(np.divmod(keep_K, width // patch))
+    ]
 
 
-def _only(image: Image, keep_K: NDArray[np.generic], patch: int) -> Image:
+def _only(image: Image, keep_K: NDArray[np.integer], patch: int) -> Image:
     """The image with all patches grey but those in `keep_K`, which count row by row."""
-    rows, columns = image.shape[0] // patch, image.shape[1] // patch
-    visible = np.zeros(rows * columns, dtype=bool)
-    visible[keep_K] = True
-    visible_HW = np.kron(visible.reshape(rows, columns), np.ones((patch, patch))).astype(bool)
+    visible_YX = np.zeros((image.shape[0] // patch, image.shape[1] // patch), dtype=bool)
+    visible_YX.flat[keep_K] = True
+    visible_HW = visible_YX.repeat(patch, axis=0).repeat(patch, axis=1)
     return np.where(visible_HW[..., None], image, HIDDEN_GREY).astype(np.uint8)
 
 
-def load_scenes(path: Path) -> Arrays:
+def _load_scenes(path: Path) -> Arrays:
     """A segmentation record's scenes, checked."""
     arrays = load_arrays(path, ["images_NHWC", "truth_NHW", "predicted_NHW", "classes"])
-    num_classes = len(arrays["classes"])
     # Smaller pictures are padded to the largest with what is ignored.
     for name in ("truth_NHW", "predicted_NHW"):
         labels = np.where(arrays[name] == _IGNORED, 0, arrays[name])
-        check_range(path, {**arrays, name: labels}, name, below=num_classes)
+        check_range(path, {name: labels}, name, below=len(arrays["classes"]))
     return arrays
 
 
-def segmented_scenes(scenes: dict[str, Arrays]) -> Figure:
+def _draw_scenes(scenes: dict[str, Arrays]) -> Figure:
     """Image, truth and each method's prediction of the first scenes; methods share the scenes."""
     first = next(iter(scenes.values()))
-    images, truth = first["images_NHWC"], first["truth_NHW"]
+    images, truth_NHW = first["images_NHWC"][:_SCENES], first["truth_NHW"][:_SCENES]
     colours = class_colours(len(first["classes"]))
-    shown = range(min(len(images), _SCENES))
-    rows, notes = [], []
-    for n in shown:
-        # What the truth ignores no head was taught: its answers there would only distract.
-        ignored_HW = truth[n] == _IGNORED
-        predictions = [
-            np.where(ignored_HW, _IGNORED, arrays["predicted_NHW"][n]) for arrays in scenes.values()
-        ]
-        labels = [truth[n], *predictions]
-        rows.append([images[n], *(_tinted(images[n], label, colours) for label in labels)])
-        notes.append(["", "", *(_agreement(truth[n], labels) for labels in predictions)])
-    figure = mosaic(rows, titles=["image", "truth", *scenes], notes=notes).figure
-    maps = [truth[shown]]
+    # What the truth ignores no head was taught: its answers there would only distract.
+    ignored_NHW = truth_NHW == _IGNORED
+    maps = [truth_NHW]
     for arrays in scenes.values():
-        maps.append(arrays["predicted_NHW"][shown][truth[shown] != _IGNORED])
-    present = sorted({int(i) for labels in maps for i in np.unique(labels)} - {_IGNORED})
-    handles = [Patch(color=colours[i] / 255, label=str(first["classes"][i])) for i in present]
-    ignored = Patch(color=(HIDDEN_GREY / 255,) * 3, label="not labelled")
-    add_legend(figure, [*handles, ignored] if (truth[shown] == _IGNORED).any() else handles)
+        maps.append(np.where(ignored_NHW, _IGNORED, arrays["predicted_NHW"][:_SCENES]))
+    rows, notes = [], []
+    for n, image in enumerate(images):
+        rows.append([image, *(_tinted(image, labels[n], colours) for labels in maps)])
+        notes.append(["", "", *(_agreement(truth_NHW[n], labels[n]) for labels in maps[1:])])
+    figure = image_grid(rows, titles=["image", "truth", *scenes], notes=notes).figure
+    present = np.unique(np.stack(maps))
+    handles = {
+        str(first["classes"][i]): Patch(color=colours[i] / 255) for i in present if i != _IGNORED
+    }
+    if _IGNORED in present:
+        handles["not labelled"] = Patch(color=(HIDDEN_GREY / 255,) * 3)
+    # Below the picture, in as many rows as it needs; the saved page grows to hold it.
+    small = {"fontsize": SMALL, "handlelength": 1.0, "handleheight": 1.0, "borderaxespad": 0.6}
+    add_legend(figure, handles, loc="upper left", bbox_to_anchor=(0, 0), **small)
     return figure
 
 
@@ -175,16 +175,24 @@ def _agreement(truth_HW: NDArray[np.generic], predicted_HW: NDArray[np.generic])
     return f"{100 * np.mean(predicted_HW[counted] == truth_HW[counted]):.0f} % of pixels right"
 
 
-def add_legend(figure: Figure, handles: list[Patch]) -> None:
-    """A legend below the picture, in as many rows as it needs; the saved page grows to hold it."""
-    figure.legend(
-        handles=handles,
-        loc="upper left",
-        bbox_to_anchor=(0, 0),
-        borderaxespad=0.6,
-        ncols=6,
-        fontsize=SMALL,
-        handlelength=1.0,
-        handleheight=1.0,
-        columnspacing=1.2,
-    )
+VIEWS = PictureKind(
+    title="Masked views",
+    load=_load_views,
+    draw=_draw_views,
+    caption=lambda views: (
+        f"Images as {next(iter(views))} sees them: each view keeps only its own patches, the rest is "
+        "hidden (grey). Shown are the first of those that the run saved."
+    ),
+    shared=(),
+    abreast=1,
+)
+SEGMENTATION = PictureKind(
+    title="Segmented scenes",
+    load=_load_scenes,
+    draw=_draw_scenes,
+    caption=lambda _: (
+        "Left to right: the image, the true classes, and what each method predicts. Shown are the "
+        "first of those that the run saved."
+    ),
+    shared=("images_NHWC", "classes"),
+)

@@ -13,7 +13,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from micl_bench.report.compare.artefact_files import Arrays, load_arrays
-from micl_bench.report.figures.image_grid import Image, mosaic
+from micl_bench.report.figures.image_grid import Image, image_grid
+from micl_bench.report.figures.palette import LUMA
+from micl_bench.report.figures.render import PictureKind
+from micl_bench.report.figures.sample_images import in_rows
 from micl_bench.runtime.errors import InputError
 
 _IMAGES = 6
@@ -22,8 +25,8 @@ _FADED = 0.3
 """Share of the image, in grey, below its attention."""
 
 
-def load_attention(path: Path) -> Arrays:
-    """The arrays of `attention_maps`, checked."""
+def _load_attention(path: Path) -> Arrays:
+    """Attention of the last block, checked."""
     arrays = load_arrays(path, ["images_NHWC", "attention_NJYX", "query"])
     _check_grid(path, arrays, "attention_NJYX", rows=2)
     weights = arrays["attention_NJYX"]
@@ -32,8 +35,8 @@ def load_attention(path: Path) -> Arrays:
     return arrays
 
 
-def load_patches(path: Path) -> Arrays:
-    """The arrays of `patch_colours`, checked."""
+def _load_patches(path: Path) -> Arrays:
+    """Principal components as colours, checked."""
     arrays = load_arrays(path, ["images_NHWC", "colours_NYXC", "explained"])
     _check_grid(path, arrays, "colours_NYXC", rows=1)
     if arrays["colours_NYXC"].dtype != np.uint8 or arrays["explained"].shape != (3,):
@@ -41,23 +44,33 @@ def load_patches(path: Path) -> Arrays:
     return arrays
 
 
-def attention_maps(maps: dict[str, Arrays]) -> Figure:
+def _check_grid(path: Path, arrays: Arrays, name: str, *, rows: int) -> None:
+    """Check that the grid, whose rows are that axis of the array, divides images of colour bytes."""
+    images, grid = arrays["images_NHWC"], arrays[name].shape[rows : rows + 2]
+    pairs = zip(images.shape[1:3], grid, strict=True)
+    if not all(0 < places <= pixels and pixels % places == 0 for pixels, places in pairs):
+        raise InputError(
+            f"{path}: {name} of {grid} places does not fit images of {images.shape[1:]} bytes"
+        )
+
+
+def _draw_attention(maps: dict[str, Arrays]) -> Figure:
     """Each image, and what the last block of each method attends to in it; methods share the images.
 
     The mean over heads, and single ones, spread evenly over all, as many as the page has room for.
     """
-    first = next(iter(maps.values()))
     room = max(1, (_COLUMNS - 1) // len(maps) - 1)
     heads = {method: shown_heads(arrays, room) for method, arrays in maps.items()}
     titles = ["image"]
     for method, own in heads.items():
-        mean = "mean" if len(maps) == 1 else f"{_cut(method)}:\nmean"
+        mean = "mean" if len(maps) == 1 else f"{method}:\nmean"
         titles += [mean, *(f"head {j + 1}" for j in own)]
+    images = next(iter(maps.values()))["images_NHWC"][:_IMAGES]
     rows = [
         [image, *chain.from_iterable(_heat(image, maps[m], n, heads[m]) for m in maps)]
-        for n, image in enumerate(first["images_NHWC"][:_IMAGES])
+        for n, image in enumerate(images)
     ]
-    return mosaic(rows, titles=titles).figure
+    return image_grid(rows, titles=titles).figure
 
 
 def shown_heads(arrays: Arrays, room: int) -> list[int]:
@@ -66,59 +79,55 @@ def shown_heads(arrays: Arrays, room: int) -> list[int]:
     return [int(j) for j in np.linspace(0, heads - 1, min(room, heads))]
 
 
-def attention_caption(maps: dict[str, Arrays]) -> str:
+def _attention_caption(maps: dict[str, Arrays]) -> str:
     """What the picture shows, and of how many heads."""
     queries = {str(arrays["query"]) for arrays in maps.values()}
-    of_patches = {
-        method: float(arrays["attention_NJYX"].sum(axis=(2, 3)).mean())
-        for method, arrays in maps.items()
-    }
-    shares = ", ".join(
-        (f"{method} " if len(maps) > 1 else "") + f"{100 * share:.0f} %"
-        for method, share in of_patches.items()
-    )
     heads = {arrays["attention_NJYX"].shape[1] for arrays in maps.values()}
+    shares = {m: float(a["attention_NJYX"].sum(axis=(2, 3)).mean()) for m, a in maps.items()}
     return (
         f"Attention of {' or '.join(sorted(queries))} to each patch in the last block, exactly as the "
         f"network computes it: the mean over all heads, and single heads (of "
-        f"{' or '.join(str(number) for number in sorted(heads))}). Each map runs from 0, dark, to its "
-        f"own largest weight, bright. Of all attention, {shares} goes to patches, the rest to the query "
-        "itself and other tokens that are no patch."
+        f"{' or '.join(map(str, sorted(heads)))}). Each map runs from 0, dark, to its own largest "
+        f"weight, bright. Of all attention, {_percentages(shares)} goes to patches, the rest to the "
+        "query itself and other tokens that are no patch."
     )
 
 
-def patch_colours(patches: dict[str, Arrays]) -> Figure:
+def _draw_patches(patches: dict[str, Arrays]) -> Figure:
     """Each image beside its patches, coloured by their principal components, of each method."""
-    first = next(iter(patches.values()))
-    images = first["images_NHWC"][:_IMAGES]
+    images = next(iter(patches.values()))["images_NHWC"][:_IMAGES]
     sets = [
         [image, *(_enlarged(arrays["colours_NYXC"][n], image) for arrays in patches.values())]
         for n, image in enumerate(images)
     ]
     width = len(patches) + 1
     abreast = max(1, min((_COLUMNS - 1) // width, len(sets)))
-    rows = [list(chain.from_iterable(sets[i : i + abreast])) for i in range(0, len(sets), abreast)]
-    titles = ["image", *(_cut(m) if len(patches) > 1 else "patches" for m in patches)] * abreast
-    return mosaic(rows, titles=titles, group=width).figure
+    titles = ["image", *(patches if len(patches) > 1 else ["patches"])] * abreast
+    return image_grid(in_rows(sets, abreast), titles=titles, group=width).figure
 
 
-def patch_caption(patches: dict[str, Arrays]) -> str:
+def _patch_caption(patches: dict[str, Arrays]) -> str:
     """What the colours are, and how much of the variance they show."""
-    shares = ", ".join(
-        (f"{method} " if len(patches) > 1 else "") + f"{100 * arrays['explained'].sum():.0f} %"
-        for method, arrays in patches.items()
-    )
+    shares = {method: float(arrays["explained"].sum()) for method, arrays in patches.items()}
     return (
         "Patch tokens after the final norm: their first three principal components, over all shown "
         "images together, as red, green and blue. Equal colours of a method are equal features; between "
-        f"methods colours mean nothing. Share of the variance in them: {shares}."
+        f"methods colours mean nothing. Share of the variance in them: {_percentages(shares)}."
+    )
+
+
+def _percentages(shares: dict[str, float]) -> str:
+    """By method; without its name where there is one."""
+    return ", ".join(
+        (f"{method} " if len(shares) > 1 else "") + f"{100 * share:.0f} %"
+        for method, share in shares.items()
     )
 
 
 def _heat(image: Image, arrays: Arrays, n: int, heads: list[int]) -> list[Image]:
     attention_JYX = arrays["attention_NJYX"][n]
-    maps = [attention_JYX.mean(axis=0), *(attention_JYX[j] for j in heads)]
-    grey_HW1 = (image @ np.array([0.299, 0.587, 0.114]))[..., None]
+    maps = [attention_JYX.mean(axis=0), *attention_JYX[heads]]
+    grey_HW1 = (image @ LUMA)[..., None]
     return [_blend(grey_HW1, _enlarged(weights_YX, image)) for weights_YX in maps]
 
 
@@ -134,16 +143,17 @@ def _enlarged(grid: NDArray[Any], image: Image) -> NDArray[Any]:
     return grid.repeat(patch, axis=0).repeat(patch, axis=1)
 
 
-def _cut(method: str) -> str:
-    return method if len(method) <= 18 else f"{method[:15]}..."
-
-
-def _check_grid(path: Path, arrays: Arrays, name: str, *, rows: int) -> None:
-    images, grid = arrays["images_NHWC"], arrays[name].shape[rows : rows + 2]
-    fits = images.dtype == np.uint8 and images.shape[3:] == (3,) and len(images) > 0
-    for pixels, places in zip(images.shape[1:3], grid, strict=True):
-        fits = fits and 0 < places <= pixels and pixels % places == 0
-    if not fits:
-        raise InputError(
-            f"{path}: {name} of {grid} places does not fit images of {images.shape[1:]} bytes"
-        )
+ATTENTION = PictureKind(
+    title="Attention of the last block",
+    load=_load_attention,
+    draw=_draw_attention,
+    caption=_attention_caption,
+    shared=("images_NHWC",),
+)
+PATCHES = PictureKind(
+    title="Principal components of patches",
+    load=_load_patches,
+    draw=_draw_patches,
+    caption=_patch_caption,
+    shared=("images_NHWC",),
+)

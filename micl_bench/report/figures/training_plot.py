@@ -1,5 +1,6 @@
 """Curves of pre-training runs: loss and k-NN accuracy as they go on."""
 
+import functools
 import math
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
+from numpy.typing import NDArray
 
 from micl_bench.records.result import Record
 from micl_bench.report.compare.artefact_files import artifact_path, gone, without_folder
-from micl_bench.report.figures.palette import FAINT, INK, LINES, PAGE_INCHES, SMALL, method_colours
+from micl_bench.report.figures.palette import FAINT, LINES, PAGE_INCHES, method_colours
+from micl_bench.report.figures.panels import add_legend, write_at
 from micl_bench.report.figures.render import Drawing, Found
 from micl_bench.report.frame.identity import identity_of, labels
 from micl_bench.report.frame.naming import method_rank
@@ -39,33 +42,28 @@ def found_training(selection: Selection) -> Found:
     for run in runs:
         if len(curves) == _MOST_RUNS:
             break
-        rows, problem = _rows(run)
-        if problem:
-            found.left_out.append(f"Pre-training curves of {run.method} are left out: {problem}.")
-        else:
+        try:
+            rows = _rows_of(run)
             curves[_distinct(names[networks[run.id]], curves)] = (run.method, rows)
+        except InputError as error:
+            why = without_folder(run, str(error))
+            found.left_out.append(f"Pre-training curves of {run.method} are left out: {why}.")
     if curves:
-        more = len(runs) - len(curves) - len(found.left_out)
-        scored = any(len(_series(rows, "knn_top1")[0]) for _, rows in curves.values())
-        words = [
-            "Loss of each step, and accuracy of k-NN on features of held-out images."
-            if scored
-            else "Loss of each step; no run measured k-NN as it trained."
-        ]
-        if _starts_at(next(iter(curves.values()))[1]) is not None and len(curves) == 1:
-            words.append("The dotted line is k-NN on the features of the weights at step 0.")
-        if more:
-            words.append(
-                f"Drawn are {len(curves)} runs, ours first and of a method the newest; {more} are not."
-            )
         drawing = Drawing(
             name="training",
             title="The pre-training run" if len(runs) == 1 else "Pre-training runs",
-            caption=" ".join(words),
-            draw=lambda: training_curves(curves),
+            caption=_caption(curves, len(runs) - len(curves) - len(found.left_out)),
+            draw=functools.partial(training_curves, curves),
         )
         found.drawings.append(drawing)
-    return found.briefly()
+    return found
+
+
+def _rows_of(run: Record) -> Rows:
+    path = artifact_path(run, "metrics")
+    if path is None:
+        raise InputError(gone(run, "metrics"))
+    return load_rows(path)
 
 
 def load_rows(path: Path) -> Rows:
@@ -75,7 +73,7 @@ def load_rows(path: Path) -> Rows:
         InputError: the file cannot be read, or has none.
     """
     try:
-        rows = _numbers(read_metrics(path))
+        rows = [row for row in read_metrics(path) if _is_drawable(row)]
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is no readable log of metrics: {error}") from error
     if not rows:
@@ -83,13 +81,37 @@ def load_rows(path: Path) -> Rows:
     return rows
 
 
-def _rows(run: Record) -> tuple[Rows, str]:
-    """What is drawn of a run, or why it is left out."""
-    try:
-        path = artifact_path(run, "metrics")
-        return (load_rows(path), "") if path else ([], gone(run, "metrics"))
-    except InputError as error:
-        return [], without_folder(run, str(error))
+def _is_drawable(row: dict[str, Any]) -> bool:
+    """Whether what is drawn of a row are numbers: a log may hold anything.
+
+    A loss that diverged is NaN or infinite, and leaves a gap; a whole number may be endless.
+    """
+    for key in {"step", "loss", "knn_top1"} & row.keys():
+        value = row[key]
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        if isinstance(value, int) and abs(value) >= _LARGEST_WHOLE:
+            return False
+    return math.isfinite(row.get("step", math.nan))
+
+
+def _distinct(label: str, taken: dict[str, Any]) -> str:
+    turn = 1 + sum(other == label or other.startswith(f"{label} (") for other in taken)
+    return f"{label} ({turn})" if turn > 1 else label
+
+
+def _caption(curves: dict[str, tuple[str, Rows]], more: int) -> str:
+    logs = [rows for _, rows in curves.values()]
+    words = ["Loss of each step, and accuracy of k-NN on features of held-out images."]
+    if not any(len(_series(rows, "knn_top1")[0]) for rows in logs):
+        words = ["Loss of each step; no run measured k-NN as it trained."]
+    if len(logs) == 1 and _starts_at(logs[0]) is not None:
+        words.append("The dotted line is k-NN on the features of the weights at step 0.")
+    if more:
+        words.append(
+            f"Drawn are {len(logs)} runs, ours first and of a method the newest; {more} are not."
+        )
+    return " ".join(words)
 
 
 def training_curves(runs: dict[str, tuple[str, Rows]]) -> Figure:
@@ -101,102 +123,55 @@ def training_curves(runs: dict[str, tuple[str, Rows]]) -> Figure:
     has_scores = any(len(_series(rows, "knn_top1")[0]) for _, rows in runs.values())
     # Without any k-NN, as with `knn_every_epochs=0`, the loss has the whole width.
     left, *others = figure.subplots(1, 2 if has_scores else 1, squeeze=False)[0]
-    looks = _looks(runs)
-    for label, (_, rows) in runs.items():
-        _draw_loss(left, label, rows, *looks[label])
+    methods = [method for method, _ in runs.values()]
+    # Several runs of one method get colours of their own.
+    keys = methods if len(set(methods)) == len(methods) else list(runs)
+    colours = method_colours(set(keys))
+    for turn, (key, (label, (_, rows))) in enumerate(zip(keys, runs.items(), strict=True)):
+        look = {"color": colours[key], "linestyle": LINES[turn % len(LINES)]}
+        _draw_loss(left, label, rows, look)
         for right in others:
-            _draw_knn(right, label, rows, *looks[label], alone=len(runs) == 1)
-    left.set(title="Pre-training loss", xlabel="step", ylabel="loss")
+            _draw_knn(right, rows, look, alone=len(runs) == 1)
+    left.set(title="Pre-training loss", ylabel="loss")
     for right in others:
-        right.set(title="k-NN on held-out images, as it trains", xlabel="step", ylabel="top-1 [%]")
+        right.set(title="k-NN on held-out images, as it trains", ylabel="top-1 [%]")
+        right.margins(y=0.12)
     for axes in (left, *others):
+        axes.set_xlabel("step")
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    handles, words = left.get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, words, loc="outside upper left", ncols=1 if len(runs) < 3 else 2)
+    add_legend(figure)
     return figure
 
 
-def _looks(runs: dict[str, tuple[str, Rows]]) -> dict[str, tuple[str, Any]]:
-    """Colour and line of each run: several runs of one method get colours of their own."""
-    methods = [method for method, _ in runs.values()]
-    apart = len(set(methods)) == len(methods)
-    colours = method_colours(set(methods) if apart else set(runs))
-    return {
-        label: (colours[method if apart else label], LINES[turn % len(LINES)])
-        for turn, (label, (method, _)) in enumerate(runs.items())
-    }
-
-
-def _numbers(rows: Rows) -> Rows:
-    """Rows in which what is drawn are numbers; a log may hold anything."""
-    return [
-        row
-        for row in rows
-        if all(_is_drawable(row[key]) for key in ("step", "loss", "knn_top1") if key in row)
-        and math.isfinite(row.get("step", math.nan))
-    ]
-
-
-def _is_drawable(value: Any) -> bool:
-    """A loss that diverged is NaN or infinite, and leaves a gap; a whole number may be endless."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return isinstance(value, float) or abs(value) < _LARGEST_WHOLE
-
-
-def _distinct(label: str, taken: dict[str, Any]) -> str:
-    turn = 1 + sum(other == label or other.startswith(f"{label} (") for other in taken)
-    return f"{label} ({turn})" if turn > 1 else label
-
-
-def _series(rows: Rows, key: str) -> tuple[np.ndarray, np.ndarray]:
+def _series(rows: Rows, key: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     pairs = [(row["step"], row[key]) for row in rows if key in row]
     steps, values = np.array(pairs, dtype=float).reshape(-1, 2).T
     return steps, values
 
 
-def _draw_loss(axes: Axes, label: str, rows: Rows, colour: str, line: Any) -> None:
+def _draw_loss(axes: Axes, label: str, rows: Rows, look: dict[str, Any]) -> None:
     steps, losses = _series(rows, "loss")
-    if len(losses) < _SMOOTH_FROM:
-        axes.plot(steps, losses, color=colour, linestyle=line, label=label)
-        return
-    window = len(losses) // 20
-    axes.plot(steps, losses, color=colour, alpha=0.25, linewidth=0.6)
-    known = pd.Series(losses).where(np.isfinite(losses))
-    mean = known.rolling(window, min_periods=1, center=True).mean()
-    axes.plot(steps, mean, color=colour, linestyle=line, label=f"{label}, mean of {window} rows")
+    if len(losses) >= _SMOOTH_FROM:
+        window = len(losses) // 20
+        axes.plot(steps, losses, color=look["color"], alpha=0.25, linewidth=0.6)
+        known = pd.Series(losses).where(np.isfinite(losses))
+        losses = known.rolling(window, min_periods=1, center=True).mean().to_numpy()
+        label = f"{label}, mean of {window} rows"
+    axes.plot(steps, losses, label=label, **look)
 
 
-def _draw_knn(axes: Axes, label: str, rows: Rows, colour: str, line: Any, *, alone: bool) -> None:
+def _draw_knn(axes: Axes, rows: Rows, look: dict[str, Any], *, alone: bool) -> None:
     steps, scores = _series(rows, "knn_top1")
-    if not len(scores):
-        return
-    axes.plot(
-        steps, scores, "o", linestyle=line, color=colour, markersize=3, linewidth=1.2, label=label
-    )
-    axes.margins(y=0.12)
+    axes.plot(steps, scores, marker="o", markersize=3, linewidth=1.2, **look)
     if not alone:
         return
-    _annotate(axes, f"{scores[-1]:.1f}", (steps[-1], scores[-1]), (0, 5))
+    write_at(axes, f"{scores[-1]:.1f}", (steps[-1], scores[-1]), (0, 5), ha="right")
     if (start := _starts_at(rows)) is not None:
         axes.axhline(start, color=FAINT, linestyle=":", linewidth=1)
-        _annotate(axes, f"at the start {start:.1f}", (steps[-1], start), (0, 3))
+        write_at(axes, f"at the start {start:.1f}", (steps[-1], start), (0, 3), ha="right")
 
 
 def _starts_at(rows: Rows) -> float | None:
     """The k-NN accuracy at step 0, or None where it was not measured."""
     steps, scores = _series(rows, "knn_top1")
     return float(scores[0]) if len(steps) and steps[0] == 0 else None
-
-
-def _annotate(axes: Axes, text: str, place: tuple[float, float], offset: tuple[int, int]) -> None:
-    axes.annotate(
-        text,
-        place,
-        xytext=offset,
-        textcoords="offset points",
-        ha="right",
-        color=INK,
-        fontsize=SMALL,
-    )

@@ -5,12 +5,10 @@ from pathlib import Path
 
 from micl_bench.report.compare.artefact_files import Reader, fault_of, without_folder
 from micl_bench.report.figures.galleries import KINDS
-from micl_bench.report.figures.sample_images import load_views
 from micl_bench.report.figures.training_plot import load_rows
 from micl_bench.report.frame.selection import Selection
 
 _DRAWN: dict[str, Reader] = {
-    "views": load_views,
     "metrics": load_rows,
     **{name: kind.load for name, kind in KINDS.items()},
 }

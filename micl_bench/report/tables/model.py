@@ -4,7 +4,6 @@ A cell's text is plain; each renderer escapes it and adds its own signs for best
 """
 
 import dataclasses
-import functools
 import itertools
 from typing import Literal
 
@@ -100,9 +99,3 @@ class Table:
         """The headers over columns, each with the number of columns below it."""
         groups = itertools.groupby(self.columns, key=lambda column: column.group)
         return [(group, len(list(columns))) for group, columns in groups]
-
-    @functools.cached_property
-    def starts(self) -> list[bool]:
-        """Of each column, whether it is the first of its group."""
-        before = ("", *(column.group for column in self.columns))
-        return [column.group != last for column, last in zip(self.columns, before, strict=False)]

@@ -12,12 +12,17 @@ from typing import Any
 
 from micl_bench.records.declared import Number
 from micl_bench.records.published import Reference
-from micl_bench.records.result import CheckpointInfo, Result
+from micl_bench.records.result import CheckpointInfo, Record
 from micl_bench.report.frame.inventory import Inventory
 from micl_bench.runtime.log import printable
 
 _EXACT = 2**53
 """JavaScript's numbers hold whole numbers up to this one."""
+_PLAIN = (
+    *("id", "task", "protocol", "arch", "headline", "fingerprint", "recipe_digest", "seed"),
+    *("command", "code_version", "start", "seconds", "device_hours"),
+)
+"""Fields of a record that its card shows as they are."""
 
 
 def card_data(inventory: Inventory, published: Iterable[Reference] = ()) -> dict[str, Any]:
@@ -51,36 +56,24 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, int) and abs(value) > _EXACT else value
 
 
-def _own(inventory: Inventory, result: Result) -> dict[str, Any]:
+def _own(inventory: Inventory, record: Record) -> dict[str, Any]:
     """What hardly any other record has."""
-    newer = inventory.selection.replaced_by.get(result.id)
+    newer = inventory.selection.replaced_by.get(record.id)
     return {
-        "id": result.id,
-        "file": inventory.files[result.id],
-        "status": inventory.status(result.id),
+        **{name.replace("_", " "): getattr(record, name) for name in _PLAIN},
+        "file": inventory.files[record.id],
+        "status": inventory.status(record.id),
         "superseded by": newer.id if newer else "",
-        "task": result.task,
-        "task title": result.about.title,
-        "protocol": result.protocol,
-        "method": inventory.selection.method_of(result),
-        "architecture": result.arch,
-        "headline": result.headline,
-        "metrics": [_measured(name, number) for name, number in result.metrics.items()],
-        "fingerprint": result.fingerprint,
-        "recipe digest": result.recipe_digest,
-        "seed": result.seed,
-        "command": result.command,
-        "code": result.code_version,
-        "start": result.start,
-        "seconds": result.seconds,
-        "device-hours": result.device_hours,
+        "task title": record.about.title,
+        "method": inventory.selection.method_of(record),
+        "metrics": [_measured(name, number) for name, number in record.metrics.items()],
         "artefacts": [
-            (name, path, result.digests.get(name, "")) for name, path in result.artifacts.items()
+            (name, path, record.digests.get(name, "")) for name, path in record.artifacts.items()
         ],
     }
 
 
-def _shared(result: Result) -> dict[str, Any]:
+def _shared(result: Record) -> dict[str, Any]:
     """What many records have in common."""
     return {
         "data": dataclasses.asdict(result.data),

@@ -37,10 +37,10 @@ def write_tables(folder: Path, tables: Sequence[Table], selection: Selection | N
         (folder / DOCUMENT).write_text(document, encoding="utf-8")
     if selection is not None:
         for name, text in (
-            ("measurements.csv", measurements_csv(selection)),
-            ("provenance.csv", provenance_csv(selection)),
+            ("measurements", measurements_csv(selection)),
+            ("provenance", provenance_csv(selection)),
         ):
-            (folder / name).write_text(text, encoding="utf-8")
+            (folder / f"{name}.csv").write_text(text, encoding="utf-8")
 
 
 def to_csv(table: Table) -> str:

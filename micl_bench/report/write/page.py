@@ -6,34 +6,45 @@ lets only its own style and script run, and it loads nothing.
 
 import base64
 import hashlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
-from micl_bench.records.published import read_references
+from micl_bench.records.published import Reference, read_references
 from micl_bench.report.figures.all_figures import draw_all
-from micl_bench.report.frame.faults import find_faults
+from micl_bench.report.frame.faults import Faults, find_faults
 from micl_bench.report.frame.inventory import Inventory, describe, take_inventory
 from micl_bench.report.tables.build import build_tables
-from micl_bench.report.tables.overview import gone_words
+from micl_bench.report.tables.model import Cell, Table
+from micl_bench.report.tables.overview import (
+    damaged_table,
+    faulty_table,
+    gone_words,
+    missing_table,
+    overview_table,
+    sentences,
+)
+from micl_bench.report.write.cards import card_data
 from micl_bench.report.write.export import write_tables
 from micl_bench.report.write.markdown import escaped, to_markdown
-from micl_bench.report.write.page_content import Content, page_context
 from micl_bench.runtime.files import atomic_folder
 from micl_bench.runtime.log import printable, say
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_LEGEND: dict[str, Callable[[Cell], bool]] = {
+    "Bold: the best of its protocol.": lambda cell: cell.best,
+    "≈: no difference from that best is shown.": lambda cell: cell.tied,
+    "Grey and slanted: published, not measured here.": lambda cell: cell.kind == "published",
+}
+"""What a sign in a table means, and which cells have it."""
 
 
 def build(results: Path, out: Path, *, title: str) -> Path:
     """Build the report; `micl_bench.report.build_report` says what it promises."""
-    content = _content(results, take_inventory(results), title)
-    atomic_folder(out, lambda folder: _write(folder, content))
-    return out / "report.html"
-
-
-def _content(results: Path, inventory: Inventory, title: str) -> Content:
+    inventory = take_inventory(results)
     faults = find_faults(results, inventory.selection)
     for line in describe(inventory):
         say(line)
@@ -42,33 +53,60 @@ def _content(results: Path, inventory: Inventory, title: str) -> Content:
     if faults.gone:
         say(printable(gone_words(faults)))
     references = read_references()
-    return Content(
-        title=title,
-        inventory=inventory,
-        faults=faults,
-        tables=build_tables(inventory.selection, references),
-        gallery=draw_all(inventory.selection, references),
-        references=references,
-    )
+    tables = build_tables(inventory.selection, references)
+    pictures, left_out = draw_all(inventory.selection, references)
+    context = {
+        **_context(inventory, faults, tables, references),
+        "title": title,
+        "pictures": pictures,
+        "left_out": left_out,
+        # They are ours, and stand in the page as they are.
+        "style": Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8")),
+        "script": Markup((_TEMPLATES / "report.js").read_text(encoding="utf-8")),
+    }
+
+    def write(folder: Path) -> None:
+        write_tables(folder / "tables", tables, inventory.selection)
+        (folder / "figures").mkdir()
+        for picture in pictures:
+            (folder / "figures" / f"{picture.name}.png").write_bytes(picture.png)
+            (folder / "figures" / f"{picture.name}.pdf").write_bytes(picture.pdf)
+        templates = _templates()
+        for name in ("report.md", "report.html"):
+            page = templates.get_template(f"{name}.jinja").render(context)
+            (folder / name).write_text(page, encoding="utf-8")
+
+    atomic_folder(out, write)
+    return out / "report.html"
 
 
-def _write(folder: Path, content: Content) -> None:
-    """Fill the report folder."""
-    write_tables(folder / "tables", content.tables, content.inventory.selection)
-    templates = _templates()
-    # They are ours, and stand in the page as they are.
-    style, script = (
-        Markup((_TEMPLATES / name).read_text(encoding="utf-8"))
-        for name in ("style.css", "report.js")
+def _context(
+    inventory: Inventory, faults: Faults, tables: list[Table], references: Sequence[Reference]
+) -> dict[str, Any]:
+    """What both templates show, beside figures."""
+    overview = (
+        overview_table(inventory),
+        missing_table(inventory),
+        damaged_table(inventory),
+        faulty_table(faults),
     )
-    context = {**page_context(content), "style": style, "script": script}
-    (folder / "figures").mkdir()
-    for picture in content.gallery.pictures:
-        (folder / "figures" / f"{picture.name}.png").write_bytes(picture.png)
-        (folder / "figures" / f"{picture.name}.pdf").write_bytes(picture.pdf)
-    for name in ("report.md", "report.html"):
-        page = templates.get_template(f"{name}.jinja").render(context)
-        (folder / name).write_text(page, encoding="utf-8")
+    published = [t for t in tables if all(row.kind == "published" for row in t.rows)]
+    named = {one for t in tables for row in t.rows for cell in row.cells for one in cell.records}
+    return {
+        "sentences": sentences(inventory, faults),
+        "stand_ins": inventory.stand_ins,
+        "overview": [table for table in overview if table.rows],
+        "findings": [table for table in tables if table.verdict],
+        "tables": [table for table in tables if table not in published],
+        "published": published,
+        "cards": card_data(inventory, [one for one in references if one.id in named]),
+    }
+
+
+def _legend(table: Table) -> str:
+    """What the signs in a table mean, of those that it has."""
+    cells = [cell for row in table.rows for cell in row.cells]
+    return " ".join(sentence for sentence, has_it in _LEGEND.items() if any(map(has_it, cells)))
 
 
 def _templates() -> jinja2.Environment:
@@ -87,6 +125,7 @@ def _templates() -> jinja2.Environment:
     templates.filters["sha256"] = lambda block: base64.b64encode(
         hashlib.sha256(block.encode()).digest()
     ).decode()
+    templates.filters["legend"] = _legend
     templates.filters["md"] = escaped
     # Its titles are headings of the first order; here they lie below the page's own.
     templates.filters["table"] = lambda table: Markup("#" + to_markdown(table))

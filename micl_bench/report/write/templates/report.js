@@ -165,7 +165,7 @@ function recordRow(fields, index) {
   const metric = fields.get("metrics").find((each) => each[4] === fields.get("headline"));
   const data = fields.get("data").get("name");
   const texts = [
-    fields.get("id"), fields.get("task"), data, fields.get("method"), fields.get("architecture"),
+    fields.get("id"), fields.get("task"), data, fields.get("method"), fields.get("arch"),
     String(fields.get("seed")), metric[0], metric[1], metric[2], fields.get("start").slice(0, 16).replace("T", " "),
     fields.get("status"),
   ];
@@ -262,7 +262,7 @@ function recordCard(fields) {
     block("Checkpoint", shown(get("checkpoint")), ...origin),
     block("Settings", named("fingerprint", "recipe digest", "seed"),
       folded("Settings that move the number", get("settings")), folded("Recipe", get("recipe"))),
-    block("Run", named("start", "seconds", "device-hours", "code"), folded("Environment", get("environment"))),
+    block("Run", named("start", "seconds", "device hours", "code version"), folded("Environment", get("environment"))),
     block("Files", terms([["record", get("file")], ...artefacts])),
   ];
 }
