@@ -21,12 +21,12 @@ from micl_bench.report.figures.panels import (
 )
 from micl_bench.report.figures.render import Drawing, Found
 from micl_bench.report.frame.entries import Entry, entry_of
-from micl_bench.report.frame.lineage import pretraining_stage
 from micl_bench.report.frame.protocols import flat_settings
 from micl_bench.report.frame.selection import Selection
 from micl_bench.report.tables.ablations import (
+    key_of,
+    order_of,
     studies_along,
-    training_key,
     trainings_of,
     value_along,
 )
@@ -103,8 +103,7 @@ def ablation_panels(selection: Selection) -> dict[str, list[Panel]]:
             # By study, and by training.
             entries: dict[str, dict[str, Entry]] = {}
             for runs in networks.values():
-                stage = pretraining_stage(runs[0])
-                if stage and (rest := study_of.get(key := training_key(stage))):
+                if rest := study_of.get(key := key_of(runs[0])):
                     entries.setdefault(rest, {}).setdefault(key, entry_of(group.metric, runs))
             curves = []
             for rest, members in sorted(entries.items()):
@@ -114,7 +113,7 @@ def ablation_panels(selection: Selection) -> dict[str, list[Panel]]:
                     if math.isfinite(entry.mean)
                 ]
                 if len(points) > 1:
-                    points.sort(key=lambda point: _order(point[0]))
+                    points.sort(key=lambda point: order_of(point[0]))
                     curves.append(Curve(labels[rest], points))
             if curves:
                 panels.setdefault(name, []).append(Panel(group, curves))
@@ -122,10 +121,6 @@ def ablation_panels(selection: Selection) -> dict[str, list[Panel]]:
         name: sorted(own, key=lambda p: (p.group.place, p.group.data.name, p.group.protocol))
         for name, own in panels.items()
     }
-
-
-def _order(value: Any) -> tuple[bool, float, str]:
-    return (not _is_number(value), float(value) if _is_number(value) else 0.0, str(value))
 
 
 def _is_number(value: Any) -> bool:
@@ -196,7 +191,7 @@ def _titles(panels: Sequence[Panel]) -> list[str]:
 
 def _draw(axes: Axes, panel: Panel, looks: Mapping[str, dict[str, Any]]) -> None:
     curves = panel.curves[:_MOST_CURVES]
-    values = sorted({value for curve in curves for value, _ in curve.points}, key=_order)
+    values = sorted({value for curve in curves for value, _ in curve.points}, key=order_of)
     numeric = all(map(_is_number, values))
     for curve in curves:
         means = [entry.mean for _, entry in curve.points]
