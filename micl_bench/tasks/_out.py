@@ -13,7 +13,7 @@ from micl_bench.checkpoints import digest_of
 from micl_bench.data.image_files import name_text
 from micl_bench.data.packed.store import HEADER_FILE
 from micl_bench.data.source import named_source, open_source
-from micl_bench.records.result import Result, read_result, record_file
+from micl_bench.records.result import Record, Result, read_result, record_file
 from micl_bench.robustness import find_set
 from micl_bench.runtime import plugins
 from micl_bench.runtime.config import resolve, to_dict
@@ -186,7 +186,7 @@ def write_records(
     for name, text in files.items():
         write_once(out / name, text)
     _pending(out, task).unlink(missing_ok=True)
-    return list(results)
+    return [Record.of(one, out / name) for name, one in zip(files, results, strict=True)]
 
 
 def _write_pending(out: Path, task: str) -> None:
