@@ -134,7 +134,10 @@ def test_a_process_that_fails_says_why(capfd: pytest.CaptureFixture[str]) -> Non
     ("words", "message"),
     [
         # UperNet's batch norm does not train on one image.
-        (("--batch", 1), "error: ValueError: Expected more than 1 value per channel"),
+        (
+            ("--batch", 1),
+            "cannot be measured: a value is not allowed: Expected more than 1 value per",
+        ),
         (("--set", "model.decode_head.type=NoSuchHead"), "NoSuchHead is not in"),
     ],
 )
