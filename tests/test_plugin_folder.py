@@ -159,7 +159,7 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def record(folder: Path) -> dict[str, Any]:
-    (found,) = folder.glob("*.json")
+    (found,) = folder.glob("*-*.json")
     content: dict[str, Any] = json.loads(found.read_text())
     return content
 
@@ -312,6 +312,11 @@ def test_a_suite_of_their_task_objective_and_shifted_set_is_reported_and_explain
     page = (tmp_path / "report" / "report.html").read_text()
     assert "Feature gap: digits" in page
 
-    done = good(micl_bench("explain", gaps["Other"]["id"], "--results", "store"))
+    (explained,) = (
+        path
+        for path in (tmp_path / "store").rglob("gap-*.json")
+        if json.loads(path.read_text()) == gaps["Other"]
+    )
+    done = good(micl_bench("explain", explained, "--results", "store"))
     assert "gap of means [mm]" in done.stdout
     assert "1. pretrain  Other, seed 42" in done.stdout
