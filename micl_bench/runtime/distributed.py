@@ -24,6 +24,9 @@ _LONGEST_REASON = 200
 def process_group() -> Iterator[torch.device]:
     """Join the other processes for the time of a `with` block; yields this process's device."""
     global _control
+    # Once a process has set its threads, MKL uses them all; before, it may take fewer and round sums
+    # in another way. Set here, a run gives the same bits whatever ran in its process before.
+    torch.set_num_threads(torch.get_num_threads())
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     cuda = torch.cuda.is_available()
     device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
