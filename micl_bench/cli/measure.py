@@ -61,7 +61,7 @@ def pretrain(
 ) -> None:
     """Pre-train a ViT; the result is <out>/backbone.pt. The same command goes on where it was cut.
 
-    With --init the backbone starts from a checkpoint of any format, which --format and --branch are of.
+    With --init the backbone starts from a checkpoint of any format; --format and --branch describe it.
     Its sizes must be the recipe's; its positions are brought to the recipe's input size as in
     evaluation, and stay fixed. The record names the trainings that the weights went through before.
 
@@ -117,7 +117,7 @@ def evaluate(
         int | None, typer.Option(help="That pre-training's seed.", show_default=False)
     ] = None,
 ) -> None:
-    """Evaluate a checkpoint on a task; writes one JSON record a result into <out>.
+    """Evaluate a checkpoint on a task; writes one JSON record per result into <out>.
 
     Started by torchrun, its processes share the work. What is only measured is the same, bit for bit;
     what trains agrees up to rounding. The same command goes on with a finetune, linear, ade20k or

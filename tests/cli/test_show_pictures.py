@@ -121,7 +121,7 @@ def test_each_picture_is_a_command(
     assert exit_code("show", *words, "--out", out) == 0
     assert said in capsys.readouterr().out
     with Image.open(out) as image:
-        # A page's width at 200 pixels an inch, and white round it.
+        # A page's width at 200 pixels per inch, and white around it.
         assert 400 < image.width < 1500
         assert image.convert("RGB").getpixel((1, 1)) == (255, 255, 255)
 
