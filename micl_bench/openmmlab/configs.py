@@ -246,13 +246,15 @@ def dicts(node: Any) -> Iterator[Any]:
 def _require_layout(config: Config, path: Path, data: Path) -> None:
     """Refuse a folder that is laid out in another way, with what it lacks and where that may be."""
     needed: dict[str, bool] = {}
+    # Without links, so that `..` in a relative path means the same to the file system.
+    place = data.resolve()
     for loader in ("train_dataloader", "val_dataloader"):
         for dataset in dicts(config[loader].dataset):
-            root = Path(dataset.get("data_root") or "")
+            root = Path(dataset.get("data_root") or "").resolve()
             for prefix in (dataset.get("data_prefix") or {}).values():
-                needed.setdefault(os.path.relpath(root / prefix, data), False)
+                needed.setdefault(os.path.relpath(root / prefix, place), False)
             if file := dataset.get("ann_file"):
-                needed.setdefault(os.path.relpath(root / file, data), True)
+                needed.setdefault(os.path.relpath(root / file, place), True)
 
     def lacks(folder: Path) -> list[str]:
         return [
@@ -261,7 +263,7 @@ def _require_layout(config: Config, path: Path, data: Path) -> None:
             if not ((folder / name).is_file() if is_file else (folder / name).is_dir())
         ]
 
-    if not (missing := lacks(data)):
+    if not (missing := lacks(place)):
         return
     inside = sorted(child for child in data.iterdir() if not child.name.startswith("."))
     names = ", ".join(child.name for child in inside[:5]) + (", ..." if inside[5:] else "")

@@ -239,6 +239,20 @@ def test_bad_input_is_refused_before_training(embedded: Path, tmp_path: Path) ->
         run(tmp_path / "no.py", checkpoint=DEMO, data=coco, work_dir=out)
 
 
+@pytest.mark.parametrize("place", ["link", "a/link", "a/b/c/d/e/f/g/link"])
+@pytest.mark.parametrize("task", ["ade20k", "coco"])
+def test_a_data_folder_may_be_a_link(
+    embedded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str, place: str
+) -> None:
+    config = changed_config(tmp_path / "config.py", task)
+    data, link = embedded / f"embedded-{task}", tmp_path / place
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(data)
+    monkeypatch.chdir(tmp_path)
+    found = resolve(config, checkpoint=DEMO, data=Path(place), seed=0, overrides=())
+    assert found.data_root == str(data.resolve())
+
+
 def test_other_pixels_than_the_checkpoints_are_refused_unless_asked_for(
     embedded: Path, tmp_path: Path
 ) -> None:
