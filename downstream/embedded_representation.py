@@ -6,12 +6,11 @@
 """
 
 from micl_bench.data.pixels import Pixels
-from micl_bench.objectives.micl import MiCL
 from micl_bench.tasks.representation.run import RepresentationRecipe
 
 # Views as pretrain/embedded.py draws them.
 recipe = RepresentationRecipe(
     pixels=Pixels(img_size=32, crop_pct=1.0),
-    objective=MiCL.Config(mask_ratio=0.5),
+    mask_ratio=0.5,
     map_images=360,
 )

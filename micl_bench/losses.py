@@ -1,4 +1,4 @@
-"""The MiCL loss: T-distributed spherical similarity and its symmetric cross-entropy (METHOD, 3, 4).
+"""The MiCL loss: T-distributed spherical similarity and its symmetric cross-entropy (arXiv:2411.09858).
 
 Shapes: N images, V views, D feature width.
 """
@@ -14,7 +14,7 @@ def tsp_similarity(cosine: Tensor, kappa: float = 1 / 64) -> Tensor:
     """T-SP similarity `0.5 * (1 + c) / (1 + (1 - c) * kappa)`, elementwise; 0 at c = -1, 1 at c = 1.
 
     Raises:
-        InputError: kappa is negative.
+        InputError: kappa is below 0.
     """
     if kappa < 0:
         raise InputError(f"kappa is {kappa}; it must be 0 (a rescaled cosine) or more")
@@ -22,7 +22,7 @@ def tsp_similarity(cosine: Tensor, kappa: float = 1 / 64) -> Tensor:
 
 
 def micl_loss(features_NVD: Tensor, *, kappa: float = 1 / 64, temperature: float = 0.07) -> Tensor:
-    """Mean cross-entropy over all ordered pairs of views; the target is the same image.
+    """The mean cross-entropy over all ordered pairs of views, a scalar; the target is the same image.
 
     For views a and b the logits are `tsp_similarity(cos(f_a[i], f_b[j])) / temperature`, N x N.
     With V = 2 the mean over (a, b) and (b, a) is the published loss; V > 2 is our extension.
@@ -45,7 +45,7 @@ def micl_loss_of_rows(
     kappa: float = 1 / 64,
     temperature: float = 0.07,
 ) -> Tensor:
-    """The part of `micl_loss` that belongs to n of the N images: its rows of logits, n x N.
+    """The part of `micl_loss` of n among the N images: their rows of logits, n x N.
 
     `micl_loss` of all N is the mean of this over equal parts, which is how processes share it.
 
@@ -76,7 +76,7 @@ def micl_loss_of_rows(
 
 
 def view_cosines(features_NVD: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean cosine between views of one image, and between views of different images.
+    """The mean cosine between views of one image, and between views of different images.
 
     Both near 1 is a collapse; a trained model has the first well above the second. Costs N * V * D:
     the mean over all pairs of images is the product of the mean vectors. With one image there is no
@@ -93,7 +93,7 @@ def view_cosines(features_NVD: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def alignment(features_NVD: Tensor) -> Tensor:
-    """Mean squared distance between unit features of views of one image (Wang and Isola 2020, with
+    """The mean squared distance between unit features of views of one image (Wang and Isola 2020, with
     exponent 2); 0 is perfect, 2 is unrelated."""
     unit_NVD = F.normalize(features_NVD, dim=-1)
     V = unit_NVD.shape[1]

@@ -1,7 +1,7 @@
 """Images as patches: row-major over the grid, a patch's values in the projection's order.
 
-Shapes: N images, C channels, L patches, P = C * p * p values a patch as (channel, row, column),
-V views, K visible patches a view, M = V * K.
+Shapes: N images, C channels, L patches, P = C * p * p values per patch as (channel, row, column),
+V views, K visible patches per view, M = V * K.
 """
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def patchify(images_NCHW: Tensor, patch_size: int) -> Tensor:
-    """Cut images into patches_NLP."""
+    """Cut images, whose sides are multiples of `patch_size` pixels, into patches_NLP."""
     N, C, H, W = images_NCHW.shape
     p = patch_size
     cut = images_NCHW.reshape(N, C, H // p, p, W // p, p)
@@ -17,7 +17,7 @@ def patchify(images_NCHW: Tensor, patch_size: int) -> Tensor:
 
 
 def unpatchify(patches_NLP: Tensor, patch_size: int, channels: int = 3) -> Tensor:
-    """Put the patches of square images together again: images_NCHW."""
+    """Put the patches of square images together again; returns images_NCHW."""
     N, L, _ = patches_NLP.shape
     side, p = round(L**0.5), patch_size
     cut = patches_NLP.reshape(N, side, side, channels, p, p)
@@ -25,7 +25,7 @@ def unpatchify(patches_NLP: Tensor, patch_size: int, channels: int = 3) -> Tenso
 
 
 def gather_patches(images_NCHW: Tensor, keep_NVK: Tensor, patch_size: int) -> Tensor:
-    """The visible patches of every view: visible_NMP, views one after the other."""
+    """Take the visible patches of every view; returns visible_NMP, views one after the other."""
     patches_NLP = patchify(images_NCHW, patch_size)
     keep_NM1 = keep_NVK.flatten(1).unsqueeze(-1)
     return torch.gather(patches_NLP, 1, keep_NM1.expand(-1, -1, patches_NLP.shape[-1]))

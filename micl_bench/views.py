@@ -1,6 +1,6 @@
-"""Views of an image: disjoint random subsets of its patches (METHOD, step 1).
+"""Views of an image: random subsets of its patches that share none (arXiv:2411.09858, step 1).
 
-Shapes: N images, L patches, V views, K patches a view.
+Shapes: N images, L patches, V views, K patches per view.
 """
 
 import math
@@ -41,7 +41,7 @@ def sample_views(noise_NL: Tensor, *, num_views: int = 2, mask_ratio: float) -> 
     """Choose the visible patches of every view: indices by ascending noise, split in order.
 
     Args:
-        noise_NL: independent noise, one number a patch; its order is the random permutation.
+        noise_NL: independent noise, one number per patch; its order is the random permutation.
 
     Returns:
         keep_NVK, int64 patch indices in row-major order of the grid; an image's views are disjoint.

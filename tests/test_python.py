@@ -303,7 +303,7 @@ class Broken(torch.nn.Module):
             {"img_size": 32, "arch": "x"},
             "arch, layout, branch and pixels are of",
         ),
-        ("knn", lambda: f"random:{ARCH}", {"img_size": 32}, "are of a module in memory"),
+        ("knn", lambda: f"random:{ARCH}", {"img_size": 32}, "describe a module in memory"),
         ("linear", Tokens, {"img_size": 32, "overrides": ["probe.readouts=[cls_4]"]}, "no 'cls_4'"),
     ],
 )

@@ -62,8 +62,9 @@ def pretrain(
     """Pre-train a ViT; the result is <out>/backbone.pt. The same command goes on where it was cut.
 
     With --init the backbone starts from a checkpoint of any format; --format and --branch describe it.
-    Its sizes must be the recipe's; its positions are brought to the recipe's input size as in
-    evaluation, and stay fixed. The record names the trainings that the weights went through before.
+    The backbone alone is taken: decoders, heads and momentum twins start anew. Its sizes must be the
+    recipe's; its positions are brought to the recipe's input size as in evaluation, and stay fixed. The
+    record names the trainings that the weights went through before.
 
     Started by torchrun, its processes share each batch. SIGTERM, SIGUSR1 or SIGUSR2 make it save,
     say so and leave with exit code 0.

@@ -3,12 +3,13 @@
 An objective is one file of this folder, or of a plug-in, that assigns `OBJECTIVE` a class. The training
 loop knows nothing else of it.
 
-Shapes: N images of one process, M visible patches of an image in all views, P values a patch, V views,
-K patches a view.
+Shapes: N images of one process, M visible patches of an image in all views, P values per patch, V views,
+K patches per view.
 """
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -22,9 +23,10 @@ from micl_bench.data.visible import Patches
 from micl_bench.runs.plan import TrainingPlan
 from micl_bench.runtime.config import to_dict
 from micl_bench.runtime.values import Values
+from micl_bench.views import draw_views, patches_per_view
 
 Watch = Callable[[int, dict[str, float]], str]
-"""Looks at the numbers of each step, in order; a sentence where the user should be warned, else ""."""
+"""Looks at the numbers of each step, in order; returns a warning for the user, or an empty string."""
 
 
 class ObjectiveConfig(Values):
@@ -33,13 +35,13 @@ class ObjectiveConfig(Values):
     objective: ClassVar[type["Objective"]]
 
     def build(self) -> "Objective":
-        """The objective with these values."""
+        """Build the objective with these values."""
         return self.objective(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Output:
-    """The scalar to minimise, and the scalars that are reported beside it, by `Objective.numbers`."""
+    """The scalar to minimise, and those that are reported beside it, named in `Objective.numbers`."""
 
     loss: Tensor
     numbers: dict[str, Tensor] = dataclasses.field(default_factory=dict)
@@ -62,7 +64,7 @@ class Objective(abc.ABC):
     name: ClassVar[str]
     """The method, as tables print it."""
     numbers: ClassVar[tuple[str, ...]] = ()
-    """Names of what `Output.numbers` holds; each is a column of the run's metrics."""
+    """Names of the scalars in `Output.numbers`; each is a column of the run's metrics."""
     Config: ClassVar[type[ObjectiveConfig]]
 
     def __init_subclass__(cls) -> None:
@@ -72,69 +74,87 @@ class Objective(abc.ABC):
     def __init__(self, config: Any = None) -> None:
         self.config = config or self.Config()
 
+    @property
+    def kappa(self) -> float:
+        """The kappa of the T-SP similarity in which views are compared (`losses.tsp_similarity`); 0 for
+        the cosine, rescaled to 0 .. 1."""
+        return 0.0
+
     def settings(self) -> dict[str, Any]:
         """The method's name and the values that the result depends on, for a run's fingerprint."""
         return {"method": self.name, **to_dict(self.config)}
 
     def summary(self) -> str:
-        """A few words on the configuration for the protocol of the record; may be empty."""
+        """A few words on the configuration for the protocol of the record, or an empty string."""
         return ""
 
     @abc.abstractmethod
     def wants(self, arch: Arch) -> Patches:
-        """What a step takes of an image.
+        """The patches of an image that a step takes; all of them, in one view, are a whole crop.
 
         Raises:
-            InputError: the architecture's patches do not suffice.
+            InputError: the architecture has too few patches.
         """
 
     def require(self, plan: TrainingPlan) -> None:  # noqa: B027 - most methods take any size
-        """Raise an InputError where a run of this plan makes no sense."""
+        """Check that a run of this plan makes sense.
+
+        Raises:
+            InputError: it does not; the message says why.
+        """
 
     def comparisons(self, plan: TrainingPlan) -> str:
-        """What the plan says of how the images of a batch meet: `each among 256`; may be empty."""
+        """Words in the plan on how the images of a batch meet, `each among 256`, or an empty string."""
         return ""
 
     def added(self, vit: VisionTransformer) -> nn.Module:
-        """The modules that are trained or carried along with a backbone as training starts with it,
-        such as a decoder, a head, a momentum twin or a queue: a module that `encode` and
-        `after_step` get back, and whose whole `state_dict` is saved and restored. torch's own
-        generator starts at the recipe's seed."""
+        """Make the modules that are trained or carried along with a backbone: a decoder, a head, a
+        momentum twin, a queue. `encode` and `after_step` get them back, and their whole `state_dict`
+        is saved and restored. The backbone is as training starts with it; torch's own generator
+        starts at the recipe's seed."""
         return nn.Module()
 
     @abc.abstractmethod
     def encode(
         self, vit: VisionTransformer, added: nn.Module, visible_NMP: Tensor, keep_NVK: Tensor
     ) -> Tensor:
-        """What the loss is computed from: one row per image, so that a batch can be cut into parts.
+        """Compute one row per image, of any shape, from which `loss` follows.
+
+        A batch may be cut into parts, and a part may be encoded twice, first without gradient: no
+        state changes here, and no image depends on another one.
 
         Args:
-            visible_NMP: normalised pixels of the patches at the places `keep_NVK`, which `wants` says.
+            visible_NMP: normalised pixels of the patches at the places `keep_NVK` that `wants` draws.
         """
 
     @abc.abstractmethod
     def loss(self, rows: Tensor) -> Output:
-        """This process's part of the loss, of the rows of all its images; the mean over processes is the
-        loss of the batch."""
+        """This process's part of the loss, from the rows of all its images; the mean over processes is
+        the loss of the batch. Modules that are trained belong in `encode`."""
 
-    def after_step(  # noqa: B027 - for methods that have a twin
-        self, vit: VisionTransformer, added: nn.Module
+    def after_step(  # noqa: B027 - for methods that have a state
+        self, vit: VisionTransformer, added: nn.Module, rows: Tensor, progress: float
     ) -> None:
-        """Follow the weights after an update, as a momentum twin does."""
+        """Follow an update of the weights, without gradient: move a momentum twin, a centre, a queue.
+
+        Args:
+            rows: of this process's images in the step, as `encode` gave them.
+            progress: share of the run's steps that are done, above 0 and up to 1, for schedules.
+        """
 
     def health(self, rows: Tensor) -> dict[str, float]:
-        """Numbers on held-out images, from the rows of all of them."""
+        """Numbers on held-out images, by name, from the rows of all of them."""
         return {}
 
     def watch(self, plan: TrainingPlan) -> Watch:
-        """A look at each step's numbers (`loss`, `gradient_norm` and `numbers`)."""
+        """Make the watch over each step's numbers: `loss`, `gradient_norm` and `numbers`."""
         return lambda step, numbers: ""
 
     def flop_per_image(self, arch: Arch) -> float:
         """FLOP of one image's forward and backward pass, counted operation by operation.
 
-        A multiplication and an addition are two; the loss and the optimiser are not counted, nor is
-        anything that is computed twice to save memory.
+        A multiplication and an addition are two; the loss and the optimiser are not counted, nor are
+        operations that are repeated to save memory.
         """
         wants = self.wants(arch)
         # Tensors of the meta device have shapes and no memory: nothing is computed.
@@ -146,3 +166,22 @@ class Objective(abc.ABC):
             keep_NVK = torch.zeros(1, views, kept, dtype=torch.long)
             self.encode(vit, added, visible_NMP, keep_NVK).sum().backward()
         return float(counter.get_total_flops())
+
+
+def disjoint_views(arch: Arch, *, num_views: int, mask_ratio: float) -> Patches:
+    """V random views of an image that share no patch; `mask_ratio` is the share that none sees.
+
+    Raises:
+        InputError: as `views.patches_per_view`.
+    """
+    per_view = patches_per_view(arch.num_patches, num_views=num_views, mask_ratio=mask_ratio)
+    draw = functools.partial(
+        draw_views, num_patches=arch.num_patches, num_views=num_views, mask_ratio=mask_ratio
+    )
+    return Patches(
+        num_views=num_views,
+        per_view=per_view,
+        of=arch.num_patches,
+        patch_size=arch.patch_size,
+        draw=draw,
+    )

@@ -1,7 +1,6 @@
 """MiCL: masked image contrastive learning (arXiv:2411.09858; the same method as OCL, ICML 2025)."""
 
 import dataclasses
-import functools
 import math
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -12,26 +11,31 @@ from torch import Tensor, nn
 from micl_bench.backbone import Arch, view_features
 from micl_bench.data.visible import Patches
 from micl_bench.losses import alignment, micl_loss, micl_loss_of_rows, view_cosines
-from micl_bench.objectives._objective import Objective, ObjectiveConfig, Output
+from micl_bench.objectives._objective import (
+    Objective,
+    ObjectiveConfig,
+    Output,
+    disjoint_views,
+)
 from micl_bench.patches import gather_patches
 from micl_bench.runs.plan import TrainingPlan
 from micl_bench.runtime.config import to_dict
 from micl_bench.runtime.distributed import gather_rows, rank
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.values import LARGEST, NotNegative, Positive, Within
-from micl_bench.views import draw_views, patches_per_view, sample_views
+from micl_bench.views import sample_views
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Contrast(Output):
-    """The loss, and the [CLS] features of all images contrasted, those of other processes included
+    """The loss, and the [CLS] features of all images that are contrasted: those of other processes too
     where negatives are global."""
 
     features_NVD: Tensor
 
 
 class MiCL(Objective):
-    """Contrast disjoint random subsets of an image's patches.
+    """Contrast random subsets of an image's patches that share none (arXiv:2411.09858).
 
     Example:
         output = MiCL(MiCL.Config(mask_ratio=0.9))(vit, images_NCHW)
@@ -40,11 +44,11 @@ class MiCL(Objective):
 
     name: ClassVar[str] = "MiCL"
     numbers: ClassVar[tuple[str, ...]] = ("positive_cosine", "negative_cosine")
-    """Means over the images contrasted, of views of one image and of different ones."""
+    """Mean cosine between views of one image, and between views of different images."""
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Config(ObjectiveConfig):
-        """Defaults are those of the authors' code."""
+        """Values of the method; the defaults are those of the authors' code."""
 
         num_views: Annotated[int, Within(2, LARGEST)] = 2
         mask_ratio: Annotated[float, Within(least=0, below=1)] = 0.9
@@ -57,8 +61,13 @@ class MiCL(Objective):
 
     config: Config
 
+    @property
+    def kappa(self) -> float:
+        """The configuration's."""
+        return self.config.kappa
+
     def settings(self) -> dict[str, Any]:
-        """Without the name: fingerprints of MiCL's records are older than other objectives."""
+        """The values alone: fingerprints of MiCL's records are older than other objectives."""
         return to_dict(self.config) if type(self) is MiCL else super().settings()
 
     def summary(self) -> str:
@@ -66,46 +75,36 @@ class MiCL(Objective):
         return f"mask ratio {self.config.mask_ratio}"
 
     def wants(self, arch: Arch) -> Patches:
-        """V disjoint random views of K patches."""
-        views, ratio = self.config.num_views, self.config.mask_ratio
-        per_view = patches_per_view(arch.num_patches, num_views=views, mask_ratio=ratio)
-        draw = functools.partial(
-            draw_views, num_patches=arch.num_patches, num_views=views, mask_ratio=ratio
-        )
-        return Patches(
-            num_views=views,
-            per_view=per_view,
-            of=arch.num_patches,
-            patch_size=arch.patch_size,
-            draw=draw,
-        )
+        """V random views of K patches, which share none."""
+        config = self.config
+        return disjoint_views(arch, num_views=config.num_views, mask_ratio=config.mask_ratio)
 
     def contrasted(self, plan: TrainingPlan) -> int:
-        """Images among which one must be found: N of the logits' N x N."""
+        """Number of images among which one must be found: N of the logits' N x N."""
         return plan.batch_size if self.config.negatives == "global" else plan.share
 
     def require(self, plan: TrainingPlan) -> None:
-        """Raise an InputError where an image is alone."""
+        """Raise an InputError where an image has no other one to be contrasted with."""
         if self.contrasted(plan) < 2:
             raise InputError(
-                f"each of {plan.processes} processes has {plan.share} image a step and negatives "
+                f"each of {plan.processes} processes has {plan.share} image per step and negatives "
                 "come from its own device: there is nothing to contrast; use fewer processes, a larger "
                 "batch_size or objective.negatives=global"
             )
 
     def comparisons(self, plan: TrainingPlan) -> str:
-        """How many images each is contrasted with."""
+        """Words on the number of images among which each one must be found."""
         return f"each among {self.contrasted(plan)}"
 
     def encode(
         self, vit: VisionTransformer, added: nn.Module, visible_NMP: Tensor, keep_NVK: Tensor
     ) -> Tensor:
-        """features_NVD: [CLS] of each view, in fp32 whatever the autocast."""
+        """Compute [CLS] of each view, features_NVD, in fp32 whatever the autocast."""
         return view_features(vit, visible_NMP, keep_NVK)
 
     def loss(self, rows: Tensor) -> Contrast:
-        """This process's part of the loss from its own [CLS] features, features_nVD; its gradient's mean
-        over processes is that of the batch.
+        """This process's part of the loss from its own [CLS] features, features_nVD; the mean of its
+        gradient over processes is the gradient of the batch.
 
         With `negatives="global"` every process must call this with equally many images.
         """
@@ -122,7 +121,7 @@ class MiCL(Objective):
         return Contrast(loss=loss, numbers=cosines, features_NVD=all_NVD)
 
     def health(self, rows: Tensor) -> dict[str, float]:
-        """Alignment, and mean cosines between views of one image and of different images."""
+        """Alignment, and mean cosines between views of one image and of different images, by name."""
         positive, negative = view_cosines(rows)
         return {
             "alignment": alignment(rows).item(),
@@ -131,7 +130,7 @@ class MiCL(Objective):
         }
 
     def watch(self, plan: TrainingPlan) -> "CollapseWatch":
-        """Warns of a collapse."""
+        """Make the watch that warns of a collapse."""
         return CollapseWatch(
             num_images=self.contrasted(plan),
             warmup_steps=plan.warmup_steps,
@@ -141,10 +140,11 @@ class MiCL(Objective):
     def __call__(
         self, backbone: VisionTransformer, images_NCHW: Tensor, keep_NVK: Tensor | None = None
     ) -> Contrast:
-        """Loss of a batch; without `keep_NVK` the views are drawn from torch's own generator.
+        """The loss of a batch of normalised images_NCHW, contrasted as one process's; without
+        `keep_NVK` the views are drawn from torch's own generator.
 
         Raises:
-            InputError: images of another size than the backbone's positions.
+            InputError: the images have another size than the backbone's positions.
         """
         height, width = backbone.patch_embed.img_size
         if images_NCHW.shape[2:] != (height, width):
@@ -164,7 +164,7 @@ class MiCL(Objective):
 
 
 class CollapseWatch:
-    """Warns, once, when a model cannot tell images apart for a whole epoch.
+    """Warns, once, when a model cannot distinguish images for a whole epoch.
 
     At chance the loss is log(N). A loss within 1 % of it, and views of one image no closer than views
     of different ones by 0.02, say next to nothing about the image. That is how training starts, too:

@@ -1,4 +1,4 @@
-"""From a resolved config to mmengine's runner, every part of it built before anything is trained."""
+"""Building mmengine's runner from a resolved config, every part before anything is trained."""
 
 import itertools
 import os
@@ -33,7 +33,7 @@ class DenseRunner(Runner):
     passes: int
 
     def build_train_loop(self, loop: Any) -> BaseLoop:
-        """One of ours for either of mmengine's."""
+        """Build the loop of ours that stands for either of mmengine's."""
         if isinstance(loop, BaseLoop):
             return loop
         built_loop = build_loop(self, loop, passes=self.passes, after_step=self.keeper.after_step)
@@ -41,14 +41,14 @@ class DenseRunner(Runner):
         return built_loop
 
     def build_val_loop(self, loop: Any) -> BaseLoop:
-        """Ours for mmengine's own; another one is its author's."""
+        """Build our loop for mmengine's own; another one stays its author's."""
         if isinstance(loop, BaseLoop) or not evaluates_each_image(loop):
             return super().build_val_loop(loop)
         options = {name: value for name, value in loop.items() if name not in ("type", "_scope_")}
         return ImageLoop(self, self._val_dataloader, self._val_evaluator, **options)
 
     def load_or_resume(self) -> None:
-        """Go on, where there is a state; mmengine's own would unpickle a file."""
+        """Go on where there is a state; mmengine's own method would unpickle a file."""
         self.keeper.restore(self)
 
 
@@ -62,7 +62,12 @@ class MiCLDistributed(MMDistributedDataParallel):
 
 
 def built(config: Config, keeper: Keeper, batch: Batch) -> DenseRunner:
-    """A runner with model, data, optimiser and evaluator."""
+    """Build a runner with model, data, optimiser and evaluator.
+
+    Raises:
+        InputError: the config has no evaluation, its data are empty, or it asks for checkpoints in a way
+            that is not allowed.
+    """
     config = config.copy()
     config.work_dir = str(keeper.folder)
     # mmengine keys its global state by this name, and its own has seconds as the finest part.
@@ -83,10 +88,10 @@ def built(config: Config, keeper: Keeper, batch: Batch) -> DenseRunner:
     if not len(trained_on):
         kind = type(trained_on.dataset).__name__
         raise InputError(f"its {kind} finds no image with a truth beside it")
-    # What is wrong with reading an image is not found after days of training.
+    # An image that cannot be read is found now, not after days of training.
     with seeded(0, 0, 0, stream=Stream.AUGMENT):
         trained_on.dataset[0]
-    # Of data sets of any kind; those that are known were looked at before.
+    # For data sets of any kind; those of a known kind were checked before.
     names = ("the training set", "the validation set")
     ours, theirs = map(class_names, (trained_on, runner.val_loop.dataloader.dataset), names)
     check_same_classes(ours, names[0], theirs, names[1])
@@ -102,12 +107,13 @@ def built(config: Config, keeper: Keeper, batch: Batch) -> DenseRunner:
 
 
 def checkpoint_hook(config: Config) -> dict[str, Any] | None:
-    """How a config asks for checkpoints, by default the last one; None where it wants none."""
+    """The config's settings of checkpoints, by default of the last one; None where it wants none."""
     return (config.get("default_hooks") or {}).get("checkpoint", {})
 
 
 def normalised_together(config: Config, batch: Batch) -> int:
-    """The fewest images that a batch norm of the model takes its statistics from; 0 without any.
+    """The smallest number of images from which a batch norm of the model takes its statistics; 0 where
+    the model has none.
 
     Raises:
         InputError: `SyncBN` on several processes without CUDA.

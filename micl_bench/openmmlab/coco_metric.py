@@ -1,4 +1,4 @@
-"""COCO's annotations and average precision as mmdetection gets them here.
+"""COCO's annotations and average precision for mmdetection.
 
 Classes are found by name: mmdetection numbers them by the place of their categories in each file, so
 that two files that list the same categories in another order would be trained on as one thing and
@@ -41,7 +41,7 @@ class NamedCoco(COCO):
 
 @contextmanager
 def by_name() -> Iterator[None]:
-    """Let mmdetection's data sets and metrics that are built meanwhile read annotations so."""
+    """Let data sets and metrics of mmdetection that are built meanwhile use `NamedCoco`."""
     with _replaced(CocoDataset, "COCOAPI", NamedCoco), _replaced(coco_metric, "COCO", NamedCoco):
         yield
 
@@ -61,7 +61,7 @@ class MiCLCocoMetric(CocoMetric):
         super().__init__(*args, **kwargs)
 
     def compute_metrics(self, results: list[Any]) -> dict[str, float]:
-        """As `CocoMetric`, by the chosen backend."""
+        """Compute `CocoMetric`'s metrics by the chosen backend."""
         with _replaced(coco_metric, "COCOeval", self._evaluator):
             return super().compute_metrics(results)
 

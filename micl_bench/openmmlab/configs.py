@@ -1,4 +1,4 @@
-"""From a plain mmengine config file to one that names checkpoint, data and seed, checked beforehand.
+"""A plain mmengine config file becomes one that names checkpoint, data and seed, and is checked.
 
 A config can be used here if it has `data_root` at its top, which every path of the data set begins
 with, and `model.backbone` of type `MiCLViT`.
@@ -23,7 +23,7 @@ from micl_bench.runtime.values import Seed, checked
 
 _PACKAGES = {"mmseg": "onedl-mmsegmentation", "mmdet": "onedl-mmdetection"}
 _UNPICKLING = ("Pretrained", "PretrainedInit")
-# What the command line says otherwise.
+# Keys whose values other options of the command line give.
 _SAID = {
     "data_root": "the data folder is what --data says",
     "model.backbone.checkpoint": "the checkpoint is what --checkpoint says",
@@ -105,7 +105,7 @@ def with_data(config: Config, path: Path, data: Path) -> Config:
 
 
 def moved(node: Any, old: str, new: str) -> Any:
-    """With `new` for `old` wherever a path in a config begins with it."""
+    """Replace `old` by `new` wherever a path in a config begins with it."""
     if isinstance(node, dict):
         return {key: moved(value, old, new) for key, value in node.items()}
     if isinstance(node, list | tuple):
@@ -169,8 +169,8 @@ def _close(found: Any, wanted: list[float]) -> bool:
 
 
 def evaluates_each_image(val_cfg: Any) -> bool:
-    """Whether images are evaluated one by one, however many are read at a time: where the loop is
-    mmengine's own."""
+    """Return True where images are evaluated one by one, however many are read at a time: where the
+    loop is mmengine's own."""
     kind = (val_cfg or {}).get("type") or "ValLoop"
     return getattr(kind, "__name__", str(kind)).rpartition(".")[2].rstrip("'>") == "ValLoop"
 

@@ -1,7 +1,7 @@
 """Everything about a config's data that would fail a run, or make its number wrong, before it begins.
 
-`eval ade20k|coco` and `doctor --recipe` ask the same here, cheapest first; what comes later is not asked
-where something was found, as it rests on it:
+`eval ade20k|coco` and `doctor --recipe` check the same here, cheapest first; a check is left out where
+an earlier one, on which it rests, has found something:
 
 1. classes: named, the same in the same order for training and validation, as many as the heads have;
 2. COCO's files: their form, and a category for every class, by its name;
@@ -12,6 +12,7 @@ where something was found, as it rests on it:
 import contextlib
 import dataclasses
 import io
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,35 +35,55 @@ from micl_bench.openmmlab.isolation import blaming, no_trace, quiet
 from micl_bench.openmmlab.truth import measure_truth
 from micl_bench.runtime.distributed import from_first, rank
 from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.files import atomic_write
 from micl_bench.runtime.log import Progress, printable, say
+from micl_bench.runtime.validate import read_json
 from micl_bench.runtime.wording import plural
 
 
 @dataclasses.dataclass
 class Checked:
-    """What was found."""
+    """The findings on the data of a config."""
 
     faults: list[Fault] = dataclasses.field(default_factory=list)
     left_out: dict[str, str] = dataclasses.field(default_factory=dict)
-    """By `train_dataloader` and `val_dataloader`: a line on what lies there and is not read."""
+    """By `train_dataloader` and `val_dataloader`: a line on the files there that are not read."""
     images: dict[str, int] = dataclasses.field(default_factory=dict)
-    """By the same names."""
+    """Number of images, by the same names."""
     truth: dict[str, float] = dataclasses.field(default_factory=dict)
     """The metrics of the truth itself, in percent."""
 
     @property
     def failed(self) -> bool:
-        """Whether a run would be refused."""
+        """True where a run would be refused."""
         return any(fault.fatal for fault in self.faults)
 
     def leave_out(self, loader: str, line: str) -> None:
-        """Note what is not read."""
+        """Add a line on files that are not read."""
         before = self.left_out.get(loader)
         self.left_out[loader] = f"{before}; {line}" if before else line
 
+    def remember(self, path: Path, inputs: str) -> None:
+        """Write, on the first process, that data and config of this digest passed the checks."""
+        if rank() == 0:
+            passed = _Passed(inputs=inputs, left_out=self.left_out, truth=self.truth)
+            atomic_write(path, json.dumps(dataclasses.asdict(passed)).encode())
 
-def require_sound(config: Config, name: str) -> Checked:
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Passed:
+    """The part of `Checked` that a run needs, as its folder remembers it."""
+
+    inputs: str
+    left_out: dict[str, str]
+    truth: dict[str, float]
+
+
+def require_sound(config: Config, name: str, *, remembered: Path, inputs: str) -> Checked:
     """Check on the first of several processes, and let the others know; `name` is the config file's.
+
+    Data that passed before, as `Checked.remember` wrote for the same `inputs` (the digest of config and
+    data), are not checked again.
 
     Raises:
         InputError: the data are not fit for the config; the first fault, in one line.
@@ -71,7 +92,7 @@ def require_sound(config: Config, name: str) -> Checked:
     if rank() == 0:
         try:
             with blaming(name, "cannot be used"):
-                found = check(config)
+                found = _passed_before(remembered, inputs) or check(config)
         # The others wait for an answer.
         except (InputError, OSError) as error:
             found = str(error)
@@ -87,8 +108,21 @@ def require_sound(config: Config, name: str) -> Checked:
     return found
 
 
+def _passed_before(path: Path, inputs: str) -> Checked | None:
+    if not path.is_file():
+        return None
+    try:
+        passed = read_json(path, _Passed)
+    except InputError:
+        return None
+    if passed.inputs != inputs:
+        return None
+    say("the data are those that passed the checks before; they are not checked again")
+    return Checked(left_out=passed.left_out, truth=passed.truth)
+
+
 def check(config: Config) -> Checked:
-    """All checks, with their progress on standard error.
+    """Make all checks, with their progress on standard error; returns their findings.
 
     Raises:
         InputError: the config itself is not fit for any data.
@@ -125,7 +159,7 @@ def check(config: Config) -> Checked:
 
 
 def _classes(config: Config) -> list[Part]:
-    """The data sets that are known; their classes fit one another, and the heads."""
+    """The data sets of a known kind, whose classes must fit one another, and the heads."""
     sets = [one for one in parts(config) if one.is_coco or one.is_a("BaseSegDataset")]
     for part in sets:
         _check_subset(part)
@@ -160,8 +194,8 @@ def _check_subset(part: Part) -> None:
 def _coco_files(
     config: Config, sets: list[Part], found: Checked
 ) -> tuple[dict[Path, CocoFile], list[Fault]]:
-    """The annotation files of data sets and metrics, and what is wrong with them."""
-    # Of a file any of its uses: its data set's loader, whether it is measured on, whether masks count.
+    """The annotation files of data sets and metrics, and their faults."""
+    # For each file its uses: its data set's loader, whether it is measured on, whether masks count.
     asked: dict[Path, list[tuple[str, bool, bool]]] = {}
     classes: tuple[str, ...] = ()
     for part in sets:

@@ -1,4 +1,4 @@
-"""Which data a config reads: other images, or another truth, are other data."""
+"""Digests of the data that a config reads: other images, or another truth, are other data."""
 
 import functools
 import os
@@ -24,7 +24,7 @@ def data_digests(config: Config) -> dict[str, str]:
     Images count by their names and sizes, as in every data set: a set has 100,000 of them. The truth
     (annotation files, masks, lists of images) counts by its content: it is little, the number depends
     on each byte of it, and one that was put in another order or corrected often has the same size.
-    Names with a leading dot count nowhere. What is missing is no error here; the checks name it.
+    Names with a leading dot count nowhere. A missing file is no error here; the checks name it.
     """
     return {loader: _digest(config, loader) for loader in LOADERS}
 

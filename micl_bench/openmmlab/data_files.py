@@ -21,7 +21,7 @@ _TRAINING_MASKS = 500
 
 
 def check_coco_images(part: Part, file: CocoFile, on_read: Callable[[], None]) -> Iterator[Fault]:
-    """Against their entries."""
+    """Check the images of a data set in COCO's format against their entries."""
     data = part.data
     folder = Path(data.data_prefix["img"])
     numbers = [data.get_data_info(index)["img_id"] for index in range(len(data))]
@@ -32,7 +32,7 @@ def check_coco_images(part: Part, file: CocoFile, on_read: Callable[[], None]) -
 
 
 def check_masks(part: Part, config: Config, on_read: Callable[[], None]) -> Iterator[Fault]:
-    """Images and masks against each other, and masks' numbers against the classes."""
+    """Check images and masks against each other, and the masks' numbers against the classes."""
     infos = [part.data.get_data_info(index) for index in range(len(part.data))]
     if any("seg_map_path" not in info for info in infos):
         yield Fault(
@@ -50,7 +50,7 @@ def check_masks(part: Part, config: Config, on_read: Callable[[], None]) -> Iter
 
 
 def _check_labels(part: Part, config: Config, masks: list[Path]) -> Iterator[Fault]:
-    """The numbers in masks; of a training set's some, evenly spaced."""
+    """Check the numbers in all masks of an evaluated set, in some, evenly spaced, of a training set."""
     data = part.data
     some = masks if part.evaluated else spread(masks, _TRAINING_MASKS)
     read = in_threads(_numbers, some)
@@ -92,13 +92,13 @@ def _numbers(mask: Path) -> set[int] | str:
     """Numbers that pixels of a mask have, or why they are not known."""
     try:
         return labels_in(mask)
-    # What a broken file raises is the decoder's affair.
+    # Decoders raise errors of any kind for a broken file.
     except Exception as error:
         return f"{mask.name} ({reason(error)})"
 
 
 def _loaded(present: set[int], data: Any) -> set[int]:
-    """What labels become as they are loaded."""
+    """The labels that these become as they are loaded."""
     if data.reduce_zero_label:
         present = {VOID if label in (0, VOID) else label - 1 for label in present}
     if data.label_map:
@@ -107,7 +107,7 @@ def _loaded(present: set[int], data: Any) -> set[int]:
 
 
 def _ignored(part: Part, config: Config) -> Iterator[tuple[str, int]]:
-    """What is taken for no class, by those who take it."""
+    """The places of a config that name a label of no class, each with that label."""
     places = {"val_evaluator": config.val_evaluator}
     if not part.evaluated:
         names = ("decode_head", "auxiliary_head")
@@ -119,7 +119,7 @@ def _ignored(part: Part, config: Config) -> Iterator[tuple[str, int]]:
 
 
 def not_read(part: Part, files: dict[Path, CocoFile]) -> str:
-    """A line on what lies beside a data set's images and is not read; empty where all is."""
+    """A line on the files beside a data set's images that are not read, or an empty string."""
     data = part.data
     if part.is_coco:
         folder, file = Path(data.data_prefix["img"]), Path(data.ann_file)

@@ -1,4 +1,4 @@
-"""The data sets of a config, each by itself, and what their settings say of classes and of reading.
+"""The data sets of a config, each by itself, with their classes and their ways of reading.
 
 Wrappers (`RepeatDataset`, `ConcatDataset`) are looked through.
 """
@@ -17,7 +17,7 @@ from micl_bench.openmmlab.configs import dicts
 from micl_bench.runtime.errors import InputError
 
 _HEADS = ("decode_head", "auxiliary_head", "roi_head", "bbox_head", "mask_head", "mask_iou_head")
-"""The parts of a model that tell classes apart; proposals are of no class."""
+"""The parts of a model that distinguish classes; proposals are of no class."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,12 +31,12 @@ class Part:
 
     @property
     def evaluated(self) -> bool:
-        """Whether it is measured on."""
+        """True for a data set that is measured on."""
         return self.loader == "val_dataloader"
 
     @property
     def name(self) -> str:
-        """As messages call it."""
+        """The data set in the words of messages."""
         return "the validation set" if self.evaluated else "the training set"
 
     @functools.cached_property
@@ -52,18 +52,18 @@ class Part:
 
     @property
     def is_coco(self) -> bool:
-        """Whether it reads a file of COCO's instances; two that derive from it read others."""
+        """True where it reads a file of COCO's instances; two derived classes read others."""
         others = ("LVISV05Dataset", "CocoPanopticDataset")
         return self.is_a("CocoDataset") and not any(map(self.is_a, others))
 
     @property
     def masks(self) -> bool:
-        """Whether its pipeline reads objects' masks."""
+        """True where its pipeline reads objects' masks."""
         return any(step.get("with_mask") for step in self._steps())
 
     @property
     def as_stored(self) -> bool:
-        """Whether its images are read as they are stored, whatever EXIF says of their orientation."""
+        """True where its images are read as they are stored, whatever EXIF says of their orientation."""
         loads = [s for s in self._steps() if str(s.get("type")).endswith("LoadImageFromFile")]
         return bool(loads) and all(
             str(step.get("color_type", "color")).endswith(("ignore_orientation", "unchanged"))
@@ -72,7 +72,7 @@ class Part:
         )
 
     def is_a(self, name: str) -> bool:
-        """Whether its class derives from one of that name; either library may be missing."""
+        """True where its class derives from one of that name; either library may be missing."""
         return any(kind.__name__ == name for kind in self.kind.__mro__)
 
     def _steps(self) -> Iterator[dict[str, Any]]:
@@ -80,7 +80,11 @@ class Part:
 
 
 def parts(config: Config) -> list[Part]:
-    """All that are trained on, then all that are measured on."""
+    """The data sets that are trained on, then those that are measured on.
+
+    Raises:
+        InputError: the config names something that is no data set.
+    """
     importlib.import_module(f"{config.default_scope}.datasets")
     found = []
     for loader in ("train_dataloader", "val_dataloader"):
@@ -99,14 +103,14 @@ def parts(config: Config) -> list[Part]:
 
 @contextlib.contextmanager
 def in_scope(config: Config) -> Iterator[None]:
-    """Where data sets and metrics can be built as the runner builds them."""
+    """Let data sets and metrics be built as the runner builds them."""
     with DefaultScope.overwrite_default_scope(config.default_scope), by_name(config):
         yield
 
 
 @contextlib.contextmanager
 def by_name(config: Config) -> Iterator[None]:
-    """Where categories are found by the names of classes, in data sets and metrics built meanwhile."""
+    """Let data sets and metrics that are built meanwhile find categories by the names of classes."""
     if config.default_scope != "mmdet":
         yield
         return

@@ -1,7 +1,7 @@
-"""What stands behind an mIoU or AP, kept for each image while the libraries evaluate.
+"""The counts behind an mIoU or AP, kept for each image while the libraries evaluate.
 
-From it come intervals and paired tests. The metrics stay the libraries' own; the same numbers made
-of what was kept must agree with them, or nothing is reported.
+From them come intervals and paired tests. The metrics stay the libraries' own; the same numbers made
+of these counts must agree with them, or nothing is reported.
 
 Shapes: H x W pixels, C classes, 3 rows of a matrix's entries: truth, prediction, pixels.
 """
@@ -35,7 +35,7 @@ class Measured:
     """The library's, in percent and under our names: `mIoU`, `mAcc`, `aAcc`, or `box_AP`, `mask_AP`
     and both at IoU 0.5 and 0.75. Rounded as the library rounds."""
     intervals: dict[str, list[float]]
-    """Bootstrap over images, of the metrics before they are rounded: `Counted.intervals`."""
+    """Ends of 95 % intervals by a bootstrap over images, of the metrics before they are rounded."""
     statistics: Confusions | Detections
 
 
@@ -57,14 +57,14 @@ class PixelCounts:
         self._classes = tuple(dataset.metainfo["classes"])
 
     def kept(self, samples: Sequence[Any]) -> dict[str, NDArray[np.int64]]:
-        """Of the samples of one step: by file name, the entries (3, E) that are not 0."""
+        """The entries (3, E) that are not 0 of each sample of a step, by file name."""
         return {
             Path(os.path.relpath(sample.img_path, self._root)).as_posix(): self._entries(sample)
             for sample in samples
         }
 
     def statistics(self, kept: dict[str, NDArray[np.int64]]) -> Confusions:
-        """Of all images."""
+        """Join the counts of all images."""
         files = sorted(kept)
         truth_E, predicted_E, pixels_E = np.concatenate([kept[name] for name in files], axis=1)
         return Confusions(
@@ -91,7 +91,7 @@ class PixelCounts:
         said_HW = sample.pred_sem_seg.data.squeeze().long()
         true_HW = sample.gt_sem_seg.data.squeeze().to(said_HW)
         counted_HW = true_HW != self.metric.ignore_index
-        # A label of no class makes the prediction wrong, and is nobody's truth.
+        # A label of no class makes the prediction wrong, and is the truth of none.
         true_HW = torch.where((true_HW >= 0) & (true_HW < C), true_HW, C)
         pairs = (true_HW * C + said_HW)[counted_HW]
         pixels = torch.bincount(pairs, minlength=(C + 1) * C).cpu().numpy()
@@ -101,7 +101,7 @@ class PixelCounts:
 
 @HOOKS.register_module()
 class Evidence(Hook):
-    """Keeps what `IoUMetric` or `CocoMetric` measured of each image, on every process."""
+    """Keeps the counts of each image behind `IoUMetric` or `CocoMetric`, on every process."""
 
     def __init__(self) -> None:
         self._counts: Any = None
@@ -129,12 +129,12 @@ class Evidence(Hook):
         self._kept |= self._counts.kept(outputs or ())
 
     def measured(self, metrics: dict[str, float]) -> Measured:
-        """What `metrics`, the library's of the last evaluation, rest on; the same on all processes.
+        """The last evaluation, whose `metrics` are the library's; the same on all processes.
 
         Every process has to call it.
 
         Raises:
-            InputError: the library's metrics do not agree with what was kept of the images.
+            InputError: the library's metrics do not agree with the counts of the images.
         """
         parts = collect_objects(self._kept)
         found: Measured | InputError | None = None
@@ -168,10 +168,10 @@ class Evidence(Hook):
 
 
 def counts_of(metrics: Sequence[BaseMetric], dataset: Any) -> PixelCounts | Matches:
-    """What is kept for the first metric that is known.
+    """The counts for the first metric of a known kind.
 
     Raises:
-        InputError: none is, or it has settings under which its number cannot be made of single images.
+        InputError: none is known, or its settings make a number that single images do not give.
     """
     for metric in metrics:
         # By name, as a class of its own may be derived, and one of the libraries may be missing.
@@ -189,10 +189,10 @@ def counts_of(metrics: Sequence[BaseMetric], dataset: Any) -> PixelCounts | Matc
 def agreed(
     counts: Any, kept: dict[Any, Any], metrics: dict[str, float]
 ) -> tuple[Confusions | Detections, dict[str, float]]:
-    """What was kept of all images, and the library's metrics by our names, which are made of it.
+    """The counts of all images, and the library's metrics by our names, which agree with them.
 
     Raises:
-        InputError: they are not, or none of them is known.
+        InputError: they do not agree, or no metric is known.
     """
     statistics, stated = counts.statistics(kept), counts.stated(kept, metrics)
     if not stated:

@@ -1,4 +1,4 @@
-"""What OpenMMLab would leave in a process: text on the terminal, instances, torch's switches, traces."""
+"""Keeping OpenMMLab's traces out of a process: text on the terminal, instances, torch's switches."""
 
 import os
 import traceback
@@ -17,7 +17,7 @@ from micl_bench.runtime.errors import InputError, Stopped
 
 _LONGEST = 300
 _OTHER_KIND = "a value is of another kind than is needed: "
-# What Python calls a fault of a part, and what that says of the config.
+# Words on a config, by the kind of error that its parts raise.
 _SAYS = {
     KeyError: "a key is missing: ",
     IndexError: "a place is beyond the end: ",
@@ -95,7 +95,7 @@ def _close_logs(kept: set[str]) -> None:
 
 
 def _gist(error: BaseException) -> str:
-    """What is wrong, on one line, and where it was noticed; of a loader's process its last line."""
+    """The fault and its place on one line; for a loader's process its last line."""
     lines = str(error).strip().splitlines()
     if lines and "DataLoader worker" in lines[0]:
         return lines[-1][:_LONGEST]

@@ -25,7 +25,7 @@ from micl_bench.openmmlab.isolation import no_trace, quiet
 
 _ENDLESS = 1 << 30
 _OBJECTS = 7
-"""An image of COCO has 7.3 on average."""
+"""Per image; COCO has 7.3 on average."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,12 +39,12 @@ class Iteration:
 
 
 def import_library(config: Config) -> None:
-    """What building a model would import, so that its memory does not count as the model's."""
+    """Import the modules that building a model needs, so that their memory does not count as its own."""
     importlib.import_module(f"{config.default_scope}.models")
 
 
 def build_model(config: Config) -> nn.Module:
-    """The config's model on the CPU, as it is in one process, its checkpoint loaded."""
+    """Build the config's model on the CPU, as it is in one process, its checkpoint loaded."""
     model_config = {**config.model}
     if preprocessor := config.get("data_preprocessor"):
         model_config.setdefault("data_preprocessor", preprocessor)
@@ -54,7 +54,7 @@ def build_model(config: Config) -> nn.Module:
 
 
 def size_in_training(config: Config, model: Any) -> Size:
-    """As its pipeline says, else what the backbone was made for."""
+    """The size (height, width) that the pipeline gives, else the one that the backbone was made for."""
     if size := training_size(config):
         return size
     side = config.model.backbone.get("img_size") or model.backbone.arch.img_size
@@ -62,7 +62,7 @@ def size_in_training(config: Config, model: Any) -> Size:
 
 
 def training_iteration(config: Config, *, device: torch.device, images: int = 0) -> Iteration:
-    """Build everything; `images` of a pass are the config's own if 0."""
+    """Build everything; a pass has so many `images`, or as many as the config says for 0."""
     with DefaultScope.overwrite_default_scope(config.default_scope):
         model: Any = build_model(config).to(device).train()
         # Constructors log every parameter, and a logger that is there keeps its terminal.
@@ -82,7 +82,7 @@ def training_iteration(config: Config, *, device: torch.device, images: int = 0)
 
 
 def made_up_batch(config: Config, images: int, size: Size) -> dict[str, Any]:
-    """What a data loader would give to the model of the config: random pixels with a truth."""
+    """Make the batch that a data loader would give to the config's model: random pixels with a truth."""
     inputs = [torch.randint(0, 256, (3, *size), dtype=torch.uint8) for _ in range(images)]
     about: dict[str, Any] = dict.fromkeys(
         ("img_shape", "ori_shape", "pad_shape", "batch_input_shape"), size
@@ -93,7 +93,7 @@ def made_up_batch(config: Config, images: int, size: Size) -> dict[str, Any]:
 
 
 def _segmented(number: int, size: Size, about: dict[str, Any]) -> Any:
-    """mmsegmentation's truth: every pixel is of class 0."""
+    """Make mmsegmentation's truth: every pixel is of class 0."""
     from mmseg.structures import SegDataSample
 
     labels_1HW = torch.zeros(1, *size, dtype=torch.long)
@@ -101,7 +101,7 @@ def _segmented(number: int, size: Size, about: dict[str, Any]) -> Any:
 
 
 def _detected(number: int, size: Size, about: dict[str, Any]) -> Any:
-    """mmdetection's truth: some objects of class 0, boxes with full masks."""
+    """Make mmdetection's truth: some objects of class 0, boxes with full masks."""
     from mmdet.structures import DetDataSample
     from mmdet.structures.mask import BitmapMasks
 

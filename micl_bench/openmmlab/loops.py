@@ -30,12 +30,11 @@ AfterStep = Callable[[Runner], None]
 def build_loop(
     runner: Runner, config: dict[str, Any], *, passes: int, after_step: AfterStep
 ) -> "IterLoop | EpochLoop":
-    """The loop that a `train_cfg` asks for.
+    """Build the loop that a `train_cfg` asks for.
 
     Args:
         passes: forward and backward passes of each iteration.
-        after_step: called where an iteration is over and all that it moves has moved, before an
-            evaluation; it may raise to end the run.
+        after_step: called after each iteration, before an evaluation; it may raise to end the run.
 
     Raises:
         InputError: another loop than mmengine's two.
@@ -84,14 +83,14 @@ class ImageLoop(ValLoop):
 
 
 class _FromAnyStep:
-    """What both loops of training share: they begin at `_iter`, and evaluate after whole units."""
+    """The common part of both training loops: they begin at `_iter`, and evaluate after whole units."""
 
     runner: Any
     dataloader: Any
     after_step: AfterStep
     passes = 1
     unit = 1
-    """Iterations of what evaluations are counted in, which is iterations or epochs."""
+    """Iterations per unit in which evaluations are counted: an iteration or an epoch."""
     val_begin: int
     val_interval: int
     _iter: int
@@ -99,7 +98,7 @@ class _FromAnyStep:
 
     @property
     def evaluations_left(self) -> int:
-        """From here to the end, one that is due now included."""
+        """Number of evaluations from here to the end, with one that is due now."""
         first, last = max(self._iter // self.unit, 1), self._max_iters // self.unit
         return sum(map(self._due, range(first, last + 1)))
 
@@ -108,7 +107,7 @@ class _FromAnyStep:
         return regular or number == self._max_iters // self.unit
 
     def _evaluate_if_due(self) -> None:
-        """On the first process's model."""
+        """Evaluate the first process's model."""
         number, rest = divmod(self._iter, self.unit)
         if rest or not number or not self._due(number):
             return
@@ -175,7 +174,7 @@ class EpochLoop(_FromAnyStep, EpochBasedTrainLoop):
         return runner.model
 
     def run_epoch(self) -> None:
-        """The epoch's iterations from `_iter` on."""
+        """Run the epoch's iterations from `_iter` on."""
         self.runner.call_hook("before_train_epoch")
         self.runner.model.train()
         done = self._iter - self._epoch * self.unit
@@ -190,7 +189,7 @@ class EpochLoop(_FromAnyStep, EpochBasedTrainLoop):
 
 
 def _images(batch: Any) -> Iterator[Any]:
-    """Each image of a batch, which holds several things of each, as a batch of its own.
+    """Each image of a batch, with all that the batch holds of it, as a batch of its own.
 
     Where images come in variants (several scales), each thing is a list of variants, and each of these
     a list of images.

@@ -1,4 +1,4 @@
-"""What is kept of an image that mmdetection evaluated: detections, and which of them found an object.
+"""The detections of each image that mmdetection evaluated, and which of them found an object.
 
 Shapes: N images, K categories, T thresholds of the intersection over union, D detections.
 """
@@ -15,7 +15,7 @@ from mmengine.evaluator import BaseMetric
 from micl_bench.records.evidence.detections import KINDS, MOST, Detections, Found
 from micl_bench.runtime.errors import InputError
 
-# By number of the image, what `CocoMetric` keeps of it: boxes, scores, labels, masks as run lengths.
+# By number of the image, its boxes, scores, labels and masks as run lengths, as `CocoMetric` keeps them.
 Kept = dict[int, dict[str, Any]]
 
 _ALL_AREAS = [0.0, 1e5**2]
@@ -23,7 +23,7 @@ _SUFFIXES = {"": "", "50": "_50", "75": "_75"}
 
 
 class Matches:
-    """Of the detections that mmdetection's `CocoMetric` keeps, as COCO's evaluation matches them."""
+    """The detections that mmdetection's `CocoMetric` keeps, as COCO's evaluation matches them."""
 
     def __init__(self, metric: BaseMetric, dataset: Any) -> None:
         """Take the metric's settings, and let it evaluate the images of the data set alone.
@@ -41,12 +41,12 @@ class Matches:
         self.metric.img_ids = list(self._images)
 
     def kept(self, samples: Sequence[Any]) -> Kept:
-        """Of the samples of one step, which the metric has just put behind the others."""
+        """The detections of a step's samples, which the metric has just put behind the others."""
         newest = self.metric.results[len(self.metric.results) - len(samples) :]
         return {found["img_id"]: found for _, found in newest}
 
     def statistics(self, kept: Kept) -> Detections:
-        """Of all images of the data set, those without any detection too."""
+        """Join the detections of all images of the data set, those without any too."""
         coco = self.metric._coco_api
         images, categories = _places(self._images), _places(self.metric.cat_ids)
         objects = collections.Counter(
@@ -124,7 +124,7 @@ class Matches:
     def _evaluated(
         self, kind: str, rows: list[dict[str, Any]], images: list[int], categories: list[int]
     ) -> list[dict[str, Any] | None]:
-        """What pycocotools finds."""
+        """The matches that pycocotools finds, for each category and image."""
         # A dependency of mmdetection, which segmentation does without.
         from pycocotools.cocoeval import COCOeval
 
@@ -167,7 +167,7 @@ def _image_numbers(metric: Any, dataset: Any) -> list[int]:
         numbers = [dataset.get_data_info(index)["img_id"] for index in range(len(dataset))]
     except (AttributeError, KeyError) as error:
         raise InputError(
-            f"{type(dataset).__name__} does not tell which images {name} has to evaluate ({error})"
+            f"{type(dataset).__name__} does not say which images {name} has to evaluate ({error})"
         ) from error
     if foreign := [number for number in numbers if number not in coco.imgs]:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Predictions at several scales, mirrored too, averaged: how BEiT and iBOT measure ADE20K "multi-scale".
+"""Predictions at several scales, mirrored too, averaged, as BEiT and iBOT measure ADE20K "multi-scale".
 
 The scales, and that no image gets smaller than the window that slides over it, are those of their
 released configs whose names end in `_ms`. In a config: both names below, the segmentor as `model.type`
@@ -28,7 +28,7 @@ _ANY_LENGTH = 100_000
 class MultiScaleFlip(TestTimeAug):
     """One image at several sizes, each as it is and mirrored, with its labels unchanged.
 
-    Gives `inputs` and `data_samples` as lists, one element a variant: the sizes in order, of each the
+    Gives `inputs` and `data_samples` as lists, one element per variant: the sizes in order, for each the
     image as it is before its mirror image.
     """
 
@@ -49,14 +49,14 @@ class MultiScaleFlip(TestTimeAug):
 
 @MODELS.register_module()
 class MultiScaleEncoderDecoder(EncoderDecoder):
-    """`EncoderDecoder` whose validation and test steps take what `MultiScaleFlip` gives.
+    """`EncoderDecoder` whose validation and test steps take the variants of `MultiScaleFlip`.
 
     The class of a pixel is that of the highest mean probability over the variants. Training is
     `EncoderDecoder`'s own.
     """
 
     def val_step(self, data: dict[str, Any]) -> list[Any]:
-        """One data sample an image, with `pred_sem_seg` (1, H, W).
+        """Predict; returns a data sample per image, with `pred_sem_seg` (1, H, W).
 
         Args:
             data: `inputs` and `data_samples`, each a list of variants, each a list of images.
@@ -80,12 +80,12 @@ class MultiScaleEncoderDecoder(EncoderDecoder):
                     images.append(sample)
                     sums.append(probability_CHW)
                 else:
-                    # In place: one sum an image is held, not one a variant.
+                    # In place: one sum per image is held, not one per variant.
                     sums[number].add_(probability_CHW)
         for sample, sum_CHW in zip(images, sums, strict=True):
             sample.pred_sem_seg = PixelData(data=sum_CHW.argmax(dim=0, keepdim=True))
         return images
 
     def test_step(self, data: dict[str, Any]) -> list[Any]:
-        """As `val_step`."""
+        """Do the same as `val_step`."""
         return self.val_step(data)

@@ -137,7 +137,7 @@ class _StandIn(ModuleType):
 
     def __init__(self, name: str, doc: str | None) -> None:
         super().__init__(name, doc)
-        # No loader: mmcv's and mmengine's own checks for compiled operators then tell the truth.
+        # No loader: mmcv's and mmengine's own checks for compiled operators are then right.
         self.__spec__ = ModuleSpec(name, loader=None)
 
     def __getattr__(self, name: str) -> Callable[..., NoReturn]:

@@ -1,7 +1,7 @@
 """Parameter groups for fine-tuning a `MiCLViT` under any head: slower towards the input, decay of
 matrices alone.
 
-Layers are those that the backbone itself tells, wherever in the model it is and whatever it is called:
+Layers are those that the backbone itself declares, wherever in the model it is, whatever its name:
 mmsegmentation's own constructor goes by the names of a few classes and of their parts, and leaves
 every block of any other at the full rate. mmengine's own lets a key such as `backbone` switch its
 rules for norms and biases off, so a lower rate of the backbone would bring their decay back.
@@ -34,7 +34,7 @@ _DEFAULTS = {"layer_decay": 1.0, "backbone_lr_mult": 1.0}
 
 
 class ParameterRow(NamedTuple):
-    """What the optimiser is told of one trainable parameter."""
+    """The optimiser's settings of one trainable parameter."""
 
     name: str
     lr_scale: float
@@ -84,7 +84,7 @@ class MiCLViTConstructor(DefaultOptimWrapperConstructor):
             groups.setdefault((row.lr_scale, row.weight_decay), []).append(row.name)
         for (scale, decay), names in sorted(groups.items(), reverse=True):
             label = f"learning rate x {scale:.6g}, weight decay {decay:g}"
-            # One line a block; `log_level = "DEBUG"` in a config shows them.
+            # One line per block; `log_level = "DEBUG"` in a config shows them.
             print_log(f"{label}: {', '.join(names)}", logger="current", level=logging.DEBUG)
             group = {"params": [named[name] for name in names], "name": label}
             params.append(group | {"lr": self.base_lr * scale, "weight_decay": decay})
@@ -175,7 +175,7 @@ def layer_rows(path: Path, overrides: Sequence[str]) -> list[tuple[str, str, str
         )
     paramwise_cfg = options.pop("paramwise_cfg", None)
     constructor = MiCLViTConstructor(options, paramwise_cfg)
-    # What the libraries warn of is about training.
+    # The libraries' warnings are about training.
     with blaming(str(path), "cannot be built"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         rows = constructor.rows(build_model(config))

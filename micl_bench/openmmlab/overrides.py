@@ -75,7 +75,7 @@ def _there(known: list[str]) -> str:
 
 
 def _value(key: str, old: Any, text: str) -> Any:
-    """What a text stands for in the place of an old value.
+    """The value that a text stands for in the place of an old one.
 
     Raises:
         InputError: it is of another kind.
@@ -87,7 +87,7 @@ def _value(key: str, old: Any, text: str) -> Any:
     if isinstance(old, bool):
         return from_text(bool, text, key)
     value: Any = text
-    # What is nested too deeply is no literal of a config's either.
+    # A text that is nested too deeply is no literal of a config either.
     with contextlib.suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         value = ast.literal_eval(text)
     if not _is_finite(value):

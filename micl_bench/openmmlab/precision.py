@@ -1,5 +1,5 @@
-"""Mixed precision under mmengine: bf16 on any device, and a hook that compares what a config asks for
-with what its model computed in.
+"""Mixed precision under mmengine: bf16 on any device, and a hook that compares the precision that a
+config asks for with the one that its model computed in.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from micl_bench.runs.precision import PrecisionWatch
 from micl_bench.runtime.errors import InputError
 
 _NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
-# What mmcv's runners of before mmengine read, or what users take it for.
+# Keys that mmcv's older runners read, or that users take for them.
 _DEAD_KEYS = {"fp16": "fp16", "bf16": "bf16", "amp": "fp16 or bf16"}
 
 
@@ -44,11 +44,11 @@ class Bf16OptimWrapper(OptimWrapper):
 class MiCLPrecision(Hook):
     """`custom_hooks=[dict(type="MiCLPrecision")]`: no run in another precision than was asked for.
 
-    Asked is what the optimiser wrapper casts to, and for evaluation `val_cfg` or `test_cfg` with `fp16`;
-    a key such as `fp16` at the config's top, which mmengine never reads, asks in vain. Compared with it
-    is what the linear layers and convolutions of the `MiCLViT` gave in the first training step, and in
-    the first batch evaluated; a model without one is watched as a whole. Every process looks at itself.
-    What differs is an InputError.
+    The optimiser wrapper says which precision is asked for, and for evaluation `val_cfg` or `test_cfg`
+    with `fp16`; a key such as `fp16` at the config's top, which mmengine never reads, asks in vain. It
+    is compared with the precision that the linear layers and convolutions of the `MiCLViT` gave in the
+    first training step, and in the first batch evaluated; a model without one is watched as a whole.
+    Every process looks at itself. A difference is an InputError.
     """
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class MiCLPrecision(Hook):
     def _before_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, mode: str = "train"
     ) -> None:
-        """Begin to watch, unless what it is of is known."""
+        """Begin to watch, unless the precision is known."""
         if not (self.seen if mode == "train" else self.evaluated):
             vits = micl_vits(runner.model)
             watched = nn.ModuleList(vits.values()) if vits else unwrapped(runner.model)
@@ -115,7 +115,7 @@ class MiCLPrecision(Hook):
 
 
 def _asked_by(optim_wrapper: Any) -> str:
-    """What a wrapper casts to; empty for one that leaves the precision alone."""
+    """The precision that a wrapper casts to; empty for one that leaves it alone."""
     if not hasattr(optim_wrapper, "cast_dtype"):
         return ""
     dtype = optim_wrapper.cast_dtype or torch.get_autocast_dtype(get_device())

@@ -63,7 +63,7 @@ def _detection(samples: Sequence[Any], size: tuple[int, ...]) -> Arrays:
 def _objects(per_image: Sequence[Any], prefix: str, letter: str, size: tuple[int, ...]) -> Arrays:
     """Arrays whose names begin so, `letter` for the number of objects."""
     counts = [len(objects) for objects in per_image]
-    # Of the largest picture's size, as the pictures are: none at all is an array of it too.
+    # As large as the largest picture; without any mask, an empty array of that size.
     masks = [np.zeros(size), *(mask_HW for objects in per_image for mask_HW in _masks(objects))]
     return {
         f"{prefix}box_{letter}4": np.concatenate([_numpy(objects.bboxes) for objects in per_image]),

@@ -1,4 +1,4 @@
-"""What a run shows while it runs, and what is kept of its steps and of its evaluation."""
+"""The progress line of a run, and its losses, predictions and metrics as they come."""
 
 import itertools
 import math

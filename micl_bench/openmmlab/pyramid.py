@@ -1,7 +1,7 @@
 """Feature maps of a plain ViT, brought from its one patch size to a pyramid of strides.
 
-`Rescale` is what BEiT and MAE do to the maps of four blocks, `SimpleFeaturePyramid` what ViTDet does to
-the last one. A map of stride s has ceil(H / s) rows. `norm_cfg=dict(type="MiCLLayerNorm2d", eps=1e-6)`
+`Rescale` treats the maps of four blocks as BEiT and MAE do, `SimpleFeaturePyramid` the last one as
+ViTDet does. A map of stride s has ceil(H / s) rows. `norm_cfg=dict(type="MiCLLayerNorm2d", eps=1e-6)`
 gives any head or neck the layer norm over channels at each place, which mmcv alone has not.
 
 Shapes: N images, D width, h x w patches, C channels of the pyramid.
@@ -101,7 +101,7 @@ class SimpleFeaturePyramid(BaseModule):
         )
 
     def forward(self, maps: tuple[Tensor]) -> tuple[Tensor, ...]:
-        """From the backbone's one map (N, D, h, w), the levels (N, C, ..., ...), finest first.
+        """Make of the backbone's one map (N, D, h, w) the levels (N, C, ..., ...), finest first.
 
         Raises:
             InputError: the backbone gives several maps, of which all but one would be for nothing.

@@ -1,4 +1,4 @@
-"""Where a run is: kept every so often and when a signal asks it to stop, and gone on from.
+"""The saved state of a run, from which it goes on where it was cut.
 
 A state holds weights, optimiser (with the loss scaler), schedulers, what hooks such as EMA add to
 mmengine's checkpoints, the number of iterations and the time spent. Order of images and every draw are
@@ -30,14 +30,14 @@ from micl_bench.runtime.log import MetricLog
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
-    """What is trained: the part of a config that counts, its seed, and the images of a step."""
+    """The run: the part of a config that moves its number, its seed, and the images of a step."""
 
     settings: dict[str, Any]
     seed: int
     batch: int
 
     def what_is_computed(self) -> dict[str, Any]:
-        """All of it."""
+        """All values, as `RunRecipe.what_is_computed`."""
         return dataclasses.asdict(self)
 
 
@@ -63,7 +63,7 @@ class Keeper:
         self.run = Run(folder, identity, digests=digests, measurement=measurement)
         self.step = self._kept = self.run.step
         self.precision: str = (self.run.state or {}).get("precision", "")
-        """That the steps before were trained in."""
+        """The precision of the steps before."""
         self.every, self.at_end = 0, False
         """Iterations between saves, 0 for none; whether to save after the last one. A signal always
         makes one."""
@@ -74,7 +74,7 @@ class Keeper:
         """Bring a runner whose parts are built to where the run was."""
 
         def load(state: dict[str, Any]) -> None:
-            # Hooks look at it to tell a run that goes on from one that loads weights.
+            # By it hooks distinguish a run that goes on from one that loads weights.
             runner._resume = True
             runner.call_hook("after_load_checkpoint", checkpoint=state)
             unwrapped(runner.model).load_state_dict(state["state_dict"])
@@ -192,7 +192,7 @@ class Keeper:
 
 
 class _Training:
-    """As long as it lives, processes that are forked are the loader's."""
+    """While it lives, processes that are forked are the loader's."""
 
     def in_loader(self) -> None:
         """End with the parent, whose lock the process would hold else."""
@@ -200,6 +200,6 @@ class _Training:
 
 
 def _schedulers(runner: Runner) -> dict[str, list[Any]]:
-    """By the name of their optimiser; of one alone by an empty one."""
+    """The schedulers by the name of their optimiser, which is empty for one alone."""
     found = runner.param_schedulers
     return found if isinstance(found, dict) else {"": list(found or [])}

@@ -1,6 +1,6 @@
 """Train and evaluate one mmsegmentation or mmdetection config with a checkpoint's ViT.
 
-The libraries' own runner, data sets, heads and metrics do the work. What is added: checks before
+The libraries' own runner, data sets, heads and metrics do the work. Added to it are checks before
 anything starts, a quiet terminal with one progress bar, the same result for the same seed, going on
 where a run was cut, and no trace in the process afterwards, so that runs of both libraries can follow
 one another. On other numbers of processes or passes a step has the same images; what the library's
@@ -9,11 +9,11 @@ losses average within a process's pass (Mask R-CNN's samples, `avg_non_ignore`) 
 It leaves in its folder:
 
 openmmlab.log    everything the libraries printed
-metrics.jsonl    a line a step: loss (the mean over processes), learning rate
-recipe.json      what is trained, compared before a run goes on
-states/          the newest two states, while the run is not finished
+metrics.jsonl    a line per step: loss (the mean over processes), learning rate
+recipe.json      the run's settings, compared before it goes on
+states/          while the run is not finished: the newest two states, and that the data were checked
 model.pt         the trained model, where the config asks for checkpoints
-evidence.npz     what was measured of each evaluated image
+evidence.npz     the counts of each evaluated image
 predictions.npz  the first images with truth and predictions
 <config>.py      the config as mmengine writes it
 """
@@ -50,12 +50,13 @@ from micl_bench.records.provenance import Measurement, Subject
 from micl_bench.records.result import visible_path
 from micl_bench.runs.run import Spent
 from micl_bench.runtime.distributed import from_first, rank
+from micl_bench.runtime.files import digest_json
 from micl_bench.runtime.log import Progress, say
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What one run measured, and what it needs to be traced; the first process writes the files."""
+    """The measurements of one run, and where they come from; the first process writes the files."""
 
     metrics: dict[str, float]
     """Percentages: `mIoU`, `mAcc`, `aAcc`, or `box_AP`, `mask_AP` and both at IoU 0.5 and 0.75."""
@@ -64,12 +65,12 @@ class Outcome:
     subject: Subject
     """Its recipe is the config as it ran, as plain values; the same for every `work_dir`."""
     settings: dict[str, Any]
-    """What moves the number: the part of the config that does, `batch` (images of a step), `steps`,
+    """All that moves the number: a part of the config, `batch` (images of a step), `steps`,
     `precision` (`fp32`, `tf32`, `bf16`, `fp16`, several joined by `+`)."""
     details: dict[str, Any]
-    """How the work was shared, and the metrics of the truth: no model can have more."""
+    """The shares of the work, and the metrics of the truth, which are the most that a model can have."""
     data: dict[str, dict[str, Any]]
-    """By `train_dataloader` and `val_dataloader`: `images`, `digest`, `left_out` of a `DataSet`."""
+    """`images`, `digest` and `left_out` of a `DataSet`, by `train_dataloader` and `val_dataloader`."""
     spent: Spent
     """Time, of all parts of a run that was cut."""
     evidence_kind: str
@@ -77,7 +78,7 @@ class Outcome:
     predictions: Path
     log: Path
     model: Path | None
-    """Where the config asks for checkpoints."""
+    """None where the config asks for no checkpoints."""
 
 
 def run(
@@ -108,7 +109,7 @@ def run(
         checkpoint: a file of any supported layout, `timm:NAME` or `random:ARCH`; `arch`, `layout`,
             `branch`, `pixels` and `statement` say of it what the file does not.
         data: folder that takes the place of the config's `data_root`.
-        work_dir: for what a run leaves; made if missing.
+        work_dir: folder for the run's files; made if missing.
         seed: of weights that are drawn and of the order of images; None for the config's own.
         overrides: `a.b=value`; the key must be there already.
         label: in front of the progress bar; the config's name if None.
@@ -121,7 +122,7 @@ def run(
             holds another run, or one is at work in it.
         Stopped: a signal asked for it; the state is saved.
     """
-    told = {"arch": arch, "layout": layout, "branch": branch}
+    stated_by_user = {"arch": arch, "layout": layout, "branch": branch}
     # Everything a user can get wrong is looked at before the first file is written.
     with quiet(io.StringIO()), blaming(config.name, "cannot be used"):
         resolved = resolve(
@@ -131,10 +132,10 @@ def run(
             seed=seed,
             overrides=overrides,
             library=library,
-            **told,
+            **stated_by_user,
         )
         seed = int(resolved.randomness.seed)
-        loaded = load_checkpoint(checkpoint, pixels=pixels, seed=seed, **told)
+        loaded = load_checkpoint(checkpoint, pixels=pixels, seed=seed, **stated_by_user)
         loaded = stated(loaded, statement)
         size = resolved.model.backbone.get("img_size")
         if strict:
@@ -159,10 +160,13 @@ def run(
         # Held-out data are read again after each cut: corrected, they take a saved training on.
         train_digest=digests["train_dataloader"],
     )
-    checked = require_sound(resolved, config.name)
+    inputs = digest_json([settings, digests])
+    remembered = keeper.run.states.folder / "checked.json"
+    checked = require_sound(resolved, config.name, remembered=remembered, inputs=inputs)
     predictions, evidence = work_dir / "predictions.npz", work_dir / "evidence.npz"
     log = work_dir / "openmmlab.log"
     with keeper.alone():
+        checked.remember(remembered, inputs)
         with no_trace():
             runner, samples, measured, precision = _trained(
                 resolved, config.name, keeper, batch, label or config.stem, log
@@ -189,7 +193,7 @@ def run(
             details={
                 "processes": batch.processes,
                 "images_a_pass": batch.size,
-                # What a model would have that makes no error.
+                # The metrics of a model that makes no error.
                 "truth": checked.truth,
             },
             data={
@@ -215,7 +219,7 @@ def _trained(
     """Build, train and evaluate: the runner, its first predictions, its numbers, its precision."""
     precision, evidence, terminal = MiCLPrecision(), Evidence(), sys.stderr
     goes_on = bool(keeper.step)
-    # What other processes than the first print is dropped.
+    # The output of other processes than the first is dropped.
     place = log_file if rank() == 0 else Path(os.devnull)
     with place.open("a" if goes_on else "w", encoding="utf-8") as log:
         with quiet(log), blaming(name, "cannot be built"):
@@ -239,15 +243,15 @@ def _trained(
 
 
 def _settings(config: Config, batch: Batch, data: Path) -> dict[str, Any]:
-    """What moves the number and is known before anything runs."""
+    """The settings that move the number and are known before anything runs."""
     found = {"config": what_counts(as_json(config), visible_path(data)), "batch": batch.total}
     together = normalised_together(config, batch)
-    # Losses that average within a pass differ in the noise; the record's details tell the parts.
+    # Losses that average within a pass differ in the noise; the record's details have the parts.
     return found if together in (0, batch.total) else found | {"normalised_together": together}
 
 
 def _remarks(config: Config) -> Iterator[str]:
-    """What is odd about a config that can be run."""
+    """Remarks on oddities of a config that can be run."""
     schedulers = config.get("param_scheduler") or []
     last = schedulers[-1] if isinstance(schedulers, list) and schedulers else {}
     end, steps = last.get("end"), config.train_cfg.get("max_iters")

@@ -1,4 +1,4 @@
-"""A step's images: how processes and passes share them, which comes when, and with which draw.
+"""The images of a step: shared by processes and passes, in an order and with draws of their own.
 
 A config that names its total batch, `auto_scale_lr=dict(enable=False, base_batch_size=16)`, means the
 same training on any number of processes: each gets a part, and `optim_wrapper.accumulative_counts`
@@ -30,15 +30,15 @@ from micl_bench.runtime.values import Count, checked
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """How many images there are in a step, and in what parts they come."""
+    """The number of images in a step, and the parts in which they come."""
 
     total: int
-    """Images of a step, over all processes and passes."""
+    """Images per step, over all processes and passes."""
     processes: int
     passes: int
     """Forward and backward passes of a process for each step."""
     counted: bool
-    """Whether the config's iterations are steps; else they are passes."""
+    """True where the config's iterations are steps; else they are passes."""
 
     @property
     def size(self) -> int:
@@ -96,8 +96,7 @@ class Placed(Dataset[Any]):
             return self.dataset[index]
 
     def __getattr__(self, name: str) -> Any:
-        # Of Python's own names only what this class has: copies are asked for theirs before they
-        # have a data set.
+        # Python's own names are not passed on: copies are asked for theirs before they have a data set.
         if name.startswith("__") or name == "dataset":
             raise AttributeError(name)
         return getattr(self.dataset, name)

@@ -1,15 +1,15 @@
-"""The part of a config that moves the number: what fingerprints are made of, and what a run that goes
-on may not change.
+"""The part of a config that moves the number: fingerprints are made of it, and a run that goes on may
+not change it.
 
-Who trains, from which draw, where, with how many helpers, processes and rests is not part of it, nor
-is what only says how a run is watched.
+Not part of it are the checkpoint, the seed, the folders, the numbers of workers, processes and passes,
+and settings that only say how a run is watched.
 """
 
 from typing import Any
 
 from micl_bench.openmmlab.configs import evaluates_each_image, moved, parts_on_maps
 
-# What mmengine's runner reads and a result can depend on; other names of a config are its author's.
+# Names that mmengine's runner reads and on which a result can depend; others are the author's own.
 _READ = (
     *("default_scope", "model", "data_preprocessor", "train_dataloader", "val_dataloader"),
     *("val_evaluator", "optim_wrapper", "param_scheduler", "train_cfg", "val_cfg", "default_hooks"),
@@ -20,7 +20,7 @@ _LOADING = ("num_workers", "persistent_workers", "prefetch_factor", "pin_memory"
 _APART: dict[str, tuple[str, ...]] = {
     "train_dataloader": ("batch_size", *_LOADING),
     "val_dataloader": _LOADING,
-    # The number of images a step is a setting of its own.
+    # The number of images per step is a setting of its own.
     "optim_wrapper": ("accumulative_counts",),
     # Looks in between; the last step is always followed by one.
     "train_cfg": ("val_interval", "val_begin", "dynamic_intervals", "fast_forward_on_resume"),
@@ -63,7 +63,7 @@ def what_counts(config: dict[str, Any], data: str) -> dict[str, Any]:
 
 
 def _model(model: dict[str, Any]) -> dict[str, Any]:
-    """Without what the checkpoint tells: itself, and the width of its maps."""
+    """The model's config without the values that its checkpoint gives: itself and its maps' width."""
     widths = {id(part) for part in parts_on_maps(model)}
 
     def strip(part: Any) -> Any:

@@ -1,4 +1,4 @@
-"""From a map of patches to the tokens that timm's blocks read, for any grid and class of ViT.
+"""The tokens that timm's blocks read, made of a map of patches, for any grid and class of ViT.
 
 Shapes: N images, h x w patches, L = h * w, P prefix tokens, T = P + L, D width.
 """
@@ -19,10 +19,10 @@ _PREFIX_TOKENS = ("cls_token", "dist_token", "reg_token")
 
 
 class Positions:
-    """How one checkpoint's absolute positions come to another grid: by its method's own rule."""
+    """One checkpoint's absolute positions, which come to another grid by its method's own rule."""
 
     def __init__(self, loaded: Checkpoint, *, prefix_tokens: bool) -> None:
-        """Take the rule, and how many rows of the table are of prefix tokens."""
+        """Take the rule, and the number of the table's rows that belong to prefix tokens."""
         self._rule = loaded.content.positions
         arch = loaded.arch
         has_rows = prefix_tokens and not arch.patch_positions_only
@@ -30,7 +30,7 @@ class Positions:
 
     @property
     def fixed(self) -> bool:
-        """Whether the authors' code computes them for each size, so that they are not trained."""
+        """True where the authors' code computes them for each size, so that they are not trained."""
         return self._rule.kind == "sincos"
 
     def at(self, positions_1TD: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -39,7 +39,7 @@ class Positions:
 
 
 def embedded(vit: Any, map_NDhw: Tensor, positions: Positions) -> Tensor:
-    """What timm's first block reads: prefix tokens and patches with their positions, as (N, T, D)."""
+    """The input of timm's first block: prefix tokens and patches with their positions, (N, T, D)."""
     tokens_NTD = vit.patch_embed.norm(map_NDhw.flatten(2).transpose(1, 2))
     # Under autocast the convolution gives half precision, which the sum over all blocks shall not be
     # in; prefix tokens or positions, where there are any, widen it as they join.

@@ -26,10 +26,10 @@ from micl_bench.openmmlab.matches import Matches
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.wording import counted
 
-# What the libraries round away.
+# The libraries round the rest away.
 _AS_GOOD_AS = 99.95
 _LIMIT = 100
-"""Objects of a class in an image that count."""
+"""The largest number of objects per class and image that counts."""
 _WRITES = ("output_dir", "outfile_prefix")
 _ADD = "load annotations in val_dataloader.dataset.pipeline as the shipped configs do"
 
@@ -39,7 +39,7 @@ def measure_truth(
 ) -> tuple[dict[str, float], list[Fault]]:
     """Evaluate the truth of all validation images against itself; within `data_sets.in_scope`.
 
-    Returns its metrics, where they can be measured, and what is wrong.
+    Returns its metrics in percent, where they can be measured, and the faults that were found.
 
     Raises:
         InputError: the config's evaluator is none that is known.
@@ -83,7 +83,7 @@ def measure_truth(
 
 
 def _label_map(seen: dict[str, Any], classes: int) -> Any:
-    """An image's labels as a model gives them that knows every one."""
+    """An image's labels as the prediction of a model that makes no error."""
     true_HW = torch.from_numpy(seen["labels"]).long()
     known_HW = (true_HW >= 0) & (true_HW < classes)
     sample = BaseDataElement(metainfo={"img_path": seen["img_path"]})
@@ -103,7 +103,7 @@ class _Objects:
         self._counted: Counter[tuple[int, int]] = Counter()
 
     def undefined(self) -> Fault | None:
-        """Where no object counts, AP is no number."""
+        """The fault of a set in which no object counts, so that AP is no number; else None."""
         if any(map(self._of, self._metric.img_ids)):
             return None
         images = counted(len(self._metric.img_ids), "image", "images")
@@ -113,7 +113,7 @@ class _Objects:
         )
 
     def answer(self, seen: dict[str, Any]) -> dict[str, Any]:
-        """As `CocoMetric` takes it."""
+        """The annotations of an image as detections, in the form that `CocoMetric` takes."""
         image = seen["img_id"]
         objects = self._of(image)
         labels = [self._labels[one["category_id"]] for one in objects]
@@ -134,7 +134,7 @@ class _Objects:
         return {"pred_instances": found, "img_id": image, "ori_shape": seen["ori_shape"]}
 
     def why_below(self) -> Iterator[str]:
-        """What keeps AP below 100, as far as it is known."""
+        """The known reasons why AP stays below 100."""
         if self._empty:
             yield f"{counted(self._empty, 'box or mask has', 'boxes or masks have')} no area"
         if crowded := sum(number > _LIMIT for number in self._counted.values()):
@@ -151,7 +151,7 @@ class _Objects:
 
 
 class _Seen(Dataset[Any]):
-    """What a data set's pipeline gives of each image, or why it fails; small enough to send."""
+    """The parts that matter of each image from a data set's pipeline, or why it fails; small to send."""
 
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset

@@ -38,7 +38,7 @@ _ABOVE_THE_STEM = ("blocks", "norm")
 
 @MODELS.register_module()
 class MiCLViT(BaseModule):
-    """Maps of a ViT's blocks, at strides 4, 8, 16 and 32 unless told otherwise.
+    """Maps of a ViT's blocks, at strides 4, 8, 16 and 32 unless others are given.
 
     Registered in mmengine's root registry, where both libraries look. Images of any size are padded
     to whole patches on the right and below; positions come to their grid by the rule of the
@@ -126,7 +126,7 @@ class MiCLViT(BaseModule):
         """Do nothing: mmengine's own would call timm's `init_weights` and lose the checkpoint."""
 
     def train(self, mode: bool = True) -> "MiCLViT":
-        """Switch to training; what is frozen stays in evaluation mode."""
+        """Switch to training; frozen parts stay in evaluation mode."""
         super().train(mode)
         for module in self._frozen_modules():
             module.eval()
@@ -144,7 +144,7 @@ class MiCLViT(BaseModule):
         """Parameters that timm declares free of weight decay, by their names here.
 
         [CLS], registers, positions and tables of relative positions; norms and biases are vectors,
-        which an optimiser tells by themselves.
+        which an optimiser knows by their shape.
         """
         declared = self.vit.no_weight_decay()
         return {f"vit.{name}" for name, _ in self.vit.named_parameters() if name in declared}
@@ -178,13 +178,13 @@ class MiCLViT(BaseModule):
         self, number: int, tokens_NTD: Tensor, grid: tuple[int, int], rope: Tensor | None
     ) -> Tensor:
         block = self.vit.blocks[number]
-        # Of timm's blocks only those of `Eva` know rotary positions.
+        # Only the blocks of timm's `Eva` know rotary positions.
         block = block if rope is None else functools.partial(block, rope=rope)
         run = functools.partial(self._attend, number, grid, block)
         trained = torch.is_grad_enabled() and number >= self.frozen_stages
         if not (self.activation_checkpointing and trained):
             return run(tokens_NTD)
-        # What it runs enters the mode of attention, so that the second computation does too.
+        # `run` itself enters the mode of attention, so that the second computation does too.
         output_NTD: Tensor = recomputed(run, tokens_NTD, use_reentrant=False)
         return output_NTD
 

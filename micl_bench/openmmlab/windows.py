@@ -1,10 +1,10 @@
 """Attention in windows, and with relative positions of any map, under timm's blocks as they are.
 
 Windows are those of ViTDet (Li et al. 2022, section 3) without padding: where the map is no multiple of
-the window, the windows at its right and lower edge are smaller, so no token attends to what is not
-there. (ViTDet's code pads with zeros, which take part.)
+the window, the windows at its right and lower edge are smaller, so no token attends to places
+that are not there. (ViTDet's code pads with zeros, which take part.)
 
-Shapes: N images, H heads, T tokens (P prefix tokens and h x w patches), d channels a head.
+Shapes: N images, H heads, T tokens (P prefix tokens and h x w patches), d channels per head.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,7 +19,7 @@ from micl_bench.runtime.errors import InputError
 
 
 class RelativeBias:
-    """What a table of relative positions (BEiT) adds to attention's logits, on one map."""
+    """The bias that a table of relative positions (BEiT) adds to attention's logits, on one map."""
 
     def __init__(self, table_RH: Tensor, grid: tuple[int, int]) -> None:
         """Take a table of `(2 * h - 1) * (2 * w - 1) + 3` rows, in timm's order of `Beit`."""
@@ -30,7 +30,7 @@ class RelativeBias:
         self._offsets_Hyx = offsets_HX.unflatten(1, (2 * rows - 1, 2 * columns - 1))
 
     def among(self, rows: int, columns: int, *, prefixed: bool) -> Tensor:
-        """Of a window's tokens, [CLS] in front if `prefixed`: (1, H, T, T), queries first."""
+        """The bias of a window's tokens, [CLS] in front if `prefixed`: (1, H, T, T), queries first."""
         h, w = self._grid
         offsets_Hyx = self._offsets_Hyx[:, h - rows : h + rows - 1, w - columns : w + columns - 1]
         # [y, x, a, b] of the unfolded table is offset (y + a, x + b); a key at row y' has a = rows -
@@ -44,7 +44,7 @@ class RelativeBias:
         return torch.cat([self.of_class(rows * columns)[0], bias_HTT], dim=1)[None]
 
     def of_class(self, patches: int) -> Tensor:
-        """Of [CLS] as a query, and all tokens as keys: (1, H, 1, 1 + patches)."""
+        """The bias of [CLS] as a query, and all tokens as keys: (1, H, 1, 1 + patches)."""
         row_H1T = self._to_class_H[:, None, None].expand(-1, 1, patches)
         return torch.cat([self._class_H[:, None, None], row_H1T], dim=2)[None]
 
@@ -53,8 +53,8 @@ class MapAttention(TorchFunctionMode):
     """While it is entered, attention over a map's tokens is within windows, with these biases.
 
     A patch attends to the prefix tokens and to the patches of its own window; prefix tokens attend
-    to everything. So one window over all of the map is plain attention. Blocks stay timm's: what
-    this replaces is their call of `scaled_dot_product_attention`.
+    to everything. So one window over all of the map is plain attention. Blocks stay timm's; their call
+    of `scaled_dot_product_attention` is replaced.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class MapAttention(TorchFunctionMode):
         self._calls = 0
 
     def run(self, block: Callable[[Tensor], Tensor], tokens_NTD: Tensor) -> Tensor:
-        """The block's output.
+        """Run a block; returns its output.
 
         Raises:
             InputError: timm computes its attention in another way, so nothing was replaced.
@@ -126,7 +126,7 @@ class MapAttention(TorchFunctionMode):
     def _attend_in_windows(
         self, patches: tuple[Tensor, ...], prefixes: tuple[Tensor, ...], options: dict[str, Any]
     ) -> Tensor:
-        """Of patches (N, H, h, w, d); windows of one size in one call, so without any mask."""
+        """Attention of patches (N, H, h, w, d); windows of one size in one call, so without any mask."""
         bands = []
         for top, bottom, height in _parts(self._grid[0], self._window_size):
             groups = []
@@ -171,7 +171,7 @@ def _split(map_NHhwd: Tensor, height: int, width: int) -> Tensor:
 
 
 def _joined(windows_WHLd: Tensor, shape: tuple[int, int], height: int, width: int) -> Tensor:
-    """What `_split` split, again a map of this shape."""
+    """Join the windows of `_split` to a map of this shape again."""
     counts = (-1, shape[0] // height, shape[1] // width)
     tiled = windows_WHLd.unflatten(2, (height, width)).unflatten(0, counts)
     return tiled.permute(0, 3, 1, 4, 2, 5, 6).flatten(4, 5).flatten(2, 3)

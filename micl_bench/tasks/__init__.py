@@ -1,6 +1,6 @@
 """One file or folder per downstream task: data set and protocol in, result records out.
 
-A task is one file with `TASK`, its declaration, and `run(request) -> list[Result]`; what is heavy is
+A task is one file with `TASK`, its declaration, and `run(request) -> list[Result]`; heavy modules are
 imported inside `run`. A task that is a folder has its declaration in `__init__.py`, and `run` in
 `run.py`. Nothing here imports torch until a task runs.
 """
@@ -29,7 +29,7 @@ __all__ = [
     "running",
 ]
 
-# What tasks of classification share.
+# Metrics of all tasks of classification.
 TOP_1 = Metric(name="top1", title="top-1", unit="%", better="higher", quoted=True)
 TOP_5 = Metric(name="top5", title="top-5", unit="%", better="higher")
 

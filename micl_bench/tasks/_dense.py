@@ -1,4 +1,4 @@
-"""What segmentation and detection share: a run of an mmengine config becomes a record."""
+"""The common part of segmentation and detection: a run of an mmengine config becomes a record."""
 
 import dataclasses
 from typing import Any
@@ -16,7 +16,7 @@ from micl_bench.tasks._request import Request
 def run_config(
     request: Request, task: Task, *, label: str, library: str, splits: tuple[str, str]
 ) -> list[Result]:
-    """Train and evaluate the request's config.
+    """Train and evaluate the request's config; returns its one record.
 
     Args:
         library: `mmseg` or `mmdet`, whose configs the task runs.
@@ -73,7 +73,7 @@ def run_config(
         train=train,
         details=outcome.details,
         artifacts={name: path.relative_to(request.out).as_posix() for name, path in left.items()},
-        # Of other processes no record is written.
+        # Other processes write no record.
         evidence=outcome.evidence_kind,
         digests={name: digest_file(path) for name, path in kept.items() if rank() == 0},
         seconds=outcome.spent.seconds,
@@ -92,7 +92,7 @@ _HEADS = {
 
 
 def _head(model: dict[str, Any]) -> str:
-    """What stands on the backbone, and at how many scales it predicts, in words of papers."""
+    """The head on the backbone, and whether it predicts at several scales, in words of papers."""
     head = model.get("decode_head") or model
     kind = str((head[-1] if isinstance(head, list) else head).get("type")).rpartition(".")[2]
     scales = "several scales" if str(model.get("type")).startswith("MultiScale") else "single scale"

@@ -1,4 +1,4 @@
-"""An evaluation by one call: what `micl-bench eval` does, for Python."""
+"""An evaluation by one call in Python, the same as `micl-bench eval`."""
 
 import contextlib
 import shutil
@@ -38,7 +38,7 @@ def evaluate(
     std: Sequence[float] | None = None,
     command: str = "",
 ) -> list[Result]:
-    """Evaluate a model on a task; its records are returned, and written if there is a folder for them.
+    """Evaluate a model on a task; returns its records, and writes them if there is a folder for them.
 
     The same call again, where `out` has its records, returns them; one that trains goes on where it was
     cut. Started by torchrun, the processes share the work; the first one gets the records, the others
@@ -53,20 +53,20 @@ def evaluate(
             `robustness`. Of timm's models the features are those before the classifier.
         data: the data folder that the task wants, or `NAME:PLACE` of an image source.
         recipe: a name that `micl-bench list recipes` shows, or a file; None for the task's own values.
-        out: folder for records, evidence and what a task leaves; None to keep nothing but the result.
+        out: folder for records, evidence and the task's other files; None to keep the records alone.
         overrides: `key=value`, each changes one value of the recipe.
-        method: row name in tables; empty for what the checkpoint says.
-        arch: architecture, where the file's shapes do not tell it.
+        method: row name in tables; empty for the checkpoint's own.
+        arch: architecture, where the file's shapes do not show it.
         layout: format of the file, where its keys fit several.
         branch: which of several networks in the file.
         pixels: mean and std that the network was trained with, where the file does not state them.
-        strict: refuse a checkpoint of which anything would be assumed.
+        strict: refuse a checkpoint about which anything would be assumed.
         pretrain_name: states that the file is of the pre-training of this name, one of several that
             differ in their seed alone; `pretrain_seed` is that seed.
         img_size: side of a module's input in pixels, where it has no timm config.
         mean, std: of the pixels (0 to 1) that a module was trained with, where it has no timm config;
             without them ImageNet's are assumed, and marked so.
-        command: that the records repeat; empty for the command line that does the same.
+        command: the command line that the records repeat; empty for the one that does the same.
 
     Raises:
         InputError: a bad task, model, recipe, override or data, or `out` holds other results.
@@ -88,13 +88,13 @@ def evaluate(
     if isinstance(model, nn.Module):
         if any(one is not None for one in (arch, layout, branch, pixels)):
             raise InputError(
-                "arch, layout, branch and pixels are of files; the module is what it is"
+                "arch, layout, branch and pixels describe files; the module in memory takes none of them"
             )
         checkpoint = in_memory(model, img_size=img_size, mean=mean, std=std)
         shown = f"<{type(model).__name__} in memory>"
     elif any(one is not None for one in (img_size, mean, std)):
         raise InputError(
-            "img_size, mean and std are of a module in memory; of a file: pixels, arch"
+            "img_size, mean and std describe a module in memory; for a file give pixels and arch"
         )
     options = {
         "--checkpoint": shown,

@@ -1,4 +1,4 @@
-"""What tasks share that give images to a network: which images, and what records say of them."""
+"""The images of tasks that give them to a network, and the words of their records."""
 
 import dataclasses
 from pathlib import Path
@@ -21,11 +21,11 @@ from micl_bench.runtime.values import Count, Precision, Seed, Values, Workers, s
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PlainRecipe(Values):
-    """How images are read, of a task that has no recipe of its own."""
+    """The reading of images, for a task that has no recipe of its own."""
 
     pixels: Pixels = Pixels()
     precision: Precision = "fp32"
-    """Of the backbone: fp32 or bf16."""
+    """Precision of the backbone: fp32 or bf16."""
     batch_size: Count = 128
     """Images that are read at a time; moves no number."""
     num_workers: Workers = 0
@@ -34,14 +34,14 @@ class PlainRecipe(Values):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Labelled:
-    """The training images whose labels are used, the evaluated images, and what records say of them."""
+    """The training images whose labels are used, the evaluated images, and their records' words."""
 
     train: Folder
     test: Folder
     settings: dict[str, Any]
     details: dict[str, Any]
     words: str
-    """For the protocol's line; empty where all labels are used."""
+    """Words in the protocol's line; empty where all labels are used."""
 
 
 def open_splits(data: Path) -> tuple[Source, Source]:
@@ -53,11 +53,13 @@ def open_splits(data: Path) -> tuple[Source, Source]:
 
 
 def open_folders(data: Path) -> tuple[Folder, Folder]:
-    """As `open_splits`, where the task reads image files."""
-    train = _folder(open_source(data / "train"))
-    test = _folder(open_source(data / "val", classes=train.classes))
-    tell_absent_classes(test)
-    return train, test
+    """Open the splits as `open_splits`, for a task that reads image files.
+
+    Raises:
+        InputError: one is a packed store.
+    """
+    train, test = open_splits(data)
+    return _folder(train), _folder(test)
 
 
 def _folder(found: Source) -> Folder:
@@ -92,7 +94,7 @@ def open_labelled(data: Path, *, labels: str, fraction: float, seed: int) -> Lab
     fewest, most = min(counts.values()), max(counts.values())
     few: dict[str, Any] = {"images": len(train), "fewest of a class": fewest, "most": most}
     if words:
-        say(f"{words}: {fewest} to {most} images a class")
+        say(f"{words}: {fewest} to {most} images per class")
         few["by class"] = counts
     return Labelled(
         train=train,
@@ -104,19 +106,19 @@ def open_labelled(data: Path, *, labels: str, fraction: float, seed: int) -> Lab
 
 
 def feature_details(**features: Features) -> dict[str, Any]:
-    """Which stored features a number was read from, and whether its `seconds` hold their computing."""
+    """Details on the stored features behind a number, and whether its `seconds` hold their computing."""
     return {"features": {name: found.origin for name, found in features.items()}}
 
 
 def readout_words(readout: str, checkpoint: Checkpoint) -> str:
-    """A readout of a checkpoint as a protocol's line calls it."""
+    """A readout of a checkpoint in the words of a protocol's line."""
     if checkpoint.features:
         return checkpoint.features
     return {"cls_1": "[CLS]", "avg_1": "patch mean"}.get(readout, readout)
 
 
 def classified(folder: Folder, logits_MC: Tensor) -> Predictions:
-    """top1, and top5 where there are more than five classes, for every image of a folder."""
+    """The predictions of every image of a folder: top1, and top5 where there are more than 5 classes."""
     labels_M = torch.from_numpy(folder.labels_N)
     best_M = logits_MC.argmax(dim=1)
     right = {"top1": best_M == labels_M}

@@ -1,4 +1,4 @@
-"""The folder that an evaluation writes to: whose it is, and which records an earlier call left in it."""
+"""The folder that an evaluation writes to, and the records that an earlier call left in it."""
 
 import dataclasses
 import io
@@ -41,12 +41,13 @@ def own_folder(out: Path, task: str) -> Iterator[None]:
     """Keep other processes from evaluating the same task into the same folder meanwhile.
 
     Raises:
-        InputError: one is at it, or the folder is a file or holds what the task would replace.
+        InputError: one does it already, or the folder is a file or holds files that the task would
+            replace.
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; give a folder")
     with turn(out / f".{task}.lock", f"evaluating {task} into {out}"):
-        # A call that finds its record writes nothing that would.
+        # Here, as a call that finds its records writes nothing, which would sweep too.
         sweep(out)
         # They leave files of fixed names beside their records: classifier, states, log.
         training = [name for name, one in declared_tasks().items() if one.resumes]
@@ -68,7 +69,7 @@ def recipe_kind(task: str) -> type[Any]:
 def inputs_of(request: Request, task: str) -> dict[str, str]:
     """Digests of the resolved recipe, of the data, and of a task from outside, for records' details.
 
-    Images count by their names and sizes, what tells their labels by its content.
+    Images count by their names and sizes, files with their labels by their content.
     """
     inputs = _of_config(request) if declared(task).from_config else _of_recipe(request, task)
     code = plugins.digest("tasks", task)
@@ -93,7 +94,7 @@ def _of_recipe(request: Request, task: str) -> dict[str, str]:
 
 
 def _of_config(request: Request) -> dict[str, str]:
-    """Of an mmengine config with all that it is based on, and of the data that it reads."""
+    """Digests of an mmengine config with all that it is based on, and of the data that it reads."""
     if request.recipe is None:
         return {"recipe": "", "data": ""}
     from micl_bench.openmmlab.configs import as_json, read, with_data
@@ -107,7 +108,7 @@ def _of_config(request: Request) -> dict[str, str]:
 
 
 def _digest_of(place: Path) -> str:
-    """Of what an image source has there; empty where it has nothing, which the task itself names."""
+    """The digest of an image source's images there; empty without any, which the task reports."""
     try:
         return open_source(place).describe().digest
     except InputError:
@@ -115,8 +116,8 @@ def _digest_of(place: Path) -> str:
 
 
 def _listing(data: Path, places: list[str], *, labels: list[str]) -> dict[str, int | str]:
-    """Of images names and sizes, of labels the content. Never refuses: what is missing or cannot be
-    read, the task itself names."""
+    """The sizes of images and the digests of label files, by name. Nothing is refused here: the task
+    reports files that are missing or cannot be read."""
     known: dict[str, int | str] = {}
     for place in places:
         read: Callable[[Path], int | str] = digest_file if place in labels else _size
@@ -136,7 +137,7 @@ def _size(file: Path) -> int:
 
 
 def _other_input(result: Result, request: Request, inputs: dict[str, str]) -> str:
-    """Which of a call's inputs is not the one that a record was made of; empty if none."""
+    """The input of a call that is not the one of a record, or an empty string."""
     if result.command != request.command:
         return "command"
     if not isinstance(request.checkpoint, str):
@@ -151,9 +152,9 @@ def _other_input(result: Result, request: Request, inputs: dict[str, str]) -> st
 
 
 def records_before(request: Request, task: str, inputs: dict[str, str]) -> list[Result]:
-    """The records that an earlier call left of what this one would measure; none where it has to run.
+    """The records that an earlier, equal call left; none where this one has to run.
 
-    What a call was killed in the middle of writing is written to its end.
+    The records that a killed call had begun to write are written to the end.
 
     Raises:
         InputError: the folder holds a result of the task of another command or of other inputs.

@@ -1,4 +1,4 @@
-"""What a task is asked for, and the way from there to its records. Torch is imported by use alone."""
+"""The request of an evaluation, and the way from it to its records. Torch is imported by use alone."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -26,12 +26,12 @@ R = TypeVar("R")
 
 @dataclasses.dataclass(kw_only=True)
 class Request:
-    """One evaluation, asked for by `micl-bench eval` or in Python, and what a task makes of it."""
+    """One evaluation, asked for by `micl-bench eval` or in Python, and the means to carry it out."""
 
     checkpoint: "str | Checkpoint"
-    """A file, `timm:NAME`, `public:NAME` or `random:ARCH`; or what was made of a module in memory."""
+    """A file, `timm:NAME`, `public:NAME` or `random:ARCH`; or a module in memory, as a checkpoint."""
     arch: str | None = None
-    """Architecture, where the file's shapes do not tell it."""
+    """Architecture, where the file's shapes do not show it."""
     layout: str | None = None
     """Checkpoint format, where the keys fit several."""
     branch: str | None = None
@@ -39,29 +39,33 @@ class Request:
     pixels: str | None = None
     """Mean and std of the pixels, where the file does not state them; as `load_checkpoint` has it."""
     strict: bool = False
-    """Refuse a checkpoint of which anything would be assumed."""
+    """Refuse a checkpoint about which anything would be assumed."""
     data: Path
     out: Path
     recipe: Path | None = None
     """None for the task's own defaults."""
     overrides: tuple[str, ...] = ()
     method: str = ""
-    """Row name in tables; empty for what the checkpoint says."""
+    """Row name in tables; empty for the checkpoint's own."""
     command: str = ""
     statement: "Statement | None" = None
-    """Which pre-training the weights are of, where the user states it."""
+    """The pre-training that the weights come from, where the user states it."""
     device: "torch.device" = None  # type: ignore[assignment]
-    """Of this process, as `distributed.process_group` gives it; None for the CPU."""
+    """Device of this process, as `distributed.process_group` gives it; None for the CPU."""
     loaded: "Checkpoint" = dataclasses.field(init=False, repr=False)
     """The checkpoint, once `open` has read it."""
     resolved: Any = dataclasses.field(default=None, init=False, repr=False)
-    """The recipe that `open` gave."""
+    """The recipe that `open` returned."""
     measurement: Measurement = dataclasses.field(init=False, repr=False)
     """The clock, which `open` starts."""
 
     def open(self, kind: type[R]) -> R:
         """Resolve the recipe, start the clock, read the checkpoint; returns the recipe, read as the
-        dataclass `kind` with `pixels` and `seed`, with the size of the input in it."""
+        dataclass `kind` with `pixels` and `seed`, with the size of the input in it.
+
+        Raises:
+            InputError: a recipe or checkpoint that cannot be used.
+        """
         import torch
 
         from micl_bench.checkpoints import load_checkpoint, stated
@@ -89,7 +93,7 @@ class Request:
         return opened
 
     def _opened(self) -> Any:
-        """The recipe; one that says how images are read and no more, of a task that has opened none."""
+        """The recipe; for a task that has opened none, one of the reading of images alone."""
         from micl_bench.tasks._frozen import PlainRecipe
 
         return self.resolved or self.open(PlainRecipe)
@@ -97,9 +101,13 @@ class Request:
     def features(
         self, images: "str | Source" = "val", *, beside: "Source | None" = None
     ) -> "Features":
-        """Features by the frozen backbone of every image of `<data>/<split>` or of a source,
-        computed once for all tasks. Before they are, the images `beside`, whose features are wanted
-        next, are looked at too."""
+        """Return features by the frozen backbone of every image of `<data>/<split>` or of a source,
+        computed once for all tasks. The images `beside`, whose features are wanted next, are looked at
+        before these are computed.
+
+        Raises:
+            InputError: as `cached_features`.
+        """
         from micl_bench.data.checked import look_at
         from micl_bench.data.source import open_source
         from micl_bench.engine.frozen.cache import cached_features
@@ -136,22 +144,22 @@ class Request:
         device_seconds: float | None = None,
         **fields: Any,
     ) -> list[Result]:
-        """The record of what was measured, its evidence written beside it: the one builder of records.
+        """Make the record of a measurement, and write its evidence: the one builder of records.
 
         Data, checkpoint, recipe, digests, time and environment come from this request.
 
         Args:
             metrics: by name; those that the evidence gives need not be among them.
-            settings: what moves the number, beside how images are read, which is added here.
-            guesses: what was assumed of the checkpoint beside what it says itself.
+            settings: all that moves the number; the reading of images is added here.
+            guesses: assumptions about the checkpoint beside its own.
             protocol: one line for a table's caption; the input's size if empty.
             data: the images that were measured on; those of `<data>/val` if None.
-            evidence: what is kept of each image: its metrics that the task declares, with their
-                intervals, are the record's where `metrics` does not give them.
-            intervals: both ends at 95 %, of `metrics`.
+            evidence: kept for each image; its metrics that the task declares, with their intervals,
+                are the record's where `metrics` does not give them.
+            intervals: both ends of the 95 % interval of each of `metrics`.
             artifacts: other files beside the record, by name.
-            seconds: of a record that shares its call with others; else all since the start.
-            fields: as `Measurement.result`.
+            seconds: the share of a record whose call makes several; None for all since the start.
+            fields: others that `Measurement.result` takes.
 
         Raises:
             InputError: a metric that the task does not declare.
@@ -212,8 +220,8 @@ class Request:
         classes: tuple[str, ...],
         epochs: float,
     ) -> None:
-        """Write the classifier that a task leaves, on the first process. What measures it later
-        repeats how it was `made`; no seed is in that."""
+        """Write the classifier that a task leaves, on the first process. Later measurements of it repeat
+        how it was `made`; no seed is in that."""
         from micl_bench.checkpoints import save_checkpoint
         from micl_bench.runtime.distributed import rank
 

@@ -47,6 +47,27 @@ def test_equal_calls_give_equal_pictures(
     assert outs[0].read_bytes() == outs[1].read_bytes()
 
 
+ONE_VIEW = """
+import dataclasses
+from micl_bench.objectives.micl import MiCL
+from micl_bench.runtime.config import load_recipe
+from micl_bench.runtime.shipped import recipe_file
+from micl_bench.engine.pretraining.recipe import PretrainRecipe
+
+class OneView(MiCL):
+    name = "OneView"
+
+    class Config(MiCL.Config):
+        pass
+
+    def wants(self, arch):
+        return dataclasses.replace(super().wants(arch), num_views=1)
+
+shipped = load_recipe(recipe_file("embedded"), PretrainRecipe)
+recipe = dataclasses.replace(shipped, objective=OneView.Config(mask_ratio=0.5))
+"""
+
+
 @pytest.mark.parametrize(
     ("command", "options", "words"),
     [
@@ -57,6 +78,7 @@ def test_equal_calls_give_equal_pictures(
         ("features", ["--perplexity", "40"], "below 40"),
         ("similarity", ["--recipe", "missing.py"], "no recipe file"),
         ("similarity", ["--recipe", EMBEDDED, "--set", "objective.views=3"], "views"),
+        ("similarity", ["--recipe", "one_view.py"], "OneView sees one view of an image"),
     ],
     ids=str,
 )
@@ -70,6 +92,7 @@ def test_a_mistake_about_a_network_is_one_line_and_leaves_nothing(
     words: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("one_view.py").write_text(ONE_VIEW)
     given = {"--checkpoint": "random:vit_demo_patch4_32", "--images": few_digits / "val"}
     given |= {"--out": "a.png"}
     code = exit_code("show", command, *[w for pair in given.items() for w in pair], *options)
@@ -77,7 +100,7 @@ def test_a_mistake_about_a_network_is_one_line_and_leaves_nothing(
     shown = capsys.readouterr()
     assert words in shown.err
     assert len([x for x in shown.err.strip().splitlines() if x.startswith("error")]) == 1
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["one_view.py"]
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,7 @@ def gradients(parallel: str, micro_batch: int, *, checkpoint: bool = False) -> d
     share = IMAGES // world_size()
     own = slice(rank() * share, (rank() + 1) * share)
     visible_NMP, keep_NVK = (tensor[own] for tensor in batch())
-    output = backward(model, Visible(visible_NMP, keep_NVK), micro_batch=micro_batch)
+    output, _ = backward(model, Visible(visible_NMP, keep_NVK), micro_batch=micro_batch)
     whole = {}
     for name, parameter in vit.named_parameters():
         if (gradient := parameter.grad) is not None:

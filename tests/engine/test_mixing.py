@@ -124,7 +124,7 @@ def test_groups_must_fit_into_what_a_process_has() -> None:
     config.require_groups(batch_size=1024, processes=32)
     # One process's last group may be smaller.
     config.require_groups(batch_size=40, processes=1)
-    with pytest.raises(InputError, match=r"20 images a step, no multiple of mix\.group=32"):
+    with pytest.raises(InputError, match=r"20 images per step, no multiple of mix\.group=32"):
         config.require_groups(batch_size=40, processes=2)
     with pytest.raises(InputError, match="make it even"):
         config.require_groups(batch_size=5, processes=1)

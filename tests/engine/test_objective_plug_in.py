@@ -59,6 +59,8 @@ class Toy(Objective):
         added.decoder = nn.Linear(vit.embed_dim, 1)
         added.twin = copy.deepcopy(vit).requires_grad_(False)
         added.register_buffer("queue", torch.zeros(8, vit.embed_dim))
+        added.register_buffer("error", torch.zeros(1))
+        added.register_buffer("progress", torch.zeros(1))
         return added
 
     def encode(self, vit, added, visible_NMP, keep_NVK):
@@ -76,11 +78,12 @@ class Toy(Objective):
         error, distance = rows.mean(0)
         return Output(loss=error + distance, numbers={"twin_distance": distance.detach()})
 
-    @torch.no_grad()
-    def after_step(self, vit, added):
+    def after_step(self, vit, added, rows, progress):
         for slow, fast in zip(added.twin.parameters(), vit.parameters(), strict=True):
             slow.lerp_(fast, 1 - self.config.momentum)
         added.queue.copy_(torch.cat([added.queue[1:], vit.cls_token[0]]))
+        added.error.copy_(rows[:, :1].mean(0))
+        added.progress.fill_(progress)
 
     def watch(self, plan):
         stops_at = int(os.environ.get("TOY_STOPS_AT", "0"))
@@ -169,6 +172,12 @@ def test_it_is_trained_cut_resumed_and_recorded(
     twin, student = (theirs["model"][f"{name}cls_token"] for name in ("added.twin.", "vit."))
     assert not torch.equal(twin, student)
     assert theirs["model"]["added.queue"].any()
+    # It sees each step's rows, cut into parts or not, and how far the run is.
+    assert theirs["model"]["added.progress"].item() == 1
+    last = [row for row in rows if "loss" in row][-1]
+    assert theirs["model"]["added.error"].item() == pytest.approx(
+        last["loss"] - last["twin_distance"], abs=1e-5
+    )
 
     record = record_in(whole, "pretrain")
     assert record["method"] == "Toy"

@@ -139,11 +139,11 @@ def test_cosines_are_those_of_all_pairs_one_by_one() -> None:
 def test_views_are_encoded_as_in_pre_training(few_digits: Path) -> None:
     checkpoint = load_checkpoint("random:vit_demo_patch4_32")
     source = open_folder(few_digits / "val")
-    objective = MiCL.Config(mask_ratio=0.5)
+    wants = MiCL(MiCL.Config(mask_ratio=0.5)).wants
     options: dict[str, Any] = {"precision": "fp32", "seed": 3, "number": 7, "device": CPU}
-    features = features_of_views(checkpoint, source, objective, PIXELS, **options)
+    features = features_of_views(checkpoint, source, wants, PIXELS, **options)
     index = spread(len(source), 7)
-    keep = MiCL(objective).wants(named_arch("vit_demo_patch4_32")).draw(3, 0, index)
+    keep = wants(named_arch("vit_demo_patch4_32")).draw(3, 0, index)
     images = torch.stack([evaluation_pixels(read_image(source.paths[i]), PIXELS) for i in index])
     vit = checkpoint.backbone()
     with torch.no_grad():
@@ -153,14 +153,14 @@ def test_views_are_encoded_as_in_pre_training(few_digits: Path) -> None:
     torch.testing.assert_close(features, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_a_network_that_micl_does_not_train_has_no_views(few_digits: Path) -> None:
+def test_a_network_with_registers_has_no_views(few_digits: Path) -> None:
     plain = load_checkpoint("random:vit_demo_patch4_32")
     arch = dataclasses.replace(plain.arch, num_registers=4)
     other = dataclasses.replace(plain, content=dataclasses.replace(plain.content, arch=arch))
     options: dict[str, Any] = {"precision": "fp32", "seed": 0, "number": 7, "device": CPU}
     source = open_folder(few_digits / "val")
     with pytest.raises(InputError, match=r"no plain ViT with \[CLS\]"):
-        features_of_views(other, source, MiCL.Config(), PIXELS, **options)
+        features_of_views(other, source, MiCL().wants, PIXELS, **options)
 
 
 def test_images_are_chosen_from_first_to_last(few_digits: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from mmengine.config import Config
 from numpy.typing import NDArray
 from PIL import Image
@@ -14,6 +15,7 @@ from support import REPOSITORY
 
 from micl_bench.openmmlab.configs import resolve
 from micl_bench.openmmlab.data_checks import Checked, check
+from micl_bench.runtime.errors import InputError
 
 CONFIGS = {
     "coco": REPOSITORY / "downstream/embedded_mask_rcnn.py",
@@ -110,3 +112,9 @@ def fatal(found: Checked) -> str:
     lines = [f"{fault.found}; {fault.fix}" for fault in found.faults if fault.fatal]
     assert all("\n" not in line for line in lines)
     return " | ".join(lines)
+
+
+def refused(data: Path, config: Path, match: str) -> None:
+    """Check that data are no data for a config, as its InputError says."""
+    with pytest.raises(InputError, match=match):
+        checked(data, config=config)

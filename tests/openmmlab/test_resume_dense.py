@@ -62,7 +62,9 @@ def test_killed_and_stopped_with_other_numbers_of_workers(
     step = len(losses(out))
     assert 7 <= step < STEPS
     assert f"after saving step {step} of {STEPS}; the same command goes on from there" in last
-    assert f"going on from step {step} of {STEPS}" in server.run(helped)
+    said = server.run(helped)
+    assert f"going on from step {step} of {STEPS}" in said
+    assert "passed the checks before; they are not checked again" in said
     assert_equal_runs(out, expected)
     assert not (out / "states").exists()
 

@@ -45,7 +45,7 @@ def named(name: str) -> RobustnessSet:
 
 
 def small(name: str, classes: int, *, images: int, per_class: int | None = None) -> RobustnessSet:
-    """A declared set with fewer classes and images, and a clean set of two images a class."""
+    """A declared set with fewer classes and images, and a clean set of two images per class."""
     one = named(name)
     ids = one.classes[:classes]
     clean = dataclasses.replace(one.clean, classes=ids, per_class=2)

@@ -35,7 +35,7 @@ SMALL: dict[str, tuple[str, ...]] = {
     "logistic": ("pixels.img_size=8", "c=[1,10]", "max_iter=3", "held_out=0.3", "fraction=0.5"),
     "representation": (
         *("pixels.img_size=16", "images=8", "view_images=8", "map_images=4", "pictures=1"),
-        "objective.mask_ratio=0.5",
+        "mask_ratio=0.5",
     ),
     "robustness": ("sets=[embedded_a]",),
 }
@@ -55,8 +55,8 @@ MOVING = {
         "precision=bf16 labels=LIST"
     ),
     "representation": (
-        "pixels.img_size=32 pixels.crop_pct=0.5 objective.num_views=3 "
-        "objective.mask_ratio=0.25 images=9 view_images=9 precision=bf16"
+        "pixels.img_size=32 pixels.crop_pct=0.5 num_views=3 mask_ratio=0.25 images=9 "
+        "view_images=9 precision=bf16"
     ),
     "robustness": "pixels.crop_pct=0.5 precision=bf16",
     "finetune": (
@@ -89,8 +89,7 @@ STILL = {
     "linear": "batch_size=7 num_workers=1 save_every_steps=1 seed=0",
     "logistic": "pixels.crop_scale=[0.5,1] pixels.flip=true batch_size=7 num_workers=1 seed=0",
     "representation": (
-        "pixels.crop_scale=[0.5,1] pixels.flip=true objective.kappa=0.5 "
-        "objective.temperature=0.5 objective.negatives=global map_images=6 map_classes=3 "
+        "pixels.crop_scale=[0.5,1] pixels.flip=true kappa=0.5 map_images=6 map_classes=3 "
         "perplexity=2 pictures=2 batch_size=7 num_workers=1 seed=0"
     ),
     "robustness": (

@@ -205,7 +205,8 @@ def test_the_grid_is_kept_whole_and_says_how_it_was_chosen(
     # Features alone, on fewer heads, chosen elsewhere.
     small += ("pixels.crop_scale=[1,1]", "pixels.flip=false", "probe.base_lrs=[0.01,0.1]")
     small += ("probe.readouts=[avg_1,cls_2+avg_1]", "selection=held_out")
-    good(micl_bench(*words("imagenet_linear_dinov2", few_digits, tmp_path / "b", *small)))
+    done = good(micl_bench(*words("imagenet_linear_dinov2", few_digits, tmp_path / "b", *small)))
+    assert "no classifier.pt is kept: it would be a ViT of timm's" in done.stderr
     record = record_in(tmp_path / "b", "linear")
     assert record["settings"]["training_images"] == "as evaluated"
     assert "10% of each class's training images, held out" in record["settings"]["selection"]
@@ -225,7 +226,7 @@ def test_few_labels_are_drawn_or_listed(micl_bench: Run, few_digits: Path, tmp_p
     for name, setting in (("list", "labels=list.txt"), ("draw", "fraction=0.25")):
         out = tmp_path / name
         done = good(micl_bench(*words("embedded_linear", few_digits, out, *small, setting)))
-        assert "2 to 2 images a class" in done.stderr
+        assert "2 to 2 images per class" in done.stderr
         found[name] = record_in(out, "linear")
         assert found[name]["train"]["images"] == 20
         assert found[name]["details"]["features"].keys() == {"train", "val"}

@@ -50,7 +50,7 @@ def test_msns_regression_of_listed_labels_is_scikit_learns(
     sets = (*SMALL, "labels=list.txt", "fraction=1", "max_iter=5000")
     done = good(micl_bench(*words("imagenet_logistic_1pct", few_digits, tmp_path / "out", *sets)))
     record = record_in(tmp_path / "out", "logistic")
-    assert "30 labels of the list list.txt: 3 to 3 images a class" in done.stderr
+    assert "30 labels of the list list.txt: 3 to 3 images per class" in done.stderr
     assert record["details"]["labels"]["by class"] == dict.fromkeys(train.classes, 3)
     assert record["train"]["images"] == 30
     assert record["train"]["digest"] != train.digest

@@ -13,6 +13,7 @@ from micl_bench.checkpoints import load_checkpoint, save_checkpoint
 from micl_bench.data.folder import open_folder
 from micl_bench.data.stream import evaluation_batches
 from micl_bench.engine.frozen.pictures.view_similarity import features_of_views
+from micl_bench.objectives.micl import MiCL
 from micl_bench.records.result import Record, Result, write_result
 from micl_bench.report.figures.all_figures import draw_all
 from micl_bench.report.frame.selection import select
@@ -58,7 +59,8 @@ def test_numbers_are_their_definitions(measured: tuple[Result, Path], few_digits
     entropy = -np.sum(share * np.log(share + 1e-12))
     assert result.values["rankme"] == pytest.approx(np.exp(entropy), rel=1e-3)
     views = {"precision": "fp32", "seed": recipe.seed, "number": 10**6, "device": CPU}
-    features = features_of_views(checkpoint, source, recipe.objective, recipe.pixels, **views)
+    wants = MiCL(MiCL.Config(mask_ratio=recipe.mask_ratio)).wants
+    features = features_of_views(checkpoint, source, wants, recipe.pixels, **views)
     unit_views = torch.nn.functional.normalize(features.double(), dim=-1).numpy()
     positive = [float(image[0] @ image[1]) for image in unit_views]
     negative = [

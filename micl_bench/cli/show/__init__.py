@@ -1,11 +1,11 @@
-"""`micl-bench show`: what a model sees and makes of it, what records say, how fast each layer learns."""
+"""`micl-bench show`: pictures of models and of records, and the learning rate of each layer."""
 
 import typer
 
 from micl_bench.cli.show import _networks, _recipes, _records
 
 app = typer.Typer(
-    help="Show what a model sees and makes of it, what records say, how fast each layer learns.",
+    help="Draw pictures of models and of records, and list the learning rate of each layer.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -1,4 +1,4 @@
-"""What the commands of `show` share: their options, their checks, how pictures are written."""
+"""The options and checks of the commands of `show`, and the writing of pictures."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -45,7 +45,7 @@ Results = Annotated[
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Say what to install where an import fails."""
+    """Name the package to install where an import fails."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -55,7 +55,7 @@ def drawing() -> Iterator[None]:
 
 
 def selected(results: Sequence[Path]) -> "Selection":
-    """The records at some places, the newest of each measurement.
+    """Read the records at some places; returns the newest of each measurement.
 
     Raises:
         InputError: a place holds none.
@@ -72,10 +72,10 @@ def selected(results: Sequence[Path]) -> "Selection":
 
 
 def write_found(found: "Found", out: Path, *, name: str, nothing: str) -> None:
-    """Write what was found: the first picture to `out`, others beside it with a number.
+    """Write the pictures: the first one to `out`, others beside it with a number.
 
     Raises:
-        InputError: nothing was found; the message says why.
+        InputError: there is none; the message says why.
     """
     if not found.drawings:
         why = " ".join(found.remarks)
@@ -88,7 +88,7 @@ def write_found(found: "Found", out: Path, *, name: str, nothing: str) -> None:
 
 
 def write_drawing(picture: "Drawing", out: Path, *, name: str) -> None:
-    """Write one picture, and print its table, its caption and where it is."""
+    """Write one picture, and print its table, its caption and its path."""
     from micl_bench.report.figures.render import save_picture
     from micl_bench.runtime.terminal import table_text
 

@@ -28,7 +28,7 @@ _MOST_IMAGES = 6
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Network(Reading):
-    """A checkpoint, and the images that it is shown."""
+    """A checkpoint, and the images that it gets."""
 
     checkpoint: Source
     images: Images
@@ -36,7 +36,7 @@ class Network(Reading):
     crop_pct: CropPct = 0.875
 
     def opened(self) -> "tuple[Checkpoint, Pixels]":
-        """The checkpoint, and how images are read for it."""
+        """Read the checkpoint; returns it, and the way images are read for it."""
         from micl_bench.data.pixels import Pixels
 
         pixels = Pixels(img_size=self.img_size or 0, crop_pct=self.crop_pct)
@@ -62,7 +62,7 @@ def attention(
     out: Picture,
     number: Number = _MOST_IMAGES,
 ) -> None:
-    """Draw what the last block attends to in images: the mean over heads, and single heads.
+    """Draw the last block's attention to images: the mean over heads, and single heads.
 
     The query is [CLS]; for networks without it, the mean over all patches. The weights are the
     network's own, after its softmax.
@@ -147,10 +147,11 @@ def similarity(
     ] = 1000,
     assignments: Overrides = None,
 ) -> None:
-    """Draw how similar masked views of one image are, and views of different images.
+    """Draw the similarities of masked views of one image, and of views of different images.
 
     Views are drawn and encoded as in the recipe's pre-training, those of its first epoch; images are
-    cropped as for evaluation. The network must be one that MiCL trains.
+    cropped as for evaluation. The network must be a plain ViT with [CLS], and the recipe's objective
+    must see several views of an image.
     """
     with drawing():
         from micl_bench.report.figures.feature_plots import SIMILARITY
@@ -160,25 +161,27 @@ def similarity(
         similarity_arrays,
     )
     from micl_bench.engine.pretraining.recipe import PretrainRecipe
-    from micl_bench.objectives.micl import MiCL
     from micl_bench.runtime.config import resolve
 
     resolved = resolve(PretrainRecipe, recipe, assignments or [])
-    if not isinstance(resolved.objective, MiCL.Config):
-        raise InputError(f"{recipe} is no recipe of MiCL, whose similarity of views is drawn")
+    objective = resolved.objective.build()
+    if objective.wants(resolved.sized_arch()).num_views < 2:
+        raise InputError(
+            f"{recipe}: {objective.name} sees one view of an image; give a recipe with several"
+        )
     loaded = reading.load(checkpoint)
     loaded.input_size(resolved.pixels.img_size)
     features_NVD = features_of_views(
         loaded,
         open_images(images)[0],
-        resolved.objective,
+        objective.wants,
         resolved.pixels,
         precision=resolved.precision,
         seed=resolved.seed,
         number=number,
         device=_device(),
     )
-    arrays = similarity_arrays(features_NVD, kappa=resolved.objective.kappa)
+    arrays = similarity_arrays(features_NVD, kappa=objective.kappa)
     _write(loaded, SIMILARITY, arrays, out, "similarity")
 
 

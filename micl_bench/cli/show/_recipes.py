@@ -1,4 +1,4 @@
-"""`micl-bench show` of what a recipe does: which patches each view sees, how fast each layer learns."""
+"""`micl-bench show` of recipes: the patches that each view sees, the learning rate of each layer."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,7 +29,7 @@ def views(
     ] = 6,
     assignments: Overrides = None,
 ) -> None:
-    """Draw which patches of an image each view sees in pre-training.
+    """Draw the patches of an image that each view sees in pre-training.
 
     Images are cropped as for evaluation, in the centre: a recipe's random crop and flip are not shown.
     The views are those of the recipe's seed in the first epoch.
@@ -64,8 +64,8 @@ def layers(
 ) -> None:
     """List each parameter of a dense task's model with its learning rate and weight decay.
 
-    A row for each one that MiCLViTConstructor hands to the optimiser. The model is built with the
-    config's checkpoint; data is not needed. Rates are those at the top of the schedule.
+    There is a row for each one that MiCLViTConstructor gives to the optimiser. The model is built with
+    the config's checkpoint; data are not needed. Rates are those at the top of the schedule.
     """
     from micl_bench.openmmlab.optim import HEADER, layer_rows
     from micl_bench.runtime.terminal import table_text
@@ -85,6 +85,6 @@ def _heading(name: str, recipe: "PretrainRecipe") -> str:
 
 
 def _label(path: Path) -> str:
-    """A file's name, cut to what fits below an image."""
+    """A file's name, cut so that it fits below an image."""
     name = name_text(path.as_posix())
     return name if len(name) <= _LONGEST_NAME else f"...{name[3 - _LONGEST_NAME :]}"

@@ -1,4 +1,4 @@
-"""`micl-bench show` of records: cost, training, robustness, ablations, scenes."""
+"""`micl-bench show` of records: cost, training, robustness, ablations, segmented and detected scenes."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,7 +33,7 @@ def cost(
         bool, typer.Option(help="Published numbers, hollow, beside the measured.")
     ] = True,
 ) -> None:
-    """Draw accuracy against what pre-training cost, with the Pareto front.
+    """Draw accuracy against the cost of pre-training, with the Pareto front.
 
     Measured points have intervals; hours of different hardware never share a panel. Published points
     stand only beside the same public set, architecture and input size.
@@ -102,7 +102,7 @@ def ablation(
     if not panels:
         raise InputError(
             f"no two pre-trainings behind the records below {_places(results)} differ in {axis} alone; "
-            "records of other files than this version's say nothing of their pre-training"
+            "records of checkpoints that were made elsewhere say nothing of their pre-training"
         )
     write_drawing(ablation_drawing(axis, panels), out, name="ablation")
 

@@ -1,1 +1,1 @@
-"""Frozen features and what is made of them."""
+"""Frozen features, and the classifiers and pictures that are made of them."""

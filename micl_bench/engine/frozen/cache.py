@@ -2,7 +2,7 @@
 
     <folder>/<key>/          whole or not there (stored.py); the key is the digest of `_described`
     <folder>/.<key>.lock     held while the features are computed
-    <folder>/.<key>.*.tmp/   what is not whole yet
+    <folder>/.<key>.*.tmp/   features that are not whole yet
 
 Shapes: N images, D width, R readouts.
 """
@@ -38,7 +38,7 @@ from micl_bench.runtime.log import say
 
 _GIB = 1 << 30
 _POLL_SECONDS = 0.5
-# What computes the features, from the file's bytes on.
+# These compute the features, from the file's bytes on.
 _PACKAGES = ("torch", "timm", "pillow")
 
 
@@ -54,15 +54,15 @@ def cached_features(
     before: Callable[[], None] = lambda: None,
     **options: int,
 ) -> Features:
-    """Features of every image, from `folder` if they are there, else computed into it.
+    """Return features of every image, from `folder` if they are there, else computed into it.
 
     Bit-identical for any number of processes, which share the images and must all call it and see the
-    folder, and any batch size. Memory stays bounded: what is computed is written slice by slice.
+    folder, and any batch size. Memory stays bounded: features are written slice by slice.
 
     Args:
         precision: `fp32` or `bf16`, of the backbone's products.
-        label: of the progress line, and of what is said.
-        before: called on every process where they are not there, before anything is computed.
+        label: of the progress line, and of messages.
+        before: called on every process before anything is computed, where there is nothing stored.
         options: `batch_size` and `num_workers`, as `outputs_by_slice` takes them.
 
     Raises:
@@ -112,7 +112,7 @@ def _described(
             "digest": source.describe().digest,
             "images": len(source),
             "classes": digest_json(source.classes),
-            # Of a store's every pixel: packed elsewhere, its images may differ by a grey level.
+            # The checksums of a store's pixels: packed elsewhere, they may differ by a grey level.
             "packed": "" if isinstance(source, Folder) else source.header.files[CHECKSUMS_FILE],
             "written": _written(source),
         },
@@ -166,11 +166,11 @@ def _compute(
             slices = features.outputs_by_slice(
                 read, source, pixels, device=device, label=label, **options
             )
-            # What does not run in bf16 is found at the first slice, not after a million images.
+            # A network that does not run in bf16 is found at the first slice, not after all images.
             seen = ((first, rows_nRD, watch.seen()) for first, rows_nRD in slices)
             whole = _write_rows(temporary, names, own_images(len(source)), seen)
         if any_process(not whole):
-            # A row that was not written is a zero, and no reader could tell.
+            # A row that was not written is a zero, which no reader would notice.
             raise RuntimeError(f"not each of {len(source)} rows was written once")
         if any_process(described["data"]["written"] != _written(source)):
             raise InputError(
@@ -199,7 +199,7 @@ def _prepare(folder: Path, names: tuple[str, ...], shape: tuple[int, int], label
     """Make the folder and reserve its arrays, on the first process; all raise what goes wrong there."""
     problem = ""
     if rank() == 0:
-        # What killed runs left of the same features.
+        # Left of the same features by runs that were killed.
         for left in folder.parent.glob(f"{folder.stem.rpartition('.')[0]}.*.tmp"):
             shutil.rmtree(left, ignore_errors=True)
         try:

@@ -1,4 +1,4 @@
-"""What a model gives for each image of a folder or store: every image once, always the same bits.
+"""A model's outputs for each image of a folder or store: every image once, always the same bits.
 
 A sum's rounding depends on the shape of the product it is part of. So images are computed in slices
 of one size, cut by their place in the source: neither the batch size nor the number of processes
@@ -30,7 +30,7 @@ SLICE_IMAGES = 32
 _LAYERS = 4
 
 Function = Callable[[Tensor], Tensor]
-"""From uint8 images (n, 3, H, W) on the device to outputs (n, ...)."""
+"""Takes uint8 images (n, 3, H, W) on the device; returns outputs (n, ...)."""
 
 
 def readout_names(vit: Vit | ModuleEncoder) -> tuple[str, ...]:
@@ -43,7 +43,7 @@ def readout_names(vit: Vit | ModuleEncoder) -> tuple[str, ...]:
 
 
 def require_readouts(arch: Arch, wanted: Iterable[str]) -> None:
-    """Raise an InputError unless a network has all that is to be read of it."""
+    """Raise an InputError where a network lacks one of the wanted readouts."""
     known = _names(arch.depth, class_token=arch.class_token)
     for readout in wanted:
         if readout not in known:
@@ -61,7 +61,7 @@ def _names(depth: int, *, class_token: bool) -> tuple[str, ...]:
 
 
 def read_out(vit: Vit | ModuleEncoder, images_NCHW: Tensor) -> Tensor:
-    """Readouts of whole, normalised images, all after the final norm: features_NRD, fp32."""
+    """Compute the readouts of whole, normalised images, all after the final norm: features_NRD, fp32."""
     if isinstance(vit, ModuleEncoder):
         features_NRD: Tensor = vit(images_NCHW)
         return features_NRD
@@ -128,7 +128,7 @@ def outputs_by_slice(
     """
     own = own_images(len(source))
     if not isinstance(source, Folder):
-        # What a stored picture is resampled with depends on those that are read with it.
+        # The images that are read together decide how stored ones are resampled.
         batch_size = SLICE_IMAGES
     batches = evaluation_batches(
         source,
@@ -153,7 +153,7 @@ def outputs_by_slice(
 
 
 def own_images(images: int) -> range:
-    """Those that this process computes: whole slices, as even a share as they allow."""
+    """Indices of the images that this process computes: whole slices, in shares as even as possible."""
     slices = -(-images // SLICE_IMAGES)
     # Rounded up: where there are more processes than slices, the first ones have some.
     ends = [-(-slices * number // world_size()) for number in (rank(), rank() + 1)]
@@ -161,7 +161,7 @@ def own_images(images: int) -> range:
 
 
 def reading(source: Source, pixels: Pixels) -> dict[str, Any]:
-    """How images reach the network, as a protocol's fingerprint holds it."""
+    """The settings of how images reach the network, for a protocol's fingerprint."""
     settings = evaluation_settings(pixels)
     if isinstance(source, Folder) or source.layout == "patch":
         return settings

@@ -32,7 +32,7 @@ class LogisticFit:
     bias_K: Tensor
     iterations: int
     converged: bool
-    """Whether the solver met a tolerance; else it ran out of iterations, or of digits."""
+    """True where the solver met a tolerance; else it ran out of iterations, or of digits."""
 
     def logits(self, features_MD: Tensor) -> Tensor:
         """logits_MK, fp64, on the CPU."""
@@ -55,7 +55,7 @@ def fit_logistic(
     tolerance: float = 1e-12,
     device: torch.device | None = None,
 ) -> LogisticFit:
-    """Fit from zero.
+    """Fit a multinomial regression with an L2 penalty, from weights of zero.
 
     Args:
         features_ND: as they are; of any floating type.
@@ -97,7 +97,7 @@ def fit_logistic(
 
 
 class _Objective:
-    """What is minimised, as a function of all parameters in a row; P = D, or D + 1 with a bias."""
+    """The function of all parameters in a row that is minimised; P = D, or D + 1 with a bias."""
 
     def __init__(
         self, features_ND: Tensor, labels_N: Tensor, *, num_classes: int, c: float, bias: bool

@@ -4,8 +4,8 @@ Every query is compared with every key, in blocks of one shape, whoever computes
 depends on the shape of a product. A block's similarities that are no better than the k-th found so
 far, nearly all, are passed over before anything is sorted. Of equally similar keys the earlier counts.
 
-Shapes: N keys, M queries, m queries at a time, D width, Q x K a block, S stretches
-of keys, H what is above the bar.
+Shapes: N keys, M queries, m queries at a time, D width, Q x K the size of a block, S stretches of keys,
+H hits above the bar.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from micl_bench.runtime.log import Progress
 # Large enough for a product's peak speed, and for few sorts.
 _BLOCK_QUERIES, _BLOCK_KEYS = 512, 16384
 _STRETCH = 64
-# That are merged at a time.
+# Rows that are merged at a time.
 _ROWS = 4096
 _MIB = 1 << 20
 # Features of zeros stay zeros.
@@ -33,7 +33,7 @@ Neighbours = tuple[Tensor, Tensor]
 
 @dataclasses.dataclass(frozen=True)
 class _Blocks:
-    """How a search is cut; a function of the numbers of keys and queries alone."""
+    """The blocks into which a search is cut; a function of the numbers of keys and queries alone."""
 
     keys: int
     queries: int
@@ -50,21 +50,25 @@ class _Blocks:
         return range(0, self.keys, self.shape[1])
 
     def own(self) -> range:
-        """Those of `starts` that are this process's."""
+        """The part of `starts` that is this process's."""
         first, end = (len(self.starts) * n // world_size() for n in (rank(), rank() + 1))
         return self.starts[first:end]
 
     def memory(self, *, k: int, width: int, itemsize: int = 4) -> tuple[int, int]:
-        """Bytes that a search takes whatever the queries at a time, and those of each of them."""
+        """Bytes that a search takes for any number of queries at a time, and bytes per query."""
         (Q, K), neighbours = self.shape, k * (itemsize + 8)
-        # Keys as read, normalised and filled up; similarities, twice, and what is above the bar; the
-        # result.
+        # Keys as read, normalised and filled up; similarities, twice, and hits above the bar; results.
         fixed = itemsize * K * (3 * width + 3 * Q) + self.queries * neighbours
-        # The query, what was found so far, and a copy as it is sorted.
+        # The query, the neighbours so far, and a copy of them as they are sorted.
         return fixed, itemsize * width + 2 * neighbours
 
     def queries_within(self, memory_mib: int, **sizes: int) -> int:
-        """Queries at a time: whole blocks of them, as many as a budget lets; `sizes` as of `memory`."""
+        """The number of queries at a time, whole blocks of them, that a budget allows; `sizes` are as
+        `memory` takes them.
+
+        Raises:
+            InputError: the budget is too small for one block.
+        """
         (Q, _), (fixed, each) = self.shape, self.memory(**sizes)
         fitting = (memory_mib * _MIB - fixed) // each // Q * Q
         if fitting < 1:
@@ -99,8 +103,8 @@ def nearest_keys(
     budget.
 
     Args:
-        keys_ND: may be mapped from a file; it is read a block at a time, once for all queries that the
-            budget lets.
+        keys_ND: may be mapped from a file; it is read block by block, once for all queries that the
+            budget allows.
         memory_mib: budget of a process for everything but the arguments.
         label: of the progress line; none is shown without.
 
@@ -173,7 +177,7 @@ def _normalised(features_nD: Tensor, rows: int, device: torch.device) -> Tensor:
     """Unit rows, filled up with copies of the last one."""
     features_nD = features_nD.to(device)
     norm_n1 = torch.linalg.vector_norm(features_nD, dim=1, keepdim=True)
-    # Of a row that holds a number that is not finite, the norm is not either.
+    # A row with a number that is not finite has such a norm.
     if not norm_n1.isfinite().all():
         raise InputError("a feature is not finite: the checkpoint's weights have diverged")
     unit_nD = features_nD / norm_n1.clamp_min(_SMALLEST_NORM)
@@ -215,7 +219,7 @@ def _first_k(similarity: Tensor, index: Tensor, k: int) -> Neighbours:
 
 
 def _merge(best: Neighbours, k: int) -> Neighbours:
-    """Of what each process found among its own keys, the k best, on all of them."""
+    """The k best of all that the processes found among their own keys, on every process."""
     if world_size() == 1:
         return best
     merged = []

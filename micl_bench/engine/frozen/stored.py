@@ -25,7 +25,7 @@ from micl_bench.runtime.validate import read_json
 
 ABOUT = "about.json"
 _LABELS, _FILES = "labels.npy", "files.txt"
-# Of the environment that features were computed in, what records say.
+# The parts of the environment that records say of stored features.
 _NAMED = ("torch", "timm", "processor", "gpus")
 
 
@@ -36,7 +36,7 @@ class _About:
     readouts: tuple[str, ...]
     settings: dict[str, Any]
     of: dict[str, Any]
-    """What the key stands for."""
+    """The description whose digest is the key."""
     sha256: dict[str, str]
     computed_with: dict[str, str]
     seconds: float
@@ -51,7 +51,7 @@ class Features:
     """int64: places in the source's list of classes."""
     readouts: tuple[str, ...]
     settings: dict[str, Any]
-    """What moves a number measured on them: `norm`, `precision` as it was seen, how images were read."""
+    """The settings that move a number: `norm`, `precision` as it was seen, how images were read."""
     origin: dict[str, Any]
     """`key`; whether they were `read` as an earlier call left them; the `seconds` that computing them
     took then or now, and what they were `computed_with`."""
@@ -62,7 +62,7 @@ class Features:
         return len(self.labels_N)
 
     def tensor(self, readout: str) -> Tensor:
-        """(N, D) fp32, mapped; what is written to it stays in memory.
+        """(N, D) fp32, mapped; changes to it stay in memory.
 
         Raises:
             InputError: the model has no such readout, or the file is damaged.
@@ -79,7 +79,7 @@ class Features:
 
 
 def open_features(folder: Path, images: int, *, computed: bool) -> Features:
-    """What lies in a folder; `Features.origin` says whether this call `computed` it."""
+    """Open the features in a folder; `Features.origin` says whether this call `computed` them."""
     try:
         about = read_json(folder / ABOUT, _About)
     except InputError as error:

@@ -1,4 +1,4 @@
-"""What is measured as a run goes on: k-NN accuracy, and the health of the representation without labels.
+"""Measurements as a run goes on: k-NN accuracy, and the health of the representation without labels.
 
 Shapes: N images (of training, where M are held out), L patches, P values of a patch, V views, D width.
 """
@@ -34,14 +34,13 @@ class Checks:
     held_out: Source
     recipe: PretrainRecipe
     wants: Patches
-    """What the objective sees of an image."""
+    """The patches of an image that the objective sees."""
     device: torch.device
 
     @torch.no_grad()
     def measure(self, model: nn.Module) -> dict[str, float]:
-        """k-NN top-1 [%], uniformity and RankMe of [CLS] of whole held-out images, and what the
-        objective says of them. Every process must call it; only the first gets the numbers, the others
-        get none.
+        """k-NN top-1 [%], uniformity and RankMe of [CLS] of whole held-out images, and the objective's
+        own numbers, by name. Every process must call it; only the first gets the numbers.
         """
         inner = model_of(model).eval()
 
@@ -76,7 +75,7 @@ class Checks:
     def _rows(
         self, source: Source, encode: Callable[[Tensor, NDArray[np.integer]], Tensor]
     ) -> Tensor:
-        """What `encode` gives for images and their numbers: of all images, on the first process."""
+        """The rows of all images, on the first process; `encode` takes images and their numbers."""
         # Equal shares, the last image repeated: FSDP's processes must all take as many batches.
         share = -(-len(source) // world_size())
         own_N = np.arange(rank() * share, (rank() + 1) * share).clip(max=len(source) - 1)

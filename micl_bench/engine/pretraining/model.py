@@ -1,6 +1,8 @@
-"""What is pre-trained: a backbone and what its objective adds, from pixels to rows of the loss; on one
-device, replicated (DDP) or sharded (FSDP2)."""
+"""The model in pre-training: a backbone and its objective's modules, from pixels to rows of the loss; on
+one device, replicated (DDP) or sharded (FSDP2)."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,14 +17,57 @@ from micl_bench.data.pixels import IMAGENET_MEAN, IMAGENET_STD
 from micl_bench.objectives import Objective
 from micl_bench.runs.parallel import WHOLE, replicate
 
-# Up to this many tokens a view, in bfloat16 on a CPU, batched products beat torch's attention
+# Up to this many tokens per view, in bfloat16 on a CPU, batched products beat torch's attention
 # kernel: it is made for long sequences, and took 30 % of a step of 10-token views in a profile on a
 # processor with bfloat16 instructions. In fp32 it is the faster one at these lengths too.
 _SHORT_VIEW = 64
 
 
-class PretrainingModel(nn.Module):
-    """A ViT under `vit`, and what the objective adds to it, drawn by the seed, under `added`.
+class ViewEncoder(nn.Module):
+    """A plain ViT, under `vit`, that sees parts of images; `mean` and `std` are those of its pixels."""
+
+    def __init__(
+        self,
+        vit: VisionTransformer,
+        *,
+        precision: str = "fp32",
+        mean: tuple[float, ...] = IMAGENET_MEAN,
+        std: tuple[float, ...] = IMAGENET_STD,
+    ) -> None:
+        super().__init__()
+        self.vit, self.precision = vit, precision
+        self.mean_P: Tensor
+        self.std_P: Tensor
+        per_channel = vit.patch_embed.proj.weight[0, 0].numel()
+        for name, values in (("mean_P", mean), ("std_P", std)):
+            value_P = torch.tensor(values).mul(255).repeat_interleave(per_channel)
+            self.register_buffer(name, value_P, persistent=False)
+
+    def forward(self, visible_NMP: Tensor, keep_NVK: Tensor) -> Tensor:
+        """[CLS] of each view in fp32, features_NVD, of pixels 0 .. 255 (uint8 or floating) at the
+        places `keep_NVK`."""
+        return self.encoded(functools.partial(view_features, self.vit), visible_NMP, keep_NVK)
+
+    def encoded(
+        self, encode: Callable[[Tensor, Tensor], Tensor], visible_NMP: Tensor, keep_NVK: Tensor
+    ) -> Tensor:
+        """`encode(pixels_NMP, keep_NVK)` of normalised pixels, in the model's precision."""
+        device = visible_NMP.device.type
+        self._choose_attention(device, keep_NVK.shape[2] + 1)
+        # One new tensor, not three: fresh memory costs more than the arithmetic.
+        pixels_NMP = torch.sub(visible_NMP, self.mean_P).div_(self.std_P)
+        with torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16"):
+            return encode(pixels_NMP, keep_NVK)
+
+    def _choose_attention(self, device: str, tokens: int) -> None:
+        products = device == "cpu" and self.precision == "bf16" and tokens <= _SHORT_VIEW
+        for block in self.vit.blocks:
+            attention: Any = block.attn
+            attention.fused_attn = not products
+
+
+class PretrainingModel(ViewEncoder):
+    """The ViT, and the modules that the objective adds to it, drawn by the seed, under `added`.
 
     One module, so that DDP and FSDP see one forward pass, and one state holds all that is trained.
     """
@@ -35,44 +80,27 @@ class PretrainingModel(nn.Module):
         precision: str = "fp32",
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.objective, self.vit, self.precision = objective, vit, precision
+        super().__init__(vit, precision=precision)
+        self.objective = objective
         with torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed, which also reaches for every GPU.
             torch.default_generator.manual_seed(seed)
             self.added = objective.added(vit)
-        self.mean_P: Tensor
-        self.std_P: Tensor
-        per_channel = vit.patch_embed.proj.weight[0, 0].numel()
-        for name, values in (("mean_P", IMAGENET_MEAN), ("std_P", IMAGENET_STD)):
-            value_P = torch.tensor(values).mul(255).repeat_interleave(per_channel)
-            self.register_buffer(name, value_P, persistent=False)
 
     def forward(self, visible_NMP: Tensor, keep_NVK: Tensor, *, features: bool = False) -> Tensor:
-        """The objective's rows, one per image, of pixels 0 .. 255 (uint8 or floating) at
-        `keep_NVK`; with `features` [CLS] of each view in fp32 instead, features_NVD: what the
-        backbone alone gives."""
-        device = visible_NMP.device.type
-        self._choose_attention(device, keep_NVK.shape[2] + 1)
-        # One new tensor, not three: fresh memory costs more than the arithmetic.
-        pixels_NMP = torch.sub(visible_NMP, self.mean_P).div_(self.std_P)
-        with torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16"):
-            if features:
-                return view_features(self.vit, pixels_NMP, keep_NVK)
-            return self.objective.encode(self.vit, self.added, pixels_NMP, keep_NVK)
-
-    def _choose_attention(self, device: str, tokens: int) -> None:
-        products = device == "cpu" and self.precision == "bf16" and tokens <= _SHORT_VIEW
-        for block in self.vit.blocks:
-            attention: Any = block.attn
-            attention.fused_attn = not products
+        """The objective's rows, one per image, of pixels 0 .. 255 (uint8 or floating) at the places
+        `keep_NVK`; with `features` the backbone's own features_NVD instead, as `ViewEncoder`."""
+        if features:
+            return super().forward(visible_NMP, keep_NVK)
+        encode = functools.partial(self.objective.encode, self.vit, self.added)
+        return self.encoded(encode, visible_NMP, keep_NVK)
 
 
 def distribute(
     model: PretrainingModel, *, parallel: str, compile_blocks: bool, checkpoint_activations: bool
 ) -> nn.Module:
-    """The model as one of this process's peers, to be called like the model itself: `ddp` or `fsdp`; one
-    process that nobody started as one of several needs neither."""
+    """Wrap the model (`ddp`, `fsdp`) where processes train together; returns a module that is called as
+    the model is. A process that was not started as one of several gets the model itself."""
     vit = model.vit
     vit.set_grad_checkpointing(checkpoint_activations)
     if compile_blocks:
@@ -90,12 +118,12 @@ def distribute(
 
 
 def model_of(model: nn.Module) -> PretrainingModel:
-    """What `distribute` was given."""
+    """The model that `distribute` was given."""
     return model.module if isinstance(model, DistributedDataParallel) else model  # type: ignore[return-value]
 
 
 def whole_weights(model: nn.Module) -> dict[str, Any]:
-    """The ViT's weights as whole tensors; every process must call it."""
+    """The ViT's weights as whole tensors, by timm's names; every process must call it."""
     weights = get_model_state_dict(model, options=WHOLE)
     return {
         name.removeprefix("vit."): tensor

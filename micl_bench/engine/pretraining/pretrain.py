@@ -1,6 +1,6 @@
-"""Pre-training. What it leaves in its folder, beside what every run does (`runs/loop.py`):
+"""Pre-training. Beside the files of every run (`runs/loop.py`) it leaves in its folder:
 
-views.npz        some held-out images and what the objective sees of them
+views.npz        some held-out images and the patches that the objective sees of them
 backbone.pt      the result: weights, architecture, provenance
 pretrain-*.json  the record of the finished run
 """
@@ -9,6 +9,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from micl_bench.backbone import init_mae_
 from micl_bench.checkpoints import Checkpoint
@@ -65,16 +66,20 @@ def pretrain(
         recipe: a name that `micl-bench list recipes` shows, or a file.
         data: a folder with `train` and `val`, class folders or packed stores; or `NAME:PLACE` of an
             image source.
-        out: folder for what is made.
+        out: folder for the run's files.
         overrides: `key=value`, each changes one value of the recipe.
         method: row name in tables; empty for the objective's.
-        init: a checkpoint as `load_checkpoint` takes it, whose backbone training starts from, with its
-            `layout` and `branch` where they must be stated; None for random weights.
-        command: that the record repeats; empty for the command line that does the same.
+        init: a checkpoint as `load_checkpoint` takes it, with its `layout` and `branch` where they must
+            be stated. Training starts from its backbone alone: decoders, heads, momentum twins and the
+            optimiser's state start anew. None for random weights.
+        command: the command line that the record repeats; empty for the one that does the same.
+
+    Returns:
+        The record of the run.
 
     Raises:
-        InputError: a bad recipe, override, data or start; `out` is a file, or holds a run of another
-            recipe or from another start.
+        InputError: a recipe, override, data or start that cannot be used; `out` is a file, or holds a
+            run of another recipe or from another start.
         Stopped: a signal (SIGTERM, SIGUSR1, SIGUSR2) asked for it; the state is saved.
 
     Example:
@@ -131,6 +136,7 @@ class Pretrainer:
         (`warm_start.load_start`), or else with weights that the seed draws.
         """
         self.recipe, self.out, self.name, self.start = recipe, out, name, start
+        self.began_with = ""
         self.device = device or torch.device("cpu")
         self.train = open_source(data / "train")
         self.held_out = open_source(data / "val", classes=self.train.classes)
@@ -155,7 +161,7 @@ class Pretrainer:
             label="pre-training",
             numbers=self.train_step.numbers,
             batches=self._batches,
-            step=lambda batch, step, rate: self.train_step(batch, rate),
+            step=self._step,
             state=lambda: whole_state(self.model, self.optimizer),
             load=lambda state: load_whole_state(self.model, self.optimizer, state),
             check=self._check,
@@ -205,6 +211,7 @@ class Pretrainer:
                     memory=peak_memory(self.device),
                     name=self.name,
                     start=self.start,
+                    began_with=self.began_with,
                 )
 
     def _build(self) -> None:
@@ -212,7 +219,8 @@ class Pretrainer:
         vit = recipe.sized_arch().build()
         init_mae_(vit, generator=torch.Generator().manual_seed(recipe.seed))
         if self.start:
-            say(begin_with(vit, self.start))
+            self.began_with = begin_with(vit, self.start)
+            say(f"starting from {self.start.info.source} {self.began_with}")
         model = PretrainingModel(
             self.objective, vit.train(), precision=recipe.precision, seed=recipe.seed
         )
@@ -230,6 +238,9 @@ class Pretrainer:
             clip_norm=recipe.optim.clip_norm,
         )
         self.checks = Checks(self.train, self.held_out, recipe, self.wants, self.device)
+
+    def _step(self, batch: Visible, step: int, rate: float) -> Tensor:
+        return self.train_step(batch, rate, (step + 1) / self.plan.total_steps)
 
     def _batches(self, steps: range) -> Generator[Visible, None, None]:
         batches = self.wants.batches(

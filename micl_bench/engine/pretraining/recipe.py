@@ -33,15 +33,15 @@ class PretrainRecipe(RunRecipe):
     arch: str
     """Name of an architecture, as `micl-bench list architectures` prints them."""
     objective: ObjectiveConfig
-    """Which method, and its own values: `MiCL.Config(...)` or another objective's."""
+    """The method and its own values: the `Config(...)` of an objective."""
     pixels: Pixels
     optim: OptimConfig
     batch_size: Annotated[int, Within(2, LARGEST)]
-    """Images a step over all processes; the learning rate follows from it."""
+    """Images per step over all processes; the learning rate follows from it."""
     epochs: Count
     micro_batch: Amount = 0
-    """Images a forward pass on one device; 0 for a device's whole share. Changes memory, not the
-    result: the loss is that of the whole batch whatever its value."""
+    """Images per forward pass on one device; 0 for a device's whole share. It changes memory, not the
+    result: the loss is that of the whole batch for any value."""
     precision: Precision = "fp32"
     """`fp32`, or `bf16`: the blocks run in bfloat16, weights, gradients and optimiser state stay in
     fp32, and so do features, similarity and cross-entropy."""
@@ -52,8 +52,8 @@ class PretrainRecipe(RunRecipe):
     activation_checkpointing: bool = False
     """Compute each block's activations again in the backward pass instead of keeping them."""
     knn_every_epochs: Amount = 10
-    """How often k-NN accuracy and the health of the representation are measured on the held-out
-    folder; 0 for never."""
+    """Epochs between measurements of k-NN accuracy and of the representation's health on the held-out
+    folder; 0 for none."""
     knn_k: Count = 10
     save_every_steps: Count = 50
     seed: Seed = 42
@@ -77,7 +77,11 @@ class PretrainRecipe(RunRecipe):
         return super().effective() | {"objective": self.objective.build().settings()}
 
     def plan(self, *, steps_per_epoch: int, processes: int = 1) -> TrainingPlan:
-        """Sizes of a run."""
+        """The plan of a run.
+
+        Raises:
+            InputError: the batch cannot be shared, or the objective refuses the plan.
+        """
         plan = TrainingPlan(
             optim=self.optim,
             epochs=self.epochs,
@@ -92,7 +96,7 @@ class PretrainRecipe(RunRecipe):
         return plan
 
     def describe(self, plan: TrainingPlan) -> str:
-        """What a person should check before a long run."""
+        """The lines that a person should check before a long run."""
         arch, objective = self.sized_arch(), self.objective.build()
         views = f"{arch.name} at {arch.img_size} px: {objective.wants(arch)}"
         return f"{views}\n{plan.describe(objective.comparisons(plan))}"

@@ -1,4 +1,4 @@
-"""What a finished pre-training run leaves: the backbone, and the record of how it was made."""
+"""The backbone that a finished pre-training run leaves, and the record of how it was made."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from micl_bench.runtime.files import digest_json
 
 
 def finished_record(out: Path) -> Path | None:
-    """The record of a run that came to its end in this folder."""
+    """The path of the record of a run that came to its end in this folder; None without one."""
     records = sorted(out.glob("pretrain-*.json"))
     return records[-1] if records and (out / TASK.leaves).exists() else None
 
@@ -36,6 +36,7 @@ def write_outcome(
     memory: tuple[float, str],
     name: str = "",
     start: Checkpoint | None = None,
+    began_with: str = "",
 ) -> Path:
     """Write `backbone.pt` and the record into the run's folder; returns the record's path.
 
@@ -43,8 +44,9 @@ def write_outcome(
         weights: of the ViT.
         loss: of the last step.
         rows: all of the run's metrics.
-        memory: peak in MiB, and of what it is the peak.
-        name, start: as of `Pretrainer`.
+        memory: peak in MiB, and the words that say which memory it is.
+        name, start: as `Pretrainer` has them.
+        began_with: the words on the parts of `start` that were taken, as `begin_with` returns them.
     """
     values, arch, objective = to_dict(recipe), recipe.sized_arch(), recipe.objective.build()
     start, method, path = start and as_start(start), name or objective.name, run.out / TASK.leaves
@@ -90,7 +92,7 @@ def write_outcome(
         settings=settings,
         protocol=", ".join(filter(None, protocol)),
         data=data,
-        details={"peak_memory": memory[1]},
+        details={"peak_memory": memory[1]} | ({"init": began_with} if began_with else {}),
         artifacts={"metrics": "metrics.jsonl", "views": "views.npz"},
         device_seconds=run.spent.device_seconds,
     )
@@ -98,7 +100,7 @@ def write_outcome(
 
 
 def run_settings(recipe: PretrainRecipe, start: Checkpoint | None = None) -> dict[str, Any]:
-    """What the weights depend on but the seed, as the run's fingerprint is made of it; `start` as
+    """All settings that the weights depend on but the seed, for the run's fingerprint; `start` is as
     `as_start` makes it."""
     computed = recipe.what_is_computed()
     settings = {"task": TASK.name, **{key: computed[key] for key in computed if key != "seed"}}
@@ -110,7 +112,7 @@ def run_settings(recipe: PretrainRecipe, start: Checkpoint | None = None) -> dic
 def _metrics(loss: float, rows: list[dict[str, Any]], speed: float) -> dict[str, float]:
     measured = {"loss": loss, "images_per_second": speed}
     if speeds := [row for row in rows if row.get("images_per_second") and "mfu" in row]:
-        # What an image costs in shares of the machine's peak, as it was measured last.
+        # The cost of an image in shares of the machine's peak, as it was measured last.
         share = speeds[-1]["mfu"] / speeds[-1]["images_per_second"]
         measured["mfu"] = 100 * share * speed
     if checks := [row["knn_top1"] for row in rows if "knn_top1" in row]:

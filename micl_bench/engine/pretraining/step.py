@@ -1,11 +1,11 @@
 """One training step: rows, loss, gradient, update; the same for training and its bench.
 
 The gradient is that of a loss over a whole batch, in memory for a part of it. A contrastive loss is no
-sum over images: cutting the batch and averaging changes the negatives, and so the method. But it depends
-on the weights through the rows that it is computed from alone. So the rows of all parts are computed
-first, without keeping activations; then the loss and its gradient with respect to them; then each part
-once more, with its own rows of that gradient (Gao et al. 2021, "GradCache"). The result is that of the
-uncut batch, up to rounding, for a second forward pass.
+sum over images: cutting the batch and averaging would change the negatives, and so the method. But it
+depends on the weights through its rows alone. So the rows of all parts are computed first, without
+keeping activations; then the loss and its gradient with respect to them; then each part once more, with
+its own rows of that gradient (Gao et al. 2021, "GradCache"). Up to rounding, the result is that of the
+uncut batch, for a second forward pass.
 """
 
 import torch
@@ -34,23 +34,26 @@ class Step:
         self._micro_batch, self._clip_norm = micro_batch, clip_norm
         self._inner = model_of(model)
         self.numbers = ("loss", *self._inner.objective.numbers, "gradient_norm")
-        """What a step reports, in this order: means over processes."""
+        """Names of a step's numbers, in this order; each is a mean over processes."""
 
-    def __call__(self, batch: Visible, rate: float) -> Tensor:
-        """The numbers named in `numbers`, on the device: nothing here waits for them."""
+    def __call__(self, batch: Visible, rate: float, progress: float = 0.0) -> Tensor:
+        """Update the weights at this learning rate; `progress` is the share of the run's steps that are
+        done then. Returns the values of `numbers`, on the device: nothing here waits for them."""
         set_rate(self._optimizer, rate)
         self._optimizer.zero_grad(set_to_none=True)
-        output = backward(self._model, batch, micro_batch=self._micro_batch)
+        output, rows = backward(self._model, batch, micro_batch=self._micro_batch)
         norm = gradient_norm(self._model, clip_norm=self._clip_norm)
         self._optimizer.step()
         inner = self._inner
-        inner.objective.after_step(inner.vit, inner.added)
+        with torch.no_grad():
+            inner.objective.after_step(inner.vit, inner.added, rows, progress)
         reported = [output.numbers[name] for name in inner.objective.numbers]
         return mean(torch.stack([output.loss.detach(), *reported, norm]))
 
 
-def backward(model: nn.Module, batch: Visible, *, micro_batch: int = 0) -> Output:
-    """Add the loss's gradient to the parameters' `grad`; returns what this process's loss is.
+def backward(model: nn.Module, batch: Visible, *, micro_batch: int = 0) -> tuple[Output, Tensor]:
+    """Add the loss's gradient to the parameters' `grad`; returns this process's loss, and the rows that
+    it was computed from, without gradient.
 
     Over processes, gradients are averaged, as the loss is. A forward pass has `micro_batch` images; 0
     for all at once.
@@ -58,9 +61,10 @@ def backward(model: nn.Module, batch: Visible, *, micro_batch: int = 0) -> Outpu
     inner, inputs = model_of(model), (batch.patches(), batch.keep_NVK)
     size = min(micro_batch or len(batch), len(batch))
     if size == len(batch):
-        output = inner.objective.loss(model(*inputs))
+        rows = model(*inputs)
+        output = inner.objective.loss(rows)
         output.loss.backward()
-        return output
+        return output, rows.detach()
     parts = list(zip(*(tensor.split(size) for tensor in inputs), strict=True))
     # Not through DDP, which would prepare for a backward pass.
     with torch.no_grad():
@@ -71,4 +75,4 @@ def backward(model: nn.Module, batch: Visible, *, micro_batch: int = 0) -> Outpu
     for number, (part, gradient) in enumerate(zip(parts, gradients, strict=True), start=1):
         with exchanging(model, number == len(parts)):
             model(*part).backward(gradient)
-    return output
+    return output, rows.detach()

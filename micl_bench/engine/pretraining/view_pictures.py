@@ -1,6 +1,6 @@
-"""What each view sees of some images: which images, and the arrays of a picture.
+"""The patches of some images that each view sees, as the arrays of a picture.
 
-Shapes: N images, V views, K kept patches a view, H, W pixels, C colours.
+Shapes: N images, V views, K kept patches per view, H, W pixels, C colours.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,11 @@ _NUM_SAVED = 6
 
 
 def find_images(folder: Path, *, number: int) -> list[Path]:
-    """At most `number` images, spread evenly over a folder of images or of class folders."""
+    """At most `number` image files, spread evenly over a folder of images or of class folders.
+
+    Raises:
+        InputError: there is no image file, or it is a packed store.
+    """
     source, _ = open_images(folder)
     paths = source.files if isinstance(source, Folder) else ()
     if not paths:
@@ -31,7 +35,7 @@ def find_images(folder: Path, *, number: int) -> list[Path]:
 
 
 def views_of_images(recipe: PretrainRecipe, paths: Sequence[Path]) -> Arrays:
-    """`views_of_pixels` of image files, cropped as for evaluation."""
+    """The arrays of `views_of_pixels` for image files, cropped as for evaluation."""
     images = [evaluation_pixels(read_image(path), recipe.pixels) for path in paths]
     return views_of_pixels(recipe, torch.stack(images))
 

@@ -1,4 +1,7 @@
-"""Warm start: pre-training begins with the backbone of a checkpoint of any format that is read."""
+"""Warm start: pre-training begins with the backbone of a checkpoint of any format that is read.
+
+The backbone alone is taken: the objective's own modules (a decoder, heads, a momentum twin) start anew.
+"""
 
 import collections
 import dataclasses
@@ -12,15 +15,15 @@ from micl_bench.records.result import Stage
 from micl_bench.runtime.errors import InputError, UntoldError
 from micl_bench.runtime.files import digest_json
 
-# What the recipe says in any case, or what may differ.
+# The recipe says these in any case, or they may differ.
 _NOT_COMPARED = ("name", "img_size", "norm_eps")
 
 
 def load_start(
     source: str, arch: Arch, *, layout: str | None = None, branch: str | None = None
 ) -> Checkpoint:
-    """The checkpoint that a backbone of this architecture starts from; the source, its format and branch
-    are as of `load_checkpoint`.
+    """Read the checkpoint that a backbone of this architecture starts from; the source, its format and
+    branch are as `load_checkpoint` takes them.
 
     Raises:
         InputError: as `load_checkpoint`, or its backbone has other sizes; the message lists them.
@@ -28,7 +31,7 @@ def load_start(
     try:
         found = load_checkpoint(source, layout=layout, branch=branch)
     except UntoldError:
-        # What its file does not tell, the recipe does; its pixels were others', whatever they were.
+        # The recipe says what the file does not; with which pixels it was trained plays no part.
         found = load_checkpoint(
             source,
             arch=f"heads={arch.num_heads}",
@@ -47,8 +50,8 @@ def load_start(
 
 
 def begin_with(vit: VisionTransformer, start: Checkpoint) -> str:
-    """Fill a ViT in place, positions resampled as evaluation does; returns what was taken and what was
-    left, in a line."""
+    """Fill a ViT in place, positions resampled as in evaluation; returns words on the tensors that were
+    taken and left."""
     size = vit.patch_embed.img_size
     assert size is not None
     backbone = start.backbone(img_size=size[0]).state_dict()
@@ -58,14 +61,14 @@ def begin_with(vit: VisionTransformer, start: Checkpoint) -> str:
     counts = collections.Counter(left)
     listed = ", ".join(f"{number} ({reason})" for reason, number in counts.items())
     return (
-        f"starting from {start.info.source} ({start.info.format}, {start.method}): {len(backbone)} "
-        f"tensors of the backbone taken, {listed or 'none'} left"
+        f"({start.info.format}, {start.method}): {len(backbone)} tensors of the backbone taken, "
+        f"{listed or 'none'} left"
     )
 
 
 def as_start(start: Checkpoint) -> Checkpoint:
-    """The checkpoint as what a later one is saved with: what it went through is told from the first
-    stage on, and its pixels are those of pre-training."""
+    """The checkpoint as the start of a later one, with which that is saved: its stages go on from here,
+    and its pixels are those of pre-training."""
     content = dataclasses.replace(
         start.content,
         origin=start.content.origin or (_unknown(start),),
@@ -77,7 +80,7 @@ def as_start(start: Checkpoint) -> Checkpoint:
 
 
 def _unknown(start: Checkpoint) -> Stage:
-    """For a file that does not tell its trainings: these very weights, whatever made them."""
+    """The first stage of a file that does not name its trainings: these very weights."""
     settings = {"task": "initialise", "weights": start.info.digest, "branch": start.content.branch}
     return Stage(
         task="initialise",

@@ -1,1 +1,1 @@
-"""Training a classifier."""
+"""Supervised training of a classifier."""

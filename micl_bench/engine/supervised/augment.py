@@ -1,4 +1,4 @@
-"""What happens to one training image after its crop: RandAugment and random erasing, timm's own.
+"""The augmentation of a training image after its crop: RandAugment and random erasing, timm's own.
 
 Shapes: N images, H, W pixels, E erased boxes, T numbers of noise in all of them.
 """
@@ -25,18 +25,18 @@ from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.randomness import Stream
 from micl_bench.runtime.values import Probability, Values, shown
 
-# Of the side, as timm's training transforms have it; RandAugment's own default is for 224 pixels.
+# Share of the side, as in timm's training transforms; RandAugment's own default is for 224 pixels.
 _TRANSLATED = 0.45
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AugmentConfig(Values):
-    """Drawn for each image on its own. Defaults: what MAE fine-tunes with."""
+    """Drawn for each image on its own. Defaults: those of MAE's fine-tuning."""
 
     rand_augment: str = "rand-m9-mstd0.5-inc1"
-    """In timm's notation; empty for none."""
+    """RandAugment in timm's notation; empty for none."""
     erase_probability: Probability = 0.25
-    """Of filling a box of 2 % to a third of the image with normal noise."""
+    """Probability that a box of 2 % to a third of the image is filled with normal noise."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,7 +45,11 @@ class AugmentConfig(Values):
 
 
 def rand_augment(notation: str, *, img_size: int, mean: tuple[float, float, float]) -> RandAugment:
-    """timm's RandAugment; what moves in from outside has the colour `mean` (of pixels in 0 to 1)."""
+    """Build timm's RandAugment; pixels from outside get the colour `mean` (of pixels in 0 to 1).
+
+    Raises:
+        InputError: the notation is none of timm's.
+    """
     options = {
         "translate_const": int(img_size * _TRANSLATED),
         "img_mean": tuple(min(255, round(255 * value)) for value in mean),
@@ -71,17 +75,17 @@ def _posterize(image: Image.Image, bits: int, **_: object) -> Image.Image:
 
 @dataclasses.dataclass(frozen=True)
 class LabelledBatch:
-    """One process's share of a training batch: uint8 images (N, 3, H, W) and what belongs to them."""
+    """One process's share of a training batch: uint8 images (N, 3, H, W), labels, boxes to erase."""
 
     images: Tensor
     labels: Tensor
     boxes_E5: NDArray[np.int64]
-    """What is erased: image, top, left, height, width; read on the CPU."""
+    """Erased boxes: image, top, left, height, width; read on the CPU."""
     noise_T: Tensor
-    """What fills it: (3, height, width) of each box, one after the other; fp32."""
+    """Noise that fills them: (3, height, width) of each box, one after the other; fp32."""
     epoch: int
     index_N: NDArray[np.integer]
-    """Which images of the folder."""
+    """Indices of the images in the folder."""
 
     def erase(self, images_NCHW: Tensor) -> None:
         """Write the noise over normalised images, in place."""
@@ -166,8 +170,8 @@ class _AugmentedImages(Dataset):
 def erased_box(
     img_size: int, probability: float
 ) -> tuple[tuple[int, int, int, int], Tensor] | None:
-    """What timm's random erasing does to one image: (top, left, height, width) and noise (3, height,
-    width), or None where it does nothing. Draws from the global generators."""
+    """Draw timm's random erasing of one image, from the global generators; returns (top, left, height,
+    width) and noise (3, height, width), or None where nothing is erased."""
     canvas_CHW = torch.full((3, img_size, img_size), math.nan)
     RandomErasing(probability, mode="pixel", device="cpu")(canvas_CHW)
     row_H, column_W = (

@@ -1,8 +1,8 @@
 """Stochastic depth (Huang et al. 2016) whose draws belong to images, not to a generator's state.
 
-timm's `DropPath` draws from the global generator for whatever batch it gets: another number of
+timm's `DropPath` draws from the global generator for any batch that it gets: another number of
 processes, another micro-batch or a restart gives other draws. Here each image of each epoch has its
-own, and the network is told which images it gets.
+own, which the network gets before the images.
 
 Shapes: N images, R residual branches.
 """
@@ -55,6 +55,6 @@ class DropPaths:
         return torch.from_numpy((kept_NR / (1 - dropped_R)).T.astype(np.float32).copy())
 
     def give(self, weights_RN: Tensor) -> None:
-        """Say what the next forward pass does with its images."""
+        """Set the weights of the next forward pass."""
         for paths, weight_N in zip(self._paths, weights_RN, strict=True):
             paths.weight_N = weight_N

@@ -1,6 +1,6 @@
 """Mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019), as timm mixes a batch.
 
-timm draws once a batch and mixes image i with image N - 1 - i; training on many GPUs draws on each
+timm draws once per batch and mixes image i with image N - 1 - i; training on many GPUs draws on each
 for its own few images. Here a batch is cut into groups of fixed size, each with a draw of its own:
 the same distribution, whatever the number of processes.
 
@@ -23,16 +23,16 @@ from micl_bench.runtime.values import LARGEST, NotNegative, Probability, Values,
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MixConfig(Values):
-    """How images and their labels are mixed. Defaults: what MAE fine-tunes with."""
+    """The mixing of images and their labels. Defaults: those of MAE's fine-tuning."""
 
     mixup: NotNegative = 0.8
     """Alpha of the Beta distribution of shares; 0 for no mixup."""
     cutmix: NotNegative = 1.0
     """The same for the area of a box cut from another image; 0 for no CutMix."""
     probability: Probability = 1.0
-    """Of mixing a group at all."""
+    """Probability that a group is mixed at all."""
     switch_probability: Probability = 0.5
-    """Of CutMix rather than mixup, where both are on."""
+    """Probability of CutMix rather than mixup, where both are on."""
     group: Annotated[int, Within(2, LARGEST)] = 32
     """Images that share a draw, next to each other in the batch; MAE's GPUs had 32 (ViT-H: 16)."""
 
@@ -43,11 +43,11 @@ class MixConfig(Values):
 
     @property
     def mixes(self) -> bool:
-        """Whether anything is mixed."""
+        """True where anything is mixed."""
         return self.probability > 0 and max(self.mixup, self.cutmix) > 0
 
     def effective(self) -> "MixConfig":
-        """The same mixing, with what has no effect as by default: equal for equal mixing."""
+        """The same mixing, with values that have no effect set to their defaults."""
         if not self.mixes:
             return MixConfig(probability=0)
         if self.mixup and self.cutmix:
@@ -62,7 +62,7 @@ class MixConfig(Values):
             raise InputError(f"batch_size is {batch_size}; images are mixed in pairs: make it even")
         if processes > 1 and (share := batch_size // processes) % self.group:
             raise InputError(
-                f"each of {processes} processes has {share} images a step, no multiple of "
+                f"each of {processes} processes has {share} images per step, no multiple of "
                 f"mix.group={self.group}; change batch_size, mix.group or the number of processes"
             )
 

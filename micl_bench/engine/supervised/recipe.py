@@ -30,10 +30,10 @@ class SupervisedConfig(Values):
     optim: OptimConfig
     epochs: Count
     batch_size: Count
-    """Images a step over all processes; the learning rate follows from it."""
+    """Images per step over all processes; the learning rate follows from it."""
     label_smoothing: Annotated[float, Within(least=0, below=1)] = 0.1
     min_lr: NotNegative = 1e-6
-    """Where the cosine ends, before layer-wise scales; MAE's code has 1e-6."""
+    """The learning rate at the cosine's end, before layer-wise scales; MAE's code has 1e-6."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,22 +54,22 @@ class FinetuneRecipe(RunRecipe):
     augment: AugmentConfig = AugmentConfig()
     mix: MixConfig = MixConfig()
     pool: Pool = "avg"
-    """`avg`: the head reads the normalised mean of the patches, as in MAE; `token`: [CLS], which is
-    what MiCL's loss trains."""
+    """`avg`: the head reads the normalised mean of the patches, as in MAE; `token`: [CLS], which
+    contrastive pre-training trains."""
     head_norm: Literal["fresh", "pretrained"] = "fresh"
-    """With `avg`, how the norm behind the mean starts: `fresh`, at weight 1 and bias 0, as in MAE's
+    """The start of the norm behind the mean, with `avg`: `fresh`, at weight 1 and bias 0, as in MAE's
     code, or `pretrained`, as the backbone's final norm. [CLS] goes through that norm in any case."""
     drop_path: Annotated[float, Within(least=0, below=1)] = 0.1
     """Probability with which the last block's branches are left out; it grows from 0 with depth."""
     precision: Precision = "fp32"
     """`fp32`, or `bf16`: products in bfloat16, weights, gradients, optimiser and loss in fp32."""
     micro_batch: Amount = 0
-    """Images a forward pass on one device; 0 for a device's whole share. Changes memory, not the
+    """Images per forward pass on one device; 0 for a device's whole share. It changes memory, not the
     result."""
     compile: bool = False
     """Compile the blocks with torch.compile: slower to start, faster on a GPU."""
     check_every_epochs: Amount = 1
-    """How often accuracy on the held-out images is measured on the way; 0 for at the end only."""
+    """Epochs between measurements on the held-out images; 0 for one at the end only."""
     save_every_steps: Count = 500
     num_workers: Workers = 0
     """Processes that decode and augment images; 0 does it beside the training loop."""
@@ -77,7 +77,7 @@ class FinetuneRecipe(RunRecipe):
 
     @property
     def has_fresh_norm(self) -> bool:
-        """Whether the norm under the head starts at weight 1 and bias 0."""
+        """True where the norm under the head starts at weight 1 and bias 0."""
         return self.pool == "avg" and self.head_norm == "fresh"
 
     def effective(self) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class FinetuneRecipe(RunRecipe):
             micro_batch=self.micro_batch,
             save_every_steps=self.save_every_steps,
             check_every_epochs=self.check_every_epochs,
-            # The end has its own look.
+            # The held-out images are measured at the end in any case.
             checks_ends=False,
             floor=training.min_lr,
         )

@@ -1,6 +1,6 @@
-"""Supervised training of a whole ViT: what fine-tuning and training from scratch share.
+"""Supervised training of a whole ViT, for fine-tuning and for training from scratch.
 
-What it leaves in its folder, beside what the task writes, is what every run does (`runs/loop.py`).
+Beside the task's own files it leaves those of every run (`runs/loop.py`).
 
 Shapes: N images of one process, M held-out ones, C classes, R residual branches.
 """
@@ -94,7 +94,7 @@ class SupervisedTrainer:
         Raises:
             Stopped: a signal asked for it; the state is saved.
             InputError: the loss is not finite, an image cannot be read, held-out images changed
-                while they were, or another process trains into the same folder.
+                meanwhile, or another process trains into the same folder.
             OSError: the disk is full; the states saved before are whole.
         """
         watch = Watch(self.held_out)
@@ -110,7 +110,7 @@ class SupervisedTrainer:
                 return logits_MC
 
     def details(self) -> dict[str, Any]:
-        """How it went, for a record: steps, rates, processes, the last loss and the speed."""
+        """Details of the training for a record: steps, rates, processes, the last loss and the speed."""
         plan, seconds = self.plan, self.trained.spent.training or math.inf
         return {
             "steps": plan.total_steps,
@@ -196,7 +196,7 @@ class SupervisedTrainer:
         return total
 
     def _look(self) -> Tensor:
-        """logits_MC of the held-out images, whose accuracy is noted."""
+        """Measure the held-out images, write their accuracy down, return their logits_MC."""
         self.model.eval()
         logits_MC, labels_M = run_over_folder(
             self._look_at,
@@ -222,7 +222,7 @@ class SupervisedTrainer:
         return self._logits(self.model, self.checkpoint.normalise(images_NCHW))
 
     def _logits(self, model: nn.Module, images_NCHW: Tensor) -> Tensor:
-        """logits_NC of normalised images at the recipe's precision."""
+        """Compute logits_NC of normalised images at the recipe's precision."""
         bf16 = self.recipe.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             logits_NC: Tensor = model(images_NCHW)

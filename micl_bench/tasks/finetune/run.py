@@ -10,7 +10,7 @@ from micl_bench.tasks._request import Request
 from micl_bench.tasks.finetune import TASK
 
 RECIPE = FinetuneRecipe
-"""What `--recipe` and `--set` are read as."""
+"""The dataclass that `--recipe` and `--set` are read as."""
 
 
 def run(request: Request) -> list[Result]:
@@ -46,7 +46,7 @@ def run(request: Request) -> list[Result]:
         TASK,
         result,
         trainer.model,
-        # The kind alone: how long each method is fine-tuned is in its record.
+        # The kind alone: the length of fine-tuning is in its record.
         made=f"fine-tuned, head on {_head(recipe)}",
         classes=train.classes,
         epochs=recipe.training.epochs,
@@ -59,7 +59,7 @@ def _head(recipe: FinetuneRecipe) -> str:
 
 
 def training_settings(recipe: FinetuneRecipe, precision_seen: str) -> dict[str, Any]:
-    """Of training: all of the recipe that the result depends on but its seed; how a crop is taken."""
+    """The settings of training: the recipe without its seed, and words on crop, mixing and head."""
     computed = {key: value for key, value in recipe.what_is_computed().items() if key != "seed"}
     pixels, mix = computed.pop("pixels"), computed.pop("mix")
     norm = {

@@ -29,24 +29,24 @@ class KnnRecipe(Values):
 
     pixels: Pixels = Pixels()
     k: Count = 20
-    """Of the metrics `top1` and `top5`; chosen beforehand, not as the best on the evaluated images."""
+    """k of the metrics `top1` and `top5`; chosen beforehand, not as the best on the evaluated images."""
     temperature: Positive = 0.07
     ks: Annotated[tuple[Count, ...], Listed(0, once=True)] = (10, 20, 100, 200)
-    """Of the metrics `top1_k10`, ...; those above the number of training images are left out."""
+    """Each k of the metrics `top1_k10`, ...; those above the number of training images are left out."""
     pool: Literal["cls", "avg"] = "cls"
     """`cls`: [CLS] after the final norm; `avg`: the mean of the patches after it."""
     precision: Precision = "fp32"
-    """Of the backbone: fp32 or bf16; similarities are always fp32."""
+    """Precision of the backbone: fp32 or bf16; similarities are always fp32."""
     batch_size: Count = 128
     """Images that are read at a time; moves no number."""
     num_workers: Workers = 0
     memory_mib: Count = 2048
-    """Of each process, for the search; moves no number."""
+    """Memory of each process for the search, in MiB; moves no number."""
     seed: Seed = 0
 
 
 RECIPE = KnnRecipe
-"""What `--recipe` and `--set` are read as."""
+"""The dataclass that `--recipe` and `--set` are read as."""
 
 
 def run(request: Request) -> list[Result]:
@@ -99,7 +99,7 @@ def _predictions(
     predicted, correct = {}, {}
 
     def note(metric: str, predicted_M: Tensor, right_M: Tensor) -> None:
-        # Of five, the label is right wherever it stands among them.
+        # Among five classes every label is right.
         if metric != "top5":
             predicted[metric] = predicted_M.numpy()
         correct[metric] = right_M.to(torch.int8).numpy()

@@ -36,7 +36,7 @@ from micl_bench.tasks.linear import TASK
 FOLDABLE = "cls_1"
 """The readout that timm's ViTs can put a head on without another norm."""
 HELD_OUT = 0.1
-"""Of each class's training images, where the best head is not chosen on the evaluated ones."""
+"""Share of each class's training images, where the best head is not chosen on the evaluated ones."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,17 +50,17 @@ class LinearRecipe(RunRecipe):
     )
 
     pixels: Pixels = Pixels(crop_scale=(0.08, 1.0), flip=True)
-    """With a crop or flip, the backbone runs on every batch anew; without, once on each image."""
+    """With crops or flips the backbone runs on every batch anew; without, once on each image."""
     probe: ProbeConfig = ProbeConfig()
     selection: Literal["evaluated", "held_out"] = "evaluated"
-    """What the best of several heads is chosen on: the `evaluated` images, as DINOv2's numbers are, or
-    a tenth of the training images, which is then `held_out` of training."""
+    """The images on which the best of several heads is chosen: the `evaluated` ones, as for DINOv2's
+    numbers, or a tenth of the training images, which is then `held_out` of training."""
     labels: str = ""
     """A list of the training images to use (SimCLR's `1percent.txt`); empty for all."""
     fraction: Fraction = 1.0
-    """Without a list, share of each class to draw by the seed."""
+    """Share of each class that the seed draws, where no list is given."""
     precision: Precision = "fp32"
-    """Of the backbone: fp32 or bf16; heads are always fp32."""
+    """Precision of the backbone: fp32 or bf16; heads are always fp32."""
     batch_size: Count = 128
     """Images that are read at a time where features are stored; moves no number."""
     num_workers: Workers = 0
@@ -75,12 +75,12 @@ class LinearRecipe(RunRecipe):
 
     @property
     def augments(self) -> bool:
-        """Whether every epoch sees other pixels."""
+        """True where every epoch sees other pixels."""
         return self.pixels.crop_scale != (1.0, 1.0) or self.pixels.flip
 
 
 RECIPE = LinearRecipe
-"""What `--recipe` and `--set` are read as."""
+"""The dataclass that `--recipe` and `--set` are read as."""
 
 
 def run(request: Request) -> list[Result]:
@@ -97,7 +97,7 @@ def run(request: Request) -> list[Result]:
 
 
 class _Grid:
-    """The heads of one recipe: what they are trained on, chosen on and measured on."""
+    """The heads of one recipe, and the images on which they are trained, chosen and measured."""
 
     def __init__(self, request: Request, recipe: LinearRecipe, images: Labelled) -> None:
         self.request, self.recipe, self.images = request, recipe, images
@@ -145,7 +145,8 @@ class _Grid:
         return self._record(choice, seen)
 
     def _train_on_features(self) -> tuple[Readouts, str]:
-        """Readouts of the images that the best head is chosen on, and in words what was trained on."""
+        """Train; returns readouts of the images on which the best head is chosen, and words on the
+        training images."""
         stored = self.stored["train"] = self.request.features(self.images.train)
         features = self._read(stored)
         batches = StoredFeatures(
@@ -161,7 +162,7 @@ class _Grid:
         return {name: values[rows] for name, values in features.items()}, "as evaluated"
 
     def _train_on_images(self) -> tuple[Readouts, str]:
-        """As `_train_on_features`."""
+        """The same as `_train_on_features`, on images that are augmented anew."""
         pixels, train = self.recipe.pixels, self.images.train
         model = self.checkpoint.backbone(img_size=pixels.img_size).to(self.device)
         names = self.recipe.probe.reads
@@ -200,7 +201,9 @@ class _Grid:
         details |= {"grid": choice.rows, "chosen": choice.row}
         read = self.checkpoint.features or choice.head.readout
         if read != FOLDABLE:
-            details["classifier"] = f"none: timm's ViTs put no head on {read}"
+            why = f"timm's ViTs put no head on {read}"
+            details["classifier"] = f"none: {why}"
+            say(f"no {TASK.leaves} is kept: it would be a ViT of timm's, and {why}")
         (result,) = self.request.measure(
             TASK,
             protocol=self._protocol,

@@ -53,19 +53,19 @@ class LogisticRecipe(Values):
     c: Annotated[tuple[Positive, ...], Listed()] = DINOV2_GRID
     """Inverse strengths of the penalty, as scikit-learn's `C`; the best is chosen where several."""
     held_out: Annotated[float, Within(above=0, below=1)] = 0.1
-    """Share of each class's labels that C is chosen on; the last fit has them again."""
+    """Share of each class's labels on which C is chosen; the last fit has them again."""
     centred_rows: bool = False
     """Take its mean from each feature vector and scale it to length 1, as MSN does."""
     intercept: bool = True
     max_iter: Annotated[int, Within(1, 1_000_000)] = 1000
     tolerance: NotNegative = 1e-12
-    """On the largest entry of the mean loss's gradient."""
+    """Bound of the largest entry of the mean loss's gradient at which the solver stops."""
     labels: str = ""
     """A list of the training images to use (SimCLR's `1percent.txt`); empty for all."""
     fraction: Fraction = 1.0
-    """Without a list, share of each class to draw by the seed."""
+    """Share of each class that the seed draws, where no list is given."""
     precision: Precision = "fp32"
-    """Of the backbone: fp32 or bf16; the regression is fp64."""
+    """Precision of the backbone: fp32 or bf16; the regression is fp64."""
     batch_size: Count = 128
     num_workers: Workers = 0
     seed: Seed = 0
@@ -76,7 +76,7 @@ class LogisticRecipe(Values):
 
 
 RECIPE = LogisticRecipe
-"""What `--recipe` and `--set` are read as."""
+"""The dataclass that `--recipe` and `--set` are read as."""
 
 
 def run(request: Request) -> list[Result]:
@@ -134,7 +134,7 @@ def _regression(
     device: torch.device,
 ) -> tuple[LogisticFit, float, list[dict[str, Any]]]:
     """The last fit, on all labels; its C, the best on held-out labels where there are several, the first
-    of equals; and what was found for each."""
+    of equals; and the row of each C."""
     fit = functools.partial(
         fit_logistic,
         num_classes=num_classes,
@@ -164,7 +164,7 @@ def _grid(
     labels_M: Tensor,
     device: torch.device,
 ) -> list[dict[str, Any]]:
-    """For each C, accuracy on held-out images and how its fit ended; processes share the values."""
+    """Accuracy on held-out images and the end of the fit, for each C; processes share the values."""
     own = range(rank(), len(values), world_size())
     found_C3 = torch.zeros(len(values), 3, dtype=torch.float64, device=device)
     with Progress("logistic regression", total=len(own), quiet=rank() > 0) as progress:

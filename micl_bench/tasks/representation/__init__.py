@@ -1,4 +1,4 @@
-"""Representation: how healthy frozen features are, without labels, and pictures of what they hold."""
+"""Representation: the health of frozen features, measured without labels, and pictures of them."""
 
 from micl_bench.tasks import Metric, Task
 

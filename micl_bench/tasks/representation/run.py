@@ -1,6 +1,7 @@
-"""Representation: how healthy frozen features are, without labels, and pictures of what they hold."""
+"""Representation: the health of frozen features, measured without labels, and pictures of them."""
 
 import dataclasses
+import functools
 from typing import Annotated, Any
 
 import torch
@@ -17,20 +18,25 @@ from micl_bench.engine.frozen.pictures.network_pictures import (
     patch_arrays,
     spread,
 )
-from micl_bench.engine.frozen.pictures.view_similarity import (
-    encodes_views,
-    features_of_views,
-    similarity_arrays,
-)
+from micl_bench.engine.frozen.pictures.view_similarity import features_of_views, similarity_arrays
 from micl_bench.engine.pretraining.health import rankme, uniformity
 from micl_bench.losses import alignment, view_cosines
-from micl_bench.objectives.micl import MiCL
+from micl_bench.objectives import disjoint_views
 from micl_bench.records.evidence.evidence import write_named_arrays
 from micl_bench.records.result import Result, name_part
 from micl_bench.runtime.distributed import rank
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.log import say
-from micl_bench.runtime.values import LARGEST, Count, Precision, Seed, Values, Within, Workers
+from micl_bench.runtime.values import (
+    LARGEST,
+    Count,
+    NotNegative,
+    Precision,
+    Seed,
+    Values,
+    Within,
+    Workers,
+)
 from micl_bench.runtime.wording import counted
 from micl_bench.tasks._frozen import feature_details
 from micl_bench.tasks._request import Request
@@ -38,42 +44,47 @@ from micl_bench.tasks.representation import TASK
 
 Images = Annotated[int, Within(FEWEST, LARGEST)]
 
+_NO_VIEWS = "no plain ViT with [CLS], which masked views take"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RepresentationRecipe(Values):
-    """Which images and views. Defaults: the views of MiCL's own defaults."""
+    """Images and views, which are the same for every checkpoint, whatever trained it."""
 
     pixels: Pixels = Pixels()
-    objective: MiCL.Config = MiCL.Config()
-    """Views of the same image are positives; `negatives` plays no part."""
+    num_views: Annotated[int, Within(2, LARGEST)] = 2
+    """Views per image, which share no patch."""
+    mask_ratio: Annotated[float, Within(least=0, below=1)] = 0.9
+    """Share of patches that no view sees."""
+    kappa: NotNegative = 1 / 64
+    """Kappa of the T-SP similarity in the picture of similarities."""
     images: Images = 10_000
     """At most so many, spread evenly over the set, for uniformity and RankMe."""
     view_images: Annotated[int, Within(FEWEST, 10_000)] = 2_000
-    """The same for what compares views."""
+    """At most so many, spread evenly over the set, for views, which are compared in pairs."""
     map_images: Annotated[int, Within(FEWEST, 10_000)] = 1_000
-    """Of the map of features; at most `map_classes` classes, evenly many of each."""
+    """At most so many in the map of features, of at most `map_classes` classes, evenly many of each."""
     map_classes: Count = 10
     perplexity: Annotated[float, Within(least=1)] = 30.0
-    """Of the map; a third of its images where that is less."""
+    """Perplexity of the map; a third of its images where that is less."""
     pictures: Annotated[int, Within(1, 100)] = 6
     """Images whose attention and patches are kept."""
     precision: Precision = "fp32"
-    """Of the backbone: fp32 or bf16; pictures of tokens are always fp32."""
+    """Precision of the backbone: fp32 or bf16; pictures of tokens are always fp32."""
     batch_size: Count = 128
     """Images that are read at a time; moves no number."""
     num_workers: Workers = 0
     seed: Seed = 0
-    """Of views and of the map."""
+    """Seed of views and of the map."""
 
 
 RECIPE = RepresentationRecipe
-"""What `--recipe` and `--set` are read as."""
+"""The dataclass that `--recipe` and `--set` are read as."""
 
 
 def run(request: Request) -> list[Result]:
-    """Alignment, uniformity, RankMe and mean cosines on `<data>/val`; pictures beside the record.
-
-    What compares masked views needs a network that MiCL trains; for others it is left out.
+    """Measure alignment, uniformity, RankMe and mean cosines on `<data>/val`, with pictures beside the
+    record. Masked views are compared where the network is a plain ViT with [CLS]; others take none.
     """
     recipe = request.open(RepresentationRecipe)
     checkpoint, device = request.loaded, request.device
@@ -83,11 +94,13 @@ def run(request: Request) -> list[Result]:
         raise InputError(
             f"{source.root} has {counted(len(source), 'image')}; {FEWEST} or more are needed"
         )
-    with_views = encodes_views(checkpoint)
+    wants = functools.partial(
+        disjoint_views, num_views=recipe.num_views, mask_ratio=recipe.mask_ratio
+    )
+    with_views = checkpoint.arch.is_plain
     if with_views:
-        # Before the first slow step: whether there are patches enough for the views.
-        arch = dataclasses.replace(checkpoint.arch, img_size=recipe.pixels.img_size)
-        recipe.objective.build().wants(arch)
+        # Too few patches are refused before the first slow step.
+        wants(dataclasses.replace(checkpoint.arch, img_size=recipe.pixels.img_size))
     unchanged = Watch(source)
     stored = request.features(source)
     readout = "cls_1" if checkpoint.arch.class_token else "avg_1"
@@ -101,14 +114,14 @@ def run(request: Request) -> list[Result]:
         views_NVD = features_of_views(
             checkpoint,
             source,
-            recipe.objective,
+            wants,
             recipe.pixels,
             precision=recipe.precision,
             seed=recipe.seed,
             number=recipe.view_images,
             device=device,
         )
-        pictures["similarity"] = similarity_arrays(views_NVD, kappa=recipe.objective.kappa)
+        pictures["similarity"] = similarity_arrays(views_NVD, kappa=recipe.kappa)
         positive, negative = view_cosines(views_NVD)
         metrics = {
             "positive_cosine": positive.item(),
@@ -116,7 +129,7 @@ def run(request: Request) -> list[Result]:
             "alignment": alignment(views_NVD).item(),
         } | metrics
     else:
-        say(f"no views compared: {checkpoint.info.source} is no network that MiCL trains")
+        say(f"no views compared: {checkpoint.info.source} is {_NO_VIEWS}")
     unchanged.require_unchanged()
     name = "[CLS]" if readout == "cls_1" else "mean patch"
     on_views, settings = _views(recipe, len(source)) if with_views else ("", {})
@@ -133,7 +146,7 @@ def run(request: Request) -> list[Result]:
         },
         data=source.describe(),
         details=feature_details(val=stored)
-        | {"left_out": {} if with_views else {"views": "not a network that MiCL trains"}},
+        | {"left_out": {} if with_views else {"views": _NO_VIEWS}},
         artifacts={
             kind: _save(request, f"{kind}-{name_part(source.describe().name)}", arrays)
             for kind, arrays in pictures.items()
@@ -167,8 +180,8 @@ def _pictures(
 
 
 def _views(recipe: RepresentationRecipe, images: int) -> tuple[str, dict[str, Any]]:
-    """What the protocol's line and the settings say of the views that are compared."""
-    views, ratio = recipe.objective.num_views, recipe.objective.mask_ratio
+    """The words in the protocol's line and the settings on the views that are compared."""
+    views, ratio = recipe.num_views, recipe.mask_ratio
     return f"; {views} views at mask ratio {ratio:g}", {
         "num_views": views,
         "mask_ratio": ratio,

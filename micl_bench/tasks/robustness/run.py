@@ -55,15 +55,15 @@ class RobustnessRecipe(Values):
     batch_size: Count = 128
     num_workers: Workers = 0
     seed: Seed = 0
-    """Of the bootstrap."""
+    """Seed of the bootstrap."""
 
 
 RECIPE = RobustnessRecipe
-"""What `--recipe` and `--set` are read as."""
+"""The dataclass that `--recipe` and `--set` are read as."""
 
 
 def run(request: Request) -> list[Result]:
-    """One record per set: top-1 there, on the clean set's same classes, and the difference."""
+    """Make one record per set: top-1 there, on the clean set's same classes, and the difference."""
     recipe = request.open(RobustnessRecipe)
     checkpoint, root = request.loaded, request.data
     sets = [find_set(name) for name in recipe.sets]
@@ -96,7 +96,7 @@ def run(request: Request) -> list[Result]:
     results: list[Result] = []
     for shift, found, own in zip(shifts, measured, seconds, strict=True):
         settings = _settings(shift, found, recipe.pixels)
-        # How a classifier was made its file may not tell.
+        # The file may not say how its classifier was made.
         settings["classifier"] = checkpoint.maker or "unknown"
         results += request.measure(
             TASK,
@@ -123,7 +123,11 @@ def _require(one: RobustnessSet, root: Path, *, allow_partial: bool) -> None:
     findings = inspect_set(one, root)
     lines = findings.wrong if allow_partial else [*findings.wrong, *findings.missing]
     if lines:
-        fix = "" if findings.wrong else " (or measure what is there: --set allow_partial=true)"
+        fix = (
+            ""
+            if findings.wrong
+            else " (or measure the images that are there: --set allow_partial=true)"
+        )
         more = f"; and {counted(len(lines) - 1, 'more finding')}" if len(lines) > 1 else ""
         raise InputError(lines[0] + fix + more)
 
@@ -131,7 +135,7 @@ def _require(one: RobustnessSet, root: Path, *, allow_partial: bool) -> None:
 def _outputs(
     checkpoint: Checkpoint, sets: list[RobustnessSet], root: Path
 ) -> tuple[tuple[str, ...], str]:
-    """Class names of the classifier's outputs, and how they are known."""
+    """Class names of the classifier's outputs, and words on how they are known."""
 
     def classes_of(clean: CleanSet) -> tuple[str, ...]:
         return clean.classes or class_folders(root / clean.folder)
@@ -149,10 +153,10 @@ def _outputs(
 
 
 def _looked_at(shifts: list[Shift], root: Path) -> Watch:
-    """Look at the images of all sets, and say what is not read of their folders.
+    """Look at the images of all sets, and say which files of their folders are not read.
 
     Returns:
-        Of all but corrupted sets, which are millions of files: what tells whether they changed.
+        A watch over the images of all sets but corrupted ones, which are millions of files.
     """
     places: dict[Path, tuple[str, ...]] = {}
     for shift in shifts:
@@ -168,7 +172,7 @@ def _looked_at(shifts: list[Shift], root: Path) -> Watch:
         lines.append(folder.left_out)
         look_at(folder, most=MOST_HEADERS // (len(corrupted) if place in corrupted else 1))
         kept += [] if place in corrupted else [folder]
-    # Of 75 parts with the same in each, once.
+    # Once, where all 75 parts leave the same out.
     if left_out := join_lines(lines):
         say(f"{root}: {left_out}")
     return Watch(*kept)

@@ -1,4 +1,4 @@
-"""What is right on a shifted set and on the clean images of its classes, image by image."""
+"""The right answers on a shifted set and on the clean images of its classes, image by image."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ NOT_COUNTED = -1
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CleanRun:
-    """What a classifier said of clean images, which several sets may be held against."""
+    """A classifier's answers to clean images, against which several sets may be held."""
 
     folder: Folder
     """Labels are places in `folder.classes`."""
@@ -45,7 +45,7 @@ class CleanRun:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What becomes a record. Percentages."""
+    """The measurement of a set; numbers are percentages."""
 
     data: DataSet
     clean: DataSet
@@ -97,7 +97,7 @@ def measure(
 
 
 def measure_real(shift: Shift, clean: CleanRun, root: Path) -> Measured:
-    """Hold what was said of clean images against ReaL labels: right if it is any of an image's.
+    """Hold the answers to clean images against ReaL labels: right if it is any label of the image.
 
     Images without a label do not count (Beyer et al., arXiv 2006.07159, section 3).
     """

@@ -1,4 +1,4 @@
-"""A classifier on image folders: which output is which class, and what it says of each image."""
+"""A classifier on image folders: the class of each output, and the answer to each image."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -22,16 +22,16 @@ from micl_bench.runtime.wording import counted
 Reading = tuple[int, ...]
 """The outputs among which the largest logit is looked for, ascending."""
 Predict = Callable[[Folder, Pixels, Sequence[Reading], str], dict[Reading, NDArray[np.int64]]]
-"""For images, how they are read, some readings and the label of the progress line: for each reading, the
-output with the largest logit, (N,). Raises an InputError for an unreadable image, or a logit that is not
-a number."""
+"""Takes images, the way they are read, some readings and the label of the progress line. Returns, for
+each reading, the outputs with the largest logit, (N,). Raises an InputError for an image that cannot be
+read, and for a logit that is not a number."""
 ASSUMED_BY_NAME = "assumed in order of their names"
-"""How outputs' classes are known where nothing tells them: no convention, a guess."""
+"""Words on outputs' classes where nothing names them: no convention, a guess."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shift:
-    """A set, and what a classifier says when it names one of the set's classes."""
+    """A set, and the outputs of a classifier that stand for the set's classes."""
 
     one: RobustnessSet
     outputs: tuple[str, ...]
@@ -48,7 +48,7 @@ class Shift:
 
     @property
     def readings(self) -> dict[str, Reading]:
-        """By metric: `top1`, and the other reading where it is another one."""
+        """The readings by metric: `top1`, and the other one where it differs."""
         own, every = self.own, tuple(range(len(self.outputs)))
         if own == every:
             return {"top1": every}
@@ -68,7 +68,7 @@ class Shift:
 def output_names(
     checkpoint: Checkpoint, clean_classes: tuple[str, ...]
 ) -> tuple[tuple[str, ...], str]:
-    """The class of each output, and how it is known.
+    """The class of each output, and words on how it is known.
 
     A classifier that names no classes is taken to have those of the clean set in sorted order, which
     for WordNet ids is the field's convention, if it has as many.
@@ -93,7 +93,11 @@ def output_names(
 
 
 def match(one: RobustnessSet, root: Path, outputs: tuple[str, ...], *, source: str) -> Shift:
-    """Match a set's classes with a classifier's outputs, by name; `source` is what messages call it."""
+    """Match a set's classes with a classifier's outputs, by name; messages call it `source`.
+
+    Raises:
+        InputError: the classifier lacks a class of the set.
+    """
     right = right_answers(one, root)
     place = {name: number for number, name in enumerate(outputs)}
     unknown = [name for names in right.values() for name in names if name not in place]

@@ -26,8 +26,8 @@ def images_of_classes(
 ) -> NDArray[np.int64]:
     """Indices of at most `number` images of at most `classes` classes, each spread evenly.
 
-    Of classes in their order evenly many are taken, and of each the same number of images, as far as
-    it has them.
+    Classes are spread evenly in their order; each gives the same number of images, as far as it has
+    them.
     """
     present = np.unique(labels_N)
     taken = present[spread(len(present), classes)]

@@ -1,4 +1,4 @@
-"""The few images that pictures show, what the last block attends to in them, and patches as colours.
+"""The few images that pictures show, the attention of the last block to them, and patches as colours.
 
 Shapes: N images, C colours, H, W pixels, J heads, T tokens, L patches, M tokens of all images, D width,
 Y, X places of the patch grid.
@@ -21,7 +21,7 @@ from micl_bench.runs.precision import at_precision
 from micl_bench.runtime.errors import InputError
 
 Arrays = dict[str, NDArray[Any]]
-"""What a picture is drawn from; the ends of the names are the axes."""
+"""The arrays that a picture is drawn from, by name; the ends of the names are the axes."""
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ def seen_by(
 
 
 def as_pictures(images_NCHW: Tensor) -> NDArray[np.uint8]:
-    """images_NHWC."""
+    """images_NHWC, contiguous and on the CPU."""
     return np.ascontiguousarray(images_NCHW.permute(0, 2, 3, 1).cpu().numpy())
 
 
@@ -88,7 +88,7 @@ def patch_attention(vit: Vit, images_NCHW: Tensor) -> Tensor:
     """Attention of [CLS] to each patch in the last block, attention_NJL.
 
     Without [CLS]: the mean over all patches as queries. What goes to [CLS] and registers is left out,
-    so that a row sums to one less their share.
+    so that a row sums to one minus their share.
     """
     attention_NJTT, prefix = last_attention(vit, images_NCHW), vit.num_prefix_tokens
     if vit.cls_token is not None:

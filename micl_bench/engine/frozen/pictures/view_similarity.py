@@ -1,9 +1,10 @@
-"""How similar masked views of one image are, and views of different images, as pre-training has them.
+"""Similarities of masked views of one image, and of views of different images.
 
 Shapes: N images, V views, D width, B bins, E = B + 1 edges.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -12,14 +13,15 @@ from numpy.typing import NDArray
 from timm.models import VisionTransformer
 from torch import Tensor
 
+from micl_bench.backbone import Arch
 from micl_bench.checkpoints import Checkpoint
 from micl_bench.data.pixels import Pixels
 from micl_bench.data.source import Source
 from micl_bench.data.stream import evaluation_batches
+from micl_bench.data.visible import Patches
 from micl_bench.engine.frozen.pictures.network_pictures import Arrays, spread
-from micl_bench.engine.pretraining.model import PretrainingModel
+from micl_bench.engine.pretraining.model import ViewEncoder
 from micl_bench.losses import tsp_similarity
-from micl_bench.objectives import ObjectiveConfig
 from micl_bench.runs.precision import at_precision
 from micl_bench.runtime.errors import InputError
 
@@ -27,15 +29,10 @@ _BINS = 80
 _BATCH = 128
 
 
-def encodes_views(checkpoint: Checkpoint) -> bool:
-    """Whether the network is a plain ViT with [CLS]: other kinds do not encode parts of an image so."""
-    return checkpoint.arch.is_plain
-
-
 def features_of_views(
     checkpoint: Checkpoint,
     source: Source,
-    objective: ObjectiveConfig,
+    wants: Callable[[Arch], Patches],
     pixels: Pixels,
     *,
     precision: str,
@@ -43,33 +40,39 @@ def features_of_views(
     number: int,
     device: torch.device,
 ) -> Tensor:
-    """features_NVD, fp32, of at most `number` images spread evenly over a source.
+    """[CLS] of each view, features_NVD in fp32, of at most `number` images spread evenly over a source.
 
-    Views are those of the first epoch; images are cropped as for evaluation.
+    Images are cropped as for evaluation.
+
+    Args:
+        wants: the views of an image for an architecture; those of the first epoch are taken.
+        precision: of the backbone, `fp32` or `bf16`.
+        seed: of the views.
 
     Raises:
         InputError: the network is no plain ViT, fewer than two images, no patch left for a view, an
             unreadable image.
     """
-    if not encodes_views(checkpoint):
+    # Other kinds do not encode parts of an image so.
+    if not checkpoint.arch.is_plain:
         raise InputError(
             f"{checkpoint.info.source} is no plain ViT with [CLS], which masked views take; "
-            "MiCL's own checkpoints are"
+            "checkpoints that `micl-bench pretrain` makes are"
         )
     index_N = spread(len(source), number)
     if len(index_N) < 2:
         raise InputError(f"{source.root} has {len(source)} image; similarities take two or more")
-    vit = checkpoint.backbone(img_size=pixels.img_size)
+    views = wants(dataclasses.replace(checkpoint.arch, img_size=pixels.img_size))
+    vit, content = checkpoint.backbone(img_size=pixels.img_size), checkpoint.content
     assert isinstance(vit, VisionTransformer)
-    model = PretrainingModel(objective.build(), vit, precision=precision).to(device).eval()
-    arch = dataclasses.replace(checkpoint.arch, img_size=pixels.img_size)
-    wants = model.objective.wants(arch)
+    model = ViewEncoder(vit, precision=precision, mean=content.mean, std=content.std)
+    model = model.to(device).eval()
     parts, done = [], 0
     with torch.inference_mode(), at_precision(precision, model, device):
         for batch in evaluation_batches(source, pixels, batch_size=_BATCH, index_N=index_N):
             numbers_n = index_N[done : done + len(batch.images)]
-            found = wants.of_images(batch.images.to(device), numbers_n, seed=seed)
-            parts.append(model(found.patches(), found.keep_NVK, features=True).cpu())
+            found = views.of_images(batch.images.to(device), numbers_n, seed=seed)
+            parts.append(model(found.patches(), found.keep_NVK).cpu())
             done += len(batch.images)
     return torch.cat(parts)
 

@@ -1,1 +1,1 @@
-"""Linear probes."""
+"""Linear probes: classifiers on frozen features."""

@@ -1,6 +1,6 @@
-"""What a linear probe is trained on: features computed once, or of freshly augmented images.
+"""The training batches of a linear probe: features computed once, or of freshly augmented images.
 
-Which images a step takes, and what is drawn for each, are functions of (seed, epoch, index): training
+The images of a step, and the draws for each, are functions of (seed, epoch, index): training
 can be cut anywhere, and gives the same batches with any number of workers or processes.
 
 Shapes: N images of a batch, n of one process's part of it, R readouts, D width.
@@ -57,7 +57,7 @@ class AugmentedImages:
     read: Callable[[Tensor], Tensor]
     """uint8 images (n, 3, H, W) on the device to features_nRD, fp32."""
     names: tuple[str, ...]
-    """Of the R readouts."""
+    """Names of the R readouts."""
     pixels: Pixels
     batch_size: int
     seed: int
@@ -70,7 +70,7 @@ class AugmentedImages:
         slices = load(images, self._own_keys(steps), self.num_workers)
         for _, index_N in self._keys(steps):
             own_nRD = torch.cat([self._features(next(slices)) for _ in self._own_slices()])
-            # Slices are full but the last, so nothing but padding comes after the batch.
+            # All slices but the last are full, so only padding comes after the batch.
             missing = len(self._own_slices()) * SLICE_IMAGES - len(own_nRD)
             every_NRD = gather_rows(F.pad(own_nRD, (0, 0, 0, 0, 0, missing)))[: len(index_N)]
             features = dict(zip(self.names, every_NRD.unbind(dim=1), strict=True))

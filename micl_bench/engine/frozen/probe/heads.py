@@ -29,7 +29,7 @@ from micl_bench.runs.run import Run
 from micl_bench.runtime.errors import InputError
 
 Readouts = dict[str, Tensor]
-"""What heads can read of the same images, by name: `cls_1` of shape (N, D), `avg_1`, ..."""
+"""Features of the same images that heads can read, by name: `cls_1` of shape (N, D), `avg_1`, ..."""
 FeatureBatches = Callable[[range], Generator[tuple[Readouts, Tensor], None, None]]
 """Readouts of a whole batch and labels_N, on the device, for each of some steps."""
 
@@ -68,7 +68,7 @@ class Head(nn.Module):
 
     @property
     def is_finite(self) -> bool:
-        """Whether training did not diverge."""
+        """False where training diverged."""
         return all(bool(value.isfinite().all()) for value in self.state_dict().values())
 
 
@@ -193,11 +193,11 @@ class Choice:
 
     head: Head
     row: dict[str, Any]
-    """Of the best head, one of `rows`."""
+    """The row of the best head, one of `rows`."""
     rows: list[dict[str, Any]]
-    """For each head: readout, base_lr, learning_rate in use, top1; None where it diverged."""
+    """A row per head: readout, base_lr, learning_rate in use, top1; None where it diverged."""
     logits_MC: Tensor
-    """Of the best head, on the evaluated images."""
+    """Logits of the best head on the evaluated images."""
 
 
 def choose_head(

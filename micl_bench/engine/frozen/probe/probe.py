@@ -1,4 +1,4 @@
-"""How linear classifiers on frozen features are trained: one, as in MAE, or a grid, as in DINOv2."""
+"""The training of linear classifiers on frozen features: one, as in MAE, or a grid, as in DINOv2."""
 
 import dataclasses
 from typing import Annotated, Any, Literal
@@ -33,12 +33,12 @@ class ProbeConfig(Values):
     """
 
     readouts: Annotated[tuple[str, ...], Listed()] = ("cls_1",)
-    """What a head reads, of the last block (1), the one before (2), ..., after the final norm: [CLS]
+    """Readouts of heads, of the last block (1), the one before (2), ..., after the final norm: [CLS]
     (`cls_1`), the mean of the patches (`avg_1`), or several side by side (`cls_2+cls_1+avg_1`)."""
     base_lrs: Annotated[tuple[Positive, ...], Listed()] = (0.1,)
     """A head for each of these and each readout; the rate in use is base_lr * batch / 256."""
     batch_norm: bool = True
-    """Of the whole batch, over all processes; without affine."""
+    """Batch norm over the whole batch of all processes, without affine."""
     optimizer: Literal["lars", "sgd"] = "lars"
     """`lars` (You et al. 2017, not for biases) or `sgd`."""
     epochs: Count = 90
@@ -74,7 +74,7 @@ class ProbeConfig(Values):
         )
 
     def settings(self, plan: "ProbePlan") -> dict[str, Any]:
-        """What of it moves the number, in words and in the rates and steps that are in use."""
+        """The settings that move the number, in words and in the rates and steps that are in use."""
         norm = f"batch norm of the whole batch, without affine, eps {NORM_EPS:g}; "
         trust = f", trust coefficient {TRUST_COEFFICIENT:g}, not for biases"
         return {
