@@ -22,10 +22,10 @@ def patches_per_view(num_patches: int, *, num_views: int = 2, mask_ratio: float)
     """K = floor(L * (1 - mask_ratio)) // V; 24, 19, 9 for L = 196, V = 2, ratio 0.75, 0.8, 0.9.
 
     Raises:
-        InputError: fewer than two views, a ratio outside [0, 1), or no patch left for a view.
+        InputError: no view, a ratio outside [0, 1), or no patch left for a view.
     """
-    if num_views < 2:
-        raise InputError(f"num_views is {num_views}; contrasting needs 2 or more")
+    if num_views < 1:
+        raise InputError(f"num_views is {num_views}; it must be 1 or more")
     if not 0.0 <= mask_ratio < 1.0:
         raise InputError(f"mask_ratio is {mask_ratio}; it must be at least 0 and below 1")
     kept = math.floor(num_patches * (1.0 - mask_ratio) + _ROUNDING) // num_views

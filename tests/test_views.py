@@ -22,7 +22,7 @@ def test_rule_holds_where_binary_fractions_are_a_little_low() -> None:
     assert patches_per_view(10, mask_ratio=0.8) == 1
 
 
-@pytest.mark.parametrize("num_views", [2, 3, 4])
+@pytest.mark.parametrize("num_views", [1, 2, 3, 4])
 def test_views_are_the_noise_order_split_and_disjoint(num_views: int) -> None:
     noise_NL = torch.rand(5, 64, generator=torch.Generator().manual_seed(0))
     keep_NVK = sample_views(noise_NL, num_views=num_views, mask_ratio=0.5)
@@ -34,7 +34,7 @@ def test_views_are_the_noise_order_split_and_disjoint(num_views: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("num_views", "mask_ratio"), [(1, 0.5), (2, 1.0), (2, -0.1), (2, 0.99), (40, 0.5)]
+    ("num_views", "mask_ratio"), [(0, 0.5), (2, 1.0), (2, -0.1), (2, 0.99), (40, 0.5)]
 )
 def test_impossible_views_are_refused(num_views: int, mask_ratio: float) -> None:
     with pytest.raises(InputError):
@@ -43,7 +43,7 @@ def test_impossible_views_are_refused(num_views: int, mask_ratio: float) -> None
 
 @pytest.mark.parametrize(
     ("num_patches", "num_views", "mask_ratio"),
-    [(2, 2, 0.0), (5, 2, 0.5), (5, 4, 0.1), (64, 3, 0.25), (196, 2, 0.9), (256, 4, 0.0)],
+    [(2, 2, 0.0), (7, 1, 0.0), (5, 2, 0.5), (5, 4, 0.1), (64, 3, 0.25), (196, 2, 0.9), (256, 4, 0.0)],
 )
 def test_drawn_views_are_those_of_the_words_as_noise(
     num_patches: int, num_views: int, mask_ratio: float
