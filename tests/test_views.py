@@ -43,7 +43,15 @@ def test_impossible_views_are_refused(num_views: int, mask_ratio: float) -> None
 
 @pytest.mark.parametrize(
     ("num_patches", "num_views", "mask_ratio"),
-    [(2, 2, 0.0), (7, 1, 0.0), (5, 2, 0.5), (5, 4, 0.1), (64, 3, 0.25), (196, 2, 0.9), (256, 4, 0.0)],
+    [
+        (2, 2, 0.0),
+        (7, 1, 0.0),
+        (5, 2, 0.5),
+        (5, 4, 0.1),
+        (64, 3, 0.25),
+        (196, 2, 0.9),
+        (256, 4, 0.0),
+    ],
 )
 def test_drawn_views_are_those_of_the_words_as_noise(
     num_patches: int, num_views: int, mask_ratio: float
