@@ -5,9 +5,8 @@ models by file or name: `load_backbone`, `load_classifier`. Bad input raises `In
 says what is allowed.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
+# Not typing's, which would be the first thing that every command loads.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from micl_bench.checkpoints import load_backbone as load_backbone
     from micl_bench.checkpoints import load_classifier as load_classifier
@@ -34,8 +33,10 @@ _PLACES = {
 __all__ = ["__version__", "report", *_PLACES]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     # On first use: importing the package, as `micl-bench --help` does, must not import torch.
+    import importlib
+
     if name == "report":
         return importlib.import_module("micl_bench.report")
     if name in _PLACES:

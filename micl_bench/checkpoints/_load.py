@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -146,7 +146,7 @@ def digest_of(path: Path) -> str:
 
 
 def _format(name: str) -> ModuleType:
-    return plugins.find("checkpoints", name, "recognise", "convert")
+    return plugins.find("checkpoints", name, recognise=Callable, convert=Callable)
 
 
 def _from_file(

@@ -95,12 +95,11 @@ def report(
 ) -> None:
     """Turn records into tables, figures and report.html."""
     import micl_bench
-    from micl_bench.report import write_published
 
     if results:
         print(f"report: {micl_bench.report(results, out)}")
     else:
-        print(*write_published(out), sep="\n")
+        print(*micl_bench.report.write_published(out), sep="\n")
 
 
 @app.command("list")

@@ -56,14 +56,12 @@ def compare(
     adjusted by Holm's method for all tests of the call. Only numbers of one protocol fingerprint, the
     same images and the same training images are compared; for others a line says what differs.
     """
-    from micl_bench.report.compare.comparison import compare_all
-    from micl_bench.report.compare.comparison_output import as_json, as_text
-    from micl_bench.report.compare.contenders import read_contenders
+    import micl_bench
+    from micl_bench.report.compare.comparison_output import comparison_text
 
-    contenders = read_contenders(sources)
-    comparison = compare_all(contenders)
-    write_json(json_file, as_json(comparison, contenders))
-    print(as_text(comparison, contenders))
+    found = micl_bench.compare(*sources).attrs
+    write_json(json_file, found)
+    print(comparison_text(found))
 
 
 def explain(target: Target, results: Results = None, json_file: Json = None) -> None:

@@ -48,12 +48,12 @@ def _report(workdir: Path, outcomes: list[Outcome], made_of: Path) -> None:
     wanted, page = digest_json(ids), workdir / "report" / "report.html"
     if page.is_file() and _read(made_of) == wanted:
         return
-    from micl_bench.report import build_report
+    import micl_bench
 
     say("report")
     # Before the folder is there: a kill in between must not make it a stranger's.
     atomic_write(made_of, b'{"records": ""}\n')
-    build_report(workdir / "results", workdir / "report")
+    micl_bench.report(workdir / "results", workdir / "report")
     atomic_write(made_of, f'{{"records": "{wanted}"}}\n'.encode())
 
 

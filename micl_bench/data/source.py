@@ -1,5 +1,6 @@
 """Where images come from: class folders, a packed store, a source from outside, or plain image files."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +97,7 @@ def named_source(root: Path) -> tuple[str, Path]:
 
 
 def _ask(name: str, root: Path, place: Path) -> Source:
-    module = plugins.find(KIND, name, "open_images")
+    module = plugins.find(KIND, name, open_images=Callable)
     try:
         found = module.open_images(place)
         return found if isinstance(found, Folder | Store) else adapted(root, found)

@@ -11,4 +11,30 @@ from micl_bench.runtime import plugins
 
 __path__ = plugins.SearchPath("objectives", __path__)
 
-__all__ = ["Objective", "ObjectiveConfig", "Output", "Watch", "disjoint_views"]
+__all__ = [
+    "Objective",
+    "ObjectiveConfig",
+    "Output",
+    "Watch",
+    "disjoint_views",
+    "find_objective",
+    "require_declared",
+]
+
+
+def find_objective(name: str) -> type[Objective]:
+    """Return the class that an objective's file declares.
+
+    Raises:
+        InputError: there is no such objective, or its `OBJECTIVE` is no subclass of `Objective`.
+    """
+    declared: type[Objective] = plugins.find(
+        "objectives", name, OBJECTIVE=type[Objective]
+    ).OBJECTIVE
+    return declared
+
+
+def require_declared(config: ObjectiveConfig) -> None:
+    """Raise an InputError where the file that a configuration comes from declares no objective."""
+    if name := plugins.name_of("objectives", type(config).__module__):
+        find_objective(name)

@@ -15,7 +15,6 @@ from micl_bench.robustness._labels import (
 )
 from micl_bench.robustness._set import CleanSet, RobustnessSet
 from micl_bench.runtime import plugins
-from micl_bench.runtime.errors import InputError
 
 __path__ = plugins.SearchPath("robustness", __path__)
 
@@ -40,9 +39,7 @@ def find_set(name: str) -> RobustnessSet:
     Raises:
         InputError: there is no such set, or what declares it is no `RobustnessSet`.
     """
-    declared = plugins.find("robustness", name, "SET").SET
-    if not isinstance(declared, RobustnessSet):
-        raise InputError(f"SET of the shifted set {name} must be a RobustnessSet")
+    declared: RobustnessSet = plugins.find("robustness", name, SET=RobustnessSet).SET
     return declared
 
 

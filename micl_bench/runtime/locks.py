@@ -53,6 +53,21 @@ class Lock:
                 folder.rmdir()
 
 
+def sweep_locks(folder: Path) -> None:
+    """Remove the lock files in a folder that no process holds, and the folder if nothing is left.
+
+    A process that was killed at the end of its turn leaves an empty file, which keeps nobody waiting.
+    """
+    for path in folder.glob("*.lock"):
+        # Another user's file, or one that another process removed.
+        with contextlib.suppress(OSError):
+            lock = Lock(path)
+            lock.take()
+            lock.release()
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
 @contextmanager
 def turn(
     path: Path, activity: str, *, on_wait: Callable[[str], None] | None = None

@@ -15,11 +15,12 @@ import functools
 import importlib
 import importlib.util
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_file, digest_json
@@ -88,15 +89,26 @@ def names(kind: str) -> dict[str, str]:
     }
 
 
-def find(kind: str, name: str, *needed: str) -> ModuleType:
+def name_of(kind: str, module: str) -> str:
+    """Return the name of the plug-in that a module belongs to; empty for any other module.
+
+    Raises:
+        InputError: as `names`.
+    """
+    found = _found(kind).items()
+    return next((name for name, one in found if f"{module}.".startswith(f"{one.module}.")), "")
+
+
+def find(kind: str, name: str, **needed: Any) -> ModuleType:
     """Import one plug-in.
 
     Args:
-        needed: what it must define.
+        needed: the names that it must define, each with the class of its value: `TASK=Task`, `type[X]`
+            for a subclass of X, `Callable` for a function.
 
     Raises:
-        InputError: as `names`; no plug-in of that kind has that name (the message lists those there
-            are); or it is from outside, and cannot be imported or lacks what it must define.
+        InputError: as `names`; no plug-in of that kind has that name (the message lists the known
+            names); or it cannot be imported, or does not define what it must.
     """
     found = _found(kind)
     if name not in found:
@@ -203,7 +215,7 @@ def _file_of(module: str) -> Path | None:
     return None
 
 
-def _imported(one: _Plugin, needed: Sequence[str]) -> ModuleType:
+def _imported(one: _Plugin, needed: Mapping[str, Any]) -> ModuleType:
     try:
         module = importlib.import_module(one.module)
     except (Exception, SystemExit) as error:
@@ -216,7 +228,26 @@ def _imported(one: _Plugin, needed: Sequence[str]) -> ModuleType:
         ) from error
     if missing := [name for name in needed if not hasattr(module, name)]:
         raise InputError(f"the plug-in {one.place} defines no {' and no '.join(missing)}")
+    for name, kind in needed.items():
+        if not _is_a(value := getattr(module, name), kind):
+            raise InputError(
+                f"the plug-in {one.place} has {name} = {shown(value)}; needed: {_words(kind)}"
+            )
     return module
+
+
+def _is_a(value: Any, kind: Any) -> bool:
+    if typing.get_origin(kind) is type:
+        return isinstance(value, type) and issubclass(value, typing.get_args(kind))
+    return isinstance(value, kind)
+
+
+def _words(kind: Any) -> str:
+    if kind is Callable:
+        return "a function"
+    if typing.get_origin(kind) is type:
+        return f"a subclass of {typing.get_args(kind)[0].__name__}"
+    return f"a {kind.__name__}"
 
 
 @functools.cache

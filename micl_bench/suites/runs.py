@@ -15,13 +15,14 @@ from pathlib import Path
 from micl_bench.records.plans import Plan, PlannedRun, plan_path, read_plans, write_plan
 from micl_bench.records.result import Result
 from micl_bench.runtime.errors import InputError, Stopped
-from micl_bench.runtime.locks import Lock, turn
+from micl_bench.runtime.locks import Lock, sweep_locks, turn
 from micl_bench.runtime.log import clock, printable, say
 from micl_bench.suites.display import Display
 from micl_bench.suites.execute import Call, execute
 from micl_bench.suites.run import Run
 from micl_bench.suites.state import LOG_FILE, State, States
 
+_CLAIMS = ".claims"
 _POLL_SECONDS = 0.5
 
 
@@ -77,6 +78,7 @@ class Runner:
         if self._first:
             self._first(self._pending)
         self.store.mkdir(parents=True, exist_ok=True)
+        sweep_locks(self.store / _CLAIMS)
         for damaged in read_plans(self.store)[1]:
             if damaged.path == plan_path(self.store, self.suite):
                 say(printable(f"{damaged.path} is damaged, and written anew: {damaged.reason}"))
@@ -146,7 +148,7 @@ class Runner:
     @contextlib.contextmanager
     def _claimed(self, run: Run) -> Iterator[bool]:
         """Whether this process is the one that makes a run, meanwhile."""
-        lock = Lock(self.store / ".claims" / f"{run.key[:16]}.lock")
+        lock = Lock(self.store / _CLAIMS / f"{run.key[:16]}.lock")
         try:
             yield lock.take()
         finally:

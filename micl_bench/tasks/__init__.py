@@ -6,13 +6,13 @@ imported inside `run`. A task that is a folder has its declaration in `__init__.
 """
 
 import importlib
+from collections.abc import Callable
 from types import ModuleType
 
 from micl_bench.engine.pretraining import TASK as PRETRAINING
 from micl_bench.records.declared import Metric, Task
 from micl_bench.runtime import plugins
 from micl_bench.runtime.errors import InputError
-from micl_bench.runtime.values import shown
 from micl_bench.tasks._request import Request
 
 __path__ = plugins.SearchPath("tasks", __path__)
@@ -42,11 +42,9 @@ def declared(name: str) -> Task:
     """
     if name == PRETRAINING.name:
         return PRETRAINING
-    task = plugins.find("tasks", name, "TASK").TASK
-    if not isinstance(task, Task) or task.name != name:
-        raise InputError(
-            f"TASK of the task {name} must be a Task of that name; it is {shown(task)}"
-        )
+    task: Task = plugins.find("tasks", name, TASK=Task).TASK
+    if task.name != name:
+        raise InputError(f"TASK of the task {name} must have that name; its name is {task.name!r}")
     return task
 
 
@@ -63,8 +61,9 @@ def running(name: str) -> ModuleType:
     """The module with a task's `run`, and its `RECIPE` where it has one; imports what the task needs.
 
     Raises:
-        InputError: as `declared`.
+        InputError: as `declared`, or the task's file defines no `run`.
     """
     module = plugins.find("tasks", name)
-    is_folder = hasattr(module, "__path__")
-    return importlib.import_module(f"{module.__name__}.run") if is_folder else module
+    if hasattr(module, "__path__"):
+        return importlib.import_module(f"{module.__name__}.run")
+    return plugins.find("tasks", name, run=Callable)

@@ -122,6 +122,38 @@ def test_interrupted_it_says_how_to_go_on(few_digits: Path, tmp_path: Path) -> N
     assert "Traceback" not in stderr
 
 
+@pytest.mark.parametrize("loaded", ["micl_bench.cli", "typer", "micl_bench.cli.bench", "numpy"])
+@pytest.mark.parametrize("seconds", [0, 0.004])
+def test_interrupted_while_it_loads_it_says_so_in_one_line(loaded: str, seconds: float) -> None:
+    words = [
+        *("eval", "knn", "--checkpoint", "random:vit_demo_patch4_32"),
+        "--data",
+        "x",
+        "--out",
+        "x",
+    ]
+    process = subprocess.Popen(
+        # Python writes a line for each module when it has been imported.
+        [sys.executable, "-X", "importtime", "-m", "micl_bench", *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stderr
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if line.startswith("import time:") and line.split("|")[-1].strip() == loaded:
+            time.sleep(seconds)
+            process.send_signal(signal.SIGINT)
+            break
+    lines += process.stderr
+    process.stderr.close()
+    assert process.wait(timeout=60) == 130
+    (said,) = [line for line in lines if not line.startswith("import time:")]
+    assert said.startswith("interrupted")
+
+
 @pytest.mark.parametrize(
     "kind", ["tasks", "robustness", "objectives", "formats", "checkpoints", "architectures"]
 )

@@ -11,6 +11,7 @@ from support import Command, good, losses, overrides, record_in, refused, torchr
 from micl_bench.backbone import named_arch
 from micl_bench.checkpoints import load_checkpoint
 from micl_bench.cli.listing import listing_of
+from micl_bench.objectives import find_objective
 from micl_bench.objectives.micl import MiCL
 from micl_bench.runs.states import States
 from micl_bench.runtime import plugins
@@ -217,5 +218,28 @@ def test_every_objective_of_the_package_is_found_by_its_name() -> None:
     names = plugins.names("objectives")
     assert names.keys() == {line.split()[0] for line in listing_of("objectives").splitlines()}
     for name in names:
-        objective = plugins.find("objectives", name, "OBJECTIVE").OBJECTIVE
-        assert objective.Config().build().settings()
+        assert find_objective(name).Config().build().settings()
+
+
+@pytest.mark.parametrize(
+    ("declaration", "fault"),
+    [
+        ("OBJECTIVE = 3", "has OBJECTIVE = 3; needed: a subclass of Objective"),
+        (
+            "OBJECTIVE = Toy.Config",
+            "has OBJECTIVE = <class 'micl_bench.objectives.toy.Toy.Config'>",
+        ),
+        ("OBJECTIVE = Toy.Config().build()", "needed: a subclass of Objective"),
+        ("", "defines no OBJECTIVE"),
+    ],
+)
+def test_a_file_that_declares_no_objective_is_refused_by_name(
+    recipe: Path, few_digits: Path, tmp_path: Path, declaration: str, fault: str
+) -> None:
+    plug_in = tmp_path / "mine" / "objectives" / "toy.py"
+    plug_in.write_text(TOY.replace("OBJECTIVE = Toy", declaration))
+    done = refused(run(recipe, few_digits, tmp_path / "out").wait())
+    (line,) = done.stderr.splitlines()
+    assert f"the plug-in {plug_in} " in line
+    assert fault in line
+    assert not (tmp_path / "out").exists()

@@ -19,7 +19,7 @@ from micl_bench.records.statistics import holm, paired_difference_interval, t_in
 from micl_bench.report import build_report
 from micl_bench.report.compare.artefact_files import evidence_of
 from micl_bench.report.compare.comparison import Comparison, compare_all
-from micl_bench.report.compare.comparison_output import as_text
+from micl_bench.report.compare.comparison_output import compare, comparison_text
 from micl_bench.report.compare.contenders import read_contenders
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_file
@@ -193,8 +193,7 @@ def test_the_output_says_of_how_many_checkpoints_the_runs_are(tmp_path: Path) ->
             result(seed=seed, metrics={"top1": 80.0 + seed}, checkpoint=weights), tmp_path / "a"
         )
         write_result(result(seed=seed, method="b", metrics={"top1": 70.0 + seed}), tmp_path / "b")
-    contenders = read_contenders([tmp_path / "a", tmp_path / "b"])
-    text = as_text(compare_all(contenders), contenders)
+    text = comparison_text(compare(tmp_path / "a", tmp_path / "b").attrs)
     assert "(3 runs of 3 checkpoints)" in text
     assert "(3 runs of 1 checkpoint)" in text
 
@@ -464,8 +463,7 @@ def test_the_table_holds_the_numbers(tmp_path: Path) -> None:
     a[:40], b[30:110] = 0, 0
     write(tmp_path / "a", {"top1": a})
     write(tmp_path / "b", {"top1": b}, method="x\x1b[2J")
-    contenders = read_contenders([tmp_path / "a", tmp_path / "b"])
-    text = as_text(compare_all(contenders), contenders)
+    text = comparison_text(compare(tmp_path / "a", tmp_path / "b").attrs)
     assert "\x1b" not in text
     row = next(line for line in text.splitlines() if line.startswith("top-1"))
     # 30 images wrong in A alone, 70 in B alone: p = 2 P(binomial(100, 1/2) <= 30).

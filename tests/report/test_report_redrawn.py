@@ -16,7 +16,7 @@ from micl_bench.records.result import Result, write_result
 from micl_bench.records.statistics import paired_bootstrap
 from micl_bench.report import build_report
 from micl_bench.report.compare.comparison import Comparison, compare_all
-from micl_bench.report.compare.comparison_output import as_text
+from micl_bench.report.compare.comparison_output import compare, comparison_text
 from micl_bench.report.compare.contenders import read_contenders
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_file
@@ -218,15 +218,14 @@ def test_the_command_shows_the_test(micl_bench: Run, tmp_path: Path) -> None:
 def test_three_contenders_are_all_compared(tmp_path: Path) -> None:
     for name, share in (("a", 0.9), ("b", 0.6), ("c", 0.3)):
         write(tmp_path / name, detections(share, ord(name)), method=name)
-    contenders = read_contenders([tmp_path / name for name in "abc"])
-    comparison = compare_all(contenders)
-    tested = [d for d in comparison.differences if d.p is not None]
+    folders = [tmp_path / name for name in "abc"]
+    tested = [d for d in compared(*folders).differences if d.p is not None]
     assert [d.letters for d in tested] == [
         ("A", "B"),
         ("A", "C"),
         ("B", "C"),
     ]
-    assert "adjusted for the 3 tests above" in as_text(comparison, contenders)
+    assert "adjusted for the 3 tests above" in comparison_text(compare(*folders).attrs)
 
 
 def test_the_report_shows_intervals_and_the_test(tmp_path: Path) -> None:

@@ -3,18 +3,22 @@
 import os
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from support import Run, good
 
+from micl_bench.checkpoints._load import _format
 from micl_bench.cli.listing import listing_of
+from micl_bench.data.source import open_images
+from micl_bench.robustness import RobustnessSet, every_set, find_set
 from micl_bench.runtime import plugins
 from micl_bench.runtime.errors import InputError
-from micl_bench.tasks import declared, declared_tasks
+from micl_bench.tasks import declared, declared_tasks, running
 
+TASK = "from micl_bench.tasks import Task\nTASK = Task(name='bad', title='X', metrics=())\n"
 OTHER_NAME = "from micl_bench.tasks import Task\nTASK = Task(name='x', title='X', metrics=())\n"
 KINDS = ("tasks", "objectives", "checkpoints", "robustness", "data.sources")
 
@@ -86,6 +90,8 @@ def test_a_name_that_stands_twice_is_refused_with_both_places(
         ("import nowhere_at_all\n", "ModuleNotFoundError: No module named 'nowhere_at_all'"),
         ("raise SystemExit(3)\n", "SystemExit: 3"),
         ("X = 1\n", "defines no SET"),
+        ("SET = 'Bad'\n", "has SET = 'Bad'; needed: a RobustnessSet"),
+        ("class SET:\n    title = 'Bad'\n", "needed: a RobustnessSet"),
     ],
 )
 def test_one_that_cannot_be_used_is_one_line_and_breaks_no_other(
@@ -94,12 +100,12 @@ def test_one_that_cannot_be_used_is_one_line_and_breaks_no_other(
     path = write(folder / "robustness" / "bad.py", text)
     assert any(line.startswith("bad ") for line in listing_of("robustness").splitlines())
     with pytest.raises(InputError, match=reason) as caught:
-        plugins.find("robustness", "bad", "SET")
+        plugins.find("robustness", "bad", SET=RobustnessSet)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
-    found = plugins.every("robustness", lambda name: plugins.find("robustness", name, "SET"))
-    assert "bad" not in found
-    assert "imagenet_a" in found
+    titles = [one.title for one in every_set()]
+    assert find_set("imagenet_a").title in titles
+    assert "Bad" not in titles
     assert capsys.readouterr().err.count(str(path)) == 1
 
 
@@ -113,6 +119,35 @@ def test_a_task_that_cannot_be_used_breaks_no_other(folder: Path, text: str) -> 
     assert "top-1" in listed
     with pytest.raises(InputError, match=r"bad"):
         declared("bad")
+
+
+@pytest.mark.parametrize(
+    ("place", "text", "use", "fault"),
+    [
+        ("tasks", "TASK = 'bad'\n", declared, "has TASK = 'bad'; needed: a Task"),
+        ("tasks", TASK, running, "defines no run"),
+        ("tasks", f"{TASK}run = 3\n", running, "has run = 3; needed: a function"),
+        (
+            "checkpoints",
+            "recognise = 1\nconvert = 2\n",
+            _format,
+            "has recognise = 1; needed: a function",
+        ),
+        (
+            "sources",
+            "open_images = 'x'\n",
+            lambda name: open_images(Path(f"{name}:x")),
+            "needed: a function",
+        ),
+    ],
+)
+def test_a_declaration_of_another_class_is_refused_with_its_file(
+    folder: Path, place: str, text: str, use: Callable[[str], object], fault: str
+) -> None:
+    path = write(folder / place / "bad.py", text)
+    with pytest.raises(InputError, match=fault) as caught:
+        use("bad")
+    assert str(path) in str(caught.value)
 
 
 def test_help_is_given_whatever_plugins_there_are(micl_bench: Run, folder: Path) -> None:

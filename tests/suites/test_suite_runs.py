@@ -16,6 +16,7 @@ from micl_bench.cli.app import invoke, run
 from micl_bench.records.plans import is_stale, read_plans
 from micl_bench.records.store import read_results
 from micl_bench.runtime.errors import Stopped
+from micl_bench.runtime.locks import turn
 from micl_bench.suites import runs as suite_runs
 from micl_bench.suites.execute import command_line
 from micl_bench.suites.expand import expand
@@ -328,6 +329,22 @@ def test_processes_that_end_well_without_a_result_were_stopped(
     monkeypatch.setattr(suite_runs, "execute", lambda *_, **__: (0, ""))
     with pytest.raises(Stopped, match="pretrain/MiCL was stopped; the same command goes on"):
         Runner(run, "stopped", expand(read_file(suite)), tmp_path / "store").run()
+
+
+def test_a_claim_that_a_killed_suite_left_is_swept_unless_it_is_held(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suite_runs, "execute", lambda *_, **__: (2, "error: no"))
+    store = tmp_path / "store"
+    left, held = (store / ".claims" / f"{name}.lock" for name in ("left", "held"))
+    left.parent.mkdir(parents=True)
+    left.touch()
+    with turn(held, "making a run"):
+        Runner(run, "swept", expand(read_file(suite)), store).run()
+        assert list(held.parent.iterdir()) == [held]
+    left.touch()
+    Runner(run, "swept", expand(read_file(suite)), store).run()
+    assert not left.parent.exists()
 
 
 @pytest.mark.long

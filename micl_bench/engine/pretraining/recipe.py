@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from micl_bench.backbone import Arch, named_arch
 from micl_bench.data.pixels import Pixels
-from micl_bench.objectives import ObjectiveConfig
+from micl_bench.objectives import ObjectiveConfig, require_declared
 from micl_bench.runs.optim import OptimConfig
 from micl_bench.runs.plan import TrainingPlan
 from micl_bench.runs.run import RunRecipe
@@ -63,6 +63,7 @@ class PretrainRecipe(RunRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_declared(self.objective)
         if not self.pixels.img_size:
             sized = dataclasses.replace(self.pixels, img_size=named_arch(self.arch).img_size)
             object.__setattr__(self, "pixels", sized)

@@ -1,22 +1,23 @@
-"""A comparison as a frame, as JSON, and as text for people."""
+"""Methods compared: as a table with all of it as JSON beside it, and as text for people."""
 
 import dataclasses
 import itertools
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from micl_bench.records.declared import Number
-from micl_bench.report.compare.comparison import Comparison, compare_all
-from micl_bench.report.compare.contenders import Contender, read_contenders
+from micl_bench.records.declared import PERCENTAGES
+from micl_bench.report.compare.comparison import compare_all
+from micl_bench.report.compare.contenders import read_contenders
 from micl_bench.report.compare.difference import SIGNIFICANT, Difference
-from micl_bench.report.frame.entries import Entry
 from micl_bench.report.frame.naming import format_p
 from micl_bench.runtime.log import printable
 from micl_bench.runtime.terminal import table_text
 from micl_bench.runtime.values import without_nan
+from micl_bench.runtime.wording import counted
 
 _HEADER = ["metric", "pair", "first", "second", "difference", "p", "Holm's p", "verdict"]
 _WORDS = (0, 1, len(_HEADER) - 1)
@@ -45,7 +46,8 @@ def compare(*results: str | Path) -> pd.DataFrame:
         `metric`, `unit`, `better`; `first` and `second` (as given), `first_value` and `second_value`
         (means over runs), `difference` (first less second) with its 95 % interval `low` to `high`, all
         in `unit`; `test`, `p`, `adjusted_p`, and the `verdict` in words. What was not tested has NaN,
-        and the reason in `verdict`.
+        and the reason in `verdict`. `attrs` of the table has all of it as JSON values: the contenders'
+        records, each side's runs and interval, and why other records were not compared.
 
     Raises:
         InputError: fewer than two, no records, or nothing that can be compared.
@@ -56,7 +58,9 @@ def compare(*results: str | Path) -> pd.DataFrame:
     """
     contenders = read_contenders([Path(one) for one in results])
     source = {one.letter: str(one.source) for one in contenders}
-    return pd.DataFrame(
+    comparison = compare_all(contenders)
+    differences = sorted(comparison.differences, key=_place)
+    table = pd.DataFrame(
         {
             "task": one.first.task,
             "data": one.first.data.name,
@@ -78,26 +82,28 @@ def compare(*results: str | Path) -> pd.DataFrame:
             "adjusted_p": math.nan if one.adjusted_p is None else one.adjusted_p,
             "verdict": one.verdict,
         }
-        for one in compare_all(contenders).differences
+        for one in differences
     )
-
-
-def as_json(comparison: Comparison, contenders: list[Contender]) -> dict[str, Any]:
-    """Everything, in full precision; what is not a number is null."""
-    return {
+    table.attrs = {
         "contenders": [
             {
                 "letter": contender.letter,
                 "source": str(contender.source),
+                "title": contender.describe(),
                 "notes": contender.notes,
                 "records": [run.id for runs in contender.runs.values() for run in runs],
             }
             for contender in contenders
         ],
-        "comparisons": [without_nan(_plain(one)) for one in comparison.differences],
+        "comparisons": [without_nan(_plain(one)) for one in differences],
         "significant": SIGNIFICANT,
         "not_compared": comparison.not_compared,
     }
+    return table
+
+
+def _place(one: Difference) -> tuple[tuple[int, str], str, str, str]:
+    return (one.first.place, one.first.data.name, one.first.data.digest, one.first.fingerprint)
 
 
 def _plain(one: Difference) -> dict[str, Any]:
@@ -105,14 +111,19 @@ def _plain(one: Difference) -> dict[str, Any]:
     sides = zip(("ours", "theirs"), one.letters, (one.ours, one.theirs), strict=True)
     return {
         "task": one.first.task,
+        "title": one.first.about.title,
         "data": dataclasses.asdict(one.first.data),
         "protocol": one.first.protocol,
         "fingerprint": one.first.fingerprint,
         "metric": one.metric,
+        "header": one.number.header,
+        "unit": one.number.unit,
+        "better": one.number.better,
         **{name: getattr(one, name) for name in tested},
         **{
             name: {
                 "letter": letter,
+                "mean": entry.mean,
                 "values": entry.values,
                 "interval": entry.interval,
                 "checkpoints": entry.checkpoints,
@@ -124,74 +135,74 @@ def _plain(one: Difference) -> dict[str, Any]:
     }
 
 
-def as_text(comparison: Comparison, contenders: list[Contender]) -> str:
-    """A table for each task and data set, and what was not compared, with the reason."""
-    lines = [
-        line
-        for contender in contenders
-        for line in (contender.describe(), *(f"   {note}" for note in contender.notes))
-    ]
-    for _, group in itertools.groupby(sorted(comparison.differences, key=_place), key=_place):
-        found = list(group)
-        first = found[0].first
+def comparison_text(found: Mapping[Any, Any]) -> str:
+    """A comparison for people at a terminal: a table per task and data set, and what was not compared.
+
+    Args:
+        found: the `attrs` of what `compare` returned.
+    """
+    lines: list[str] = []
+    for contender in found["contenders"]:
+        lines += [contender["title"], *(f"   {note}" for note in contender["notes"])]
+    groups = itertools.groupby(
+        found["comparisons"], key=lambda one: (one["data"], one["fingerprint"])
+    )
+    for _, group in groups:
+        rows = list(group)
+        first, data = rows[0], rows[0]["data"]
         lines += [
             "",
-            f"{first.about.title} on {first.data.name}, {first.data.images:,} images, "
-            f"split {first.data.split}",
-            f"{first.protocol}  (fingerprint {first.fingerprint[:12]})",
-            table_text(_HEADER, map(_row, found), words=_WORDS),
+            f"{first['title']} on {data['name']}, {data['images']:,} images, split {data['split']}",
+            f"{first['protocol']}  (fingerprint {first['fingerprint'][:12]})",
+            table_text(_HEADER, map(_row, rows), words=_WORDS),
         ]
-    lines += ["", *_explanations(comparison.differences)]
-    if comparison.not_compared:
-        lines += ["", "Not compared:", *(f"  {line}" for line in comparison.not_compared)]
+    lines += ["", *_explanations(found["comparisons"])]
+    if found["not_compared"]:
+        lines += ["", "Not compared:", *(f"  {line}" for line in found["not_compared"])]
     # A table has lines of its own.
     return "\n".join(printable(part) for line in lines for part in line.split("\n"))
 
 
-def _place(one: Difference) -> tuple[tuple[int, str], str, str, str]:
-    return (one.first.place, one.first.data.name, one.first.data.digest, one.first.fingerprint)
-
-
-def _row(difference: Difference) -> list[str]:
-    number, (one, other) = difference.number, difference.letters
-    estimate = _number(number, difference.estimate, signed=True)
+def _row(one: dict[str, Any]) -> list[str]:
+    unit, ours, theirs = one["unit"], one["ours"], one["theirs"]
+    estimate = _number(unit, one["difference"], signed=True)
     return [
-        number.header,
-        f"{one} - {other}",
-        _side(difference.ours),
-        _side(difference.theirs),
-        estimate + _bounds(number, difference.interval, signed=True),
-        format_p(difference.p),
-        format_p(difference.adjusted_p),
-        difference.verdict,
+        one["header"],
+        f"{ours['letter']} - {theirs['letter']}",
+        _side(unit, ours),
+        _side(unit, theirs),
+        estimate + _bounds(unit, one["interval"], signed=True),
+        format_p(one["p"]),
+        format_p(one["adjusted_p"]),
+        one["verdict"],
     ]
 
 
-def _side(side: Entry) -> str:
-    checkpoints = f"{side.checkpoints} checkpoint{'s' if side.checkpoints > 1 else ''}"
-    runs = f" ({len(side.values)} runs of {checkpoints})" if len(side.values) > 1 else ""
-    return _number(side.number, side.mean) + _bounds(side.number, side.interval) + runs
+def _side(unit: str, side: dict[str, Any]) -> str:
+    runs, checkpoints = len(side["values"]), counted(side["checkpoints"], "checkpoint")
+    words = f" ({runs} runs of {checkpoints})" if runs > 1 else ""
+    return _number(unit, side["mean"]) + _bounds(unit, side["interval"]) + words
 
 
-def _bounds(number: Number, bounds: tuple[float, float] | None, *, signed: bool = False) -> str:
+def _bounds(unit: str, bounds: Sequence[float | None] | None, *, signed: bool = False) -> str:
     if bounds is None:
         return ""
-    low, high = (_number(number, end, signed=signed) for end in bounds)
+    low, high = (_number(unit, end, signed=signed) for end in bounds)
     return f" [{low}, {high}]"
 
 
-def _number(number: Number, value: float, *, signed: bool = False) -> str:
+def _number(unit: str, value: float | None, *, signed: bool = False) -> str:
     """Two decimals for percentages: differences between good models are of that size."""
-    if not math.isfinite(value):
+    if value is None:
         return "–"
     sign = "+" if signed else ""
-    return f"{value:{sign}.2f}" if number.is_percentage else f"{value:{sign}.4g}"
+    return f"{value:{sign}.2f}" if unit in PERCENTAGES else f"{value:{sign}.4g}"
 
 
-def _explanations(differences: list[Difference]) -> list[str]:
-    tests = [difference for difference in differences if difference.p is not None]
-    number = "one test" if len(tests) == 1 else f"{len(tests)} tests"
-    used = {difference.test for difference in differences}
+def _explanations(comparisons: list[dict[str, Any]]) -> list[str]:
+    tests = sum(one["p"] is not None for one in comparisons)
+    number = "one test" if tests == 1 else f"{tests} tests"
+    used = {one["test"] for one in comparisons}
     lines = ["In brackets: 95 % intervals, each by itself."]
     lines += [words for test, words in _TESTS.items() if test in used]
     if tests:
