@@ -1,4 +1,4 @@
-# One word a chore. `make demo` and `make test` need nothing but Python 3.10 to 3.13 and make.
+# One word per chore. `make demo` and `make test` need nothing but Python 3.10 to 3.13 and make.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -8,8 +8,8 @@ BIN := $(VENV)/bin
 demo: install  ## pre-train, evaluate and report on embedded data; resumes, skips what is done
 	$(BIN)/micl-bench demo --workdir work/demo
 
-# A process a core, a thread a process: tensors are too small here for threads to pay.
-test: install  ## the test suite, less what takes minutes by itself
+# One process per core, one thread per process: tensors are too small here for threads to pay.
+test: install  ## the test suite, without the tests that take minutes by themselves
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadscope -m "not long"
 
 test-all: install  ## every test there is
@@ -20,7 +20,7 @@ check: install  ## formatter, linter, types; changes nothing
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-format: install  ## format and mend what the linter can
+format: install  ## format, and fix what the linter can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 

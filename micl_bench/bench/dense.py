@@ -1,4 +1,4 @@
-"""How fast a ViT is on the large images of dense tasks, and how much memory that takes.
+"""The speed and memory of a ViT on the large images of dense tasks.
 
 The backbone alone, forward and backward: every block attending to all patches (`plain`), or all but the
 last of each quarter in windows of 14 x 14 (`windowed`, ViTDet's setting), each with and without
@@ -35,7 +35,7 @@ Step = Callable[[], object]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DenseSettings(Values):
-    """What the backbone is run on."""
+    """The backbone that is measured, and its images."""
 
     arch: str = "vit_base_patch16_224"
     size: Side = 1024
@@ -59,14 +59,14 @@ class Case:
 
     @property
     def name(self) -> str:
-        """`windowed_checkpointed_bf16`."""
+        """The name of the case, such as `windowed_checkpointed_bf16`."""
         parts = ["windowed" if self.windowed else "plain"]
         parts += ["checkpointed"] * self.checkpointed + [self.precision]
         return "_".join([*parts, *["compiled"] * self.compiled])
 
 
 def cases(device: torch.device) -> list[Case]:
-    """All that run on the device."""
+    """Return all cases that run on the device."""
     return [
         Case(windowed=windowed, checkpointed=checkpointed, precision=precision, compiled=compiled)
         for compiled in ((False, True) if device.type == "cuda" else (False,))
@@ -77,7 +77,7 @@ def cases(device: torch.device) -> list[Case]:
 
 
 def bench_dense(settings: DenseSettings, device: torch.device) -> list[dict[str, Any]]:
-    """Images/s, peak memory and kernel of attention in each case; a compiled one that fails says why."""
+    """Measure images/s, peak memory and kernel of attention in each case; one that fails says why."""
     model, compiled = _backbone(settings, device, compiled=False), None
     if device.type == "cuda":
         compiled = _backbone(settings, device, compiled=True)
@@ -116,7 +116,7 @@ def bench_dense(settings: DenseSettings, device: torch.device) -> list[dict[str,
 
 
 def _backbone(settings: DenseSettings, device: torch.device, *, compiled: bool) -> MiCLViT:
-    """As ViTDet has it: one map, no [CLS], no final norm."""
+    """Build the backbone as ViTDet has it: one map, no [CLS], no final norm."""
     model = MiCLViT(
         f"random:{settings.arch}",
         seed=_SEED,

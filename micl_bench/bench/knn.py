@@ -1,4 +1,4 @@
-"""How long the k-NN search takes, and how much memory, on synthetic features of any number.
+"""The time and memory of the k-NN search, on any number of synthetic features.
 
 The features lie in a file, mapped, as the stored ones of a real checkpoint. A search of part of the
 queries is timed at two sizes; a straight line through both tells the time of all: what is read once
@@ -33,7 +33,7 @@ _LOOK_SECONDS = 0.02
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class KnnSettings(Values):
-    """Sizes; as ImageNet's and ViT-L's if not given."""
+    """Sizes of the search; ImageNet's and ViT-L's by default."""
 
     train: Count = 1_281_167
     width: Count = 1024
@@ -43,7 +43,7 @@ class KnnSettings(Values):
     k: Count = 200
     rounds: Count = 3
     memory_mib: Count = 2048
-    """Budget of the search."""
+    """Memory that the search may take, in MiB."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

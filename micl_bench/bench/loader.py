@@ -1,4 +1,4 @@
-"""How fast one core makes a pre-training step's input: JPEG files against packed stores.
+"""The speed at which a core prepares the input of pre-training: JPEG files against packed stores.
 
 Per second of processor time, so that neither threads nor what else the machine does flatters or harms
 a figure. The files were read before: disks are not measured.
@@ -42,7 +42,7 @@ _SEED = 0
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoaderSettings(Values):
-    """What is loaded, and how long it is watched."""
+    """The images that are loaded, and for how long."""
 
     images: Count = 256
     batch: Count = 256
@@ -53,7 +53,7 @@ class LoaderSettings(Values):
     mask_ratio: Annotated[float, Within(least=0, below=1)] = 0.9
     rounds: Count = 5
     seconds: Annotated[float, Within(above=0)] = 1.0
-    """Of each way in each round."""
+    """Processor time of each way in each round, in seconds."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -81,7 +81,7 @@ class LoaderSettings(Values):
 
 
 def bench_loader(settings: LoaderSettings) -> list[dict[str, Any]]:
-    """Images per second and core of `folder_pil`, `store_image` and `store_patch`: medians of rounds.
+    """Measure images per second and core of `folder_pil`, `store_image` and `store_patch`.
 
     Raises:
         InputError: sizes that do not go together, or too little disk.

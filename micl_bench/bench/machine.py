@@ -1,4 +1,4 @@
-"""What benchmarks share: rounds in turn, peaks of memory, the machine, and a file of what was measured.
+"""The parts that benchmarks share: rounds, peaks of memory, the machine, and the file of figures.
 
 A process keeps the memory that it once took, so on a CPU each thing whose peak is measured runs in one
 of its own, and what the process had before does not count.
@@ -31,25 +31,25 @@ _PROCESS = Path("/proc/self")
 
 
 def this_device() -> torch.device:
-    """The GPU where there is one."""
+    """Return the GPU where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def best_precision(device: torch.device) -> str:
-    """`bf16` where the device multiplies bfloat16 in hardware, else `fp32`."""
+    """Return `bf16` where the device multiplies bfloat16 in hardware, else `fp32`."""
     return "bf16" if has_bfloat16(device) else "fp32"
 
 
 def machine_load() -> float:
-    """Processes that ran or waited to, on average over the last minute, ours not included yet."""
+    """Return the processes that ran or waited to, on average over the last minute."""
     return round(os.getloadavg()[0], 2)
 
 
 def in_turn(
     label: str, ways: Mapping[str, Callable[[], float]], *, rounds: int
 ) -> dict[str, list[float]]:
-    """What each way measures in each round: every way once, so that a slow minute of the machine harms
-    them all. A round before, which compiles, allocates and fills caches, does not count."""
+    """Return what each way measures in each round: every way once, so that a slow minute of the machine
+    harms them all. A round before, which compiles, allocates and fills caches, does not count."""
     found: dict[str, list[float]] = {name: [] for name in ways}
     with Progress(label, total=(rounds + 1) * len(ways)) as progress:
         for number in range(rounds + 1):
@@ -99,7 +99,7 @@ class Peak:
             self._before = resident_mib("VmRSS:")
 
     def mib(self) -> int:
-        """Since then, at the worst moment."""
+        """The largest memory since then, in MiB."""
         if self._device.type == "cuda":
             now = torch.cuda.max_memory_allocated(self._device) / MIB
         else:
@@ -108,7 +108,7 @@ class Peak:
 
 
 def in_own_process(function: Callable[..., T], *arguments: Any) -> T:
-    """What the function returns, called in a fresh process; both must be picklable.
+    """Call a function in a fresh process and return what it returns; both must be picklable.
 
     Raises:
         InputError: the function raised anything, which is reported in one line, or the process ended

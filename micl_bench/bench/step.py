@@ -1,4 +1,4 @@
-"""How fast a pre-training step is: ours against the plain one, as shares of the machine's own peak.
+"""The speed of a pre-training step: ours against a plain one, as shares of the machine's own peak.
 
 `plain`           fp32; every patch is embedded, then the visible ones are gathered; AdamW a tensor at
                   a time. What the formulas say, on torch's and timm's defaults.
@@ -45,18 +45,18 @@ _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StepSettings(Values):
-    """What is trained, and how long it is watched."""
+    """The training that is measured, and for how long."""
 
     arch: str = "vit_small_patch16_224"
     mask_ratio: Annotated[float, Within(least=0, below=1)] = 0.9
     batch: Annotated[int, Within(2, LARGEST)] = 64
     micro_batch: Amount = 0
     precision: Precision = "fp32"
-    """Of our step; the plain one is fp32."""
+    """The precision of our step; the plain one is fp32."""
     compile: bool = False
-    """Of our step."""
+    """Compile our step."""
     steps: Count = 5
-    """In each round."""
+    """Steps in each round."""
     rounds: Count = 5
 
     def __post_init__(self) -> None:
@@ -70,12 +70,12 @@ class StepSettings(Values):
 
     @property
     def objective(self) -> MiCL:
-        """Our step's."""
+        """The objective of our step."""
         return MiCL(MiCL.Config(mask_ratio=self.mask_ratio))
 
 
 def bench_step(settings: StepSettings, device: torch.device) -> list[dict[str, Any]]:
-    """Images/s, FLOP an image and MFU of each way, the last against the peak of its own precision.
+    """Measure images/s, FLOP per image and MFU of each way, the last against its precision's peak.
 
     Raises:
         InputError: sizes that do not go together.

@@ -37,12 +37,12 @@ app.add_typer(suite.app, name="suite")
 
 @dataclasses.dataclass(frozen=True)
 class _Call:
-    """What commands know of the program that they are part of, which they do not import."""
+    """The program that a command is part of, as the command sees it: commands do not import it."""
 
     command: str
-    """As it was typed, for records."""
+    """The command line as it was typed, for records."""
     run: Callable[..., None]
-    """`run`, for jobs that shall do another command later."""
+    """The function `run`, for jobs that run another command later."""
 
 
 def _version(wanted: bool) -> None:
@@ -53,9 +53,14 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    debug: Annotated[bool, typer.Option(help="Show a stack trace when something fails.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show a stack trace when something fails.")
+    ] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print and leave.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
     # Read by `main`, before parsing can fail.
@@ -65,12 +70,15 @@ def _options(
 @app.command()
 def demo(
     context: typer.Context,
-    workdir: Annotated[Path, typer.Option(help="Everything is made in here.")] = Path("work/demo"),
+    workdir: Annotated[
+        Path, typer.Option(help="Folder for the data, the results and the report.")
+    ] = Path("work/demo"),
 ) -> None:
-    """Do everything once on small embedded data: pre-train, evaluate, report. Some minutes on a CPU.
+    """Run the whole benchmark once on small embedded data.
 
-    It runs the suite `embedded` and makes its report. What is done is skipped; interrupted, the same
-    command goes on where it was.
+    It runs the suite `embedded`, which pre-trains a ViT and evaluates it, and makes a report. This takes
+    some minutes on a CPU. Runs that are done are skipped: after an interruption, the same command goes
+    on where it was.
     """
     from micl_bench.cli.demo import run_demo
 
@@ -93,7 +101,7 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Turn records into tables, figures and report.html."""
+    """Turn result records into tables, figures and report.html."""
     import micl_bench
 
     if results:
@@ -106,7 +114,7 @@ def report(
 def list_kind(
     kind: Annotated[str, typer.Argument(help=f"One of: {', '.join(KINDS)}.")],
 ) -> None:
-    """List what there is of a kind, with a line on each."""
+    """List the entries of one kind, with a line on each."""
     print(listing_of(kind))
 
 
@@ -123,14 +131,15 @@ app.command("slurm", context_settings={"allow_interspersed_args": False})(slurm.
 
 _INTERRUPTED = 130
 _UNDECODED = re.compile(r"[\ud800-\udfff]")
-"""What Python has for a byte of a command line that is no text."""
+"""Code points that stand for the bytes of a command line that are not UTF-8."""
 
 
 def invoke(arguments: list[str]) -> None:
-    """Run one command of this program in this process.
+    """Run one command of this program in this process, and return when it has ended.
 
     Raises:
-        InputError: bad input; or Typer's own error, with `format_message`, for a wrong option.
+        InputError: the input is bad. A wrong option raises Typer's own error, with `format_message`.
+        KeyboardInterrupt: the command was interrupted.
     """
     # A record could not hold its command.
     if strange := [word for word in arguments if _UNDECODED.search(word)]:
@@ -145,7 +154,7 @@ def invoke(arguments: list[str]) -> None:
 
 
 def main() -> None:
-    """Entry point; exits with 0, with 2 for bad input, 1 for a defect, 130 when interrupted.
+    """Run the command of `sys.argv`; exit with 0, 2 for bad input, 1 for a defect, 130 if interrupted.
 
     A run that a signal asked to stop, and that has saved, exits with 0.
     """
@@ -163,7 +172,7 @@ def run(
     """Run one command as `main` does.
 
     Args:
-        on_stop: called before a run leaves that a signal asked to stop, and that has saved.
+        on_stop: called before a run exits that a signal asked to stop, and that has saved.
         trace_defects: raise a defect, for its stack trace; bad input stays one line.
     """
     try:

@@ -1,4 +1,4 @@
-"""What stands behind numbers: `micl-bench compare`, `explain` and `reproduce`."""
+"""`micl-bench compare`, `explain` and `reproduce`: numbers tested, explained and made again."""
 
 import contextlib
 import os
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
     from micl_bench.records.result import Record
 
 STORE = Path("work/results")
-"""Where records are looked for, without --results."""
+"""The folder in which records are looked for without --results."""
 
 Target = Annotated[
     str,
     typer.Argument(
         metavar="RESULT",
-        help="A record file, or the id of a record; the beginning of one, or of its last ten letters, "
-        "is enough.",
+        help="A record file, or the id of a record; the beginning of the id, or of its last ten "
+        "letters, is enough.",
         show_default=False,
     ),
 ]
 Results = Annotated[
     Path | None,
     typer.Option(
-        help="The store: where ids are looked up, and what belongs to a record. Without it, the store "
-        "that a record file lies in, or work/results.",
+        help="Folder of records in which ids are looked up, with the other runs of a record. If not "
+        "given, the store that a record file lies in, or work/results.",
         show_default=False,
     ),
 ]
@@ -43,18 +43,19 @@ def compare(
         list[Path],
         typer.Argument(
             metavar="A B [C ...]",
-            help="For each method a record file, or a folder of records: several runs may be in it.",
+            help="A record file per method, or a folder with the records of its runs.",
             show_default=False,
         ),
     ],
     json_file: Json = None,
 ) -> None:
-    """Test whether methods differ, on every task, data set and metric that two of them share.
+    """Test whether methods differ on the results that they share.
 
-    One run of each: McNemar's exact test on the per-image predictions beside the records. Several
-    runs of each: Welch's test over the runs; a seed that changes nothing is no run. P-values are
-    adjusted by Holm's method for all tests of the call. Only numbers of one protocol fingerprint, the
-    same images and the same training images are compared; for others a line says what differs.
+    Every pair is tested on each task, data set and metric that both have. With one run per method: on
+    the evidence of each image beside the records, by McNemar's exact test or the paired bootstrap. With
+    several: over the runs, by Welch's test; a seed that changes nothing makes no new run. P-values are
+    adjusted by Holm's method for all tests of the call. Numbers are compared only where the protocol's
+    fingerprint, the images and the training images are the same; for others a line says what differs.
     """
     import micl_bench
     from micl_bench.report.compare.comparison_output import comparison_text
@@ -65,12 +66,12 @@ def compare(
 
 
 def explain(target: Target, results: Results = None, json_file: Json = None) -> None:
-    """Show all that stands behind one number, checked again.
+    """Show everything behind one number, checked again.
 
-    Metrics with intervals, and made again from the predictions for each image; images, checkpoint and
-    the trainings it went through, recipe and settings with their digests; code, environment, time;
-    the files beside the record, and whether each is the one it was written with; published numbers
-    with a verdict; the command that makes it again. RESULT may be the id of a published number too
+    It shows the metrics with their intervals, computed again from the evidence of each image; the
+    images; the checkpoint and its trainings; the recipe and settings with their digests; code,
+    environment and time; the files beside the record, and whether each is the one that was written;
+    published numbers with a verdict; and the command. RESULT may also be the id of a published number
     (published-...).
     """
     from micl_bench.records.published import read_references
@@ -93,31 +94,33 @@ def reproduce(
     results: Results = None,
     place: Annotated[
         Path,
-        typer.Option("--from", help="Folder that the command's relative paths start from."),
+        typer.Option(
+            "--from",
+            help="Folder in which the record's command was started, for its relative paths.",
+        ),
     ] = Path(),
     recipe: Annotated[
         Path | None,
         typer.Option(
-            help="Recipe to run for the one that the command names, where that is not one of this "
-            "installation: a recipe is code, so look at it first.",
+            help="Recipe to run in place of the command's own, where that is not one of this "
+            "installation. A recipe is code: look at it first.",
             show_default=False,
         ),
     ] = None,
     processes: Annotated[
-        int, typer.Option(min=1, help="Processes to start with torchrun; 1 without it.")
+        int, typer.Option(min=1, help="Number of processes; more than one are started by torchrun.")
     ] = 1,
 ) -> None:
-    """Run the command that made a record again, in another folder, and give the verdict.
+    """Run a record's command again and compare the results.
 
-    identical: every metric to the last bit, and the evidence of each image. consistent: every metric
-    within the record's interval. different: not so. not comparable: something that moves the number
-    is not as it was, and is named. Exit code 0 for the first two, else 1.
+    The last line is the verdict. identical: every metric is the same to the last bit, and so is the
+    evidence of each image. consistent: every metric lies in the record's interval. different: a metric
+    does not. not comparable: something that moves the number is not as it was; it is named. The exit
+    code is 0 for the first two, else 1.
 
-    The command is as the record has it, but for --out. Its relative paths mean what they meant in the
-    folder it was started in: start there, or give that folder as --from. It gets as many threads as
-    then. What neither command line nor record tells is not repeated: torchrun's processes (--processes).
-    Stored features are not used: they are computed anew. Cut, the same command goes on where the run
-    itself does.
+    The command is the record's own, with another --out and the same number of threads. Start it in the
+    folder in which the record's command was started, or give that folder as --from. Stored features are
+    not used, but computed anew. After an interruption, the same command goes on where the run does.
     """
     from micl_bench.report.audit.command_again import rerun_arguments
     from micl_bench.report.audit.reproduction import compare_runs

@@ -9,7 +9,7 @@ import typer
 from micl_bench.cli.options import Json, Overrides
 
 app = typer.Typer(
-    help="Measure speed; every ratio is of figures from one run.",
+    help="Measure speed; figures that are compared come from one run.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -17,22 +17,29 @@ app = typer.Typer(
 
 @app.command()
 def loader(
-    images: Annotated[int, typer.Option(help="JPEGs of 500 x 375 that are made and read.")] = 256,
-    batch: Annotated[int, typer.Option(help="Images read at a time.")] = 256,
-    img_size: Annotated[int, typer.Option(help="Pixels of a side of the network's input.")] = 224,
-    patch_size: Annotated[int, typer.Option(help="Pixels of a patch's side.")] = 16,
-    store_size: Annotated[
-        int, typer.Option(help="Pixels of a side in the store that is cropped.")
+    images: Annotated[
+        int, typer.Option(help="Number of JPEG files of 500 x 375 pixels to read.")
     ] = 256,
-    mask_ratio: Annotated[float, typer.Option(help="Share of the patches that is not read.")] = 0.9,
-    rounds: Annotated[int, typer.Option(help="Rounds; medians are reported.")] = 5,
-    seconds: Annotated[float, typer.Option(help="Processor time of each way and round.")] = 1.0,
+    batch: Annotated[int, typer.Option(help="Images per batch.")] = 256,
+    img_size: Annotated[int, typer.Option(help="Side of the network's input in pixels.")] = 224,
+    patch_size: Annotated[int, typer.Option(help="Side of a patch in pixels.")] = 16,
+    store_size: Annotated[
+        int, typer.Option(help="Side in pixels of the stored images that are cropped.")
+    ] = 256,
+    mask_ratio: Annotated[
+        float, typer.Option(help="Share of the patches that are hidden, and not read.")
+    ] = 0.9,
+    rounds: Annotated[int, typer.Option(help="Number of rounds, whose medians are reported.")] = 5,
+    seconds: Annotated[
+        float, typer.Option(help="Processor time per row of the table and round, in seconds.")
+    ] = 1.0,
     json_file: Json = None,
 ) -> None:
-    """Measure how many images a core makes ready for pre-training, from files and from stores.
+    """Measure the images per second that a core can prepare.
 
-    folder_pil: JPEGs through torchvision's folder, random crop and flip. store_image: the same crops
-    and flips of the visible patches from a packed store. store_patch: visible patches, uncropped.
+    folder_pil: JPEG files through torchvision's folder, random crop and flip. store_image: the same
+    crops and flips from a packed store, of the visible patches alone. store_patch: the visible patches
+    from a packed store, without a random crop.
     """
     from micl_bench.bench.loader import LoaderSettings, bench_loader
     from micl_bench.bench.machine import machine_load
@@ -62,29 +69,35 @@ def loader(
 @app.command()
 def step(
     arch: Annotated[
-        str, typer.Option(help="As `micl-bench list architectures` names them.")
+        str, typer.Option(help="Architecture: a name of `micl-bench list architectures`.")
     ] = "vit_small_patch16_224",
-    mask_ratio: Annotated[float, typer.Option(help="Share of the patches that is not seen.")] = 0.9,
-    batch: Annotated[int, typer.Option(help="Images a step.")] = 64,
+    mask_ratio: Annotated[float, typer.Option(help="Share of the patches that are hidden.")] = 0.9,
+    batch: Annotated[int, typer.Option(help="Images per step.")] = 64,
     micro_batch: Annotated[
-        int, typer.Option(help="Images a forward pass of our step; 0 for the whole batch.")
+        int, typer.Option(help="Images per forward pass of our step; 0 for the whole batch.")
     ] = 0,
     precision: Annotated[
         str,
-        typer.Option(help="Of our step: fp32, bf16, or auto for bf16 where the machine has it."),
+        typer.Option(
+            help="Precision of our step: fp32, bf16, or auto for bf16 where the machine has it."
+        ),
     ] = "auto",
     compile_blocks: Annotated[
         bool | None,
-        typer.Option("--compile/--no-compile", help="Of our step; on a GPU if not given."),
+        typer.Option(
+            "--compile/--no-compile",
+            help="Compile our step; if not given, only on a GPU.",
+        ),
     ] = None,
-    steps: Annotated[int, typer.Option(help="Steps of each way and round.")] = 5,
-    rounds: Annotated[int, typer.Option(help="Rounds; medians are reported.")] = 5,
+    steps: Annotated[int, typer.Option(help="Steps per row of the table and round.")] = 5,
+    rounds: Annotated[int, typer.Option(help="Number of rounds, whose medians are reported.")] = 5,
     json_file: Json = None,
 ) -> None:
-    """Measure a pre-training step against the plain one and the machine's matrix-product peak.
+    """Measure a pre-training step against a plain implementation.
 
-    plain: fp32, every patch embedded, then the visible ones gathered, AdamW a tensor at a time. ours:
-    the step of `micl-bench pretrain`. ours_with_data: the same, read from a packed store.
+    plain: fp32, all patches embedded before the visible ones are chosen, AdamW one tensor at a time.
+    ours: the step of `micl-bench pretrain`. ours_with_data: the same, with images from a packed store.
+    MFU is the share of the machine's peak in matrix products that the model's own FLOP make up.
     """
     from micl_bench.bench.machine import best_precision, machine_load, this_device
     from micl_bench.bench.step import StepSettings, bench_step
@@ -118,7 +131,7 @@ def step(
     ]
     header = ("name", "precision", "images/s", "x plain", "MFU", "peak [TFLOP/s]")
     print(f"{arch} on {device}, mask ratio {mask_ratio}, batch {batch}")
-    print(f"{results[0]['flop_per_image'] / 1e9:.3f} GFLOP an image, forward and backward")
+    print(f"{results[0]['flop_per_image'] / 1e9:.3f} GFLOP per image, forward and backward")
     print(table_text(header, rows))
     if device.type == "cuda":
         hours = 800 * 1_281_167 / results[-1]["images_per_second"] / 3600
@@ -131,20 +144,25 @@ def step(
 
 @app.command()
 def knn(
-    train: Annotated[int, typer.Option(help="Features that are searched.")] = 1_281_167,
-    width: Annotated[int, typer.Option(help="Numbers a feature.")] = 1024,
-    queries: Annotated[int, typer.Option(help="Queries whose time is reported.")] = 50_000,
+    train: Annotated[int, typer.Option(help="Number of features that are searched.")] = 1_281_167,
+    width: Annotated[int, typer.Option(help="Numbers per feature.")] = 1024,
+    queries: Annotated[
+        int, typer.Option(help="Number of queries whose time is reported.")
+    ] = 50_000,
     measured: Annotated[
-        int, typer.Option(help="Queries that are searched for; the time of all is extrapolated.")
+        int,
+        typer.Option(help="Number of queries that are measured; the time of all is extrapolated."),
     ] = 2048,
-    k: Annotated[int, typer.Option(help="Neighbours of each query.")] = 200,
-    memory_mib: Annotated[int, typer.Option(help="Budget of the search.")] = 2048,
-    rounds: Annotated[int, typer.Option(help="Rounds; medians are reported.")] = 3,
+    k: Annotated[int, typer.Option(help="Neighbours per query.")] = 200,
+    memory_mib: Annotated[
+        int, typer.Option(help="Memory that the search may take, in MiB.")
+    ] = 2048,
+    rounds: Annotated[int, typer.Option(help="Number of rounds, whose medians are reported.")] = 3,
     json_file: Json = None,
 ) -> None:
-    """Measure the time and memory of the exact k-NN search on synthetic features in a file.
+    """Measure the time and memory of the exact k-NN search.
 
-    The file takes train x width x 4 bytes in TMPDIR meanwhile.
+    The features are synthetic and lie in a file, which takes train x width x 4 bytes in TMPDIR.
     """
     from micl_bench.bench.knn import KnnSettings, bench_knn
     from micl_bench.bench.machine import machine_load, this_device
@@ -186,25 +204,30 @@ def knn(
 def dense(
     recipe: Annotated[
         Path | None,
-        typer.Option(help="Measure one training iteration of this config instead of a backbone."),
+        typer.Option(
+            help="Config by name or path: measure one training iteration of it, not a backbone."
+        ),
     ] = None,
     overrides: Overrides = None,
     arch: Annotated[
-        str, typer.Option(help="Of the backbone, as `micl-bench list architectures` names them.")
+        str,
+        typer.Option(
+            help="Architecture of the backbone: a name of `micl-bench list architectures`."
+        ),
     ] = "vit_base_patch16_224",
-    size: Annotated[int, typer.Option(help="Pixels of a side of the backbone's images.")] = 1024,
+    size: Annotated[int, typer.Option(help="Side of the backbone's images in pixels.")] = 1024,
     batch: Annotated[
-        int, typer.Option(help="Images of a pass; 0 for one, or for as many as the recipe says.")
+        int, typer.Option(help="Images per pass; 0 for 1, or for the recipe's number.")
     ] = 0,
-    rounds: Annotated[int, typer.Option(help="Rounds; medians are reported.")] = 3,
+    rounds: Annotated[int, typer.Option(help="Number of rounds, whose medians are reported.")] = 3,
     json_file: Json = None,
 ) -> None:
-    """Measure a ViT on the large images of segmentation and detection: speed and peak memory.
+    """Measure a ViT on the large images of dense tasks.
 
-    Without --recipe: the backbone forward and backward, all blocks attending to everything (plain) or
-    most of them in windows of 14 x 14 patches (windowed), with and without computing blocks twice to
-    save memory (checkpointed), in fp32 and bf16. With --recipe: its model, optimiser and batch, with
-    images in memory.
+    Speed and peak memory are measured. Without --recipe: the backbone forward and backward, with global
+    attention in all blocks (plain) or in windows of 14 x 14 patches in most (windowed), with and without
+    computing activations twice to save memory (checkpointed), in fp32 and bf16. With --recipe: a whole
+    training iteration of its model, optimiser and batch, with images in memory.
     """
     from micl_bench.bench.machine import machine_load, this_device
 

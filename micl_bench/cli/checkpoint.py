@@ -1,4 +1,4 @@
-"""`micl-bench inspect`, `convert` and `features`: what a checkpoint is, in another layout, and gives."""
+"""`micl-bench inspect`, `convert` and `features`: describe a checkpoint, convert it, compute with it."""
 
 import dataclasses
 import enum
@@ -45,13 +45,13 @@ def inspect(
     source: _Argument,
     reading: Reading,
     mapping: Annotated[
-        bool, typer.Option("--mapping", help="Print what became of every tensor.")
+        bool, typer.Option("--mapping", help="Print each tensor of the file and where it goes.")
     ] = False,
     json_file: Json = None,
 ) -> None:
-    """Print what a checkpoint is: format, architecture, mapping of its tensors, digest.
+    """Print a checkpoint's format, architecture, tensors and digest.
 
-    It is read as an evaluation would read it, so that what is refused there is refused here.
+    It is read as an evaluation reads it: a file that an evaluation would refuse is refused here.
     """
     loaded = reading.load(source)
     found = _description(loaded)
@@ -68,18 +68,19 @@ def inspect(
 @grouped
 def convert(
     source: _Argument,
-    to: Annotated[_Target, typer.Option(help="Layout of the new file.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="The new file.", show_default=False)],
+    to: Annotated[_Target, typer.Option(help="Format of the new file.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="File to write.", show_default=False)],
     reading: Reading,
     strict: Strict = False,
 ) -> None:
-    """Write a checkpoint in another layout; read again, it gives the same features, bit for bit.
+    """Write a checkpoint in another format.
 
-    timm: its names, as its training script saves them. safetensors: the same without pickle.
-    openmmlab: the backbone of mmsegmentation's VisionTransformer or BEiT, without a head.
+    The new file gives the same features as the old one, bit for bit. timm: timm's names, as its training
+    script saves them. safetensors: the same without pickle. openmmlab: the backbone of mmsegmentation's
+    VisionTransformer or BEiT, without a head.
 
-    A file that is there is never changed: one with the same content is as good as a new one, another is
-    refused.
+    An existing file is never changed: if it has the same content, nothing is written; if it has another,
+    the command is refused.
     """
     if out.exists() and not out.is_file():
         raise InputError(f"--out {out} is no file; give another name")
@@ -102,22 +103,27 @@ def features(
     out: Annotated[Path, typer.Option(help="The .npz file to write.", show_default=False)],
     pool: Annotated[
         str,
-        typer.Option(help="cls, avg (the mean patch) or tokens (all of them), after the norm."),
+        typer.Option(
+            help="cls, avg (the mean patch) or tokens (all tokens), after the final norm."
+        ),
     ] = "cls",
     img_size: ImageSize = None,
     crop_pct: CropPct = 0.875,
-    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    precision: Annotated[
+        str, typer.Option(help="Precision of the network: fp32 or bf16.")
+    ] = "fp32",
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Images read at a time; changes no bit of the result.")
+        int, typer.Option(min=1, help="Images per forward pass; changes no bit of the result.")
     ] = 128,
     workers: Annotated[
-        int, typer.Option(min=0, help="Processes that decode; 0 for none beside.")
+        int, typer.Option(min=0, help="Processes that decode images; 0 to decode in this one.")
     ] = 0,
     strict: Strict = False,
 ) -> None:
-    """Write a backbone's features of any images: arrays `features` and `files`, `labels` if known.
+    """Write a backbone's features of images to an .npz file.
 
-    Started by torchrun, its processes share the work; the file is the same, byte for byte.
+    It has the arrays `features` and `files`, and `labels` where the images lie in class folders. Several
+    processes, started by torchrun, share the work; the file is the same, byte for byte.
     """
     from micl_bench.data.pixels import Pixels
     from micl_bench.engine.frozen.feature_export import export_features
@@ -198,6 +204,6 @@ def _architecture(loaded: "Checkpoint") -> str:
 
 
 def _fate_in_words(fate: "Fate") -> tuple[str, str, str]:
-    """A tensor's name, what became of it, and under which name or why."""
+    """Return a tensor's name, its kind, and the name that it gets or the reason why it gets none."""
     target = fate.target if fate.target != fate.name else ""
     return fate.name, fate.kind, "  ".join(filter(None, (target, fate.reason)))

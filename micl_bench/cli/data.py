@@ -1,4 +1,4 @@
-"""`micl-bench data`: make data sets, pack them, verify what is packed."""
+"""`micl-bench data`: make the embedded data set, pack data sets, verify packed stores."""
 
 import time
 from pathlib import Path
@@ -16,9 +16,14 @@ app = typer.Typer(
 @app.command()
 def embedded(
     out: Out,
-    seed: Annotated[int, typer.Option(help="Of the split and of every drawing.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the split and of everything that is drawn.")
+    ] = 0,
 ) -> None:
-    """Make the embedded data set: scikit-learn's digits in the formats of ImageNet, ADE20K, COCO."""
+    """Make the embedded data set from scikit-learn's images.
+
+    It has parts in the layouts of ImageNet, its shifted sets, ADE20K and COCO.
+    """
     from micl_bench.data.embedded import write_embedded
     from micl_bench.runtime.log import Progress
 
@@ -38,8 +43,8 @@ def pack(
     images: Annotated[
         Path,
         typer.Option(
-            help="<class>/<image> folders, or a data set with train/, val/, ... of them: each split "
-            "becomes a store in OUT/<split>.",
+            help="Folder of class folders, or a data set with such folders in train/, val/, ...: each "
+            "split becomes a store in OUT/<split>.",
             show_default=False,
         ),
     ],
@@ -52,10 +57,10 @@ def pack(
             show_default=False,
         ),
     ],
-    size: Annotated[int, typer.Option(help="Pixels of a stored side.")] = 224,
+    size: Annotated[int, typer.Option(help="Side of a stored image in pixels.")] = 224,
     patch_size: Annotated[
         int | None,
-        typer.Option(help="Patch layout: pixels of a patch's side; must divide the size."),
+        typer.Option(help="Patch layout: side of a patch in pixels; it must divide the size."),
     ] = None,
     crop_pct: Annotated[
         float | None,
@@ -66,15 +71,19 @@ def pack(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(help="Processes that decode; as many as there are cores if not given."),
+        typer.Option(help="Processes that decode images; one per core if not given."),
     ] = None,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")
+        bool,
+        typer.Option(
+            "--skip-bad", help="Leave out images that cannot be read, instead of stopping."
+        ),
     ] = False,
 ) -> None:
-    """Pack an image folder into uncompressed pixels that training reads without decoding.
+    """Pack an image folder into a store that needs no decoding.
 
-    The same command goes on after an interruption. EXIF's orientation is not applied.
+    A packed store holds uncompressed pixels. The same command goes on after an interruption. EXIF's
+    orientation is not applied.
     """
     from micl_bench.data.packed.pack import make_form, pack_tree
 
@@ -91,9 +100,9 @@ def pack(
 
 @app.command()
 def verify(
-    store: Annotated[Path, typer.Argument(help="Packed store, or a folder of one for each split.")],
+    store: Annotated[Path, typer.Argument(help="Packed store, or a folder with one per split.")],
 ) -> None:
-    """Read a packed store to its last byte and compare it with its checksums."""
+    """Check every byte of a packed store against its checksums."""
     from micl_bench.data.packed.verify import verify_tree
 
     start = time.monotonic()

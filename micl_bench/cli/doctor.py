@@ -1,4 +1,4 @@
-"""`micl-bench doctor`: what would spoil a run here, and how to fix it."""
+"""`micl-bench doctor` finds what would spoil a run here, and says how to fix it."""
 
 import dataclasses
 import json
@@ -14,20 +14,21 @@ from micl_bench.runtime.errors import InputError
 def doctor(
     data: Annotated[
         list[Path] | None,
-        typer.Option(help="A data folder to look into; repeatable.", show_default=False),
+        typer.Option(help="Data folder to check; repeatable.", show_default=False),
     ] = None,
     recipe: Annotated[
         Path | None,
         typer.Option(
-            help="A config of eval ade20k or coco: check each --data as that run would.",
+            help="Config of eval ade20k or coco: check each --data as that run would, by name or path.",
             show_default=False,
         ),
     ] = None,
     json_file: Json = None,
 ) -> None:
-    """Check installation, machine and data folders; each finding comes with its fix.
+    """Check the installation, the machine and data folders.
 
-    A problem makes something fail, or a number wrong: the exit code is 2. A warning costs or limits.
+    Each finding that needs one comes with a fix. A problem would make a run fail or a number wrong, and
+    the exit code is then 2. A warning names a cost or a limit.
     """
     from micl_bench.doctor import (
         check_data,

@@ -1,4 +1,4 @@
-"""What `micl-bench list` prints: one line an entry."""
+"""The lists of `micl-bench list`: one line per entry."""
 
 import itertools
 from collections.abc import Callable
@@ -10,10 +10,10 @@ from micl_bench.runtime.terminal import columns_text
 
 
 def listing_of(kind: str) -> str:
-    """A line for each entry of one kind.
+    """Return a line for each entry of one kind, as text.
 
     Raises:
-        InputError: no such kind.
+        InputError: there is no such kind.
     """
     if kind not in _KINDS:
         raise InputError(f"nothing is listed under {kind!r}; known: {', '.join(_KINDS)}")
@@ -43,7 +43,7 @@ def _checkpoints() -> dict[str, str]:
 
 
 def _published() -> dict[str, str]:
-    """The ledger's methods: how many numbers, of which tasks and architectures."""
+    """List the ledger's methods: how many numbers each has, and of which tasks and architectures."""
     from micl_bench.records.published import read_references
 
     rows = read_references()
@@ -56,7 +56,7 @@ def _published() -> dict[str, str]:
 
 
 def _tasks() -> dict[str, str]:
-    """The tasks of `eval`, each with its metrics as tables head them."""
+    """List the tasks of `eval`, each with its metrics as tables head them."""
     from micl_bench.tasks import declared
 
     metrics = {
@@ -67,7 +67,7 @@ def _tasks() -> dict[str, str]:
 
 
 def _first_comment(path: Path) -> str:
-    """Up to the first colon or full stop at a line's end."""
+    """Return a file's first comment, up to the first colon or full stop at a line's end."""
     lines = itertools.takewhile(lambda line: line[:1] == "#", path.read_text("utf-8").splitlines())
     words = []
     for line in lines:

@@ -1,4 +1,4 @@
-"""`micl-bench pretrain` and `eval`: what makes records."""
+"""`micl-bench pretrain` and `eval`, the commands that make records."""
 
 import dataclasses
 from pathlib import Path
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class ListsTasks(typer.core.TyperCommand):
-    """A command whose help ends with the tasks, which are looked for when it is asked for."""
+    """A command whose help ends with a list of the tasks, which are found when the help is printed."""
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """Write the tasks."""
@@ -45,29 +45,32 @@ class ListsTasks(typer.core.TyperCommand):
 def pretrain(
     context: typer.Context,
     recipe: Annotated[
-        Path, typer.Argument(help="Recipe: a name that `list recipes` shows, or a file.")
+        Path, typer.Argument(help="Recipe: a name of `micl-bench list recipes`, or a file.")
     ],
     data: Annotated[
-        Path, typer.Option(help="Folder with train and val: class folders, or packed stores.")
+        Path,
+        typer.Option(
+            help="Folder with train and val, each of class folders or a packed store; or SOURCE:PLACE."
+        ),
     ],
     out: Out,
     assignments: Overrides = None,
     method: Annotated[
-        str, typer.Option(help="Row name in tables; without one, the objective's.")
+        str, typer.Option(help="Name of the method in tables; the objective's if not given.")
     ] = "",
     init: Init = None,
     layout: Layout = None,
     branch: Branch = None,
 ) -> None:
-    """Pre-train a ViT; the result is <out>/backbone.pt. The same command goes on where it was cut.
+    """Pre-train a ViT and write it to <out>/backbone.pt.
+
+    After an interruption, the same command goes on from what it saved. SIGTERM, SIGUSR1 and SIGUSR2 make
+    it save, say so and exit with 0. Several processes, started by torchrun, share each batch.
 
     With --init the backbone starts from a checkpoint of any format; --format and --branch describe it.
     The backbone alone is taken: decoders, heads and momentum twins start anew. Its sizes must be the
-    recipe's; its positions are brought to the recipe's input size as in evaluation, and stay fixed. The
-    record names the trainings that the weights went through before.
-
-    Started by torchrun, its processes share each batch. SIGTERM, SIGUSR1 or SIGUSR2 make it save,
-    say so and leave with exit code 0.
+    recipe's. Its position embeddings are resampled to the recipe's input size, as in an evaluation, and
+    stay fixed. The record names the trainings that the weights went through before.
     """
     import micl_bench
 
@@ -89,7 +92,7 @@ def pretrain(
 @grouped
 def evaluate(
     context: typer.Context,
-    task: Annotated[str, typer.Argument(help="One of the tasks listed below.")],
+    task: Annotated[str, typer.Argument(help="One of the tasks that are listed below.")],
     checkpoint: Source,
     data: Data,
     out: Out,
@@ -98,31 +101,34 @@ def evaluate(
     recipe: Annotated[
         Path | None,
         typer.Option(
-            help="Recipe of the task: a name that `list recipes` shows, or a file; without one, the "
-            "task's own values."
+            help="Recipe of the task: a name of `micl-bench list recipes`, or a file; the task's "
+            "default values if not given."
         ),
     ] = None,
     assignments: Overrides = None,
     method: Annotated[
-        str, typer.Option(help="Row name in tables; without one, what the checkpoint says.")
+        str, typer.Option(help="Name of the method in tables; the checkpoint's if not given.")
     ] = "",
     pretrain_name: Annotated[
         str,
         typer.Option(
-            help="State that the file is of the pre-training of this name, one of several that differ "
-            "in their seed alone; for files that do not say it. Tables call it so.",
+            help="State that the file comes from the pre-training of this name, one of several that "
+            "differ only in their seed; for files that do not say so. Tables use the name.",
             show_default=False,
         ),
     ] = "",
     pretrain_seed: Annotated[
-        int | None, typer.Option(help="That pre-training's seed.", show_default=False)
+        int | None, typer.Option(help="Seed of that pre-training.", show_default=False)
     ] = None,
 ) -> None:
-    """Evaluate a checkpoint on a task; writes one JSON record per result into <out>.
+    """Evaluate a checkpoint on a task.
 
-    Started by torchrun, its processes share the work. What is only measured is the same, bit for bit;
-    what trains agrees up to rounding. The same command goes on with a finetune, linear, ade20k or
-    coco that was cut.
+    It writes one JSON record per result into <out>, with the evidence beside it, and prints the metrics
+    with their 95 % intervals. After an interruption, the same command goes on with finetune, linear,
+    ade20k and coco; the other tasks start over.
+
+    Several processes, started by torchrun, share the work. Tasks that train nothing give the same
+    numbers, bit for bit; the others agree up to rounding.
     """
     # An unknown task is said before torch is imported.
     plugins.find("tasks", task)
@@ -147,7 +153,7 @@ def evaluate(
 
 
 def _line(path: Path, result: "Result") -> str:
-    """A record's metrics with their intervals, on one line."""
+    """Return a record's metrics with their intervals, on one line."""
     numbers = "  ".join(
         f"{name} {number.value:.2f}"
         + (" [{:.2f}, {:.2f}]".format(*number.interval) if number.interval else "")

@@ -1,4 +1,4 @@
-"""Options that several commands share, alone and in groups, and what `--json` writes."""
+"""Options that several commands share, alone and in groups, and the writer of `--json`."""
 
 import dataclasses
 import functools
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
-    """A command in which each parameter that is a dataclass stands for an option per field."""
+    """Return a command in which each parameter that is a dataclass becomes an option per field."""
     hints = typing.get_type_hints(command, include_extras=True)
     options: list[inspect.Parameter] = []
     groups: dict[str, Any] = {
@@ -52,21 +52,21 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def no_folder(file: Path | None) -> Path | None:
-    """The file of `--json`; raises an InputError where a folder has its name."""
+    """Return the file of `--json`; raises an InputError where it is a folder."""
     if file and file.is_dir():
         raise InputError(f"--json {file} is a folder; give a file")
     return file
 
 
 def write_json(file: Path | None, content: Any) -> None:
-    """Write what `--json` asks for, if it is given."""
+    """Write a value as JSON to the file of `--json`, if one is given."""
     if file:
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
         # A name of any bytes is written as JSON escapes it.
         atomic_write(file, text.encode(errors="backslashreplace"))
 
 
-SOURCES = "A file, a folder in Hugging Face's layout, timm:NAME, public:NAME or random:ARCH."
+SOURCES = "A file, a folder as Hugging Face has them, timm:NAME, public:NAME or random:ARCH."
 Source = Annotated[
     str, typer.Option("--checkpoint", help=SOURCES, show_default=False, callback=check_source)
 ]
@@ -74,59 +74,74 @@ Init = Annotated[
     str | None,
     typer.Option(
         "--init",
-        help=f"Start from a checkpoint's backbone instead of random weights. {SOURCES}",
+        help=f"Start from a checkpoint's backbone, not from random weights. {SOURCES}",
         show_default=False,
         callback=lambda source: source and check_source(source),
     ),
 ]
-Data = Annotated[Path, typer.Option(help="Data folder.", show_default=False)]
+Data = Annotated[
+    Path,
+    typer.Option(
+        help="Data folder in the task's layout, or SOURCE:PLACE (see `micl-bench list sources`).",
+        show_default=False,
+    ),
+]
 Images = Annotated[
     Path,
     typer.Option(
-        help="Class folders, a folder of images, one image, or a packed store.", show_default=False
+        help="Folder of class folders or of images, one image, or a packed store.",
+        show_default=False,
     ),
 ]
 ImageSize = Annotated[
     int | None,
-    typer.Option(min=1, help="Pixels of a side of the input; the checkpoint's own if not given."),
+    typer.Option(min=1, help="Side of the input in pixels; the checkpoint's own if not given."),
 ]
 CropPct = Annotated[
     float,
-    typer.Option(help="The short side becomes size / crop_pct, then the centre is cut out."),
+    typer.Option(help="Share of the short side that the centre crop keeps."),
 ]
-Out = Annotated[Path, typer.Option(help="Folder for what is made.", show_default=False)]
+Out = Annotated[Path, typer.Option(help="Folder for the output.", show_default=False)]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe; repeatable."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a value of the recipe, such as seed=1; repeatable.",
+    ),
 ]
 Layout = Annotated[
     str | None,
     typer.Option(
-        "--format", help="As `micl-bench list formats` names them, where keys fit several."
+        "--format",
+        help="Format of the checkpoint, where its tensors fit several: a name of `micl-bench list "
+        "formats`.",
     ),
 ]
 Branch = Annotated[
     str | None,
-    typer.Option(help="Which of several networks in the file: teacher, student, base, momentum."),
+    typer.Option(
+        help="Which of several networks in the file to take: teacher, student, base or momentum."
+    ),
 ]
 Strict = Annotated[
     bool,
-    typer.Option("--strict", help="Refuse a checkpoint of which anything would be assumed."),
+    typer.Option("--strict", help="Refuse a checkpoint where something would have to be assumed."),
 ]
 Json = Annotated[
     Path | None,
-    typer.Option("--json", callback=no_folder, help="Write all of it as JSON too."),
+    typer.Option("--json", callback=no_folder, help="Also write everything to this file, as JSON."),
 ]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How a checkpoint is read."""
+    """The options of reading a checkpoint."""
 
     arch: Annotated[
         str | None,
         typer.Option(
-            help="Architecture, where the file's shapes do not tell it: a name, or values such as "
+            help="Architecture, where the file's shapes do not determine it: a name, or values such as "
             "heads=6,grid=14x14,norm_eps=1e-6."
         ),
     ] = None
@@ -135,13 +150,14 @@ class Reading:
     pixels: Annotated[
         str | None,
         typer.Option(
-            help="Mean and std that the network was trained with, where the file does not state "
-            "them: imagenet, inception (0.5), clip, or six numbers with commas between them.",
+            help="Mean and standard deviation of the pixels that the network was trained with, where "
+            "the file does not state them: imagenet, inception (0.5), clip, or six numbers with commas "
+            "between them.",
         ),
     ] = None
 
     def load(self, source: str) -> "Checkpoint":
-        """The checkpoint, read so."""
+        """Read a checkpoint with these options."""
         from micl_bench.checkpoints import load_checkpoint
 
         return load_checkpoint(

@@ -1,4 +1,4 @@
-"""`micl-bench slurm`: any other command as a job on a cluster; options of jobs, for suites too."""
+"""`micl-bench slurm`, another command as a job on a cluster, and the options of jobs, for suites too."""
 
 import dataclasses
 from pathlib import Path
@@ -19,45 +19,56 @@ _SHOWN_LOGS = 4
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Jobs:
-    """What jobs ask of the cluster."""
+    """The options of jobs."""
 
-    logs: Annotated[Path, typer.Option(help="Folder for logs; every node must see it.")] = Path(
-        "work/slurm"
+    logs: Annotated[Path, typer.Option(help="Folder for logs, on a disk that all nodes share.")] = (
+        Path("work/slurm")
     )
     minutes: Annotated[
-        int, typer.Option(min=1, help="Time limit, after which the job goes back to the queue.")
+        int,
+        typer.Option(
+            min=1, help="Time limit in minutes, after which the job goes back to the queue."
+        ),
     ] = 60
     gpus_per_node: Annotated[
-        int, typer.Option(min=0, help="GPUs of each machine; one process runs on each.")
+        int, typer.Option(min=0, help="GPUs per machine; one process runs on each.")
     ] = 0
     cpus: Annotated[
         int | None,
         typer.Option(
-            "--cpus-per-gpu", "--cpus-per-task", min=1, help="Processor cores of each process."
+            "--cpus-per-gpu", "--cpus-per-task", min=1, help="Processor cores per process."
         ),
     ] = None
-    partition: Annotated[str | None, typer.Option(help="Slurm's partition.")] = None
-    account: Annotated[str | None, typer.Option(help="Slurm's account.")] = None
+    partition: Annotated[str | None, typer.Option(help="Partition of the cluster.")] = None
+    account: Annotated[str | None, typer.Option(help="Account that the job is charged to.")] = None
     sbatch: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="Another option of sbatch; repeatable."),
+        typer.Option(
+            metavar="KEY=VALUE", help="Another option of sbatch, such as qos=high; repeatable."
+        ),
     ] = None
     requeues: Annotated[
         int,
-        typer.Option(min=0, help="Time limits after which it goes on; preemptions do not count."),
+        typer.Option(
+            min=0,
+            help="How often the job may continue after its time limit; preemptions do not count.",
+        ),
     ] = 10
     warn_seconds: Annotated[
         int,
-        typer.Option(min=1, help="Seconds before the time limit, to end a step and to save it."),
+        typer.Option(
+            min=1,
+            help="Seconds before the time limit at which the job is warned, so that it can save.",
+        ),
     ] = 120
 
     def resources(
         self, *, nodes: int = 1, tasks_per_node: int = 1, cpus_per_task: int | None
     ) -> "Resources":
-        """The same, as submitit takes it.
+        """Return the options as the resources of a job.
 
         Raises:
-            InputError: submitit is not installed, or values that cannot be.
+            InputError: submitit is not installed, or a value is not allowed.
         """
         try:
             from micl_bench.suites.cluster import Resources
@@ -89,27 +100,27 @@ def slurm(
         list[str] | None,
         typer.Argument(
             metavar="COMMAND",
-            help="After --, any other command of micl-bench with its own arguments.",
+            help="Any other command of micl-bench with its own arguments, after a --.",
             show_default=False,
         ),
     ] = None,
-    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Number of machines.")] = 1,
     tasks_per_node: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes a machine where it has no GPUs; 1 if not given."),
+        typer.Option(min=1, help="Processes per machine without GPUs; 1 if not given."),
     ] = None,
     local: Annotated[
-        bool, typer.Option("--local", help="Start the job on this machine instead, without Slurm.")
+        bool, typer.Option("--local", help="Start the job on this machine, without Slurm.")
     ] = False,
 ) -> None:
-    """Run another command as a job on a Slurm cluster; prints where its logs are and returns.
+    """Run another command as a job on a Slurm cluster.
 
-    Warned of its time limit or of a preemption, pretrain saves the step that it is in, and so do the
-    evaluations that train (finetune, linear, ade20k, coco); the job goes back to the queue and goes on
-    from there. Other commands start over. SIGUSR1 (scancel --signal=USR1 JOB) makes these save and end
-    for good.
+    The command queues the job, prints where its logs are, and returns. When the job is warned of its
+    time limit or of a preemption, pretrain saves its state, and so do the evaluations that train
+    (finetune, linear, ade20k, coco); the job goes back to the queue and continues from there. Other
+    commands start over. SIGUSR1 (scancel --signal=USR1 JOB) makes a training save and end for good.
 
-    A local job is the same as a job of one machine; it starts at most 6 times.
+    With --local the job runs on this machine, without Slurm, and starts at most 6 times.
     """
     words = list(command or [])
     name = _parsed(context, words)
@@ -138,11 +149,11 @@ def slurm(
     for path in job.logs[:_SHOWN_LOGS]:
         print(f"log: {path}")
     if len(job.logs) > _SHOWN_LOGS:
-        print(f"and so on, a log a process: {len(job.logs)} in all")
+        print(f"and so on, one log per process: {len(job.logs)} in all")
 
 
 def _parsed(context: typer.Context, words: list[str]) -> str:
-    """Name of the command; it is parsed here, where a mistake is not found after hours in a queue."""
+    """Parse a command before it waits for hours in a queue, and return its name."""
     root = context.find_root()
     rest = words[words[:1] == ["--debug"] :]
     found: Any = root.command

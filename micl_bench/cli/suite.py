@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from micl_bench.suites.runs import Runner
 
 app = typer.Typer(
-    help="Run many pre-trainings and evaluations from one declarative file.",
+    help="Run many pre-trainings and evaluations from one file.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -39,34 +39,43 @@ def run(
     ],
     out: Annotated[
         Path,
-        typer.Option(help="The store: a folder for each run. Suites may share one, also at once."),
+        typer.Option(
+            help="The store, with a folder per run. Several suites may share one, also at the same time."
+        ),
     ],
     assignments: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Change what stands at the file's top, such as data; repeatable.",
+            help="Change a value at the top of the file, such as data; repeatable.",
         ),
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Show what is done, what is left and why; run nothing."),
+        typer.Option(
+            "--dry-run", help="Show which runs are done, which are left and why; run nothing."
+        ),
     ] = False,
     only: Annotated[str, typer.Option(hidden=True, help="Key of the one run of a job.")] = "",
     slurm: Annotated[
         bool,
-        typer.Option("--slurm", help="Queue the runs as array jobs of a Slurm cluster and return."),
+        typer.Option(
+            "--slurm", help="Queue the runs as array jobs of a Slurm cluster, and return."
+        ),
     ] = False,
 ) -> None:
-    """Run what is missing of a suite file, each run as its command would alone, and print a table.
+    """Run all runs of a suite file that are not done yet.
 
-    Runs go in order of what they need, and each is made once: where its command, its recipe's
-    content (comments aside) or what it builds on changed, it is made anew beside the old one. The same
-    command goes on after anything cut it. What fails stops only what needs it; then the exit code is 1.
-    Several may work at one store at once, say one a GPU: each takes runs that no other has taken.
+    Each run gives what its command gives by itself, and is made after the runs that it needs; at the
+    end a table is printed. A run that is done is not repeated. When its command, the content of its
+    recipe (comments aside) or a run that it needs changes, it is made again beside the old one. After an
+    interruption, the same command goes on where it was. A run that fails stops only the runs that need
+    it; the exit code is then 1. Several commands may work on one store at the same time, for instance
+    one per GPU: each takes the runs that no other has taken.
 
-    With --slurm, all options from --logs on are of each job; a job is one machine and one run.
+    With --slurm, each run is a job on one machine; --logs, --minutes, --gpus-per-node, --cpus-per-gpu,
+    --partition, --account, --sbatch, --requeues and --warn-seconds are options of each job.
     """
     from micl_bench.suites.expand import expand
     from micl_bench.suites.file import read_file
@@ -104,7 +113,7 @@ def run(
 
 
 def _require_slurm(context: typer.Context, *, wanted: bool) -> None:
-    """Raise an InputError where an option of jobs is given and there are none."""
+    """Raise an InputError where an option of jobs is given and nothing is queued."""
     names = [field.name for field in dataclasses.fields(Jobs)]
     sources = {name: context.get_parameter_source(name) for name in names}
     given = [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]
@@ -114,7 +123,7 @@ def _require_slurm(context: typer.Context, *, wanted: bool) -> None:
 
 
 def _submit(runner: "Runner", words: list[str], jobs: Jobs) -> None:
-    """Queue what is not done; `words` are the command that does a run, less `--only`."""
+    """Queue the runs that are not done; `words` are the command that does one, without `--only`."""
     resources = jobs.resources(cpus_per_task=jobs.cpus and jobs.cpus * max(1, jobs.gpus_per_node))
     from micl_bench.suites.cluster import ClusterTask, levels, submit_levels
     from micl_bench.suites.preflight import require_startable

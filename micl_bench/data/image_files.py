@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from micl_bench.runtime.errors import InputError
-from micl_bench.runtime.files import place_of
+from micl_bench.runtime.folders import place_of
 from micl_bench.runtime.log import printable
 from micl_bench.runtime.wording import counted
 

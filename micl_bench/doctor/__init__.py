@@ -1,4 +1,4 @@
-"""What in an installation, on a machine or in a data folder would spoil a run, and how to fix it.
+"""Checks that find what would spoil a run, in an installation, a machine or a data folder, with fixes.
 
 Every check works where the thing that it checks is broken or missing: it imports late and never raises.
 """

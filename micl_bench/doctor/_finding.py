@@ -1,4 +1,4 @@
-"""What a check found."""
+"""The findings of checks."""
 
 import dataclasses
 from pathlib import Path
@@ -7,26 +7,26 @@ from typing import Literal
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One line of the doctor's."""
+    """One finding: a line of the doctor."""
 
     level: Literal["ok", "warning", "problem"]
-    """`problem`: something will fail, or numbers would be wrong. `warning`: it costs or limits."""
+    """`problem`: something will fail, or numbers would be wrong. `warning`: a cost or a limit."""
     subject: str
     found: str
     fix: str = ""
-    """What to do about it; a command where one does it."""
+    """The fix, as a command where there is one."""
 
 
 def ok(subject: str | Path, found: str) -> Finding:
-    """There is nothing to do."""
+    """Return a finding that needs no fix."""
     return Finding(level="ok", subject=str(subject), found=found)
 
 
 def warning(subject: str | Path, found: str, fix: str) -> Finding:
-    """It works, with a cost or a limit."""
+    """Return a finding that costs or limits something."""
     return Finding(level="warning", subject=str(subject), found=found, fix=fix)
 
 
 def problem(subject: str | Path, found: str, fix: str) -> Finding:
-    """It does not work, or would give wrong numbers."""
+    """Return a finding that makes something fail, or would give wrong numbers."""
     return Finding(level="problem", subject=str(subject), found=found, fix=fix)

@@ -24,7 +24,7 @@ _REINSTALL = (
 
 
 def check_installation() -> list[Finding]:
-    """All of it."""
+    """Check Python, the required packages, torch with torchvision, and OpenMMLab."""
     return [_python(), *_required(), _torchvision(), *_openmmlab()]
 
 
@@ -38,7 +38,7 @@ def _python() -> Finding:
 
 
 def _required() -> Iterator[Finding]:
-    """What micl-bench itself asks for, without extras."""
+    """Check the packages that micl-bench requires without extras."""
     try:
         from packaging.requirements import Requirement
 
@@ -63,7 +63,7 @@ def _required() -> Iterator[Finding]:
 
 
 def _torchvision() -> Finding:
-    """Whether torch and torchvision were built for each other: their operators load and run."""
+    """Check that torch and torchvision were built for each other: their operators load and run."""
     subject = "torch and torchvision"
     found = ", ".join(f"{name} {_version(name) or 'missing'}" for name in ("torch", "torchvision"))
     try:
@@ -88,7 +88,7 @@ def _cuda(version: object) -> str:
 
 
 def _openmmlab() -> Iterator[Finding]:
-    """Segmentation and detection, an extra."""
+    """Check the packages of segmentation and detection, an extra."""
     missing = [name for name in _OPENMMLAB if not _is_there(name)]
     if len(missing) == len(_OPENMMLAB):
         yield ok("OpenMMLab", "not installed; only ade20k and coco need it")

@@ -20,7 +20,7 @@ _SHARED = Path("/dev/shm")
 
 
 def check_machine() -> list[Finding]:
-    """Devices, memory, cores, and the disks, `/dev/shm` among them."""
+    """Check devices, memory, cores, and the disks, `/dev/shm` among them."""
     return [*_devices(), _memory(), _cores(), *_disks()]
 
 
@@ -50,7 +50,7 @@ def _devices() -> Iterator[Finding]:
 
 
 def _no_gpu(torch: object) -> Finding:
-    """Why there is none: no driver, a build without CUDA, or a driver that does not fit the build."""
+    """Explain a missing GPU: no driver, a build without CUDA, or a driver that does not fit it."""
     built_for = torch.version.cuda  # type: ignore[attr-defined]
     if not _NVIDIA.exists():
         return ok("devices", f"no GPU driver; the CPU is used (torch for CUDA {built_for or '-'})")

@@ -11,7 +11,8 @@ from mmengine.config import Config
 from micl_bench.data.headers import in_threads
 from micl_bench.data.image_files import name_text
 from micl_bench.openmmlab.configs import dicts
-from micl_bench.runtime.files import digest_file, digest_json, files_below
+from micl_bench.runtime.files import digest_file, digest_json
+from micl_bench.runtime.folders import files_below
 
 LOADERS = ("train_dataloader", "val_dataloader")
 _KEYS = {"ann_file", "data_prefix", "data_root"}

@@ -1,1 +1,1 @@
-"""What every long run needs: the loop, states, ownership, signals, journal."""
+"""The parts of every long run: the loop, states, ownership, signals, journal."""

@@ -1,4 +1,4 @@
-"""What people see of a run as it goes on: a line on the terminal, JSON lines, TensorBoard."""
+"""The journal of a run as it goes on: a line on the terminal, JSON lines, TensorBoard."""
 
 import importlib.util
 from pathlib import Path

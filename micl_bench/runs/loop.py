@@ -4,7 +4,7 @@ Who trains (`engine/pretraining`, `engine/supervised`, `engine/frozen/probe`) sa
 is left in a run's folder:
 
 recipe.json      the resolved recipe and what it is trained on, compared before a run goes on
-metrics.jsonl    a line a step (loss, rate, speed, waiting), a line a check of held-out images
+metrics.jsonl    a line per step (loss, rate, speed, waiting) and per check of held-out images
 events/          the same for TensorBoard, where it is installed
 states/          the newest two states: everything needed to go on
 """
@@ -34,30 +34,30 @@ _LAG = 2
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Training:
-    """What is trained, in the words of whoever trains it."""
+    """A training, as the loop calls it."""
 
     label: str
-    """Of the progress line."""
+    """The label of the progress line."""
     numbers: tuple[str, ...]
-    """What a step gives, in order; `loss` is one of them."""
+    """The names of the numbers of a step, in order; `loss` is one of them."""
     batches: Callable[[range], Generator[Any, None, None]]
     """The batches of these steps."""
     step: Callable[[Any, int, float], Tensor]
-    """(batch, step, rate): train on it; returns the numbers, on the device."""
+    """Train on a batch, by (batch, step, rate), and return the numbers, on the device."""
     state: Callable[[], dict[str, Any]]
-    """All that training goes on from; every process calls it."""
+    """Return the state that training goes on from; every process calls it."""
     load: Callable[[dict[str, Any]], None]
     """Take a state back."""
     advice: str
-    """What may help where the loss is not finite."""
+    """Advice for a loss that is not finite, as the end of a message."""
     check: Callable[[], Any] = lambda: None
     """Look at held-out images, and write a row on them."""
     checked: Callable[[dict[str, Any]], bool] = lambda row: False
-    """Whether a row of metrics is of such a look."""
+    """Return True for a row of metrics that such a look wrote."""
     notice: Callable[[int, dict[str, float]], str] = lambda step, row: ""
     """A warning on the numbers of a step, or nothing."""
     keeps_metrics: bool = True
-    """Whether there are metrics.jsonl and events."""
+    """Write metrics.jsonl and events."""
 
 
 class Loop:
@@ -69,7 +69,7 @@ class Loop:
         """Bring what is trained to where the run is."""
         self.run, self.plan, self.training, self._device = run, plan, training, device
         self.loss = math.nan
-        """Of the last step that was reported."""
+        """The loss of the last step that was reported."""
         run.restore(self._load)
 
     @contextmanager
@@ -128,7 +128,7 @@ class Loop:
                 run.meter.pause()
 
     def has_checked(self) -> bool:
-        """Whether there is a row of a look at held-out images at this step, for all processes."""
+        """Return True, in all processes, where this step has a row of a look at held-out images."""
         rows = self.journal.rows()
         found = any(row["step"] == self.run.step and self.training.checked(row) for row in rows)
         return bool(from_first(found))
@@ -192,7 +192,7 @@ class Lagging:
         self._waiting.append((about, host, arrived))
 
     def ready(self, *, everything: bool = False) -> list[tuple[Any, list[float]]]:
-        """What has arrived, oldest first; `everything` waits for the rest."""
+        """Return the values that have arrived, oldest first; `everything` waits for the rest."""
         keep = _LAG if self._cuda and not everything else 0
         found = []
         while len(self._waiting) > keep:

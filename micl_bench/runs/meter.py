@@ -1,4 +1,4 @@
-"""How fast a run is: images/s, time spent waiting for data, and the share of the machine in use."""
+"""The speed of a run: images/s, time spent waiting for data, and the share of the machine in use."""
 
 import resource
 import time
@@ -64,7 +64,7 @@ def _speed(form: Product, left: Tensor, right: Tensor, *, repeats: int) -> float
 
 
 def settle(device: torch.device) -> None:
-    """Wait until the device has done all that it was given."""
+    """Wait until the device has done all its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -93,7 +93,7 @@ class Meter:
         self.busy_seconds = 0.0
 
     def waiting_for(self, batches: Iterator[T]) -> Iterator[T]:
-        """The same batches; the time until each comes counts as waiting for data."""
+        """Yield the batches; the time until each comes counts as waiting for data."""
         start = time.perf_counter()
         for batch in batches:
             self._waited += time.perf_counter() - start
@@ -113,7 +113,7 @@ class Meter:
 
     @property
     def images_per_second(self) -> float:
-        """Of this process."""
+        """Images per second of this process."""
         return sum(images for _, _, images in self._steps) / self._seconds
 
     @property

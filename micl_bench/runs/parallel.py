@@ -39,7 +39,7 @@ def replicate(model: nn.Module, device: torch.device) -> nn.Module:
 
 @contextmanager
 def exchanging(model: nn.Module, exchange: bool) -> Iterator[None]:
-    """Whether the backward passes inside end with the exchange of gradients between processes."""
+    """Choose whether backward passes inside of the block exchange gradients between processes."""
     if isinstance(model, FSDPModule):
         model.set_requires_gradient_sync(exchange)
     elif isinstance(model, DistributedDataParallel) and not exchange:

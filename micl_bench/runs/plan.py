@@ -1,4 +1,4 @@
-"""What follows from the lengths of a training, the number of images and the number of processes."""
+"""The sizes that follow from a training's length, its number of images and of processes."""
 
 import dataclasses
 
@@ -22,9 +22,9 @@ class TrainingPlan:
     """Images of a forward pass on one device; 0 for its whole share."""
     save_every_steps: int
     check_every_epochs: int = 0
-    """How often held-out images are looked at; 0 for never."""
+    """Epochs between two looks at held-out images; 0 for never."""
     checks_ends: bool = True
-    """Whether they are looked at before the first step and after the last one, too."""
+    """Look at them before the first step and after the last one, too."""
     floor: float = 0.0
     """Learning rate at the end."""
 
@@ -66,19 +66,19 @@ class TrainingPlan:
         )
 
     def save_due(self, step: int) -> bool:
-        """Whether a state is saved after so many steps."""
+        """Return True where a state is saved after so many steps."""
         return step % self.save_every_steps == 0 or step == self.total_steps
 
     def check_due(self, step: int) -> bool:
-        """Whether held-out images are looked at after so many steps."""
+        """Return True where held-out images are looked at after so many steps."""
         every = self.check_every_epochs * self.steps_per_epoch
         if not every or (not self.checks_ends and step in (0, self.total_steps)):
             return False
         return step % every == 0 or step == self.total_steps
 
     def describe(self, comparisons: str = "") -> str:
-        """What a person should check before a long run; `comparisons` says how the images of a
-        batch meet."""
+        """Return a text that a person should check before a long run; `comparisons` says how the images
+        of a batch meet."""
         optim, forward = self.optim, min(self.micro_batch or self.share, self.share)
         passes = f"{self.processes} x {self.share} images, {forward} a forward pass"
         never = " (never: the run is shorter)" if self.warmup_steps > self.total_steps else ""

@@ -15,7 +15,7 @@ _NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
 class PrecisionWatch:
-    """What the linear layers and convolutions of a model gave when each was first called."""
+    """The types that linear layers and convolutions of a model returned when each was first called."""
 
     def __init__(self, model: nn.Module, *, asked: str) -> None:
         self._asked, self._kinds = asked, set[str]()
@@ -78,7 +78,7 @@ def at_precision(
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 in hardware."""
+    """Return True where the device multiplies bfloat16 in hardware."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     flags = Path("/proc/cpuinfo")

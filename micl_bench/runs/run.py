@@ -23,10 +23,10 @@ _SHOWN = 3
 
 
 class Computing(Protocol):
-    """What tells what a run's result depends on."""
+    """A recipe, or anything else that states what a run's result depends on."""
 
     def what_is_computed(self) -> dict[str, Any]:
-        """All values that the result depends on, as JSON gives them back."""
+        """Return all values that the result depends on, as JSON gives them back."""
 
 
 class RunRecipe(Values):
@@ -40,7 +40,7 @@ class RunRecipe(Values):
         return to_dict(self)
 
     def what_is_computed(self) -> dict[str, Any]:
-        """All values that the result depends on, as JSON gives them back."""
+        """Return all values that the result depends on, as JSON gives them back."""
         values = json.loads(json.dumps(self.effective()))
         return {key: value for key, value in values.items() if key not in self.carried_out}
 
@@ -86,7 +86,7 @@ class Run:
             self._require_same()
         self.step, self._before = 0, Spent()
         self.state = self.states.newest()
-        """What `restore` gives on; None where there is nothing to go on from."""
+        """The state for `restore`; None where there is nothing to go on from."""
         if self.state is not None:
             with self._fitting():
                 self.step, self._before = self.state["step"], Spent(**self.state["spent"])

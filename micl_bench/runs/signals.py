@@ -59,14 +59,14 @@ class StopSignals:
 
 
 def _owner(handler: Any) -> StopSignals | None:
-    """The block that a handler of signals is of."""
+    """Return the block that a handler of signals belongs to; None for any other handler."""
     owner = getattr(handler, "__self__", None)
     return owner if isinstance(owner, StopSignals) else None
 
 
 def stopped(signum: int, *, step: int, total: int) -> Stopped:
-    """What a run raises that was asked to stop and has saved; `signum` is 0 where another process
-    got the signal."""
+    """Return what a run raises that was asked to stop and has saved; `signum` is 0 where another
+    process got the signal."""
     name = signal.Signals(signum).name if signum else "a signal to another process"
     return Stopped(
         f"stopped by {name} after saving step {step} of {total}; the same command goes on from there",

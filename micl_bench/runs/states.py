@@ -30,7 +30,7 @@ class States:
         self.folder = folder
 
     def exist(self) -> bool:
-        """Whether anything was saved yet."""
+        """Return True where a state was saved."""
         return bool(self._files())
 
     def save(self, step: int, content: dict[str, Any]) -> None:

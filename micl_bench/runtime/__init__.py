@@ -1,1 +1,1 @@
-"""What every module stands on: files, processes, errors, configuration."""
+"""The foundation of all other modules: files, processes, errors, configuration."""

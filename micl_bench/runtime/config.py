@@ -28,7 +28,7 @@ def load_recipe(given: str | Path, kind: type[T]) -> T:
         given: path of the file, or the name of a recipe that is shipped.
 
     Raises:
-        InputError: no such file, it does not run, or its recipe is of another kind.
+        InputError: there is no such file, it does not run, or its recipe is of another kind.
     """
     path = recipe_file(given)
     try:
@@ -46,11 +46,11 @@ def load_recipe(given: str | Path, kind: type[T]) -> T:
 
 
 def override(recipe: T, assignments: Sequence[str]) -> T:
-    """A copy with `a.b=value` assignments applied; types and bounds are those of the dataclass.
+    """Return a copy with `a.b=value` assignments applied; types and bounds are those of the dataclass.
 
     Raises:
-        InputError: no `=`, an unknown key (the known ones are listed), a value of another type or
-            outside its bounds, or values that do not go together.
+        InputError: an assignment has no `=`, an unknown key (the known ones are listed), a value of
+            another type or outside its bounds; or values do not go together.
     """
     changes: dict[str, Any] = {}
     for assignment in assignments:
@@ -67,7 +67,7 @@ def override(recipe: T, assignments: Sequence[str]) -> T:
 
 
 def resolve(kind: type[T], given: str | Path | None, assignments: Sequence[str]) -> T:
-    """The recipe of a file or of that name, or the kind's own values for None, with assignments applied.
+    """Return the recipe of a file or name, or the kind's default for None, with assignments applied.
 
     Raises:
         InputError: as `load_recipe` and `override`.
@@ -76,12 +76,12 @@ def resolve(kind: type[T], given: str | Path | None, assignments: Sequence[str])
 
 
 def to_dict(recipe: Any) -> dict[str, Any]:
-    """A recipe as plain JSON values."""
+    """Return a recipe as plain JSON values."""
     return {field.name: _plain(getattr(recipe, field.name)) for field in dataclasses.fields(recipe)}
 
 
 def digest(recipe: Any) -> str:
-    """SHA-256 of the resolved recipe."""
+    """Return the SHA-256 of the resolved recipe, in hex digits."""
     return digest_json(to_dict(recipe))
 
 

@@ -60,7 +60,7 @@ _UNREACHED = ("environment variable", "address already in use", "failed to conne
 
 
 def _lost(error: Exception) -> str:
-    """In one line, what kept the processes from going on together; empty for any other error."""
+    """Say in one line what kept the processes from going on together; empty for any other error."""
     text = " ".join(str(error).split())[:_LONGEST_REASON]
     words = text.lower()
     of_torch = isinstance(error, dist.DistError) or "gloo" in words or "rendezvous" in words
@@ -76,17 +76,17 @@ def _lost(error: Exception) -> str:
 
 
 def rank() -> int:
-    """Number of this process among all, from 0."""
+    """Return the number of this process among all, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world_size() -> int:
-    """Number of processes."""
+    """Return the number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def any_process(flag: bool) -> bool:
-    """Whether any process says yes; all get the same answer."""
+    """Return True, in all processes, where any process says yes."""
     if world_size() == 1:
         return flag
     count = torch.tensor(int(flag))
@@ -95,7 +95,7 @@ def any_process(flag: bool) -> bool:
 
 
 def from_first(value: Any) -> Any:
-    """The first process's value of a plain object."""
+    """Return the first process's value of a plain object."""
     if world_size() == 1:
         return value
     box = [value]
@@ -104,7 +104,7 @@ def from_first(value: Any) -> Any:
 
 
 def mean(value: Tensor) -> Tensor:
-    """Mean of a tensor over processes, without gradient."""
+    """Return the mean of a tensor over processes, without gradient."""
     if world_size() == 1:
         return value.detach()
     total = value.detach().clone()
@@ -113,9 +113,9 @@ def mean(value: Tensor) -> Tensor:
 
 
 def collect_rows(rows_nD: Tensor) -> Tensor:
-    """Rows of all processes on the first one's CPU, in the order of ranks; elsewhere an empty tensor.
+    """Return the rows of all processes, in the order of ranks, on the first one's CPU.
 
-    Equal n everywhere.
+    Elsewhere the tensor is empty. All processes have the same n.
     """
     rows_nD = rows_nD.cpu().contiguous()
     if world_size() == 1:
@@ -126,7 +126,7 @@ def collect_rows(rows_nD: Tensor) -> Tensor:
 
 
 def collect_objects(value: Any) -> list[Any]:
-    """Plain objects of all processes on the first one, in the order of ranks; elsewhere none."""
+    """Return the plain objects of all processes, in the order of ranks, on the first; elsewhere none."""
     if world_size() == 1:
         return [value]
     boxes = [None] * world_size() if rank() == 0 else None
@@ -135,9 +135,9 @@ def collect_objects(value: Any) -> list[Any]:
 
 
 def all_rows(rows_nD: Tensor) -> Tensor:
-    """Rows of all processes on every process's CPU, in the order of ranks, without gradient.
+    """Return the rows of all processes, in the order of ranks, on every process's CPU, without gradient.
 
-    n may differ, and be 0 on any process but the first, whose rows tell the others' type and width.
+    n may differ, and be 0 on any process but the first, whose rows set type and width.
     """
     rows_nD = rows_nD.cpu().contiguous()
     if world_size() == 1:
@@ -156,7 +156,7 @@ def all_rows(rows_nD: Tensor) -> Tensor:
 
 
 def gather_rows(rows_nD: Tensor) -> Tensor:
-    """Rows of all processes in the order of their ranks, with gradient; equal n everywhere.
+    """Return the rows of all processes in the order of ranks, with gradient; n is the same everywhere.
 
     The gradient of a process's rows is the sum of what every process's loss says of them.
     """

@@ -1,4 +1,4 @@
-"""Why a command ends early: a mistake that the user can fix, or a signal that asked for it."""
+"""Exceptions that end a command early: a mistake that the user can fix, or a request to stop."""
 
 
 class InputError(ValueError):
@@ -10,7 +10,7 @@ class InputError(ValueError):
 
 
 class UntoldError(InputError):
-    """Neither the shapes nor the file tell the architecture; its name (`--arch`) would."""
+    """Neither the file nor its shapes determine the architecture; its name (`--arch`) would."""
 
 
 class Stopped(Exception):  # noqa: N818 - an answer to a request, not an error

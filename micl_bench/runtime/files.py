@@ -1,4 +1,4 @@
-"""Files and folders that are never half written, and digests of what is in them."""
+"""Files that are never half written, and digests of their contents."""
 
 import contextlib
 import errno
@@ -9,19 +9,15 @@ import json
 import os
 import re
 import secrets
-import shutil
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from micl_bench.runtime.errors import InputError
-from micl_bench.runtime.locks import turn
 
-_SUFFIX = ".micl-bench.tmp"
-_OURS = re.compile(r"\..*\.[0-9a-f]{8}" + re.escape(_SUFFIX), re.DOTALL)
-_KINDS = (".new", ".old")
+TEMPORARY = ".micl-bench.tmp"
+_OURS = re.compile(r"\..*\.[0-9a-f]{8}" + re.escape(TEMPORARY), re.DOTALL)
 _LONGEST_BEGINNING = 100
 # Of torch's and safetensors' writers, where the system refused a write.
 _WRITERS_WORDS = (
@@ -35,14 +31,14 @@ _BLOCK_BYTES = 1 << 20
 
 @contextmanager
 def temporary_file(path: Path) -> Iterator[Path]:
-    """An empty file beside `path`, under a name of this process's own; it goes at the end.
+    """Yield an empty file beside `path`, under a name of this process's own; it is removed at the end.
 
     What a killed process left in the folder goes too: whoever writes holds a lock on its file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent)
     while True:
-        temporary = path.with_name(f".{_beginning(path)}.{secrets.token_hex(4)}{_SUFFIX}")
+        temporary = path.with_name(f".{beginning(path)}.{secrets.token_hex(4)}{TEMPORARY}")
         handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         mark_as_written(handle)
         if temporary.exists():
@@ -61,7 +57,7 @@ def temporary_file(path: Path) -> Iterator[Path]:
 
 
 def _unwritten(path: Path, error: Exception) -> Exception:
-    """What to raise where a file could not be written; libraries' writers have errors of their own."""
+    """Return the error to raise where a file could not be written; libraries' writers have their own."""
     words = str(error).splitlines()[0] if str(error) else ""
     if isinstance(error, OSError) and error.errno and not error.filename:
         if error.errno not in _FULL:
@@ -140,8 +136,8 @@ def mark_as_written(handle: int) -> bool:
     return True
 
 
-def _beginning(path: Path) -> str:
-    """Of a file's name, which with what is added to it must stay below 255 bytes."""
+def beginning(path: Path) -> str:
+    """Return the beginning of a file's name, short enough for what is added to stay below 255 bytes."""
     return path.name.encode(errors="ignore")[:_LONGEST_BEGINNING].decode(errors="ignore")
 
 
@@ -161,64 +157,8 @@ def sweep(folder: Path) -> None:
                 os.close(handle)
 
 
-def atomic_folder(
-    path: Path, fill: Callable[[Path], None], *, unless: Callable[[], bool] = lambda: False
-) -> None:
-    """Let `fill` write a folder under a temporary name, then give it its own, replacing an old one.
-
-    One process at a time; the second says so and waits. A kill leaves the old folder, or the new one;
-    the next call puts back what was set aside and removes the rest.
-
-    Args:
-        unless: asked when it is this process's turn; where it is true there is nothing left to do.
-
-    Raises:
-        InputError: `path` is where a disk is mounted.
-    """
-    # A link is followed: the folder that it names is replaced, not the link.
-    path = path.resolve()
-    if os.path.ismount(path):
-        raise InputError(f"{path} is where a disk is mounted; name a folder in it")
-    begin = f".{_beginning(path)}"
-
-    def say(message: str) -> None:
-        print(message, file=sys.stderr, flush=True)
-
-    with turn(path.with_name(f"{begin}.lock"), f"writing {path}", on_wait=say):
-        _tidy(path, begin)
-        if unless():
-            return
-        new, old = (
-            path.with_name(f"{begin}.{secrets.token_hex(4)}{kind}{_SUFFIX}") for kind in _KINDS
-        )
-        try:
-            new.mkdir()
-            fill(new)
-            if path.exists():
-                path.rename(old)
-            new.rename(path)
-        finally:
-            if not path.exists() and old.exists():
-                old.rename(path)
-            for folder in (new, old):
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-def _tidy(path: Path, begin: str) -> None:
-    """Put back what a killed process set aside, and remove what it was writing."""
-    pattern = re.compile(
-        re.escape(begin) + r"\.[0-9a-f]{8}" + rf"(\.new|\.old){re.escape(_SUFFIX)}"
-    )
-    for found in path.parent.iterdir():
-        if match := pattern.fullmatch(found.name):
-            if match[1] == ".old" and not path.exists():
-                found.rename(path)
-            else:
-                shutil.rmtree(found, ignore_errors=True)
-
-
 def cache_folder() -> Path:
-    """Where downloads and features are kept: MICL_BENCH_CACHE, or ~/.cache/micl-bench.
+    """Return the folder of downloads and features: MICL_BENCH_CACHE, or ~/.cache/micl-bench.
 
     Raises:
         InputError: there is no home folder to keep it in.
@@ -234,10 +174,10 @@ def cache_folder() -> Path:
 
 
 def writable_cache(name: str) -> Path:
-    """A folder of the cache, made if need be, into which this process may write.
+    """Return a folder of the cache that this process can write to; it is made if need be.
 
     Raises:
-        InputError: it may not.
+        InputError: it cannot be written.
     """
     folder = cache_folder() / name
     try:
@@ -252,7 +192,7 @@ def writable_cache(name: str) -> Path:
 
 
 def digest_json(value: Any) -> str:
-    """SHA-256 of a value as canonical JSON."""
+    """Return the SHA-256 of a value as canonical JSON, in hex digits."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
@@ -262,7 +202,7 @@ canonical_json = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_
 
 
 def digest_file(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
+    """Return the SHA-256 of a file's bytes, in hex digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
@@ -271,12 +211,12 @@ def digest_file(path: Path) -> str:
 
 
 def digest_files(root: Path, paths: Iterable[Path]) -> str:
-    """SHA-256 over relative names and contents, in sorted order: equal data, equal digest."""
+    """Return the SHA-256 over relative names and contents, in sorted order: equal data, equal digest."""
     return _digest_of_each(root, paths, digest_file)
 
 
 def digest_listing(root: Path, paths: Iterable[Path]) -> str:
-    """SHA-256 over relative names and sizes, in sorted order.
+    """Return the SHA-256 over relative names and sizes, in sorted order.
 
     Tells data sets apart without reading ImageNet's 140 GB; it does not see a flipped byte.
     """
@@ -290,29 +230,3 @@ def _digest_of_each(root: Path, paths: Iterable[Path], read: Callable[[Path], ob
         line = f"{path.relative_to(root).as_posix()}\0{read(path)}\n"
         digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()
-
-
-def files_below(folder: Path) -> Iterator[Path]:
-    """All files in a folder and its folders, each folder once, without names with a leading dot.
-
-    What cannot be listed has none, and neither has a link to a folder above: it leads round for ever,
-    and through the whole disk on its way.
-    """
-    seen = {place_of(above) for above in folder.resolve().parents}
-    for place, inner, names in os.walk(folder, followlinks=True):
-        own = place_of(Path(place))
-        if own is None or own in seen:
-            inner.clear()
-            continue
-        seen.add(own)
-        inner[:] = sorted(name for name in inner if name[0] != ".")
-        yield from (Path(place, name) for name in names if name[0] != ".")
-
-
-def place_of(folder: Path) -> tuple[int, int] | None:
-    """Device and number of a folder, by whatever name it is reached; None where it is gone."""
-    try:
-        found = folder.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

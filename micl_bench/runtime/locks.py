@@ -25,7 +25,7 @@ class Lock:
         self._made: list[Path] = []
 
     def take(self) -> bool:
-        """Hold it, unless another process does; whether this process holds it now."""
+        """Try to hold the lock, and return True where this process holds it now."""
         from filelock import Timeout
 
         self._made += [folder for folder in self._path.parents if not folder.exists()]
@@ -75,11 +75,11 @@ def turn(
     """Hold a lock file.
 
     Args:
-        activity: what is kept from others, such as `writing work/report`.
+        activity: words on what only the holder may do, such as `writing work/report`.
         on_wait: called with a sentence before waiting; without it, there is no waiting.
 
     Raises:
-        InputError: another process is at it, and there is no waiting.
+        InputError: another process holds it, and there is no waiting.
     """
     lock = Lock(path)
     try:

@@ -1,7 +1,7 @@
-"""What people see while something runs, and what a program can read afterwards.
+"""Messages, progress bars and metric logs of a command that runs.
 
 Progress goes to standard error: a live bar on a terminal, a line every few seconds elsewhere.
-Metrics go to a file, one JSON object a line. Tables are folded to a terminal's width, and whole in
+Metrics go to a file, one JSON object per line. Tables are folded to a terminal's width, and whole in
 files and pipes.
 """
 
@@ -12,39 +12,34 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, TaskID, TextColumn
-from rich.progress import Progress as Bars
-
 from micl_bench.runtime.files import atomic_write
 from micl_bench.runtime.wording import counted
 
 _LINE_EVERY_SECONDS = 10.0
 _TEXTS = ("held_out_digest",)
-"""What is text in a row of metrics; all else are numbers."""
+"""The names in a row of metrics whose values are text; all others are numbers."""
 
 
 def say(message: str) -> None:
-    """Tell the person who waits, on standard error; of processes that train together, the first."""
+    """Print a message on standard error; of processes that train together, the first one does."""
     if process_number() == 0:
         print("\n".join(map(printable, message.split("\n"))), file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:
-    """Text without control characters, which could rewrite the terminal."""
+    """Return a text without control characters, which could rewrite the terminal."""
     if text.isprintable():
         return text
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def process_number() -> int:
-    """Number of this process among those started together, from 0."""
+    """Return the number of this process among those started together, from 0."""
     return int(os.environ.get("RANK", "0"))
 
 
 def clock(seconds: float) -> str:
-    """Seconds as `m:ss`, or `h:mm:ss` from an hour on; `?` where they are unknown."""
+    """Return seconds as `m:ss`, or as `h:mm:ss` from an hour on; `?` for infinity."""
     if seconds == float("inf"):
         return "?"
     minutes, rest = divmod(int(seconds + 0.5), 60)
@@ -69,17 +64,24 @@ class Progress:
 
     def __enter__(self) -> "Progress":
         if self._live and not self._quiet:
+            # Here: `micl-bench --help` and errors show no progress.
+            from rich.console import Console
+            from rich.progress import BarColumn, TextColumn
+            from rich.progress import Progress as Bars
+
             columns = (
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(24),
-                TextColumn("{task.fields[state]}"),
+                TextColumn("{task.fields[state]}", markup=False),
             )
             # The terminal itself: who redirects standard error meanwhile does not mean the bar.
             console = Console(file=sys.stderr)
             self._bar = Bars(
                 *columns, console=console, redirect_stdout=False, redirect_stderr=False
             )
-            self._bar.add_task(escape(self.label), total=self.total, completed=self.done, state="")
+            self._task = self._bar.add_task(
+                self.label, total=self.total, completed=self.done, state=""
+            )
             self._bar.start()
         return self
 
@@ -87,9 +89,7 @@ class Progress:
         if self._quiet:
             return
         if self._live:
-            self._bar.update(
-                TaskID(0), completed=self.done, state=escape(self._state(kind is None))
-            )
+            self._bar.update(self._task, completed=self.done, state=self._state(kind is None))
             self._bar.stop()
         elif kind is None:
             say(f"{self.label}  {self._state(True)}")
@@ -107,7 +107,7 @@ class Progress:
         if self._quiet:
             return
         if self._live:
-            self._bar.update(TaskID(0), completed=self.done, state=escape(self._state(False)))
+            self._bar.update(self._task, completed=self.done, state=self._state(False))
         elif time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + _LINE_EVERY_SECONDS
             say(f"{self.label}  {self._state(False)}")
@@ -120,7 +120,7 @@ class Progress:
 
 
 class MetricLog:
-    """Appends one JSON object a line; lines from `first_step` on are dropped when a run resumes."""
+    """Appends one JSON object per line; lines from `first_step` on are dropped when a run resumes."""
 
     def __init__(self, path: Path, *, first_step: int = 0) -> None:
         rows, damaged = _read(path)

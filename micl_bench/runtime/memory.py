@@ -1,4 +1,4 @@
-"""How much memory is left to programs on this machine, inside its control groups."""
+"""The memory that is left to programs on this machine, inside its control groups."""
 
 from pathlib import Path
 
@@ -10,10 +10,10 @@ _NO_LIMIT = 1 << 60
 
 
 def free_memory() -> int:
-    """Bytes that can still be taken; 0 where the system does not tell.
+    """Return the bytes that can still be taken; 0 where the system does not say.
 
-    What the kernel calls available, or what the tightest control group leaves if that is less. Files
-    that were read and could be read again count as free, here and there.
+    They are what the kernel calls available or, if that is less, what the tightest control group leaves.
+    Files that were read and could be read again count as free in both.
     """
     kernel = _numbers(_MEMORY, "MemAvailable:").get("MemAvailable:", 0) * 1024
     amounts = [kernel, *_left_by_control_groups()]
@@ -46,7 +46,7 @@ def _left_by_control_groups() -> list[int]:
 
 
 def _left_by(place: Path, names: tuple[str, ...]) -> int:
-    """0 without a limit, else at least 1."""
+    """Return the bytes that a control group leaves: 0 without a limit, else at least 1."""
     limit, used = (_read(place / name).strip() for name in names[:2])
     if not (limit.isdigit() and used.isdigit()) or int(limit) >= _NO_LIMIT:
         return 0
@@ -55,7 +55,7 @@ def _left_by(place: Path, names: tuple[str, ...]) -> int:
 
 
 def _numbers(path: Path, *names: str) -> dict[str, int]:
-    """Of the lines `name number ...`."""
+    """Read the numbers of these names from lines `name number ...`."""
     rows = [line.split() for line in _read(path).splitlines()]
     return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[0] in names}
 

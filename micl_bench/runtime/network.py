@@ -1,10 +1,8 @@
-"""Whether a server can be reached at all, known within seconds: without a network, waiting is no use."""
+"""A check, within seconds, that a server can be reached: without a network, waiting is no use."""
 
 import os
 import socket
 import threading
-import urllib.request
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -26,6 +24,9 @@ def check_reachable(url: str) -> None:
     Raises:
         UnreachableError: it was refused, or did not come about in some seconds.
     """
+    # Here and below: `micl-bench --help` has no use for them, and they take a sixth of its time.
+    import urllib.request
+
     parts = urlsplit(url)
     proxy = urllib.request.getproxies().get(parts.scheme)
     if proxy and not urllib.request.proxy_bypass(parts.netloc):
@@ -48,7 +49,7 @@ def check_reachable(url: str) -> None:
 
 
 def weights_out_of_reach(name: str, server: str, error: UnreachableError) -> InputError:
-    """What to say where timm's weights of a name are on no disk here and their server is not there."""
+    """Return the error where timm's weights are on no disk here and their server is not reached."""
     return InputError(
         f"the weights of {name} are not in the cache, and {server} was not reached ({error}); "
         "without a network, download them elsewhere and give the file"
@@ -56,17 +57,19 @@ def weights_out_of_reach(name: str, server: str, error: UnreachableError) -> Inp
 
 
 def check_source(source: str) -> str:
-    """A checkpoint's source as it is, unless it is `timm:NAME` on a machine that cannot have it.
+    """Return a checkpoint's source as it is, unless it is `timm:NAME` on a machine that cannot get it.
 
     timm, which knows where each of its weights is, takes seconds to import; where no download of
     anybody's is in a cache and no server of weights is reached, none can be had.
 
     Raises:
-        InputError: it is so.
+        InputError: the weights cannot be had.
     """
     name = source.removeprefix("timm:")
     if name == source or _has_downloads():
         return source
+    from concurrent.futures import ThreadPoolExecutor, as_completed
+
     from huggingface_hub import constants
 
     def failure(server: str) -> UnreachableError | None:
@@ -88,7 +91,7 @@ def check_source(source: str) -> str:
 
 
 def _has_downloads() -> bool:
-    """Whether the caches of the hub's client and of `torch.hub`, by their own rules, hold anything."""
+    """Return True where the cache of the hub's client or of `torch.hub` holds anything."""
     from huggingface_hub import constants
 
     home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "torch"

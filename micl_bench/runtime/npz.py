@@ -12,12 +12,12 @@ from micl_bench.runtime.errors import InputError
 Arrays = dict[str, NDArray[Any]]
 
 _LARGEST_BYTES = 1 << 30
-"""Of all arrays of a file together: those of a whole ImageNet-C take a tenth of it."""
+"""The largest size of all arrays together: those of a whole ImageNet-C take a tenth of it."""
 _SUFFIX = ".npy"
 
 
 def read_npz(path: Path) -> Arrays:
-    """Every array of a file, without pickle.
+    """Read every array of a file by its name, without pickle.
 
     Raises:
         InputError: no such file, a damaged one, one with a pickled object, or one that would take more

@@ -17,7 +17,6 @@ import importlib.util
 import os
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -39,11 +38,11 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 class _Plugin:
     name: str
     module: str
-    """That it is imported as."""
+    """The name that it is imported under."""
     file: Path | None
-    """With its docstring; None where an entry point does not show it before it is imported."""
+    """The file with its docstring; None where an entry point does not show it before the import."""
     origin: str = ""
-    """Where it comes from, for people; empty for the package itself."""
+    """The place that it comes from, for people; empty for the package itself."""
 
     @property
     def place(self) -> str:
@@ -51,7 +50,7 @@ class _Plugin:
 
 
 def digest(kind: str, name: str) -> str:
-    """SHA-256 of the code of a plug-in from outside; empty for one of the package, which has a version.
+    """Return the SHA-256 of an outside plug-in's code; empty for the package's own, which has a version.
 
     Raises:
         InputError: as `names`.
@@ -76,9 +75,9 @@ class SearchPath(list[str]):
 
 
 def names(kind: str) -> dict[str, str]:
-    """Name of every plug-in of a kind to its docstring's first line and, from outside, its place.
+    """Map each plug-in of a kind to its docstring's first line and, from outside, its place.
 
-    None is imported.
+    No plug-in is imported.
 
     Raises:
         InputError: a name stands twice, or `MICL_BENCH_PLUGINS` names no folder.
@@ -100,7 +99,7 @@ def name_of(kind: str, module: str) -> str:
 
 
 def find(kind: str, name: str, **needed: Any) -> ModuleType:
-    """Import one plug-in.
+    """Import one plug-in and return its module.
 
     Args:
         needed: the names that it must define, each with the class of its value: `TASK=Task`, `type[X]`
@@ -117,10 +116,13 @@ def find(kind: str, name: str, **needed: Any) -> ModuleType:
 
 
 def every(kind: str, read: Callable[[str], T]) -> dict[str, T]:
-    """What is read of each plug-in of a kind; one that cannot be used is left out, with a warning.
+    """Read each plug-in of a kind; one that cannot be used is left out, with a warning.
 
     Args:
         read: gets a name, and raises an InputError where that plug-in cannot be used.
+
+    Returns:
+        Name to what `read` returned.
 
     Raises:
         InputError: as `names`.
@@ -135,7 +137,7 @@ def every(kind: str, read: Callable[[str], T]) -> dict[str, T]:
 
 
 def summary(path: Path | None) -> str:
-    """First line of a module's docstring, read without running it; or why it cannot be read."""
+    """Return the first line of a module's docstring, without running it, or why it cannot be read."""
     if path is None:
         return ""
     try:
@@ -146,7 +148,7 @@ def summary(path: Path | None) -> str:
 
 
 def _found(kind: str) -> dict[str, _Plugin]:
-    """Every plug-in of a kind, sorted by name."""
+    """Return every plug-in of a kind, sorted by name."""
     package = f"micl_bench.{kind}"
     found: dict[str, _Plugin] = {}
     for one in (
@@ -187,6 +189,9 @@ def _folders() -> list[Path]:
 
 @functools.cache
 def _entry_points(group: str) -> tuple[_Plugin, ...]:
+    # Here: a command that looks for no plug-in, such as help, starts a tenth faster without it.
+    from importlib import metadata
+
     return tuple(
         _Plugin(
             one.name,

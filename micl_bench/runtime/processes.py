@@ -6,19 +6,16 @@ They end when this process does, however it ends, and print no traces: a process
 """
 
 import math
-import multiprocessing
 import os
 import re
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
-from multiprocessing.connection import wait
 from pathlib import Path
 
 from micl_bench.runtime.errors import InputError
@@ -32,7 +29,7 @@ _WORDS = {
     NOT_SENT: "could not send what it made; num_workers=0 may show why",
 }
 SHARED = Path("/dev/shm")
-"""Where processes keep what they share, batches and semaphores: a disk in memory."""
+"""The disk in memory where processes keep what they share: batches and semaphores."""
 # The semaphores of a process's queues, a page each.
 _SHARED_BYTES = 1 << 16
 _LOOK_EVERY_SECONDS = 1.0
@@ -50,7 +47,7 @@ _NO_MEMORY = (
 
 @contextmanager
 def starting(processes: int) -> Iterator[None]:
-    """Start processes in here: they know no Ctrl-C while they import, which would print a trace each.
+    """Start processes inside of this block: they ignore Ctrl-C while they import, and print no trace.
 
     An interrupt of this process is not lost, only late.
 
@@ -70,10 +67,10 @@ def starting(processes: int) -> Iterator[None]:
 
 
 def begin_helper(*, leaves_at_interrupt: bool = True) -> None:
-    """Make this process end with its parent, and leave the telling of an interrupt to it.
+    """Make this process end with its parent, which alone reports an interrupt.
 
     Args:
-        leaves_at_interrupt: end at Ctrl-C too; else the parent will say when.
+        leaves_at_interrupt: end at Ctrl-C too; else the parent decides when.
     """
     if leaves_at_interrupt:
         signal.signal(signal.SIGINT, lambda *_: os._exit(1))
@@ -87,6 +84,10 @@ def end_with_parent() -> None:
 
 
 def _watch(parent: int) -> None:
+    # Here, and `subprocess` below: `micl-bench --help` starts a tenth faster without them.
+    import multiprocessing
+    from multiprocessing.connection import wait
+
     # The pipe is at once, but processes that were forked later hold its other end too.
     started_by = multiprocessing.parent_process()
     pipes = [started_by.sentinel] if started_by else []
@@ -96,7 +97,7 @@ def _watch(parent: int) -> None:
 
 
 def how_it_ended(code: int | None) -> str:
-    """An exit code of a process in words."""
+    """Return an exit code of a process in words."""
     if code in _WORDS:
         return _WORDS[code]
     if code is None:
@@ -124,7 +125,7 @@ class Patience:
         self._failed = 0
 
     def ends(self) -> bool:
-        """Count a look that found nothing; whether it was the last."""
+        """Count a look that found nothing, and return True where it was the last."""
         self._failed += 1
         return self._failed >= self._most
 
@@ -134,7 +135,7 @@ class Patience:
 
 
 def explained(error: BaseException) -> str:
-    """One line that says what to do; empty for what is no matter of the system."""
+    """Say in one line what to do about an error of the system; empty for any other error."""
     text = str(error)
     words = text.lower()
     if "dataloader worker" in words:
@@ -168,6 +169,8 @@ class _Guard(MetaPathFinder):
         """Find nothing; raise a MemoryError where torch would not get in."""
         if name != "torch":
             return
+        import subprocess
+
         sys.meta_path.remove(self)
         code = f"import timm, torch; bytearray({_ROOM_BYTES})"
         if subprocess.run(

@@ -17,17 +17,17 @@ _NEAR = 0.5
 
 
 def recipes() -> dict[str, Path]:
-    """Recipes and mmengine configs by name, those of pre-training first."""
+    """Return the shipped recipes and mmengine configs by name, those of pre-training first."""
     return {path.stem: path for folder in FOLDERS for path in sorted(folder.glob("[!_]*.py"))}
 
 
 def suites() -> dict[str, Path]:
-    """Suite files by name."""
+    """Return the shipped suite files by name."""
     return {path.stem: path for path in sorted((FOLDERS[1] / "suites").glob("*.yaml"))}
 
 
 def recipe_file(given: str | Path) -> Path:
-    """The file of a recipe or mmengine config that is given by path or by name.
+    """Return the file of a recipe or mmengine config that is given by path or by name.
 
     Raises:
         InputError: there is no such file, and none of that name; the message has the nearest names.
@@ -36,7 +36,7 @@ def recipe_file(given: str | Path) -> Path:
 
 
 def suite_file(given: str | Path) -> Path:
-    """The file of a suite that is given by path or by name.
+    """Return the file of a suite that is given by path or by name.
 
     Raises:
         InputError: as `recipe_file`.

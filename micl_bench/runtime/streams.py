@@ -61,7 +61,7 @@ def _text(descriptor: int, encoding: str) -> TextIO:
 
 
 def lost_output() -> str:
-    """Why standard output did not take what was printed; empty where it did, or nobody listens."""
+    """Say why standard output lost what was printed; empty where it did not, or nobody listens."""
     sys.stdout.flush()
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     failure = getattr(raw, "failure", None)

@@ -1,4 +1,4 @@
-"""What strangers write as JSON or YAML, as dataclasses of ours: checked against their declared types.
+"""The validator of all JSON and YAML that strangers write: it becomes dataclasses with declared types.
 
 A fault is named by its path from the top of the document, `$.data.images`, with what was given and what
 is needed, in one line. Keys that are not declared are refused; one that is left out has its default.
@@ -53,10 +53,10 @@ _WORDS = {
 
 
 def read_json(path: Path, kind: type[T], *, most: int = _LARGEST_BYTES) -> T:
-    """A JSON file as a value of this type, such as a dataclass.
+    """Read a JSON file as a value of a type, such as a dataclass.
 
     Args:
-        most: bytes; a larger file is not opened.
+        most: the largest size in bytes; a larger file is not opened.
 
     Raises:
         InputError: it cannot be read, or is not of the type; the message names the file.
@@ -71,7 +71,7 @@ def read_json(path: Path, kind: type[T], *, most: int = _LARGEST_BYTES) -> T:
 
 
 def parsed(text: bytes | str) -> Any:
-    """What a JSON text says: None, bool, int, float, str, lists and dictionaries of them.
+    """Read a JSON text: None, bool, int, float, str, and lists and dictionaries of them.
 
     Raises:
         InputError: it is not valid JSON, or more than `require_plain` allows.
@@ -101,10 +101,10 @@ def require_plain(content: Any, place: str = "$") -> None:
 
 
 def built(kind: type[T], content: Any, place: str = "$") -> T:
-    """Parsed JSON or YAML as a value of this type; lists become tuples where it says so.
+    """Return parsed JSON or YAML as a value of a type; lists become tuples where it says so.
 
     Args:
-        place: path of `content` itself, for messages.
+        place: the path of `content` itself, for messages.
 
     Raises:
         InputError: something in it is not as declared, or is not declared at all.
@@ -119,7 +119,7 @@ def built(kind: type[T], content: Any, place: str = "$") -> T:
 
 
 def one_line(text: str) -> str:
-    """A message as a person reads it: one printable line of at most 300 characters."""
+    """Return a message as one printable line of at most 300 characters."""
     line = printable(" ".join(text.split()))
     if len(line) > _LONGEST_LINE:
         line = f"{line[: _LONGEST_LINE - _LAST_PART - 5]} ... {line[-_LAST_PART:]}"
@@ -127,11 +127,11 @@ def one_line(text: str) -> str:
 
 
 Flaw = tuple[str, str]
-"""Path from where one began to look, and what is wrong there."""
+"""The path from the top of the value, and what is wrong there."""
 
 
 def _flaw(value: Any, depth: int = 0) -> Flaw | None:
-    """What would fail whoever walks through a document, or makes an array of it."""
+    """Find a value on which a reader of the document would fail."""
     if type(value) is int and abs(value) >= _LARGEST_WHOLE:
         return "", "is a whole number of more than 64 bits"
     if type(value) is float and not math.isfinite(value):
@@ -151,7 +151,7 @@ def _flaw(value: Any, depth: int = 0) -> Flaw | None:
 
 
 def _undeclared(made: Any, content: Any) -> Flaw | None:
-    """A key that no dataclass within `made` declares."""
+    """Find a key that no dataclass within `made` declares."""
     # What may be anything is the very object that was given.
     if made is content:
         return None
@@ -174,7 +174,7 @@ def _undeclared(made: Any, content: Any) -> Flaw | None:
 
 
 def _fault(hint: Any, value: Any, place: str, error: Exception) -> str:
-    """The innermost value that is not as declared, in words."""
+    """Name the innermost value that is not as declared, in words."""
     for step, inner, one in _inside(hint, value):
         try:
             msgspec.convert(one, inner)
@@ -196,7 +196,7 @@ def _is_needed(field: dataclasses.Field[Any]) -> bool:
 
 
 def _inside(hint: Any, value: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Of each value directly inside of one: its step of the path, its declared type, and itself."""
+    """Yield each value directly inside of one: its step of the path, its declared type, and itself."""
     kind = _unwrapped(hint)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if isinstance(value, dict) and dataclasses.is_dataclass(kind):
@@ -214,7 +214,7 @@ def _inside(hint: Any, value: Any) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _unwrapped(hint: Any) -> Any:
-    """A type without its bounds, and without null beside it."""
+    """Return a type without its bounds, and without null beside it."""
     if typing.get_origin(hint) is Annotated:
         return _unwrapped(typing.get_args(hint)[0])
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
@@ -224,12 +224,12 @@ def _unwrapped(hint: Any) -> Any:
 
 
 def _step(key: str | int) -> str:
-    """A step of a path: into a mapping, or into a list."""
+    """Return a step of a path, into a mapping or into a list."""
     return f"[{key}]" if isinstance(key, int) else f".{key[:_LONGEST_KEY]}"
 
 
 def _needed(hint: Any) -> str:
-    """A declared type in words."""
+    """Return a declared type in words."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         described = [one.description for one in hint.__metadata__ if isinstance(one, msgspec.Meta)]

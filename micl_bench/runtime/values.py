@@ -1,4 +1,4 @@
-"""What a value may be: declared where its field is, checked wherever a value comes from.
+"""Values with a declared type and bounds, checked in one way wherever they come from.
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Pixels(Values):
@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal
 from micl_bench.runtime.errors import InputError
 
 LARGEST = (1 << 31) - 1
-"""Of any number of things: what is larger is a mistake, and no counter of a library below holds it."""
+"""The largest number of anything: a larger one is a mistake, and overflows counters of libraries."""
 
 # A value is shown, not repeated: the whole line stays short.
 _LONGEST_SHOWN = 60
@@ -44,14 +44,14 @@ class Within:
     below: float | None = None
 
     def allows(self, value: Any) -> bool:
-        """Whether a number lies within."""
+        """Return True where a number lies within the bounds."""
         low = self.least is None or value >= self.least
         low = low and (self.above is None or value > self.above)
         high = self.most is None or value <= self.most
         return low and high and (self.below is None or value < self.below)
 
     def needed(self, value: Any) -> str:
-        """What would be allowed, in words that fit a value that is not."""
+        """Return in words what is allowed, for a value that is not."""
         if self.least is not None and self.most is not None:
             if self.most >= LARGEST and value < self.least:
                 return f"{_number(self.least)} or more"
@@ -65,17 +65,17 @@ class Within:
 
 @dataclasses.dataclass(frozen=True)
 class Listed:
-    """Of a list: how many values it has at least, and that none is there twice."""
+    """Bounds of a list: its smallest length, and whether each value may stand only once."""
 
     least: int = 1
     once: bool = False
 
     def allows(self, value: Any) -> bool:
-        """Whether a list is long enough, and each of its values there once."""
+        """Return True where a list lies within the bounds."""
         return len(value) >= self.least and not (self.once and len(set(value)) < len(value))
 
     def needed(self, value: Any) -> str:
-        """What would be allowed."""
+        """Return in words what is allowed, for a list that is not."""
         few = len(value) < self.least
         return f"{self.least} or more values in brackets" if few else "each value once"
 
@@ -83,14 +83,14 @@ class Listed:
 Count = Annotated[int, Within(1, LARGEST)]
 """One or more."""
 Amount = Annotated[int, Within(0, LARGEST)]
-"""None or more."""
+"""Zero or more."""
 Seed = Annotated[int, Within(0, (1 << 63) - 1)]
 Workers = Annotated[int, Within(0, 1024)]
 """Processes beside this one; a mistyped number must not fill the machine with them."""
 Side = Annotated[int, Within(1, 4096)]
 """Pixels of a side of a network's input."""
 SideOrOwn = Annotated[int, Within(0, 4096)]
-"""The same; 0 for the network's own."""
+"""Pixels of a side of a network's input; 0 for the network's own."""
 Positive = Annotated[float, Within(1e-12, 1e38)]
 """Above 0, and a number in fp32 as well, its inverse too."""
 NotNegative = Annotated[float, Within(0, 1e12)]
@@ -110,7 +110,7 @@ class Values:
 
 
 def hints_of(kind: Any) -> dict[str, Any]:
-    """The declared type of each field of a dataclass, bounds included."""
+    """Return the declared type of each field of a dataclass, with its bounds."""
     return _hints(kind)
 
 
@@ -121,10 +121,10 @@ def _hints(kind: Any) -> dict[str, Any]:
 
 
 def checked(hint: Any, value: Any, name: str) -> Any:
-    """The value, brought to its declared type: whole numbers to float, lists to tuples.
+    """Return a value in its declared type: whole numbers become float, lists become tuples.
 
     Args:
-        name: of the value, for the message.
+        name: the value's name, for the message.
 
     Raises:
         InputError: it has another type, or lies outside its bounds.
@@ -138,7 +138,7 @@ def checked(hint: Any, value: Any, name: str) -> Any:
 
 
 def from_text(hint: Any, text: str, name: str) -> Any:
-    """A value as it was typed: `0.1`, `true`, `[10,20]`, `avg`.
+    """Read a value as it was typed, `0.1`, `true`, `[10,20]` or `avg`, and check it.
 
     Raises:
         InputError: as `checked`.
@@ -149,12 +149,12 @@ def from_text(hint: Any, text: str, name: str) -> Any:
 
 
 def wrong(name: str, value: Any, needed: str, *, quoted: bool = True) -> InputError:
-    """The error of a value that is not allowed."""
+    """Return the error of a value that is not allowed."""
     return InputError(f"{name} is {shown(value) if quoted else value}; needed: {needed}")
 
 
 def shown(value: Any) -> str:
-    """A value for a message, in at most some sixty characters of one line."""
+    """Return a value for a message, in one line of at most sixty characters."""
     if isinstance(value, int) and value.bit_length() > 128:
         return f"a number of about {round(value.bit_length() * math.log10(2)):,} digits"
     if isinstance(value, str):
@@ -247,7 +247,7 @@ def _needed(hint: Any) -> str:
 
 
 def _read(hint: Any, text: str, name: str) -> Any:
-    """What a text stands for, by the declared type; what it cannot be stays text, and is refused."""
+    """Read a text by the declared type; one that does not fit stays text, and is refused later."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         if text.lower() in ("none", "null", ""):
@@ -281,7 +281,7 @@ def _unquoted(text: str) -> str:
 
 
 def without_nan(value: Any) -> Any:
-    """The same of lists and dictionaries, as JSON can hold it: what is not a number is None."""
+    """Return a value as JSON can hold it, lists and dictionaries too: NaN and infinity become None."""
     if isinstance(value, dict):
         return {name: without_nan(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Jobs on a Slurm cluster, through submitit: how one is submitted, what its tasks run, how it goes on.
+"""Jobs on a Slurm cluster, through submitit: submitted, run, and continued after a time limit.
 
 A warned pre-training run saves and stops; then the first task hands the job back to the queue and
 every task leaves. The same job starts again later, from what was saved.
@@ -40,20 +40,20 @@ _FIXED = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What a job asks of the cluster."""
+    """The resources of a job."""
 
     nodes: int = 1
     tasks_per_node: int = 1
     gpus_per_node: int = 0
     cpus_per_task: int | None = None
-    """None leaves it to the cluster."""
+    """Processor cores per task; None leaves their number to the cluster."""
     minutes: int
     warn_seconds: int
-    """How long before the end the job is asked to save and to go back to the queue."""
+    """Seconds before the time limit at which the job is asked to save and to go back to the queue."""
     partition: str | None = None
     account: str | None = None
     sbatch: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Further options of sbatch, by long name."""
+    """Further options of sbatch, by their long names."""
 
     def __post_init__(self) -> None:
         if self.warn_seconds >= 60 * self.minutes:
@@ -74,11 +74,11 @@ class Resources:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Submitted:
-    """A job as its user finds it again."""
+    """A submitted job: its number, and where its logs are."""
 
     job_id: str
     logs: list[Path]
-    """One file a task."""
+    """One file per task."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,17 +107,17 @@ class ClusterTask:
             signal.signal(_warning(), signal.SIG_IGN)
 
     def checkpoint(self) -> DelayedSubmission:
-        """What the job runs when it starts again: submitit asks, just before it requeues."""
+        """Return what the job runs when it starts again; submitit asks just before it requeues."""
         return DelayedSubmission(self)
 
 
 def submit(
     task: ClusterTask, resources: Resources, *, logs: Path, requeues: int, local: bool = False
 ) -> Submitted:
-    """Queue a job, or start it on this machine, and return at once.
+    """Queue a job, or start it on this machine, and return at once with its number and logs.
 
     Args:
-        requeues: how often it may go on after its time was over; preemptions are not counted.
+        requeues: the times it may continue after its time limit; preemptions are not counted.
 
     Raises:
         InputError: there is no Slurm here, or it refuses the job.
@@ -134,7 +134,7 @@ def submit(
 
 
 def levels(runs: list[Run], store: Path) -> list[list[Run]]:
-    """Runs that are not done, by how many others have to come before them."""
+    """Return the runs that are not done in levels: those of a level need only earlier levels."""
     states = States(store, runs)
     depth: dict[str, int] = {}
     found: list[list[Run]] = []
@@ -157,10 +157,13 @@ def submit_levels(
     jobs, other submissions and suites on login nodes get along.
 
     Args:
-        command: that does a run, less `--only`.
+        command: the command that does a run, without `--only`.
+
+    Returns:
+        The job of each run, in the same order.
 
     Raises:
-        InputError: no Slurm, a refusal, or runs of more processes than a job has GPUs.
+        InputError: there is no Slurm, it refuses, or a run has more processes than a job has GPUs.
     """
     _require_gpus([run for level in found for run in level], resources.gpus_per_node)
     submitted: list[list[Submitted]] = []
@@ -187,7 +190,7 @@ def _submit_array(
     requeues: int,
     after: Sequence[str],
 ) -> list[Submitted]:
-    """Queue an array of jobs, one a command, that starts when all jobs of `after` have ended."""
+    """Queue an array with one job per command, which starts when all jobs of `after` have ended."""
     executor = _slurm_executor(resources, logs, requeues)
     if after:
         # However they ended: what needs a failed one says so by itself.
@@ -210,7 +213,7 @@ def _require_gpus(runs: list[Run], gpus: int) -> None:
 
 @contextlib.contextmanager
 def _submitting() -> Iterator[None]:
-    """Submit within this: what sbatch says against it becomes an InputError."""
+    """Submit inside of this block; a refusal of sbatch becomes an InputError."""
     # The signal that sbatch gets is the one that tasks must expect.
     needed = {"SUBMITIT_PREEMPT_SIGNAL": JobEnvironment.USR_SIG}
     # Which cluster it is, not which job.

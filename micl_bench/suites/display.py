@@ -1,4 +1,4 @@
-"""What is seen while a suite runs: a bar with the run at work on a terminal, plain lines elsewhere."""
+"""The progress of a suite: a bar with the run at work on a terminal, plain lines elsewhere."""
 
 from collections.abc import Sequence
 
@@ -60,7 +60,7 @@ class Display:
         self._show(line="")
 
     def began(self, run: Run, command: str) -> None:
-        """A run begins."""
+        """Show that a run begins."""
         self._waits = ""
         self._tell(f"[{self._done + self._failed + 1}/{self._total}] {run.name}")
         if not self._has_bar:
@@ -68,19 +68,19 @@ class Display:
         self._show(description=printable(run.name), line="")
 
     def lines(self, lines: list[str]) -> None:
-        """What it wrote since the last call; called often, with or without any."""
+        """Show the lines that the run wrote since the last call; there may be none."""
         for line in lines if not self._has_bar else ():
             self._tell(f"  {line}")
         self._show(**({"line": lines[-1]} if lines else {}))
 
     def ended(self, run: Run, words: str, *, failed: bool = False) -> None:
-        """A run ended, or was found done by another suite, or is left out."""
+        """Show that a run ended, was done by another suite, or is left out."""
         self._done, self._failed = self._done + (not failed), self._failed + failed
         self._tell(f"{'failed' if failed else 'done'}  {run.name}  {words}")
         self._show(description=f"{self._failed} failed" if self._failed else "", line="")
 
     def waiting(self, runs: list[Run]) -> None:
-        """Nothing can begin: others are at these runs."""
+        """Show that these runs are waited for: other suites are making what they need."""
         names = ", ".join(run.name for run in runs[:3]) + (" ..." if len(runs) > 3 else "")
         if names != self._waits:
             self._waits = names

@@ -1,4 +1,4 @@
-"""What a suite file declares, and what it must not say: a mistake or malice is refused in one line."""
+"""The declarations of a suite file, with their checks: a mistake or malice is refused in one line."""
 
 import contextlib
 import dataclasses
@@ -39,14 +39,14 @@ class Given:
     files: dict[str, PlainWord] = dataclasses.field(default_factory=dict)
     """Instead of one: seed to file, of one pre-training, as `eval --pretrain-seed` states it."""
     method: PlainWord = ""
-    """What tables call it; its name in the suite file if empty."""
+    """The name of the method in tables; the checkpoint's name in the suite file if empty."""
     arch: PlainWord = ""
-    """As `eval --arch` takes it, and so do `format`, `branch` and `pixels`."""
+    """The value of `eval --arch`; `format`, `branch` and `pixels` likewise."""
     format: PlainWord = ""
     branch: PlainWord = ""
     pixels: PlainWord = ""
     strict: bool = False
-    """Refuse what would have to be guessed; its entry's if left out."""
+    """Refuse it where something would have to be assumed; the entry's value if left out."""
 
     def __post_init__(self) -> None:
         check_method(self.method or "-")
@@ -84,7 +84,7 @@ class Made:
     one_at_a_time: dict[str, Tried] = dataclasses.field(default_factory=dict)
     """Key of the recipe to the values that replace its own, each in a pre-training of its own."""
     processes: Processes = 1
-    """As many as its entry's if left out."""
+    """The entry's number if left out."""
 
     def __post_init__(self) -> None:
         check_method(self.method or "-")
@@ -97,14 +97,14 @@ class Entry:
     """Evaluations that share a task."""
 
     name: PlainWord
-    """In the table, and how `of` names it."""
+    """The name in the table, and for `of`."""
     task: PlainWord
     data: PlainWord
     """A folder, or `made:STEP/FOLDER` for what a step of `prepare` made."""
     checkpoints: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """Name to checkpoint: a word, or the keys of `Given` or `Made`, which it then is."""
+    """Name to checkpoint: a word, or a mapping with the keys of `Given` or `Made`."""
     methods: list[PlainWord] = dataclasses.field(default_factory=list)
-    """Which of the checkpoints; all if empty."""
+    """The checkpoints that are evaluated; all if empty."""
     of: list[PlainWord] = dataclasses.field(default_factory=list)
     """Names of earlier entries whose runs' classifiers take the place of checkpoints."""
     recipe: PlainWord = ""
@@ -116,7 +116,7 @@ class Entry:
     processes: Processes = 1
     """Started by torchrun where they are more than one."""
     strict: bool = False
-    """Refuse checkpoints of which something would have to be guessed."""
+    """Refuse checkpoints where something would have to be assumed."""
 
     def __post_init__(self) -> None:
         tasks = plugins.names("tasks")
@@ -145,7 +145,7 @@ class SuiteFile:
 
     path: Path
     prepare: dict[str, list[str]]
-    """Name of a step to the words of its command, less `--out`."""
+    """Name of a step to the words of its command, without `--out`."""
     data_root: str
     entries: list[Entry]
 
@@ -170,7 +170,7 @@ def check_stands_alone(content: Any) -> None:
 
 
 def check_root(data_root: Any) -> str:
-    """The folder that relative data folders lie in."""
+    """Return the folder that relative data folders lie in; raises an InputError for another value."""
     if not isinstance(data_root, str):
         raise InputError("data_root must be a folder's name")
     _check_words([data_root])
@@ -178,7 +178,7 @@ def check_root(data_root: Any) -> str:
 
 
 def check_prepared(prepare: Any) -> dict[str, list[str]]:
-    """Steps that make data, by name, as words; raises an InputError for any other command."""
+    """Return the steps that make data, by name, as words; raises an InputError for another command."""
     if not isinstance(prepare, dict):
         raise InputError("prepare must be a mapping of names to commands")
     found: dict[str, list[str]] = {}
@@ -199,7 +199,7 @@ def _prepared(name: Any, command: Any) -> list[str]:
         known = " or ".join(" ".join(known) for known in _COMMANDS)
         raise InputError(f"{command!r} must begin with {known}")
     if any(word.partition("=")[0] == "--out" for word in words):
-        raise InputError("leave --out away, the suite chooses the folder")
+        raise InputError("leave out --out: the suite chooses the folder")
     if joined := [word for word in words if word.startswith("--") and "=" in word]:
         raise InputError(f"write {joined[0].replace('=', ' ', 1)!r}, without '='")
     # Options begin with a dash here.
@@ -208,7 +208,7 @@ def _prepared(name: Any, command: Any) -> list[str]:
 
 
 def split_made(word: str) -> tuple[str, str]:
-    """`made:STEP/FOLDER` as step and folder below it; raises an InputError where it leads out."""
+    """Split `made:STEP/FOLDER` into step and folder; raises an InputError where it leads out."""
     step, _, below = word.removeprefix(MADE).partition("/")
     if not step or ".." in PurePosixPath(below).parts or below.startswith("/"):
         raise InputError(f"{word!r} is not of the form made:STEP or made:STEP/FOLDER")

@@ -35,7 +35,7 @@ _SECONDS_TO_END = 10.0
 _PR_SET_PDEATHSIG = 1
 
 Call = Callable[[list[str]], None]
-"""Runs one command of `micl-bench` and leaves with its exit code, as `cli.app.run` does."""
+"""A function that runs one command of `micl-bench` and exits with its code, as `cli.app.run` does."""
 
 
 def execute(
@@ -50,10 +50,10 @@ def execute(
 
     Args:
         log: what it writes goes to the end of this file.
-        on_lines: called several times a second with the log's new lines, if there are any.
+        on_lines: called several times per second with the log's new lines, if there are any.
 
     Returns:
-        exit code, negative for a signal, and its last words.
+        The exit code, negative for a signal, and the last line that it wrote.
 
     Raises:
         Stopped: a signal came to this process; the run had it too, and its time to save.
@@ -75,7 +75,7 @@ def execute(
 
 
 def _called(call: Call, arguments: list[str], file: IO[bytes], look: Callable[[], object]) -> int:
-    """Exit code of a command in this process; it finds and leaves the process as if it were alone.
+    """Run a command in this process, as if it were alone in it, and return its exit code.
 
     A training saves at a signal; anything else ends as at a Ctrl-C.
     """
@@ -112,7 +112,7 @@ def _begin_anew() -> None:
 
 @contextlib.contextmanager
 def _repeated(look: Callable[[], object]) -> Iterator[None]:
-    """Look several times a second meanwhile."""
+    """Call `look` several times per second while the block runs."""
     over = threading.Event()
 
     def watch() -> None:
@@ -129,7 +129,7 @@ def _repeated(look: Callable[[], object]) -> Iterator[None]:
 
 
 class _Tail:
-    """New lines of a file that somebody else writes to."""
+    """The new lines of a file that somebody else writes to."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._rest = path, b""
@@ -138,11 +138,11 @@ class _Tail:
 
     @property
     def last_words(self) -> str:
-        """The last line that tells of an error, or else the last line."""
+        """The last line that names an error, or else the last line."""
         return self._error or self._last
 
     def lines(self, *, to_the_end: bool = False) -> list[str]:
-        """Lines since the last call, printable and cut to a length that fits a screen."""
+        """Return the lines since the last call, printable and short enough for a screen."""
         found: list[str] = []
         with contextlib.suppress(OSError), self._path.open("rb") as file:
             file.seek(self._place)
@@ -167,8 +167,7 @@ def _clean(line: bytes) -> str:
 
 
 def command_line(arguments: Sequence[str], processes: int = 1) -> list[str]:
-    """What starts one command of `micl-bench` on this machine, under torchrun where there are several
-    processes."""
+    """Return the words that start a `micl-bench` command in its own processes, several by torchrun."""
     start = [sys.executable]
     if processes > 1:
         start += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
@@ -176,7 +175,7 @@ def command_line(arguments: Sequence[str], processes: int = 1) -> list[str]:
 
 
 class Process:
-    """A process under way.
+    """A process that this one has started, and that ends with it.
 
     Example:
         with Process(command_line(["eval", ...])) as process:
@@ -194,7 +193,7 @@ class Process:
         """Start it.
 
         Args:
-            output: where all it writes goes; this process's own where None.
+            output: the file that gets all it writes; None for this process's own output.
         """
         self._process = subprocess.Popen(
             command,
@@ -227,12 +226,12 @@ class Process:
         self._process.wait()
 
     def wait(self, on_tick: Callable[[], None] | None = None) -> int:
-        """Wait for the end; gives the exit code, negative for a signal.
+        """Wait for the end, and return the exit code, negative for a signal.
 
         Signals that ask to save and leave are passed on, and a Ctrl-C too.
 
         Args:
-            on_tick: called several times a second.
+            on_tick: called several times per second.
 
         Raises:
             Stopped: a signal came to this process; the other had it too, and its time to save.
@@ -275,7 +274,7 @@ class Process:
 
 
 def _ending_with(parent: int) -> Callable[[], None] | None:
-    """What a new process does before anything else: ask for SIGTERM when its parent is gone.
+    """Return what a new process calls first of all: it asks for SIGTERM when its parent is gone.
 
     SIGTERM, because a training then saves its step, and torchrun ends its processes.
     """

@@ -1,4 +1,4 @@
-"""A suite file becomes its runs: every checkpoint, seed and value, and what each of them needs."""
+"""Expand a suite file to its runs: one per checkpoint, seed and value, each with what it needs."""
 
 import dataclasses
 import itertools
@@ -18,7 +18,15 @@ from micl_bench.suites.entries import (
     in_one_line,
     split_made,
 )
-from micl_bench.suites.run import Product, Recipe, Run, Weights, Word, content_digest
+from micl_bench.suites.run import (
+    Product,
+    Recipe,
+    Run,
+    Word,
+    checkpoint_word,
+    content_digest,
+    features_together,
+)
 from micl_bench.tasks import PRETRAINING, declared, declared_tasks
 
 _MOST_RUNS = 10_000
@@ -26,28 +34,28 @@ _MOST_RUNS = 10_000
 
 @in_one_line()
 def expand(file: SuiteFile) -> list[Run]:
-    """All runs, each after what it needs.
+    """Return all runs of a suite file, each after the runs that it needs.
 
     Raises:
-        InputError: what the file names is not there, or two runs cannot be told apart.
+        InputError: something that the file names does not exist, or two runs have one name or folder.
     """
     return _Expansion(file).runs()
 
 
 @dataclasses.dataclass(frozen=True)
 class _Start:
-    """What an evaluation starts from."""
+    """The start of an evaluation: its checkpoint, and what is stated of it."""
 
     name: str
-    """In the suite file."""
+    """The checkpoint's name in the suite file."""
     method: str
-    """In tables."""
+    """The method's name in tables."""
     checkpoint: Word
     values: tuple[tuple[str, str], ...] = ()
     drawn: int | None = None
-    """Seed that the evaluation is given; None for its recipe's own."""
+    """The seed that the evaluation gets; None for its recipe's own."""
     words: tuple[str, ...] = ()
-    """Options on how the checkpoint is read, and what is stated of it."""
+    """The options that say how the checkpoint is read, and from which pre-training it comes."""
 
 
 class _Expansion:
@@ -74,7 +82,7 @@ class _Expansion:
             ]
         runs = list(self._by_key.values())
         _require_distinct(runs, self._file.path)
-        return _features_together(runs)
+        return features_together(runs)
 
     def _prepared(self, name: str, words: list[str]) -> Run:
         place = f"{self._file.path}, prepare {name!r}"
@@ -92,7 +100,7 @@ class _Expansion:
         )
 
     def _add(self, run: Run) -> Run:
-        """The run, or the one that is the same."""
+        """Add a run, and return it or the equal one that is there already."""
         if len(self._by_key) == _MOST_RUNS:
             raise InputError(f"{self._file.path} asks for more than {_MOST_RUNS:,} runs")
         return self._by_key.setdefault(run.key, run)
@@ -119,7 +127,7 @@ class _Expansion:
             word = given.checkpoint
             drawn = word.startswith("random:") or declared(entry.task).draws
             if drawn or seed is None or seed == entry.seeds[0]:
-                yield seed, dataclasses.replace(start, checkpoint=_word(word))
+                yield seed, dataclasses.replace(start, checkpoint=checkpoint_word(word))
             return
         files = {int(key): file for key, file in given.files.items()}
         if seed is not None and seed not in files:
@@ -130,7 +138,7 @@ class _Expansion:
             if seed in (None, one):
                 stated = ("--pretrain-name", name, "--pretrain-seed", str(one))
                 words = (*start.words, *stated)
-                yield one, dataclasses.replace(start, checkpoint=_word(file), words=words)
+                yield one, dataclasses.replace(start, checkpoint=checkpoint_word(file), words=words)
 
     def _classifiers(self, entry: Entry, place: str) -> Iterator[tuple[int | None, _Start]]:
         for name in entry.of:
@@ -209,13 +217,13 @@ class _Expansion:
             yield run
 
     def _reads_after(self, task: str, checkpoint: Word, data: Word) -> tuple[Run, ...]:
-        """The run that computes the features which this one then only reads."""
+        """Return the run that computes the features which this one then only reads."""
         first = self._first_reader.get(_features_of(checkpoint, data))
         reads = first and declared(task).shares_features
         return (self._by_key.get(first.key, first),) if first and reads else ()
 
     def _data(self, word: str, place: str) -> Word:
-        """A data folder: made by a step, below `data_root` unless it is absolute, or of a source."""
+        """Return a data folder: a step's, one below `data_root`, an absolute one, or a source's."""
         if not word.startswith(MADE):
             named = word.partition(":")[0] in plugins.names("data.sources")
             return word if named else str(Path(self._file.data_root, word))
@@ -229,7 +237,7 @@ class _Expansion:
         return Product(self._steps[step], below)
 
     def _recipe(self, name: str, place: str) -> Recipe:
-        """A recipe below the current folder, or below one that the suite file lies in, or shipped."""
+        """Find a recipe here, in a folder above the suite file, or among the shipped ones."""
         for folder in (Path(), *self._file.path.absolute().parents):
             if (folder / name).is_file():
                 return Recipe(folder / name)
@@ -249,16 +257,11 @@ def _set(assignments: list[str]) -> Iterator[str]:
 
 
 def _reading(given: Given) -> tuple[str, ...]:
-    """How a checkpoint is read, as options of `eval`."""
+    """Return the options of `eval` that say how a checkpoint is read."""
     named = ("arch", "format", "branch", "pixels")
     options = [(f"--{name}", getattr(given, name)) for name in named]
     words = [word for option, value in options if value for word in (option, value)]
     return (*words, *(["--strict"] if given.strict else []))
-
-
-def _word(checkpoint: str) -> Word:
-    """`timm:NAME` and its like as they are; anything else is a file."""
-    return checkpoint if ":" in checkpoint.partition("/")[0] else Weights(Path(checkpoint))
 
 
 def _require_different(files: dict[int, str], place: str) -> None:
@@ -274,7 +277,7 @@ def _require_different(files: dict[int, str], place: str) -> None:
 
 
 def short_keys(keys: list[str]) -> dict[str, str]:
-    """The last word of each dotted key, or the whole key where two end alike."""
+    """Map each dotted key to its last word, or to the whole key where two end alike."""
     last = [key.rpartition(".")[2] for key in keys]
     return {
         key: word if last.count(word) == 1 else key for key, word in zip(keys, last, strict=True)
@@ -282,7 +285,7 @@ def short_keys(keys: list[str]) -> dict[str, str]:
 
 
 def _features_of(checkpoint: Word, data: Word) -> tuple[str, ...]:
-    """Equal for runs that read the same features."""
+    """Return words that are equal for runs that read the same features."""
     words = (checkpoint, data)
     return tuple(word if isinstance(word, str) else str(word.identity()) for word in words)
 
@@ -295,16 +298,3 @@ def _require_distinct(runs: list[Run], path: Path) -> None:
             if (name := named(run)) in seen:
                 raise InputError(f"{path} has two runs {kind} {str(name)!r}; rename an entry")
             seen.add(name)
-
-
-def _features_together(runs: list[Run]) -> list[Run]:
-    """The same runs; those that read features right behind the one that computes them."""
-    followers: dict[str, list[Run]] = {}
-    for run in runs:
-        for first in run.after:
-            followers.setdefault(first.key, []).append(run)
-    ordered = []
-    for run in runs:
-        if not run.after:
-            ordered += [run, *followers.get(run.key, [])]
-    return ordered

@@ -1,4 +1,4 @@
-"""Whether every run of a suite could begin, looked at before the first one does."""
+"""Checks that every run of a suite could begin, made before the first one does."""
 
 import dataclasses
 import io
@@ -19,7 +19,7 @@ from micl_bench.tasks import PRETRAINING, declared
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """What of a run can be checked without its data and weights; equal for runs that one look serves."""
+    """The part of a run that is checked without its data and weights; equal runs share one check."""
 
     name: str = dataclasses.field(compare=False)
     task: str

@@ -27,14 +27,14 @@ class Product:
 
     run: "Run"
     below: str
-    """Its folder."""
+    """The path below the other run's folder."""
 
     def shown(self, store: Path) -> str:
-        """As the command has it."""
+        """Return the word as the command has it."""
         return str(self.run.out(store) / self.below)
 
     def identity(self) -> Any:
-        """As the key has it."""
+        """Return the word as the key has it."""
         return {"made_by": self.run.key, "below": self.below}
 
 
@@ -44,14 +44,14 @@ class Recipe:
 
     path: Path
     name: str = ""
-    """Of one that is shipped and was given by name."""
+    """The name of a shipped recipe that was given by name."""
 
     def shown(self, store: Path) -> str:
-        """As the command has it."""
+        """Return the word as the command has it."""
         return self.name or visible_path(self.path)
 
     def identity(self) -> Any:
-        """Where the file lies does not count."""
+        """Return what the recipe says; where the file lies does not count."""
         return {"recipe": recipe_digest(self.path), "name": self.path.stem}
 
 
@@ -62,15 +62,20 @@ class Weights:
     path: Path
 
     def shown(self, store: Path) -> str:
-        """As the command has it."""
+        """Return the word as the command has it."""
         return str(self.path)
 
     def identity(self) -> Any:
-        """The content counts, not the place."""
+        """Return the digest of the content; the place does not count."""
         return {"content": content_digest(self.path)}
 
 
 Word = str | Product | Recipe | Weights
+
+
+def checkpoint_word(checkpoint: str) -> Word:
+    """Return `timm:NAME` and the like as they are, and anything else as a file."""
+    return checkpoint if ":" in checkpoint.partition("/")[0] else Weights(Path(checkpoint))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,17 +88,17 @@ class Run:
     task: str
     """`pretrain`, a task of `micl-bench eval`, or `data` for a step that makes data."""
     method: str
-    """As tables call it."""
+    """The method's name in tables."""
     words: tuple[Word, ...]
-    """After `micl-bench`, less `--out`."""
+    """The command after `micl-bench`, without `--out`."""
     data: str
-    """As the suite file names it."""
+    """The data folder as the suite file names it."""
     start: str = ""
     """Name of its checkpoint in the suite file."""
     seed: int | None = None
-    """Of the pre-training; None where the recipe's own holds."""
+    """The seed of the pre-training; None for the recipe's own."""
     drawn: int | None = None
-    """Of the evaluation; None where the recipe's own holds."""
+    """The seed of the evaluation; None for the recipe's own."""
     values: tuple[tuple[str, str], ...] = ()
     """Key and value of what differs between the runs of an entry, the seed left out."""
     after: tuple["Run", ...] = ()
@@ -113,12 +118,12 @@ class Run:
 
     @property
     def resumes(self) -> bool:
-        """Whether the command goes on from what it left in its folder."""
+        """True where the command continues from what it left in its folder."""
         return self.task == "data" or declared(self.task).resumes
 
     @functools.cached_property
     def parts(self) -> dict[str, Any]:
-        """What the key is the digest of, in parts, for telling what changed."""
+        """The values that the key is the digest of, in parts, to name what changed."""
         recipe = [word.identity() for word in self.words if isinstance(word, Recipe)]
         given = [word.identity() for word in self.words if isinstance(word, Weights)]
         needs = [word.identity() for word in self.words if isinstance(word, Product)]
@@ -146,7 +151,7 @@ class Run:
         return PurePosixPath(*names[:-1], names[-1].replace("KEY", self.key[:_KEY_SHOWN]))
 
     def out(self, store: Path) -> Path:
-        """The folder that the command is given."""
+        """Return the folder that the command gets as `--out`."""
         # `data embedded` wants a folder that holds nothing else.
         return store / self.folder / ("data" if self.task == "data" else "")
 
@@ -158,6 +163,19 @@ class Run:
     def command(self, store: Path) -> str:
         """The command as one types it."""
         return shlex.join(["micl-bench", *self.arguments(store)])
+
+
+def features_together(runs: list[Run]) -> list[Run]:
+    """Reorder runs: those that read features come right behind the run that computes them."""
+    followers: dict[str, list[Run]] = {}
+    for run in runs:
+        for first in run.after:
+            followers.setdefault(first.key, []).append(run)
+    ordered = []
+    for run in runs:
+        if not run.after:
+            ordered += [run, *followers.get(run.key, [])]
+    return ordered
 
 
 def _short(override: str) -> str:

@@ -28,13 +28,13 @@ _POLL_SECONDS = 0.5
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of a run: its records, or else why it has none."""
+    """The outcome of a run: its records, or else the reason why it has none."""
 
     run: Run
     results: tuple[Result, ...] = ()
     problem: str = ""
     left_out: bool = False
-    """It was not tried, because what it needs failed."""
+    """True where it was not tried, because a run that it needs failed."""
 
 
 class Runner:
@@ -68,7 +68,7 @@ class Runner:
         """The attempt that each failed run had seen before this call began."""
 
     def run(self) -> list[Outcome]:
-        """Do what is not done yet; gives what became of each run, in the plan's order.
+        """Do the runs that are not done yet, and return the outcome of each, in the plan's order.
 
         Raises:
             Stopped: a signal came; the run that got it had its time to save.
@@ -92,7 +92,7 @@ class Runner:
         return [self._outcomes[run.key] for run in self.runs if run.key in self._outcomes]
 
     def _skip_done(self) -> list[Run]:
-        """Take note of what is there; gives the runs that are done."""
+        """Take note of what is there, and return the runs that are done."""
         found = []
         for run in self.runs:
             state = self.states.of(run)
@@ -117,7 +117,7 @@ class Runner:
         return False
 
     def _try(self, run: Run) -> Outcome | None:
-        """What becomes of a run, now; None where it must wait for another one or another suite."""
+        """Make a run if it can be made now; None where it must wait for a run or for another suite."""
         for need in run.needs:
             if problem := self._problem_of(need):
                 self._display.ended(run, f"left out: {problem}", failed=True)
@@ -130,7 +130,7 @@ class Runner:
             return self._claim(run) if ours else None
 
     def _problem_of(self, need: Run) -> str:
-        """Why a run that is needed will not be there; empty where it is, or may yet be."""
+        """Say why a run that is needed will not be there; empty where it is, or may yet be."""
         if need.key in self._outcomes:
             return f"it needs {need.name}, which failed" if self._outcomes[need.key].problem else ""
         if need.key in self._chosen or self._is_done(need):
@@ -147,7 +147,7 @@ class Runner:
 
     @contextlib.contextmanager
     def _claimed(self, run: Run) -> Iterator[bool]:
-        """Whether this process is the one that makes a run, meanwhile."""
+        """Claim a run meanwhile; yields False where another process has claimed it."""
         lock = Lock(self.store / _CLAIMS / f"{run.key[:16]}.lock")
         try:
             yield lock.take()

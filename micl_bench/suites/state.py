@@ -1,4 +1,4 @@
-"""What became of a run, as its folder says: run.json, beside the records and the log.
+"""The state of a run as its folder says it: run.json, beside the records and the log.
 
     {"key": ..., "name": ..., "state": "begun" | "done" | "failed", "problem": ..., "parts": {...},
      "records": [ids], "seconds": ..., "attempt": ..., "command": ...}
@@ -30,17 +30,17 @@ Word = Literal["done", "failed", "cut", "new"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class State:
-    """What became of a run so far."""
+    """The state of a run so far."""
 
     word: Word
     """`cut`: begun and not ended."""
     problem: str = ""
-    """Why it failed, or why what is there does not count."""
+    """The reason why it failed, or why the files that are there do not count."""
     results: tuple[Result, ...] = ()
     seconds: float = 0.0
-    """That it took."""
+    """The time that it took, in seconds."""
     attempt: str = ""
-    """Which attempt it is of, as run.json says: no two have the same name, whatever clocks say."""
+    """The name of the attempt in run.json: no two attempts have the same, whatever clocks say."""
 
 
 class States:
@@ -56,11 +56,11 @@ class States:
         self._products = products
 
     def folder(self, run: Run) -> Path:
-        """Of a run, whether it is there or not."""
+        """Return the folder of a run; it need not exist."""
         return self.store / run.folder
 
     def of(self, run: Run) -> State:
-        """What became of a run, by what is in its folder now."""
+        """Return the state of a run, from its folder as it is now."""
         path = self.folder(run) / RUN_FILE
         note, damaged = _read(path)
         if damaged:
@@ -79,7 +79,7 @@ class States:
         return State(word="done", results=results, seconds=_seconds(note), attempt=attempt)
 
     def _results(self, run: Run, note: dict[str, Any]) -> tuple[Result, ...]:
-        """The records that a finished run left; raises an InputError where something is gone."""
+        """Return the records that a finished run left; raises an InputError where something is gone."""
         folder, listed = self.folder(run), note.get("records")
         if not isinstance(listed, list) or (run.task != "data" and not listed):
             raise InputError(f"{folder / RUN_FILE} names no record")
@@ -114,7 +114,7 @@ class States:
             remove(note)
 
     def finish(self, run: Run, seconds: float) -> State:
-        """Note that a run's command succeeded.
+        """Note that a run's command succeeded, and return the state.
 
         Raises:
             InputError: it left no record, or a damaged one.
@@ -128,12 +128,12 @@ class States:
         return self.of(run)
 
     def fail(self, run: Run, problem: str, seconds: float) -> State:
-        """Note that a run failed, and why."""
+        """Note that a run failed, and why, and return the state."""
         self._note(run, state="failed", problem=problem[:2000], seconds=round(seconds, 3))
         return self.of(run)
 
     def left_whole(self, run: Run) -> bool:
-        """Whether a cut run had written its record, the last thing that it does."""
+        """Return True where an interrupted run had written its record, the last thing that it does."""
         if run.task == "data" or not run.resumes:
             return False
         if not self._is_of(run):
@@ -145,8 +145,8 @@ class States:
             return False
 
     def _is_of(self, run: Run) -> bool:
-        """Whether what lies in a run's folder is this run's: its note says so, or, where there is none
-        that can be read, the folder's name, which is a digest."""
+        """Return True where the folder's content is this run's: its note says so or, where there is no
+        readable one, the folder's name, which is a digest."""
         path = self.folder(run) / RUN_FILE
         key = read_note(path).get("key")
         return key == run.key or (key is None and self.folder(run).is_dir())
@@ -159,21 +159,21 @@ class States:
 
 
 def records_in(folder: Path, task: str) -> tuple[Result, ...]:
-    """The records of a task in a folder.
+    """Return the records of a task in a folder.
 
     Raises:
-        InputError: a damaged one.
+        InputError: a record is damaged.
     """
     return tuple(read_result(path) for path in sorted(folder.glob(f"{task}-*.json")))
 
 
 def read_note(path: Path) -> dict[str, Any]:
-    """A run.json; empty where there is none, or none that can be read."""
+    """Read a run.json; empty where there is none, or none that can be read."""
     return _read(path)[0]
 
 
 def _read(path: Path) -> tuple[dict[str, Any], str]:
-    """A run.json, and why it cannot be read where it is there."""
+    """Read a run.json; the second value says why one that is there cannot be read."""
     try:
         return read_json(path, dict[str, Any], most=_LONGEST_FILE), ""
     except InputError as error:

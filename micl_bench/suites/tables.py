@@ -1,4 +1,4 @@
-"""What a suite prints: its plan and what is left to do; at its end every run with its number."""
+"""The texts that a suite prints: its plan with what is left to do, and at the end its results."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ _PARTS = {
 
 
 def shown_plan(suite: str, runs: list[Run], store: Path) -> str:
-    """A row for each run, the counts, and the commands of what is left to do."""
+    """Return the plan as text: a row per run, the counts, and the commands that are left to do."""
     states, before = States(store, runs), _before(suite, store)
     rows, left = [], []
     for run in runs:
@@ -38,7 +38,7 @@ def shown_plan(suite: str, runs: list[Run], store: Path) -> str:
 
 
 def _in_words(run: Run, state: State, old: str, store: Path) -> tuple[str, str]:
-    """State of a run, and why it is so; `old` is its folder in the store's last plan."""
+    """Return the state of a run and the reason; `old` is its folder in the store's last plan."""
     if state.word == "done":
         return "done", f"took {clock(state.seconds)}" if state.seconds else ""
     if state.word == "failed":
@@ -51,7 +51,7 @@ def _in_words(run: Run, state: State, old: str, store: Path) -> tuple[str, str]:
 
 
 def _changed(run: Run, note: dict[str, object], old: str) -> str:
-    """In what a run differs from the one of the same name that the store's last plan had."""
+    """Say how a run differs from the one of the same name in the store's last plan."""
     parts = note.get("parts")
     if not isinstance(parts, dict):
         return "new"
@@ -61,14 +61,14 @@ def _changed(run: Run, note: dict[str, object], old: str) -> str:
 
 
 def _before(suite: str, store: Path) -> dict[str, str]:
-    """Name to folder, of the last plan."""
+    """Return the folder of each run in the last plan, by name."""
     path = plan_path(store, suite)
     last = [plan for plan in read_plans(store)[0] if plan_path(store, plan.suite) == path]
     return {run.name: run.folder for plan in last for run in plan.runs}
 
 
 def failures(outcomes: list[Outcome], command: str) -> str:
-    """What failed, why, and how to go on."""
+    """Return a text on what failed, why, and how to go on."""
     failed = [outcome for outcome in outcomes if outcome.problem and not outcome.left_out]
     left_out = sum(outcome.left_out for outcome in outcomes)
     lines = [f"failed: {outcome.run.name}: {outcome.problem}" for outcome in failed]
@@ -83,7 +83,7 @@ _LEFT = (0, 1, 2, 4, 5)
 
 
 def table(outcomes: list[Outcome]) -> str:
-    """One row a run and headline metric; a footnote says what the best of several is worth."""
+    """Return the results as text: a row per run and headline metric, with footnotes."""
     best, notes = _best(outcomes), Notes()
     rows: list[tuple[str, ...]] = []
     for outcome in outcomes:
@@ -110,13 +110,13 @@ def _ends(number: Number) -> str:
 
 
 def _combination(outcome: Outcome, result: Result) -> tuple[str, str, str, str]:
-    """What all seeds of one combination of values share."""
+    """Return the words that all seeds of one combination of values share."""
     run = outcome.run
     return run.entry, run.method, result.data.name, str(run.values)
 
 
 def _best(outcomes: list[Outcome]) -> dict[tuple[str, str, str, str, str], str]:
-    """Marks by combination and metric; only where one entry measured a method with several.
+    """Return marks by combination and metric, where one entry measured a method with several.
 
     With several seeds the mean over them counts: choosing for each seed would choose more often.
     """

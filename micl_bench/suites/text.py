@@ -28,10 +28,10 @@ class UnreadableError(ValueError):
 
 
 def parsed(text: str) -> Any:
-    """What a text says: None, bool, int, float, str, lists and mappings of them.
+    """Read a text: None, bool, int, float, str, and lists and mappings of them.
 
     Raises:
-        UnreadableError: no YAML, or more than is described above.
+        UnreadableError: it is not YAML, or has more than is described above.
     """
     reader = None
     try:

@@ -22,10 +22,10 @@ from micl_bench.runtime.files import (
     atomic_write,
     digest_file,
     digest_json,
-    files_below,
     sweep,
     write_once,
 )
+from micl_bench.runtime.folders import files_below
 from micl_bench.runtime.locks import turn
 from micl_bench.runtime.log import say
 from micl_bench.runtime.validate import read_json

@@ -13,13 +13,8 @@ import pytest
 
 from micl_bench.records.evidence.evidence import write_named_arrays
 from micl_bench.runtime.errors import InputError
-from micl_bench.runtime.files import (
-    atomic_folder,
-    atomic_path,
-    atomic_write,
-    files_below,
-    write_once,
-)
+from micl_bench.runtime.files import atomic_path, atomic_write, write_once
+from micl_bench.runtime.folders import atomic_folder, files_below
 
 
 def other(code: str, *arguments: object) -> "subprocess.Popen[str]":
@@ -41,7 +36,7 @@ with atomic_path(Path(sys.argv[1])) as temporary:
     sys.stdin.read()
 """
 WRITES_A_FOLDER = """
-from micl_bench.runtime.files import atomic_folder
+from micl_bench.runtime.folders import atomic_folder
 def fill(folder):
     (folder / "new").touch()
     print("ready", flush=True)
@@ -50,7 +45,7 @@ atomic_folder(Path(sys.argv[1]), fill)
 """
 KILLED_BETWEEN_RENAMES = """
 import os, signal
-from micl_bench.runtime.files import atomic_folder
+from micl_bench.runtime.folders import atomic_folder
 rename = Path.rename
 def then_die(self, target):
     rename(self, target)

@@ -226,7 +226,7 @@ def test_the_script_asks_the_cluster_for_what_the_options_say(
     assert done.stdout.splitlines() == [
         "job: 42  (to stop it: scancel 42)",
         *(f"log: {tmp_path}/logs/42_{task}_log.out" for task in range(4)),
-        "and so on, a log a process: 16 in all",
+        "and so on, one log per process: 16 in all",
     ]
     assert (tmp_path / "logs" / "42_submitted.pkl").exists()
     script = cluster.read_text()

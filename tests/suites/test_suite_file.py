@@ -215,7 +215,7 @@ BOMB = "a: &a [x, x]\n" + "".join(
         (STEP.replace("data: d\n", "data: made:s/../x\n"), "is not of the form made:STEP"),
         (STEP.replace("data: d\n", "data: made:s//etc\n"), "is not of the form made:STEP"),
         (STEP.replace("data embedded", "data verify x"), "must begin with data embedded or data pack"),
-        (STEP.replace("data embedded", "data embedded --out=x"), "leave --out away"),
+        (STEP.replace("data embedded", "data embedded --out=x"), "leave out --out: the suite chooses"),
         (STEP.replace("data embedded", "data pack --images made:s"), "names no step above it"),
         (STEP.replace("data embedded", "'data \"'"), "No closing quotation"),
         (STEP.replace("s: data", "a/b: data"), "a name without '/'"),

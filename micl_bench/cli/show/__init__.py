@@ -1,11 +1,11 @@
-"""`micl-bench show`: pictures of models and of records, and the learning rate of each layer."""
+"""`micl-bench show`: pictures of networks, recipes and records, and a list of learning rates."""
 
 import typer
 
 from micl_bench.cli.show import _networks, _recipes, _records
 
 app = typer.Typer(
-    help="Draw pictures of models and of records, and list the learning rate of each layer.",
+    help="Draw pictures of networks, recipes and records.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

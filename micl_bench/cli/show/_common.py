@@ -1,4 +1,4 @@
-"""The options and checks of the commands of `show`, and the writing of pictures."""
+"""Options and checks of the commands of `show`, and how their pictures are written."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,7 +30,7 @@ Picture = Annotated[
     Path,
     typer.Option(
         "--out",
-        help="The picture: .png, .pdf or .svg.",
+        help="Picture to write: .png, .pdf or .svg.",
         show_default=False,
         callback=_check_picture,
     ),
@@ -38,7 +38,7 @@ Picture = Annotated[
 Results = Annotated[
     list[Path],
     typer.Option(
-        help="Folder with records, at any depth, or a record; repeatable.", show_default=False
+        help="Folder with records, at any depth, or a record file; repeatable.", show_default=False
     ),
 ]
 
@@ -55,10 +55,10 @@ def drawing() -> Iterator[None]:
 
 
 def selected(results: Sequence[Path]) -> "Selection":
-    """Read the records at some places; returns the newest of each measurement.
+    """Return the records at some places, the newest of each measurement.
 
     Raises:
-        InputError: a place holds none.
+        InputError: a place holds no record.
     """
     from micl_bench.records.result import read_result
     from micl_bench.records.store import read_results

@@ -36,7 +36,7 @@ class Network(Reading):
     crop_pct: CropPct = 0.875
 
     def opened(self) -> "tuple[Checkpoint, Pixels]":
-        """Read the checkpoint; returns it, and the way images are read for it."""
+        """Read the checkpoint, and return it with the way in which images are read for it."""
         from micl_bench.data.pixels import Pixels
 
         pixels = Pixels(img_size=self.img_size or 0, crop_pct=self.crop_pct)
@@ -44,7 +44,7 @@ class Network(Reading):
         return loaded, dataclasses.replace(pixels, img_size=loaded.input_size(pixels.img_size))
 
     def chosen(self, pixels: "Pixels", number: int) -> Any:
-        """Images (N, 3, H, W), spread evenly over the folder."""
+        """Return images (N, 3, H, W), spread evenly over the folder."""
         from micl_bench.data.source import open_images
         from micl_bench.engine.frozen.pictures.network_pictures import chosen_images
 
@@ -52,7 +52,8 @@ class Network(Reading):
 
 
 Number = Annotated[
-    int, typer.Option(min=1, max=_MOST_IMAGES, help="Images, spread evenly over the folder.")
+    int,
+    typer.Option(min=1, max=_MOST_IMAGES, help="Number of images, spread evenly over the folder."),
 ]
 
 
@@ -62,10 +63,10 @@ def attention(
     out: Picture,
     number: Number = _MOST_IMAGES,
 ) -> None:
-    """Draw the last block's attention to images: the mean over heads, and single heads.
+    """Draw the attention of the last block on images.
 
-    The query is [CLS]; for networks without it, the mean over all patches. The weights are the
-    network's own, after its softmax.
+    It shows the mean over the heads, and single heads. The query is [CLS]; for networks without it, the
+    mean over all patches. The weights are the network's own, after its softmax.
     """
     with drawing():
         from micl_bench.report.figures.token_maps import ATTENTION
@@ -82,9 +83,10 @@ def patches(
     out: Picture,
     number: Number = _MOST_IMAGES,
 ) -> None:
-    """Draw the first three principal components of patch tokens as red, green and blue.
+    """Draw the principal components of patch tokens as colours.
 
-    The components are those of all shown images together, after the final norm.
+    Red, green and blue are the first three components of the tokens of all shown images together, after
+    the final norm.
     """
     with drawing():
         from micl_bench.report.figures.token_maps import PATCHES
@@ -100,19 +102,21 @@ def features(
     network: Network,
     out: Picture,
     number: Annotated[
-        int, typer.Option(min=4, max=10_000, help="Images at most, evenly many of each class.")
+        int,
+        typer.Option(min=4, max=10_000, help="Largest number of images, evenly many per class."),
     ] = 1000,
     classes: Annotated[
-        int, typer.Option(min=1, max=16, help="Classes at most, spread evenly.")
+        int, typer.Option(min=1, max=16, help="Largest number of classes, spread evenly.")
     ] = 10,
     perplexity: Annotated[
-        float, typer.Option(min=1, help="Of t-SNE: about how many neighbours count.")
+        float, typer.Option(min=1, help="Perplexity of t-SNE: about how many neighbours count.")
     ] = 30.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of t-SNE.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of t-SNE.")] = 0,
 ) -> None:
-    """Draw features of images on a plane by t-SNE, coloured and shaped by class.
+    """Draw the features of images on a plane by t-SNE.
 
-    Features are [CLS] after the final norm; for networks without it, the mean patch.
+    Colour and shape show the class. Features are [CLS] after the final norm; for networks without it,
+    the mean patch.
     """
     with drawing():
         from micl_bench.report.figures.feature_plots import FEATURES
@@ -139,19 +143,19 @@ def similarity(
     images: Images,
     reading: Reading,
     recipe: Annotated[
-        Path, typer.Option(help="Pre-training recipe: mask ratio, views, kappa, size, seed.")
+        Path, typer.Option(help="Pre-training recipe, by name or path, whose views are drawn.")
     ],
     out: Picture,
     number: Annotated[
-        int, typer.Option(min=2, max=4000, help="Images at most, spread evenly.")
+        int, typer.Option(min=2, max=4000, help="Largest number of images, spread evenly.")
     ] = 1000,
     assignments: Overrides = None,
 ) -> None:
-    """Draw the similarities of masked views of one image, and of views of different images.
+    """Draw how similar views of one and of different images are.
 
-    Views are drawn and encoded as in the recipe's pre-training, those of its first epoch; images are
-    cropped as for evaluation. The network must be a plain ViT with [CLS], and the recipe's objective
-    must see several views of an image.
+    The masked views are those of the first epoch of the recipe's pre-training, encoded as there; images
+    are cropped as in an evaluation. The network must be a plain ViT with [CLS], and the recipe's
+    objective must see several views of an image.
     """
     with drawing():
         from micl_bench.report.figures.feature_plots import SIMILARITY

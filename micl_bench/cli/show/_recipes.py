@@ -1,4 +1,4 @@
-"""`micl-bench show` of recipes: the patches that each view sees, the learning rate of each layer."""
+"""`micl-bench show` of a recipe: the patches that each view sees, the learning rates of layers."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,21 +18,27 @@ _LONGEST_NAME = 40
 
 def views(
     images: Annotated[
-        Path, typer.Option(help="Folder of images, or of class folders.", show_default=False)
+        Path,
+        typer.Option(
+            help="Folder of images or of class folders, or one image.", show_default=False
+        ),
     ],
     recipe: Annotated[
-        Path, typer.Option(help="Pre-training recipe: mask ratio, views, size, seed.")
+        Path, typer.Option(help="Pre-training recipe, by name or path, whose views are drawn.")
     ],
     out: Picture,
     number: Annotated[
-        int, typer.Option(min=1, max=_MOST_IMAGES, help="Images, spread evenly over the folder.")
+        int,
+        typer.Option(
+            min=1, max=_MOST_IMAGES, help="Number of images, spread evenly over the folder."
+        ),
     ] = 6,
     assignments: Overrides = None,
 ) -> None:
-    """Draw the patches of an image that each view sees in pre-training.
+    """Draw the patches that each view sees in pre-training.
 
-    Images are cropped as for evaluation, in the centre: a recipe's random crop and flip are not shown.
-    The views are those of the recipe's seed in the first epoch.
+    The views are those of the recipe's seed in the first epoch. Images are cropped as in an evaluation,
+    in the centre: a recipe's random crop and flip are not shown.
     """
     from micl_bench.engine.pretraining.recipe import PretrainRecipe
     from micl_bench.engine.pretraining.view_pictures import find_images, views_of_images
@@ -59,13 +65,19 @@ def views(
 
 
 def layers(
-    config: Annotated[Path, typer.Argument(help="mmengine config with a MiCLViT.")],
+    config: Annotated[
+        Path,
+        typer.Argument(
+            help="Config of eval ade20k or coco, by name or path; its backbone is a MiCLViT."
+        ),
+    ],
     assignments: Overrides = None,
 ) -> None:
-    """List each parameter of a dense task's model with its learning rate and weight decay.
+    """List the learning rate and weight decay of each parameter.
 
-    There is a row for each one that MiCLViTConstructor gives to the optimiser. The model is built with
-    the config's checkpoint; data are not needed. Rates are those at the top of the schedule.
+    The table has a row per parameter of a dense task's model that MiCLViTConstructor hands to the
+    optimiser. The model is built with the config's checkpoint; data are not needed. The rates are the
+    largest of the schedule.
     """
     from micl_bench.openmmlab.optim import HEADER, layer_rows
     from micl_bench.runtime.terminal import table_text
@@ -85,6 +97,6 @@ def _heading(name: str, recipe: "PretrainRecipe") -> str:
 
 
 def _label(path: Path) -> str:
-    """A file's name, cut so that it fits below an image."""
+    """Return a file's name, shortened to fit below an image."""
     name = name_text(path.as_posix())
     return name if len(name) <= _LONGEST_NAME else f"...{name[3 - _LONGEST_NAME :]}"

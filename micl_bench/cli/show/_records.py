@@ -24,19 +24,19 @@ def cost(
     results: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Folder with records, at any depth; repeatable. Without: published points alone.",
+            help="Folder with records, at any depth; repeatable. Without it, published points alone.",
             show_default=False,
         ),
     ] = None,
-    x: Annotated[str, typer.Option("--x", help="device-hours or epochs.")] = "device-hours",
+    x: Annotated[str, typer.Option("--x", help="Cost: device-hours or epochs.")] = "device-hours",
     published: Annotated[
-        bool, typer.Option(help="Published numbers, hollow, beside the measured.")
+        bool, typer.Option(help="Draw published numbers, hollow, beside the measured ones.")
     ] = True,
 ) -> None:
-    """Draw accuracy against the cost of pre-training, with the Pareto front.
+    """Draw accuracy against the cost of pre-training.
 
-    Measured points have intervals; hours of different hardware never share a panel. Published points
-    stand only beside the same public set, architecture and input size.
+    It shows the Pareto front; measured points have 95 % intervals. Hours of different hardware never
+    share a panel. Published points stand beside the same public set, architecture and input size only.
     """
     axis = _axis(x)
     if not results and not published:
@@ -54,7 +54,7 @@ def cost(
 
 
 def training(results: Results, out: Picture) -> None:
-    """Draw the curves of pre-training runs: loss and k-NN accuracy over steps."""
+    """Draw loss and k-NN accuracy over the steps of pre-training."""
     with drawing():
         from micl_bench.report.figures.training_plot import found_training
     found = found_training(selected(results))
@@ -62,10 +62,11 @@ def training(results: Results, out: Picture) -> None:
 
 
 def robustness(results: Results, out: Picture) -> None:
-    """Draw effective robustness: clean against shifted top-1, a panel for each shifted set.
+    """Draw top-1 on shifted sets against top-1 on clean images.
 
-    Where three checkpoints or more were measured on a set, a line is fitted through them in logits;
-    the table printed gives each one's distance from it (Taori et al. 2020).
+    There is a panel per shifted set. Where three checkpoints or more were measured on a set, a line is
+    fitted through them in logits; the printed table has each checkpoint's distance from the line, its
+    effective robustness (Taori et al. 2020).
     """
     with drawing():
         from micl_bench.report.figures.robustness_plot import found_robustness
@@ -89,10 +90,9 @@ def ablation(
         ),
     ],
 ) -> None:
-    """Draw scores along one setting of pre-training, all others being equal.
+    """Draw scores along one setting of pre-training.
 
-    Pre-trainings count as equal where their settings are, whatever their seeds: points are means over
-    these, with 95 % intervals.
+    All other settings are equal, but for seeds: points are means over seeds, with 95 % intervals.
     """
     with drawing():
         from micl_bench.report.figures.ablation_plot import AXES, ablation_drawing, ablation_panels
@@ -108,12 +108,18 @@ def ablation(
 
 
 def segmentation(results: Results, out: Picture) -> None:
-    """Draw segmented scenes beside the truth: MiCL, and the best other method on the same images."""
+    """Draw segmented scenes beside the truth.
+
+    Shown are MiCL, and the best other method on the same images.
+    """
     _gallery("segmentation", results, out)
 
 
 def detection(results: Results, out: Picture) -> None:
-    """Draw detected objects beside the truth: MiCL, and the best other method on the same images."""
+    """Draw detected objects beside the truth.
+
+    Shown are MiCL, and the best other method on the same images.
+    """
     _gallery("detection", results, out)
 
 

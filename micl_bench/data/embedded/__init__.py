@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from micl_bench.runtime.errors import InputError
-from micl_bench.runtime.files import atomic_folder, digest_files
+from micl_bench.runtime.files import digest_files
+from micl_bench.runtime.folders import atomic_folder
 from micl_bench.runtime.values import Seed, checked
 
 _FORMAT_VERSION = 1

@@ -30,7 +30,7 @@ from micl_bench.report.tables.overview import (
 from micl_bench.report.write.cards import card_data
 from micl_bench.report.write.export import write_tables
 from micl_bench.report.write.markdown import escaped, to_markdown
-from micl_bench.runtime.files import atomic_folder
+from micl_bench.runtime.folders import atomic_folder
 from micl_bench.runtime.log import printable, say
 
 _TEMPLATES = Path(__file__).parent / "templates"
