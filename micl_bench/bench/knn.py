@@ -1,7 +1,7 @@
 """The time and memory of the k-NN search, on any number of synthetic features.
 
 The features lie in a file, mapped, as the stored ones of a real checkpoint. A search of part of the
-queries is timed at two sizes; a straight line through both tells the time of all: what is read once
+queries is timed at two sizes; a straight line through both gives the time of all: what is read once
 whatever the queries, and what each of them costs.
 """
 

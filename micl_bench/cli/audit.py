@@ -71,19 +71,13 @@ def explain(target: Target, results: Results = None, json_file: Json = None) -> 
     It shows the metrics with their intervals, computed again from the evidence of each image; the
     images; the checkpoint and its trainings; the recipe and settings with their digests; code,
     environment and time; the files beside the record, and whether each is the one that was written;
-    published numbers with a verdict; and the command. RESULT may also be the id of a published number
-    (published-...).
+    published numbers with a verdict; and the command.
     """
     from micl_bench.records.published import read_references
-    from micl_bench.report.audit.explain import as_text, explain_reference, find
+    from micl_bench.report.audit.explain import as_text
     from micl_bench.report.audit.explain import explain as evidence
 
-    references = read_references()
-    if target.startswith("published-"):
-        known = {one.id: one for one in references}
-        found = explain_reference(find(target, known, "published number"))
-    else:
-        found = evidence(*_looked_up(target, results), references)
+    found = evidence(*_looked_up(target, results), read_references())
     write_json(json_file, found)
     print(as_text(found))
 
@@ -161,10 +155,10 @@ def reproduce(
 
 
 def _looked_up(target: str, results: Path | None) -> "tuple[Record, list[Record]]":
-    """The record that is meant, and all records of its store.
+    """Return the record that is meant, and all records of its store.
 
     Raises:
-        InputError: no such record, or several, or a damaged one.
+        InputError: there is no such record, there are several, or it is damaged.
     """
     from micl_bench.records.result import read_result
     from micl_bench.records.store import read_results
@@ -174,11 +168,11 @@ def _looked_up(target: str, results: Path | None) -> "tuple[Record, list[Record]
     if file.is_file():
         return read_result(file), read_results(results or _store_of(file))
     records = read_results(results or STORE)
-    return find(target, {one.id: one for one in records}, "record"), records
+    return find(target, records), records
 
 
 def _store_of(file: Path) -> Path:
-    """The usual store, or one that a suite made, where the record lies in it; else its own folder."""
+    """Return the usual store or one of a suite, where the record lies in it; else its own folder."""
     from micl_bench.records.plans import PLANS_FOLDER
 
     if file.resolve().is_relative_to(STORE.resolve()):
@@ -202,7 +196,7 @@ def _require_new(out: Path, then: "Record", command: str) -> None:
 
 
 def _known_before(old: "Record", place: Path, processes: int) -> list[str]:
-    """What is known, before hours go by, not to be as it was."""
+    """Name what is not as it was, before hours go by: code, packages, machine, checkpoint."""
     from micl_bench.records.provenance import code_version, environment
     from micl_bench.report.audit.reproduction import changed
     from micl_bench.runtime.files import digest_file
@@ -220,7 +214,7 @@ def _known_before(old: "Record", place: Path, processes: int) -> list[str]:
 
 @contextlib.contextmanager
 def _cache_without_features(out: Path) -> Iterator[str]:
-    """A cache with the downloads alone: stored features would be those that the record was made of."""
+    """Yield a cache with the downloads alone: stored features would be the record's own."""
     from micl_bench.runtime.files import cache_folder
 
     downloads = cache_folder().resolve() / "checkpoints"
@@ -232,13 +226,13 @@ def _cache_without_features(out: Path) -> Iterator[str]:
 
 
 def _threads(then: "Record") -> dict[str, str]:
-    """As many threads as then."""
+    """Return the environment variable for as many threads as then."""
     threads = then.environment.get("threads", "")
     return {"OMP_NUM_THREADS": threads} if threads.isdigit() and len(threads) < 5 else {}
 
 
 def _repetition(out: Path, old: "Record") -> "Record":
-    """The new record of the same task and set; one call of robustness writes several."""
+    """Return the new record of the same task and set; one call of robustness writes several."""
     from micl_bench.records.result import read_result
 
     runs = [read_result(path) for path in sorted(out.glob(f"{old.task}-*.json"))]

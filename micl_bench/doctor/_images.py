@@ -99,7 +99,7 @@ def _named(folder: Path, listing: Listing) -> Finding:
     if others and len(names) in _LIKE_IMAGENET:
         return warning(
             folder,
-            f"{numbers}, as ImageNet has, but folders are called {first(others)}: nothing tells "
+            f"{numbers}, as ImageNet has, but folders are called {first(others)}: nothing says "
             "in which order labels count, and a wrong order gives accuracies near 0.1 %",
             "name the folders by WordNet id (n01440764, ...); robustness sets need them",
         )

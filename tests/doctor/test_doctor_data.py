@@ -84,7 +84,7 @@ def test_folders_by_number_are_no_labels(tmp_path: Path, name: str) -> None:
     """Guessed label orders gave published weights 0.08 % and 12 %."""
     fill(tmp_path / "val", [name.format(number) for number in range(1000)], 1)
     one = only(check_data(tmp_path), "warning")
-    assert "nothing tells in which order labels count" in one.found
+    assert "nothing says in which order labels count" in one.found
     assert "WordNet id" in one.fix
 
 

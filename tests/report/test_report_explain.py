@@ -1,6 +1,5 @@
 """The evidence of one number: what is checked again, what is said to be wrong, and hostile records."""
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from synthetic_results import recorded, result
 from micl_bench.records.published import read_references
 from micl_bench.records.result import DataSet, Record, Result, write_result
 from micl_bench.records.store import read_results
-from micl_bench.report.audit.explain import as_text, explain, explain_reference, find
+from micl_bench.report.audit.explain import as_text, explain, find
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_json
 
@@ -134,7 +133,7 @@ def test_a_record_by_the_beginning_of_its_id_or_of_its_digest(tmp_path: Path) ->
     first = runs[0].id
 
     def found(name: str, among: list[Record] = runs) -> Record:
-        return find(name, {one.id: one for one in among}, "record")
+        return find(name, among)
 
     assert found(first) == runs[0]
     assert found("finetune-imagenet-mae") == runs[0]
@@ -145,25 +144,3 @@ def test_a_record_by_the_beginning_of_its_id_or_of_its_digest(tmp_path: Path) ->
         found("finetune")
     with pytest.raises(InputError, match="no record has the id 'nothing'"):
         found("nothing")
-
-
-def test_a_published_row_with_its_source(tmp_path: Path) -> None:
-    references = read_references()
-    known = {one.id: one for one in references}
-    (own,) = [one for one in references if (one.method, one.metric) == ("OCL", "wall_hours")]
-    assert find(own.id[:-2], known, "published number") == own
-    found = explain_reference(own)
-    assert found["measures"] == {"task": "pretrain", "data": "imagenet", "metric": "wall_hours"}
-    assert found["stands_for"] == [132.5, 133.5]
-    text = as_text(found)
-    for words in (
-        "133 hours",
-        "from 132.5 to 133.5",
-        "not stated in the text read",
-        "4 x NVIDIA A100",
-    ):
-        assert words in text
-    with pytest.raises(InputError, match="581 published numbers"):
-        find("published-", known, "published number")
-    hostile = dataclasses.replace(own, source=HOSTILE, protocol=HOSTILE)
-    assert all(line.isprintable() for line in as_text(explain_reference(hostile)).splitlines())

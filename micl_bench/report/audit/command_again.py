@@ -45,14 +45,14 @@ def rerun_arguments(
     ours: Iterable[Path],
     recipe: Path | None = None,
 ) -> list[str]:
-    """What comes after `micl-bench` to run a record's command again.
+    """Return the words after `micl-bench` that run a record's command again.
 
     Args:
         from_config: whether the task's recipe is an mmengine config, as its declaration says.
         out: absolute; takes the place of the record's own.
         place: the folder that the command's relative paths are below.
         ours: folders whose recipes may be run as they are.
-        recipe: to run instead of the recipe that the command names.
+        recipe: the file to run instead of the recipe that the command names.
 
     Raises:
         InputError: another command, an option that is not known to be harmless, or a recipe that is
@@ -80,10 +80,10 @@ def rerun_arguments(
 
 
 def _parsed(result: Result, *, from_config: bool) -> tuple[str, str, dict[str, list[str]]]:
-    """Command, its argument, and the values of each option; a switch has an empty one.
+    """Return the command, its argument, and the values of each option; a switch has an empty one.
 
     Raises:
-        ValueError: why it is not run again.
+        ValueError: it is not run again; the message says why.
     """
     if len(result.command) > _LARGEST_COMMAND:
         raise ValueError(f"it is longer than {_LARGEST_COMMAND:,} letters")
@@ -122,8 +122,8 @@ def _parsed(result: Result, *, from_config: bool) -> tuple[str, str, dict[str, l
 
 
 def _of_ours(named: str, place: Path, ours: tuple[Path, ...]) -> str:
-    """The recipe as the command names it where it is one of ours, by name or by path; ours where it is
-    another checkout's of the same name, `downstream/x.py`, and nothing but ours is run."""
+    """Return the recipe as the command names it, where it is one of ours by name or by path; where it is
+    another checkout's, `downstream/x.py`, our own of that name. Nothing but ours is run."""
     path = place / named
     is_name = Path(named).name == named and not path.exists()
     if is_name and any((folder / f"{named}.py").is_file() for folder in ours):

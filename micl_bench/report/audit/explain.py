@@ -1,14 +1,14 @@
-"""Everything behind one number: a record with all it names, checked again, or a published row."""
+"""Everything behind one number: a record with all it names, checked again."""
 
 import dataclasses
 import itertools
 import json
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from micl_bench.records.declared import PERCENTAGES
-from micl_bench.records.published import Reference, measures
+from micl_bench.records.published import Reference
 from micl_bench.records.result import Record
 from micl_bench.report.compare.against_published import Verdict, verdicts
 from micl_bench.report.compare.artefact_files import evidence_of, fault_of
@@ -21,32 +21,28 @@ from micl_bench.runtime.values import without_nan
 
 _DIGEST = 10
 _MOST_LINES = 120
-"""Of one section of text; a recipe of a stranger could be as long as a book."""
+"""The largest number of lines of one section: a stranger's recipe could be as long as a book."""
 _LONGEST = 1000
-"""Of one value."""
-T = TypeVar("T")
+"""The largest length of one value."""
 Pairs = Iterable[tuple[str, str]]
 
 
-def find(name: str, known: Mapping[str, T], kind: str) -> T:
-    """What has an id, a beginning of one, or a beginning of an id's last part, the digest.
-
-    Args:
-        known: by id.
-        kind: a word for what is looked for.
+def find(name: str, records: Iterable[Record]) -> Record:
+    """Return the record with an id, a beginning of its id, or of the id's last part, the digest.
 
     Raises:
-        InputError: none, or several.
+        InputError: there is no such record, or there are several.
     """
+    known = {record.id: record for record in records}
     if name in known:
         return known[name]
     fitting = [i for i in known if i.startswith(name) or i[-_DIGEST:].startswith(name)]
     if not fitting:
-        raise InputError(f"no {kind} has the id {name!r}, or one that begins so")
+        raise InputError(f"no record has the id {name!r}, or one that begins so")
     if len(fitting) > 1:
         shown = ", ".join(sorted(fitting)[:5])
         raise InputError(
-            f"{len(fitting)} {kind}s have an id that begins with {name!r} ({shown}); give more of it"
+            f"{len(fitting)} records have an id that begins with {name!r} ({shown}); give more of it"
         )
     return known[fitting[0]]
 
@@ -54,10 +50,11 @@ def find(name: str, known: Mapping[str, T], kind: str) -> T:
 def explain(
     record: Record, records: Iterable[Record], references: Iterable[Reference]
 ) -> dict[str, Any]:
-    """The evidence of a record, as values that JSON can hold; what is not a number is None.
+    """Collect everything behind a record, as values that JSON can hold; NaN is None.
 
     Args:
-        records: of its store: what supersedes it, and the other seeds of its number.
+        records: the records of its store: one may supersede it, others are runs of the same number.
+        references: the published numbers.
     """
     remade, problems = _remade(record)
     unique = {one.id: one for one in [*records, record]}
@@ -67,7 +64,6 @@ def explain(
     for name in ("digests", "details", "about", "path"):
         del found[name]
     found |= {
-        "kind": "measured",
         "id": record.id,
         "record": str(record.path),
         "metrics": [
@@ -90,17 +86,6 @@ def explain(
     return plain
 
 
-def explain_reference(reference: Reference) -> dict[str, Any]:
-    """A published row: what it says, where it was read, and which of our numbers it is one of."""
-    task, data, metric = measures(reference)
-    return {
-        "kind": "published",
-        **dataclasses.asdict(reference),
-        "stands_for": list(reference.bounds),
-        "measures": {"task": task, "data": data, "metric": metric},
-    }
-
-
 def _verdict(verdict: Verdict) -> dict[str, Any]:
     return {
         "verdict": verdict.word,
@@ -114,7 +99,7 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
 
 
 def _remade(record: Record) -> tuple[dict[str, float], list[str]]:
-    """The metrics made anew of what is kept of each image, and what is wrong with it."""
+    """Compute the metrics again from the evidence of each image; also returns what is wrong with it."""
     try:
         kept = evidence_of(record)
         found = kept.metrics() if kept else {}
@@ -124,7 +109,7 @@ def _remade(record: Record) -> tuple[dict[str, float], list[str]]:
 
 
 def _artifact(record: Record, name: str) -> dict[str, Any]:
-    """Whether a file that a record names is there, and is the one that it was written with."""
+    """Check that a file that a record names is there, and is the one that it was written with."""
     problem, digest = fault_of(record, name), record.digests.get(name)
     state = "there, SHA-256 as recorded" if digest else "there; the record has no digest of it"
     if problem is None:
@@ -143,12 +128,11 @@ def _artifact(record: Record, name: str) -> dict[str, Any]:
 
 
 def as_text(found: dict[str, Any]) -> str:
-    """What `explain` or `explain_reference` gave, for people at a terminal."""
-    lines = _published(found) if found["kind"] == "published" else _measured(found)
-    return "\n".join(map(printable, lines))
+    """Return what `explain` found as lines for a terminal."""
+    return "\n".join(map(printable, _lines(found)))
 
 
-def _measured(found: dict[str, Any]) -> Iterator[str]:
+def _lines(found: dict[str, Any]) -> Iterator[str]:
     checkpoint = dict(found["checkpoint"])
     origin, assumed = checkpoint.pop("origin"), checkpoint.pop("guesses")
     if assumed:
@@ -173,7 +157,7 @@ def _measured(found: dict[str, Any]) -> Iterator[str]:
     yield from _section("Checkpoint", _flat(checkpoint))
     yield from _section("Made by", itertools.starmap(_stage, enumerate(origin, 1)))
     if not origin:
-        yield "  The checkpoint's file does not tell which trainings it went through."
+        yield "  The checkpoint's file does not say which trainings it went through."
     yield from _section("Settings that move the number", _flat(found["settings"]))
     yield f"  fingerprint {found['fingerprint']}"
     fits = "" if found["recipe_digest_fits"] else "  PROBLEM: not the digest of the recipe"
@@ -189,26 +173,6 @@ def _measured(found: dict[str, Any]) -> Iterator[str]:
     yield f"or, with a verdict: {again}"
 
 
-def _published(found: dict[str, Any]) -> Iterator[str]:
-    yield f"{found['task']}: {found['method']}, {found['arch']} (published)"
-    low, high = found["stands_for"]
-    told = ("kind", "task", "method", "arch", "metric", "text", "value", "unit")
-    facts = {
-        name: "not stated in the text read" if value is None else value
-        for name, value in found.items()
-        if name not in (*told, "settings", "measures")
-    }
-    facts["stands_for"] = f"from {low:.15g} to {high:.15g}, by its digits"
-    number = f"{found['text']} {found['unit']}"
-    yield from _section("Number", _flat({found["metric"]: number, **facts}))
-    title = "What the protocol's words state, as records call it"
-    yield from _section(title, _flat(found["settings"]))
-    if not found["settings"]:
-        yield "  nothing that a record holds"
-    title = "Held against records of the same method, architecture and protocol"
-    yield from _section(title, _flat(found["measures"]))
-
-
 def _section(title: str, pairs: Pairs) -> Iterator[str]:
     rows = list(itertools.islice(pairs, _MOST_LINES + 1))
     yield from ("", title)
@@ -218,7 +182,7 @@ def _section(title: str, pairs: Pairs) -> Iterator[str]:
 
 
 def _flat(values: dict[str, Any], start: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted names and values, without those that are empty."""
+    """Yield dotted names and values, without those that are empty."""
     for name, value in values.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{start}{name}.")

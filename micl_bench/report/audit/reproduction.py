@@ -15,7 +15,7 @@ from micl_bench.runtime.errors import InputError
 
 Word = Literal["identical", "consistent", "different", "not comparable"]
 _MOVES = ("images", "training images", "checkpoint", "settings", "seed", "architecture")
-"""What moves a number; what else is not as it was should move bits at most."""
+"""The groups that move a number; others that are not as they were should move bits at most."""
 _MEANING: dict[Word, str] = {
     "identical": "every metric to the last bit, and the evidence of each image",
     "consistent": "every metric is the same or within the 95 % interval that the record has",
@@ -30,18 +30,18 @@ class Reproduction:
 
     word: Word
     moved: list[str]
-    """What moves the number and is not as it was: then the numbers are not comparable."""
+    """Lines on what is not as it was and moves the number: the numbers are then not comparable."""
     noted: list[str]
-    """What is not as it was and should move bits at most: code, packages, machine."""
+    """Lines on what is not as it was and should move bits at most: code, packages, machine."""
     kept: list[str]
-    """What is as it was."""
+    """The groups that are as they were."""
     metrics: list[str]
     images: str
-    """What was predicted for each image, then and now; empty where nothing is kept of them."""
+    """Words on the evidence of each image, then and now; empty where none is kept."""
 
     @property
     def is_reproduced(self) -> bool:
-        """Whether the number came out again."""
+        """True where the number came out again."""
         return self.word in ("identical", "consistent")
 
     def describe(self) -> list[str]:
@@ -60,7 +60,7 @@ class Reproduction:
 
 
 def compare_runs(old: Record, new: Record) -> Reproduction:
-    """What to make of a record and of its repetition."""
+    """Compare a record with its repetition, and return the verdict."""
     before, after = _rests_on(old), _rests_on(new)
     apart = {group: changed(before[group], after[group]) for group in before}
     if "+changes" in old.code_version and not apart["code"]:
@@ -90,7 +90,7 @@ def compare_runs(old: Record, new: Record) -> Reproduction:
 
 
 def changed(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """A line for each name whose value is not as it was."""
+    """Return a line for each name whose value is not as it was."""
     return [
         f"{name}: then {then.get(name) or 'none'}, now {now.get(name) or 'none'}"
         for name in dict.fromkeys((*then, *now))
@@ -115,7 +115,7 @@ def _line(then: Number, now: float) -> str:
 
 
 def _rests_on(result: Result) -> dict[str, dict[str, str]]:
-    """What a number rests on, in groups of names and values."""
+    """Return everything that a number rests on, in groups of names and values."""
     weights = {
         f"checkpoint's {field.name}": str(getattr(result.checkpoint, field.name))
         for field in dataclasses.fields(result.checkpoint)
@@ -140,7 +140,7 @@ def _rests_on(result: Result) -> dict[str, dict[str, str]]:
 
 
 def _images(old: Record, new: Record) -> tuple[bool, str]:
-    """Whether what is kept of each image is the same, and words on it."""
+    """Return whether the evidence of each image is the same, and words on it."""
     if EVIDENCE not in old.digests:
         return True, ""
     if old.digests[EVIDENCE] == new.digests.get(EVIDENCE):

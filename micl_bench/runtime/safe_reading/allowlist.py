@@ -1,4 +1,4 @@
-"""What published files hold beside tensors, and the harmless objects that are read in its place.
+"""The objects that published files hold beside tensors, and the harmless ones read in their place.
 
 Weights-only loading calls what a file names only where it stands in `ALLOWED`. All of it is written
 here, but `argparse.Namespace`: no code of numpy or of a trainer sees a stranger's bytes.

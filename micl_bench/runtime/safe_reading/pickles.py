@@ -1,4 +1,4 @@
-"""What a pickle would do, read from its instructions before any of them runs.
+"""The effect of a pickle, read from its instructions before any of them runs.
 
 Weights-only loading of torch runs no code of a stranger, but its own list of what may be called holds
 functions that reserve any memory by a number in the file (`bytearray(5000000000)`, storages, tensors
@@ -65,7 +65,7 @@ def check_pickle(file: IO[bytes], *, size: int) -> Any:
         Exception: it is damaged, in any way that the reading of it may fail.
     """
     machine = _Machine(size)
-    # Of a file that can tell its place, each instruction would be asked for it.
+    # A file with a `tell` would be asked for its place at each instruction.
     source: Any = SimpleNamespace(read=file.read, readline=file.readline)
     for number, (opcode, argument, _) in enumerate(pickletools.genops(source)):
         if number >= _MOST_INSTRUCTIONS:
@@ -116,7 +116,7 @@ class _Machine:
             )
 
     def marked(self) -> list[Any]:
-        """What lies above the last mark."""
+        """Return the values above the last mark."""
         place = len(self.stack) - 1
         while self.stack[place] is not _MARK:
             place -= 1
@@ -204,7 +204,7 @@ _STEPS: dict[str, Callable[[_Machine], None]] = {
 
 
 def _check_key(key: Any) -> None:
-    """Of a dictionary or a set: what is hashed takes time, of nested tuples any."""
+    """Check a key of a dictionary or a set: to hash nested tuples may take any time."""
     parts = key if isinstance(key, tuple) else (key,)
     for part in parts:
         if not isinstance(part, _ATOMS) or (isinstance(part, int) and abs(part) > _LARGEST_KEY):
@@ -228,7 +228,7 @@ def _allowed(module: str, name: str) -> _Global:
 
 
 def _item_bytes(path: str) -> int | None:
-    """Of one number of a storage; None for what is none."""
+    """Return the bytes of one number of a storage; None for what is no storage type."""
     module, _, name = path.rpartition(".")
     if module not in ("torch", "torch.cuda", "torch.storage") or not name.endswith("Storage"):
         return None
@@ -236,7 +236,7 @@ def _item_bytes(path: str) -> int | None:
 
 
 def _called(path: str, arguments: tuple[Any, ...]) -> Any:
-    """What a call gives; the checks that its function does not make itself."""
+    """Return what a call gives, after the checks that its function does not make itself."""
     if path not in _CALLED:
         raise UnsafePickleError(f"calls {path}, which no file of tensors needs to")
     return _CALLED[path](arguments)
@@ -309,5 +309,5 @@ _CALLED: dict[str, Callable[[tuple[Any, ...]], Any]] = {
     "collections.OrderedDict": lambda arguments: _hashed(arguments, lambda pair: pair[0]),
     "_codecs.encode": _encoded,
 }
-"""What may be called, and what is looked at before it is."""
+"""The functions that may be called, and the checks before each call."""
 _TYPES = ("torch.Tensor",)

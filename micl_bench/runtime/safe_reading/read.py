@@ -30,7 +30,7 @@ _CONFIG_BYTES = 1 << 24
 # The header is JSON, behind its length in eight bytes; those of published ViTs have some 100 kB.
 _SAFETENSORS_HEADER = 1 << 24
 _MOST_PARTS = 10_000_000
-"""Of tables within tables, each counted wherever it is."""
+"""The largest number of entries of tables within tables, each counted wherever it is."""
 # Tensors may share their numbers (an average that is equal so far), within reason.
 _SHARED_BYTES, _MOST_SHARED = 1 << 24, 8
 _LONGEST_EMPTY = 1 << 16
@@ -61,7 +61,7 @@ _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.
 def read_safely(path: Path) -> dict[str, Any]:
     """Read a safetensors file, a `torch.save` file with weights-only loading, or a folder.
 
-    Which of them a file is, its first bytes tell, not its name. Beside tensors, dictionaries and
+    A file's kind follows from its first bytes, not from its name. Beside tensors, dictionaries and
     plain values, files may hold what published ones do (`argparse.Namespace`, numpy's scalars and
     arrays, ...): see `_stand_ins`. A folder is one of Hugging Face's (`config.json` beside
     `model.safetensors`, its shards, or `pytorch_model.bin`) and gives
@@ -122,7 +122,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
 
 def _read_pickle(path: Path) -> Any:
-    """What torch.save wrote, followed without running it before it is loaded."""
+    """Load what torch.save wrote, after its instructions were followed without running them."""
     is_zip = _check_archive(path)
     with torch.serialization.safe_globals(list(ALLOWED)), warnings.catch_warnings():
         # Of an uncommon protocol of pickle, and of storages in an old manner: no news to anybody.
@@ -135,7 +135,7 @@ def _read_pickle(path: Path) -> Any:
 
 
 def _check_archive(path: Path) -> bool:
-    """Whether it is torch's zip archive; its pickles are checked, and that it does not inflate."""
+    """Return True for torch's zip archive, after checks of its pickles and of its inflated size."""
     size = path.stat().st_size
     if not zipfile.is_zipfile(path):
         with path.open("rb") as file:
@@ -210,7 +210,7 @@ def _check_content(content: Any, path: Path) -> None:
 
 
 def _inner(value: Any) -> list[Any] | None:
-    """What a table or an object of a file holds; None for what holds nothing."""
+    """Return what a table or an object of a file holds; None for what holds nothing."""
     if isinstance(value, dict):
         return list(value.values())
     if isinstance(value, (list, tuple)):
