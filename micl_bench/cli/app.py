@@ -103,11 +103,12 @@ def report(
 ) -> None:
     """Turn result records into tables, figures and report.html."""
     import micl_bench
+    from micl_bench.report import write_published
 
     if results:
         print(f"report: {micl_bench.report(results, out)}")
     else:
-        print(*micl_bench.report.write_published(out), sep="\n")
+        print(*write_published(out), sep="\n")
 
 
 @app.command("list")
