@@ -65,7 +65,7 @@ def pack(
     crop_pct: Annotated[
         float | None,
         typer.Option(
-            help="Patch layout: the short side becomes size / crop_pct, then the centre is cut out; "
+            help="Patch layout: share of the short side that the centre crop keeps; "
             "0.875 if not given."
         ),
     ] = None,

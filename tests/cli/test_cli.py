@@ -41,7 +41,16 @@ def test_help_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     loaded = {name.strip("'[] ").partition(".")[0] for name in done.stderr.split(",")}
     assert "typer" in loaded
-    assert not loaded & {"torch", "timm", "numpy", "sklearn", "mmengine", "matplotlib", "pandas"}
+    assert not loaded & {
+        "torch",
+        "timm",
+        "numpy",
+        "sklearn",
+        "mmengine",
+        "matplotlib",
+        "pandas",
+        "rich",
+    }
 
 
 @pytest.mark.parametrize(
