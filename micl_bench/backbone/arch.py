@@ -23,15 +23,15 @@ _LAYER_SCALE = 1e-5
 _LARGEST = 1 << 20
 Count = Annotated[int, Meta(ge=0, le=_LARGEST, description="a whole number from 0 to 1,048,576")]
 Side = Annotated[int, Meta(ge=1, le=_LARGEST, description="a whole number from 1 to 1,048,576")]
-"""Of what a file says; bounds are those within which a model can be built."""
+"""Sizes in a file lie within bounds in which a model can be built."""
 
 Pool = Literal["token", "avg"]
-"""What a head reads: [CLS] after the norm, or the mean of the patches, normalised after it."""
+"""A head reads [CLS] after the norm, or the mean of the patches, normalised after it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Arch:
-    """The sizes of a ViT, and which of the parts it has that methods disagree on."""
+    """The sizes of a ViT, and the parts on which methods differ."""
 
     name: Line
     img_size: Count
@@ -45,15 +45,15 @@ class Arch:
     num_registers: Count = 0
     layer_scale: bool = False
     qkv_bias: bool = True
-    """Of queries and values, where `relative_positions` are used: BEiT's keys have none."""
+    """Biases; beside `relative_positions` of queries and values alone, as BEiT's keys have none."""
     patch_positions_only: bool = False
     """Absolute positions have no rows for [CLS] and registers."""
     absolute_positions: bool = True
     relative_positions: Literal["", "block", "shared"] = ""
-    """Biases of attention by offset (BEiT): none, a table a block, one table for all."""
+    """Biases of attention by offset (BEiT): none, one table per block, one table for all."""
     norm_eps: Annotated[float, Meta(ge=0, lt=1, description="a number from 0 to below 1")] = 1e-6
     timm_name: Line = ""
-    """A model of timm whose parts the sizes do not tell (rotary positions, gated MLPs)."""
+    """A model of timm with parts that sizes do not show (rotary positions, gated MLPs)."""
 
     def __post_init__(self) -> None:
         if self.img_size % self.patch_size:
@@ -65,17 +65,17 @@ class Arch:
 
     @property
     def num_patches(self) -> int:
-        """L: patches of a square input."""
+        """Return L, the patches of a square input."""
         return (self.img_size // self.patch_size) ** 2
 
     @property
     def num_prefix_tokens(self) -> int:
-        """Tokens in front of the patches: [CLS] and registers."""
+        """Return the number of tokens in front of the patches: [CLS] and registers."""
         return int(self.class_token) + self.num_registers
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is what MiCL pre-trains: [CLS], absolute positions, nothing else."""
+        """Return whether it has [CLS] and absolute positions, as MiCL pre-trains, and nothing else."""
         return self == Arch(
             name=self.name,
             img_size=self.img_size,
@@ -90,11 +90,11 @@ class Arch:
     def build(
         self, *, num_classes: int = 0, drop_path: float = 0.0, pool: Pool = "token"
     ) -> VisionTransformer:
-        """A plain ViT of timm with timm's own initialisation; `build_any` for other architectures.
+        """Return a plain ViT of timm with timm's own initialisation; others need `build_any`.
 
         Args:
-            num_classes: 0 for no head.
-            pool: what the head reads: `token` ([CLS] after the norm) or `avg` (patches, own norm).
+            num_classes: outputs of the head; 0 for no head.
+            pool: input of the head: `token` ([CLS] after the norm) or `avg` (patches, own norm).
 
         Raises:
             InputError: the architecture is not timm's `VisionTransformer`.
@@ -107,7 +107,7 @@ class Arch:
     def build_any(
         self, *, num_classes: int = 0, drop_path: float = 0.0, pool: Pool = "token"
     ) -> Vit:
-        """timm's model; without a head its `norm` is the final norm, whatever `pool`."""
+        """Return timm's model; without a head its `norm` is the final norm, whatever `pool`."""
         # Without a head the pooling is never used, but timm wants one that fits the tokens.
         pooling = (pool if num_classes else "token") if self.class_token else "avg"
         pooled_norm = bool(num_classes) and pooling == "avg"
@@ -154,11 +154,11 @@ class Arch:
 
 
 def _norms(timm_name: str, pooled_norm: bool) -> dict[str, Any]:
-    """Where timm's model has its last norm: behind the pooling, or before it."""
+    """Return the options that put the last norm of timm's model behind the pooling, or before it."""
     if timm.models.is_model_in_modules(timm_name, ("vision_transformer", "deit")):
         return {"fc_norm": pooled_norm}
     if timm.models.is_model_in_modules(timm_name, "beit"):
         return {"use_fc_norm": pooled_norm}
-    # Not said otherwise, `Eva` has the one or the other; some of its models have neither.
+    # By default `Eva` has the one or the other; some of its models have neither.
     moved = {"use_post_transformer_norm": False} if pooled_norm else {}
     return {"use_fc_norm": pooled_norm, **moved}

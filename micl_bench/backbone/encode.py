@@ -1,4 +1,4 @@
-"""Encoding only the visible patches of an image.
+"""Encoding of the visible patches of an image alone.
 
 Shapes: N images, P values per patch, V views, K visible patches of a view, M = V * K, D width, T tokens
 of a view.
@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 def encode_patches(vit: VisionTransformer, visible_NMP: Tensor, keep_NVK: Tensor) -> Tensor:
     """Encode each view on its own from its patches alone (METHOD, step 2).
 
-    The projection is one matrix product over what is visible. Each patch keeps the position of its
+    The projection is one matrix product over the visible patches. Each patch keeps the position of its
     true place; [CLS] goes in front. Under autocast the residual stream is of its type too.
 
     Returns:
@@ -43,7 +43,7 @@ def encode_patches(vit: VisionTransformer, visible_NMP: Tensor, keep_NVK: Tensor
 
 
 def view_features(vit: VisionTransformer, visible_NMP: Tensor, keep_NVK: Tensor) -> Tensor:
-    """[CLS] of each view after the final norm, at least in fp32 whatever the autocast: features_NVD."""
+    """Return features_NVD: [CLS] of each view after the final norm, in fp32 whatever the autocast."""
     class_BD = encode_patches(vit, visible_NMP, keep_NVK)[:, 0]
     device = class_BD.device.type
     # Tensors without numbers, on which FLOP are counted, know no autocast.

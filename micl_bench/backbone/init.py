@@ -9,7 +9,7 @@ from micl_bench.runtime.errors import InputError
 
 
 def sincos_positions(grid: int, width: int) -> Tensor:
-    """2-D sin-cos positions (Chen et al. 2021, MoCo v3): (grid * grid, width), row-major, fp32.
+    """Return 2-D sin-cos positions (Chen et al. 2021, MoCo v3): (grid * grid, width), row-major, fp32.
 
     The first half of the channels encodes the column, the second the row, each as
     [sin(p * w_0) ..., cos(p * w_0) ...] with w_i = 10000 ** (-i / (width / 4)).

@@ -18,7 +18,7 @@ _EXAMPLES = "vit_tiny_patch16_224, vit_base_patch32_224, deit_small_patch16_224"
 
 
 def _plain(name: str, width: int, depth: int, num_heads: int) -> Arch:
-    """By its name, which says `patch16_224`."""
+    """Return an architecture; its name, which ends in `patch16_224`, has the other sizes."""
     patch_size, img_size = map(int, name.rpartition("patch")[2].split("_"))
     return Arch(
         name=name,
@@ -44,15 +44,15 @@ _KNOWN = {
 
 
 def arch_names() -> list[str]:
-    """Names that are known without timm; those of public models are timm's too."""
+    """Return the names that are known without timm; those of public models are timm's too."""
     return list(_KNOWN)
 
 
 def named_arch(name: str) -> Arch:
-    """Look up an architecture: one of `arch_names`, or any plain ViT of timm.
+    """Return an architecture: one of `arch_names`, or any plain ViT of timm.
 
     Raises:
-        InputError: unknown name, or timm's model of it is no plain ViT; the message says why.
+        InputError: the name is unknown, or timm's model is no plain ViT; the message says why.
     """
     return _KNOWN.get(name) or _plain_arch(name)
 
@@ -91,7 +91,7 @@ def _plain_arch(name: str) -> Arch:
 
 
 def _why_not_plain(model: Any) -> str:
-    """What a model of timm has that a plain ViT has not; empty for nothing that its attributes tell."""
+    """Return a part of timm's model that a plain ViT lacks, by its attributes; empty for none."""
     if isinstance(model, Beit):
         return "relative positions"
     if isinstance(model, Eva):
@@ -113,7 +113,7 @@ def _why_not_plain(model: Any) -> str:
 
 
 def timm_vit(name: str, **options: Any) -> Vit:
-    """One of timm's ViTs without any numbers in it (on torch's `meta` device).
+    """Return one of timm's ViTs without any numbers in it (on torch's `meta` device).
 
     Raises:
         InputError: timm has no ViT of that name.
@@ -127,7 +127,7 @@ def timm_vit(name: str, **options: Any) -> Vit:
     try:
         model = _empty(name, **options)
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-        # Of a tag that does not exist, or of a size that does not fit.
+        # A tag does not exist, or a size does not fit.
         raise InputError(f"timm cannot make {name}: {error}") from error
     if not isinstance(model, Vit) or not hasattr(model.blocks[0], "attn"):
         raise InputError(f"timm's {name} has other blocks than a plain ViT's")
@@ -140,7 +140,7 @@ def _empty(name: str, **options: Any) -> Any:
 
 
 def fits(arch: Arch, model: Vit, *, num_classes: int, pool: Pool) -> bool:
-    """Whether `arch` builds a model that computes what this one does, from the same tensors."""
+    """Return whether `arch` builds a model with this one's computation, from the same tensors."""
     with torch.device("meta"):
         built = arch.build_any(num_classes=num_classes, pool=pool)
     return _structure(built) == _structure(model)

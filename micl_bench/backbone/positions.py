@@ -19,7 +19,7 @@ from micl_bench.backbone.init import sincos_positions
 from micl_bench.runtime.errors import InputError
 
 Grid = int | tuple[int, int]
-"""Patches a side, or rows and columns."""
+"""Patches per side, or rows and columns."""
 
 # Angles reach the grid's size; stored tables were computed in single precision.
 _TABLE_TOLERANCE = 1e-4
@@ -29,14 +29,14 @@ _CLASS_ROWS = 3
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PositionRule:
-    """How a method's own code brings absolute positions to another grid."""
+    """The rule by which a method's own code brings absolute positions to another grid."""
 
     kind: Literal["bicubic", "sincos"] = "bicubic"
     """`bicubic`: interpolate; `sincos`: compute the fixed table anew (MoCo v3)."""
     antialias: bool = True
     """timm does; MAE, DINO and their descendants do not."""
     offset: Annotated[float, Meta(ge=0, lt=1, description="a number from 0 to below 1")] = 0.0
-    """Added to the number of patches a side before the scale factor is taken (DINO: 0.1)."""
+    """Added to the number of patches per side before the scale factor is taken (DINO: 0.1)."""
 
     def __str__(self) -> str:
         if self.kind == "sincos":
@@ -45,7 +45,7 @@ class PositionRule:
         return ", ".join([*words, f"offset {self.offset:g}"] if self.offset else words)
 
     def brought(self, positions_1TD: Tensor, grid: Grid, num_prefix_tokens: int) -> Tensor:
-        """Positions for `grid`; the stored ones where it is theirs. Rows of prefix tokens stay."""
+        """Return positions for `grid`, the stored ones where it is theirs; prefix rows stay."""
         if self.kind == "sincos":
             return recomputed_sincos(positions_1TD, grid=grid, num_prefix_tokens=num_prefix_tokens)
         return resample_positions(
@@ -71,8 +71,8 @@ def resample_positions(
     code (He et al. 2022) and most others do not. Gradients reach the stored positions.
 
     Args:
-        offset: added to a side of `grid` before the scale factor is taken, which then also says
-            where the samples lie. DINO's code (Caron et al. 2021) adds 0.1.
+        offset: added to a side of `grid` before the scale factor is taken, which then also places the
+            samples. DINO's code (Caron et al. 2021) adds 0.1.
     """
     rows, columns = _sides(grid)
     prefix_1PD, patches_1LD = positions_1TD.split(
@@ -94,12 +94,12 @@ def resample_positions(
 
 
 def recomputed_sincos(positions_1TD: Tensor, *, grid: Grid, num_prefix_tokens: int = 1) -> Tensor:
-    """The fixed sin-cos table of another grid, its halves (column, row) in the stored order.
+    """Return the fixed sin-cos table of another grid, its halves (column, row) in the stored order.
 
     MAE's code has the column first, MoCo v3's the row. Rows of prefix tokens stay.
 
     Raises:
-        InputError: the stored table is neither.
+        InputError: the stored table has neither order.
     """
     prefix_1PD, patches_LD = positions_1TD[:, :num_prefix_tokens], positions_1TD[0]
     patches_LD = patches_LD[num_prefix_tokens:]
@@ -117,7 +117,7 @@ def recomputed_sincos(positions_1TD: Tensor, *, grid: Grid, num_prefix_tokens: i
 
 
 def resample_relative(table_RH: Tensor, *, grid: Grid) -> Tensor:
-    """A square map's table of relative positions (BEiT) for `grid`, as timm and BEiT's code do.
+    """Resample a square map's table of relative positions (BEiT) to `grid`, as timm and BEiT's code do.
 
     Offsets near zero keep their resolution, far ones are spread (geometric sampling, cubic in
     BEiT's code, linear in timm's and here). A side that stays keeps its offsets (in timm's code
@@ -140,7 +140,7 @@ def resample_relative(table_RH: Tensor, *, grid: Grid) -> Tensor:
 
 
 def relative_side(table_RH: Tensor) -> int:
-    """Patches a side of the square map that a table of relative positions was made for."""
+    """Return the patches per side of the square map of a table of relative positions."""
     return (math.isqrt(table_RH.shape[0] - _CLASS_ROWS) + 1) // 2
 
 
@@ -157,7 +157,7 @@ def _sincos(rows: int, columns: int, width: int) -> Tensor:
 
 @functools.lru_cache(maxsize=256)
 def _relative_weights(stored: int, side: int) -> np.ndarray:
-    """How much each stored offset along one side counts for each new one: (X, S), X = 2 * side - 1.
+    """Return the weight of each stored offset along a side for each new one: (X, S), X = 2 * side - 1.
 
     The stored offsets are spread so that the distances between them grow geometrically and the last
     one lies where the new ones end; between them it is linear.
@@ -174,7 +174,7 @@ def _relative_weights(stored: int, side: int) -> np.ndarray:
 
 
 def _spread(steps: int, length: int) -> float:
-    """Ratio of a geometric series from 1 with this sum, by bisection as exact as in BEiT's code."""
+    """Return the ratio of a geometric series from 1 with this sum, as exactly as BEiT's code does."""
     low, high = 1.01, 1.5
     while high - low > 1e-6:
         ratio = (low + high) / 2

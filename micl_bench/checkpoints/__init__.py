@@ -8,14 +8,14 @@ where a network lies and the rules for its tensors, and leave the rest to `conve
 from micl_bench.checkpoints._checkpoint import Checkpoint
 from micl_bench.checkpoints._in_memory import ModuleEncoder, in_memory
 from micl_bench.checkpoints._load import (
-    digest_of,
     load_backbone,
     load_checkpoint,
     load_classifier,
     require_names,
 )
+from micl_bench.checkpoints._pretraining import Statement, stated
+from micl_bench.checkpoints._read_file import digest_of
 from micl_bench.checkpoints._save import export, save_checkpoint
-from micl_bench.checkpoints._stated import Statement, stated
 from micl_bench.runtime import plugins
 
 __path__ = plugins.SearchPath("checkpoints", __path__)

@@ -19,7 +19,7 @@ _RULES = (
 
 
 def is_beit_like(names: Set[str]) -> bool:
-    """Blocks, and the tables of offsets that the authors' code saves (timm's does not)."""
+    """Return whether there are blocks, and tables of offsets, which the authors' code saves."""
     offsets = any(name.split(".")[-1] == "relative_position_index" for name in names)
     return offsets and "blocks.0.attn.qkv.weight" in names
 
@@ -32,10 +32,10 @@ def convert_beit(
     layout: str,
     **options: Any,
 ) -> Converted:
-    """As `convert_network`; `dropped` is what the method has beside the ViT.
+    """Convert a network as `convert_network` does; `dropped` is for tensors beside the ViT.
 
     Raises:
-        InputError: it has no relative positions.
+        InputError: the network has no relative positions.
     """
     converted = convert_network(content, (*_RULES, *dropped), networks, layout=layout, **options)
     if not converted.arch.relative_positions:

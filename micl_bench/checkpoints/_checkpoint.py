@@ -1,4 +1,4 @@
-"""A checkpoint that was read: its models at any input size, every parameter filled or refused."""
+"""Checkpoints that were read: their models at any input size, every parameter filled or refused."""
 
 import dataclasses
 import functools
@@ -16,9 +16,9 @@ from micl_bench.checkpoints._filling import (
     without_head,
     without_unread_head,
 )
-from micl_bench.checkpoints._told import pixels_in_words
+from micl_bench.checkpoints._options import pixels_in_words
 from micl_bench.data.pixels import normalise
-from micl_bench.records.result import CheckpointInfo
+from micl_bench.records.weights import CheckpointInfo
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.log import printable, say
 from micl_bench.runtime.wording import counted
@@ -28,14 +28,14 @@ _RELATIVE = "relative_position_bias_table"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """Weights + architecture + provenance."""
+    """Weights, their architecture, and their provenance."""
 
     info: CheckpointInfo
     content: Converted
 
     @classmethod
     def verified(cls, info: CheckpointInfo, content: Converted) -> "Checkpoint":
-        """A checkpoint that `require_whole` takes, without a head that timm's ViT lacks."""
+        """Return the checkpoint without a head that timm's ViT lacks, once `require_whole` takes it."""
         content = without_unread_head(content)
         require_whole(content, info.source)
         return cls(info=info, content=content)
@@ -47,32 +47,34 @@ class Checkpoint:
 
     @property
     def method(self) -> str:
-        """What made the weights, as tables print it."""
+        """The method that made the weights, as tables print it."""
         return self.content.method
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names in the order of the head's outputs; empty where the file does not tell."""
+        """Class names in the order of the head's outputs; empty where the file does not state them."""
         return self.content.classes
 
     @property
     def features(self) -> str:
-        """What is read of it, in words, where it is no ViT; empty for a ViT."""
+        """The features of a module that is no ViT, in words; empty for a ViT."""
         return ""
 
     def require_vit(self, task: str) -> None:
-        """Raise an InputError, which names the task, unless it is a ViT."""
+        """Raise an InputError, which names the task, unless this is a ViT."""
 
     @property
     def maker(self) -> str:
-        """How the head came to be; empty where the file does not tell."""
+        """The making of the head, in words; empty where the file does not state it."""
         return self.content.maker
 
     def guesses_at(self, img_size: int | None) -> dict[str, str]:
-        """What was assumed, in words, to the option that states it instead.
+        """Return each assumption, in words, with the option that states it instead.
 
-        How positions come to another grid counts only where they do: `img_size` is of the input, None
-        for inputs of any size.
+        Resampling of positions counts only where it takes place.
+
+        Args:
+            img_size: side of the input in pixels; None for inputs of any size.
         """
         arch = self.arch
         why = "width / 64" if arch.num_heads * 64 == arch.width else f"usual at width {arch.width}"
@@ -93,7 +95,7 @@ class Checkpoint:
         return dict(words[guess] for guess in kept)
 
     def say_guesses(self) -> None:
-        """One line, once, on what was assumed whatever the size of the input."""
+        """Print one line, once, on the assumptions that hold for any size of the input."""
         if found := self.guesses_at(self.arch.img_size):
             options = ", ".join(dict.fromkeys(found.values()))
             _say_once(
@@ -102,7 +104,7 @@ class Checkpoint:
             )
 
     def refuse_guesses(self, img_size: int | None) -> None:
-        """Raise an InputError, which names what was assumed and what would state it (`--strict`)."""
+        """Raise an InputError that lists assumptions and the options that state them (`--strict`)."""
         if found := self.guesses_at(img_size):
             listed = ", ".join(f"{words} ({option} states it)" for words, option in found.items())
             made = "; it was so when the file was made" if self.info.format == "micl_bench" else ""
@@ -112,16 +114,16 @@ class Checkpoint:
             )
 
     def normalise(self, images_NCHW: Tensor) -> Tensor:
-        """Pixels in 0 to 255 to what this network was trained on."""
+        """Return fp32 images with this network's mean and std, of pixels from 0 to 255."""
         return normalise(images_NCHW, mean=self.content.mean, std=self.content.std)
 
     def input_size(self, asked: int = 0) -> int:
-        """Pixels of a side of the input that is used: as asked, or the checkpoint's own for 0.
+        """Return the side of the input in pixels: the one asked for, or the checkpoint's own for 0.
 
-        Another one than its own is said at once: it may be meant, or be a recipe for other networks.
+        Another one than its own is printed at once, as the recipe may be for other networks.
 
         Raises:
-            InputError: no whole number of patches.
+            InputError: the side is no whole number of patches.
         """
         own = self.arch.img_size
         if asked in (0, own):
@@ -134,9 +136,10 @@ class Checkpoint:
         return asked
 
     def described_at(self, img_size: int | None) -> CheckpointInfo:
-        """What records say of it at an input size: where positions came from, what pixels it got.
+        """Return the description for records at an input size, with positions and pixels.
 
-        `img_size` is None where every image keeps its own.
+        Args:
+            img_size: side of the input in pixels; None where every image keeps its own size.
         """
         arch, pixels = self.arch, (self.content.mean, self.content.std)
         mean, std = (" ".join(f"{value:g}" for value in values) for values in pixels)
@@ -157,20 +160,20 @@ class Checkpoint:
 
     @property
     def position_rule(self) -> str:
-        """How positions come to another grid, in words."""
+        """The resampling of positions to another grid, in words."""
         rules = [str(self.content.positions)] if self.arch.absolute_positions else []
         rules += ["relative as BEiT's code"] if self.arch.relative_positions else []
         return "; ".join(rules) or "rotary, nothing to resample"
 
     def backbone(self, *, img_size: int | None = None, drop_path: float = 0.0) -> Vit:
-        """The ViT without a head, in eval mode, positions resampled to `img_size`."""
+        """Return the ViT without a head, in eval mode, its positions resampled to `img_size`."""
         arch, state = self._resized(img_size)
         return filled(
             lambda: arch.build_any(drop_path=drop_path), without_head(state), self.info.source
         )
 
     def classifier(self, *, num_classes: int | None = None) -> Vit:
-        """The ViT with its stored head, in eval mode.
+        """Return the ViT with its stored head, in eval mode.
 
         Raises:
             InputError: there is no head, or it has another number of classes.
@@ -194,10 +197,10 @@ class Checkpoint:
         seed: int,
         fresh_norm: bool = False,
     ) -> Vit:
-        """The backbone under a fresh head, for fine-tuning.
+        """Return the backbone under a fresh head, for fine-tuning.
 
         The head starts almost at zero (std 2e-5, MAE's choice), so that the first steps do not
-        shake what was pre-trained. With `pool="avg"`, and without [CLS], the norm moves behind the
+        shake the pre-trained weights. With `pool="avg"`, and without [CLS], the norm moves behind the
         pooling; with `fresh_norm` it starts there at weight 1 and bias 0, as in MAE's code.
         """
         arch, state = self._resized(img_size)
@@ -223,7 +226,7 @@ class Checkpoint:
         arch = dataclasses.replace(self.arch, img_size=img_size)
         if "positions" in self.content.guesses:
             _say_once(
-                f"{self.info.source} does not tell how its method brings positions to another size; "
+                f"{self.info.source} does not state how its method brings positions to another size; "
                 f"as timm: {self.content.positions} (--format mae, dino, ibot, ... for a method's own)"
             )
         grid = arch.img_size // arch.patch_size

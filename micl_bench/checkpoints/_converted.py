@@ -1,4 +1,4 @@
-"""What every layout converts to, and what became of every tensor of the file."""
+"""Converted checkpoints: tensors under timm's names, and the fate of every tensor of the file."""
 
 import dataclasses
 import math
@@ -7,27 +7,27 @@ from typing import Any, Literal
 from torch import Tensor
 
 from micl_bench.backbone import Arch, Pool, PositionRule
-from micl_bench.checkpoints._told import IMAGENET, Pixels
-from micl_bench.records.result import Stage
+from micl_bench.checkpoints._options import IMAGENET, Pixels
+from micl_bench.records.weights import Stage
 from micl_bench.runtime.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
 class Fate:
-    """What became of one tensor of a file."""
+    """The fate of one tensor of a file."""
 
     name: str
-    """As the file calls it."""
+    """The tensor's name in the file."""
     kind: Literal["used", "renamed", "left out"]
     target: str = ""
     """timm's name; empty where the tensor was left out."""
     reason: str = ""
-    """Why it was left out, or changed on the way: `decoder`, `split into q, k, v`, ..."""
+    """The reason why it was left out or changed: `decoder`, `split into q, k, v`, ..."""
 
 
 Guess = Literal["heads", "pixels", "norm_eps", "grid", "positions"]
-"""What no tensor tells: heads, mean and std of the pixels, the norms' epsilon, how positions lie on
-the input, and how they come to another grid."""
+"""No tensor shows these: heads, mean and std of the pixels, the norms' epsilon, the grid that positions
+lie on, and their resampling to another grid."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,34 +38,34 @@ class Converted:
     state: dict[str, Tensor]
     """Fills every parameter of `arch.build_any()`; `head.*` (and `fc_norm.*`) where there is one."""
     method: str
-    """What made the weights, as tables print it; empty where neither keys nor file tell."""
+    """The method that made the weights, as tables print it; empty where it is not known."""
     pool: Pool
-    """What the stored head reads; for a backbone alone, what the method's authors read."""
+    """The stored head reads this; of a backbone alone the method's authors read it."""
     num_classes: int
     """0 where the file holds no head."""
     classes: tuple[str, ...] = ()
-    """Names in the order of the head's outputs; empty where the file does not tell."""
+    """Class names in the order of the head's outputs; empty where the file does not state them."""
     origin: tuple[Stage, ...] = ()
-    """The trainings behind the weights, oldest first; empty where the file does not tell."""
-    told_seed: int | None = None
-    """That the file says its training had, where it is no file of ours; None where it does not say."""
+    """The trainings behind the weights, oldest first; empty where the file does not state them."""
+    own_seed: int | None = None
+    """The seed of training that a file of other code states; None where it does not."""
     maker: str = ""
-    """How the head came to be (`linear probe on [CLS]`); empty where the file does not tell."""
+    """The making of the head (`linear probe on [CLS]`); empty where the file does not state it."""
     fates: tuple[Fate, ...] = ()
     """Every tensor of the file, in its order; made by `account`."""
     positions: PositionRule = PositionRule()
     branch: str = ""
-    """Which of several networks in the file: `teacher`, `student`, `momentum encoder`, ..."""
+    """The name of one of several networks in the file: `teacher`, `student`, ..."""
     mean: tuple[float, float, float] = IMAGENET[0]
     std: tuple[float, float, float] = IMAGENET[1]
-    """Of the pixels (0 to 1) that the network was trained on."""
+    """Mean and std of the pixels, from 0 to 1, that the network was trained on."""
     guesses: tuple[Guess, ...] = ()
-    """What was assumed, as neither the file nor the caller states it."""
+    """The assumptions, as neither the file nor the caller states these."""
     proven: bool = True
-    """Its content shows that this layout's own code wrote the file. Where it does not, and the caller
-    does not say so, what this code has by default is assumed too, and made the weights nobody knows."""
-    untold_pixels: str = ""
-    """Why mean and std cannot even be assumed, and what would tell; empty where they can."""
+    """The content shows that this layout's own code wrote the file. Where it does not, and the caller
+    does not say so, the defaults of this code are assumptions too, and the method is not known."""
+    unknown_pixels: str = ""
+    """The reason why mean and std cannot even be assumed, with the way out; empty where they can."""
 
     def __post_init__(self) -> None:
         for name, values in (("mean", self.mean), ("std", self.std)):
@@ -75,12 +75,12 @@ class Converted:
             raise InputError(f"std {self.std!r} of the pixels; needed are numbers above 0")
 
     def with_pixels(self, pixels: Pixels) -> "Converted":
-        """The same with mean and std that somebody states."""
+        """Return a copy with a mean and std that somebody states."""
         mean, std = pixels
         return dataclasses.replace(self.settled("pixels"), mean=mean, std=std)
 
     def settled(self, guess: Guess) -> "Converted":
-        """The same where that is no guess."""
+        """Return a copy in which that is no longer assumed."""
         return dataclasses.replace(self, guesses=tuple(one for one in self.guesses if one != guess))
 
 

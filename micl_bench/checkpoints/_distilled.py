@@ -24,13 +24,13 @@ _BESIDE = {
 
 
 def names_of(content: dict[str, Any]) -> set[str]:
-    """Names of all tensors of student and teacher, or of the file itself, without prefixes."""
+    """Return the names of all tensors of student and teacher, or of the file, without prefixes."""
     networks = [Network(key, key, _PREFIX) for key in (*_BRANCHES, "state_dict", "")]
     return set().union(*(network.names(content) for network in networks))
 
 
 def is_ibot(content: dict[str, Any], names: Set[str]) -> bool:
-    """iBOT's loss, the second last layer of its head, or its mask token."""
+    """Return whether there is iBOT's loss, the second last layer of its head, or its mask token."""
     head = any(re.match(r"head\.last_layer2\.", name) for name in names)
     return head or "masked_embed" in names or "ibot_loss" in content
 
@@ -38,7 +38,7 @@ def is_ibot(content: dict[str, Any], names: Set[str]) -> bool:
 def convert_distilled(
     content: dict[str, Any], *, arch: str | None, branch: str | None, layout: str, method: str
 ) -> Converted:
-    """The teacher, unless `branch` asks for the student; a backbone saved alone has no branches.
+    """Convert the teacher, or the student for that `branch`; a backbone saved alone has no branches.
 
     Positions are interpolated as in DINO's `interpolate_pos_encoding`: bicubic, by a scale factor
     of (new side + 0.1) / old side.

@@ -16,7 +16,7 @@ _HEAD_PREFIXES = ("head.", "head_dist.", "fc_norm.", "attn_pool.")
 
 
 def require_whole(content: Converted, source: str) -> None:
-    """Make sure that tensors fill backbone and head, and are numbers, without building either.
+    """Check that tensors fill backbone and head, and are numbers, without building either.
 
     Raises:
         InputError: a parameter would stay unfilled, a tensor is left over or of another shape, or holds
@@ -37,10 +37,9 @@ def require_whole(content: Converted, source: str) -> None:
 
 
 def without_unread_head(content: Converted) -> Converted:
-    """Leaves out a head that timm's ViT does not have: pooling by attention, two heads, two norms.
+    """Leave out a head that timm's ViT does not have: pooling by attention, two heads, two norms.
 
-    Its tensors, and those of the head that needs them, get that fate. A norm behind the pooling
-    stays where there is no other.
+    Its tensors get that fate. A norm behind the pooling stays where there is no other.
     """
     expected = set(without_head(content.state))
     if content.num_classes:
@@ -65,12 +64,12 @@ def without_unread_head(content: Converted) -> Converted:
 
 
 def classifier_of(content: Converted) -> Vit:
-    """timm's model with the stored head's shape, with numbers of its own."""
+    """Return timm's model with a head of the stored one's shape, not filled yet."""
     return content.arch.build_any(num_classes=content.num_classes, pool=content.pool)
 
 
 def without_head(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The backbone's tensors; a norm that moved behind the pooling moves back."""
+    """Return the backbone's tensors; a norm that moved behind the pooling moves back."""
     kept = {name: value for name, value in state.items() if not name.startswith(_HEAD_PREFIXES)}
     for part in ("weight", "bias"):
         if f"norm.{part}" not in kept and f"fc_norm.{part}" in state:
@@ -79,7 +78,7 @@ def without_head(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def filled(build: Callable[[], Vit], state: dict[str, Tensor], source: str) -> Vit:
-    """The model with these tensors, in eval mode."""
+    """Return the model with these tensors, in eval mode."""
     model = _fitting(build, state, source)
     if any(True for _ in model.buffers()):
         # Fixed tables are computed while a model is built; `meta` computes nothing.
@@ -93,7 +92,7 @@ def filled(build: Callable[[], Vit], state: dict[str, Tensor], source: str) -> V
 
 
 def _fitting(build: Callable[[], Vit], state: dict[str, Tensor], source: str) -> Vit:
-    """The model without numbers (random ones would take seconds), once the tensors fit it."""
+    """Return the model on `meta`, as random numbers would take seconds, once the tensors fit it."""
     with torch.device("meta"):
         model = build()
     expected = model.state_dict()

@@ -1,4 +1,4 @@
-"""Modules in memory as checkpoints: timm's ViTs as their files are read, others by what they give.
+"""Modules in memory as checkpoints: timm's ViTs as from a file, others by their outputs.
 
 Shapes: N images, D width, T tokens, R readouts.
 """
@@ -16,16 +16,16 @@ from micl_bench.backbone import Arch, Pool, Vit, fits
 from micl_bench.checkpoints._checkpoint import Checkpoint
 from micl_bench.checkpoints._converted import Converted, Guess
 from micl_bench.checkpoints._infer import arch_of
+from micl_bench.checkpoints._options import IMAGENET
 from micl_bench.checkpoints._rules import keep_all
-from micl_bench.checkpoints._told import IMAGENET
-from micl_bench.records.result import CheckpointInfo
+from micl_bench.records.weights import CheckpointInfo
 from micl_bench.runtime.errors import InputError
 
 _READOUTS = ("cls_1", "avg_1")
 
 
 class ModuleEncoder(nn.Module):
-    """A module's features under the names by which those of a ViT are read.
+    """A module whose features have the names of a ViT's readouts.
 
     Features (N, D) go by both names. Of tokens (N, T, D), `cls_1` is the first where the module says
     that it has tokens before the patches (`num_prefix_tokens`, as timm's), `avg_1` is the mean of the
@@ -39,7 +39,7 @@ class ModuleEncoder(nn.Module):
         self.module, self.embed_dim = module, embed_dim
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
-        """features_NRD, fp32."""
+        """Return features_NRD, fp32."""
         found = _answer(self.module, images_NCHW).float()
         if found.ndim == 2:
             return torch.stack([found, found], dim=1)
@@ -56,39 +56,39 @@ class ModuleCheckpoint(Checkpoint):
 
     @property
     def features(self) -> str:
-        """What its readouts are, in words."""
+        """The readouts, in words."""
         return self.content.branch
 
     def require_vit(self, task: str) -> None:
-        """Raise an InputError: there is more to a ViT than features."""
+        """Raise an InputError, as the module gives features alone."""
         raise InputError(
             f"{task} needs a ViT of timm's; {self.info.source} gives features alone (knn, linear, "
             "logistic and robustness take it)"
         )
 
     def input_size(self, asked: int = 0) -> int:
-        """As asked, or its own for 0: a module says by itself which sizes it takes."""
+        """Return the side asked for, or the module's own for 0; the module refuses others itself."""
         return asked or self.arch.img_size
 
     def described_at(self, img_size: int | None) -> CheckpointInfo:
-        """As of a ViT, less what only ViTs have."""
+        """Return the description of a ViT, without the parts that only ViTs have."""
         described = super().described_at(None)
         network = f"{self.arch.name}, {self.features}, width {self.arch.width}"
         return dataclasses.replace(described, branch="", network=network, positions="")
 
     def backbone(self, *, img_size: int | None = None, drop_path: float = 0.0) -> Any:
-        """A copy that gives readouts, in eval mode."""
+        """Return a copy that gives readouts, in eval mode."""
         return ModuleEncoder(copy.deepcopy(self.module), self.arch.width).eval()
 
     def classifier(self, *, num_classes: int | None = None) -> Any:
-        """A copy in eval mode, which answers with logits."""
+        """Return a copy that gives logits, in eval mode."""
         stored = self.content.num_classes
         if stored == 0 or num_classes not in (None, stored):
             raise InputError(f"{self.info.source} gives {stored or 'no'} logits of classes")
         return copy.deepcopy(self.module).eval()
 
     def with_new_head(self, **options: Any) -> Any:
-        """Raise an InputError: nobody knows where its head would go."""
+        """Raise an InputError, as only a ViT takes a new head."""
         self.require_vit("a new head")
 
 
@@ -99,17 +99,17 @@ def in_memory(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> Checkpoint:
-    """A module in memory as a checkpoint; the module itself stays as it is.
+    """Return a module in memory as a checkpoint; the module itself stays as it is.
 
     Args:
         module: a ViT of timm's, or any module that maps images (N, 3, H, W) to features (N, D) or
             tokens (N, T, D).
-        img_size: side of its input in pixels; None for what its timm config says.
-        mean, std: of the pixels (0 to 1) that it was trained on; None for what its timm config says, or
-            ImageNet's, which counts as assumed.
+        img_size: side of its input in pixels; None for the one in its timm config.
+        mean, std: of the pixels (0 to 1) that it was trained on; None for those in its timm config, or
+            ImageNet's, which count as assumed.
 
     Raises:
-        InputError: no size is known, or what the module gives for two images is neither of both.
+        InputError: no size is known, or the module gives neither features nor tokens for two images.
     """
     config: Any = getattr(module, "pretrained_cfg", None) or {}
     if (mean is None) != (std is None):
@@ -134,7 +134,7 @@ def in_memory(
 
 
 def vit_content(module: Any, arch: Arch, method: str, **fields: Any) -> Converted:
-    """A ViT of timm's under its own names, with its head where `arch` has one of that kind."""
+    """Convert a ViT of timm's, with its head where `arch` has one of that kind."""
     read = _with_known_head(module, arch)
     state = {key: value.detach().cpu().clone() for key, value in read.state_dict().items()}
     return Converted(
@@ -161,7 +161,7 @@ def _pool(module: Any) -> Pool:
 
 
 def _as_vit(module: Any, config: Any, stated: dict[str, Any]) -> Checkpoint | None:
-    """As a file of its weights is read; None where `Arch` does not build what it computes."""
+    """Return a ViT as from a file of its weights; None where `Arch` builds another computation."""
     own = type(module).__name__
     try:
         name = str(config.get("architecture") or "")
@@ -213,10 +213,10 @@ def _as_module(module: nn.Module, side: int, stated: dict[str, Any]) -> ModuleCh
 
 
 def _answer(module: Any, images_NCHW: Tensor) -> Tensor:
-    """Features (N, D) or tokens (N, T, D): before the classifier, of models of timm's.
+    """Return features (N, D) or tokens (N, T, D); of timm's models those before the classifier.
 
     Raises:
-        InputError: it gives something else.
+        InputError: the module gives something else.
     """
     try:
         if hasattr(module, "forward_features") and hasattr(module, "forward_head"):
@@ -244,7 +244,7 @@ def _info(module: nn.Module, digest: str) -> CheckpointInfo:
 
 
 def digest_state(state: dict[str, Tensor]) -> str:
-    """SHA-256 of tensors with their names."""
+    """Return the SHA-256 of tensors with their names."""
     digest = hashlib.sha256()
     for key in sorted(state):
         content = state[key].detach().cpu().contiguous().reshape(-1).view(torch.uint8)

@@ -1,8 +1,8 @@
-"""The architecture, from the shapes of tensors under timm's names.
+"""Inference of the architecture from the shapes of tensors under timm's names.
 
     arch = infer_arch(state, arch=arch, norm_eps=1e-6)
 
-`state` holds what `account` gives: `patch_embed.proj.weight`, `cls_token`, `pos_embed`,
+`state` holds the tensors that `account` gives: `patch_embed.proj.weight`, `cls_token`, `pos_embed`,
 `blocks.0.norm1.weight`, ... Registers are `reg_token`; layer scale is `ls1.gamma`
 (`VisionTransformer`) or `gamma_1` (`Beit`, DeiT III); relative positions are
 `blocks.N.attn.relative_position_bias_table` or `rel_pos_bias.relative_position_bias_table`.
@@ -18,8 +18,8 @@ from torch import Tensor
 
 from micl_bench.backbone import Arch, Pool, Vit, arch_names, fits, named_arch, timm_vit
 from micl_bench.checkpoints._converted import Guess
-from micl_bench.checkpoints._told import Told, told_by
-from micl_bench.runtime.errors import InputError, UntoldError
+from micl_bench.checkpoints._options import StatedArch, stated_arch
+from micl_bench.runtime.errors import InputError, UnstatedError
 
 _HEAD_WIDTH = 64
 # Every one is built; the deepest that was published has 56.
@@ -30,79 +30,79 @@ _SIXTEEN_HEADS = (1152, 1280, 1408, 1664)
 # Width, depth, patch and grid: plain ViTs that have no position for [CLS] nevertheless.
 _FLEXIVITS = {(384, 12, 16, 15), (768, 12, 16, 15), (1024, 24, 16, 15)}
 WIDTHS = (192, 384, 768, 1024, 1280, 1408)
-"""Of the networks that the code of most methods builds, all with the usual heads."""
+"""Widths of the networks that the code of most methods builds, all with the usual heads."""
 
 
 def infer_arch(
     state: dict[str, Tensor], *, arch: str | None = None, norm_eps: float = 1e-6
 ) -> Arch:
-    """Sizes and parts of the ViT that these tensors fill; further ones (heads) are ignored.
+    """Return the ViT that these tensors fill; further ones (heads) are ignored.
 
     Args:
-        arch: a name that `named_arch` knows or a ViT of timm, for what shapes do not tell: the
+        arch: a name that `named_arch` knows or a ViT of timm, for all that shapes do not show: the
             number of heads, which is width / 64 without it (16 in the published giants; tables of
-            relative positions tell it), and parts of timm's model (gated MLPs, rotary positions).
-        norm_eps: of the method's own code; no file holds it. timm's where `arch` is timm's.
+            relative positions show it), and parts of timm's model (gated MLPs, rotary positions).
+        norm_eps: epsilon of the norms in the method's own code; timm's where `arch` is timm's.
 
     Raises:
-        InputError: no ViT on square images; `arch` is unknown, or of other sizes.
-        UntoldError: it takes `arch` to tell.
+        InputError: the tensors are no ViT's on square images; `arch` is unknown, or of other sizes.
+        UnstatedError: only `arch` can state it.
     """
-    told = told_by(arch)
+    stated = stated_arch(arch)
     is_relative = any(name.endswith("relative_position_bias_table") for name in state)
-    if told.name is not None and told.name not in arch_names() and not is_relative:
-        return _with_values(_timm_arch(state, told.name), told)
+    if stated.name is not None and stated.name not in arch_names() and not is_relative:
+        return _with_values(_timm_arch(state, stated.name), stated)
     try:
-        found = _from_shapes(state, told.norm_eps or norm_eps, told)
+        found = _from_shapes(state, stated.norm_eps or norm_eps, stated)
     except InputError:
         raise
     except (IndexError, KeyError, ValueError) as error:
         raise InputError(f"the tensors are no ViT's: {error} is missing or misshapen") from error
-    if told.name is None:
+    if stated.name is None:
         if "blocks.0.gamma_1" in state and not is_relative:
-            raise UntoldError(
+            raise UnstatedError(
                 "its layer scale is called gamma_1, as in DeiT III's files and in those of timm's "
                 "ViTs with rotary positions, which no tensor betrays; give --arch "
                 "deit3_small_patch16_224 or --arch vit_small_patch16_rope_ape_224, or timm's name "
                 "of its size"
             )
         return found
-    named = arch_of(timm_vit(told.name), told.name) if is_relative else named_arch(told.name)
+    named = arch_of(timm_vit(stated.name), stated.name) if is_relative else named_arch(stated.name)
     for field in ("width", "depth", "patch_size", *(["num_heads"] if is_relative else [])):
         if getattr(named, field) != getattr(found, field):
             raise InputError(
                 f"the file's {field} is {getattr(found, field)}, not the {getattr(named, field)} of "
-                f"{told.name}"
+                f"{stated.name}"
             )
     return _with_values(
-        dataclasses.replace(found, name=named.name, num_heads=named.num_heads), told
+        dataclasses.replace(found, name=named.name, num_heads=named.num_heads), stated
     )
 
 
 def assumed(
     found: Arch, arch: str | None, *, widths: Collection[int] = (), is_open: bool = False
 ) -> tuple[Guess, ...]:
-    """What of an inferred architecture nobody states.
+    """Return the parts of an inferred architecture that nobody states.
 
     Args:
-        widths: of the networks that the layout's own code builds, whose heads are known.
+        widths: the widths of networks that the layout's own code builds, whose heads are known.
         is_open: the layout leaves the norms' epsilon open, and where positions lie.
     """
-    told = told_by(arch)
-    if found.timm_name or told.name is not None:
+    stated = stated_arch(arch)
+    if found.timm_name or stated.name is not None:
         return ()
-    is_known = found.width in widths or found.relative_positions or told.heads is not None
+    is_known = found.width in widths or found.relative_positions or stated.heads is not None
     asked: dict[Guess, bool] = {
         "heads": not is_known,
-        "norm_eps": is_open and told.norm_eps is None,
-        "grid": is_open and found.patch_positions_only and told.grid is None,
+        "norm_eps": is_open and stated.norm_eps is None,
+        "grid": is_open and found.patch_positions_only and stated.grid is None,
     }
     return tuple(guess for guess, is_one in asked.items() if is_one)
 
 
-def _with_values(arch: Arch, told: Told) -> Arch:
-    """Single values that the user states beside a name, where the tables do not hold them."""
-    values = (("num_heads", told.heads), ("norm_eps", told.norm_eps))
+def _with_values(arch: Arch, stated: StatedArch) -> Arch:
+    """Take the single values that the user states, where timm's model has none of its own."""
+    values = (("num_heads", stated.heads), ("norm_eps", stated.norm_eps))
     changed: dict[str, Any] = {
         name: value for name, value in values if value not in (None, getattr(arch, name))
     }
@@ -112,7 +112,7 @@ def _with_values(arch: Arch, told: Told) -> Arch:
 
 
 def with_heads(arch: Arch, usual: int) -> Arch:
-    """The architecture, once its heads divide its width; `usual` is what they would be otherwise."""
+    """Return the architecture once its heads divide its width; `usual` is for the message."""
     if arch.num_heads < 1 or arch.width % arch.num_heads:
         raise InputError(
             f"{arch.num_heads} heads do not divide a width of {arch.width}; usual there: {usual}"
@@ -120,21 +120,21 @@ def with_heads(arch: Arch, usual: int) -> Arch:
     return arch
 
 
-def _from_shapes(state: dict[str, Tensor], norm_eps: float, told: Told) -> Arch:
+def _from_shapes(state: dict[str, Tensor], norm_eps: float, stated: StatedArch) -> Arch:
     width, channels, patch, columns = state["patch_embed.proj.weight"].shape
     if channels != 3 or patch != columns:
         raise InputError(f"patches of {channels} x {patch} x {columns}; needed 3 x p x p")
     hidden, depth = state["blocks.0.mlp.fc1.weight"].shape[0], _depth(state)
     if state["blocks.0.mlp.fc2.weight"].shape[1] != hidden or "blocks.0.mlp.fc1_g.weight" in state:
-        raise UntoldError("its MLPs are gated; give --arch with the name of timm's model")
+        raise UnstatedError("its MLPs are gated; give --arch with the name of timm's model")
     per_block = state.get("blocks.0.attn.relative_position_bias_table")
     shared = state.get("rel_pos_bias.relative_position_bias_table")
     table = shared if per_block is None else per_block
     class_token = "cls_token" in state
     registers = state["reg_token"].shape[1] if "reg_token" in state else 0
-    grid, patches_only = _grid(state, int(class_token), registers, table, told.grid)
+    grid, patches_only = _grid(state, int(class_token), registers, table, stated.grid)
     beit = table is not None
-    heads = told.heads if table is None and told.heads else None
+    heads = stated.heads if table is None and stated.heads else None
     found = Arch(
         name=f"vit_w{width}_d{depth}_patch{patch}_{grid * patch}",
         img_size=grid * patch,
@@ -156,11 +156,11 @@ def _from_shapes(state: dict[str, Tensor], norm_eps: float, told: Told) -> Arch:
 
 
 def _usual_heads(width: int) -> int:
-    """Of published ViTs of this width, width / 64 of others."""
+    """Return the heads of published ViTs of this width, and width / 64 of others."""
     if width in _SIXTEEN_HEADS:
         return 16
     if width % _HEAD_WIDTH:
-        raise UntoldError(
+        raise UnstatedError(
             f"width {width} is no multiple of {_HEAD_WIDTH}; give its number of heads with --arch "
             "heads=N"
         )
@@ -184,12 +184,12 @@ def _grid(
     class_token: int,
     registers: int,
     table: Tensor | None,
-    told: int | None,
+    stated: int | None,
 ) -> tuple[int, bool]:
-    """Patches a side, and whether the absolute positions have no rows for prefix tokens."""
+    """Return the patches per side, and whether absolute positions lack rows for prefix tokens."""
     if "pos_embed" not in state:
         if table is None:
-            raise UntoldError("the file has neither absolute nor relative positions; give --arch")
+            raise UnstatedError("the file has neither absolute nor relative positions; give --arch")
         side = math.isqrt(table.shape[0] - 3)
         if side * side != table.shape[0] - 3 or side % 2 == 0:
             raise InputError(f"relative positions of {table.shape[0]} rows are of no square input")
@@ -200,19 +200,19 @@ def _grid(
         for patches, patches_only in ((rows - prefix, False), (rows, True))
         if (grid := math.isqrt(max(patches, 0))) and grid * grid == patches
     ]
-    if told is not None:
-        found = [one for one in found if one[0] == told]
+    if stated is not None:
+        found = [one for one in found if one[0] == stated]
     if not found:
-        of = f", nor of a grid of {told} x {told}" if told else ""
+        of = f", nor of a grid of {stated} x {stated}" if stated else ""
         raise InputError(
             f"{rows} positions with {prefix} prefix tokens are of no square input, the only ones "
             f"read{of}"
         )
     grid, patches_only = found[0]
     # One row less than a square is a grid too, one row longer and one column narrower.
-    if patches_only and not registers and told is None and not _lacks_class_row(state, grid):
+    if patches_only and not registers and stated is None and not _lacks_class_row(state, grid):
         oblong = _most_square(rows - prefix)
-        raise UntoldError(
+        raise UnstatedError(
             f"{rows} positions fit {grid} x {grid} patches without one for [CLS], or patches of no "
             f"square such as {oblong} with one for [CLS], and no tensor tells which; state it: --arch "
             f"grid={grid}x{grid} (or timm's name of the model) where [CLS] has none; images that are "
@@ -222,11 +222,11 @@ def _grid(
 
 
 def _lacks_class_row(state: dict[str, Tensor], grid: int) -> bool:
-    """Whether published networks of such tensors have no position for [CLS]; assumed, not known.
+    """Guess, from published networks of such tensors, whether there is no position for [CLS].
 
     DeiT III's have layer scale and an even grid. Patches that are no square and stand beside a row for
     [CLS] fill an even grid only where both their sides are odd, as no usual input's are. FlexiViT's
-    are told by their sizes.
+    are known by their sizes.
     """
     if {"blocks.0.ls1.gamma", "blocks.0.gamma_1"} & state.keys():
         return grid % 2 == 0
@@ -240,7 +240,7 @@ def _most_square(patches: int) -> str:
 
 
 def _ratio(hidden: int, width: int) -> float:
-    """So that timm's `int(width * ratio)` is `hidden` again."""
+    """Return a ratio with which timm's `int(width * ratio)` is `hidden` again."""
     ratio = hidden / width
     return ratio if int(width * ratio) == hidden else math.nextafter(ratio, math.inf)
 
@@ -259,10 +259,10 @@ def _timm_arch(state: dict[str, Tensor], name: str) -> Arch:
 
 
 def arch_of(model: Vit, name: str) -> Arch:
-    """The architecture of one of timm's models; by timm's name where the sizes do not tell it all.
+    """Return the architecture of one of timm's models; by timm's name where sizes are not enough.
 
     Args:
-        name: of the model in timm; empty where it is not known.
+        name: the model's name in timm; empty where it is not known.
 
     Raises:
         InputError: its input is not square.
@@ -272,7 +272,7 @@ def arch_of(model: Vit, name: str) -> Arch:
     patch = model.patch_embed.patch_size[0]
     if grid[0] != grid[1] or len(set(model.patch_embed.patch_size)) > 1:
         raise InputError(f"{name} is made for input that is not square")
-    told = Arch(
+    named = Arch(
         name=name.partition(".")[0],
         img_size=grid[0] * patch,
         patch_size=patch,
@@ -288,11 +288,15 @@ def arch_of(model: Vit, name: str) -> Arch:
     )
     state = model.state_dict()
     if "pos_embed" not in state and "blocks.0.attn.relative_position_bias_table" not in state:
-        return told
+        return named
     try:
-        inferred = _from_shapes(state, told.norm_eps, Told(grid=told.img_size // told.patch_size))
+        inferred = _from_shapes(
+            state, named.norm_eps, StatedArch(grid=named.img_size // named.patch_size)
+        )
     except (IndexError, KeyError, ValueError):
-        return told
-    plain = dataclasses.replace(inferred, name=told.name or inferred.name, num_heads=told.num_heads)
+        return named
+    plain = dataclasses.replace(
+        inferred, name=named.name or inferred.name, num_heads=named.num_heads
+    )
     pool: Pool = "token" if model.global_pool == "token" else "avg"
-    return plain if fits(plain, model, num_classes=model.num_classes, pool=pool) else told
+    return plain if fits(plain, model, num_classes=model.num_classes, pool=pool) else named

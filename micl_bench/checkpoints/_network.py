@@ -1,4 +1,4 @@
-"""One of the networks in a file, converted: what most layouts do, once they have said where it lies."""
+"""Conversion of one of the networks in a file, which most layouts leave to this module."""
 
 import re
 from collections.abc import Callable, Collection
@@ -10,58 +10,58 @@ from torch import Tensor
 
 from micl_bench.checkpoints._converted import Converted, Fate, Guess
 from micl_bench.checkpoints._infer import assumed, infer_arch
+from micl_bench.checkpoints._options import Pixels, stated_arch
 from micl_bench.checkpoints._rules import Rule, account, first_key, keep, tensors_of
-from micl_bench.checkpoints._told import Pixels, told_by
 from micl_bench.runtime.errors import InputError
 
 PLAIN = (
     keep(r"cls_token|pos_embed|patch_embed\.proj\.(weight|bias)|norm\.(weight|bias)"),
     keep(r"blocks\.\d+\.(norm[12]|attn\.qkv|attn\.proj|mlp\.fc[12])\.(weight|bias)"),
 )
-"""A ViT whose authors started from timm's."""
+"""Rules for a ViT whose authors started from timm's."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """Where one of the networks of a file lies."""
+    """The place of one of the networks of a file."""
 
     branch: str = ""
-    """As `--branch` calls it; empty where it is the only one."""
+    """Its name for `--branch`; empty where it is the only one."""
     key: str = ""
-    """Of its table, as `tensors_of` takes it."""
+    """Key of its table, as `tensors_of` takes it."""
     prefix: str = ""
-    """Pattern of what its tensors' names begin with."""
+    """Pattern of the beginning of its tensors' names."""
 
     def names(self, content: dict[str, Any]) -> set[str]:
-        """Of its tensors, without the prefix."""
+        """Return the names of its tensors, without the prefix."""
         names = tensors_of(content, self.key)
         matches = ((name, re.match(self.prefix, name)) for name in names)
         return {name[match.end() :] for name, match in matches if match}
 
     def has_blocks(self, content: dict[str, Any]) -> bool:
-        """Whether it is a ViT under timm's names."""
+        """Return whether it is a ViT under timm's names."""
         return any(name.startswith("blocks.") for name in self.names(content))
 
 
 def tables(content: dict[str, Any], *keys: str, prefix: str = "") -> list[Network]:
-    """A network for each of these tables that holds tensors, called as its table."""
+    """Return a network for each of these tables that holds tensors, named as its table."""
     return [Network(key, key, prefix) for key in keys if tensors_of(content, key)]
 
 
 def one_table(content: dict[str, Any], *keys: str, prefix: str = "") -> Network:
-    """The only network of a file: in the first of these tables that holds tensors, or in none."""
+    """Return the only network of a file: in the first of these tables with tensors, or in none."""
     return Network("", first_key(content, *keys), prefix)
 
 
 def distilled_teacher(content: dict[str, Any]) -> Network:
-    """The network in files of DINOv2's code and its descendants: bare, or in a table `teacher`."""
+    """Return the network of DINOv2's code and its descendants: bare, or in a table `teacher`."""
     prefix = r"(backbone\.)?"
     teacher = tables(content, "teacher", prefix=prefix)
     return teacher[0] if teacher else one_table(content, "model", "state_dict", prefix=prefix)
 
 
 def beside_averages(content: dict[str, Any], *keys: str) -> list[Network]:
-    """`base` in one of these tables and `ema`, averaged weights, where a trainer saved both."""
+    """Return `base` in one of these tables, and `ema`, averaged weights, where a trainer saved both."""
     key, averaged = first_key(content, *keys), first_key(content, "model_ema", "model_ema.module")
     if key and averaged:
         return [Network("base", key), Network("ema", averaged)]
@@ -69,10 +69,10 @@ def beside_averages(content: dict[str, Any], *keys: str) -> list[Network]:
 
 
 def chosen(networks: list[Network], branch: str | None) -> Network:
-    """The network of that branch, or the first.
+    """Return the network of that branch, or the first for None.
 
     Raises:
-        InputError: there is none; the message lists those there are.
+        InputError: there is none; the message lists the branches there are.
     """
     if not networks and branch is None:
         raise InputError("the file holds no network of this format; let the format be recognised")
@@ -94,7 +94,7 @@ def convert_network(
     arch: str | None,
     branch: str | None,
     beside: dict[str, str] | None = None,
-    told: Callable[[dict[str, Tensor]], str | None] = lambda state: None,
+    known_arch: Callable[[dict[str, Tensor]], str | None] = lambda state: None,
     norm_eps: float = 1e-6,
     widths: Collection[int] = (),
     is_open: bool = False,
@@ -105,15 +105,15 @@ def convert_network(
     """Choose a network, give its tensors timm's names, and infer its architecture from them.
 
     Args:
-        networks: those of the file, the default first.
-        arch, branch: what the user states.
+        networks: the networks of the file, the default first.
+        arch, branch: the user's words.
         beside: as for `account`.
-        told: as `arch`, what the layout knows of the architecture: its name, or its heads.
-        norm_eps: of the norms in the layout's code.
+        known_arch: gives what the layout knows of the architecture, in the words of `arch`.
+        norm_eps: epsilon of the norms in the layout's code.
         widths, is_open: as for `assumed`.
         folds_class_position: positions have a row for [CLS] and none for registers, as in DINOv2's code.
-        guesses: what is assumed beyond the architecture.
-        fields: of `Converted`. Without others, the head is on the patches' mean where the norm is
+        guesses: assumptions beyond the architecture.
+        fields: fields of `Converted`. By default the head is on the patches' mean where the norm is
             behind the pooling or there is no [CLS].
 
     Raises:
@@ -125,7 +125,7 @@ def convert_network(
     )
     if folds_class_position and "reg_token" in state:
         state, fates = _fold_class_position(state, fates)
-    wanted = _wanted(arch, told(state))
+    wanted = _wanted(arch, known_arch(state))
     sizes = infer_arch(state, arch=wanted, norm_eps=norm_eps)
     is_pooled = "fc_norm.weight" in state or not sizes.class_token
     fields = {"method": "", "pool": "avg" if is_pooled else "token", **fields}
@@ -141,20 +141,20 @@ def convert_network(
 
 
 def _wanted(arch: str | None, known: str | None) -> str | None:
-    """What the user states of the architecture, and what the layout knows beyond it."""
+    """Join the user's words on the architecture with what the layout knows beyond them."""
     if arch is None or known is None:
         return arch or known
-    stated = told_by(arch)
+    stated = stated_arch(arch)
     return arch if stated.name or stated.heads else f"{known},{arch}"
 
 
 def width_of(state: dict[str, Tensor]) -> int:
-    """Of the network, by its projection of patches; 0 without one."""
+    """Return the network's width, by its projection of patches; 0 without one."""
     return len(state.get("patch_embed.proj.weight", ()))
 
 
 def num_classes_of(state: dict[str, Tensor]) -> int:
-    """Outputs of the classifier, 0 without one.
+    """Return the number of the classifier's outputs, 0 without one.
 
     Raises:
         InputError: its weight is no matrix.
@@ -166,7 +166,7 @@ def num_classes_of(state: dict[str, Tensor]) -> int:
 
 
 def pixels_of_timm(name: str) -> Pixels | None:
-    """Mean and std of one of timm's pre-trained models; `None` where timm has none of that name."""
+    """Return mean and std of one of timm's pre-trained models; None where timm has no such name."""
     config = timm.models.get_pretrained_cfg(name)
     return (tuple(config.mean), tuple(config.std)) if config else None  # type: ignore[return-value]
 
@@ -174,7 +174,7 @@ def pixels_of_timm(name: str) -> Pixels | None:
 def _fold_class_position(
     state: dict[str, Tensor], fates: tuple[Fate, ...]
 ) -> tuple[dict[str, Tensor], tuple[Fate, ...]]:
-    """timm's registers stand between [CLS] and the patches: the position of [CLS] is added to it."""
+    """Add the position of [CLS] to it, as timm's registers stand between it and the patches."""
     three = [state.get(name) for name in ("reg_token", "cls_token", "pos_embed")]
     if any(value is None or value.ndim != 3 for value in three):
         raise InputError("the tensors are no DINOv2's: tokens or positions are misshapen")

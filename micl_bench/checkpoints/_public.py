@@ -1,4 +1,4 @@
-"""Public checkpoints by name: what there is, and bringing one to this machine.
+"""Public checkpoints by name: their table, and their download.
 
 A download is whole and with the published digest, or not at all: over HTTPS, by pooch.
 """
@@ -36,14 +36,14 @@ class PublicCheckpoint:
     """One row of results/checkpoints.csv."""
 
     name: str
-    """As in `public:NAME`."""
+    """NAME in `public:NAME`."""
     method: str
     arch: str
     """timm's name, or in its manner."""
     format: str
-    """As `micl-bench list formats` names it."""
+    """Its name in `micl-bench list formats`."""
     url: str
-    """The file; of what is not open, the page to get it from."""
+    """Address of the file; where access is not open, of the page to get it from."""
     access: str
     """`open`, `gated` (its owner asks who you are) or `by hand` (a page, no plain file)."""
     digest: str
@@ -51,16 +51,16 @@ class PublicCheckpoint:
     licence: str
     paper: str
     source: str
-    """What the row was read in."""
+    """The page that the row was read from."""
 
     @property
     def file_name(self) -> str:
-        """Name in the cache."""
+        """The file's name in the cache."""
         found = re.search(r"\.(pth\.tar|pth|pt|safetensors)$", urlsplit(self.url).path)
         return f"{self.name}.{found.group(1) if found else 'pth'}"
 
     def is_in(self, path: Path) -> bool:
-        """Whether a file has the published digest, or there is none."""
+        """Return whether a file has the published digest, or there is none."""
         if not self.digest:
             return True
         algorithm, _, published = self.digest.partition(":")
@@ -73,7 +73,7 @@ class PublicCheckpoint:
 
 @functools.cache
 def public_checkpoints() -> dict[str, PublicCheckpoint]:
-    """All of them by name, in the table's order.
+    """Return all public checkpoints by name, in the table's order.
 
     Raises:
         InputError: the table is missing from the installation.
@@ -87,10 +87,10 @@ def public_checkpoints() -> dict[str, PublicCheckpoint]:
 
 
 def known_public(name: str) -> PublicCheckpoint:
-    """The row of a name.
+    """Return the row of a name.
 
     Raises:
-        InputError: no such name.
+        InputError: there is no such name.
     """
     known = public_checkpoints()
     if name not in known:
@@ -103,14 +103,14 @@ def known_public(name: str) -> PublicCheckpoint:
 
 
 def fetch(name: str) -> tuple[Path, PublicCheckpoint]:
-    """The file of a public checkpoint, downloaded if it is not in the cache.
+    """Return the file of a public checkpoint, downloaded if it is not in the cache, and its row.
 
-    Of processes that work together the first downloads and the others wait, on a machine that does
-    not see the first one's cache, one of its own.
+    Of processes that work together the first one downloads and the others wait. A machine that does not
+    see the first one's cache downloads its own copy.
 
     Raises:
-        InputError: no such name, no network, not to be had without asking, or another file than the
-            published digest says.
+        InputError: there is no such name, no network or no open access, or the file has another
+            digest than the published one.
     """
     row = known_public(name)
     path, failure = None, ""
@@ -125,7 +125,7 @@ def fetch(name: str) -> tuple[Path, PublicCheckpoint]:
 
 
 def fetch_row(row: PublicCheckpoint, *, plain_http_host: str = "") -> Path:
-    """`fetch` for one process and any row.
+    """Return the file of a row, downloaded by this process if it is not in the cache.
 
     Args:
         plain_http_host: `host:port` that may be asked without TLS, such as a server on this machine.
@@ -136,7 +136,7 @@ def fetch_row(row: PublicCheckpoint, *, plain_http_host: str = "") -> Path:
         if target.is_file():
             if not row.is_in(target):
                 raise InputError(
-                    f"{target} has not {row.name}'s published digest {row.digest}; remove it to "
+                    f"{target} does not have {row.name}'s published digest {row.digest}; remove it to "
                     "download it again"
                 )
             return target
@@ -160,8 +160,9 @@ def _download(row: PublicCheckpoint, target: Path, plain_http_host: str) -> None
     """Bring a file to `target`, which appears once it is whole; a cut download starts over.
 
     Raises:
-        UnreachableError: no connection, or it broke again and again.
-        InputError: refused by the server, redirected away from HTTPS, wrong digest, too large.
+        UnreachableError: there is no connection, or it broke again and again.
+        InputError: the server refuses or leads away from HTTPS; the file is too large or has another
+            digest.
     """
     url = row.url
     if not _is_allowed(url, plain_http_host):
@@ -172,7 +173,7 @@ def _download(row: PublicCheckpoint, target: Path, plain_http_host: str) -> None
         _receive(url, part, target.name, plain_http_host)
         if not row.is_in(part):
             raise InputError(
-                f"what {url} sent has not the published digest {row.digest}; it was removed. "
+                f"the file from {url} does not have the published digest {row.digest}; it was removed. "
                 "Try again; if that does not help, the file was changed or something is in between"
             )
         part.replace(target)
@@ -185,14 +186,14 @@ def _receive(url: str, part: Path, name: str, plain_http_host: str) -> None:
     from pooch import HTTPDownloader
 
     def look_at(answer: requests.Response, **_: Any) -> None:
-        """Of each answer, redirects included, before a byte of it is read."""
+        """Check each answer, redirects included, before a byte of it is read."""
         leads = urljoin(answer.url, answer.headers.get("Location", ""))
         if answer.is_redirect and not _is_allowed(leads, plain_http_host):
             raise InputError(f"{url} leads to {leads}, which is no HTTPS address; refused")
         total = int(answer.headers.get("Content-Length", 0)) if answer.ok else 0
         if total > (free := shutil.disk_usage(part.parent).free):
             raise InputError(
-                f"{name} is said to have {total / 1e9:,.1f} GB, {part.parent} has room for "
+                f"{name} has {total / 1e9:,.1f} GB, {part.parent} has room for "
                 f"{free / 1e9:,.1f} GB; set MICL_BENCH_CACHE to a larger disk"
             )
 
@@ -220,10 +221,10 @@ def _receive(url: str, part: Path, name: str, plain_http_host: str) -> None:
 
 
 class _Bar:
-    """What pooch says of a download, as one of our bars: a step is a block."""
+    """A progress bar for pooch, a step per block."""
 
     total = 0
-    """Bytes; pooch sets it, 0 where the server does not say."""
+    """Bytes in all, which pooch sets; 0 where the server does not state them."""
 
     def __init__(self, label: str) -> None:
         self._label = label
@@ -240,10 +241,10 @@ class _Bar:
             self._progress.step(f"{self._progress.done + 1} MiB")
 
     def reset(self) -> None:
-        """Pooch fills a bar at the end; this one is full."""
+        """Do nothing: pooch fills a bar at the end, and this one is full."""
 
     def close(self) -> None:
-        """Leave the terminal."""
+        """End the bar."""
         self._shown.close()
 
 

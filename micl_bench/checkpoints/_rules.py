@@ -1,4 +1,4 @@
-"""From the tensors of a file to timm's names, with a fate for every one of them.
+"""Rules that give the tensors of a file timm's names, with a fate for every one of them.
 
 A layout is a list of rules, tried in order; the first that matches the whole name decides:
 
@@ -11,8 +11,8 @@ A layout is a list of rules, tried in order; the first that matches the whole na
     )
     state, fates = account(content, RULES, key="model", layout="mae")
 
-A tensor that no rule covers is an error that names it. What training puts around a network shows in its
-tensors' names (`module.`, `_orig_mod.`): no rule sees it, and the fates have the file's own names.
+A tensor that no rule covers is an error that names it. Wrappers of training show in names (`module.`,
+`_orig_mod.`): they are taken off before any rule, and the fates have the file's own names.
 """
 
 import re
@@ -31,14 +31,14 @@ from micl_bench.runtime.wording import counted, plural
 OTHER = "another network of the file"
 
 # torch.compile, Lightning's Fabric, FSDP and checkpointed activations, at any place of a name; data
-# parallel training beside them or in front. What is called `module` elsewhere is part of a network.
+# parallel training beside them or in front. A `module` elsewhere is part of a network.
 _WRAPPER = re.compile(
     r"(?:module\.)*(?:(?:_orig_mod|_forward_module|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
     r"(?:module\.)*)+|^(?:module\.)+"
 )
 # Lightning's name of the network: taken off only where nothing else is there.
 _MODEL, _DEEPEST = "model.", 3
-# What trainers save beside a network, in any layout: left out as a whole.
+# Trainers save these beside a network, in any layout: they are left out as a whole.
 _TRAINING_STATE = re.compile(
     r"optimi[sz]er.*|opt|(lr_|loss_)?scal(er|ar).*|(lr_)?schedulers?|lr_schedulers|amp|fp16_scaler"
     r"|callbacks|loops|hparams.*|hyper_parameters|message_hub|meta|args|config|epoch|iteration"
@@ -49,42 +49,42 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Rule:
-    """What becomes of the tensors whose whole name matches; made by the functions below."""
+    """A rule for tensors whose whole name matches; the functions below make one."""
 
     pattern: re.Pattern[str]
     targets: tuple[str, ...]
     """Templates of `re.Match.expand`; none where the tensor is left out."""
     reason: str
     parts: tuple[str, ...] = ()
-    """Of what is joined: values of the pattern's group `part`, in their order."""
+    """Values of the pattern's group `part`, in the order in which tensors are joined."""
 
 
 def keep(pattern: str, target: str = r"\g<0>", *, reason: str = "") -> Rule:
-    """The tensor goes to `target`."""
+    """Make a rule that puts a tensor under the name `target`."""
     return Rule(re.compile(pattern), (target,), reason)
 
 
 def drop(pattern: str, reason: str) -> Rule:
-    """The tensor is deliberately left out."""
+    """Make a rule that leaves a tensor out, for a reason."""
     return Rule(re.compile(pattern), (), reason)
 
 
 def merge(pattern: str, target: str, *, parts: tuple[str, ...]) -> Rule:
-    """Tensors that differ in the group `(?P<part>...)` are joined along the first axis."""
+    """Make a rule that joins tensors which differ in the group `(?P<part>...)` along the first axis."""
     return Rule(re.compile(pattern), (target,), f"joined: {', '.join(parts)}", parts)
 
 
 def split(pattern: str, targets: tuple[str, ...]) -> Rule:
-    """The tensor is cut into equal parts along the first axis; an empty target leaves one out."""
+    """Make a rule that cuts a tensor into equal parts along the first axis; no target leaves one out."""
     return Rule(re.compile(pattern), targets, f"split into {len(targets)}")
 
 
 def tensors_of(content: dict[str, Any], key: str = "") -> dict[str, Tensor]:
-    """The tensors directly in a table of the file, under their names without wrappers.
+    """Return the tensors directly in a table of the file, under their names without wrappers.
 
     Args:
-        key: of the table, may be nested (`state_dict.model`); `""` is the file itself. Where there is
-            no such table, there are no tensors.
+        key: name of the table, may be nested (`state_dict.model`); `""` is the file itself. Where there
+            is no such table, there are no tensors.
 
     Raises:
         InputError: two tensors have the same name without wrappers.
@@ -93,7 +93,7 @@ def tensors_of(content: dict[str, Any], key: str = "") -> dict[str, Tensor]:
 
 
 def first_key(content: dict[str, Any], *keys: str) -> str:
-    """The first of these tables that holds tensors; `""`, the content itself, where none does."""
+    """Return the first of these tables that holds tensors; `""`, the file itself, where none does."""
     return next((key for key in keys if tensors_of(content, key)), "")
 
 
@@ -118,7 +118,7 @@ def account(
             out. Optimiser, scheduler and the like need no entry.
 
     Returns:
-        state under timm's names (half precision as fp32), and a fate for every tensor; an entry
+        the state under timm's names (half precision as fp32), and a fate for every tensor; an entry
         beside the table is one fate.
 
     Raises:
@@ -165,12 +165,12 @@ def account(
 
 
 def keep_all(state: dict[str, Tensor]) -> tuple[Fate, ...]:
-    """Fates where every tensor has timm's name already."""
+    """Return fates of tensors that have timm's names already."""
     return tuple(Fate(name, "used", name) for name in state)
 
 
 def count_tensors(value: Any) -> int:
-    """Tensors anywhere in a value; what is there twice counts once."""
+    """Count the tensors anywhere in a value, each object once."""
     waiting, seen, number = [value], set(), 0
     while waiting:
         found = waiting.pop()
@@ -185,13 +185,13 @@ def count_tensors(value: Any) -> int:
 
 
 def first_few(words: list[str], separator: str = ", ") -> str:
-    """Five of them, and how many more there are."""
+    """Join the first five words, and state how many more there are."""
     rest = [f"and {len(words) - _SHOWN} more"] if len(words) > _SHOWN else []
     return separator.join([*words[:_SHOWN], *rest])
 
 
 def _named(content: dict[str, Any], key: str) -> list[tuple[str, str, Tensor]]:
-    """Of each tensor in a table: its name without wrappers, its name in the file, and itself."""
+    """Return each tensor of a table with its name without wrappers and its name in the file."""
     table: Any = content
     for part in filter(None, key.split(".")):
         table = table.get(part) if isinstance(table, dict) else None
@@ -219,7 +219,7 @@ def _put(state: dict[str, Tensor], name: str, value: Tensor, layout: str) -> Non
 
 
 def _as_float32(name: str, tensor: Tensor) -> tuple[Tensor, str]:
-    """Half precision widened, and a note of it; other kinds of number are no weights."""
+    """Widen half precision, with a note; raise an InputError for numbers that are no weights."""
     stored = str(tensor.dtype).removeprefix("torch.")
     if not tensor.is_floating_point():
         raise InputError(f"{name} holds {stored}; weights are read from floating point only")
@@ -231,7 +231,7 @@ def _as_float32(name: str, tensor: Tensor) -> tuple[Tensor, str]:
 def _others(
     content: dict[str, Any], key: str, beside: dict[str, str], layout: str
 ) -> Iterator[Fate]:
-    """One fate for each entry beside the table that holds tensors."""
+    """Yield one fate per entry beside the table that holds tensors."""
     top, _, rest = key.partition(".")
     for name, value in content.items() if key else ():
         if name == top:

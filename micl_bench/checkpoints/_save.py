@@ -1,4 +1,4 @@
-"""Writing: our own layout, and those of others."""
+"""Writing of checkpoints in our own layout and in those of others."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ from micl_bench.backbone import Arch, Vit
 from micl_bench.checkpoints._checkpoint import Checkpoint
 from micl_bench.checkpoints._converted import Converted
 from micl_bench.checkpoints.micl_bench import ABOUT
-from micl_bench.records.result import Stage
+from micl_bench.records.weights import Stage
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import atomic_path, digest_file, path_once
 
@@ -34,7 +34,7 @@ _TORCH_ATTENTION = (
     (r"blocks\.(\d+)\.attn\.proj\.", r"layers.\1.attn.attn.out_proj."),
 )
 
-# Of a safetensors file: how long the header is that follows.
+# A safetensors file begins with the length of its header.
 _LENGTH_BYTES = 8
 
 
@@ -48,15 +48,15 @@ def save_checkpoint(
     stage: Stage | None = None,
     start: Checkpoint | None = None,
 ) -> str:
-    """Write weights, architecture and provenance atomically; returns the file's SHA-256.
+    """Write weights, architecture and provenance atomically, and return the file's SHA-256.
 
     Args:
-        method: what made the weights, as tables print it.
+        method: the method that made the weights, as tables print it.
         provenance: plain values: recipe, seed, steps, command, parent checkpoint, ...
         stage: the training that the weights come from; those of `start` are kept before it. Without
-            it the file does not tell what made the weights.
-        start: what training began with; its pixels' mean and std, and how its positions come to
-            another grid, hold for the new file too.
+            it the file does not state the origin of the weights.
+        start: the checkpoint that training began with; its pixels' mean and std and its resampling of
+            positions hold for the new file too.
     """
     earlier = start.content.origin if start else ()
     stages = [dataclasses.asdict(one) for one in (*earlier, stage)] if stage else []
@@ -83,7 +83,7 @@ def export(checkpoint: Checkpoint, layout: str, path: Path) -> str:
     """Write a checkpoint in a layout of others (`_EXPORTS`), which `load_checkpoint` reads again.
 
     Returns:
-        what its user has to know; empty where there is nothing to say.
+        a note for the file's user; empty where there is nothing to say.
 
     Raises:
         InputError: there is a file with another content, or the layout has no place for the
@@ -114,7 +114,7 @@ def _safetensors(checkpoint: Checkpoint, path: Path) -> str:
 
 
 def _ordered(content: bytes) -> bytes:
-    """A safetensors file with its metadata sorted: their order is drawn anew each time."""
+    """Sort the metadata of a safetensors file, whose order changes from one writing to the next."""
     size = int.from_bytes(content[:_LENGTH_BYTES], "little")
     end = _LENGTH_BYTES + size
     header = json.loads(content[_LENGTH_BYTES:end])
@@ -181,7 +181,7 @@ def _renamed(name: str, rules: tuple[tuple[str, str], ...]) -> str:
 
 
 def _about(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What no tensor tells, in the terms of our own layout."""
+    """Return, as in our own layout, all that no tensor shows."""
     content = checkpoint.content
     provenance = {
         "parent": checkpoint.info.digest,
@@ -212,11 +212,11 @@ def _reading(content: Converted) -> dict[str, Any]:
         "positions": dataclasses.asdict(content.positions),
         "mean": list(content.mean),
         "std": list(content.std),
-        # Assumed once, it stays so: what was trained or converted with it does not prove it.
+        # An assumption stays one: training or conversion does not prove it.
         "guesses": list(content.guesses),
     }
 
 
 def _whole(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Each tensor in a storage of its own, and no more in it than the tensor."""
+    """Copy each tensor into a storage of its own, of its own size."""
     return {name: value.detach().clone().contiguous() for name, value in state.items()}

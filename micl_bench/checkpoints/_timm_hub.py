@@ -1,4 +1,4 @@
-"""`timm:NAME`: weights from timm's cache without asking anybody, downloaded, or refused at once."""
+"""Weights of `timm:NAME`: from timm's cache without a network, downloaded, or refused at once."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,13 +13,13 @@ from micl_bench.backbone import timm_vit
 from micl_bench.checkpoints._checkpoint import Checkpoint
 from micl_bench.checkpoints._in_memory import digest_state, vit_content
 from micl_bench.checkpoints._infer import arch_of
-from micl_bench.records.result import CheckpointInfo
+from micl_bench.records.weights import CheckpointInfo
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.network import UnreachableError, check_reachable, weights_out_of_reach
 
 
 def from_timm(name: str) -> Checkpoint:
-    """Any ViT of timm with the weights that it knows; its head where `Arch` has one of that kind.
+    """Return any ViT of timm with its weights, and its head where `Arch` has one of that kind.
 
     Raises:
         InputError: timm knows no weights of that name, or they are neither in the cache nor to be had.
@@ -50,7 +50,7 @@ def _model(name: str) -> Any:
 
 @contextmanager
 def _network(config: Any) -> Iterator[None]:
-    """The hub's client without a network where the file is in its cache; a server that answers else."""
+    """Keep the hub's client off the network where the file is in its cache; else check the server."""
     from huggingface_hub import constants
 
     is_cached, wanted = _is_cached(config), constants.HF_HUB_OFFLINE

@@ -11,31 +11,31 @@ from torch import Tensor
 from micl_bench.checkpoints import simmim
 from micl_bench.checkpoints._beit_like import convert_beit, is_beit_like
 from micl_bench.checkpoints._converted import Converted
+from micl_bench.checkpoints._metadata import options_of
 from micl_bench.checkpoints._network import beside_averages, pixels_of_timm
+from micl_bench.checkpoints._options import IMAGENET, INCEPTION
 from micl_bench.checkpoints._rules import OTHER, drop, first_key, tensors_of
-from micl_bench.checkpoints._statements import options_of
-from micl_bench.checkpoints._told import IMAGENET, INCEPTION
 
 _DROPPED = (
     drop(r"lm_head\..+", "head that predicts tokens"),
     drop(r"cls_pt_(layers|norm|lm_head)\..+", "layers that pre-train the class token"),
 )
 _KEYS = ("model", "module", "state_dict")
-_UNTOLD = (
-    "the file fits BEiT (pixels of mean 0.5), BEiT v2 and data2vec (ImageNet's mean) and does not tell "
-    "which; give --pixels inception for BEiT or --pixels imagenet for the latter two, or --arch "
+_UNKNOWN_PIXELS = (
+    "the file fits BEiT (pixels of mean 0.5), BEiT v2 and data2vec (ImageNet's mean) and does not state "
+    "which;  give --pixels inception for BEiT or --pixels imagenet for the latter two, or --arch "
     "beit_base_patch16_224, beitv2_base_patch16_224 or timm's name of its size"
 )
 
 
 def recognise(content: dict[str, Any]) -> bool:
-    """BEiT's blocks with their tables of offsets, and no sign of SimMIM."""
+    """Return whether there are BEiT's blocks with their tables of offsets, and no sign of SimMIM."""
     names = tensors_of(content, first_key(content, *_KEYS)).keys()
     return is_beit_like(names) and not simmim.recognise(content)
 
 
 def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) -> Converted:
-    """Under its own names, which are timm's.
+    """Convert a network whose names are timm's.
 
     `ema` reads the averaged weights that the authors' code may save beside, as `model_ema`. A
     fine-tuned file may leave open whether it is BEiT's, which reads pixels as 2x - 1, or BEiT v2's or
@@ -64,7 +64,7 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
     if named and (pixels := pixels_of_timm(named)):
         return converted.with_pixels(pixels)
     if not any(name.startswith("lm_head.") for name in tensors):
-        return dataclasses.replace(converted, untold_pixels=_UNTOLD)
+        return dataclasses.replace(converted, unknown_pixels=_UNKNOWN_PIXELS)
     # Most files of this kind are BEiT's.
     usual = converted.with_pixels(INCEPTION)
     return usual if named else dataclasses.replace(usual, guesses=("pixels",))
@@ -75,7 +75,7 @@ def _is_v2(tensors: dict[str, Tensor]) -> bool:
 
 
 def _is_data2vec(tensors: dict[str, Tensor]) -> bool:
-    """data2vec predicts features of the network's own width, BEiT one of 8,192 tokens."""
+    """Return whether the head predicts features of the network's own width; BEiT's has 8,192 tokens."""
     head = tensors.get("lm_head.weight")
     return head is not None and head.ndim == 2 and head.shape[0] == head.shape[1]
 

@@ -9,7 +9,7 @@ from micl_bench.checkpoints._distilled import convert_distilled, is_ibot, names_
 
 
 def recognise(content: dict[str, Any]) -> bool:
-    """DINO's loss or the last layer of its head beside a ViT, and no sign of iBOT.
+    """Return whether there is DINO's loss, or its head's last layer, beside a ViT, and no sign of iBOT.
 
     The published backbones alone have timm's names and nothing else: they are read as timm's,
     unless the layout is given.
@@ -22,5 +22,5 @@ def recognise(content: dict[str, Any]) -> bool:
 
 
 def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) -> Converted:
-    """The teacher's ViT; `branch`: `teacher` or `student`."""
+    """Convert the teacher's ViT; `branch` is `teacher` or `student`."""
     return convert_distilled(content, arch=arch, branch=branch, layout="dino", method="DINO")

@@ -23,14 +23,14 @@ _RULES = (
 
 
 def recognise(content: dict[str, Any]) -> bool:
-    """timm's names with layer scale and a mask token, bare or in a table `teacher`."""
+    """Return whether there are layer scale and a mask token, bare or in a table `teacher`."""
     names = distilled_teacher(content).names(content)
     scale = {"blocks.0.ls1.gamma", "blocks.0.0.ls1.gamma"}
     return names >= {"mask_token", "cls_token", "pos_embed"} and bool(names & scale)
 
 
 def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) -> Converted:
-    """As timm's filter: the class token's position is added to it where there are registers.
+    """Convert as timm's filter does: where there are registers, [CLS] gets its position added.
 
     Positions are interpolated as in the published models: with an offset of 0.1 and without
     antialiasing, or, with registers, antialiased and without offset.
@@ -48,7 +48,7 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
         layout="dinov2",
         arch=arch,
         branch=branch,
-        told=lambda state: giant if is_gated else None,
+        known_arch=lambda state: giant if is_gated else None,
         widths=(384, 768, 1024, 1536),
         folds_class_position=True,
         method="DINOv2 with registers" if registers else "DINOv2",

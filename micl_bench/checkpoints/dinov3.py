@@ -11,11 +11,11 @@ from micl_bench.checkpoints._network import (
     distilled_teacher,
     pixels_of_timm,
 )
+from micl_bench.checkpoints._options import IMAGENET, Pixels
 from micl_bench.checkpoints._rules import drop, keep, split
-from micl_bench.checkpoints._told import IMAGENET, Pixels
-from micl_bench.runtime.errors import InputError, UntoldError
+from micl_bench.runtime.errors import InputError, UnstatedError
 
-# Width and whether the MLPs are gated tell the published sizes apart.
+# The published sizes differ in width, or in whether the MLPs are gated.
 _SIZES = {
     (384, False): "vit_small_patch16_dinov3",
     (384, True): "vit_small_plus_patch16_dinov3",
@@ -43,28 +43,28 @@ _RULES = (
 
 
 def recognise(content: dict[str, Any]) -> bool:
-    """Storage tokens, bare or in a table `teacher`."""
+    """Return whether there are storage tokens, bare or in a table `teacher`."""
     names = distilled_teacher(content).names(content)
     return {"storage_tokens", "cls_token", "blocks.0.ls1.gamma"} <= names
 
 
 def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) -> Converted:
-    """timm's `Eva` of that size; rotary positions need no resampling.
+    """Convert to timm's `Eva` of that size; rotary positions need no resampling.
 
-    `arch` is one of timm's names, with a tag (`.sat493m`) where the pixels are not told.
+    `arch` is one of timm's names, with a tag (`.sat493m`) where no tensor shows the pixels.
 
     Raises:
-        UntoldError: sizes that were not published, or pixels that only `arch` tells.
+        UnstatedError: the sizes were not published, or only `arch` can state the pixels.
     """
     network = distilled_teacher(content)
     names = network.names(content)
     has_local_norm = "local_cls_norm.weight" in names
 
     def named(state: dict[str, Tensor]) -> str:
-        """timm has each model twice, with and without a bias of queries and values."""
+        """Return timm's name, which says whether queries and values have a bias."""
         size = (_width(state), "blocks.0.mlp.fc1_g.weight" in state)
         if arch is None and size not in _SIZES:
-            raise UntoldError(
+            raise UnstatedError(
                 f"no DINOv3 of width {size[0]} {'with' if size[1] else 'without'} gated MLPs was "
                 "published; give --arch with the name of timm's model"
             )
@@ -78,7 +78,7 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
         layout="dinov3",
         arch=None,
         branch=branch,
-        told=named,
+        known_arch=named,
         method="DINOv3",
         pool="token",
     )
@@ -94,13 +94,13 @@ def _width(state: dict[str, Tensor]) -> int:
 
 
 def _pixels(width: int, arch: str | None, has_local_norm: bool) -> Pixels:
-    """Mean and std by timm's table of pre-trained models: those on satellite images differ."""
+    """Return mean and std by timm's table of pre-trained models: those on satellite images differ."""
     if arch is None and width == 4096:
-        raise UntoldError(
+        raise UnstatedError(
             "the 7B models on web and satellite images look alike but read other pixels; give "
             "--arch vit_7b_patch16_dinov3.lvd1689m or --arch vit_7b_patch16_dinov3.sat493m"
         )
     if arch is None and width == 1024 and has_local_norm:
-        # Of the large models only the one on satellite images has this norm.
+        # Only the large model on satellite images has this norm.
         arch = "vit_large_patch16_dinov3.sat493m"
     return (pixels_of_timm(arch) if arch else None) or IMAGENET

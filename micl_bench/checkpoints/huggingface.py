@@ -1,16 +1,17 @@
 """Folders of Hugging Face's transformers: `config.json` beside the weights."""
 
 import dataclasses
-import math
 import re
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from micl_bench.backbone import Pool, PositionRule
 from micl_bench.checkpoints._converted import Converted
+from micl_bench.checkpoints._metadata import Epsilon, Heads, declared_part, options_of
 from micl_bench.checkpoints._network import Network, convert_network
+from micl_bench.checkpoints._options import IMAGENET, INCEPTION, Pixels
 from micl_bench.checkpoints._rules import Rule, drop, keep, merge
-from micl_bench.checkpoints._statements import options_of, pixels_in
-from micl_bench.checkpoints._told import IMAGENET, INCEPTION, Pixels
 from micl_bench.runtime.errors import InputError
 
 _BLOCK = r"encoder\.layer\.(\d+)\."
@@ -47,13 +48,13 @@ _NO_HEAD = drop(r"classifier\..+", "head on [CLS] and the patches' mean together
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Kind:
-    """What differs between transformers' models."""
+    """The differences between transformers' models."""
 
     method: str = ""
     pool: Pool = "token"
     antialias: bool = False
     pixels: Pixels = IMAGENET
-    """Where the folder has no `preprocessor_config.json`."""
+    """Mean and std of a folder without `preprocessor_config.json`."""
     head: Rule = _HEAD
 
 
@@ -68,19 +69,60 @@ _KINDS = {
 }
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Config:
+    """The keys of config.json that are read."""
+
+    num_attention_heads: Heads
+    layer_norm_eps: Epsilon
+    hidden_size: int | None = None
+    hidden_act: str = "gelu"
+    use_swiglu_ffn: bool = False
+
+
+_Mean = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
+_Std = Annotated[float, Meta(gt=0, le=1, description="a number above 0, at most 1")]
+_THREE = Meta(description="three numbers")
+_Rescale = Annotated[
+    float,
+    Meta(
+        ge=_RESCALE * (1 - 1e-6),
+        le=_RESCALE * (1 + 1e-6),
+        description="1/255: only pixels times 1/255 are read",
+    ),
+]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Preprocessor:
+    """The keys of preprocessor_config.json that are read."""
+
+    rescale_factor: _Rescale = _RESCALE
+    do_rescale: bool | None = None
+    do_normalize: bool | None = None
+    image_mean: Annotated[tuple[_Mean, _Mean, _Mean], _THREE] | None = None
+    image_std: Annotated[tuple[_Std, _Std, _Std], _THREE] | None = None
+
+    def __post_init__(self) -> None:
+        if self.do_rescale is False:
+            raise InputError("do_rescale is false; only pixels times 1/255 are read")
+        if (self.image_mean is None) != (self.image_std is None):
+            raise InputError("image_mean and image_std need three numbers each, or neither")
+
+
 def recognise(content: dict[str, Any]) -> bool:
-    """A table `config` with a `model_type` beside the tensors."""
+    """Return whether there is a table `config` with a `model_type` beside the tensors."""
     config = content.get("config")
     return isinstance(config, dict) and "model_type" in config and "model" in content
 
 
 def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) -> Converted:
-    """Names after timm's; heads, norms' epsilon and classes from the configuration.
+    """Convert to timm's names; heads, norms' epsilon and classes come from the configuration.
 
     Positions are interpolated as by transformers' `interpolate_pos_encoding`.
 
     Raises:
-        InputError: a model type or an option that is not read, pixels that cannot be prepared as
+        InputError: a model type or an option is not read, or pixels cannot be prepared as
             `preprocessor_config.json` says.
     """
     if not recognise(content):
@@ -91,9 +133,10 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
         raise InputError(
             f"a folder of model type {config['model_type']!r}; read are {', '.join(_KINDS)}"
         )
-    if config.get("hidden_act", "gelu") != "gelu":
-        raise InputError(f"hidden_act is {config['hidden_act']!r}; timm's ViTs have gelu")
-    named, eps = _named(config)
+    read = declared_part(_Config, _without_nulls(config), "config.json: $")
+    if read.hidden_act != "gelu":
+        raise InputError(f"config.json: hidden_act is {read.hidden_act!r}; timm's ViTs have gelu")
+    named = _named(read, str(config["model_type"]))
     stated = _pixels(options_of(content, "preprocessor_config"))
     converted = convert_network(
         content,
@@ -102,8 +145,8 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
         layout="huggingface",
         arch=arch,
         branch=branch,
-        told=lambda state: named,
-        norm_eps=eps,
+        known_arch=lambda state: named,
+        norm_eps=read.layer_norm_eps,
         folds_class_position=True,
         method=kind.method,
         pool=kind.pool,
@@ -112,36 +155,32 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
     mean, std = stated or kind.pixels
     return dataclasses.replace(
         converted,
-        classes=_classes(config) if converted.num_classes else (),
+        classes=_classes(config.get("id2label")) if converted.num_classes else (),
         mean=mean,
         std=std,
         guesses=() if stated else ("pixels",),
     )
 
 
-def _named(config: dict[str, Any]) -> tuple[str, float]:
-    """The architecture, as `--arch` would state it, and the epsilon of the norms."""
-    try:
-        heads, eps = int(config["num_attention_heads"]), float(config["layer_norm_eps"])
-        width = config.get("hidden_size")
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"config.json has no number for {error}") from error
-    if not (0 < heads <= 1024 and 0 < eps < 1):
-        raise InputError(f"config.json has {heads} heads and layer_norm_eps {eps}")
-    if not config.get("use_swiglu_ffn"):
-        return f"heads={heads}", eps
-    if width != _GATED_WIDTH:
+def _without_nulls(table: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if value is not None}
+
+
+def _named(config: _Config, model_type: str) -> str:
+    """Return the architecture as `--arch` would state it."""
+    if not config.use_swiglu_ffn:
+        return f"heads={config.num_attention_heads}"
+    if config.hidden_size != _GATED_WIDTH:
         raise InputError(
-            f"config.json has use_swiglu_ffn for width {width}; gated MLPs are read of DINOv2's "
-            f"giant alone, whose width is {_GATED_WIDTH}"
+            f"config.json has use_swiglu_ffn for width {config.hidden_size}; gated MLPs are read of "
+            f"DINOv2's giant alone, whose width is {_GATED_WIDTH}"
         )
-    registers = "_reg4" if config["model_type"] == "dinov2_with_registers" else ""
-    return f"vit_giant_patch14{registers}_dinov2", eps
+    registers = "_reg4" if model_type == "dinov2_with_registers" else ""
+    return f"vit_giant_patch14{registers}_dinov2"
 
 
-def _classes(config: dict[str, Any]) -> tuple[str, ...]:
-    """Names by the head's outputs; none where they are transformers' placeholders."""
-    table = config.get("id2label")
+def _classes(table: Any) -> tuple[str, ...]:
+    """Return names in the order of the head's outputs; none for transformers' placeholders."""
     if not isinstance(table, dict) or not all(str(key).isdecimal() for key in table):
         return ()
     if sorted(map(int, table)) != list(range(len(table))):
@@ -151,24 +190,9 @@ def _classes(config: dict[str, Any]) -> tuple[str, ...]:
     return () if all(re.fullmatch(r"LABEL_\d+", name) for name in names) else names
 
 
-def _pixels(preprocessor: dict[str, Any]) -> Pixels | None:
-    """Of pixels from 0 to 1, as transformers' image processor with these options makes them."""
-    factor = preprocessor.get("rescale_factor", _RESCALE)
-    is_number = isinstance(factor, (int, float)) and math.isclose(factor, _RESCALE, rel_tol=1e-6)
-    if not is_number or preprocessor.get("do_rescale") is False:
-        raise InputError(
-            f"preprocessor_config.json has rescale_factor {factor!r}, do_rescale "
-            f"{preprocessor.get('do_rescale', True)!r}; only pixels times 1/255 are read"
-        )
-    if preprocessor.get("do_normalize") is False:
+def _pixels(table: dict[str, Any]) -> Pixels | None:
+    """Return mean and std as transformers' image processor with these options uses them, or None."""
+    read = declared_part(_Preprocessor, table, "preprocessor_config.json: $")
+    if read.do_normalize is False:
         return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    if preprocessor.get("image_mean") is None and preprocessor.get("image_std") is None:
-        return None
-    pixels = pixels_in(preprocessor, ("image_mean", "image_std"), largest=1)
-    if pixels is None:
-        given = [preprocessor.get(name) for name in ("image_mean", "image_std")]
-        raise InputError(
-            "preprocessor_config.json needs three numbers each for image_mean (0 to 1) and image_std "
-            f"(above 0, at most 1), not {given[0]!r:.40} and {given[1]!r:.40}"
-        )
-    return pixels
+    return (read.image_mean, read.image_std) if read.image_mean and read.image_std else None

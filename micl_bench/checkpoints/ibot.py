@@ -7,11 +7,14 @@ from micl_bench.checkpoints._distilled import convert_distilled, is_ibot, names_
 
 
 def recognise(content: dict[str, Any]) -> bool:
-    """iBOT's loss, head or mask token beside a ViT; published backbones alone are as DINO's."""
+    """Return whether there is iBOT's loss, head or mask token beside a ViT.
+
+    Published backbones alone are as DINO's.
+    """
     names = names_of(content)
     return "blocks.0.norm1.weight" in names and is_ibot(content, names)
 
 
 def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) -> Converted:
-    """The teacher's ViT; `branch`: `teacher` or `student`."""
+    """Convert the teacher's ViT; `branch` is `teacher` or `student`."""
     return convert_distilled(content, arch=arch, branch=branch, layout="ibot", method="iBOT")

@@ -13,12 +13,12 @@ _BESIDE = {**dict.fromkeys(_BRANCHES, OTHER), "predictor": "predictor"}
 
 
 def recognise(content: dict[str, Any]) -> bool:
-    """An encoder beside a predictor."""
+    """Return whether there is an encoder beside a predictor."""
     return bool(tensors_of(content, "predictor")) and bool(tables(content, *_BRANCHES))
 
 
 def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) -> Converted:
-    """The target encoder, which the authors evaluate; `branch`: `target_encoder` or `encoder`.
+    """Convert the target encoder, which the authors evaluate, or the `encoder` for that `branch`.
 
     Positions are interpolated bicubically; the method's own function takes its first row for a class
     token's, which these models do not have, so the rule is that of transformers' I-JEPA.

@@ -8,7 +8,7 @@ from micl_bench.checkpoints._network import PLAIN, Network, convert_network
 from micl_bench.checkpoints._rules import drop, first_key, keep, tensors_of
 
 _MARK = re.compile(r"(?:(.+)\.)?vit\.(?:patch_embed|blocks)\..+")
-# What lightly's own benchmarks call the network that they evaluate, in this order.
+# lightly's own benchmarks evaluate networks of these names, in this order.
 _DEFAULTS = ("teacher_backbone", "backbone")
 _RULES = (
     *PLAIN,
@@ -24,12 +24,12 @@ _RULES = (
 
 
 def recognise(content: dict[str, Any]) -> bool:
-    """timm's ViT under `vit` beside the mask token that lightly's wrapper always has."""
+    """Return whether timm's ViT lies under `vit`, beside the mask token of lightly's wrapper."""
     return bool(_networks(content))
 
 
 def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) -> Converted:
-    """The teacher or the only backbone; `branch` is the name of the module that holds `vit`.
+    """Convert the teacher or the only backbone; `branch` names the module that holds `vit`.
 
     Positions are resampled as lightly does by default: by timm, antialiased.
     """

@@ -8,9 +8,9 @@ from torch import Tensor
 from micl_bench.backbone import PositionRule, sincos_positions
 from micl_bench.checkpoints._converted import Converted
 from micl_bench.checkpoints._infer import WIDTHS
+from micl_bench.checkpoints._metadata import options_of
 from micl_bench.checkpoints._network import beside_averages, convert_network
 from micl_bench.checkpoints._rules import OTHER, drop, first_key, keep, tensors_of
-from micl_bench.checkpoints._statements import options_of
 
 POSITIONS = PositionRule(antialias=False)
 ENCODER = (keep(r"cls_token|pos_embed|(patch_embed\.proj|blocks\.\d+|norm)\..+"),)
@@ -25,11 +25,11 @@ _TABLE_TOLERANCE = 1e-4
 
 
 def recognise(content: dict[str, Any]) -> bool:
-    """MAE's decoder; or its options beside a head; or its published encoder.
+    """Return whether there is MAE's decoder, a head beside its options, or its published encoder.
 
     The encoder alone has timm's names. It is MAE's where `model` is all that the file holds, and its
     positions are the fixed sin-cos table that MAE trains with. A published fine-tuned file, without
-    options, cannot be told from timm's.
+    options, looks like one of timm's.
     """
     tensors = tensors_of(content, first_key(content, "model"))
     if tensors.keys() >= _DECODER:
@@ -40,7 +40,7 @@ def recognise(content: dict[str, Any]) -> bool:
 
 
 def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) -> Converted:
-    """The encoder under its own names, which are timm's; a decoder is left out.
+    """Convert the encoder, whose names are timm's, without its decoder.
 
     The tensors lie under `model` or, as in safetensors files, in the file itself; `ema` reads the
     averaged weights that trainers after MAE's save as `model_ema`.
@@ -48,7 +48,7 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
     networks = beside_averages(content, "model")
     options = options_of(content, "args")
     is_tuned = "nb_classes" in options
-    # A fine-tuned file may have begun with any method's: what it began with is in the options.
+    # Fine-tuning may have begun with any method's file, whose name is in the options.
     start = str(options.get("finetune") or "").rpartition("/")[2].lower()
     names = {name for network in networks for name in network.names(content)}
     method = "MAE, fine-tuned" if "head.weight" in names else "MAE"
@@ -68,12 +68,12 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
 
 
 def has_head(tensors: dict[str, Tensor]) -> bool:
-    """Whether there is a classifier, behind a BatchNorm or not."""
+    """Return whether there is a classifier, behind a BatchNorm or not."""
     return any(name.startswith("head.") for name in tensors)
 
 
 def is_fixed_encoder(tensors: dict[str, Tensor]) -> bool:
-    """Whether these are all of timm's names, and the positions MAE's table, a zero row for [CLS]."""
+    """Return whether all names are timm's, and positions are MAE's table with a zero row for [CLS]."""
     positions = tensors.get("pos_embed")
     if positions is None or positions.ndim != 3 or not {"cls_token", "norm.weight"} <= set(tensors):
         return False

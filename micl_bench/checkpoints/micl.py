@@ -4,17 +4,17 @@ from typing import Any
 
 from micl_bench.checkpoints._converted import Converted
 from micl_bench.checkpoints._infer import WIDTHS
+from micl_bench.checkpoints._metadata import options_of
 from micl_bench.checkpoints._network import convert_network, one_table
 from micl_bench.checkpoints._rules import tensors_of
-from micl_bench.checkpoints._statements import options_of
 from micl_bench.checkpoints.mae import ENCODER, POSITIONS, has_head, is_fixed_encoder
 
 
 def recognise(content: dict[str, Any]) -> bool:
-    """MAE's encoder and fixed positions beside the state of pre-training, but no decoder.
+    """Return whether MAE's encoder and fixed positions lie beside the state of pre-training, alone.
 
     MAE's own state has a decoder, its published encoder nothing beside `model`; a `mask_ratio`
-    among the options, or an optimiser, tells that this was pre-training.
+    among the options, or an optimiser, is a sign of pre-training.
     """
     tensors = tensors_of(content, "model")
     is_trained = "mask_ratio" in options_of(content, "args") or "optimizer" in content
@@ -22,7 +22,7 @@ def recognise(content: dict[str, Any]) -> bool:
 
 
 def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) -> Converted:
-    """Nothing to rename or to leave out but the state of training."""
+    """Convert the encoder, whose names are timm's, without the state of training."""
     return convert_network(
         content,
         ENCODER,

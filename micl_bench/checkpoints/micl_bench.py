@@ -7,16 +7,17 @@ from torch import Tensor
 
 from micl_bench.backbone import Arch, PositionRule, timm_vit
 from micl_bench.checkpoints._converted import Converted, Guess
+from micl_bench.checkpoints._metadata import declared_part
 from micl_bench.checkpoints._network import Network, chosen, num_classes_of
 from micl_bench.checkpoints._rules import account, keep
-from micl_bench.records.result import Stage
+from micl_bench.records.weights import Stage
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import canonical_json
-from micl_bench.runtime.validate import Line, built, parsed, require_plain
+from micl_bench.runtime.validate import Line, built, parsed
 from micl_bench.runtime.values import shown
 
 ABOUT = "micl_bench_about"
-"""What `micl-bench convert` writes into files of other layouts: the rest of this one, as JSON."""
+"""`micl-bench convert` writes the description of this layout, as JSON, under this key into others."""
 
 _RULES = (keep(r".+"),)
 _MOST_STAGES, _LONGEST_ORIGIN = 16, 1 << 20
@@ -33,8 +34,7 @@ class _About:
     pool: str
     num_classes: int
     provenance: dict[str, Any]
-    # Of the start, which later stages keep; what was pre-trained here is MiCL's, whose code resamples
-    # as MAE's does.
+    # Those of the start, which later stages keep; by default MiCL's, whose code resamples as MAE's does.
     positions: PositionRule = PositionRule(antialias=False)
     mean: tuple[float, float, float] = Converted.mean
     std: tuple[float, float, float] = Converted.std
@@ -43,7 +43,7 @@ class _About:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Provenance:
-    """What is read of how a file came to be."""
+    """The part of a file's provenance that is read."""
 
     classes: tuple[str, ...] = ()
     classifier: Line = ""
@@ -57,15 +57,15 @@ class _Provenance:
 
 
 def recognise(content: dict[str, Any]) -> bool:
-    """Whether a file's content is of this layout."""
+    """Return whether a file's content is of this layout."""
     return "micl_bench" in content
 
 
 def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) -> Converted:
-    """Nothing to rename; `arch` may only repeat what the file says.
+    """Convert a file of our own; `arch` may only repeat the file's words.
 
     Raises:
-        InputError: another version, or a field is missing or wrong.
+        InputError: the version is another, or a field is missing or wrong.
     """
     version = content.get("micl_bench")
     if type(version) is not int or version != 1:
@@ -107,28 +107,26 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
 def from_about(
     about: Any, tensors: dict[str, Tensor], *, arch: str | None, branch: str | None
 ) -> Converted:
-    """`convert` for what `ABOUT` stands for in a file of another layout.
+    """Convert a file of another layout that has our description under `ABOUT`.
 
     Args:
-        tensors: under timm's names.
+        about: the description, as JSON.
+        tensors: the file's tensors, under timm's names.
 
     Raises:
-        InputError: as `convert`, or it is no JSON.
+        InputError: as `convert`, or the description is no JSON.
     """
     try:
-        told = built(dict[str, Any], parsed(about))
+        described = built(dict[str, Any], parsed(about))
     except InputError as error:
         raise _damaged(error) from error
-    return convert({**told, "model": tensors}, arch=arch, branch=branch)
+    return convert({**described, "model": tensors}, arch=arch, branch=branch)
 
 
 def _built(kind: type[T], content: dict[str, Any], place: str = "$") -> T:
-    """What a file says of these fields; it may say more."""
-    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
-    own = {name: content[name] for name in names if name in content}
+    """Make a dataclass of those fields of a file's description that it declares."""
     try:
-        require_plain(own, place)
-        return built(kind, own, place)
+        return declared_part(kind, content, place)
     except InputError as error:
         raise _damaged(error) from error
 

@@ -22,18 +22,18 @@ _RULES = (
 
 
 def recognise(content: dict[str, Any]) -> bool:
-    """A ViT's blocks under `base_encoder` or `momentum_encoder`."""
+    """Return whether there are a ViT's blocks under `base_encoder` or `momentum_encoder`."""
     return bool(_networks(content))
 
 
 def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) -> Converted:
-    """The base encoder, which the authors fine-tune and probe; `branch`: `base` or `momentum`.
+    """Convert the base encoder, which the authors fine-tune and probe, or the `momentum` branch.
 
     Positions are a fixed sin-cos table that the method's code computes for the size it is built
     for.
 
     Raises:
-        InputError: a ViT-S with another `arch` than the method's own.
+        InputError: `arch` gives a ViT-S other heads than the method's own.
     """
     converted = convert_network(
         content,
@@ -42,7 +42,7 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
         layout="moco_v3",
         arch=arch,
         branch=branch,
-        told=_heads,
+        known_arch=_heads,
         widths=(_SMALL, _BASE),
         method="MoCo v3",
         pool="token",

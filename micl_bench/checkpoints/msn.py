@@ -14,12 +14,12 @@ _BESIDE = {**dict.fromkeys(_BRANCHES, OTHER), "prototypes": "prototypes"}
 
 
 def recognise(content: dict[str, Any]) -> bool:
-    """Encoders beside prototypes; I-JEPA's stand beside a predictor."""
+    """Return whether there are encoders beside prototypes; I-JEPA's stand beside a predictor."""
     return "prototypes" in content and bool(tables(content, *_BRANCHES))
 
 
 def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) -> Converted:
-    """The target encoder, which the authors evaluate; `branch`: `target_encoder` or `encoder`.
+    """Convert the target encoder, which the authors evaluate, or the `encoder` for that `branch`.
 
     Positions are interpolated bicubically by the ratio of the sides.
     """

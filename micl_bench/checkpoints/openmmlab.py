@@ -11,8 +11,8 @@ from micl_bench.backbone import PositionRule
 from micl_bench.checkpoints import micl_bench, solo_learn
 from micl_bench.checkpoints._converted import Converted
 from micl_bench.checkpoints._network import Network, convert_network, one_table, width_of
+from micl_bench.checkpoints._options import IMAGENET, Pixels
 from micl_bench.checkpoints._rules import Rule, account, drop, keep, split, tensors_of
-from micl_bench.checkpoints._told import IMAGENET, Pixels
 from micl_bench.runtime.errors import InputError
 
 _END = r"(weight|bias)"
@@ -67,7 +67,7 @@ _LIST = r"\s*=\s*\[([^\]]*)\]"
 
 
 def recognise(content: dict[str, Any]) -> bool:
-    """OpenMMLab's names of a ViT's layers, or timm's under `backbone.` and no head of DINO's."""
+    """Return whether layers have OpenMMLab's names, or timm's under `backbone.` without DINO's head."""
     names = tensors_of(content, _network(content).key).keys()
     if any(re.match(rf"{_LAYER}ln1\.weight", name) for name in names):
         return any(re.match(rf"{_TOP}patch_embed\.projection\.", name) for name in names)
@@ -78,12 +78,12 @@ def recognise(content: dict[str, Any]) -> bool:
 
 
 def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) -> Converted:
-    """The backbone, and a classifier's head where it reads the backbone's features directly.
+    """Convert the backbone, and a classifier's head where it reads the backbone's features directly.
 
     Norms have the epsilon 1e-6 of mmpretrain and of mmsegmentation's configurations of ViTs; mean
     and std come from the configuration in the file, if there is one. Positions are interpolated
-    bicubically, as both libraries do. What `micl-bench convert` wrote into the file's `meta` is
-    taken instead, where it is there.
+    bicubically, as both libraries do. A description by `micl-bench convert` in the file's `meta` goes
+    before all that.
     """
     network, meta = _network(content), _meta(content)
     names = tensors_of(content, network.key).keys()
@@ -91,8 +91,8 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
     if micl_bench.ABOUT in meta:
         state, fates = account(content, rules, layout="openmmlab", key=network.key)
         about = meta[micl_bench.ABOUT]
-        told = micl_bench.from_about(about, state, arch=arch, branch=branch)
-        return dataclasses.replace(told, fates=fates)
+        described = micl_bench.from_about(about, state, arch=arch, branch=branch)
+        return dataclasses.replace(described, fates=fates)
     text = str(meta.get("cfg", ""))
     pixels = _pixels(text)
     mean, std = pixels or IMAGENET
@@ -104,7 +104,7 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
         layout="openmmlab",
         arch=arch,
         branch=branch,
-        told=lambda state: None if is_relative else _heads(text, width_of(state)),
+        known_arch=lambda state: None if is_relative else _heads(text, width_of(state)),
         guesses=() if pixels else ("pixels",),
         positions=PositionRule(antialias=False),
         mean=mean,
@@ -140,13 +140,13 @@ def _meta(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _classes(meta: dict[str, Any]) -> tuple[str, ...]:
-    told = meta.get("dataset_meta")
-    classes = told.get("classes", told.get("CLASSES")) if isinstance(told, dict) else None
-    return tuple(map(str, classes)) if isinstance(classes, (list, tuple)) else ()
+    table = meta.get("dataset_meta")
+    classes = table.get("classes", table.get("CLASSES")) if isinstance(table, dict) else None
+    return tuple(map(str, classes)) if isinstance(classes, list | tuple) else ()
 
 
 def _heads(text: str, width: int) -> str | None:
-    """Of the backbone in the configuration's text: a number, or mmpretrain's name of its sizes."""
+    """Return the heads, as `--arch` states them, that the configuration's text gives the backbone."""
     backbone = text[text.find("backbone") :] if "backbone" in text else ""
     if found := re.search(r"num_heads['\"]?\s*[=:]\s*(\d{1,3})\b", backbone):
         return f"heads={found[1]}"
@@ -156,7 +156,7 @@ def _heads(text: str, width: int) -> str | None:
 
 
 def _pixels(text: str) -> Pixels | None:
-    """Mean and std of the `data_preprocessor` in the configuration's text, there from 0 to 255."""
+    """Return mean and std of the `data_preprocessor` in the configuration's text, in 0 to 255."""
     start = max(text.find("data_preprocessor"), 0)
     mean, std = (re.compile(word + _LIST).search(text, start) for word in ("mean", "std"))
     if "data_preprocessor" not in text or not mean or not std:

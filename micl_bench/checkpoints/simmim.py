@@ -12,7 +12,7 @@ _OWN_ENTRIES = {"max_accuracy", "config"}
 
 
 def recognise(content: dict[str, Any]) -> bool:
-    """BEiT's blocks under `encoder` with a mask token, or beside the entries of SimMIM's code."""
+    """Return whether BEiT's blocks are under `encoder` with a mask token, or beside SimMIM's entries."""
     network = _network(content)
     names = tensors_of(content, network.key).keys()
     if {"encoder.mask_token", "decoder.0.weight"} <= names:
@@ -21,7 +21,7 @@ def recognise(content: dict[str, Any]) -> bool:
 
 
 def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) -> Converted:
-    """The encoder, or the fine-tuned ViT with its head; Swin's are not read."""
+    """Convert the encoder, or the fine-tuned ViT with its head; Swin's are not read."""
     return convert_beit(
         content,
         (drop(r"decoder\..+", "decoder"),),

@@ -1,4 +1,4 @@
-"""solo-learn's Lightning checkpoints: a backbone, its momentum copy, and what is trained with them."""
+"""solo-learn's Lightning checkpoints: a backbone, its momentum copy, their heads and losses."""
 
 import dataclasses
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 from torch import Tensor
 
 from micl_bench.checkpoints._converted import Converted
+from micl_bench.checkpoints._metadata import options_of
 from micl_bench.checkpoints._network import PLAIN, Network, convert_network, width_of
 from micl_bench.checkpoints._rules import drop, keep, tensors_of
-from micl_bench.checkpoints._statements import options_of
 from micl_bench.runtime.errors import InputError
 
 _BRANCHES = ("backbone", "momentum_backbone")
@@ -36,7 +36,7 @@ _USUAL = {192: 3, 384: 6, 768: 12, 1024: 16}
 
 
 def recognise(content: dict[str, Any]) -> bool:
-    """A ViT as `backbone` in a Lightning checkpoint, beside a momentum copy or the method's name."""
+    """Return whether a ViT is the `backbone`, beside a momentum copy or the method's name."""
     names = tensors_of(content, "state_dict")
     found = [one for one in _BRANCHES if f"{one}.blocks.0.norm1.weight" in names]
     if "meta" in content or not found:
@@ -46,7 +46,7 @@ def recognise(content: dict[str, Any]) -> bool:
 
 
 def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) -> Converted:
-    """The backbone, which its authors evaluate; `branch`: `backbone` or `momentum_backbone`.
+    """Convert the backbone, which its authors evaluate, or `momentum_backbone` for that `branch`.
 
     Heads are those of the method's ViT of that width in its code.
     """
@@ -56,7 +56,7 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
         raise InputError("the file holds no ViT called `backbone`; let the format be recognised")
     method = _method(content)
 
-    def told(state: dict[str, Tensor]) -> str | None:
+    def known_heads(state: dict[str, Tensor]) -> str | None:
         widths = _HEADS.get(method, _USUAL) if method else {}
         heads = widths.get(width_of(state))
         return f"heads={heads}" if heads else None
@@ -68,7 +68,7 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
         layout="solo_learn",
         arch=arch,
         branch=branch,
-        told=told,
+        known_arch=known_heads,
         guesses=("pixels", "positions"),
         method=_NAMES.get(method, method),
     )
@@ -76,7 +76,7 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
 
 
 def _method(content: dict[str, Any]) -> str:
-    """As the run's options call it; empty where there are none."""
+    """Return the method's name in the run's options; empty where there are none."""
     options = options_of(content, "hyper_parameters")
     methods = (table.get("method") for table in (options, options_of(options, "cfg")))
     return next((one for one in methods if isinstance(one, str)), "")

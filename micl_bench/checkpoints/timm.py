@@ -12,7 +12,9 @@ from micl_bench.backbone import Arch, arch_names, timm_vit
 from micl_bench.checkpoints import micl_bench
 from micl_bench.checkpoints._converted import Converted, Guess
 from micl_bench.checkpoints._infer import assumed, infer_arch
+from micl_bench.checkpoints._metadata import Statements, options_of, statements_of
 from micl_bench.checkpoints._network import Network, chosen, num_classes_of, pixels_of_timm
+from micl_bench.checkpoints._options import IMAGENET, Pixels, stated_arch
 from micl_bench.checkpoints._rules import (
     OTHER,
     Rule,
@@ -22,14 +24,12 @@ from micl_bench.checkpoints._rules import (
     keep,
     tensors_of,
 )
-from micl_bench.checkpoints._statements import Statements, options_of, statements_of
-from micl_bench.checkpoints._told import IMAGENET, Pixels, told_by
-from micl_bench.runtime.errors import InputError, UntoldError
+from micl_bench.runtime.errors import InputError, UnstatedError
 
 # Where timm's own `load_checkpoint` looks, in its order: averaged weights first; then mmengine's.
 _AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict")
 _TABLES = (*_AVERAGED, "state_dict", "model")
-# What wrappers put before names, whatever else lies beside them.
+# Wrappers put these before names, whatever else lies beside them.
 _PREFIX = r"((module|model|timm_model)\.)*"
 _TELLTALE = {"patch_embed.proj.weight", "blocks.0.norm1.weight", "blocks.0.mlp.fc1.weight"}
 _RULES = (
@@ -38,7 +38,7 @@ _RULES = (
     drop(r"rope\.(?!freqs$).+", "computed anew"),
     drop(r"steps|n_averaged", "how many were averaged"),
 )
-# What timm's own filters rename in files of the authors of DeiT III and of EVA.
+# timm's own filters rename these in files of the authors of DeiT III and of EVA.
 _VIT = (keep(r"(.+)gamma_(\d)", r"\1ls\2.gamma"),)
 _EVA = (
     keep(r"(.+)mlp\.ffn_ln\.(.+)", r"\1mlp.norm.\2"),
@@ -52,17 +52,17 @@ _EVA_WITHOUT_QKV = keep(r"(.+)attn\.([qv])_bias", r"\1attn.\2_proj.bias")
 
 
 def recognise(content: dict[str, Any]) -> bool:
-    """Whether the file holds these names, bare or under `model`, `state_dict` or their averages."""
+    """Return whether these names are bare, or under `model`, `state_dict` or their averages."""
     return any(network.names(content) >= _TELLTALE for network in _networks(content))
 
 
 def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) -> Converted:
-    """Infer the sizes from the shapes, or by the name that the user or the file has for them.
+    """Convert by the shapes, or by the architecture's name from the user or the file.
 
     An `arch` with timm's tag (`vit_base_patch16_224.augreg_in21k`) brings its pixels' mean and std.
 
     Raises:
-        InputError: no such branch; averaged weights of other names.
+        InputError: there is no such branch, or averaged weights have other names.
     """
     networks = _networks(content)
     if micl_bench.ABOUT in content:
@@ -108,7 +108,7 @@ def convert(content: dict[str, Any], *, arch: str | None, branch: str | None) ->
 
 
 def _networks(content: dict[str, Any]) -> list[Network]:
-    """Tables with a ViT, averaged weights first; the file itself where there are none."""
+    """Return the tables with a ViT, averaged weights first; the file itself where there are none."""
     averaged: tuple[str, ...] = _AVERAGED
     if {"message_hub", "ema_state_dict"} <= content.keys():
         # mmengine swaps the two as it saves, so that whoever reads `state_dict` has the averages.
@@ -125,13 +125,13 @@ def _networks(content: dict[str, Any]) -> list[Network]:
 def _sizes(
     found: dict[str, Tensor], stated: Statements, arch: str | None
 ) -> tuple[Arch, tuple[Guess, ...]]:
-    """By the name that the user or the file has for it, or else by shapes; what remains open."""
+    """Return the architecture, by a name from user or file or else by shapes, and what remains open."""
     for name in stated.names if arch is None else ():
         if (named := _as_named(found, name)) is not None:
             return named, ()
     try:
         sizes = infer_arch(found, arch=arch)
-    except UntoldError:
+    except UnstatedError:
         size = stated.first("size")
         side = size[0] // found["patch_embed.proj.weight"].shape[-1] if size else 0
         if arch is not None or not side:
@@ -143,7 +143,7 @@ def _sizes(
 
 
 def _as_named(found: dict[str, Tensor], name: str) -> Arch | None:
-    """timm's architecture of that name, where the tensors are of its sizes."""
+    """Return timm's architecture of that name, or None where the tensors have other sizes."""
     try:
         timm_vit(name)
         sizes = infer_arch(found, arch=name)
@@ -169,8 +169,8 @@ def _rules_of(sizes: Arch, found: dict[str, Tensor]) -> tuple[Rule, ...]:
 
 
 def _pixels(arch: str | None, stated: Statements) -> Pixels | None:
-    """Of timm's weights where `arch` has a tag; of the model, where timm's script trained it."""
-    name = told_by(arch).name
+    """Return mean and std by the tag of `arch`, the file's words, or the model of timm's script."""
+    name = stated_arch(arch).name
     if name is not None and name not in arch_names() and "." in name:
         if (pixels := pixels_of_timm(name)) is None:
             raise InputError(

@@ -1,1 +1,1 @@
-"""Images in and out: folders, packed stores, transforms and the data set that needs no download."""
+"""Images: folders, packed stores, transforms, and the data set that needs no download."""

@@ -1,4 +1,4 @@
-"""Images are looked at before anything expensive, and evaluated ones must stay as they were.
+"""Checks of images before anything expensive, and that evaluated ones stay as they were.
 
 A run must not learn at its end that an image cannot be read, nor measure other images than its record
 names. Stores were decoded when they were packed; `data verify` reads them again.
@@ -18,21 +18,21 @@ from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.log import Progress
 
 MOST_HEADERS = 50_000
-"""Of more images so many, evenly spaced, are opened: of a million, all would take minutes."""
+"""At most so many images, evenly spaced, are opened: a million of them would take minutes."""
 
 _SHOWN = 3
 # Fewer are read before anybody looks for a sign of life.
 _WORTH_A_LINE = 1000
 
 Problem = tuple[Path, str]
-"""A file, and a sentence on it."""
+"""A file, and a sentence that says why it cannot be read."""
 
 
 def decode_all(*sources: Source, label: str = "reading held-out images") -> None:
     """Decode every image once, as evaluation does; every process must call it.
 
     Raises:
-        InputError: images that cannot be read, the first one with its reason.
+        InputError: images cannot be read; the message has the first one with its reason.
     """
     folders = [one for one in sources if isinstance(one, Folder)]
     images = [(folder, index) for folder in folders for index in range(len(folder))]
@@ -50,7 +50,7 @@ def decode_all(*sources: Source, label: str = "reading held-out images") -> None
 def look_at(*sources: Source, most: int = MOST_HEADERS) -> None:
     """Open images without decoding them; every process must call it.
 
-    It sees what is no image, what is cut off, and what is of a kind that is not read.
+    It finds files that are no images, are cut off, or are of a kind that is not read.
 
     Args:
         most: files to open; where there are more, evenly spaced ones.
@@ -64,7 +64,7 @@ def look_at(*sources: Source, most: int = MOST_HEADERS) -> None:
 
 
 def unreadable(paths: Sequence[Path]) -> tuple[list[Header], list[Problem]]:
-    """The headers of files, and what is wrong with those that are no whole images."""
+    """Return the headers of files, and a problem per file that is no whole image."""
     with _progress("looking at images", len(paths)) as progress:
         headers = read_headers(paths, on_read=progress.step)
     problems: list[Problem] = []
@@ -87,7 +87,7 @@ def _problems(path: Path, read: Callable[[], object]) -> list[Problem]:
 
 
 def _refuse(problems: list[Problem], number: int) -> None:
-    """Tell every process of all that any of them found."""
+    """Raise an InputError on every process if any of them found a problem."""
     parts = collect_objects(problems)
     if every := from_first(sorted(problem for part in parts for problem in part)):
         (_, first), *others = every
@@ -98,7 +98,7 @@ def _refuse(problems: list[Problem], number: int) -> None:
 
 
 class Watch:
-    """Tells whether images were replaced since it was made."""
+    """A watch over images: it finds those that were replaced since it was made."""
 
     def __init__(self, *sources: Source) -> None:
         self._paths = [
@@ -122,7 +122,7 @@ class Watch:
             raise InputError(problem)
 
     def _now(self) -> dict[Path, tuple[int, ...]]:
-        """Size, time of writing and number of each file; none of a file that went."""
+        """Return size, time of writing and number of each file; nothing for a file that went."""
         found: dict[Path, tuple[int, ...]] = {}
         for path in self._paths if rank() == 0 else ():
             try:

@@ -1,7 +1,7 @@
-"""Annotation files of COCO's format: what they say, checked entry by entry, masks when they are used.
+"""Annotation files of COCO's format, checked entry by entry; masks are checked when they are used.
 
-What a file lacks, or has of another kind than COCO's format, is named with its place. pycocotools itself
-checks little: four numbers are a mask's box to it, run lengths that do not add up give any mask.
+A message names the place of an entry that is missing or of another kind. pycocotools itself checks
+little: four numbers are a mask's box to it, run lengths that do not add up give any mask.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from micl_bench.data.faults import Fault
 
 _FEWEST = 6
-"""Numbers of a polygon that encloses something."""
+"""Fewest numbers of a polygon that encloses something."""
 
 _Whole = Annotated[int, Meta(ge=-(1 << 53), le=1 << 53)]
 _Number = Annotated[float, Meta(ge=-float(1 << 53), le=float(1 << 53))]
@@ -59,7 +59,7 @@ class Annotation(msgspec.Struct, frozen=True, gc=False):
     area: _Number
     iscrowd: Literal[0, 1] | bool = 0
     segmentation: msgspec.Raw = msgspec.Raw(b"null")
-    """Read where masks are used alone: `read_mask`."""
+    """The mask as JSON; `read_mask` reads it where masks are used."""
 
 
 class _Content(msgspec.Struct):
@@ -70,20 +70,20 @@ class _Content(msgspec.Struct):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CocoFile:
-    """A file that can be given to pycocotools and mmdetection, but for masks: `check_annotations`."""
+    """A file that pycocotools and mmdetection can read, but for masks: `check_annotations`."""
 
     images: dict[int, Image]
-    """By id."""
+    """Entries by their id."""
     categories: dict[int, str]
-    """Id to name."""
+    """Names by their id."""
     annotations: list[Annotation]
 
     def boxes_A4(self) -> NDArray[np.float64]:
-        """x, y, width and height of each annotation, as the file has them."""
+        """Return x, y, width and height of each annotation, as the file has them."""
         return np.array([one.bbox for one in self.annotations], np.float64).reshape(-1, 4)
 
     def sizes_A2(self) -> NDArray[np.int64]:
-        """Width and height of each annotation's image; 0 where the file does not list it."""
+        """Return width and height of each annotation's image; 0 where the file does not list it."""
         known = {number: image.size for number, image in self.images.items()}
         return np.array([known.get(one.image_id, (0, 0)) for one in self.annotations]).reshape(
             -1, 2
@@ -91,7 +91,7 @@ class CocoFile:
 
 
 def read_coco(file: Path) -> CocoFile | Fault:
-    """Read a file, or say why it cannot be."""
+    """Read a file, or return the fault for which it cannot be read."""
     try:
         content = msgspec.json.decode(file.read_bytes(), type=_Content)
         return CocoFile(
@@ -143,7 +143,7 @@ def _refuse_doubled(place: str, values: Sequence[Any]) -> None:
 
 
 class Runs(msgspec.Struct):
-    """Lengths of the runs of 0 and 1 in turn, or COCO's compressed text of them."""
+    """A mask as lengths of the runs of 0 and 1 in turn, or as COCO's compressed text of them."""
 
     size: tuple[_Side, _Side]
     """Height and width."""
@@ -157,7 +157,7 @@ _read_mask = msgspec.json.Decoder(Mask)
 
 
 def read_mask(segmentation: msgspec.Raw) -> Mask | str | None:
-    """A `segmentation`; None where there is none, and a few words where it is neither kind of mask."""
+    """Read a `segmentation`: None where there is none, and a few words where it is no mask."""
     if bytes(segmentation) in (b"null", b"[]", b"{}"):
         return None
     try:
@@ -167,7 +167,7 @@ def read_mask(segmentation: msgspec.Raw) -> Mask | str | None:
 
 
 def mask_fault(mask: Mask | str) -> str:
-    """What is wrong with a mask, in a few words that go on a sentence; empty if nothing."""
+    """Return the fault of a mask, in a few words that go on a sentence; empty for none."""
     if isinstance(mask, str):
         return mask
     if isinstance(mask, Runs):
@@ -183,10 +183,10 @@ def mask_fault(mask: Mask | str) -> str:
 
 
 def strays(polygons: list[list[float]]) -> list[int]:
-    """Places of polygons with too few numbers to enclose anything; only where others do.
+    """Return the places of polygons with too few numbers to enclose anything, where others do.
 
-    mmdetection leaves them out of training, and to pycocotools they are of no pixel, but for a first
-    one of at most four numbers, at which it fails.
+    mmdetection leaves them out of training. pycocotools gives them no pixel, but fails at a first one of
+    at most four numbers.
     """
     found = [place for place, polygon in enumerate(polygons) if len(polygon) < _FEWEST]
     return found if len(found) < len(polygons) else []
@@ -202,7 +202,7 @@ def _runs_fault(mask: Runs) -> str:
 
 
 def _uncompressed(text: str) -> list[int] | None:
-    """The numbers of a compressed text; None where it is none.
+    """Return the numbers of a compressed text, or None where it is none.
 
     Each is in groups of five bits, lowest first, plus 48, with 32 where more follow, its sign in the
     highest bit; from the fourth on it is the difference from the number two before.

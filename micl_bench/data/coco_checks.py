@@ -1,7 +1,8 @@
-"""Whether annotations of COCO's format mean what training and evaluation take them for.
+"""Checks that annotations of COCO's format have the meaning that training and evaluation expect.
 
-`doctor` and `eval coco` ask the same questions here; whether the classes are those of a release or of
-a config is theirs. Shapes: A annotations, P annotations whose outline is compared with the box.
+`doctor` and `eval coco` share them, and compare the classes with a release or a config themselves.
+
+Shapes: A annotations, P annotations whose outline is compared with the box.
 """
 
 from collections import Counter
@@ -28,7 +29,7 @@ _EVERY = 16
 def check_annotations(
     file: CocoFile, *, evaluated: bool = True, masks: bool = True
 ) -> Iterator[Fault]:
-    """All annotations against each other and against the images and categories that are listed.
+    """Check annotations against each other and against the listed images and categories.
 
     Args:
         evaluated: the file is measured on, not only trained on.
@@ -60,13 +61,13 @@ def check_annotations(
 
 
 def missing_classes(file: CocoFile, classes: Sequence[str]) -> list[str]:
-    """Classes that no category has the name of."""
+    """Return the classes that no category has the name of."""
     names = set(file.categories.values())
     return [name for name in classes if name not in names]
 
 
 def other_categories(file: CocoFile, classes: Sequence[str]) -> dict[str, int]:
-    """Annotations of each category that is no class; only where there are some."""
+    """Return the number of annotations of each category that is no class, where there are some."""
     used = Counter(file.categories.get(one.category_id, "") for one in file.annotations)
     return {name: number for name, number in used.items() if name and name not in set(classes)}
 
@@ -165,7 +166,7 @@ def _check_masks(file: CocoFile, *, evaluated: bool) -> Iterator[Fault]:
                 f"{image.width} x {image.height}"
             )
         elif isinstance(mask, list) and strays(mask):
-            # pycocotools tells polygons from boxes by the first.
+            # pycocotools takes a mask for boxes by the length of its first polygon.
             beside.append((one.id, evaluated and len(mask[0]) <= 4))
     if unmasked:
         found = counted_of(unmasked, len(file.annotations), "annotations has", "annotations have")
@@ -194,7 +195,7 @@ def _check_masks(file: CocoFile, *, evaluated: bool) -> Iterator[Fault]:
 
 
 def _check_strays(beside: list[tuple[int, bool]]) -> Iterator[Fault]:
-    """Polygons that enclose nothing, beside others of the same object, which read on without them.
+    """Report polygons that enclose nothing, beside others of the same object.
 
     Args:
         beside: ids of annotations, and whether COCO's tools fail at the polygon.
@@ -213,7 +214,7 @@ def _check_strays(beside: list[tuple[int, bool]]) -> Iterator[Fault]:
 
 
 def _are_corners(file: CocoFile) -> bool:
-    """Whether outlines end where the last two numbers of a box say, in most annotations."""
+    """Return whether most outlines end at the last two numbers of their boxes."""
     boxes_P4, ends_P2 = _outlines(file)
     as_size_P = np.abs(boxes_P4[:, :2] + boxes_P4[:, 2:] - ends_P2).sum(axis=1)
     as_corner_P = np.abs(boxes_P4[:, 2:] - ends_P2).sum(axis=1)
@@ -222,7 +223,7 @@ def _are_corners(file: CocoFile) -> bool:
 
 
 def _outlines(file: CocoFile) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of some annotations the box, and the largest x and y of the outline."""
+    """Return boxes_P4 of some annotations, and ends_P2, the largest x and y of their outlines."""
     boxes, ends = [], []
     for one in file.annotations[::_EVERY]:
         mask = read_mask(one.segmentation)
@@ -243,7 +244,7 @@ def check_images(
     as_stored: bool = False,
     on_read: Callable[[], None] | None = None,
 ) -> Iterator[Fault]:
-    """Image files against their entries.
+    """Check image files against their entries.
 
     Args:
         images: the entries to look at.

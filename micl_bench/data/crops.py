@@ -1,7 +1,7 @@
-"""Where to cut an image: random crops and flips for training, the centre for evaluation.
+"""Crops of images: random ones and flips for training, the centre for evaluation.
 
 Boxes are (left, top, right, bottom), sizes (width, height), both in pixels. Shapes: N images, R random
-numbers an image.
+numbers per image.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ Boxes = NDArray[np.int64] | NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Crops:
-    """A box in original pixels and whether to mirror what it holds, for each image."""
+    """A box in original pixels for each image, and whether to mirror its content."""
 
     box_N4: Boxes
     flip_N: NDArray[np.bool_]
@@ -38,7 +38,7 @@ def draw_crops(
     scale: tuple[float, float],
     flip: bool,
 ) -> Crops:
-    """Random crops, half of them mirrored if `flip`, as functions of (seed, epoch, index) and size."""
+    """Draw crops, half of them mirrored if `flip`, as functions of (seed, epoch, index) and size."""
     random_NR = uniforms(seed, epoch, index_N, stream=Stream.CROP, count=_NUMBERS)
     return Crops(
         box_N4=random_crops(sizes_N2, scale, random_NR[:, 1:]),
@@ -49,11 +49,11 @@ def draw_crops(
 def random_crops(
     sizes_N2: Sizes, scale: tuple[float, float], random_NR: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """Inception's random crop as torchvision draws it: ten tries, else the centre. Whole pixels.
+    """Return Inception's random crop as torchvision draws it: ten tries, else the centre; whole pixels.
 
     Args:
         scale: share of the area, uniform; the aspect is log-uniform in 3/4 to 4/3.
-        random_NR: in [0, 1), four a try: area, aspect, left, top.
+        random_NR: numbers in [0, 1), four per try: area, aspect, left, top.
     """
     N = len(sizes_N2)
     tries_NT4 = random_NR.reshape(N, -1, 4)
@@ -76,13 +76,13 @@ def random_crops(
 
 
 def centre_boxes(sizes_N2: Sizes, crop_pct: float) -> NDArray[np.float64]:
-    """Evaluation's crop: the square of `crop_pct` times the short side in the middle."""
+    """Return evaluation's crop: the square of `crop_pct` times the short side in the middle."""
     half_N1 = crop_pct * sizes_N2.min(axis=1, keepdims=True) / 2
     return np.concatenate([sizes_N2 / 2 - half_N1, sizes_N2 / 2 + half_N1], axis=1)
 
 
 def _central(sizes_N2: Sizes) -> NDArray[np.int64]:
-    """The largest box in the middle whose aspect is allowed."""
+    """Return the largest box in the middle whose aspect is allowed."""
     width_N, height_N = sizes_N2[:, 0], sizes_N2[:, 1]
     side_N2 = np.stack(
         [

@@ -1,5 +1,6 @@
-"""Images and label masks of semantic segmentation: each is there, whole, of the other's size, and the
-masks' numbers mean what training takes them for. `doctor` and `eval ade20k` ask the same here.
+"""Checks of images and label masks of semantic segmentation, for `doctor` and `eval ade20k`.
+
+Each is there, whole, of the other's size, and masks' numbers have the meaning that training expects.
 
 Masks are 8-bit, one channel. With `reduce_zero_label` (ADE20K as released) 0 is "other", which counts
 nowhere, and class k is k + 1; without it class k is k, and 255 counts nowhere.
@@ -20,11 +21,11 @@ _MASK_MODES = ("L", "P")
 """PIL's names of 8-bit images with one channel: plain, and with colours for display."""
 
 Sized = tuple[str, Header, tuple[int, int]]
-"""An image's name, its header, and width and height that its truth was made for."""
+"""An image's name, its header, and the width and height that its truth was made for."""
 
 
 def other_sizes(images: Iterable[Sized], *, as_stored: bool) -> tuple[list[Sized], list[Sized]]:
-    """Images that EXIF turns away from their truth, and those of another size than it.
+    """Return images that EXIF turns away from their truth, and those of another size than it.
 
     Args:
         as_stored: the reader of images does not heed EXIF's orientation.
@@ -33,7 +34,7 @@ def other_sizes(images: Iterable[Sized], *, as_stored: bool) -> tuple[list[Sized
     for one in images:
         _, header, size = one
         stored = header.width, header.height
-        # A truth that fits the turned image alone is of that one.
+        # A truth that fits the turned image alone was made for it.
         if header.orientation > 1 and not as_stored and not header.shown == size != stored:
             turned.append(one)
         elif size != (stored if as_stored else header.shown):
@@ -42,7 +43,7 @@ def other_sizes(images: Iterable[Sized], *, as_stored: bool) -> tuple[list[Sized
 
 
 def turned_fault(turned: Sequence[Sized], truth: str, *, where: str = "") -> Fault:
-    """What is said of images that EXIF turns away from their `truth`, masks or annotations."""
+    """Return the fault of images that EXIF turns away from their `truth`, masks or annotations."""
     names = first([f"{name} (orientation {header.orientation})" for name, header, _ in turned])
     found = counted(len(turned), "image is", "images are")
     return Fault(
@@ -60,7 +61,7 @@ def check_pairs(
     as_stored: bool = False,
     on_read: Callable[[], None] | None = None,
 ) -> Iterator[Fault]:
-    """Damage, masks that are none, sizes that differ, and images that EXIF turns away from their masks.
+    """Report damage, masks that are none, sizes that differ, and images that EXIF turns away.
 
     Args:
         pairs: an image and its mask.
@@ -112,11 +113,11 @@ def check_pairs(
 
 
 def labels_in(mask: Path) -> set[int]:
-    """Numbers that pixels of a mask have.
+    """Return the numbers that pixels of a mask have.
 
     Raises:
-        ValueError: it has other than one 8-bit channel.
-        OSError: it cannot be read.
+        ValueError: the mask has other than one 8-bit channel.
+        OSError: the mask cannot be read.
     """
     with Image.open(mask) as image:
         if image.mode not in _MASK_MODES:
@@ -129,7 +130,7 @@ def labels_in(mask: Path) -> set[int]:
 def label_fault(
     present: set[int], *, num_classes: int, reduce_zero_label: bool, has_void: bool = False
 ) -> str:
-    """What is wrong with the numbers in some masks, in a few words; empty where nothing is.
+    """Return the fault of the numbers in some masks, in a few words; empty for none.
 
     With `reduce_zero_label` a 255 beside no `num_classes` counts as a shift that was already made, as
     ADE20K has none, but not in a set that `has_void`, where 255 may be of no class as well. Every

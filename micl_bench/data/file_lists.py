@@ -1,6 +1,6 @@
-"""Few labels: which images of a training folder are used, from a list of file names or drawn.
+"""Few labels: images of a training folder, by a list of file names or drawn.
 
-A list names an image a line, as those of SimCLR (`1percent.txt`, `10percent.txt`) and MSN do:
+A list names an image per line, as those of SimCLR (`1percent.txt`, `10percent.txt`) and MSN do:
 `n01440764_10026.JPEG`, or with its class folder, `n01440764/n01440764_10026.JPEG`, and with folders in
 that where there are some. Names that are no text of one line are written as `name_text` writes them.
 """
@@ -21,7 +21,7 @@ _LONGEST_PATH = 150
 
 
 def listed_images(folder: Folder, path: Path) -> Folder:
-    """The images of a folder that a file list names, in the folder's order.
+    """Return the images of a folder that a file list names, in the folder's order.
 
     Raises:
         InputError: the list cannot be read or is empty; a name is unknown, doubled, or fits several
@@ -48,12 +48,12 @@ def listed_images(folder: Folder, path: Path) -> Folder:
 
 
 def drawn_images(folder: Folder, fraction: float, *, seed: int) -> Folder:
-    """The same share of each class, at least one image, drawn by the seed.
+    """Draw the same share of each class, at least one image, by the seed.
 
     It is no published subset; results of different draws differ by more than those of one list.
 
     Raises:
-        InputError: a fraction outside 0 to 1.
+        InputError: the fraction is outside 0 to 1.
     """
     if not 0 < fraction <= 1:
         raise InputError(f"fraction is {fraction}; needed: 0 < fraction <= 1")
@@ -63,9 +63,9 @@ def drawn_images(folder: Folder, fraction: float, *, seed: int) -> Folder:
 def split_by_class(
     labels_N: NDArray[np.integer], fraction: float, *, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices drawn by the seed, a share of each class but at least one, and all others; sorted.
+    """Draw a share of each class, at least one image, by the seed; return these and all others, sorted.
 
-    Of a fraction of 0 nothing is drawn.
+    A fraction of 0 draws nothing.
     """
     drawn: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
     for label in np.unique(labels_N):
@@ -78,13 +78,13 @@ def split_by_class(
 
 
 def count_by_class(folder: Folder) -> dict[str, int]:
-    """Images of each class, by name."""
+    """Count the images of each class, by name."""
     counts = np.bincount(folder.labels_N, minlength=len(folder.classes))
     return dict(zip(folder.classes, counts.tolist(), strict=True))
 
 
 def digest_names(folder: Folder) -> str:
-    """SHA-256 of which images there are: the same for every copy of a subset."""
+    """Return the SHA-256 of the images' names, the same for every copy of a subset."""
     return digest_json(sorted(folder.names))
 
 
@@ -96,12 +96,12 @@ def _read_lines(path: Path) -> list[str]:
         reason = getattr(error, "strerror", None) or "it is no text"
         raise InputError(f"cannot read the file list {_brief(path)} ({reason})") from error
     if not (found := [line for line in lines if line.strip()]):
-        raise InputError(f"the file list {path} is empty; one image name a line")
+        raise InputError(f"the file list {path} is empty; it needs one image name per line")
     return found
 
 
 def _places(folder: Folder) -> dict[str, list[int]]:
-    """Which images a name may stand for: its whole name, that without inner folders, the file's."""
+    """Return the images that a name may stand for: in full, without inner folders, or the file's."""
     whole = {image: [index] for index, image in enumerate(folder.names)}
     short: dict[str, list[int]] = {}
     for image, (index,) in whole.items():
@@ -112,13 +112,13 @@ def _places(folder: Folder) -> dict[str, list[int]]:
 
 
 def _known(line: str, places: Mapping[str, object]) -> str:
-    """What a line names: its longest end that is an image's name, without blanks around it or with.
+    """Return the longest end of a line that is an image's name, without blanks around it or with.
 
-    Some lists carry the whole path in their authors' tree. Where it names nothing, its last two parts.
+    Some lists carry the whole path in their authors' tree. Without such an end the last two parts count.
     """
     for text in (line.strip(), line.rstrip("\r")):
         parts = PurePosixPath(text).parts
-        # Never without its class where one is given.
+        # A class that is given stays part of the name.
         for first in range(max(1, len(parts) - 1)):
             if (name := "/".join(parts[first:])) in places:
                 return name
@@ -126,6 +126,6 @@ def _known(line: str, places: Mapping[str, object]) -> str:
 
 
 def _brief(path: Path) -> str:
-    """A path, or its end where it is long."""
+    """Return a path, or its end where it is long."""
     text = str(path)
     return text if len(text) <= _LONGEST_PATH else f"...{text[3 - _LONGEST_PATH :]}"

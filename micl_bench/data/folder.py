@@ -1,6 +1,6 @@
 """Image folders in ImageNet's layout: `<root>/<class>/<image>`, classes in sorted order.
 
-Which files are images, `image_files.py` says.
+`image_files.py` decides which files are images.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_listing
 from micl_bench.runtime.log import say
 
-# What the suffixes above can hold; Pillow knows dozens more, each more code to feed strange bytes to.
+# Files of the known suffixes hold these; Pillow knows dozens more, each more code for strange bytes.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF", "GIF")
 # A JPEG of several pictures, as cameras write it, calls itself MPO once it is open.
 _KINDS = (*_FORMATS, "MPO")
@@ -57,15 +57,15 @@ class Folder:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files that the images are read from."""
+        """Return the files that the images are read from."""
         return self.paths
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 over names and sizes.
+        """Return the SHA-256 over names and sizes.
 
         Raises:
-            InputError: a broken link, or a file that went since.
+            InputError: a link is broken, or a file went since.
         """
         try:
             return digest_listing(self.root, self.paths)
@@ -76,19 +76,19 @@ class Folder:
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
-        """Name of each image relative to the root, `<class>/<file>`, as `name_text` writes it."""
+        """Return each image's name relative to the root, `<class>/<file>`, as `name_text` writes it."""
         return tuple(name_text(path.relative_to(self.root).as_posix()) for path in self.paths)
 
     @functools.cached_property
     def labels_N(self) -> NDArray[np.int64]:
-        """The labels as an array."""
+        """Return the labels as an array."""
         return np.array(self.labels, dtype=np.int64)
 
     def image(self, index: int) -> Image.Image:
         """Decode an image as evaluation sees it, without its border.
 
         Raises:
-            InputError: it cannot be decoded, or is nothing but border.
+            InputError: the image cannot be decoded, or is nothing but border.
         """
         image, border = self.read(index), self.border
         if not border:
@@ -101,11 +101,11 @@ class Folder:
         return image.crop((border, border, image.width - border, image.height - border))
 
     def read(self, index: int, *, at_least: int = 0) -> Image.Image:
-        """Decode an image with its border, as `read_image`."""
+        """Decode an image with its border, as `read_image` does."""
         return read_image(self.paths[index], at_least=at_least)
 
     def part(self, index_n: NDArray[np.integer]) -> "Folder":
-        """These images alone; labels keep their numbers."""
+        """Return these images alone; labels keep their numbers."""
         return dataclasses.replace(
             self,
             paths=tuple(self.paths[i] for i in index_n),
@@ -113,10 +113,10 @@ class Folder:
         )
 
     def in_order(self, classes: tuple[str, ...]) -> "Folder":
-        """The same images, labels as places in `classes`.
+        """Return the same images with labels as places in `classes`.
 
         Raises:
-            InputError: a class that `classes` lacks.
+            InputError: `classes` lacks a class of the folder.
         """
         if self.classes == classes:
             return self
@@ -129,7 +129,7 @@ class Folder:
         return dataclasses.replace(self, classes=classes, labels=labels)
 
     def describe(self) -> DataSet:
-        """As records name it; parts of the embedded set say what they stand for."""
+        """Return the data set as records name it, with the set that an embedded part stands for."""
         name, split = set_and_split(self.root)
         name, stands_for = embedded_name(self.root) or (name, "")
         return DataSet(
@@ -143,10 +143,9 @@ class Folder:
 
 
 def set_and_split(root: Path) -> tuple[str, str]:
-    """Name of the data set that a folder is or is a split of, and the split, `all` for the whole.
+    """Return the name of a folder's data set, and its split, `all` for the whole.
 
-    The set is called as the folder that holds the split is, wherever a link in the split's place
-    leads.
+    The folder above the split gives the name, wherever a link in the split's place leads.
     """
     place = root if root.name in SPLITS else root.resolve()
     split = place.name if place.name in SPLITS else "all"
@@ -158,15 +157,15 @@ def set_and_split(root: Path) -> tuple[str, str]:
 def open_folder(
     root: Path, *, classes: tuple[str, ...] | None = None, but_images: bool = False
 ) -> Folder:
-    """List an image folder, and say what lies in it that is not read.
+    """List an image folder, and print a line on files in it that are not read.
 
     Args:
         classes: the label order to use, from the training folder; found by name, never by position.
-        but_images: whoever reads images one by one reports links to nowhere and the like itself.
+        but_images: leave links to nowhere and the like to the caller, who reads images one by one.
 
     Raises:
-        InputError: no folder, no class folder, an empty class, a class that `classes` lacks, what
-            cannot be listed, or names that only their bytes tell apart.
+        InputError: there is no folder, no class folder, an empty class or one that `classes` lacks;
+            something cannot be listed, or two names differ in bytes that are no text.
     """
     if not root.is_dir():
         raise InputError(f"no image folder at {root}; the layout is <folder>/<class>/<image>.jpg")
@@ -190,7 +189,7 @@ def open_folder(
 
 
 def folder_of(found: Listing, order: tuple[str, ...], *, border: int = 0) -> Folder:
-    """The images of a listing, labels as places in `order`.
+    """Return the images of a listing, with labels as places in `order`.
 
     Raises:
         InputError: two names become the same text.
@@ -214,8 +213,8 @@ def folder_of(found: Listing, order: tuple[str, ...], *, border: int = 0) -> Fol
 def read_image(path: Path, *, at_least: int = 0) -> Image.Image:
     """Decode one image, of several frames the first, as RGB.
 
-    EXIF's orientation is not applied, as torchvision's ImageFolder does not, which published numbers
-    were measured with.
+    EXIF's orientation is not applied, as in torchvision's ImageFolder, with which published numbers were
+    measured.
 
     Args:
         at_least: a JPEG may be decoded at a half, a quarter or an eighth, as long as both sides keep
@@ -223,13 +222,13 @@ def read_image(path: Path, *, at_least: int = 0) -> Image.Image:
             nothing (Pillow's own advice on `reducing_gap`).
 
     Raises:
-        InputError: it cannot be read or decoded.
+        InputError: the file cannot be read or decoded.
     """
     return read_sized_image(path, at_least=at_least)[0]
 
 
 def read_sized_image(path: Path, *, at_least: int = 0) -> tuple[Image.Image, tuple[int, int]]:
-    """`read_image`, and the width and height that the file itself has."""
+    """Decode one image as `read_image` does; return it with the width and height of the file."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -251,7 +250,7 @@ def read_sized_image(path: Path, *, at_least: int = 0) -> tuple[Image.Image, tup
 
 
 def may_be_unreadable(header: Header) -> bool:
-    """Whether `read_image` may refuse a file with this header; it tells once it decodes the file."""
+    """Return whether `read_image` may refuse a file with this header; only decoding shows it."""
     deep = header.mode[:1] in _DEEP and header.kind != "PNG"
     return bool(header.error) or header.kind not in _KINDS or deep
 
@@ -269,5 +268,5 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def to_tensor(image: Image.Image) -> Tensor:
-    """RGB image to uint8 (3, H, W); normalising is left to the device."""
+    """Return an RGB image as uint8 (3, H, W); normalising is left to the device."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)

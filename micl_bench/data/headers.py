@@ -1,4 +1,4 @@
-"""Image files: size, mode and orientation, without decoding them; whether they can be decoded."""
+"""Headers of image files: size, mode and orientation, without decoding unless asked."""
 
 import dataclasses
 import os
@@ -22,25 +22,25 @@ _ON_ITS_SIDE = (5, 6, 7, 8)
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What an image file says of itself; `error` tells why the rest is empty."""
+    """The header of an image file; where there is an `error`, the rest is empty."""
 
     width: int = 0
     height: int = 0
     mode: str = ""
     error: str = ""
     orientation: int = _UPRIGHT
-    """EXIF's number, 1 to 8: how viewers, and readers that heed it, turn and mirror what is stored."""
+    """EXIF's number, 1 to 8, by which viewers, and readers that heed it, turn and mirror the pixels."""
     kind: str = ""
-    """As Pillow calls the format of the content, whatever the file's suffix: `JPEG`, ..."""
+    """Pillow's name of the content's format, whatever the file's suffix: `JPEG`, ..."""
 
     @property
     def size(self) -> str:
-        """`683 x 512` as stored, width first."""
+        """Return `683 x 512` as stored, width first."""
         return f"{self.width} x {self.height}"
 
     @property
     def shown(self) -> tuple[int, int]:
-        """Width and height once turned."""
+        """Return width and height once turned."""
         turned = self.orientation in _ON_ITS_SIDE
         return (self.height, self.width) if turned else (self.width, self.height)
 
@@ -48,11 +48,11 @@ class Header:
 def read_headers(
     files: Iterable[Path], *, decode: bool = False, on_read: Callable[[], None] | None = None
 ) -> list[Header]:
-    """The headers of files, in their order.
+    """Return the headers of files, in their order.
 
     Args:
         decode: every pixel too, so that `error` reports damage anywhere in a file.
-        on_read: called after each.
+        on_read: called after each file.
     """
     return in_threads(lambda file: read_header(file, decode=decode), files, on_read=on_read)
 
@@ -63,7 +63,7 @@ def in_threads(
     *,
     on_read: Callable[[], None] | None = None,
 ) -> list[_Read]:
-    """`read` of each item, in order; several at once, for disks and networks that let one wait."""
+    """Return `read` of each item, in order; several run at once, as disks and networks are slow."""
     found = []
     with ThreadPoolExecutor(min(16, 4 * (os.cpu_count() or 1))) as threads:
         for one in threads.map(read, items):
@@ -74,20 +74,20 @@ def in_threads(
 
 
 def spread(items: Sequence[_Item], number: int) -> list[_Item]:
-    """`number` of them (all, where there are fewer), evenly spaced."""
+    """Return `number` of the items, evenly spaced, or all where there are fewer."""
     if len(items) <= number:
         return list(items)
     return [items[index * len(items) // number] for index in range(number)]
 
 
 def read_header(file: Path, *, decode: bool = False) -> Header:
-    """The header of one file, as `read_headers`."""
+    """Return the header of one file, as `read_headers` does."""
     # A pipe would be waited for without end.
     if not file.is_file():
         return Header(error="no such file")
     try:
         with Image.open(file) as image:
-            # Asked for EXIF that it has not met yet, a PNG is decoded to its end.
+            # Pillow decodes a PNG to its end to find EXIF that it has not met yet.
             known = image.format != "PNG" or "exif" in image.info
             stated = image.getexif().get(_ORIENTATION) if known else _UPRIGHT
             header = Header(
@@ -98,10 +98,10 @@ def read_header(file: Path, *, decode: bool = False) -> Header:
                 kind=image.format or "",
             )
             if decode or _lacks_end(file, image.format or ""):
-                # Bytes may follow the end; only the pixels tell.
+                # Bytes may follow the end; only decoding shows damage.
                 image.load()
             return header
-    # What a broken file raises is the decoder's affair: OSError, SyntaxError, ValueError, bombs.
+    # Decoders raise anything for a broken file: OSError, SyntaxError, ValueError, bombs.
     except Exception as error:
         return Header(error=reason(error))
 

@@ -1,9 +1,9 @@
-"""Which files of a folder are images: the one rule of everything that lists them; no file is opened.
+"""The one rule that decides which files of a folder are images; no file is opened.
 
 An image is a file whose suffix, in any case, is one of `SUFFIXES`. Names with a leading dot are never
 read, files and folders (`.ipynb_checkpoints`, `._1.jpg`). A class folder is read with all folders in
-it, in the order of torchvision's ImageFolder. What is not read is counted, for one line; what may have
-been meant as data and cannot be read, such as a link to nowhere, is a fault.
+it, in the order of torchvision's ImageFolder. Files that are not read are counted, for one line; one
+that may have been meant as data and cannot be read, such as a link to nowhere, is a fault.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"}
     | {".ppm", ".pgm", ".pbm", ".pnm"}
 )
-"""In lower case: torchvision's, and other names of the same formats."""
+"""Suffixes in lower case: torchvision's, and other names of the same formats."""
 
 _SHOWN = 3
 _LONGEST_SHOWN = 48
@@ -33,7 +33,7 @@ _NO_TEXT = ("Cc", "Cs", "Zl", "Zp")
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file of this name counts as an image."""
+    """Return whether a file of this name counts as an image."""
     return name[:1] != "." and _suffix(name) in SUFFIXES
 
 
@@ -44,7 +44,7 @@ def _suffix(name: str) -> str:
 
 
 def name_text(name: str) -> str:
-    """A name of a file as text that fits on one line and is UTF-8; most names are that already.
+    """Return a file's name as UTF-8 text of one line; most names are that already.
 
     In others, folder by folder, every backslash is doubled, and bytes that are no UTF-8 and control
     characters are written as in Python's strings: `caf\\xe9.png`. Different names stay different, but
@@ -67,20 +67,20 @@ def _escaped(character: str) -> str:
         return character
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:
-        # The byte that Python put there for what it could not decode.
+        # Python writes a byte that it cannot decode so.
         return f"\\x{code - 0xDC00:02x}"
     return f"\\u{code:04x}"
 
 
 def shown_name(name: str) -> str:
-    """A name of bounded length for messages, in which nothing turns the text around either."""
+    """Return a name of bounded length for messages, without characters that turn the text around."""
     text = printable(name_text(name))
     half = _LONGEST_SHOWN // 2
     return text if len(text) <= _LONGEST_SHOWN else f"{text[: half - 2]}...{text[1 - half :]}"
 
 
 def shown_names(names: Iterable[str], *, most: int = _SHOWN) -> str:
-    """The first of some names: `a, b, c and 5 more`."""
+    """Join the first of some names: `a, b, c and 5 more`."""
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(map(shown_name, names[:most])) + more
@@ -88,35 +88,35 @@ def shown_names(names: Iterable[str], *, most: int = _SHOWN) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """What cannot be listed."""
+    """An entry that cannot be listed."""
 
     path: str
     reason: str
     """`is a link to nowhere`, ..."""
     is_image: bool = False
-    """By its name; it is listed among the images all the same."""
+    """Its name is an image's; it is listed among the images all the same."""
 
 
 @dataclasses.dataclass
 class Listing:
-    """What a folder holds, by its names alone."""
+    """The content of a folder, by names alone."""
 
     root: Path
     classes: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    """Class folder, in sorted order, to its images relative to it, in the order of ImageFolder."""
+    """Images of each class folder relative to it, in the order of ImageFolder; folders are sorted."""
     hidden: list[str] = dataclasses.field(default_factory=list)
     """Names with a leading dot; a folder counts as one."""
     others: Counter[str] = dataclasses.field(default_factory=Counter)
-    """Files of no image suffix, by suffix."""
+    """Numbers of files without an image's suffix, by suffix."""
     loose: list[str] = dataclasses.field(default_factory=list)
     """Images beside class folders."""
     faults: list[Fault] = dataclasses.field(default_factory=list)
 
     def require_whole(self, *, but_images: bool = False) -> None:
-        """Raise an InputError for what cannot be listed.
+        """Raise an InputError for an entry that cannot be listed.
 
         Args:
-            but_images: whoever reads images one by one reports those itself.
+            but_images: leave images to the caller, who reads them one by one.
         """
         faults = [fault for fault in self.faults if not (but_images and fault.is_image)]
         if faults:
@@ -126,7 +126,7 @@ class Listing:
 
     @property
     def left_out(self) -> str:
-        """One line, without an end, on what is not read; empty where everything is."""
+        """Return one line, without a newline, on files that are not read; empty where all are."""
         parts = []
         if self.hidden:
             parts.append(f"{len(self.hidden):,} with a leading dot ({_first_of(self.hidden)})")
@@ -143,10 +143,10 @@ class Listing:
         return f"{are} not read: {'; '.join(parts)}" if parts else ""
 
     def sort(self, folder: str, place: str = "") -> tuple[list[str], list[str]]:
-        """Names of the folders and of the images in a folder; what else lies there is noted.
+        """Return the names of the folders and of the images in a folder, and note its other entries.
 
         Args:
-            place: of the folder below the root, with a slash at its end.
+            place: path of the folder below the root, with a slash at its end.
         """
         folders, images = [], []
         try:
@@ -163,7 +163,7 @@ class Listing:
         return folders, images
 
     def _is_image(self, entry: "os.DirEntry[str]") -> bool:
-        """Whether an entry that is no folder is an image; what it is else is noted."""
+        """Return whether an entry that is no folder is an image, and note other entries."""
         named = is_image_name(entry.name)
         if reason := _fault_of(entry, named):
             self.faults.append(Fault(entry.path, reason, is_image=named))
@@ -173,10 +173,10 @@ class Listing:
 
 
 def list_classes(root: Path, only: Collection[str] | None = None) -> Listing:
-    """Class folders of a folder and the images in them.
+    """List the class folders of a folder and the images in them.
 
     Args:
-        only: of the folders of these names, as `name_text` writes them; others are not looked into.
+        only: names of the folders to look into, as `name_text` writes them; None for all.
     """
     found = Listing(root)
     folders, found.loose = found.sort(os.fspath(root))
@@ -188,7 +188,7 @@ def list_classes(root: Path, only: Collection[str] | None = None) -> Listing:
 
 
 def list_images(root: Path) -> tuple[tuple[str, ...], Listing]:
-    """Names of the images that lie in a folder itself, sorted; its folders as classes, not listed."""
+    """Return the names of the images in a folder itself, sorted, and its folders as empty classes."""
     found = Listing(root)
     folders, images = found.sort(os.fspath(root))
     found.classes = dict.fromkeys(folders, ())
@@ -196,7 +196,7 @@ def list_images(root: Path) -> tuple[tuple[str, ...], Listing]:
 
 
 def class_folders(root: Path) -> tuple[str, ...]:
-    """Names of the class folders, sorted, as `name_text` writes them; none where no folder is.
+    """Return the names of the class folders, sorted, as `name_text` writes them; none without a folder.
 
     Raises:
         InputError: the folder, or a link in it, cannot be looked up.
@@ -209,14 +209,14 @@ def class_folders(root: Path) -> tuple[str, ...]:
 
 
 def join_lines(lines: Iterable[str]) -> str:
-    """Lines of several folders as one, equal ones once."""
+    """Join the lines of several folders, equal ones once."""
     return "; ".join(dict.fromkeys(line for line in lines if line))
 
 
 def _images_in_class(
     name: str, found: Listing, seen: set[tuple[int, int] | None]
 ) -> tuple[str, ...]:
-    """Relative names of a class's images.
+    """Return the relative names of a class's images.
 
     Args:
         seen: folders that must not be read again, so that links neither double images nor lead in a
@@ -248,7 +248,7 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 
 
 def _fault_of(entry: "os.DirEntry[str]", named: bool) -> str:
-    """Why an entry that is no folder cannot be read; empty where it can, or is no image by its name."""
+    """Return the reason why an entry that is no folder cannot be read; empty for none."""
     try:
         if entry.is_file():
             return ""

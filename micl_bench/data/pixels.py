@@ -1,4 +1,4 @@
-"""From decoded images to the network's input: geometry per image, normalising per batch."""
+"""The network's input from decoded images: geometry per image, normalising per batch."""
 
 import dataclasses
 import math
@@ -17,14 +17,14 @@ from micl_bench.runtime.values import Fraction, SideOrOwn, Values
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# Times as long as wide: no photograph is, and an image of one by ten thousand would be resized to
-# 256 by 2,560,000.
+# No photograph is that many times as long as wide; one by ten thousand pixels would be resized to 256 by
+# 2,560,000.
 _LONG = 32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pixels(Values):
-    """Input size and what is done to reach it. Everything here moves the numbers."""
+    """Input size, and the steps that reach it. Everything here moves the numbers."""
 
     img_size: SideOrOwn = 0
     """Pixels of a side of the network's input; 0 for the checkpoint's own, which takes its place as soon
@@ -44,17 +44,19 @@ class Pixels(Values):
 
 
 def enough_pixels(size: int, crop_pct: float) -> int:
-    """Sides of an image that lose next to nothing when it is resized for a crop of `size`: twice what
-    they become, as Pillow advises for its own reduced decoding."""
+    """Return the side, in pixels, that loses next to nothing when it is resized for a crop of `size`.
+
+    It is twice the resized side, as Pillow advises for its own reduced decoding.
+    """
     return 2 * math.ceil(size / crop_pct)
 
 
 def evaluation_pixels(image: Image.Image, pixels: Pixels) -> Tensor:
-    """Bicubic resize of the short side to floor(img_size / crop_pct), as timm and MAE have it, and
-    centre crop: uint8 (3, img_size, img_size).
+    """Return the centre crop after a bicubic resize: uint8 (3, img_size, img_size).
 
-    The bits of torchvision's `Resize` and `CenterCrop` on Pillow images, which published numbers were
-    measured with: there, the long side is cut to whole pixels, not rounded.
+    The short side becomes floor(img_size / crop_pct), as in timm and MAE. The bits are those of
+    torchvision's `Resize` and `CenterCrop` on Pillow images, with which published numbers were measured:
+    the long side is cut to whole pixels, not rounded.
     """
     side = pixels.img_size
     if image.size != (side, side) or pixels.crop_pct != 1.0:
@@ -71,7 +73,7 @@ def evaluation_pixels(image: Image.Image, pixels: Pixels) -> Tensor:
 def _resized_part(
     image: Image.Image, size: tuple[int, int], box: tuple[int, int, int, int]
 ) -> Image.Image:
-    """A box of what `resize` to `size` gives, without the rest, which may not fit into memory.
+    """Return a box of the image resized to `size`, without the rest, which may not fit into memory.
 
     Pillow passes over rows and columns in another order then, and rounds in between: pixels differ by
     a few grey levels, so ordinary images are resized in full.
@@ -88,7 +90,7 @@ def _resized_part(
 def training_crops(
     seed: int, epoch: int, index_N: NDArray[np.integer], sizes_N2: Sizes, pixels: Pixels
 ) -> Crops:
-    """Crops and flips as `pixels` asks, in original pixels; functions of (seed, epoch, index)."""
+    """Return the crops and flips of `pixels`, in original pixels, by (seed, epoch, index)."""
     scale, flip = pixels.crop_scale, pixels.flip
     crops = draw_crops(seed, epoch, index_N, sizes_N2, scale=scale, flip=flip)
     if scale != (1.0, 1.0):
@@ -99,9 +101,9 @@ def training_crops(
 def training_pixels(
     image: Image.Image, pixels: Pixels, box_4: NDArray[np.number], flip: bool
 ) -> Tensor:
-    """One crop, bicubic, mirrored if `flip`: uint8 (3, img_size, img_size).
+    """Return one crop, bicubic, mirrored if `flip`: uint8 (3, img_size, img_size).
 
-    Cropped before it is resized, as torchvision does: nothing outside the crop shows. Where `pixels`
+    It is cropped before it is resized, as in torchvision: nothing outside the crop shows. Where `pixels`
     asks for the centre, it is cut as in evaluation, whatever the box.
     """
     if pixels.crop_scale == (1.0, 1.0):
@@ -120,7 +122,7 @@ def normalise(
     mean: tuple[float, float, float] = IMAGENET_MEAN,
     std: tuple[float, float, float] = IMAGENET_STD,
 ) -> Tensor:
-    """Pixels in 0 to 255, uint8 or fp32, to fp32; mean and deviation are of pixels in 0 to 1."""
+    """Return fp32 images, less the mean, over std; pixels are in 0 to 255, mean and std in 0 to 1."""
     device = images_NCHW.device
     mean_C11 = torch.tensor(mean, device=device).mul(255).view(3, 1, 1)
     std_C11 = torch.tensor(std, device=device).mul(255).view(3, 1, 1)
@@ -129,7 +131,7 @@ def normalise(
 
 
 def evaluation_settings(pixels: Pixels) -> dict[str, object]:
-    """How images reach the network in evaluation, as a protocol's fingerprint holds it."""
+    """Return the settings of images in evaluation, as a protocol's fingerprint holds them."""
     return {
         "img_size": pixels.img_size,
         "crop_pct": pixels.crop_pct,

@@ -5,7 +5,7 @@ device resamples: antialiased bicubic (Keys, a = -0.5; widened where it shrinks,
 in PIL and torchvision) of the crop alone. Box edges may lie inside a stored pixel, because pictures
 are stored squashed to a square: such a pixel counts by the share of it that is in the box.
 
-Shapes: N images, R rows of the store, M visible patches an image, B = N * M, T stored pixels along a
+Shapes: N images, R rows of the store, M visible patches per image, B = N * M, T stored pixels along a
 window, p output pixels along a patch, G patches along an image, P = 3 * p * p; A = 2 axes (x, y),
 Q = N * A * G, F stored pixels that an output pixel reads along an axis.
 """
@@ -27,7 +27,7 @@ from micl_bench.runtime.errors import InputError
 _RADIUS = 2
 # Few distinct window sizes, so that memory is reused and rows of a window stay aligned.
 _WINDOW_STEP = 8
-# Windows at a time on a CPU: few enough for what is in between to stay in its caches.
+# Windows at a time on a CPU: few enough for the results in between to stay in its caches.
 _CPU_WINDOWS = 288
 # Sides of the tiles that whole images are made of: small, since products of large ones are mostly zeros.
 _TILES = range(8, 25)
@@ -35,7 +35,7 @@ _TILES = range(8, 25)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Windows:
-    """Stored pixels around each visible patch, and how to resample them.
+    """Stored pixels around each visible patch, and the geometry of their resampling.
 
     `axes_NAG4` holds, for each place along an axis and in pixels from its window's start: the centre
     of the first output pixel, the step to the next (negative if mirrored), both edges of the box.
@@ -46,7 +46,7 @@ class Windows:
     keep_NM: Tensor
     patch_size: int
     taps: int
-    """F."""
+    """F: stored pixels that an output pixel reads along an axis."""
 
 
 def cut_windows(
@@ -99,7 +99,7 @@ def cut_windows(
 
 
 def resample_windows(windows: Windows) -> Tensor:
-    """visible_NMP, fp32 in 0 to 255, not rounded, on the windows' device."""
+    """Return visible_NMP, fp32 in 0 to 255, not rounded, on the windows' device."""
     (N, M), p = windows.keep_NM.shape, windows.patch_size
     device = windows.keep_NM.device
     visible_NMP = torch.empty(N, M, 3 * p * p, device=device)
@@ -114,14 +114,14 @@ def resample_windows(windows: Windows) -> Tensor:
 
 
 def stored_boxes(box_N4: Boxes, sizes_N2: Sizes, size: int) -> NDArray[np.float64]:
-    """Boxes in original pixels as boxes in pictures that were squashed to (size, size)."""
+    """Return boxes in original pixels as boxes in pictures that were squashed to (size, size)."""
     return box_N4 * (size / np.tile(sizes_N2, 2))
 
 
 def resampled_images(
     store: Store, index_N: NDArray[np.integer], *, img_size: int, crop_pct: float
 ) -> Tensor:
-    """Evaluation's centre crops, whole, from a store in image layout: uint8 (N, 3, H, W)."""
+    """Return evaluation's whole centre crops from a store in image layout: uint8 (N, 3, H, W)."""
     tile = max((side for side in _TILES if img_size % side == 0), default=img_size)
     crops = Crops(
         box_N4=centre_boxes(store.sizes_N2[index_N], crop_pct),
@@ -140,7 +140,7 @@ def _geometry(
     G: int,
     last_start: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """`axes_NAG4` and the windows' starts, each along its axis."""
+    """Return `axes_NAG4` and the windows' starts, each along its axis."""
     low_NA1, high_NA1 = box_N4[:, :2, None], box_N4[:, 2:, None]
     mirror_NA1 = (flip_N[:, None] & np.array([True, False]))[:, :, None]
     step_NA1 = np.where(mirror_NA1, -step_NA[:, :, None], step_NA[:, :, None])
@@ -162,7 +162,7 @@ def _geometry(
 
 
 def _resample(windows: Windows, out_BXp: Tensor) -> None:
-    """Two matrix products a patch, down the columns and along the rows; X = 3 * p."""
+    """Resample by two matrix products per patch, down the columns and along the rows; X = 3 * p."""
     N, M, T = windows.pixels_NMTT3.shape[:3]
     p, G = windows.patch_size, windows.axes_NAG4.shape[2]
     weights_QTp = _weights(windows.axes_NAG4.reshape(-1, 4), T, windows.taps, p)
@@ -179,7 +179,7 @@ def _resample(windows: Windows, out_BXp: Tensor) -> None:
 
 
 def _weights(axes_Q4: Tensor, T: int, F: int, p: int) -> Tensor:
-    """weights_QTp of a window's pixels in each output pixel, along one axis."""
+    """Return weights_QTp of a window's pixels in each output pixel, along one axis."""
     device = axes_Q4.device
     first_Q1, step_Q1, low_Q1, high_Q1 = axes_Q4.unsqueeze(-1).unbind(1)
     stretch_Q1 = step_Q1.abs().clamp_(min=1)
@@ -197,7 +197,7 @@ def _weights(axes_Q4: Tensor, T: int, F: int, p: int) -> Tensor:
 
 
 def _keys(distance: Tensor) -> Tensor:
-    """Keys's cubic kernel, a = -0.5, of distances >= 0: u^2 (u - 1) / 2 + v^2 (1 - 2 v).
+    """Return Keys's cubic kernel, a = -0.5, of distances >= 0: u^2 (u - 1) / 2 + v^2 (1 - 2 v).
 
     u = max(2 - d, 0) and v = max(1 - d, 0); the second term lives below distance 1.
     """

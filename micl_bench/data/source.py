@@ -1,4 +1,4 @@
-"""Where images come from: class folders, a packed store, a source from outside, or plain image files."""
+"""Sources of images: class folders, packed stores, plug-ins, and plain image files."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,18 +15,18 @@ from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.log import say
 
 KIND = "data.sources"
-"""Of plug-ins: the image sources."""
+"""The kind of plug-ins that are image sources."""
 Source = Folder | Store
 
 
 def open_source(root: Path, *, classes: tuple[str, ...] | None = None) -> Source:
-    """Open a packed store, an image folder, or what a source names, as `data/sources` describes.
+    """Open a packed store, an image folder, or a plug-in's images, as `data/sources` describes.
 
     Args:
         classes: the label order to use, from the training images.
 
     Raises:
-        InputError: none of them, damaged, or with classes that `classes` lacks.
+        InputError: there is none of them, it is damaged, or it has classes that `classes` lacks.
     """
     name, place = named_source(root)
     if not name and not is_store(root):
@@ -45,8 +45,9 @@ def open_source(root: Path, *, classes: tuple[str, ...] | None = None) -> Source
 
 
 def open_images(path: Path) -> tuple[Source, bool]:
-    """The images at a path, and whether they have labels: class folders, stores and sources do, a folder
-    of images and a single image have none.
+    """Open the images at a path, and return whether they have labels.
+
+    Class folders, stores and plug-ins have labels; a folder of images and a single image have none.
 
     Raises:
         InputError: there is none, or images stand beside class folders.
@@ -81,7 +82,7 @@ def _unlabelled(root: Path, paths: tuple[Path, ...], left_out: str = "") -> Fold
 
 
 def named_source(root: Path) -> tuple[str, Path]:
-    """The source that `NAME:PLACE` names, and the place; no name for a path.
+    """Return the source that `NAME:PLACE` names, and the place; an empty name for a path.
 
     Raises:
         InputError: there is no such source.
@@ -104,14 +105,14 @@ def _ask(name: str, root: Path, place: Path) -> Source:
     except InputError:
         raise
     except Exception as error:
-        # Code of others, on data of others.
+        # Code of others may raise anything.
         reason = f"{type(error).__name__}: {error}"
         raise InputError(
             f"{root} cannot be opened by the image source {name} ({reason})"
         ) from error
 
 
-def tell_absent_classes(held_out: Source) -> None:
+def warn_of_absent_classes(held_out: Source) -> None:
     """Warn where evaluated images, labelled in training's order, are not of all its classes."""
     there, known = len(np.unique(held_out.labels_N)), len(held_out.classes)
     if there < known:
@@ -122,8 +123,8 @@ def require_pixels(source: Source, pixels: Pixels, *, patch_size: int | None = N
     """Raise an InputError unless a source can give these pixels; a folder of images always can.
 
     Args:
-        patch_size: of the patches that training takes out, with the recipe's crop and flip; without
-            one, whole images are asked for.
+        patch_size: side of the patches that training takes, with the recipe's crop and flip; None for
+            whole images.
     """
     if not isinstance(source, Store) or source.layout == "image":
         return

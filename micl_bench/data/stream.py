@@ -1,4 +1,4 @@
-"""Batches of images for evaluation, and which images each training step takes.
+"""Batches of images for evaluation, and the images that each training step takes.
 
 The order of images and every random number of an image are functions of (seed, epoch, index), so a
 run can be cut anywhere and go on with the very same batches, with any number of workers.
@@ -45,13 +45,13 @@ def evaluation_batches(
     index_N: NDArray[np.integer] | None = None,
     num_workers: int = 0,
 ) -> Iterator[Batch]:
-    """Every image exactly once, in the source's order; the last batch may be smaller.
+    """Yield every image exactly once, in the source's order; the last batch may be smaller.
 
     Args:
         index_N: these images, in this order, instead of all.
 
     Raises:
-        InputError: an unreadable image, or a store that was packed for other pixels.
+        InputError: an image cannot be read, or a store was packed for other pixels.
     """
     index_N = np.arange(len(source)) if index_N is None else index_N
     starts = range(0, len(index_N), batch_size)
@@ -74,13 +74,13 @@ def training_keys(
     steps: range,
     part: tuple[int, int] = (0, 1),
 ) -> Iterator[Keys]:
-    """Which images each step takes; an epoch's incomplete last batch is dropped.
+    """Yield the images that each step takes; an epoch's incomplete last batch is dropped.
 
     Args:
         part: (rank, processes): only this equal, contiguous part of each batch.
 
     Raises:
-        InputError: fewer images than a batch, or a batch that the processes do not divide.
+        InputError: there are fewer images than a batch, or the processes do not divide it.
     """
     rank, processes = part
     per_epoch = steps_per_epoch(source, batch_size)
@@ -100,10 +100,10 @@ def training_keys(
 
 
 def steps_per_epoch(source: Source, batch_size: int) -> int:
-    """Full batches in one epoch.
+    """Return the number of full batches in one epoch.
 
     Raises:
-        InputError: fewer images than a batch.
+        InputError: there are fewer images than a batch.
     """
     if batch_size > len(source):
         raise InputError(
@@ -114,7 +114,7 @@ def steps_per_epoch(source: Source, batch_size: int) -> int:
 
 
 def load(images: Dataset, keys: Iterable[Keys], num_workers: int) -> Iterator[Any]:
-    """What a data set gives for each key, in order, made by `num_workers` processes."""
+    """Iterate over the data set's items for the keys, in order, with `num_workers` processes."""
     return iter(
         Loader(images, sampler=keys, batch_size=None, num_workers=num_workers, collate_fn=_as_it_is)
     )
@@ -149,6 +149,6 @@ class _EvaluationImages(Dataset):
 def random_pixels(
     image: Image.Image, pixels: Pixels, seed: int, epoch: int, index: np.integer
 ) -> Tensor:
-    """One image as training sees it in one epoch: uint8 (3, img_size, img_size)."""
+    """Return one image as training sees it in one epoch: uint8 (3, img_size, img_size)."""
     crops = training_crops(seed, epoch, np.array([index]), np.array([image.size]), pixels)
     return training_pixels(image, pixels, crops.box_N4[0], bool(crops.flip_N[0]))

@@ -16,7 +16,7 @@ _POLL_SECONDS = 0.1
 
 
 def tensors_of(batch: Any) -> Iterator[Tensor]:
-    """Every tensor in a batch of dataclasses, dictionaries, lists and tuples."""
+    """Yield every tensor in a batch of dataclasses, dictionaries, lists and tuples."""
     if isinstance(batch, Tensor):
         yield batch
     elif dataclasses.is_dataclass(batch):
@@ -27,7 +27,7 @@ def tensors_of(batch: Any) -> Iterator[Tensor]:
 
 
 def each_tensor(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """The same batch of dataclasses, with every tensor in it changed."""
+    """Return the same batch of dataclasses, with every tensor in it changed."""
     if isinstance(batch, Tensor):
         return change(batch)
     if not dataclasses.is_dataclass(batch) or isinstance(batch, type):
@@ -38,8 +38,10 @@ def each_tensor(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 
 def device_batches(batches: Iterator[T], device: torch.device) -> Generator[T, None, None]:
-    """The same batches of dataclasses, made ahead, their tensors moved; on CUDA over a stream of their
-    own."""
+    """Yield the same batches of dataclasses, made ahead, their tensors moved.
+
+    On CUDA they move over a stream of their own.
+    """
     if device.type != "cuda":
         yield from prefetch(batches)
         return
@@ -69,13 +71,13 @@ def _arrived(batch: T, copied: torch.cuda.Event) -> T:
 def prefetch(
     batches: Iterator[T], *, depth: int = 2, prepare: Callable[[T], T] | None = None
 ) -> Iterator[T]:
-    """The same batches in the same order, up to `depth` of them made ahead.
+    """Yield the same batches in the same order, up to `depth` of them made ahead.
 
-    What the copying and gathering of a batch costs, it costs without Python's lock, beside the
-    training step. An exception is raised where its batch would have come.
+    Copying and gathering run without Python's lock, beside the training step. An exception is raised
+    where its batch would have come.
 
     Args:
-        prepare: applied in the thread, to pin memory for instance.
+        prepare: function that the thread applies to each batch, such as pinning its memory.
     """
     ready: queue.Queue[object] = queue.Queue(maxsize=depth)
     left = threading.Event()

@@ -1,6 +1,6 @@
-"""What a pre-training step takes of a batch: the visible patches and their places, no more.
+"""The part of a batch that a pre-training step takes: the visible patches and their places.
 
-Shapes: N images, V views, K patches a view, M = V * K, P values a patch, (channel, row, column).
+Shapes: N images, V views, K patches per view, M = V * K, P values per patch, (channel, row, column).
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ class Visible:
         return len(self.keep_NVK)
 
     def patches(self) -> Tensor:
-        """visible_NMP in 0 .. 255, uint8 or fp32, on the device that the batch is on."""
+        """Return visible_NMP in 0 .. 255, uint8 or fp32, on the device that the batch is on."""
         if isinstance(self.pixels, Windows):
             return resample_windows(self.pixels)
         return self.pixels
@@ -39,18 +39,20 @@ class Visible:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Patches:
-    """What is wanted of an image: V groups of K of the patches of one crop. A whole crop is all of them
-    in one group."""
+    """The wanted patches of an image: V groups of K patches of one crop.
+
+    A whole crop is one group of all its patches.
+    """
 
     num_views: int
-    """V."""
+    """V: groups."""
     per_view: int
-    """K."""
+    """K: patches of a group."""
     of: int
     """L: patches of the crop."""
     patch_size: int
     draw: Callable[[int, int, NDArray[np.integer]], Tensor]
-    """keep_NVK, int64, of images in an epoch: a function of (seed, epoch, index_N)."""
+    """Draws keep_NVK, int64, by (seed, epoch, index_N)."""
 
     def __str__(self) -> str:
         return f"{self.num_views} views of {self.per_view} of {self.of} patches"
@@ -66,17 +68,18 @@ class Patches:
         part: tuple[int, int] = (0, 1),
         num_workers: int = 0,
     ) -> Iterator[Visible]:
-        """One process's share of each step's batch.
+        """Yield one process's share of each step's batch.
 
-        Which images, and which of their patches, is a function of seed and step: neither the source's
-        kind nor the number of workers or processes changes it.
+        The images and their patches are functions of seed and step: neither the source's kind nor the
+        number of workers or processes changes them.
 
         Args:
             batch_size: images over all processes.
             part: (rank, processes); each takes an equal, contiguous part of the batch.
 
         Raises:
-            InputError: too few images, a batch that does not divide, or an unreadable image.
+            InputError: there are too few images, the processes do not divide the batch, or an image
+                cannot be read.
         """
         keys = training_keys(source, batch_size=batch_size, seed=seed, steps=steps, part=part)
         if isinstance(source, Folder):
@@ -93,14 +96,14 @@ class Patches:
             yield Visible(cut_windows(source, index_N, crops, keep_NM, **sides), keep_NVK)
 
     def of_images(self, images_NCHW: Tensor, index_N: NDArray[np.integer], *, seed: int) -> Visible:
-        """The patches that images of these numbers have in the first epoch."""
+        """Return the patches that images of these numbers have in the first epoch."""
         keep_NVK = self.draw(seed, 0, index_N).to(images_NCHW.device)
         return Visible(gather_patches(images_NCHW, keep_NVK, self.patch_size), keep_NVK)
 
 
 @dataclasses.dataclass(frozen=True)
 class _FolderImages(Dataset):
-    """Fetched a whole batch at a time: keys are (epoch, index_N)."""
+    """The images of a folder, a whole batch at a time: keys are (epoch, index_N)."""
 
     folder: Folder
     pixels: Pixels

@@ -1,7 +1,7 @@
 """Processes that read images: torch's loader, which cannot wait for ever for one of them.
 
 torch sends batches through shared memory (/dev/shm). Where that is full, a worker of torch's own prints
-a trace, drops the batch and lives on, and whoever waits for the batch waits for ever.
+a trace, drops the batch and lives on, and the program waits for that batch for ever.
 """
 
 import functools
@@ -38,7 +38,7 @@ _LOOK_SECONDS = 5.0
 
 
 class Loader(DataLoader[Any]):
-    """torch's loader; its processes end with this one, and what becomes of them is one line.
+    """torch's loader; its processes end with this one, and their failure is one line.
 
     Iterating raises an InputError where an image cannot be read, /dev/shm has no room, a process was
     killed, or none answers for half an hour.
@@ -69,7 +69,7 @@ class Loader(DataLoader[Any]):
             # torch's traceback holds the loader in a cycle of references; when the garbage collector
             # ends it, its processes do not hear of it and are waited for, 5 seconds.
             error.__traceback__ = None
-            # From a worker process torch wraps the message in that process's stack trace.
+            # torch wraps the message of a worker process in that process's stack trace.
             raise InputError(str(error).rpartition("InputError: ")[2].strip()) from error
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
@@ -103,7 +103,7 @@ def _failure(workers: Sequence[Any]) -> str:
 
 
 def _bound(batches: Any) -> None:
-    """Give up after looks for a batch that all failed; after each, torch looks whether a worker died."""
+    """Make a loader give up after many looks for a batch; after each, torch checks its workers."""
     look = getattr(type(batches), "_try_get_data", None)
     if look is None:
         return
@@ -128,7 +128,7 @@ def _bound(batches: Any) -> None:
 
 
 def begin_worker() -> None:
-    """What any process of a loader does first: end with its parent, or where a batch cannot be sent."""
+    """Let a process of a loader end with its parent, or where a batch cannot be sent."""
     begin_helper(leaves_at_interrupt=False)
     multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_not_sent)  # type: ignore
 
@@ -140,7 +140,7 @@ def _begin(own: Callable[[int], None] | None, number: int) -> None:
 
 
 def _not_sent(error: BaseException, batch: object) -> None:
-    """End, so that nobody waits for what could not be sent."""
+    """End this process, so that nobody waits for the batch that could not be sent."""
     text = str(error)
     if "No space left" in text or "Cannot allocate" in text:
         os._exit(NO_ROOM)

@@ -1,1 +1,1 @@
-"""Results: what they are, where they are kept, what is published beside them."""
+"""Results: records, the store of them, and published numbers beside them."""

@@ -1,4 +1,4 @@
-"""What a task and its metrics state of themselves, once; every record repeats it beside its numbers.
+"""Declarations of tasks and metrics, made once and repeated in every record beside its numbers.
 
 A task's file makes a `Task` of `Metric`s. A record holds the task's `About` and a `Number` for each
 metric, so that it is read, ranked and printed without the code that made it.
@@ -20,49 +20,49 @@ PERCENTAGES = ("%", "points")
 
 
 UNDEFINED = "these images do not define it"
-"""Why a value is NaN, where nobody says more."""
+"""The reason why a value is NaN, in general words."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Measure:
-    """What a reader must know of a number, beside its value."""
+    """The facts that a reader needs beside a number's value."""
 
     title: str
-    """As headers and sentences print it, without the unit: `top-1`."""
+    """Its name in headers and sentences, without the unit: `top-1`."""
     unit: str = ""
     """`%`, `points` (of percent), `MiB`, ...; empty for a plain number."""
     better: Better = ""
-    """Which way is better; empty where neither is, and nothing is ranked."""
+    """The better direction; empty where neither is better, and nothing is ranked."""
     quoted: bool = False
-    """Whether people quote it: verdicts, bars and summaries show the quoted metrics of a task."""
+    """People quote it: verdicts, bars and summaries show the quoted metrics of a task."""
     beside: str = ""
     """The metric in whose cell a table mentions this one; empty for none."""
     of_machine: bool = False
-    """Whether it measures the machine more than the model: another machine may not reproduce it."""
+    """It measures the machine more than the model: another machine may not reproduce it."""
 
     @property
     def direction(self) -> int:
-        """1 where a higher value is better, -1 where a lower one is, 0 where neither is."""
+        """Return 1 where a higher value is better, -1 where a lower one is, 0 where neither is."""
         return {"higher": 1, "lower": -1, "": 0}[self.better]
 
     @property
     def header(self) -> str:
-        """The title with its unit."""
+        """Return the title with its unit."""
         return f"{self.title} [{self.unit}]" if self.unit else self.title
 
     @property
     def shown(self) -> str:
-        """The header with an arrow to its better side, the formats of a family's title left out."""
+        """Return the header with an arrow to its better side, without formats of a family's title."""
         arrow = {"higher": " ↑", "lower": " ↓", "": ""}[self.better]
         return re.sub(r":[^}]*}", "}", self.header) + arrow
 
     @property
     def is_percentage(self) -> bool:
-        """Whether differences are points of a percentage."""
+        """Return whether differences are points of a percentage."""
         return self.unit in PERCENTAGES
 
     def text(self, value: float) -> str:
-        """A value as tables print it; a dash where it is not finite."""
+        """Return a value as tables print it; a dash where it is not finite."""
         if not math.isfinite(value):
             return "–"
         if self.is_percentage:
@@ -70,12 +70,12 @@ class Measure:
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
     def signed(self, difference: float) -> str:
-        """A difference of two values as tables print it, with its sign."""
+        """Return a difference of two values as tables print it, with its sign."""
         text = self.text(difference)
         return text if text[0] in "-–" else f"+{text}"
 
     def interval_text(self, bounds: tuple[float, float]) -> str:
-        """Both ends as tables print them; `to` where a sign would read as a second dash."""
+        """Return both ends as tables print them; `to` where a sign would read as a second dash."""
         low, high = map(self.text, bounds)
         return f"{low} to {high}" if "-" in low + high else f"{low}–{high}"
 
@@ -88,10 +88,10 @@ class Metric(Measure):
     """
 
     name: str
-    """As records and the command line have it."""
+    """Its name in records and on the command line."""
 
     def called(self, name: str) -> Measure | None:
-        """What is declared of the metric of that name; None where the name is not of this family."""
+        """Return the facts of the metric of that name; None where the name is not of this family."""
         found = _pattern(self.name).fullmatch(name)
         if found is None:
             return None
@@ -104,19 +104,19 @@ class Metric(Measure):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Number(Measure):
-    """A measured value with its 95 % interval, and all that its metric's declaration states."""
+    """A measured value with its 95 % interval and the facts of its metric."""
 
     value: float
-    """In `unit`; NaN, null in JSON, where it is undefined."""
+    """The value in `unit`; NaN, null in JSON, where it is undefined."""
     low: float | None = None
     """Lower end of the interval; None, as `high`, where there is none."""
     high: float | None = None
     undefined: str = ""
-    """Why the value is undefined; empty where it is not."""
+    """The reason why the value is undefined; empty where it is not."""
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Both ends; None where there is no interval."""
+        """Return both ends; None where there is no interval."""
         return None if self.low is None or self.high is None else (self.low, self.high)
 
     def __str__(self) -> str:
@@ -125,22 +125,22 @@ class Number(Measure):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class About:
-    """What a report must know of a task."""
+    """The facts of a task for reports."""
 
     title: str
-    """As headings print it."""
+    """Its name in headings."""
     short: str = ""
-    """As pictures print it; empty for the title."""
+    """Its name in pictures; empty for the title."""
     place: int = 100
-    """Where it stands in a report, by rising number, and then by name."""
+    """Its place in a report, by rising number, and then by name."""
     public_set: str = "imagenet"
-    """The public set in whose place anybody's own images are used; empty for that of the record."""
+    """The public set in whose place a user's own images are used; empty for that of the record."""
     downstream: bool = True
-    """Whether it measures what a pre-training is good for, not the pre-training itself."""
+    """It measures the use of a pre-training, not the pre-training itself."""
 
     @property
     def label(self) -> str:
-        """`short`, or else the title."""
+        """Return `short`, or else the title."""
         return self.short or self.title
 
 
@@ -152,35 +152,35 @@ class Task(About):
     """
 
     name: str
-    """As the command line and records have it, and the file is called."""
+    """Its name on the command line and in records, and that of its file."""
     metrics: tuple[Metric, ...]
-    """In the order of tables; the quoted ones are the task's headlines."""
+    """Its metrics in the order of tables; the quoted ones are the task's headlines."""
     from_config: bool = False
-    """Whether its recipe is an mmengine config; else a dataclass, `RECIPE`."""
+    """Its recipe is an mmengine config; else a dataclass, `RECIPE`."""
     seed_key: str = "seed"
     """The setting of its recipe that seeds it."""
     draws: bool = True
-    """Whether another seed may give another number for the same weights."""
+    """Another seed may give another number for the same weights."""
     resumes: bool = False
-    """Whether it trains, leaves files of fixed names in its folder, and goes on from them."""
+    """It trains, leaves files of fixed names in its folder, and goes on from them."""
     leaves: str = ""
     """The checkpoint that it leaves in its folder for other tasks; empty for none."""
     shares_features: bool = False
-    """Whether it reads the stored features of a frozen backbone, which one run computes for all."""
+    """It reads the stored features of a frozen backbone, which one run computes for all."""
 
     @property
     def about(self) -> About:
-        """What records repeat."""
+        """Return the facts that records repeat."""
         return About(
             **{field.name: getattr(self, field.name) for field in dataclasses.fields(About)}
         )
 
     def declares(self, name: str) -> bool:
-        """Whether a metric of that name is declared."""
+        """Return whether a metric of that name is declared."""
         return any(metric.called(name) for metric in self.metrics)
 
     def measure(self, name: str) -> Measure:
-        """What is declared of a metric.
+        """Return the facts of a metric.
 
         Raises:
             InputError: the task declares no metric of that name.
@@ -201,11 +201,11 @@ class Task(About):
         interval: Sequence[float] = (),
         undefined: str = "",
     ) -> Number:
-        """A measured value with all that is declared of its metric.
+        """Return a measured value with the facts of its metric.
 
         Args:
             interval: both ends; empty, or not finite, for none.
-            undefined: why the value is NaN, where it is; in general words if empty.
+            undefined: the reason why the value is NaN, if it is; empty for general words.
 
         Raises:
             InputError: the task declares no metric of that name.
@@ -222,7 +222,7 @@ class Task(About):
 
 @functools.cache
 def _pattern(name: str) -> re.Pattern[str]:
-    """`top1_k{k}` matches `top1_k10`, with 10 as `k`."""
+    """Return a pattern in which `top1_k{k}` matches `top1_k10`, with 10 as `k`."""
     parts = re.split(r"\{(\w+)\}", name)
     return re.compile(
         "".join(

@@ -14,7 +14,7 @@ def load_results(folder: str | Path) -> pd.DataFrame:
     """Read all result records of a folder as one long table.
 
     Args:
-        folder: of records, at any depth. Damaged ones are named on the terminal and left out.
+        folder: a folder of records, at any depth. Damaged ones are named on the terminal and left out.
 
     Returns:
         A row per record and metric, newest record last, metrics in the order of tables:
@@ -23,7 +23,7 @@ def load_results(folder: str | Path) -> pd.DataFrame:
           protocol), `method`, `arch`, `data` and `split` (of the images measured), `images` (their
           number), `stands_for` (a public set, or ""), `data_digest`; `train`, `train_images` and
           `train_digest` of the images that a classifier was fitted on; `seed`, `checkpoint` (file or
-          name), its `branch`, its SHA-256 as `weights`, what was `assumed` of it; `start` (UTC, ISO
+          name), its `branch`, its SHA-256 as `weights`, all that was `assumed` of it; `start` (UTC, ISO
           8601), `seconds`;
         - `metric`, `title`, `value`, `low` and `high` (ends of the 95 % interval), all three in `unit`
           and NaN where there is none; `better` ("higher", "lower", or "" where neither is); `quoted`
@@ -42,7 +42,7 @@ def load_results(folder: str | Path) -> pd.DataFrame:
 
 
 def frame_of(records: Iterable[Record]) -> pd.DataFrame:
-    """The table of `load_results`, of records in their order."""
+    """Return the table of `load_results`, of records in their order."""
     rows = [
         [
             *(of(record) for of in _OF_RECORDS.values()),

@@ -11,7 +11,7 @@ _PUBLIC: dict[str, tuple[tuple[str, ...], _Sizes]] = {
         ("imagenet", "imagenet1k", "in1k", "ilsvrc", "ilsvrc2012", "imagenet2012"),
         {"val": (50_000,), "validation": (50_000,), "train": (1_281_167,)},
     ),
-    # Named by the declarations in robustness/, whose classes were checked before measuring.
+    # The declarations in robustness/ give these names; their classes were checked before measuring.
     "imagenet-a": (("imageneta",), {"all": (7_500,)}),
     "imagenet-r": (("imagenetr",), {"all": (30_000,)}),
     "imagenet-sketch": (("imagenetsketch",), {"all": (50_889,)}),
@@ -25,19 +25,19 @@ _PUBLIC: dict[str, tuple[tuple[str, ...], _Sizes]] = {
         ("ade20k", "adechallengedata2016"),
         {"validation": (2_000,), "training": (20_210,)},
     ),
-    # With annotations: 117,266 of the training images.
+    # 117,266 of the training images have annotations.
     "coco": (
         ("coco", "coco2017", "mscoco"),
         {"val2017": (5_000,), "train2017": (118_287, 117_266)},
     ),
 }
-"""Names in lower case, letters and digits only, and by split the numbers of images."""
+"""Each set's names in lower case, letters and digits only, and its numbers of images by split."""
 PUBLIC_SETS = tuple(_PUBLIC)
 """Every label that `family` gives to a public set."""
 
 
 def family(data: DataSet) -> str:
-    """The public set that a data set is, by name, split and number of images together.
+    """Return the public set that a data set is, by name, split and number of images together.
 
     Anything else keeps its own name; where that is a public set's, as a subset's may be, its size is
     added. A stand-in is never the set that it stands for.
@@ -53,7 +53,7 @@ def family(data: DataSet) -> str:
 
 
 def is_called(name: str, public: str) -> bool:
-    """Whether a name is one of a public set's; says nothing of the images."""
+    """Return whether a name is one of a public set's, whatever the images are."""
     plain = re.sub(r"[^a-z0-9]", "", name.lower())
     return public in _PUBLIC and plain in _PUBLIC[public][0]
 
@@ -68,9 +68,9 @@ _FINE_TUNED = re.compile(r"(, fine-tuned| \(fine-tuned\))$")
 
 
 def same_method(name: str) -> str:
-    """One label for names that mean one method: the paper's second title, OCL, is MiCL.
+    """Return one label for names that mean one method: the paper's second title, OCL, is MiCL.
 
-    A classifier's file is named after the method that pre-trained it.
+    A classifier has the label of the method that pre-trained it.
     """
     plain = _FINE_TUNED.sub("", name)
     return _SAME_METHODS.get(plain.lower(), plain)
@@ -85,8 +85,7 @@ _SIZES = {
     "giant": "g",
     "gigantic": "G",
 }
-# What follows is the input size, or how timm's model of the method differs in parts that the method's
-# own name tells.
+# The end is the input size, or a part of timm's model that the method's own name implies.
 _TIMM_NAME = re.compile(
     r"(?:vit|deit|beit|beitv2)_(?P<size>[a-z]+)(?:_12heads)?_patch(?P<patch>\d+)"
     r"(?:_\d+|_gap|_dinov2|_reg4|_in22k)*"
@@ -94,7 +93,7 @@ _TIMM_NAME = re.compile(
 
 
 def arch_label(arch: str) -> str:
-    """An architecture as papers print it: timm's `vit_base_patch16_224` is `ViT-B/16`."""
+    """Return an architecture as papers print it: timm's `vit_base_patch16_224` is `ViT-B/16`."""
     found = _TIMM_NAME.fullmatch(arch.partition(".")[0])
     if not found or found["size"] not in _SIZES:
         return arch

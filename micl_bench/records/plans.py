@@ -1,4 +1,4 @@
-"""What suites planned in a store of results, for whoever reports what is there and what is missing.
+"""Plans of suites in a store of results, by which reports list the runs that are missing.
 
 <store>/plans/<suite>.json     the latest plan of a suite; `suite run` writes it, atomically
 <store>/.../run.json           in each folder that a suite made for a run
@@ -42,13 +42,13 @@ class PlannedRun:
     """The task as headings print it; empty for its name."""
     method: Text
     seed: int
-    """-1 where the suite leaves it to the recipe."""
+    """The seed; -1 where the suite leaves it to the recipe."""
     data: Text
     folder: Text
-    """Relative to the store, with `/`."""
+    """The run's folder relative to the store, with `/`."""
     state: State
     problem: Text = ""
-    """Why it failed, or was left out because another one failed."""
+    """The reason why it failed, or was left out because another one failed."""
     command: Text = ""
 
     def __post_init__(self) -> None:
@@ -67,17 +67,17 @@ class Plan:
 
     @functools.cached_property
     def folders(self) -> frozenset[str]:
-        """Of all runs."""
+        """Return the folders of all runs."""
         return frozenset(run.folder for run in self.runs)
 
     @functools.cached_property
     def names(self) -> frozenset[str]:
-        """Of all runs."""
+        """Return the names of all runs."""
         return frozenset(run.name for run in self.runs)
 
 
 def read_plans(store: Path) -> tuple[list[Plan], list[Damaged]]:
-    """The latest plan of each suite of a store, by name, and the files that would be one."""
+    """Return the latest plan of each suite of a store, by name, and the files that are damaged plans."""
     plans, damaged = [], []
     for path in sorted((store / PLANS_FOLDER).glob("*.json")):
         try:
@@ -90,10 +90,10 @@ def read_plans(store: Path) -> tuple[list[Plan], list[Damaged]]:
 
 
 def write_plan(store: Path, plan: Plan) -> Path:
-    """Write a suite's plan in the place of its former one."""
+    """Write a suite's plan in the place of its former one, and return its path."""
     path = plan_path(store, plan.suite)
     if path.is_dir():
-        # No plan of ours; what may be somebody's is moved, not removed.
+        # It is no plan of ours; a folder that may be somebody's is moved, not removed.
         aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.aside")
         path.rename(aside)
         say(printable(f"{path} is a folder where a plan belongs; it is {aside.name} now"))
@@ -103,15 +103,15 @@ def write_plan(store: Path, plan: Plan) -> Path:
 
 
 def plan_path(store: Path, suite: str) -> Path:
-    """Where a suite's plan is; no name leads out of the folder."""
+    """Return the path of a suite's plan; no name leads out of the folder."""
     name = re.sub(r"[^\w-]+", "_", suite).strip("_")[:50] or "_"
     return store / PLANS_FOLDER / f"{name}.json"
 
 
 def is_stale(store: Path, record: Path, plans: list[Plan]) -> bool:
-    """Whether a suite made the record's folder, and now plans the run of that name in another one.
+    """Return whether a suite made the record's folder and now plans the run of that name elsewhere.
 
-    A run that no plan names at all, such as another seed's or another suite's, is as good as ever.
+    A run that no plan names at all, such as another seed's or another suite's, is not stale.
     """
     folder = record.parent
     if not plans or not folder.is_relative_to(store) or not (folder / RUN_FILE).is_file():

@@ -1,4 +1,4 @@
-"""Who measured what, where and when: the parts of a record that are the same for every task."""
+"""The provenance of a measurement: the parts of a record that are the same for every task."""
 
 import dataclasses
 import functools
@@ -15,20 +15,21 @@ from types import MappingProxyType
 from typing import Any
 
 from micl_bench.records.declared import Task
-from micl_bench.records.result import CheckpointInfo, Result, utc_now
+from micl_bench.records.result import Result, utc_now
+from micl_bench.records.weights import CheckpointInfo
 from micl_bench.runtime.files import digest_json
 
 _PACKAGES = (
     *("numpy", "pillow", "scikit-learn", "timm", "torch", "torchvision"),
     *("onedl-mmcv", "onedl-mmdetection", "onedl-mmengine", "onedl-mmsegmentation"),
 )
-# A repository on a disk that does not answer shall not keep a record from being written.
+# A repository on a disk that does not answer must not keep a record from being written.
 _GIT_SECONDS = 60.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What is measured, and by which recipe: fields of `Result` that all metrics of a run share."""
+    """The measured checkpoint and the recipe: fields of `Result` that all metrics of a run share."""
 
     method: str
     arch: str
@@ -38,19 +39,19 @@ class Subject:
 
 
 class Measurement:
-    """Starts the clock when made; `result` stops it and fills in everything but the number."""
+    """A clock that starts when it is made; `result` stops it and fills in everything but the number."""
 
     def __init__(self, *, command: str) -> None:
         self.command = command
         self.start, self._clock = utc_now(), time.monotonic()
 
     def began(self, start: str, *, spent: float = 0.0) -> None:
-        """Note that an earlier process began it, and the seconds that were spent on it before."""
+        """Note that an earlier process began it, and how many seconds were spent on it before."""
         self.start, self._clock = start, self._clock - spent
 
     @property
     def elapsed(self) -> float:
-        """Seconds since it was made."""
+        """Return the seconds since the measurement began."""
         return time.monotonic() - self._clock
 
     def result(
@@ -66,20 +67,20 @@ class Measurement:
         device_seconds: float | None = None,
         **fields: Any,
     ) -> Result:
-        """The record of one measurement.
+        """Return the record of one measurement.
 
         Args:
             task: it declares every metric.
             metrics: by name, in the metric's unit; NaN where these images do not define one.
             settings: as `Result.settings`, without the task's name; the fingerprint is made of them.
             intervals: both ends at 95 %, of the metrics that have an interval.
-            undefined: why a metric that is NaN is; in general words where it is not said.
-            seconds: where a resumed run took longer than this process; else the clock's.
-            device_seconds: where more devices than one worked on it; else one.
+            undefined: the reason why a metric is NaN; in general words where none is given.
+            seconds: the time of a resumed run, longer than this process's; None for the clock's.
+            device_seconds: the time of all devices, where several worked on it; None for one device.
             fields: all others of `Result`.
 
         Raises:
-            InputError: a metric that the task does not declare.
+            InputError: the task does not declare a metric.
         """
         took = self.elapsed if seconds is None else seconds
         whole = {"task": task.name, **settings}
@@ -108,10 +109,10 @@ class Measurement:
 
 
 def command_of(*words: object, options: Mapping[str, object]) -> str:
-    """The command line that does what a call in Python does.
+    """Return the command line of a call in Python.
 
     Args:
-        options: by name; one that is empty is left out, True is a switch, a list is repeated.
+        options: values by option; an empty one is left out, True is a switch, a list is repeated.
     """
     line = ["micl-bench", *map(str, words)]
     for name, value in options.items():
@@ -124,7 +125,7 @@ def command_of(*words: object, options: Mapping[str, object]) -> str:
 
 
 def environment() -> dict[str, str]:
-    """Versions and hardware that can move a number or its time."""
+    """Return versions and hardware that can move a number or its time."""
     found = dict(_installed())
     if torch := sys.modules.get("torch"):
         # Sums of parts differ in their last bits by how many parts there are.
@@ -147,7 +148,7 @@ def _installed() -> dict[str, str]:
 
 @functools.cache
 def code_version() -> str:
-    """Package version, and in a checkout its commit, `+changes` where files differ from it."""
+    """Return the package's version, and in a checkout its commit, `+changes` where files differ."""
     version = metadata.version("micl-bench")
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
@@ -168,7 +169,7 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def _gpus() -> str:
-    """Number and names, as NVIDIA's driver lists them."""
+    """Return the number and names of GPUs, as NVIDIA's driver lists them."""
     names = []
     for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -1,8 +1,8 @@
-"""Published numbers: the ledger, read and checked row by row, and which of our numbers each is one of.
+"""Published numbers: the ledger, read and checked row by row, with our task and metric of each row.
 
-The ledger is `results/published/published_results.csv`. Beside it, `tasks.yaml` says which of our tasks
-and metrics its rows are about, and `protocols.yaml` what the words of its protocols state, in the
-vocabulary of records. Nothing in them is filled in by guess.
+The ledger is `results/published/published_results.csv`. Beside it, `tasks.yaml` maps its tasks and
+metrics to ours, and `protocols.yaml` maps the words of its protocols to settings in the vocabulary of
+records. Nothing in them is filled in by guess.
 """
 
 import csv
@@ -38,40 +38,40 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LedgerMetric:
-    """What `tasks.yaml` says of a metric of the ledger."""
+    """A metric of the ledger in `tasks.yaml`."""
 
     unit: str
     header: str
-    """In pictures."""
+    """Its name in pictures."""
     ours: str = ""
-    """The metric of our records that it is one of; empty where that has the same name."""
+    """The same metric of our records; empty where it has the same name."""
     better: Better = ""
     most: float = _MOST_HOURS
-    """No number is larger."""
+    """The largest number that it can have."""
     scales: str = ""
-    """How many, where that is not one."""
+    """The number of scales in words, where it is not one."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LedgerTask:
-    """What `tasks.yaml` says of a task of the ledger."""
+    """A task of the ledger in `tasks.yaml`."""
 
     task: str
-    """Ours."""
+    """Our name of it."""
     data: str
-    """The family of data sets, as `names.family` calls it."""
+    """The family of data sets, as `names.family` has it."""
     metrics: dict[str, LedgerMetric]
     place: int = 0
-    """In a report, by rising number: as they stand in the file."""
+    """Its place in a report: that in the file."""
     short: str = ""
-    """In pictures of published numbers alone; empty where there is no such picture."""
+    """Its name in pictures of published numbers alone; empty where there is no such picture."""
     labels: str = ""
     """The share of the training labels that was used; empty for all, or where there are none."""
 
 
 @functools.cache
 def ledger_tasks() -> dict[str, LedgerTask]:
-    """By the ledger's task, in the order of a report: what its numbers are of."""
+    """Return the tasks of the ledger by its names of them, in the order of a report."""
     found = _read_yaml(TASKS, dict[str, LedgerTask])
     places = enumerate(found.items())
     return {name: dataclasses.replace(one, place=place) for place, (name, one) in places}
@@ -89,7 +89,7 @@ class Reference:
     """Input size in pixels; None where the text read does not state it."""
     pretrain_data: str
     pretrain_epochs: float | None
-    """None where the text read does not state them."""
+    """Epochs of pre-training; None where the text read does not state them."""
     task: str
     """The ledger's key, such as `imagenet_finetune`."""
     protocol: str
@@ -99,48 +99,48 @@ class Reference:
     source: str
     source_detail: str
     settings: dict[str, object] = dataclasses.field(default_factory=dict)
-    """What the protocol's words say, as dotted names of `Result.settings` or of the recipe;
-    `pretrain.` begins those of the pre-training. Empty where nothing maps."""
+    """The protocol's settings, as dotted names of `Result.settings` or of the recipe; those of the
+    pre-training begin with `pretrain.`. Empty where nothing maps."""
     text: str = ""
-    """The value with the digits that were printed; empty for the value's own."""
+    """The value in the digits that were printed; empty for the value's own."""
 
     @property
     def kind(self) -> LedgerTask:
-        """What `tasks.yaml` says of its task."""
+        """Return its task in `tasks.yaml`."""
         return ledger_tasks()[self.task]
 
     @property
     def facts(self) -> LedgerMetric:
-        """What `tasks.yaml` says of its metric."""
+        """Return its metric in `tasks.yaml`."""
         return self.kind.metrics[self.metric]
 
     @property
     def shown(self) -> str:
-        """The value as it was printed."""
+        """Return the value as it was printed."""
         return self.text or f"{self.value:g}"
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """What the printed number stands for: 83.6 for [83.55, 83.65)."""
+        """Return the range that the printed number stands for: [83.55, 83.65) for 83.6."""
         text = self.text or f"{self.value:.15g}"
         half = 0.5 * 10.0 ** -len(text.partition(".")[2])
         return self.value - half, self.value + half
 
 
 def read_references(path: Path | None = None) -> list[Reference]:
-    """The rows of a ledger, in its order.
+    """Return the rows of a ledger, in its order.
 
     Args:
         path: a CSV file of the ledger's columns; None for the one that comes with the package.
 
     Raises:
-        InputError: it cannot be read, or a row is not one of the ledger's kind; the row is named.
+        InputError: the file cannot be read, or a row is not one of the ledger's kind; the row is named.
     """
     return list(_shipped()) if path is None else _read(path)
 
 
 def measures(reference: Reference) -> tuple[str, str, str]:
-    """Our task, data family and metric that a published number is one of.
+    """Return our task, data family and metric of a published number.
 
     A metric that no record holds, such as `tpu_days`, keeps the ledger's name.
     """
@@ -151,7 +151,7 @@ def measures(reference: Reference) -> tuple[str, str, str]:
 
 @functools.cache
 def stated_protocols() -> dict[str, dict[str, dict[str, Any]]]:
-    """By task and protocol text, what the text states."""
+    """Return the settings of each protocol's text, by task and text."""
     return _read_yaml(PROTOCOLS, dict[str, dict[str, dict[str, Any]]])
 
 
@@ -197,7 +197,7 @@ def _read(path: Path) -> list[Reference]:
 
 
 def _check_cells(row: dict[Any, Any]) -> None:
-    """Raises ValueError of what is no row of this table."""
+    """Raise a ValueError for a row of another table."""
     if None in row or None in row.values():
         raise ValueError(f"it has another number of cells than {len(_COLUMNS)}")
     for name, cell in row.items():
@@ -208,7 +208,7 @@ def _check_cells(row: dict[Any, Any]) -> None:
 
 
 def _reference(row: dict[str, str]) -> Reference:
-    """Raises ValueError of a value that its column cannot have."""
+    """Return a row as a number; raise a ValueError for a value that its column cannot have."""
     task, metric, unit, size = row["task"], row["metric"], row["unit"], row["resolution"]
     if task not in (known := ledger_tasks()):
         raise ValueError(f"task is {task!r}; known: {', '.join(known)}")
@@ -221,7 +221,7 @@ def _reference(row: dict[str, str]) -> Reference:
         raise ValueError(f"resolution is {size!r}; needed: a whole number of pixels, or nothing")
     settings: dict[str, object] = {"labels": known[task].labels} if known[task].labels else {}
     for name, value in stated_protocols().get(task, {}).get(row["protocol"], {}).items():
-        # What depends on the architecture is given for each.
+        # A setting that depends on the architecture has a value for each.
         if not isinstance(value, dict):
             settings[name] = value
         elif row["arch"] in value:
@@ -242,7 +242,7 @@ def _reference(row: dict[str, str]) -> Reference:
 
 
 def _number(text: str, name: str, *, most: float) -> float:
-    """A plain decimal above 0, up to `most`."""
+    """Read a plain decimal above 0, up to `most`."""
     if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", text) or not 0 < float(text) <= most:
         raise ValueError(f"{name} is {text!r}; needed: a number above 0, up to {most:g}")
     return float(text)

@@ -1,4 +1,4 @@
-"""Result records: what was measured, on what, with what, by which command.
+"""Result records: a measurement with its data, weights, recipe and command.
 
 One JSON file per result, written to a temporary name and linked to its own, never edited afterwards.
 Everything that traces a number is inside. A file's name, which is the record's id, ends in the digest
@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from micl_bench.records.declared import About, Number
+from micl_bench.records.weights import CheckpointInfo, Stage
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_json, write_once
-from micl_bench.runtime.validate import Line, built, one_line, parsed, require_plain
+from micl_bench.runtime.validate import built, one_line, parsed, require_plain
 from micl_bench.runtime.values import shown, without_nan
 
 # Four of them make a file name, which may have 255 characters.
@@ -33,87 +34,18 @@ _LARGEST_BYTES = 1 << 26
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataSet:
-    """The images a number was measured on."""
+    """The images that a number was measured on."""
 
     name: str
-    """Short name as tables print it, such as `imagenet` or `embedded-A`."""
+    """Short name in tables, such as `imagenet` or `embedded-A`."""
     split: str
     images: int
     digest: str
     """SHA-256 over names and sizes of the images, and over the content of annotation files and masks."""
     stands_for: str = ""
-    """The public set an embedded one stands in for; empty for a real set. Tables must say it."""
+    """The public set that an embedded one stands in for; empty for a real set. Tables must print it."""
     left_out: str = dataclasses.field(default="", compare=False)
     """One line on the files in the folder that were not read. Not compared, as the digest is."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Stage:
-    """One training, or drawing, that weights went through, as their file says it.
-
-    What it cost is in its own record alone, so that the same training gives the same bytes.
-    """
-
-    task: Line
-    """`initialise`, `pretrain`, `finetune` or `linear`."""
-    method: Line
-    fingerprint: str
-    """SHA-256 of its settings: stages of one fingerprint differ by their seed alone."""
-    seed: int
-    epochs: float
-    data: Line
-    """Name of the training images; empty for none."""
-    data_digest: str
-    settings: dict[str, Any]
-    stated: bool = False
-    """The user stated it on the command line or in a suite; the file does not say."""
-
-    @classmethod
-    def of(
-        cls,
-        task: str,
-        method: str,
-        settings: dict[str, Any],
-        *,
-        seed: int,
-        epochs: float,
-        data: DataSet,
-    ) -> "Stage":
-        """The training of those settings on some images."""
-        return cls(
-            task=task,
-            method=method,
-            fingerprint=digest_json(settings),
-            seed=seed,
-            epochs=epochs,
-            data=data.name,
-            data_digest=data.digest,
-            settings=settings,
-        )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CheckpointInfo:
-    """Where the evaluated weights came from."""
-
-    source: str
-    """What the user named: a file, `timm:NAME` or `random:ARCH`."""
-    format: str
-    digest: str
-    """SHA-256 of the file, or of all weights where there is no file."""
-    branch: str = ""
-    """Which of several networks in the file; empty where there is one."""
-    network: str = ""
-    """Sizes, with what no tensor's shape tells: the number of heads, the norms' epsilon."""
-    positions: str = ""
-    """How position embeddings reached the input's grid; empty where they are as stored."""
-    normalisation: str = ""
-    """Mean and standard deviation of the pixels that the network was trained on, and was given."""
-    guesses: tuple[str, ...] = dataclasses.field(default=(), compare=False)
-    """What neither the file nor the user states and was therefore assumed, such as `2 heads (width /
-    64)`; tables mark the number. Not compared: the other fields hold it, as if it were stated."""
-    origin: tuple[Stage, ...] = dataclasses.field(default=(), compare=False)
-    """What made the weights, oldest first; empty where the file does not tell. Not compared."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -122,14 +54,14 @@ class Result:
 
     task: str
     about: About
-    """What the task's declaration states for reports."""
+    """The task's facts for reports."""
     protocol: str
     """One line for a table's caption: everything a reader needs to compare the number."""
     method: str
-    """What made the weights, as tables print it: `MiCL`, `random weights`, ..."""
+    """The method that made the weights, as tables print it: `MiCL`, `random weights`, ..."""
     arch: str
     metrics: dict[str, Number]
-    """By name, in the order of tables."""
+    """Numbers by name, in the order of tables."""
     data: DataSet
     checkpoint: CheckpointInfo
     recipe: dict[str, Any]
@@ -149,45 +81,51 @@ class Result:
     fingerprint: str = ""
     """SHA-256 of `settings`: numbers of different fingerprints are of different protocols."""
     details: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """What stands behind the metrics: a whole grid, other readings, figures by corruption."""
+    """Figures behind the metrics: a whole grid, other readings, numbers by corruption."""
     artifacts: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Name to path, relative to the record's own folder."""
+    """Paths by name, relative to the record's own folder."""
     evidence: str = ""
-    """The kind of what is kept of each image, the artefact `evidence`; empty where nothing is."""
+    """The kind of the artefact `evidence`, which is kept of each image; empty for none."""
     digests: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Name to SHA-256, of the artifacts that the metrics are computed from."""
+    """SHA-256 by name, of the artifacts that the metrics are computed from."""
 
     @property
     def values(self) -> dict[str, float]:
-        """The value of each metric, in its unit; NaN where it is undefined."""
+        """Return the value of each metric, in its unit; NaN where it is undefined."""
         return {name: number.value for name, number in self.metrics.items()}
 
     @property
     def quoted(self) -> list[str]:
-        """The metrics of a verdict: those that people quote, or else the first that is ranked."""
+        """Return the metrics of a verdict: those that people quote, or else the first that is ranked."""
         quoted = [name for name, number in self.metrics.items() if number.quoted]
         return quoted or [name for name, one in self.metrics.items() if one.direction][:1]
 
     @property
     def headline(self) -> str:
-        """The first metric of a verdict, or else the first of all."""
+        """Return the first metric of a verdict, or else the first of all."""
         return (self.quoted or list(self.metrics))[0]
 
     @property
     def place(self) -> tuple[int, str]:
-        """Sorts records by their tasks, as reports show them."""
+        """Return a key that sorts records by their tasks, as reports show them."""
         return (self.about.place, self.task)
 
     def as_stage(self, *, epochs: float) -> Stage:
-        """The training that this record is of, for the file that it leaves behind."""
+        """Return the training that this record is of, for the file that it leaves behind."""
         data = self.train or self.data
         return Stage.of(
-            self.task, self.method, self.settings, seed=self.seed, epochs=epochs, data=data
+            self.task,
+            self.method,
+            self.settings,
+            seed=self.seed,
+            epochs=epochs,
+            data=data.name,
+            data_digest=data.digest,
         )
 
     @functools.cached_property
     def id(self) -> str:
-        """`task-data-method-digest`: readable, and unique to the bytes of its file."""
+        """Return `task-data-method-digest`, which is unique to the bytes of its file."""
         return _identity(self, _bytes_of(self))
 
 
@@ -199,13 +137,13 @@ class Record(Result):
 
     @classmethod
     def of(cls, result: Result, path: Path) -> "Record":
-        """The result that the file at `path` holds."""
+        """Return the result that the file at `path` holds."""
         fields = {field.name: getattr(result, field.name) for field in dataclasses.fields(Result)}
         return cls(path=path, **fields)
 
     @functools.cached_property
     def id(self) -> str:
-        """The name of its file: `read_result` takes no other."""
+        """Return the name of its file: `read_result` takes no other."""
         return self.path.stem
 
     def __hash__(self) -> int:
@@ -224,10 +162,10 @@ def write_result(result: Result, folder: Path) -> Path:
 
 
 def record_file(result: Result) -> tuple[str, bytes]:
-    """Name and content of a record's file.
+    """Return the name and the content of a record's file.
 
     Raises:
-        ValueError: what no reader would take for a record, such as an infinite metric.
+        ValueError: no reader would take the result for a record, as one with an infinite metric.
     """
     try:
         require_plain(_content(result))
@@ -251,7 +189,7 @@ def read_result(path: Path) -> Record:
         result = _parsed(text)
     except (OSError, InputError) as error:
         raise InputError(one_line(f"{path} is not a result record: {error}")) from error
-    # Of the bytes as they are: a field that the file leaves out has its default in the result.
+    # The digest is of the bytes as they are: a field that the file lacks has its default in the result.
     if path.stem != (name := _identity(result, text)):
         raise InputError(
             f"{path} was changed after it was written, or renamed: its content has id {name}"
@@ -286,7 +224,7 @@ def _parsed(text: bytes) -> Result:
 
 
 def _check_values(result: Result) -> None:
-    """Raises InputError for what has the right type and still makes no sense."""
+    """Raise an InputError for a value that has the right type and still makes no sense."""
     try:
         datetime.fromisoformat(result.start)
     except ValueError as error:
@@ -307,13 +245,13 @@ def _check_values(result: Result) -> None:
 
 
 def require_method(name: str) -> None:
-    """Raise an InputError of a method's name that no table could print; empty is none."""
+    """Raise an InputError for a method's name that no table can print; empty is allowed."""
     if len(name) > _LONGEST_METHOD or not name.isprintable():
         raise InputError(f"--method is one line of at most {_LONGEST_METHOD} characters")
 
 
 def utc_now() -> str:
-    """The present moment as records write it."""
+    """Return the present moment as records write it."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
@@ -323,11 +261,11 @@ def _identity(result: Result, text: bytes) -> str:
 
 
 def name_part(word: str) -> str:
-    """A word as it stands in the names of files: short, and of letters that every file system has."""
+    """Return a word for the names of files: short, in characters that every file system has."""
     return re.sub(r"[^a-z0-9]+", "_", word.lower()).strip("_")[:_LONGEST_WORD]
 
 
 def visible_path(path: str | os.PathLike[str]) -> str:
-    """A path as records show it: relative to the working folder where it lies below it."""
+    """Return a path as records show it: relative to the working folder where it lies below it."""
     absolute = Path(path).resolve()
     return os.path.relpath(absolute) if absolute.is_relative_to(Path.cwd()) else str(absolute)

@@ -1,4 +1,4 @@
-"""How sure a number is: intervals of a measurement, tests of a difference. Percentages throughout.
+"""Intervals of a measurement and tests of a difference, in percent throughout.
 
 All intervals are at 95 %, all tests two-sided. `scipy.stats`, which takes half a second to import, is
 imported where it is needed.
@@ -21,7 +21,7 @@ Statistic = Callable[..., float]
 
 
 def wilson(percentage: float, count: int) -> tuple[float, float]:
-    """The Wilson score interval, at 95 %, of an accuracy measured on `count` images; percentages.
+    """Return the Wilson score interval, at 95 %, of an accuracy on `count` images; percentages.
 
     Wilson, JASA 22 (1927). It stays within 0 and 100. An accuracy over no image, which is not a number,
     has the interval (nan, nan).
@@ -38,7 +38,7 @@ def wilson(percentage: float, count: int) -> tuple[float, float]:
 def bootstrap(
     statistic: Statistic, samples: Sequence[NDArray[Any]], *, seed: int, rounds: int = 2000
 ) -> tuple[float, float]:
-    """The percentile bootstrap interval of `statistic(*samples)`.
+    """Return the percentile bootstrap interval of `statistic(*samples)`.
 
     Efron, Annals of Statistics 7 (1979); Efron and Tibshirani, An Introduction to the Bootstrap
     (1993), section 13.3. Each array is resampled along its first axis, independently of the others;
@@ -56,7 +56,7 @@ def paired_bootstrap(
     seed: int,
     rounds: int = 2000,
 ) -> tuple[float, float, float]:
-    """`statistic(*ours) - statistic(*theirs)`: the ends of its percentile interval, and the p-value.
+    """Test `statistic(*ours) - statistic(*theirs)`: return its percentile interval's ends and p-value.
 
     `ours[i]` and `theirs[i]` are measured on the same images, row by row, and are resampled
     together; different i are different images, resampled independently. The p-value is the level at
@@ -81,7 +81,7 @@ def paired_bootstrap(
 
 
 def percentiles(values_R: NDArray[np.float64]) -> tuple[float, float]:
-    """The ends of the percentile interval of R resampled values; (nan, nan) of none."""
+    """Return the ends of the percentile interval of R resampled values; (nan, nan) of none."""
     if not len(values_R):
         return math.nan, math.nan
     low, high = np.quantile(values_R, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
@@ -89,7 +89,7 @@ def percentiles(values_R: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def p_of_zero(values_R: NDArray[np.float64]) -> float:
-    """The two-sided p-value of 0, of R resampled differences; see `paired_bootstrap`.
+    """Return the two-sided p-value of 0, of R resampled differences; see `paired_bootstrap`.
 
     It is nan where there are none, or one is nan.
     """
@@ -100,27 +100,27 @@ def p_of_zero(values_R: NDArray[np.float64]) -> float:
 
 
 def t_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Student's t-interval of the mean of `values`, one of each seed; nan where one of them is.
+    """Return Student's t-interval of the mean of `values`, one of each seed; nan where one of them is.
 
     Raises:
-        ValueError: fewer than two values.
+        ValueError: there are fewer than two values.
     """
     if len(values) < 2:
         raise ValueError(f"a t-interval needs 2 values or more, not {len(values)}")
     mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    # What `scipy.stats.t.ppf` calls, without its checks: a report asks thousands of times.
+    # `scipy.stats.t.ppf` calls it after checks, and a report asks thousands of times.
     half = float(stdtrit(len(values) - 1, (1 + LEVEL) / 2)) * error
     return mean - half, mean + half
 
 
 def welch(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float, float]:
-    """The difference of two means over seeds: its interval's two ends, and the p-value.
+    """Test the difference of two means over seeds: return its interval's two ends and the p-value.
 
     Welch, Biometrika 34 (1947), with Satterthwaite's degrees of freedom. Where neither side varies,
     nothing can be said: all three are nan.
 
     Raises:
-        ValueError: fewer than two values on a side.
+        ValueError: there are fewer than two values on a side.
     """
     from scipy.stats import ttest_ind
 
@@ -129,7 +129,7 @@ def welch(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float,
     if len(set(ours)) == len(set(theirs)) == 1:
         return math.nan, math.nan, math.nan
     with warnings.catch_warnings():
-        # Of a side whose values are all the same.
+        # scipy warns of a side whose values are all the same.
         warnings.simplefilter("ignore", RuntimeWarning)
         found = ttest_ind(ours, theirs, equal_var=False)
     ends = found.confidence_interval(LEVEL)
@@ -137,7 +137,7 @@ def welch(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float,
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """The exact p-value that two classifiers are equally often right on the same images.
+    """Return the exact p-value that two classifiers are equally often right on the same images.
 
     McNemar, Psychometrika 12 (1947), in its exact form: of the images that exactly one of the two
     gets right, half should be A's, so their number is binomial with 1/2. It needs the two counts of
@@ -148,7 +148,7 @@ def mcnemar(only_a: int, only_b: int) -> float:
 
 
 def paired_difference_interval(only_a: int, only_b: int, count: int) -> tuple[float, float]:
-    """The score interval of the difference A - B of two accuracies on the same images; percentages.
+    """Return the score interval, in percent, of the difference A - B of accuracies on the same images.
 
     Tango, Statistics in Medicine 17 (1998) 891-908, equation (9): the differences d that the score
     test does not reject. It holds its level for few images and for accuracies near 0 and 100 %, and
@@ -164,7 +164,7 @@ def paired_difference_interval(only_a: int, only_b: int, count: int) -> tuple[fl
     estimate = (only_a - only_b) / count
 
     def score(difference: float) -> float:
-        """Standardised distance of the counts from what `difference` lets expect; falls in it."""
+        """Return the standardised distance of the counts from those expected; falls in `difference`."""
         # The most likely share of images that B alone gets right, given the difference.
         linear = (2 * count - only_a + only_b) * difference - only_a - only_b
         constant = -only_b * difference * (1 - difference)
@@ -182,7 +182,7 @@ def paired_difference_interval(only_a: int, only_b: int, count: int) -> tuple[fl
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values adjusted for being several, in the given order.
+    """Return p-values adjusted for being several, in the given order.
 
     Holm, Scandinavian Journal of Statistics 6 (1979): the i-th smallest of m is multiplied by
     m - i + 1, none is below a smaller one's, none is above 1. Rejecting those up to 0.05 makes a
@@ -198,7 +198,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def _resampled(
     statistic: Statistic, samples: Sequence[NDArray[Any]], *, seed: int, rounds: int
 ) -> NDArray[np.float64]:
-    """The statistic of `rounds` draws with replacement; none where a sample is empty."""
+    """Return the statistic of `rounds` draws with replacement; none where a sample is empty."""
     if not all(len(sample) for sample in samples):
         return np.empty(0)
     rng = np.random.default_rng(seed)
@@ -211,7 +211,7 @@ def _resampled(
 
 
 def _crossing(holds: Callable[[float], bool], left: float, right: float) -> float:
-    """Where a condition that holds up to a point ends, by bisection."""
+    """Return the point up to which a condition holds, by bisection."""
     for _ in range(_HALVINGS):
         middle = (left + right) / 2
         left, right = (middle, right) if holds(middle) else (left, middle)

@@ -1,4 +1,4 @@
-"""A store: a folder of records, at any depth, read whole, with the files in it that are damaged."""
+"""The store: a folder of records, at any depth, read whole, with the files in it that are damaged."""
 
 import dataclasses
 import re
@@ -9,7 +9,7 @@ from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.log import printable, say
 
 _BEGINNING = re.compile(rb'"schema"\s*:\s*"micl-bench/result/')
-# One that is empty or cut, or whose keys were sorted, still bears the name that it was given.
+# A record that is empty or cut, or whose keys were sorted, still has its name.
 _FILE_NAME = re.compile(r".*-[0-9a-f]{10}\.json")
 
 
@@ -23,17 +23,17 @@ class Damaged:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Store:
-    """What a folder of records holds."""
+    """The content of a folder of records."""
 
     records: list[Record]
-    """Oldest first."""
+    """Records, oldest first."""
     damaged: list[Damaged]
 
 
 def read_store(folder: Path) -> Store:
-    """All records below a folder, and what would be one; other JSON files are passed over.
+    """Return all records below a folder, and damaged ones; other JSON files are passed over.
 
-    A list, or a link to nowhere, counts as one: nothing tells that it was never meant as records.
+    A list, or a link to nowhere, counts as damaged, as it may have been meant as records.
 
     Raises:
         InputError: the folder is missing.
@@ -54,7 +54,7 @@ def read_store(folder: Path) -> Store:
 
 
 def read_results(folder: Path) -> list[Record]:
-    """All records below a folder, oldest first; each damaged one is named on the terminal and skipped.
+    """Return all records below a folder, oldest first; damaged ones are named on the terminal.
 
     Raises:
         InputError: the folder is missing or holds no readable record.

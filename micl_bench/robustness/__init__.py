@@ -1,8 +1,8 @@
-"""Shifted test sets, one declarative file per set: what it is, where it lies, what it is held against.
+"""Shifted test sets, one declarative file per set, with its folder and the clean set beside it.
 
 A file defines `SET`, a `RobustnessSet`; a new set is a new file, here or a plug-in.
 
-`inspect_set` says what is wrong with a copy of one, before anything is measured on it.
+`inspect_set` finds the faults of a copy of one, before anything is measured on it.
 """
 
 from micl_bench.robustness._check import Findings, inspect_set
@@ -34,15 +34,15 @@ __all__ = [
 
 
 def find_set(name: str) -> RobustnessSet:
-    """The declaration of a shifted set by its name.
+    """Return the declaration of a shifted set by its name.
 
     Raises:
-        InputError: there is no such set, or what declares it is no `RobustnessSet`.
+        InputError: there is no such set, or its file declares no `RobustnessSet`.
     """
     declared: RobustnessSet = plugins.find("robustness", name, SET=RobustnessSet).SET
     return declared
 
 
 def every_set() -> list[RobustnessSet]:
-    """The declarations of all shifted sets, but for plug-ins that cannot be used."""
+    """Return the declarations of all shifted sets, but for plug-ins that cannot be used."""
     return list(plugins.every("robustness", find_set).values())

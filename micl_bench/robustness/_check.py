@@ -1,4 +1,4 @@
-"""Whether a copy of a set is the set: classes and numbers of images, before anything is measured."""
+"""Checks of a copy of a set, before anything is measured: its classes and numbers of images."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from micl_bench.runtime.wording import counted, plural
 
 @dataclasses.dataclass
 class Findings:
-    """What is to be fixed, a line each."""
+    """Faults, one line each."""
 
     wrong: list[str] = dataclasses.field(default_factory=list)
     """The set is not there, or its labels would be wrong."""
@@ -22,16 +22,16 @@ class Findings:
 
 
 def inspect_set(one: RobustnessSet, root: Path) -> Findings:
-    """What is wrong with a set and its clean set below the data folder `root`.
+    """Return the faults of a set and its clean set below the data folder `root`.
 
-    Reads names only, no image.
+    It reads names only, no image.
     """
     findings = Findings()
     for inspect in (_inspect_set, _inspect_clean):
         try:
             inspect(findings, one, root)
         except InputError as error:
-            # What cannot be listed, or ObjectNet's mappings.
+            # A folder cannot be listed, or ObjectNet's mappings cannot be read.
             findings.wrong.append(str(error))
     return findings
 
@@ -53,7 +53,7 @@ def _inspect_set(findings: Findings, one: RobustnessSet, root: Path) -> None:
     for part in one.parts:
         found = _inspect(root / part, one.title, one, classes, others=one.labels == "mappings")
         findings.wrong += found.wrong
-        # 75 parts that lack the same are reported once.
+        # 75 parts with the same fault are reported once.
         findings.missing += [] if incomplete else found.missing
         incomplete += bool(found.missing)
     if incomplete > 1:
@@ -70,7 +70,7 @@ def _inspect_set(findings: Findings, one: RobustnessSet, root: Path) -> None:
         ]
         if strange := [image for image in images if not image_number(image)]:
             findings.wrong.append(
-                f"{one.title} tells images by their number, and {len(strange)} in {folder} are not "
+                f"{one.title} knows images by their number, and {len(strange)} in {folder} are not "
                 f"called ILSVRC2012_val_<number>: {_first(strange)}; restore their names"
             )
 
@@ -102,7 +102,7 @@ def _inspect(
     *,
     others: bool = False,
 ) -> Findings:
-    """A folder of class folders.
+    """Return the faults of a folder of class folders.
 
     Args:
         others: the release has class folders beyond `classes`.
@@ -113,7 +113,7 @@ def _inspect(
         line = f"{folder} has no class folders; the layout is <folder>/<class>/<image>"
     elif numbers := [name for name in strange if name.isdigit()]:
         line = (
-            f"{folder} has class folders named by numbers ({_first(numbers)}): nothing tells what they "
+            f"{folder} has class folders named by numbers ({_first(numbers)}): nobody knows what they "
             "count, and labels by position give an accuracy near 0.1 %; name them by WordNet id "
             "(n01440764, ...)"
         )
@@ -153,7 +153,7 @@ def _inspect_counts(
 
 
 def _count_images(folder: Path, classes: tuple[str, ...]) -> dict[str, int]:
-    """Images of each of the classes that are there."""
+    """Count the images of each of the classes that are there."""
     found = list_classes(folder, set(classes))
     found.require_whole()
     counts = {name_text(name): len(images) for name, images in found.classes.items()}

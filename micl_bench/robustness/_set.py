@@ -1,4 +1,4 @@
-"""What a shifted test set is declared by."""
+"""The declaration of a shifted test set."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -6,13 +6,13 @@ from pathlib import PurePosixPath
 from typing import Literal
 
 Labels = Literal["folder names", "folder positions", "mappings", "image numbers"]
-"""How a class folder, or an image, tells what it shows.
+"""The labels of a set's images come from one of these.
 
-`folder names`: the folder is called as the class is, ImageNet's by WordNet id.
-`folder positions`: the folder is called by the position of its class among ImageNet's 1000 WordNet ids
-in sorted order. Only a set whose own documentation says so may declare it.
-`mappings`: ObjectNet's files, which map a folder to one or several ImageNet classes.
-`image numbers`: ImageNet's validation images with ReaL labels, which go by the number in the file name.
+`folder names`: the folder has its class's name, ImageNet's a WordNet id.
+`folder positions`: the folder has the position of its class among ImageNet's 1000 WordNet ids in sorted
+order. Only a set whose own documentation says so may declare it.
+`mappings`: ObjectNet's files map a folder to one or several ImageNet classes.
+`image numbers`: ImageNet's validation images have ReaL labels by the number in the file name.
 """
 
 
@@ -23,13 +23,13 @@ class CleanSet:
     folder: PurePosixPath
     """Below the data folder."""
     classes: tuple[str, ...] = ()
-    """Names in sorted order; empty for whatever class folders there are."""
+    """Class names in sorted order; empty for the class folders there are."""
     per_class: int | None = None
     """Images of each class; None for any number."""
 
     @property
     def images(self) -> int | None:
-        """Images of all classes."""
+        """Return the images of all classes, or None for any number."""
         return self.per_class * len(self.classes) if self.per_class else None
 
 
@@ -38,37 +38,37 @@ class RobustnessSet:
     """An image folder, `<folder>/<class>/<image>`, whose classes are some or all of a clean set's."""
 
     title: str
-    """As tables print it."""
+    """Its name in tables."""
     folder: PurePosixPath
     """Below the data folder, as the release is called when unpacked; a symbolic link will do."""
     clean: CleanSet
-    """What the drop is measured against; classes are matched by name, never by position."""
+    """The drop is measured against it; classes are matched by name, never by position."""
     description: str
     paper: str = ""
     classes: tuple[str, ...] = ()
-    """The clean set's names of its classes; empty where folders or mappings tell them."""
+    """The clean set's names of its classes; empty where folders or mappings have them."""
     num_classes: int | None = None
-    """Where `classes` is empty but their number is known."""
+    """The number of classes, where it is known and `classes` is empty."""
     images: int | None = None
-    """As released, of each part; None for any number."""
+    """Images of each part, as released; None for any number."""
     per_class: int | None = None
     """Images of each class, where all have the same number."""
     labels: Labels = "folder names"
     reading: Literal["own classes", "all outputs"] = "all outputs"
-    """Among which outputs of a classifier `top1` looks for the largest. The other reading is reported
+    """`top1` looks for the largest among these outputs of a classifier. The other reading is reported
     beside it where the set has fewer classes than the classifier."""
     corruptions: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    """Where the set has a part for each corruption and severity, `<folder>/<corruption>/<severity>`:
-    each corruption's top-1 error of AlexNet in percent, mean over severities, which mCE divides by."""
+    """AlexNet's top-1 error on each corruption, in percent, mean over severities, which mCE divides by.
+    The set has a part per corruption and severity then, `<folder>/<corruption>/<severity>`."""
     severities: int = 5
     border: int = 0
     """Pixels on each side that are not part of the image."""
     is_cropped: bool = False
-    """Whether images are stored as the centre crop already, which is not to be made a second time."""
+    """Images are stored as the centre crop already, which must not be made a second time."""
 
     @property
     def parts(self) -> tuple[PurePosixPath, ...]:
-        """Folders below the data folder that hold class folders."""
+        """Return the folders below the data folder that hold class folders."""
         if not self.corruptions:
             return (self.folder,)
         severities = range(1, self.severities + 1)

@@ -1,4 +1,4 @@
-"""ImageNet ReaL: the validation images under new labels, one or several an image."""
+"""ImageNet ReaL: the validation images under new labels, one or several per image."""
 
 from micl_bench.robustness import IMAGENET_VAL, RobustnessSet
 

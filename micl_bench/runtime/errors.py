@@ -9,8 +9,8 @@ class InputError(ValueError):
     """
 
 
-class UntoldError(InputError):
-    """Neither the file nor its shapes determine the architecture; its name (`--arch`) would."""
+class UnstatedError(InputError):
+    """Neither the shapes nor the file state the architecture or the pixels; an option would."""
 
 
 class Stopped(Exception):  # noqa: N818 - an answer to a request, not an error

@@ -11,7 +11,7 @@ from micl_bench.checkpoints import Checkpoint
 from micl_bench.data.file_lists import count_by_class, digest_names, drawn_images, listed_images
 from micl_bench.data.folder import Folder
 from micl_bench.data.pixels import Pixels
-from micl_bench.data.source import Source, open_source, tell_absent_classes
+from micl_bench.data.source import Source, open_source, warn_of_absent_classes
 from micl_bench.engine.frozen.stored import Features
 from micl_bench.records.evidence.predictions import Predictions
 from micl_bench.runtime.errors import InputError
@@ -48,7 +48,7 @@ def open_splits(data: Path) -> tuple[Source, Source]:
     """`<data>/train` and `<data>/val`, folders of images or packed stores, with equal classes."""
     train = open_source(data / "train")
     test = open_source(data / "val", classes=train.classes)
-    tell_absent_classes(test)
+    warn_of_absent_classes(test)
     return train, test
 
 

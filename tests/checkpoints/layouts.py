@@ -24,7 +24,7 @@ Writer = Callable[[Path], Path]
 SMALL = Arch(
     name="vit_w128_d2_patch8_32", img_size=32, patch_size=8, width=128, depth=2, num_heads=2
 )
-"""Heads are width / 64, so that every file tells it all."""
+"""Heads are width / 64, so that every file shows it all."""
 
 
 def random_state(model: nn.Module, seed: int = 0) -> dict[str, Tensor]:

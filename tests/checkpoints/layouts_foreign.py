@@ -5,83 +5,34 @@ recognise it.
 """
 
 import functools
-import logging
 from argparse import Namespace
 from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 from direct import moco_positions
-from layouts import random_state
-from timm.models import VisionTransformer
-from timm.models.beit import Beit
-from torch import Tensor, nn
-
-Writer = Callable[[Path], Path]
-State = dict[str, Tensor]
-
-WIDTH, DEPTH, PATCH, SIZE = 128, 2, 8, 32
-GRID = SIZE // PATCH
-HEADS = WIDTH // 64
-
-
-def numbers(*shape: int, seed: int) -> Tensor:
-    """Small random numbers, another for every seed."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * 0.1
-
-
-def plain_vit(*, seed: int = 0, cls: bool = True, width: int = WIDTH) -> State:
-    """Every tensor of a ViT under the names that most authors kept from timm."""
-    model = VisionTransformer(
-        img_size=SIZE,
-        patch_size=PATCH,
-        embed_dim=width,
-        depth=DEPTH,
-        num_heads=width // 64,
-        num_classes=0,
-        class_token=cls,
-        global_pool="token" if cls else "avg",
-        fc_norm=False,
-    )
-    return random_state(model, seed)
-
-
-def beit_vit(*, seed: int = 0, shared: bool, fine_tuned: bool) -> State:
-    """The same with BEiT's parts instead of absolute positions, and its buffers of offsets."""
-    model = Beit(
-        img_size=SIZE,
-        patch_size=PATCH,
-        embed_dim=WIDTH,
-        depth=DEPTH,
-        num_heads=HEADS,
-        num_classes=5 if fine_tuned else 0,
-        init_values=0.1,
-        use_abs_pos_emb=False,
-        use_rel_pos_bias=not shared,
-        use_shared_rel_pos_bias=shared,
-        global_pool="avg" if fine_tuned else "token",
-    )
-    tables = ["rel_pos_bias"] if shared else [f"blocks.{n}.attn" for n in range(DEPTH)]
-    index = torch.zeros(GRID * GRID + 1, GRID * GRID + 1, dtype=torch.long)
-    offsets = {f"{table}.relative_position_index": index for table in tables}
-    return random_state(model, seed) | offsets
-
-
-def prefixed(prefix: str, state: State) -> State:
-    return OrderedDict((prefix + name, value) for name, value in state.items())
-
-
-def _saved(folder: Path, name: str, content: dict[str, Any]) -> Path:
-    path = folder / name
-    torch.save(content, path)
-    return path
+from layouts_libraries import LIBRARIES
+from layouts_parts import (
+    DEPTH,
+    GRID,
+    PATCH,
+    WIDTH,
+    State,
+    Writer,
+    beit_vit,
+    numbers,
+    plain_vit,
+    prefixed,
+    saved,
+    training_state,
+)
+from torch import Tensor
 
 
 def _head(width: int = WIDTH, *, patches: bool = False) -> State:
-    """Of DINO and iBOT: three layers, then one under weight normalisation."""
+    """Return the head of DINO and iBOT: three layers, then one under weight normalisation."""
     head = {
         "head.mlp.0.weight": numbers(32, width, seed=1),
         "head.mlp.0.bias": numbers(32, seed=2),
@@ -94,27 +45,19 @@ def _head(width: int = WIDTH, *, patches: bool = False) -> State:
     return head
 
 
-def _training_state() -> dict[str, Any]:
-    moments = {"exp_avg": torch.zeros(3), "step": torch.tensor(1.0)}
-    return {
-        "optimizer": {"state": {0: moments}, "param_groups": [{"lr": 1e-3, "params": [0]}]},
-        "epoch": 100,
-    }
-
-
 def _dino(folder: Path) -> Path:
     content = {
         "student": prefixed("module.", prefixed("backbone.", plain_vit(seed=2)) | _head()),
         "teacher": prefixed("backbone.", plain_vit(seed=1)) | _head(),
         "dino_loss": {"center": torch.zeros(1, 16)},
         "args": Namespace(arch="vit_small", patch_size=PATCH),
-        **_training_state(),
+        **training_state(),
     }
-    return _saved(folder, "checkpoint.pth", content)
+    return saved(folder, "checkpoint.pth", content)
 
 
 def _dino_teacher(folder: Path) -> Path:
-    return _saved(folder, "teacher.pth", prefixed("backbone.", plain_vit(seed=1)) | _head())
+    return saved(folder, "teacher.pth", prefixed("backbone.", plain_vit(seed=1)) | _head())
 
 
 def _ibot(folder: Path) -> Path:
@@ -126,9 +69,9 @@ def _ibot(folder: Path) -> Path:
         "ibot_loss": {"center": torch.zeros(1, 16), "center2": torch.zeros(1, 1, 16)},
         "args": Namespace(arch="vit_small"),
         "fp16_scaler": {"scale": 65536.0},
-        **_training_state(),
+        **training_state(),
     }
-    return _saved(folder, "checkpoint.pth", content)
+    return saved(folder, "checkpoint.pth", content)
 
 
 def _moco_v3(folder: Path, width: int = WIDTH) -> Path:
@@ -140,7 +83,7 @@ def _moco_v3(folder: Path, width: int = WIDTH) -> Path:
         state |= prefixed(f"module.{encoder}.", vit)
     state["module.predictor.0.weight"] = numbers(32, 32, seed=6)
     content = {"epoch": 300, "arch": "vit_base", "state_dict": state, "scaler": {"scale": 1.0}}
-    return _saved(folder, "vit-b-300ep.pth.tar", content | _training_state())
+    return saved(folder, "vit-b-300ep.pth.tar", content | training_state())
 
 
 def _moco_v3_small(folder: Path) -> Path:
@@ -151,7 +94,7 @@ def _msn(folder: Path) -> Path:
     heads = {"fc.fc1.weight": numbers(32, WIDTH, seed=5), "fc.bn1.running_mean": torch.zeros(32)}
     content = {
         "encoder": prefixed("module.", plain_vit(seed=2) | heads),
-        "opt": _training_state()["optimizer"],
+        "opt": training_state()["optimizer"],
         "prototypes": numbers(4, 32, seed=6),
         "target_encoder": prefixed("module.", plain_vit(seed=1) | heads),
         "epoch": 800,
@@ -161,7 +104,7 @@ def _msn(folder: Path) -> Path:
         "lr": 1e-3,
         "temperature": 0.1,
     }
-    return _saved(folder, "vits16_800ep.pth.tar", content)
+    return saved(folder, "vits16_800ep.pth.tar", content)
 
 
 def _ijepa(folder: Path) -> Path:
@@ -169,7 +112,7 @@ def _ijepa(folder: Path) -> Path:
     content = {
         "encoder": prefixed("module.", plain_vit(seed=2, cls=False)),
         "predictor": predictor,
-        "opt": _training_state()["optimizer"],
+        "opt": training_state()["optimizer"],
         "scaler": {"scale": 65536.0},
         "target_encoder": prefixed("module.", plain_vit(seed=1, cls=False)),
         "epoch": 300,
@@ -178,7 +121,7 @@ def _ijepa(folder: Path) -> Path:
         "world_size": 16,
         "lr": 1e-3,
     }
-    return _saved(folder, "IN1K-vit.h.14-300e.pth.tar", content)
+    return saved(folder, "IN1K-vit.h.14-300e.pth.tar", content)
 
 
 def dinov2_vit(*, registers: int = 0, seed: int = 1) -> State:
@@ -192,15 +135,15 @@ def dinov2_vit(*, registers: int = 0, seed: int = 1) -> State:
 
 
 def _dinov2(folder: Path) -> Path:
-    return _saved(folder, "dinov2_vits14_pretrain.pth", dinov2_vit())
+    return saved(folder, "dinov2_vits14_pretrain.pth", dinov2_vit())
 
 
 def _dinov2_registers(folder: Path) -> Path:
-    return _saved(folder, "dinov2_vits14_reg4_pretrain.pth", dinov2_vit(registers=4))
+    return saved(folder, "dinov2_vits14_reg4_pretrain.pth", dinov2_vit(registers=4))
 
 
 def _dinov2_teacher(folder: Path) -> Path:
-    """Of a run: under `teacher.backbone`, its blocks in chunks, beside heads."""
+    """Write a run's file: under `teacher.backbone`, its blocks in chunks, beside heads."""
     backbone = {
         name.replace("blocks.1.", "blocks.1.1.").replace("blocks.0.", "blocks.0.0."): value
         for name, value in dinov2_vit().items()
@@ -208,7 +151,7 @@ def _dinov2_teacher(folder: Path) -> Path:
     heads = {"dino_head.last_layer.weight_g": torch.ones(16, 1)}
     heads |= {"ibot_head.mlp.0.weight": numbers(32, WIDTH, seed=5)}
     content = {"teacher": prefixed("backbone.", backbone) | heads}
-    return _saved(folder, "teacher_checkpoint.pth", content)
+    return saved(folder, "teacher_checkpoint.pth", content)
 
 
 @functools.cache
@@ -237,7 +180,7 @@ def dinov3_vit() -> tuple[State, Any]:
 
 
 def _dinov3(folder: Path) -> Path:
-    return _saved(folder, "dinov3_vits16_pretrain.pth", dinov3_vit()[0])
+    return saved(folder, "dinov3_vits16_pretrain.pth", dinov3_vit()[0])
 
 
 def _simmim(folder: Path) -> Path:
@@ -247,12 +190,12 @@ def _simmim(folder: Path) -> Path:
         "decoder.0.bias": torch.zeros(8),
     }
     content = {"model": prefixed("encoder.", vit) | decoder, "max_accuracy": 0.0}
-    return _saved(folder, "simmim_pretrain.pth", content | _training_state())
+    return saved(folder, "simmim_pretrain.pth", content | training_state())
 
 
 def _simmim_fine_tuned(folder: Path) -> Path:
     vit = beit_vit(seed=1, shared=False, fine_tuned=True)
-    return _saved(folder, "simmim_finetune.pth", {"model": vit, "max_accuracy": 83.8})
+    return saved(folder, "simmim_finetune.pth", {"model": vit, "max_accuracy": 83.8})
 
 
 def _beit(file: str, outputs: int, **more: Tensor) -> Writer:
@@ -262,7 +205,7 @@ def _beit(file: str, outputs: int, **more: Tensor) -> Writer:
         vit = beit_vit(seed=1, shared=True, fine_tuned=False)
         vit |= {"mask_token": torch.zeros(1, 1, WIDTH), "lm_head.bias": torch.zeros(outputs)}
         vit |= {"lm_head.weight": numbers(outputs, WIDTH, seed=5), **more}
-        return _saved(folder, file, {"model": vit})
+        return saved(folder, file, {"model": vit})
 
     return write
 
@@ -270,182 +213,14 @@ def _beit(file: str, outputs: int, **more: Tensor) -> Writer:
 def _beit_fine_tuned(folder: Path) -> Path:
     vit = beit_vit(seed=1, shared=False, fine_tuned=True)
     args = Namespace(model="beit_base_patch16_224", imagenet_default_mean_and_std=False)
-    content = {"model": vit, "args": args, "scaler": {"scale": 1.0}} | _training_state()
-    return _saved(folder, "checkpoint-best.pth", content)
+    content = {"model": vit, "args": args, "scaler": {"scale": 1.0}} | training_state()
+    return saved(folder, "checkpoint-best.pth", content)
 
 
-def beit_untold(folder: Path) -> Path:
-    """A fine-tuned file as published: of BEiT or of BEiT v2, it does not tell."""
+def beit_or_v2(folder: Path) -> Path:
+    """Write a fine-tuned file as published, of BEiT or of BEiT v2: it does not state which."""
     vit = beit_vit(seed=1, shared=False, fine_tuned=True)
-    return _saved(folder, "beit_pt22k_ft22kto1k.pth", {"model": vit})
-
-
-HF_SIZES = {
-    "hidden_size": WIDTH,
-    "num_hidden_layers": DEPTH,
-    "num_attention_heads": 4,
-    "intermediate_size": 4 * WIDTH,
-    "image_size": SIZE,
-    "patch_size": PATCH,
-}
-"""Heads of 32 channels, which only the configuration tells."""
-
-
-def hf_model(name: str, **options: Any) -> Any:
-    """A model of transformers with numbers in every tensor."""
-    import transformers
-
-    logging.getLogger("transformers").setLevel(logging.ERROR)
-    model_class = getattr(transformers, name)
-    model = model_class(model_class.config_class(**{**HF_SIZES, **options})).eval()
-    for place, (key, value) in enumerate(sorted(model.state_dict().items())):
-        value.copy_(numbers(*value.shape, seed=place) + ("norm" in key and "weight" in key))
-    return model
-
-
-HF_OPTIONS: dict[str, dict[str, Any]] = {
-    "ViTForImageClassification": {"id2label": {0: "tench", 1: "goldfish", 2: "shark"}},
-    "ViTMAEForPreTraining": {
-        "decoder_hidden_size": 32,
-        "decoder_num_hidden_layers": 1,
-        "decoder_num_attention_heads": 2,
-        "decoder_intermediate_size": 32,
-        "mask_ratio": 0.0,
-    },
-}
-
-
-def _huggingface(name: str) -> Writer:
-    def write(folder: Path) -> Path:
-        path = folder / name
-        hf_model(name, **HF_OPTIONS.get(name, {})).save_pretrained(path)
-        return path
-
-    return write
-
-
-def mmpretrain_names(state: State) -> State:
-    """mmpretrain's names of timm's."""
-    renamed = {}
-    for old, value in state.items():
-        name = old.replace("blocks.", "layers.").replace(
-            "patch_embed.proj.", "patch_embed.projection."
-        )
-        name = name.replace("mlp.fc1", "ffn.layers.0.0").replace("mlp.fc2", "ffn.layers.1")
-        name = name.replace("ls1.gamma", "attn.gamma1.weight").replace(
-            "ls2.gamma", "ffn.gamma2.weight"
-        )
-        name = name.replace("fc_norm.", "ln2.").replace("norm1", "ln1").replace("norm2", "ln2")
-        name = "ln1." + name.removeprefix("norm.") if name.startswith("norm.") else name
-        renamed[f"backbone.{name}"] = value
-    return renamed
-
-
-_MM_CONFIG = """
-model = dict(
-    backbone=dict(arch='base', type='VisionTransformer'),
-    data_preprocessor=dict(
-        bgr_to_rgb=True,
-        mean=[
-            127.5,
-            127.5,
-            127.5,
-        ],
-        size=(512, 512),
-        std=[
-            127.5,
-            127.5,
-            127.5,
-        ]),
-    type='ImageClassifier')
-"""
-
-
-def _openmmlab(folder: Path) -> Path:
-    """mmpretrain's classifier, its configuration as text beside it."""
-    state = mmpretrain_names(plain_vit(seed=1))
-    state |= {"head.layers.head.weight": numbers(3, WIDTH, seed=5)}
-    state |= {"head.layers.head.bias": numbers(3, seed=6)}
-    meta = {"cfg": _MM_CONFIG, "dataset_meta": {"classes": ["tench", "goldfish", "shark"]}}
-    return _saved(folder, "vit-base-p16.pth", {"meta": meta, "state_dict": state})
-
-
-def _openmmlab_avg(folder: Path) -> Path:
-    """mmpretrain's fine-tuned MAE: the norm is behind the pooling."""
-    vit = plain_vit(seed=1)
-    vit |= {f"fc_norm.{part}": vit.pop(f"norm.{part}") for part in ("weight", "bias")}
-    state = mmpretrain_names(vit) | {"head.fc.weight": numbers(3, WIDTH, seed=5)}
-    state |= {"head.fc.bias": numbers(3, seed=6)}
-    return _saved(folder, "mae-finetuned.pth", {"meta": {}, "state_dict": state})
-
-
-def _openmmlab_timm(folder: Path) -> Path:
-    state = prefixed("backbone.", plain_vit(seed=1))
-    state |= {"decode_head.conv_seg.weight": numbers(3, 8, 1, 1, seed=5)}
-    return _saved(folder, "segmentor.pth", {"meta": {}, "state_dict": state})
-
-
-class LightlyModule(nn.Module):
-    """What lightly's own benchmark of DINO trains: a teacher, its student and their heads."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        from lightly.models.modules import DINOProjectionHead, MaskedVisionTransformerTIMM
-        from timm.models import VisionTransformer
-
-        for place, prefix in enumerate(("", "student_")):
-            vit = VisionTransformer(
-                img_size=SIZE,
-                patch_size=PATCH,
-                embed_dim=WIDTH,
-                depth=DEPTH,
-                num_heads=HEADS,
-                num_classes=10,
-                dynamic_img_size=True,
-            )
-            backbone = MaskedVisionTransformerTIMM(vit=vit)
-            for key, value in vit.state_dict().items():
-                seed = 100 * place + len(key) + int(value.sum().item() * 10) % 7
-                value.copy_(numbers(*value.shape, seed=seed) + ("norm" in key and "weight" in key))
-            setattr(self, f"{prefix}backbone", backbone)
-            head = DINOProjectionHead(
-                input_dim=WIDTH, hidden_dim=16, bottleneck_dim=8, output_dim=8
-            )
-            setattr(self, f"{prefix}projection_head", head)
-        self.online_classifier = nn.Linear(WIDTH, 3)
-
-
-def _lightly(folder: Path) -> Path:
-    torch.manual_seed(0)
-    content = {
-        "epoch": 1,
-        "global_step": 10,
-        "pytorch-lightning_version": "2.6.6",
-        "state_dict": LightlyModule().state_dict(),
-        "optimizer_states": [_training_state()["optimizer"]],
-        "hyper_parameters": {"num_classes": 3},
-    }
-    return _saved(folder, "epoch=1-step=10.ckpt", content)
-
-
-def _lightly_alone(folder: Path) -> Path:
-    torch.manual_seed(0)
-    backbone: nn.Module = LightlyModule().get_submodule("backbone")
-    return _saved(folder, "backbone.pth", backbone.state_dict())
-
-
-def solo_learn(folder: Path, method: str | None = "simclr", **beside: Any) -> Path:
-    state = prefixed("backbone.", plain_vit(seed=1))
-    state |= prefixed("momentum_backbone.", plain_vit(seed=2))
-    state |= {"classifier.weight": torch.zeros(3, WIDTH), "classifier.bias": torch.zeros(3)}
-    state |= {
-        f"{part}.0.weight": torch.zeros(8, WIDTH) for part in ("projector", "momentum_projector")
-    }
-    state |= {"queue": torch.zeros(2, 8, 4)}
-    options = {"method": method, "backbone": {"name": "vit_small"}} if method else {}
-    content = {"state_dict": state, "pytorch-lightning_version": "2.0", "epoch": 3, "callbacks": {}}
-    content |= {"hyper_parameters": options, "optimizer_states": [], **beside}
-    return _saved(folder, "simclr-ep=399.ckpt", content)
+    return saved(folder, "beit_pt22k_ft22kto1k.pth", {"model": vit})
 
 
 FOREIGN: dict[str, Writer] = {
@@ -470,18 +245,5 @@ FOREIGN: dict[str, Writer] = {
         **{"cls_pt_layers.0.norm1.weight": torch.ones(WIDTH)},
     ),
     "beit-fine_tuned": _beit_fine_tuned,
-    "huggingface-vit": _huggingface("ViTModel"),
-    "huggingface-vit_classifier": _huggingface("ViTForImageClassification"),
-    "huggingface-vit_mae": _huggingface("ViTMAEForPreTraining"),
-    "huggingface-vit_msn": _huggingface("ViTMSNModel"),
-    "huggingface-ijepa": _huggingface("IJepaModel"),
-    "huggingface-dinov2": _huggingface("Dinov2Model"),
-    "huggingface-dinov2_registers": _huggingface("Dinov2WithRegistersModel"),
-    "huggingface-dinov2_classifier": _huggingface("Dinov2ForImageClassification"),
-    "openmmlab": _openmmlab,
-    "openmmlab-avg": _openmmlab_avg,
-    "openmmlab-timm": _openmmlab_timm,
-    "lightly": _lightly,
-    "lightly-alone": _lightly_alone,
-    "solo_learn": solo_learn,
+    **LIBRARIES,
 }

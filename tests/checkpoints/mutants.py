@@ -141,7 +141,7 @@ def _changed(table: dict[str, Any], dice: random.Random) -> dict[str, Any]:
 
 
 def _is_small_and_strided(value: object) -> bool:
-    """Whether a tensor can be cut and copied: no sparse one, none of gigabytes."""
+    """Return whether a tensor can be cut and copied: no sparse one, none of gigabytes."""
     return (
         isinstance(value, Tensor)
         and value.layout == torch.strided
@@ -153,11 +153,11 @@ def _folder(whole: Path, path: Path, dice: random.Random) -> Path:
     shutil.copytree(whole, path)
     chosen = dice.choice(sorted(path.iterdir()))
     if chosen.suffix == ".json" and dice.random() < 0.7:
-        told = json.loads(chosen.read_text())
-        key = dice.choice(list(told))
+        content = json.loads(chosen.read_text())
+        key = dice.choice(list(content))
         values: tuple[Any, ...] = (None, -1, "x", [], {}, 1e300, [[]], "\ud800", 10**30)
-        told[key] = dice.choice(values)
-        chosen.write_text(json.dumps(told))
+        content[key] = dice.choice(values)
+        chosen.write_text(json.dumps(content))
     elif dice.random() < 0.2:
         chosen.unlink()
     else:

@@ -1,4 +1,4 @@
-"""What a checkpoint states is read; what is still assumed stands in words, and `--strict` refuses it."""
+"""Statements of checkpoints are read; assumptions are listed in words, and `--strict` refuses them."""
 
 import json
 from argparse import Namespace
@@ -10,11 +10,10 @@ import pytest
 import timm
 import torch
 from layouts import mae_encoder
-from layouts_foreign import FOREIGN, beit_untold, prefixed
+from layouts_foreign import FOREIGN, beit_or_v2
 from safetensors.torch import save_file
 from timm.models import VisionTransformer
 from timm.models._hub import save_for_hf
-from torch import Tensor
 
 from micl_bench.checkpoints import export, load_backbone, load_checkpoint, save_checkpoint
 from micl_bench.runtime.errors import InputError
@@ -39,13 +38,13 @@ def saved(content: Any, path: Path) -> Path:
 
 
 def hub_folder(folder: Path, **changes: Any) -> Path:
-    """As timm itself writes it."""
+    """Write a folder as timm itself does, with some keys of its configuration changed."""
     model = timm.create_model(
         "vit_tiny_patch16_224.augreg_in21k", img_size=32, num_heads=4, num_classes=3, **SIZES
     )
     save_for_hf(model, str(folder), safe_serialization=True)
-    told = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**told, **changes}))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
     return folder
 
 
@@ -66,8 +65,8 @@ def test_a_folder_of_timms_own_is_read_as_its_configuration_states(tmp_path: Pat
         "hub",
         loaded.info.digest,
     )
-    told = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "tag": "own"}
-    other = load_checkpoint(hub_folder(tmp_path / "other", pretrained_cfg=told))
+    pixels = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "tag": "own"}
+    other = load_checkpoint(hub_folder(tmp_path / "other", pretrained_cfg=pixels))
     assert (other.content.mean, other.content.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     bare = hub_folder(tmp_path / "bare", pretrained_cfg={}, model_args={})
     assert guessed(bare) == ("heads", "pixels")
@@ -95,8 +94,8 @@ def test_what_a_file_states_beside_its_tensors_is_no_guess(
 
 
 def test_metadata_of_safetensors_is_a_statement_too(tmp_path: Path) -> None:
-    told = json.dumps({"num_heads": 4, "mean": [0.5] * 3, "std": [0.5] * 3})
-    save_file(vit().state_dict(), tmp_path / "x.safetensors", {"config": told})
+    config = json.dumps({"num_heads": 4, "mean": [0.5] * 3, "std": [0.5] * 3})
+    save_file(vit().state_dict(), tmp_path / "x.safetensors", {"config": config})
     loaded = load_checkpoint(tmp_path / "x.safetensors")
     assert (loaded.arch.num_heads, loaded.content.mean) == (4, HALF)
 
@@ -185,8 +184,8 @@ def test_a_grid_without_a_position_of_the_class_token_is_read_once_it_is_stated(
             found.forward_features(images_NCHW), model.forward_features(images_NCHW)
         )
     # A file that states its input states its grid.
-    told = {"state_dict": model.state_dict(), "args": Namespace(img_size=32, num_heads=4)}
-    assert load_checkpoint(saved(told, tmp_path / "told.pth")).arch.patch_positions_only
+    stated = {"state_dict": model.state_dict(), "args": Namespace(img_size=32, num_heads=4)}
+    assert load_checkpoint(saved(stated, tmp_path / "stated.pth")).arch.patch_positions_only
 
 
 def test_published_networks_without_a_position_of_the_class_token_are_read_and_marked(
@@ -212,8 +211,8 @@ def test_published_networks_without_a_position_of_the_class_token_are_read_and_m
         found = {"grid", "norm_eps"} & set(guessed(path, layout="timm"))
         assert found == {"grid", "norm_eps"}
         assert "grid" not in guessed(path, arch=f"grid={grid}x{grid}")
-        told = {"model": model.state_dict(), "args": Namespace(img_size=16 * grid)}
-        assert "grid" not in guessed(saved(told, tmp_path / "told.pth"))
+        stated = {"model": model.state_dict(), "args": Namespace(img_size=16 * grid)}
+        assert "grid" not in guessed(saved(stated, tmp_path / "stated.pth"))
 
 
 _PIXELS = "needed: three numbers each for mean"
@@ -333,9 +332,9 @@ def test_a_method_that_nothing_proves_goes_by_the_files_name(
     assert load_checkpoint(path).method == path.stem
     if write is _mae:
         assert {"heads", "pixels", "positions"} <= set(guessed(path))
-        told = load_checkpoint(path, layout="mae")
-        assert told.method == "MAE"
-        assert told.content.guesses == ("heads",)
+        named = load_checkpoint(path, layout="mae")
+        assert named.method == "MAE"
+        assert named.content.guesses == ("heads",)
 
 
 def test_pixels_may_be_stated_by_name_or_by_number(tmp_path: Path) -> None:
@@ -347,10 +346,10 @@ def test_pixels_may_be_stated_by_name_or_by_number(tmp_path: Path) -> None:
     for wrong in ("half", "0.5,0.5", "0,0,0,0,1,1", "nan,0,0,1,1,1", ""):
         with pytest.raises(InputError, match="needed is imagenet, inception, clip, or mean"):
             load_checkpoint(path, pixels=wrong)
-    untold = beit_untold(tmp_path)
+    either = beit_or_v2(tmp_path)
     with pytest.raises(InputError, match="--pixels inception for BEiT or --pixels imagenet"):
-        load_checkpoint(untold)
-    assert load_checkpoint(untold, pixels="imagenet").content.guesses == ()
+        load_checkpoint(either)
+    assert load_checkpoint(either, pixels="imagenet").content.guesses == ()
 
 
 def test_what_was_assumed_once_stays_so_in_files_that_are_made_of_it(tmp_path: Path) -> None:
@@ -383,51 +382,3 @@ def test_strict_lists_what_would_be_assumed_and_what_states_it(tmp_path: Path) -
     # What states everything passes.
     load_checkpoint(hub_folder(tmp_path / "hub")).refuse_guesses(64)
     load_checkpoint("random:vit_demo_patch4_32").refuse_guesses(64)
-
-
-WRAPPERS = ["_orig_mod.", "module.", "module._orig_mod.", "_orig_mod.module.", "_forward_module.",
-            "_forward_module.module.", "_fsdp_wrapped_module."]  # fmt: skip
-
-
-def _wrapped(value: Any, prefix: str) -> Any:
-    """Every table of tensors with names as a wrapper leaves them."""
-    if not isinstance(value, dict):
-        return value
-    is_table = any(isinstance(one, Tensor) for one in value.values())
-    found = {key: _wrapped(one, prefix) for key, one in value.items()}
-    return prefixed(prefix, found) if is_table else found
-
-
-WRAPPED = ("dino", "ibot", "moco_v3", "msn", "ijepa", "dinov2", "simmim", "simmim-fine_tuned", "beit",
-           "beit-fine_tuned", "openmmlab", "openmmlab-timm", "lightly")  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("name", "prefix"),
-    [
-        *((name, prefix) for name in WRAPPED for prefix in ("_orig_mod.", "module.")),
-        *((name, prefix) for name in ("dino", "simmim") for prefix in WRAPPERS[2:]),
-    ],
-)
-def test_wrappers_are_taken_off_in_every_layout(name: str, prefix: str, tmp_path: Path) -> None:
-    from micl_bench.runtime.safe_reading.read import read_safely
-
-    path = FOREIGN[name](tmp_path)
-    plain, content = load_checkpoint(path), read_safely(path)
-    tables = {
-        key: _wrapped(value, prefix) if key not in ("optimizer", "opt") else value
-        for key, value in content.items()
-    }
-    if name == "msn":
-        tables["prototypes"] = content["prototypes"]
-    if any(isinstance(value, Tensor) for value in content.values()) and name != "msn":
-        tables = prefixed(prefix, tables)
-    found = load_checkpoint(saved(tables, tmp_path / "wrapped.pth"))
-    assert found.info.format == plain.info.format
-    assert found.content.state.keys() == plain.content.state.keys()
-    same = [
-        torch.equal(value, plain.content.state[key]) for key, value in found.content.state.items()
-    ]
-    assert all(same)
-    # The mapping has the file's own names.
-    assert any(fate.name.startswith(prefix) for fate in found.content.fates)

@@ -5,16 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 from direct import bicubic_positions, moco_positions, tokens
-from layouts_foreign import (
-    FOREIGN,
-    HEADS,
-    SIZE,
-    WIDTH,
-    State,
-    dinov2_vit,
-    numbers,
-    plain_vit,
-)
+from layouts_foreign import FOREIGN, dinov2_vit
+from layouts_parts import HEADS, SIZE, WIDTH, State, numbers, plain_vit
 from torch import Tensor
 
 from micl_bench.checkpoints import load_backbone, load_checkpoint, load_classifier

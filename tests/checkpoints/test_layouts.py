@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 from layouts import LAYOUTS, SMALL, mae_encoder, random_state, small_vit
-from layouts_foreign import FOREIGN, GRID
+from layouts_foreign import FOREIGN
+from layouts_parts import GRID
 from torch import Tensor
 
 from micl_bench.backbone import PositionRule
@@ -16,8 +17,8 @@ from micl_bench.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
-from micl_bench.checkpoints._load import recognised_as
-from micl_bench.records.result import CheckpointInfo
+from micl_bench.checkpoints._read_file import recognised_as
+from micl_bench.records.weights import CheckpointInfo
 from micl_bench.runtime import plugins
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.safe_reading.read import read_safely
@@ -202,9 +203,9 @@ def test_sizes_come_from_the_shapes(files: dict[str, Path]) -> None:
         assert (arch.width, arch.depth, arch.num_heads) == (128, 2, 2)
         assert (arch.img_size, arch.patch_size) == (GRID * 8, 8)
     assert load_checkpoint(files["moco_v3-small"]).arch.num_heads == 12
-    # What shapes do not tell, the folder's configuration does.
-    told = load_checkpoint(files["huggingface-vit"]).arch
-    assert (told.num_heads, told.norm_eps) == (4, 1e-12)
+    # The folder's configuration states the heads, which shapes do not show.
+    found = load_checkpoint(files["huggingface-vit"]).arch
+    assert (found.num_heads, found.norm_eps) == (4, 1e-12)
 
 
 def test_a_file_that_fits_two_formats_asks_for_one(files: dict[str, Path], tmp_path: Path) -> None:

@@ -9,23 +9,9 @@ from typing import Any
 import pytest
 import timm
 import torch
-from layouts_foreign import (
-    DEPTH,
-    FOREIGN,
-    HEADS,
-    HF_OPTIONS,
-    PATCH,
-    SIZE,
-    WIDTH,
-    LightlyModule,
-    State,
-    beit_vit,
-    dinov2_vit,
-    dinov3_vit,
-    hf_model,
-    numbers,
-    plain_vit,
-)
+from layouts_foreign import FOREIGN, dinov2_vit, dinov3_vit
+from layouts_libraries import HF_OPTIONS, LightlyModule, hf_model
+from layouts_parts import DEPTH, HEADS, PATCH, SIZE, WIDTH, State, beit_vit, numbers, plain_vit
 from timm.models import VisionTransformer
 from timm.models.beit import Beit
 from timm.models.vision_transformer import checkpoint_filter_fn

@@ -75,7 +75,7 @@ def test_a_backbone_has_no_classifier() -> None:
         micl_bench.load_classifier(f"random:{TINY}")
 
 
-def test_positions_by_timms_rule_are_told_once(
+def test_positions_by_timms_rule_are_reported_once(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     # What is said once is known by the file's name.
@@ -86,7 +86,7 @@ def test_positions_by_timms_rule_are_told_once(
     assert capfd.readouterr().err.count("assumed, as the file does not state it: 2 heads") == 1
     loaded.backbone(img_size=96)
     loaded.backbone(img_size=32)
-    assert capfd.readouterr().err.count("does not tell how its method brings positions") == 1
+    assert capfd.readouterr().err.count("does not state how its method brings positions") == 1
     load_checkpoint(path, layout="timm").backbone(img_size=96)
     assert "brings positions" not in capfd.readouterr().err
 

@@ -1,4 +1,4 @@
-"""What is particular to the files of one method or library."""
+"""The particulars of the files of one method or library."""
 
 import json
 import shutil
@@ -11,7 +11,9 @@ import torch
 import torch.nn.functional as F
 from direct import tokens
 from layouts import mae_encoder, random_state, small_vit
-from layouts_foreign import FOREIGN, beit_untold, hf_model, plain_vit, prefixed, solo_learn
+from layouts_foreign import FOREIGN, beit_or_v2
+from layouts_libraries import hf_model, solo_learn
+from layouts_parts import plain_vit, prefixed
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -21,7 +23,7 @@ from micl_bench.checkpoints import (
     load_checkpoint,
     load_classifier,
 )
-from micl_bench.checkpoints._load import recognised_as
+from micl_bench.checkpoints._read_file import recognised_as
 from micl_bench.runtime import plugins
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.safe_reading.read import read_safely
@@ -123,7 +125,7 @@ def test_averaged_weights_beside_a_beit_are_its_other_branch(tmp_path: Path) -> 
     ("name", "options", "arch", "method", "mean"),
     [
         ("beit-data2vec", None, None, "data2vec", 0.485),
-        # The run's own options tell more than its recipe.
+        # The run's own options go before its recipe.
         ("beit-data2vec", Namespace(imagenet_default_mean_and_std=False), None, "data2vec", 0.5),
         ("base", None, "beit_base_patch16_224", "BEiT", 0.5),
         ("base", None, "beitv2_base_patch16_224", "BEiT v2", 0.485),
@@ -143,7 +145,7 @@ def test_a_beits_pixels_are_those_of_its_options_its_content_or_its_name(
 
 def test_a_fine_tuned_beit_that_does_not_tell_its_pixels_is_no_guess(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="beitv2_base_patch16_224"):
-        load_checkpoint(beit_untold(tmp_path))
+        load_checkpoint(beit_or_v2(tmp_path))
     content = {"model": timm_vit("beit_base_patch16_224").state_dict()}
     with pytest.raises(InputError, match="width is 768, not the 1024"):
         plugins.find("checkpoints", "beit").convert(
@@ -228,8 +230,11 @@ def test_pixels_are_those_that_transformers_prepares(tmp_path: Path) -> None:
         ({"image_mean": "010", "image_std": "111"}, "three numbers"),
         ({"image_mean": "half"}, "three numbers"),
         ({"image_mean": [0.5] * 3, "image_std": None}, "three numbers"),
-        ({"image_mean": [123.7, 116.3, 103.5], "image_std": [58.4, 57.1, 57.4]}, "three numbers"),
-        ({"image_mean": [0.5] * 3, "image_std": [0.5, 0.0, 0.5]}, "three numbers"),
+        (
+            {"image_mean": [123.7, 116.3, 103.5], "image_std": [58.4, 57.1, 57.4]},
+            r"preprocessor_config\.json: \$\.image_mean\[0\] is 123\.7; needed: a number from 0 to 1",
+        ),
+        ({"image_mean": [0.5] * 3, "image_std": [0.5, 0.0, 0.5]}, r"\$\.image_std\[1\] is 0\.0"),
         ({"image_mean": [0.5] * 3, "image_std": [0.5, float("nan"), 0.5]}, "not valid JSON"),
         ({"image_mean": [float("inf")] * 3, "image_std": [0.5] * 3}, "not valid JSON"),
         ({"rescale_factor": 1 / 127.5}, "times 1/255"),
@@ -244,6 +249,29 @@ def test_pixels_that_cannot_be_prepared_so_are_refused(
     (path / "preprocessor_config.json").write_text(json.dumps(options))
     with pytest.raises(InputError, match=words):
         load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"num_attention_heads": "4"}, r"\$\.num_attention_heads is '4'; needed: a whole number"),
+        (
+            {"num_attention_heads": 0},
+            r"\$\.num_attention_heads is 0; needed: a whole number from 1",
+        ),
+        ({"layer_norm_eps": 2}, r"\$\.layer_norm_eps is 2; needed: a number between 0 and 1"),
+        ({"layer_norm_eps": None}, r"\$ has no layer_norm_eps"),
+        ({"use_swiglu_ffn": "yes"}, r"\$\.use_swiglu_ffn is 'yes'; needed: true or false"),
+        ({"hidden_act": "relu"}, "hidden_act is 'relu'"),
+    ],
+)
+def test_a_fault_in_a_configuration_is_named_with_its_path(
+    tmp_path: Path, options: dict[str, Any], words: str
+) -> None:
+    file = FOREIGN["huggingface-vit"](tmp_path) / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **options}))
+    with pytest.raises(InputError, match=rf"config\.json: {words}"):
+        load_checkpoint(file.parent)
 
 
 def test_gated_mlps_of_another_size_are_refused_in_a_line(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a file says of the trainings behind its weights, and what it may not say."""
+"""The trainings behind weights, as their file states them, and statements that are refused."""
 
 import dataclasses
 from pathlib import Path
@@ -10,7 +10,7 @@ from layouts import SMALL
 
 from micl_bench.checkpoints import load_checkpoint, save_checkpoint
 from micl_bench.checkpoints._save import export
-from micl_bench.records.result import Stage
+from micl_bench.records.weights import Stage
 from micl_bench.runtime.errors import InputError
 
 PRETRAINED = Stage(
@@ -42,7 +42,7 @@ def test_each_training_is_added_to_those_before(saved: Path, tmp_path: Path) -> 
     assert load_checkpoint(str(path)).content.origin == (PRETRAINED, TUNED)
 
 
-def test_a_training_that_is_not_told_leaves_nothing_to_tell(saved: Path, tmp_path: Path) -> None:
+def test_a_training_that_is_not_stated_leaves_no_origin(saved: Path, tmp_path: Path) -> None:
     start, path = load_checkpoint(str(saved)), tmp_path / "other.pt"
     save_checkpoint(path, start.backbone(), SMALL, method="x", provenance={}, start=start)
     assert load_checkpoint(str(path)).content.origin == ()
@@ -57,7 +57,7 @@ def test_it_goes_along_into_other_layouts(
     assert load_checkpoint(str(path)).content.origin == (PRETRAINED,)
 
 
-def test_drawn_weights_tell_their_seed_and_differ_by_it_alone() -> None:
+def test_drawn_weights_state_their_seed_and_differ_by_it_alone() -> None:
     one, two = (
         load_checkpoint("random:vit_demo_patch4_32", seed=seed).content.origin for seed in (0, 1)
     )

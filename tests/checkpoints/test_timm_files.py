@@ -15,7 +15,7 @@ from micl_bench.checkpoints import (
     load_classifier,
 )
 from micl_bench.checkpoints._infer import infer_arch
-from micl_bench.checkpoints._load import recognised_as
+from micl_bench.checkpoints._read_file import recognised_as
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.safe_reading.read import read_safely
 
@@ -82,7 +82,7 @@ def test_half_precision_is_read_as_single(tmp_path: Path, images_NCHW: Tensor) -
     assert torch.equal(loaded.backbone()(images_NCHW), single(images_NCHW))
 
 
-def test_averaged_weights_are_taken_unless_the_branch_is_told(tmp_path: Path) -> None:
+def test_averaged_weights_are_taken_unless_the_branch_is_stated(tmp_path: Path) -> None:
     path = tmp_path / "timm.pth.tar"
     base, ema = random_state(small_vit(), 1), random_state(small_vit(), 2)
     torch.save({"state_dict": base, "state_dict_ema": ema}, path)
@@ -180,7 +180,7 @@ def test_inputs_that_are_not_square_are_refused(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "wide.pth")
 
 
-def test_a_told_architecture_brings_heads_and_must_fit(files: dict[str, Path]) -> None:
+def test_a_stated_architecture_brings_heads_and_must_fit(files: dict[str, Path]) -> None:
     with pytest.raises(InputError, match="width is 128, not the 768"):
         load_checkpoint(files["timm"], arch="vit_base_patch16_224")
     with pytest.raises(InputError, match="no plain ViT is called 'vit_nothing'"):

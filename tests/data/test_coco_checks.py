@@ -38,7 +38,7 @@ def sound() -> dict[str, Any]:
 
 
 def read(folder: Path, content: Any) -> CocoFile | Fault:
-    """What is read of a file with this content, as text, bytes, or for JSON."""
+    """Read a file with this content, given as text, bytes, or for JSON."""
     file = folder / "instances.json"
     data = content if isinstance(content, str | bytes) else json.dumps(content)
     file.write_bytes(data.encode() if isinstance(data, str) else data)
@@ -54,7 +54,7 @@ def found(folder: Path, content: Any, **uses: bool) -> list[Fault]:
 
 
 def faults(folder: Path, content: Any) -> str:
-    """The same on one line; empty where the file is sound."""
+    """Return its faults on one line; empty where the file is sound."""
     return "; ".join(fault.found for fault in found(folder, content))
 
 

@@ -77,7 +77,7 @@ def test_areas_aspects_and_places_are_distributed_as_torchvisions() -> None:
     own, theirs = measures(own_N4), measures(theirs_N4)
     for name in own:
         assert ks_2samp(own[name], theirs[name]).pvalue > 1e-6, name
-    # That is no free pass: it tells another range of areas.
+    # The test can fail: it finds another range of areas.
     narrow_N4 = draw_crops(
         0, 0, np.arange(N), same_size(width, height, N), scale=(0.3, 1.0), flip=True
     ).box_N4

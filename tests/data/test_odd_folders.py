@@ -30,7 +30,7 @@ def outcome(arguments: list[object], capsys: pytest.CaptureFixture[str]) -> tupl
 
 
 def check_outcome(code: int, out: str, err: str) -> bool:
-    """Whether it worked; else it said why on one printable line."""
+    """Check that a command worked, or said why not on one printable line; return whether it worked."""
     for line in (out + err).splitlines():
         assert line.isprintable(), line
         assert len(line) < 1500, line

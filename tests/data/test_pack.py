@@ -16,7 +16,7 @@ from sklearn.datasets import load_sample_images
 from support import Run
 
 from micl_bench.data.folder import open_folder
-from micl_bench.data.packed import pack
+from micl_bench.data.packed import job
 from micl_bench.data.packed.pack import make_form, pack_folder, pack_tree
 from micl_bench.data.packed.store import PIXELS_FILE, open_store
 from micl_bench.data.packed.verify import verify_store
@@ -81,14 +81,14 @@ def test_an_interrupted_packing_goes_on_to_the_same_bytes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """With what a kill in the middle of a write can leave: half a line, and half a block."""
-    out, pack_blocks = tmp_path / "cut" / "store", pack.pack_blocks
+    out, pack_blocks = tmp_path / "cut" / "store", job.pack_blocks
 
     def one_block(todo: Any, workers: Any) -> Iterator[Any]:
         yield next(iter(pack_blocks(todo, 1)))
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pack, "pack_blocks", one_block)
+        patch.setattr(job, "pack_blocks", one_block)
         with pytest.raises(KeyboardInterrupt):
             pack_folder(photos, out, **PATCHES)
     with pytest.raises(InputError, match="not packed to the end"):
@@ -370,7 +370,7 @@ def test_blocks_whose_pixels_are_no_longer_there_are_packed_again(
 
     with monkeypatch.context() as patch:
         # All is packed, and the header, which comes last, is not written.
-        patch.setattr(pack, "digest_json", None)
+        patch.setattr(job, "digest_json", None)
         with pytest.raises(TypeError):
             pack_folder(few, out, **PATCHES)
     pixels = out / PIXELS_FILE
@@ -379,6 +379,6 @@ def test_blocks_whose_pixels_are_no_longer_there_are_packed_again(
     else:
         os.truncate(pixels, pixels.stat().st_size + (1 if harm == "made longer" else -1))
     packed = pack_folder(few, out, **PATCHES)
-    # The journal tells of blocks that are zeros by now.
+    # The journal lists blocks that are zeros by now.
     assert packed.new_images == len(packed.store)
     verify_store(out)

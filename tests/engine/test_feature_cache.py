@@ -22,9 +22,9 @@ from micl_bench.data import folder as image_folder
 from micl_bench.data.folder import open_folder
 from micl_bench.data.pixels import Pixels
 from micl_bench.engine.frozen import features as frozen
-from micl_bench.engine.frozen.cache import cached_features, reserve
+from micl_bench.engine.frozen.cache import cached_features
 from micl_bench.engine.frozen.features import read_out, readout_names
-from micl_bench.engine.frozen.stored import Features
+from micl_bench.engine.frozen.stored import Features, reserve
 from micl_bench.runtime.errors import InputError
 
 CPU = torch.device("cpu")
@@ -229,6 +229,29 @@ def test_another_run_at_the_same_features_is_waited_for(images: Path, tmp_path: 
         shutil.rmtree(images)
     run.join(timeout=60)
     assert found[0].folder.name == key
+
+
+def test_without_locks_between_hosts_the_first_that_is_done_counts(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = features(images, tmp_path / "first").folder
+    cache, whole = tmp_path / "second", frozen.outputs_by_slice
+    theirs, left = (cache / f".{first.name}.{host}-1.tmp" for host in ("far", "gone"))
+    for folder in (theirs, left):
+        folder.mkdir(parents=True)
+        (folder / "cls_1.npy").write_bytes(b"half")
+    os.utime(left / "cls_1.npy", (0, 0))
+
+    def overtaken(*arguments: Any, **options: Any) -> Any:
+        yield from whole(*arguments, **options)
+        shutil.copytree(first, cache / first.name)
+
+    monkeypatch.setattr(frozen, "outputs_by_slice", overtaken)
+    found = features(images, cache)
+    # Neither what the other host has done nor what it is doing was touched.
+    assert found.tensor("cls_1").shape == (40, 128)
+    assert (found.folder / "about.json").read_bytes() == (first / "about.json").read_bytes()
+    assert {path.name for path in cache.iterdir()} == {first.name, theirs.name}
 
 
 def test_a_killed_run_leaves_nothing_that_counts(

@@ -262,7 +262,7 @@ def test_a_second_evaluation_takes_the_place_of_the_first(embedded: Path, tmp_pa
     second = runner.val()
     assert first["mIoU"] > second["mIoU"]
     assert evidence.measured(second).metrics["mIoU"] == pytest.approx(second["mIoU"])
-    with pytest.raises(InputError, match="what was kept of each image gives"):
+    with pytest.raises(InputError, match="the results kept of each image give"):
         evidence.measured(first)
 
 

@@ -74,7 +74,7 @@ def test_differences_and_means_are_made_again_from_what_was_written(tmp_path: Pa
     assert read.intervals(seed=1) == whole.intervals(seed=1)
     assert read.intervals()["top1"] == wilson(200 / 3, 3)
     assert read.changed(whole) == 0
-    with pytest.raises(InputError, match=r"error is 4.0000, but what was kept .* gives 3.0000"):
+    with pytest.raises(InputError, match=r"error is 4.0000, but the results kept .* give 3.0000"):
         read.check({"error": 4.0})
 
 

@@ -1,61 +1,32 @@
-"""Records survive the disk unchanged, are never half written, and tell when they were edited."""
+"""Records survive the disk unchanged, are never half written, and are refused once they were edited."""
 
 import dataclasses
 import json
 import math
-import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from support import Run, intervals_in, values_in
+from support import intervals_in, values_in
 
 from micl_bench.records.provenance import Measurement, Subject
-from micl_bench.records.result import (
-    SCHEMA,
-    CheckpointInfo,
-    DataSet,
-    Record,
-    Result,
-    read_result,
-    write_result,
-)
-from micl_bench.records.store import read_results, read_store
+from micl_bench.records.result import SCHEMA, DataSet, Record, Result, read_result, write_result
+from micl_bench.records.store import read_store
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import atomic_path, digest_json
 from micl_bench.tasks import Metric, Task, declared
 
 KNN = declared("knn")
-SUBJECT = Subject(
-    method="MiCL",
-    arch="vit",
-    checkpoint=CheckpointInfo(source="a.pt", format="timm", digest="c"),
-    recipe={"k": 10},
-    seed=3,
-)
 
 
 def number(**changes: Any) -> dict[str, Any]:
     """A change of a record's only number."""
     whole = KNN.number("top1", 91.25, interval=(90.0, 92.0))
     return {"metrics": {"top1": {**dataclasses.asdict(whole), **changes}}}
-
-
-@pytest.fixture
-def result() -> Result:
-    return Measurement(command="micl-bench eval knn").result(
-        KNN,
-        SUBJECT,
-        {"top1": 91.25},
-        protocol="10-NN",
-        data=DataSet(name="imagenet", split="val", images=8, digest="d"),
-        settings={"k": 20},
-    )
 
 
 def test_a_record_comes_back_as_it_was_written(tmp_path: Path, result: Result) -> None:
@@ -229,9 +200,11 @@ def test_a_record_that_is_not_json_is_refused(tmp_path: Path, result: Result, wo
         read_result(path)
 
 
-def test_a_builder_gives_a_reason_for_what_it_could_not_measure(result: Result) -> None:
+def test_a_builder_gives_a_reason_for_what_it_could_not_measure(
+    subject: Subject, result: Result
+) -> None:
     empty = Measurement(command="x").result(
-        KNN, SUBJECT, {"top1": math.nan, "top5": 1.0}, protocol="", data=result.data, settings={}
+        KNN, subject, {"top1": math.nan, "top5": 1.0}, protocol="", data=result.data, settings={}
     )
     assert empty.metrics["top1"].undefined == "these images do not define it"
     assert empty.metrics["top5"].undefined == ""
@@ -244,12 +217,12 @@ def test_a_record_repeats_what_its_task_and_metrics_declare(tmp_path: Path, resu
     assert (stated["title"], stated["unit"], stated["better"]) == ("top-1", "%", "higher")
 
 
-def test_headlines_are_the_quoted_metrics_or_else_the_first_that_ranks() -> None:
+def test_headlines_are_the_quoted_metrics_or_else_the_first_that_ranks(subject: Subject) -> None:
     def of(*metrics: Metric) -> Result:
         task = Task(name="t", title="T", metrics=metrics)
         return Measurement(command="x").result(
             task,
-            SUBJECT,
+            subject,
             {metric.name: 1.0 for metric in metrics},
             protocol="",
             data=DataSet(name="d", split="val", images=8, digest="d"),
@@ -269,84 +242,6 @@ def test_what_no_reader_would_take_is_not_written(tmp_path: Path, result: Result
         with pytest.raises(ValueError, match="no record can be made of this"):
             write_result(dataclasses.replace(result, **change), tmp_path)
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("damage", ["", "\0" * 500, "sorted", "compact"])
-def test_a_record_without_its_beginning_is_not_skipped_silently(
-    tmp_path: Path, result: Result, damage: str
-) -> None:
-    path = write_result(result, tmp_path)
-    content = json.loads(path.read_text())
-    if damage == "sorted":
-        damage = json.dumps(content | {"seed": 9}, sort_keys=True, indent=1)
-    elif damage == "compact":
-        damage = json.dumps(content | {"seed": 9}, separators=(",", ":"))
-        path = path.rename(tmp_path / "renamed.json")
-    path.write_text(damage)
-    assert [damaged.path for damaged in read_store(tmp_path).damaged] == [path]
-
-
-def test_damaged_records_are_named_and_skipped(
-    tmp_path: Path, result: Result, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_result(result, tmp_path / "good")
-    for name, text in (
-        ("cut", f'{{\n  "schema": "{SCHEMA}",\n  "id'),
-        ("edited", json.dumps(_broken(result, {}) | {"seed": 4})),
-        ("binary", f'{{"schema": "{SCHEMA}", "task": "\udcff"}}'),
-    ):
-        (tmp_path / f"{name}.json").write_bytes(text.encode(errors="surrogateescape"))
-    (tmp_path / "settings.json").write_text('{"no": "record"}')
-    (tmp_path / "folder.json").mkdir()
-    store = read_store(tmp_path)
-    assert [found.id for found in store.records] == [result.id]
-    assert [damaged.path.name for damaged in store.damaged] == [
-        "binary.json",
-        "cut.json",
-        "edited.json",
-    ]
-    assert read_results(tmp_path) == store.records
-    said = capsys.readouterr().err.splitlines()
-    assert [line.startswith("skipped: ") for line in said] == [True] * 3
-    assert "cut.json is not a result record" in said[1]
-    assert "edited.json was changed after it was written, or renamed" in said[2]
-
-
-@pytest.mark.parametrize(
-    ("name", "make", "words"),
-    [
-        ("x.json", lambda path: path.write_text(f'\n [{{"schema": "{SCHEMA}"}}]'), "is a list"),
-        ("knn-0123456789.json", lambda path: path.write_text("[]"), "needed: a mapping"),
-        ("knn-0123456789.json", lambda path: path.write_text('"a"'), "needed: a mapping"),
-        ("x.json", lambda path: path.symlink_to("gone.json"), "is a link to nowhere"),
-        ("x.json", lambda path: path.symlink_to("x.json"), "is a link to nowhere"),
-        ("knn-0123456789.json", lambda path: path.symlink_to("gone"), "is a link to nowhere"),
-        ("knn-0123456789.json", lambda path: path.mkdir(), "is no file"),
-        ("knn-0123456789.json", os.mkfifo, "is no file"),
-    ],
-)
-def test_what_is_no_record_among_records_is_named_and_the_rest_is_reported(
-    tmp_path: Path,
-    result: Result,
-    micl_bench: Run,
-    name: str,
-    make: Callable[[Path], object],
-    words: str,
-) -> None:
-    write_result(result, tmp_path / "store")
-    make(tmp_path / "store" / name)
-    done = micl_bench("report", "--results", tmp_path / "store", "--out", tmp_path / "out")
-    assert done.returncode == 0, done.stderr
-    (line,) = [line for line in (done.stdout + done.stderr).splitlines() if "skipped: " in line]
-    assert name in line
-    assert words in line
-    assert list((tmp_path / "out").iterdir())
-
-
-def test_a_store_of_damaged_records_alone_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "x.json").write_text(json.dumps({"schema": SCHEMA}))
-    with pytest.raises(InputError, match=r"no result record .* \(1 damaged\)"):
-        read_results(tmp_path)
 
 
 def test_a_record_is_never_written_over(tmp_path: Path, result: Result) -> None:
@@ -394,30 +289,3 @@ def test_many_writers_lose_and_double_nothing(tmp_path: Path, result: Result) ->
     expected |= {1000 * (w + 1) + number for w in workers for number in range(60) if number % 3}
     assert sorted(record.seed for record in found.records) == sorted(expected)
     assert len(list(store.iterdir())) == len(expected)
-
-
-def test_the_order_of_a_store_does_not_depend_on_where_its_files_lie(
-    tmp_path: Path, result: Result
-) -> None:
-    records = [dataclasses.replace(result, seed=seed) for seed in range(6)]
-    for place, order in (("one", records), ("two", records[::-1])):
-        for number, record in enumerate(order):
-            write_result(record, tmp_path / place / str(number))
-    one, two = ([r.id for r in read_store(tmp_path / place).records] for place in ("one", "two"))
-    assert one == two
-
-
-def test_a_store_is_read_whole_with_its_copies_and_its_damaged_files(
-    tmp_path: Path, result: Result
-) -> None:
-    for seed in range(7):
-        write_result(dataclasses.replace(result, seed=seed), tmp_path / str(seed % 3))
-    for number in range(4):
-        (tmp_path / f"cut-{number:010x}.json").write_text("{")
-    (tmp_path / "other.json").write_text("{}")
-    for copy in "abc":
-        write_result(result, tmp_path / copy)
-    store = read_store(tmp_path)
-    assert (len(store.records), len(store.damaged)) == (10, 4)
-    assert store.records == sorted(store.records, key=lambda one: (one.start, one.id))
-    assert store.damaged == sorted(store.damaged, key=lambda damaged: damaged.path)

@@ -4,7 +4,8 @@ from typing import Any
 
 from synthetic_results import recorded, result
 
-from micl_bench.records.result import Result, Stage
+from micl_bench.records.result import Result
+from micl_bench.records.weights import Stage
 from micl_bench.report.frame.selection import Selection, select
 from micl_bench.runtime.files import digest_json
 

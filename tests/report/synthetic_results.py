@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 from micl_bench.records.declared import About, Metric, Number, Task
-from micl_bench.records.result import CheckpointInfo, DataSet, Record, Result, write_result
+from micl_bench.records.result import DataSet, Record, Result, write_result
 from micl_bench.records.statistics import wilson
+from micl_bench.records.weights import CheckpointInfo
 from micl_bench.runtime.files import digest_json
 from micl_bench.tasks import declared, declared_tasks
 

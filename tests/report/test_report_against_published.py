@@ -11,8 +11,9 @@ from synthetic_results import result
 from micl_bench.data.pixels import evaluation_settings
 from micl_bench.engine.supervised.recipe import FinetuneRecipe
 from micl_bench.records.published import Reference, read_references
-from micl_bench.records.result import DataSet, Result, Stage
+from micl_bench.records.result import DataSet, Result
 from micl_bench.records.statistics import t_interval, wilson
+from micl_bench.records.weights import Stage
 from micl_bench.report.compare.against_published import Verdict, verdicts
 from micl_bench.report.frame.entries import entry_of
 from micl_bench.report.tables.published_table import Beside, published_table

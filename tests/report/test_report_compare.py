@@ -265,7 +265,7 @@ def test_a_metric_without_per_image_evidence_is_shown_but_not_tested(tmp_path: P
     write(tmp_path / "a", {"top1": right(0.8, 0)}, metrics={"mCE": 60.0})
     write(tmp_path / "b", {"top1": right(0.6, 1)}, metrics={"mCE": 70.0}, method="x")
     found = {d.metric: d for d in compared(tmp_path / "a", tmp_path / "b").differences}
-    words = "not tested: it is not made of what is kept of each image"
+    words = "not tested: it is not made of the results kept of each image"
     assert found["mCE"].verdict == words
     assert found["mCE"].estimate == -10.0
     assert found["top1"].adjusted_p == found["top1"].p
@@ -346,7 +346,7 @@ def test_means_over_corruptions_are_bootstrapped_over_the_images(tmp_path: Path)
     [
         (
             lambda c: {**c, "top1": 1 - c["top1"]},
-            "top1 is .*, but what was kept of each image gives",
+            "top1 is .*, but the results kept of each image give",
         ),
         (lambda c: {**c, "top1": c["top1"] * 2}, "is not 1, 0 or -1"),
         (lambda c: {**c, "top1": c["top1"][1:]}, "is not 1, 0 or -1 for each of 400 files"),

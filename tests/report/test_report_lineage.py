@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 from synthetic_results import result
 
-from micl_bench.records.result import CheckpointInfo, Result
+from micl_bench.records.result import Result
+from micl_bench.records.weights import CheckpointInfo
 from micl_bench.report.frame.lineage import Lineage, hardware_of, pretraining_stage
 
 

@@ -10,7 +10,8 @@ import pytest
 from synthetic_results import changed, result
 from test_report_tables import KNN, built, column, of, top1, trained
 
-from micl_bench.records.result import Record, Result, Stage, write_result
+from micl_bench.records.result import Record, Result, write_result
+from micl_bench.records.weights import Stage
 from micl_bench.report import build_report, summary_table
 from micl_bench.report.audit.explain import as_text, explain
 from micl_bench.report.compare.comparison import compare_all

@@ -15,9 +15,10 @@ from synthetic_results import recorded, result
 from test_report_compare import right, write
 
 from micl_bench.records.published import Reference
-from micl_bench.records.result import DataSet, Result, Stage
+from micl_bench.records.result import DataSet, Result
 from micl_bench.records.statistics import holm, mcnemar
 from micl_bench.records.store import read_results
+from micl_bench.records.weights import Stage
 from micl_bench.report.frame.selection import select
 from micl_bench.report.tables.build import build_tables
 from micl_bench.report.tables.model import Cell, Table

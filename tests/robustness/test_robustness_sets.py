@@ -18,7 +18,7 @@ from micl_bench.robustness import (
 )
 from micl_bench.runtime import plugins
 
-# Images of each part and classes, as the papers and releases tell them.
+# Images of each part and classes, as the papers and releases state them.
 PUBLISHED = {
     "imagenet_a": (7_500, 200),
     "imagenet_r": (30_000, 200),
@@ -127,7 +127,7 @@ def test_more_images_than_released_are_wrong_not_missing(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "per_class", "counts", "told"),
+    ("name", "per_class", "counts", "words"),
     [
         ("imagenet_v2_topimages", 4, (1, 7, 4), "0 has 1 of 4, 1 has 7 of 4"),
         # Fewer in all do not excuse too many of one.
@@ -136,14 +136,14 @@ def test_more_images_than_released_are_wrong_not_missing(tmp_path: Path) -> None
     ],
 )
 def test_images_in_the_folder_of_another_class_are_wrong_though_the_total_is_right(
-    tmp_path: Path, name: str, per_class: int | None, counts: tuple[int, ...], told: str
+    tmp_path: Path, name: str, per_class: int | None, counts: tuple[int, ...], words: str
 ) -> None:
     one = small(name, 3, images=12, per_class=per_class)
     folders = ("0", "1", "2") if per_class else one.classes
     fill(tmp_path / one.folder, dict(zip(folders, counts, strict=True)))
     fill(tmp_path / one.clean.folder, dict.fromkeys(one.classes, 2))
     (line,) = inspect_set(one, tmp_path).wrong
-    where = told.format(one.classes[0])
+    where = words.format(one.classes[0])
     assert f"holds {sum(counts)} of 12 images, {where}; unpack" in line
     assert check(one, tmp_path) == [line]
 
@@ -172,7 +172,7 @@ def test_folders_named_by_numbers_are_refused_where_the_set_does_not_declare_the
     assert inspect_set(one, tmp_path).wrong == [line]
 
 
-def test_absent_foreign_and_flat_folders_are_told(tmp_path: Path) -> None:
+def test_absent_foreign_and_flat_folders_are_reported(tmp_path: Path) -> None:
     one = small("imagenet_a", 2, images=2)
     lines = check(one, tmp_path)
     assert len(lines) == 2
@@ -213,7 +213,7 @@ def test_real_needs_the_names_of_the_validation_images(tmp_path: Path) -> None:
     assert "restore their names" in line
 
 
-def test_objectnet_without_its_mappings_is_told(tmp_path: Path) -> None:
+def test_objectnet_without_its_mappings_is_reported(tmp_path: Path) -> None:
     one = dataclasses.replace(named("objectnet"), clean=CleanSet(folder=named("objectnet").folder))
     fill(tmp_path / one.folder, {"alarm_clock": 1})
     (line,) = check(one, tmp_path)
@@ -224,6 +224,6 @@ def test_objectnet_without_its_mappings_is_told(tmp_path: Path) -> None:
         (mappings / f"{name}.json").write_text(json.dumps({"a": "b"}))
     (mappings / "pytorch_to_imagenet_2012_id.json").write_text("[1]")
     (mappings / "imagenet_to_label_2012_v2").write_text("b\n")
-    assert "does not map names" in check(one, tmp_path)[0]
+    assert "$ is [1]; needed: a mapping of names to values" in check(one, tmp_path)[0]
     (mappings / "pytorch_to_imagenet_2012_id.json").write_text('{"0": 5}')
     assert "do not fit together" in check(one, tmp_path)[0]

@@ -21,6 +21,7 @@ from typing import Any
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_files
 from micl_bench.runtime.folders import atomic_folder
+from micl_bench.runtime.validate import read_json
 from micl_bench.runtime.values import Seed, checked
 
 _FORMAT_VERSION = 1
@@ -36,17 +37,20 @@ PARTS: dict[str, str] = {
     "embedded-ade20k": "ADE20K",
     "embedded-coco": "COCO 2017",
 }
-"""Folder name to the data set it stands for, in layout and in what it tests."""
+"""Each folder's name, and the data set that it stands for."""
 
 DESCRIPTION_FILE = "dataset.json"
 
 
 ProgressCallback = Callable[[str, int, int], None]
-"""Called as (part, parts done, parts in all) before each part and once, done == all, at the end."""
+"""A function of (part, parts done, parts in all), called before each part and once at the end."""
 
 
 def embedded_name(folder: Path) -> tuple[str, str] | None:
-    """Display name and what it stands for, of a folder in a finished embedded set; None outside one."""
+    """Return the display name of a folder in a finished embedded set, and the set that it stands for.
+
+    Outside of one it is None.
+    """
     for path in (folder.resolve(), *folder.resolve().parents[:2]):
         if path.name in PARTS and _description(path.parent).get("name") == _NAME:
             stands_for = PARTS[path.name]
@@ -62,7 +66,7 @@ def write_embedded(out: Path, *, seed: int = 0, progress: ProgressCallback | Non
     older version wrote or that lost a part.
 
     Raises:
-        InputError: The seed is negative, or `out` is something else's: a file, a folder with other
+        InputError: the seed is negative, or `out` is something else's: a file, a folder with other
             content, or the set of another seed.
     """
     checked(Seed, seed, "seed")
@@ -78,7 +82,7 @@ def write_embedded(out: Path, *, seed: int = 0, progress: ProgressCallback | Non
 
 
 def _is_finished(out: Path, seed: int) -> bool:
-    """Whether nothing is left to do; raises if `out` must not be replaced."""
+    """Return whether nothing is left to do; raise an InputError if `out` must not be replaced."""
     if not out.exists():
         return False
     if not out.is_dir():
@@ -104,10 +108,9 @@ def _is_finished(out: Path, seed: int) -> bool:
 
 def _description(root: Path) -> dict[str, Any]:
     try:
-        content = json.loads((root / DESCRIPTION_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(root / DESCRIPTION_FILE, dict[str, Any])
+    except InputError:
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _fill(root: Path, seed: int, progress: ProgressCallback | None) -> None:

@@ -1,4 +1,4 @@
-"""What the pictures are made of: scans of handwritten digits as smooth ink, and pieces of photographs.
+"""The material of the pictures: scans of handwritten digits as smooth ink, and pieces of photographs.
 
 Scans: 1797 of 8x8 pixels with 17 grey levels, E. Alpaydin and C. Kaynak, Optical Recognition of
 Handwritten Digits, UCI Machine Learning Repository, 1998; the copy inside scikit-learn (`load_digits`).
@@ -23,10 +23,10 @@ CLASSES = tuple(f"digit_{digit}" for digit in range(10))
 PICTURE_SIZE = 32
 _JPEG_QUALITY = 92
 _SHARPENING = 0.8
-# Of each class. The shifted sets share the reserve; it is not smaller than val, so that there are enough
-# scans for the hardest of them to be hard.
+# Shares of each class. The shifted sets share the reserve; it is not smaller than val, so that there are
+# enough scans for the hardest of them to be hard.
 _SHARES = {"train": 0.6, "val": 0.2, "reserve": 0.2}
-# Of the photographs' width. The gap keeps training and validation backgrounds from sharing an edge.
+# Parts of the photographs' width, with a gap: backgrounds of training and validation share no edge.
 _REGIONS = {"train": (0.0, 0.58), "val": (0.62, 1.0), "all": (0.0, 1.0)}
 
 
@@ -38,15 +38,15 @@ class Scans:
     """(N, 8, 8); 0 is paper, 1 is full ink."""
     digits: NDArray[np.int64]
     members: dict[str, NDArray[np.int64]]
-    """Group name to the ascending indices of its scans."""
+    """The ascending indices of each group's scans."""
 
     def counts(self) -> dict[str, int]:
-        """Number of scans in each group."""
+        """Return the number of scans in each group."""
         return {group: len(indices) for group, indices in self.members.items()}
 
 
 def random_stream(seed: int, purpose: str) -> np.random.Generator:
-    """Independent random numbers for each purpose, so that a change to one part moves no other."""
+    """Return independent random numbers per purpose, so that a change to one part moves no other."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, *purpose.encode()])))
 
 
@@ -66,16 +66,16 @@ def load_scans(seed: int) -> Scans:
 
 
 def render_ink(scan_HW: Floats, size: int, *, level: float = 0.42, degrees: float = 0.0) -> Floats:
-    """Draw a scan `size` pixels wide, filling them as the clean set's pictures do.
+    """Return the ink of a scan, `size` pixels wide and filling them as the clean set's pictures do.
 
     Args:
         scan_HW: 8x8 grey levels, 1 is full ink.
-        size: Width and height of the result in pixels.
-        level: Grey level at the stroke's border; a lower one gives thicker strokes.
-        degrees: Rotation, counter-clockwise.
+        size: width and height of the result in pixels.
+        level: grey level at the stroke's border; a lower one gives thicker strokes.
+        degrees: rotation, counter-clockwise.
     """
-    # So few pixels blur: what is darker than its neighbourhood was a stroke, what is lighter was a
-    # gap. Without this the holes of an 8 close.
+    # So few pixels blur: one darker than its neighbourhood was a stroke, a lighter one was a gap.
+    # Without this the holes of an 8 close.
     sharp = scan_HW + _SHARPENING * (scan_HW - gaussian_filter(scan_HW, 1.0, mode="constant"))
     grey = Image.fromarray(sharp)
     smooth = grey.resize((size, size), Image.Resampling.BICUBIC)
@@ -95,7 +95,7 @@ def blend(ink_HW: Floats, ink_colour: Floats, paper: Floats) -> Floats:
 
 
 def encode_jpeg(picture_HW3: Floats) -> bytes:
-    """JPEG with full colour resolution: at this size, halving it would smear coloured strokes."""
+    """Return a JPEG with full colour resolution; half of it would smear strokes of this size."""
     pixels = np.rint(np.clip(picture_HW3, 0, 1) * 255).astype(np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
@@ -110,7 +110,7 @@ def write_picture(folder: Path, picture_HW3: Floats, scans: Scans, scan: int) ->
 
 
 def load_photographs() -> list[Image.Image]:
-    """A temple by a lake and a dahlia, 640x427 each."""
+    """Return a temple by a lake and a dahlia, 640x427 each."""
     return [Image.fromarray(pixels) for pixels in load_sample_images().images]
 
 
@@ -122,7 +122,7 @@ def cut_piece(
     region: str,
     sides: tuple[int, int],
 ) -> Floats:
-    """A random square of a photograph, mirrored half of the time and resized: (size, size, 3).
+    """Cut a random square of a photograph, mirrored half of the time and resized: (size, size, 3).
 
     `sides` bounds the square's side in the photograph's pixels; `region` is a key of `_REGIONS`.
     """

@@ -1,7 +1,7 @@
 """The sets of single digits: clean ones, laid out as ImageNet, and three shifted ones of reserve scans.
 
-Clean: dark ink on light paper, nothing else. The scan's own 16 grey levels are kept, only enlarged: they
-are what tells one scan of a digit from another, which is what contrasting images lives on. With strokes
+Clean: dark ink on light paper, nothing else. The scan's own 16 grey levels are kept, only enlarged:
+scans of one digit differ by them, on which contrasting images depends. With strokes
 sharpened to plain ink, as the shifted sets draw them, MiCL's loss stayed at chance for 300 steps.
 
 Hard (D. Hendrycks et al., Natural Adversarial Examples, CVPR 2021, arXiv 1907.07174): unmodified
@@ -66,18 +66,18 @@ _WHITE = np.array([1.0, 1.0, 1.0], dtype=np.float32)
 
 
 def enlarge(scan_HW: Floats, size: int) -> Floats:
-    """Ink of a scan, `size` pixels wide and filling them, smooth between the scan's pixels."""
+    """Return the ink of a scan, `size` pixels wide and filling them, smooth between its pixels."""
     grey = Image.fromarray(scan_HW.astype(np.float32))
     return np.clip(np.asarray(grey.resize((size, size), Image.Resampling.BICUBIC)), 0, 1)
 
 
 def draw_clean(scan_HW: Floats, *, size: int = PICTURE_SIZE) -> Floats:
-    """One scan as a plain picture (size, size, 3)."""
+    """Return one scan as a plain picture (size, size, 3)."""
     return blend(enlarge(scan_HW, size), _INK, _PAPER)
 
 
 def write_clean(folder: Path, scans: Scans) -> dict[str, int]:
-    """Write both splits; returns the number of images in each."""
+    """Write both splits, and return the number of images in each."""
     splits = ("train", "val")
     for split in splits:
         for scan in scans.members[split].tolist():
@@ -94,7 +94,7 @@ def write_hard(folder: Path, scans: Scans) -> dict[str, int]:
 
 
 def _choose_hard(scans: Scans) -> NDArray[np.int64]:
-    """Ascending indices of the chosen scans, all from the reserve."""
+    """Return the ascending indices of the chosen scans, all from the reserve."""
     reserve = scans.members["reserve"]
     digit_N, margin_N = scans.digits[reserve], _margins(scans, reserve)
     safety = [np.minimum(margin_N[digit_N == digit], _SAFE_MARGIN).mean() for digit in range(10)]
@@ -105,7 +105,7 @@ def _choose_hard(scans: Scans) -> NDArray[np.int64]:
 
 
 def _margins(scans: Scans, indices: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Logit of the true class minus the best other one; negative where the classifier is wrong."""
+    """Return the true class's logit minus the best other one, negative where the classifier is wrong."""
     pixels_ND = scans.inks.reshape(len(scans.inks), -1).astype(np.float64)
     train = scans.members["train"]
     # One thread adds in one order, and is faster than many on matrices this small.
@@ -138,7 +138,7 @@ class _Medium:
     has_texture: tuple[bool, bool]
     """Ink and paper: a photograph's texture, or one colour."""
     brightness: tuple[_Range, _Range] | None = None
-    """Ink's and paper's; of None one is dark and one light, by chance."""
+    """Ink's and paper's; for None one is dark and one light, by chance."""
     grainy: bool = False
 
 
@@ -172,7 +172,7 @@ def _draw(
 
 
 def _colour(random: np.random.Generator, bounds: _Range) -> Floats:
-    """A random hue, moved to a brightness within the bounds: (3,)."""
+    """Return a random hue, moved to a brightness within the bounds: (3,)."""
     rgb = colorsys.hsv_to_rgb(random.random(), random.uniform(0.35, 1.0), 1.0)
     colour, brightness = np.array(rgb, dtype=np.float32), float(random.uniform(*bounds))
     # Mixed with black or white until it is as bright as wanted.
@@ -184,7 +184,7 @@ def _colour(random: np.random.Generator, bounds: _Range) -> Floats:
 
 
 def _texture(photographs: Photographs, random: np.random.Generator, bounds: _Range) -> Floats:
-    """A piece of a photograph whose contrast is squeezed into the bounds: (H, W, 3)."""
+    """Return a piece of a photograph whose contrast is squeezed into the bounds: (H, W, 3)."""
     piece = cut_piece(photographs, random, size=PICTURE_SIZE, region="all", sides=(48, 160))
     low, high = float(piece.min()), float(piece.max())
     stretched = (piece - low) / max(high - low, 1e-3)

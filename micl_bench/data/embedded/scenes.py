@@ -1,7 +1,7 @@
 """Scenes for the dense tasks: two to four notes, a digit on each, stuck on a piece of a photograph.
 
 A note is a picture of the clean set, its paper tinted. Later notes cover earlier ones. A mask holds
-what can be seen of a digit's ink, so no two masks of a scene share a pixel, and label maps and
+the visible part of a digit's ink, so no two masks of a scene share a pixel, and label maps and
 instance masks follow from the same arrays.
 
 They are laid out as ADE20K's scene parsing benchmark (SceneParse150), with label maps of 8 bits in which
@@ -38,7 +38,7 @@ _NOTE_SIZES = (30, 44)
 _MIN_VISIBLE = 0.6
 _NUM_PLACES_TRIED = 16
 _MASK_LEVEL = 0.3
-# Of each colour of the paper: dim to bright, and a slight tint.
+# Factors of each colour of the paper: dim to bright, and a slight tint.
 _PAPER_BRIGHTNESS = (0.8, 1.05)
 _ADE20K_FOLDERS = {"train": "training", "val": "validation"}
 _INFO = {
@@ -72,7 +72,7 @@ class Scene:
     digits: list[PaintedDigit] = field(default_factory=list)
 
     def jpeg(self) -> bytes:
-        """The picture as a JPEG file's content."""
+        """Return the picture as a JPEG file's content."""
         return encode_jpeg(self.picture)
 
 
@@ -98,7 +98,7 @@ def _compose(split: str, scans: Scans, photographs: list[Image.Image], seed: int
 
 
 def _endless(indices: NDArray[np.int64], random: np.random.Generator) -> Iterator[int]:
-    """Each scan once, shuffled, before any scan comes again."""
+    """Yield each scan once, shuffled, before any scan comes again."""
     while True:
         yield from random.permutation(indices).tolist()
 
@@ -124,7 +124,7 @@ def _paint(
 
 
 def _freest_place(scene: Scene, size: int, random: np.random.Generator) -> tuple[int, int]:
-    """Of several random places, the one with the fewest pixels painted already: (x, y)."""
+    """Return, of several random places, the one with the fewest painted pixels: (x, y)."""
     taken = np.zeros((SCENE_SIZE, SCENE_SIZE), dtype=bool)
     for painted in scene.digits:
         taken |= painted.visible
@@ -217,7 +217,7 @@ def _annotate(painted: PaintedDigit, image_id: int, annotation_id: int) -> dict[
 
 
 def _run_lengths(mask_HW: Mask) -> list[int]:
-    """Lengths of the runs of 0 and 1 in turn, column by column, a run of 0 first."""
+    """Return the lengths of the runs of 0 and 1 in turn, column by column, a run of 0 first."""
     flat = mask_HW.ravel(order="F")
     changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     runs = np.diff(np.concatenate([[0], changes, [flat.size]])).tolist()

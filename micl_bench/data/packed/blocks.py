@@ -3,7 +3,7 @@
 A block's bytes depend on its images alone, so the store's do not depend on the number of processes,
 on their order, or on how often they were killed.
 
-Shapes: L patches, P values a patch, S pixels of a side.
+Shapes: L patches, P values per patch, S pixels of a side.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ _BLOCKS_A_PROCESS = 4
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Block:
-    """What one process needs to pack a block."""
+    """The work of one process: a block of images, and its place."""
 
     block: int
     form: Form
@@ -45,13 +45,13 @@ class Block:
     """The file of all pixels, which has the block's place already."""
 
     def source(self) -> str:
-        """Tells whether an image was replaced since; a broken link has no size to tell."""
+        """Return a digest that changes when an image is replaced; a broken link is no part of it."""
         return digest_listing(self.root, (path for path in self.paths if path.exists()))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Done:
-    """What the journal keeps of a packed block."""
+    """A packed block, as the journal keeps it."""
 
     block: int
     source: str
@@ -63,12 +63,12 @@ class Done:
     """Rows whose image could not be read, in ascending order, each with the reason."""
 
     def line(self) -> str:
-        """As the journal has it."""
+        """Return the journal's line of it."""
         return json.dumps(dataclasses.asdict(self))
 
 
 def pack_blocks(todo: Sequence[Block], workers: int | None) -> Iterator[Done]:
-    """Pack blocks, in processes where there is enough to do; each comes when it is done.
+    """Pack blocks, in processes where there is enough to do, and yield each when it is done.
 
     Args:
         workers: processes; as many as cores and work allow if None.
@@ -132,7 +132,7 @@ def _pack_block(block: Block) -> Done:
 
 
 def _row(image: Image.Image, form: Form) -> NDArray[np.uint8]:
-    """(L, P) or (S, S, 3)."""
+    """Return a row of pixels: (L, P) or (S, S, 3)."""
     side = form.size
     if form.layout == "image":
         return np.asarray(image.resize((side, side), Image.Resampling.BICUBIC))

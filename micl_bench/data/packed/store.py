@@ -1,8 +1,8 @@
 """The packed store: uncompressed pixels of a whole image folder, mapped into memory.
 
-A folder of little-endian raw files, one row an image of the source, in the source folder's order:
+A folder of little-endian raw files, one row per image of the source, in the source folder's order:
 
-    store.json     what the rest means, and its digests; written last: without it nothing is whole
+    store.json     the description of the rest, with digests; written last: without it nothing is whole
     pixels.bin     uint8: patch layout (rows, L, P), image layout (rows, S, S, 3)
     labels.bin     int64 (rows,): place in the list of classes
     sizes.bin      int32 (rows, 2): width and height of the original image
@@ -10,10 +10,10 @@ A folder of little-endian raw files, one row an image of the source, in the sour
     checksums.bin  SHA-256 of each block of rows of pixels.bin
 
 A patch's P values are ordered (channel, row, column), as the weight of the patch projection. Images
-that could not be read keep their row, of zeros, and are left out by the reader. Whoever made a store
-need not be trusted: no file name is taken from it, and every size is checked before it is used.
+that could not be read keep their row, of zeros, and are left out by the reader. A store of strangers is
+safe to read: no file name is taken from it, and every size is checked before it is used.
 
-Shapes: N images, S pixels of a side, L patches, P values a patch, M patches taken of each image.
+Shapes: N images, S pixels of a side, L patches, P values per patch, M patches taken of each image.
 """
 
 import dataclasses
@@ -45,7 +45,7 @@ CHECKSUM_BYTES = 32
 
 _LARGEST_SIDE = 1 << 14
 _LARGEST_HEADER, _LONGEST_NAME = 1 << 28, 1 << 13
-# What a file system allows a folder, whose name a data set goes by.
+# File systems allow such a folder's name, which a data set goes by.
 _LONGEST_WORD, _LONGEST_LINE = 255, 1000
 # Part of the format, as a checksum is of a block.
 _BLOCK_ROWS, _BLOCK_BYTES = 256, 1 << 26
@@ -53,7 +53,7 @@ _BLOCK_ROWS, _BLOCK_BYTES = 256, 1 << 26
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Form(Values):
-    """What a row of pixels is."""
+    """The form of a row of pixels."""
 
     layout: Literal["patch", "image"]
     """`patch`: the evaluation's crop, patch after patch. `image`: the whole picture, squashed."""
@@ -76,19 +76,19 @@ class Form(Values):
 
     @property
     def row_shape(self) -> tuple[int, ...]:
-        """(L, P) or (S, S, 3)."""
+        """Return (L, P) or (S, S, 3)."""
         if self.layout == "image":
             return self.size, self.size, 3
         return (self.size // self.patch_size) ** 2, 3 * self.patch_size**2
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one image, the same in both layouts."""
+        """Return the bytes of one image, the same in both layouts."""
         return 3 * self.size**2
 
     @property
     def block_rows(self) -> int:
-        """Images that are packed, and checked, as one."""
+        """Return the number of images that are packed, and checked, as one."""
         return max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // self.row_bytes))
 
 
@@ -104,7 +104,7 @@ class Header:
     data: DataSet
     """The source as `Folder.describe` names it; `images` counts those that are here."""
     decoder: str
-    """What decoded the images: another one may differ by a grey level here and there."""
+    """The decoder of the images: another one may differ by a grey level here and there."""
     files: dict[str, str]
     """SHA-256 of each of `SMALL_FILES`."""
 
@@ -113,7 +113,7 @@ class Header:
         if max(map(len, words)) > _LONGEST_WORD:
             raise InputError(f"a name in it has more than {_LONGEST_WORD} characters")
         if len(self.data.left_out) > _LONGEST_LINE or not self.data.left_out.isprintable():
-            raise InputError("what it leaves out is no short line")
+            raise InputError("left_out is no short line")
         if not re.fullmatch(r"[0-9a-f]{64}", self.data.digest):
             raise InputError("its data digest is no SHA-256")
         if missing := set(SMALL_FILES) - self.files.keys():
@@ -126,7 +126,7 @@ class Header:
 
     @property
     def blocks(self) -> int:
-        """Number of blocks of rows."""
+        """Return the number of blocks of rows."""
         return -(-self.rows // self.form.block_rows)
 
 
@@ -142,7 +142,7 @@ class Store:
     crop_pct: float
     classes: tuple[str, ...]
     digest: str
-    """The source folder's own: what was measured on either was measured on the same data."""
+    """The source folder's own digest: both are the same data."""
     labels_N: NDArray[np.int64]
     sizes_N2: NDArray[np.int32]
     """Width and height of the original images."""
@@ -160,7 +160,7 @@ class Store:
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
-        """Name of each image relative to the source folder, `<class>/<file>`."""
+        """Return each image's name relative to the source folder, `<class>/<file>`."""
         path, rows = self.root / NAMES_FILE, self.header.rows
         _check_size(path, rows, rows * _LONGEST_NAME)
         *names, rest = path.read_bytes().decode(errors="replace").split("\0")
@@ -169,14 +169,14 @@ class Store:
         return tuple(names[row] for row in self.rows_N)
 
     def describe(self) -> DataSet:
-        """As records name it: as the source folder."""
+        """Return the data set as records name it: as the source folder."""
         return self.header.data
 
     def visible_patches(self, index_N: Tensor | NDArray, keep_NM: Tensor) -> Tensor:
         """Read only these patches of these images: uint8 (N, M, P). Patch layout.
 
         Raises:
-            IndexError: an image or a patch that is not there.
+            IndexError: an image or a patch is not there.
         """
         assert self.layout == "patch", "only the patch layout has patches to gather"
         rows, L, P = self.pixels.shape
@@ -195,7 +195,7 @@ class Store:
 
 
 def is_store(root: Path) -> bool:
-    """Whether a folder holds a packed store, finished or not, rather than image files."""
+    """Return whether a folder holds a packed store, finished or not, rather than image files."""
     return (root / HEADER_FILE).is_file() or (root / JOURNAL_FILE).is_file()
 
 
@@ -203,7 +203,7 @@ def open_store(root: Path) -> Store:
     """Map a packed store; cheap enough to be done by every process.
 
     Raises:
-        InputError: none is there, it is unfinished, of another version, or its parts do not fit.
+        InputError: there is no store, it is unfinished, of another version, or its parts do not fit.
     """
     header = read_header(root)
     form, rows = header.form, header.rows

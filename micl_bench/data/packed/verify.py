@@ -1,4 +1,4 @@
-"""Verifying packed stores: every byte against the checksums of packing."""
+"""Verification of packed stores: every byte against the checksums of packing."""
 
 import hashlib
 from pathlib import Path
@@ -23,20 +23,20 @@ _SHOWN = 5
 
 
 def verify_tree(root: Path) -> int:
-    """Verify a store, or those of all splits below a folder; returns the number of images.
+    """Verify a store, or those of all splits below a folder, and return the number of images.
 
     Raises:
-        InputError: as `verify_store`, or none is there.
+        InputError: as `verify_store`, or there is no store.
     """
     splits = [root / split for split in SPLITS if is_store(root / split)]
     return sum(map(verify_store, [root] if is_store(root) else splits or [root]))
 
 
 def verify_store(root: Path) -> int:
-    """Read everything and compare it with its checksums; returns the number of images.
+    """Compare everything with its checksums, and return the number of images.
 
     Raises:
-        InputError: what differs: files, and blocks with the images they hold.
+        InputError: something differs; the message lists files, and blocks with the images they hold.
     """
     store = open_store(root)
     digests = store.header.files

@@ -1,4 +1,4 @@
-"""The images of a source from outside, as all of the package reads images."""
+"""Images of plug-ins, in the form in which the package reads images."""
 
 import dataclasses
 import functools
@@ -16,7 +16,7 @@ from micl_bench.runtime.files import digest_json
 
 
 class Images(Protocol):
-    """What a source's `open_images` returns."""
+    """The object that a source's `open_images` returns."""
 
     @property
     def classes(self) -> Sequence[str]: ...
@@ -38,16 +38,16 @@ class AdaptedImages(Folder):
 
     given: Images
     numbers: dict[Path, int]
-    """Path of each image of the source to its number there."""
+    """The number in the source of each image, by its path."""
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """None: only the source knows where its images lie."""
+        """Return none: only the source knows where its images lie."""
         return ()
 
     @functools.cached_property
     def digest(self) -> str:
-        """The source's own; of a part, with the names of its images."""
+        """Return the source's own digest; of a part, one with the names of its images."""
         whole = self.given.describe().digest
         is_whole = len(self) == len(self.numbers)
         return whole if is_whole else digest_json([whole, self.names])
@@ -65,21 +65,21 @@ class AdaptedImages(Folder):
             raise InputError(f"{path} cannot be read ({error})") from error
 
     def describe(self) -> DataSet:
-        """As the source describes itself."""
+        """Return the source's own description of these images."""
         return dataclasses.replace(
             self.given.describe(), images=len(self), digest=self.digest, left_out=self.left_out
         )
 
 
 def adapted(root: Path, given: Images) -> AdaptedImages:
-    """What a source from outside returned, checked.
+    """Check the images that a source returned, and return them as a folder.
 
     Args:
         root: the source's name and the place, as they were given.
 
     Raises:
-        InputError: it has no image, another number of labels than of names, a label that is no class,
-            or a name that is no relative path or stands twice.
+        InputError: the source has no image, another number of labels than of names, a label that is no
+            class, or a name that is no relative path or stands twice.
     """
     classes, names, labels = tuple(given.classes), tuple(given.names), tuple(map(int, given.labels))
     if found := "; ".join(_faults(classes, names, labels)):

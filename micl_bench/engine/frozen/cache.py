@@ -2,7 +2,10 @@
 
     <folder>/<key>/          whole or not there (stored.py); the key is the digest of `_described`
     <folder>/.<key>.lock     held while the features are computed
-    <folder>/.<key>.*.tmp/   features that are not whole yet
+    <folder>/.<key>.*.tmp/   arrays that are not whole yet, each run's own
+
+Where hosts do not see each other's locks, several may compute the same features: the first that is done
+gives them their name, the others read them.
 
 Shapes: N images, D width, R readouts.
 """
@@ -10,14 +13,14 @@ Shapes: N images, D width, R readouts.
 import dataclasses
 import os
 import shutil
+import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,7 +31,14 @@ from micl_bench.data.pixels import Pixels
 from micl_bench.data.source import Source
 from micl_bench.engine.frozen import features
 from micl_bench.engine.frozen.features import own_images, reading
-from micl_bench.engine.frozen.stored import ABOUT, Features, complete, open_features
+from micl_bench.engine.frozen.stored import (
+    ABOUT,
+    Features,
+    complete,
+    open_features,
+    reserve,
+    write_rows,
+)
 from micl_bench.runs.precision import at_precision
 from micl_bench.runtime.distributed import any_process, from_first, rank
 from micl_bench.runtime.errors import InputError
@@ -36,8 +46,8 @@ from micl_bench.runtime.files import digest_json
 from micl_bench.runtime.locks import Lock
 from micl_bench.runtime.log import say
 
-_GIB = 1 << 30
 _POLL_SECONDS = 0.5
+_ABANDONED_SECONDS = 24 * 3600.0
 # These compute the features, from the file's bytes on.
 _PACKAGES = ("torch", "timm", "pillow")
 
@@ -155,9 +165,9 @@ def _compute(
     began = time.monotonic()
     model = checkpoint.backbone(img_size=pixels.img_size).to(device)
     names = features.readout_names(model)
-    temporary = from_first(place.with_name(f".{place.name}.{os.getpid()}.tmp"))
+    temporary = from_first(place.with_name(f".{place.name}.{_host()}-{os.getpid()}.tmp"))
     try:
-        _prepare(temporary, names, (len(source), model.embed_dim), label)
+        _prepare(temporary, place, names, (len(source), model.embed_dim), label)
 
         def read(images: Tensor) -> Tensor:
             return features.read_out(model, checkpoint.normalise(images))
@@ -168,7 +178,7 @@ def _compute(
             )
             # A network that does not run in bf16 is found at the first slice, not after all images.
             seen = ((first, rows_nRD, watch.seen()) for first, rows_nRD in slices)
-            whole = _write_rows(temporary, names, own_images(len(source)), seen)
+            whole = write_rows(temporary, names, own_images(len(source)), seen)
         if any_process(not whole):
             # A row that was not written is a zero, which no reader would notice.
             raise RuntimeError(f"not each of {len(source)} rows was written once")
@@ -187,7 +197,7 @@ def _compute(
                 of=described,
                 seconds=round(time.monotonic() - began, 3),
             )
-            temporary.rename(place)
+            _give_name(temporary, place)
         # Nobody reads before the first has finished.
         any_process(False)
     finally:
@@ -195,13 +205,42 @@ def _compute(
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _prepare(folder: Path, names: tuple[str, ...], shape: tuple[int, int], label: str) -> None:
+def _host() -> str:
+    """Return this host's name without dots, for names of files."""
+    return socket.gethostname().replace(".", "_")
+
+
+def _give_name(temporary: Path, place: Path) -> None:
+    """Rename a whole entry, unless another host was faster: its features have the same bits."""
+    try:
+        temporary.rename(place)
+    except OSError:
+        if not (place / ABOUT).is_file():
+            raise
+        say("another host has computed the same features meanwhile; they are read")
+
+
+def _remove_abandoned(place: Path) -> None:
+    """Remove the arrays that killed runs left of the same features.
+
+    Those of this host are nobody's, as this run has the lock. Another host may be writing its own on a
+    disk without locks, until nothing was written for a day.
+    """
+    for left in place.parent.glob(f".{place.name}.*.tmp"):
+        with suppress(OSError):
+            written = max((path.stat().st_mtime for path in left.iterdir()), default=0.0)
+            is_own = left.name.startswith(f".{place.name}.{_host()}-")
+            if is_own or time.time() - written > _ABANDONED_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _prepare(
+    folder: Path, place: Path, names: tuple[str, ...], shape: tuple[int, int], label: str
+) -> None:
     """Make the folder and reserve its arrays, on the first process; all raise what goes wrong there."""
     problem = ""
     if rank() == 0:
-        # Left of the same features by runs that were killed.
-        for left in folder.parent.glob(f"{folder.stem.rpartition('.')[0]}.*.tmp"):
-            shutil.rmtree(left, ignore_errors=True)
+        _remove_abandoned(place)
         try:
             folder.mkdir(parents=True)
             reserve(folder, names, shape, label)
@@ -213,52 +252,6 @@ def _prepare(folder: Path, names: tuple[str, ...], shape: tuple[int, int], label
         raise InputError(
             f"{folder.parent} is not seen by all hosts; set MICL_BENCH_CACHE to a shared folder"
         )
-
-
-def reserve(folder: Path, names: tuple[str, ...], shape: tuple[int, int], label: str) -> None:
-    """Make an fp32 array of a shape for each name, `<name>.npy`, with its place on the disk."""
-    needed = len(names) * shape[0] * shape[1] * np.dtype(np.float32).itemsize
-    free = shutil.disk_usage(folder).free
-    sizes = f"{needed / _GIB:,.2f} GiB in {folder.parent}, where {free / _GIB:,.2f} are free"
-    if needed > free:
-        raise InputError(
-            f"{label} need {sizes}; free some, or set MICL_BENCH_CACHE to a folder on another disk"
-        )
-    if needed >= _GIB:
-        say(f"{label} take {sizes}")
-    for name in names:
-        path = folder / f"{name}.npy"
-        np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-        with path.open("r+b") as file:
-            # Not a hole in a file, which a disk that fills up meanwhile could not hold.
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-
-
-def _write_rows(
-    folder: Path, names: tuple[str, ...], own: range, slices: Iterable[tuple[int, Tensor, str]]
-) -> bool:
-    """Write this process's own rows into the arrays; returns whether each came once.
-
-    Not through mapped memory: hosts that share a file over a network would overwrite each other's
-    rows where these meet in a page.
-    """
-    done, in_order = own.start, True
-    with ExitStack() as stack:
-        files = []
-        for name in names:
-            mapped = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-            file = stack.enter_context((folder / f"{name}.npy").open("r+b"))
-            file.seek(mapped.offset + own.start * mapped[0].nbytes)
-            files.append(file)
-        for first, rows_nRD, _ in slices:
-            in_order &= first == done
-            done += len(rows_nRD)
-            for file, rows_nD in zip(files, rows_nRD.unbind(dim=1), strict=True):
-                file.write(rows_nD.contiguous().numpy().tobytes())
-        for file in files:
-            file.flush()
-            os.fsync(file.fileno())
-    return in_order and done == own.stop
 
 
 @contextmanager

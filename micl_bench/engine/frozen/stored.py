@@ -10,6 +10,10 @@ Shapes: N images, D width.
 
 import dataclasses
 import json
+import os
+import shutil
+from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +25,11 @@ from micl_bench.data.source import Source
 from micl_bench.records.provenance import environment
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_file
+from micl_bench.runtime.log import say
 from micl_bench.runtime.validate import read_json
 
 ABOUT = "about.json"
+_GIB = 1 << 30
 _LABELS, _FILES = "labels.npy", "files.txt"
 # The parts of the environment that records say of stored features.
 _NAMED = ("torch", "timm", "processor", "gpus")
@@ -101,6 +107,52 @@ def open_features(folder: Path, images: int, *, computed: bool) -> Features:
         },
         digests=about.sha256,
     )
+
+
+def reserve(folder: Path, names: tuple[str, ...], shape: tuple[int, int], label: str) -> None:
+    """Make an fp32 array of a shape for each name, `<name>.npy`, with its place on the disk."""
+    needed = len(names) * shape[0] * shape[1] * np.dtype(np.float32).itemsize
+    free = shutil.disk_usage(folder).free
+    sizes = f"{needed / _GIB:,.2f} GiB in {folder.parent}, where {free / _GIB:,.2f} are free"
+    if needed > free:
+        raise InputError(
+            f"{label} need {sizes}; free some, or set MICL_BENCH_CACHE to a folder on another disk"
+        )
+    if needed >= _GIB:
+        say(f"{label} take {sizes}")
+    for name in names:
+        path = folder / f"{name}.npy"
+        np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+        with path.open("r+b") as file:
+            # Not a hole in a file, which a disk that fills up meanwhile could not hold.
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
+def write_rows(
+    folder: Path, names: tuple[str, ...], own: range, slices: Iterable[tuple[int, Tensor, str]]
+) -> bool:
+    """Write this process's own rows into the arrays; returns whether each came once.
+
+    Not through mapped memory: hosts that share a file over a network would overwrite each other's
+    rows where these meet in a page.
+    """
+    done, in_order = own.start, True
+    with ExitStack() as stack:
+        files = []
+        for name in names:
+            mapped = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            file = stack.enter_context((folder / f"{name}.npy").open("r+b"))
+            file.seek(mapped.offset + own.start * mapped[0].nbytes)
+            files.append(file)
+        for first, rows_nRD, _ in slices:
+            in_order &= first == done
+            done += len(rows_nRD)
+            for file, rows_nD in zip(files, rows_nRD.unbind(dim=1), strict=True):
+                file.write(rows_nD.contiguous().numpy().tobytes())
+        for file in files:
+            file.flush()
+            os.fsync(file.fileno())
+    return in_order and done == own.stop
 
 
 def complete(folder: Path, source: Source, **about: Any) -> None:

@@ -11,7 +11,8 @@ from micl_bench.engine.pretraining import TASK
 from micl_bench.engine.pretraining.recipe import PretrainRecipe
 from micl_bench.engine.pretraining.warm_start import as_start
 from micl_bench.records.provenance import Subject
-from micl_bench.records.result import CheckpointInfo, Stage, visible_path, write_result
+from micl_bench.records.result import visible_path, write_result
+from micl_bench.records.weights import CheckpointInfo, Stage
 from micl_bench.runs.plan import TrainingPlan
 from micl_bench.runs.run import Run
 from micl_bench.runtime.config import to_dict
@@ -52,7 +53,13 @@ def write_outcome(
     start, method, path = start and as_start(start), name or objective.name, run.out / TASK.leaves
     data, settings = train.describe(), run_settings(recipe, start)
     stage = Stage.of(
-        TASK.name, objective.name, settings, seed=recipe.seed, epochs=recipe.epochs, data=data
+        TASK.name,
+        objective.name,
+        settings,
+        seed=recipe.seed,
+        epochs=recipe.epochs,
+        data=data.name,
+        data_digest=data.digest,
     )
     vit = arch.build()
     vit.load_state_dict(weights)

@@ -11,8 +11,8 @@ from timm.models import VisionTransformer
 from micl_bench.backbone import Arch
 from micl_bench.checkpoints import Checkpoint, load_checkpoint
 from micl_bench.data.pixels import IMAGENET_MEAN, IMAGENET_STD
-from micl_bench.records.result import Stage
-from micl_bench.runtime.errors import InputError, UntoldError
+from micl_bench.records.weights import Stage
+from micl_bench.runtime.errors import InputError, UnstatedError
 from micl_bench.runtime.files import digest_json
 
 # The recipe says these in any case, or they may differ.
@@ -30,7 +30,7 @@ def load_start(
     """
     try:
         found = load_checkpoint(source, layout=layout, branch=branch)
-    except UntoldError:
+    except UnstatedError:
         # The recipe says what the file does not; with which pixels it was trained plays no part.
         found = load_checkpoint(
             source,

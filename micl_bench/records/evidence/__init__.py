@@ -1,1 +1,1 @@
-"""What a number rests on, image by image."""
+"""Evidence: the results of each image behind a number."""

@@ -1,13 +1,13 @@
-"""Which pixels of each image were taken for which class: the evidence behind an mIoU.
+"""Confusions of classes, pixel by pixel: the evidence behind an mIoU.
 
-One compressed `.npz` a result, read without pickle:
+One compressed `.npz` per result, read without pickle:
 
 files      (N,) names relative to the data folder, each once
 classes    (C,) names in the order of the numbers below
 image      (E,) image of an entry
 truth      (E,) its true class; C where the label is none of the classes, and not the ignored one
 predicted  (E,) its predicted class
-pixels     (E,) how many pixels of the image are so; ignored ones are nowhere
+pixels     (E,) number of such pixels in the image; ignored ones are nowhere
 
 Shapes: N images, C classes, E entries, R resamples.
 """
@@ -48,16 +48,16 @@ class Confusions(Counted):
 
     @property
     def tolerance(self) -> float:
-        """Half of the last digit that `IoUMetric` keeps, and the error of its two sums in fp32."""
+        """Return half of the last digit that `IoUMetric` keeps, plus the fp32 error of its two sums."""
         return 0.005 + 100 * 2 * (len(self.files) + 1) * 2.0**-24
 
     def resampled(self, weights_RN: NDArray[np.integer]) -> dict[str, NDArray[np.float64]]:
-        """Each metric of R data sets that hold image n `weights_RN[:, n]` times; nan of no pixel.
+        """Return each metric of R data sets that hold image n `weights_RN[:, n]` times; nan of no pixel.
 
         The metrics are those of mmsegmentation's `IoUMetric`. A class that no pixel of a resample
         has, or was taken for, is left out of that resample's mean, as the metric leaves it out of
         any data set's: another value would be invented. So where rare classes are in few images,
-        the interval holds what their coming and going does to the mean.
+        the interval includes the effect of their coming and going on the mean.
         """
         right_RC, true_RC, said_RC = (weights_RN @ counts_NC for counts_NC in self._counts)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -69,7 +69,7 @@ class Confusions(Counted):
 
     @functools.cached_property
     def _counts(self) -> tuple[NDArray[np.float64], ...]:
-        """Pixels of each image and class: rightly found, labelled, predicted; floats for BLAS."""
+        """Return pixels of each image and class: rightly found, labelled, predicted; floats for BLAS."""
         shape = (len(self.files), len(self.classes))
         right, true, said = (np.zeros(shape) for _ in range(3))
         agree, known = self.truth_E == self.predicted_E, self.truth_E < len(self.classes)
@@ -79,7 +79,7 @@ class Confusions(Counted):
         return right, true, said
 
     def arrays(self) -> Arrays:
-        """What the head of this file lists."""
+        """Return the arrays that the head of this file lists."""
         arrays = {name: getattr(self, f"{name}_E").astype(np.int32) for name in _ENTRY}
         names = {"files": np.array(self.files), "classes": np.array(self.classes)}
         return {**names, **arrays}
@@ -89,7 +89,7 @@ def read_confusions(path: Path) -> Confusions:
     """Read what `Confusions.write` wrote.
 
     Raises:
-        InputError: no such file, a damaged one, or one that contradicts itself.
+        InputError: there is no such file, it is damaged, or it contradicts itself.
     """
     arrays = read_npz(path)
     require(path, arrays, {"files", "classes", *_ENTRY}, "confusions")
@@ -105,6 +105,6 @@ def read_confusions(path: Path) -> Confusions:
 
 
 def _mean(shares_RC: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Over the classes that have one."""
+    """Return the mean over the classes that have a share."""
     present_RC = ~np.isnan(shares_RC)
     return np.where(present_RC, shares_RC, 0).sum(axis=1) / present_RC.sum(axis=1)

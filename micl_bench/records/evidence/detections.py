@@ -1,14 +1,14 @@
-"""Which detections of each image found a true object: the evidence behind an average precision.
+"""Detections of each image, and whether they found a true object: the evidence behind an AP.
 
-One compressed `.npz` a result, read without pickle. What is kept is what COCO's evaluation makes of
-one image and category before it sorts all detections by their scores: areas of all sizes, at most
-100 detections of a category in an image.
+One compressed `.npz` per result, read without pickle. It holds COCO's evaluation of each image and
+category before all detections are sorted by their scores: areas of all sizes, at most 100 detections of
+a category in an image.
 
 files              (N,) names of the images, each once, in the order of their numbers in COCO's file
 categories         (K,) names in the order of the numbers below
 iou                (T,) thresholds of the intersection over union with a true object
-object.image       (E,) image, `object.category` its category, `object.count` (E,) how many true
-                   objects of it count there; crowds do not
+object.image       (E,) image, `object.category` its category, `object.count` (E,) the number of true
+                   objects of it that count there; crowds do not
 <kind>.image       (D,) image of each detection, `<kind>.category`, `<kind>.score` likewise, for
                    the kinds `bbox` and `segm`; in order of images, and of scores within one
 <kind>.matched     (T, D) bits: whether it found an object at each threshold
@@ -32,7 +32,7 @@ from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.npz import Arrays, read_npz
 
 KINDS = {"bbox": "box_AP", "segm": "mask_AP"}
-"""COCO's name of what is compared, and of the metric made of it."""
+"""COCO's names of the compared shapes, and the metrics made of them."""
 MOST = 100
 """Detections of a category that count in an image."""
 
@@ -51,7 +51,7 @@ class Found:
     ignored_TD: NDArray[np.bool_]
 
     def by_category(self, count: int) -> list["Found"]:
-        """The detections of each category, best score first; equal scores stay in their order."""
+        """Return the detections of each category, best score first; equal scores stay in their order."""
         order = np.lexsort((-self.score_D, self.category_D))
         ends = np.searchsorted(self.category_D[order], np.arange(count + 1))
         return [self._take(order[start:end]) for start, end in itertools.pairwise(ends)]
@@ -63,10 +63,10 @@ class Found:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Detections(Counted):
-    """What was detected in each image, and how many objects there are to detect."""
+    """The detections of each image, and its numbers of true objects."""
 
     kind: ClassVar[str] = "detections"
-    # Of few objects, AP is too high by chance: the envelope over precisions takes the best of them, and
+    # For few objects, AP is too high by chance: the envelope over precisions takes the best of them, and
     # categories without objects leave the mean. A resample repeats both, so percentiles as they are lie
     # too high. In simulations of 200 to 1200 data sets, intervals held the true AP50 so often, before
     # and after:
@@ -89,17 +89,17 @@ class Detections(Counted):
     object_category_E: NDArray[np.int64]
     object_count_E: NDArray[np.int64]
     found: dict[str, Found]
-    """By kind: `bbox`, `segm`, or both."""
+    """Detections by kind: `bbox`, `segm`, or both."""
 
     @property
     def tolerance(self) -> float:
-        """Half of the last digit that `CocoMetric` keeps."""
+        """Return half of the last digit that `CocoMetric` keeps."""
         return 0.05 + 1e-9
 
     def resampled(self, weights_RN: NDArray[np.integer]) -> dict[str, NDArray[np.float64]]:
-        """AP, AP50 and AP75 of R data sets that hold image n `weights_RN[:, n]` times.
+        """Return AP, AP50 and AP75 of R data sets that hold image n `weights_RN[:, n]` times.
 
-        They are what COCO's evaluation gives for the data set with its images repeated, but where
+        COCO's evaluation gives the same for the data set with its images repeated, but where
         two detections of one category in one image have the very same score: there it may put the
         copies in another order. A category without objects in a resample is left out of its mean,
         as the evaluation leaves it out of any data set's; without any object AP is nan.
@@ -114,7 +114,7 @@ class Detections(Counted):
     def precisions(
         self, kind: str, weights_RN: NDArray[np.integer]
     ) -> dict[str, NDArray[np.float64]]:
-        """AP of R data sets over all thresholds, `box_AP`, and at each, `box_AP50`, in percent."""
+        """Return AP of R data sets over all thresholds, `box_AP`, and at each, `box_AP50`; percent."""
         R, T = len(weights_RN), len(self.iou_T)
         total_RT, number_R = np.zeros((R, T)), np.zeros((R, 1))
         for category, found in enumerate(self._sorted[kind]):
@@ -141,7 +141,7 @@ class Detections(Counted):
         return {kind: found.by_category(count) for kind, found in self.found.items()}
 
     def arrays(self) -> Arrays:
-        """What the head of this file lists."""
+        """Return the arrays that the head of this file lists."""
         arrays: Arrays = {
             "files": np.array(self.files),
             "categories": np.array(self.categories),
@@ -164,7 +164,7 @@ class Detections(Counted):
 def _average_precision(
     found: Found, weights_RN: NDArray[np.integer], objects_R: NDArray[np.integer]
 ) -> NDArray[np.float64]:
-    """AP of one category at each threshold (R, T), 0 where a resample has no object of it.
+    """Return AP of one category at each threshold (R, T), 0 where a resample has no object of it.
 
     Precision rises with each right detection only, and the envelope gives every recall the best
     precision of those that reach it. So only right detections are looked at, each once with all its
@@ -187,7 +187,7 @@ def _average_precision(
         # As COCO's evaluation keeps 0 / 0 from happening.
         precision_RP = true_RP / (counted_RP + np.spacing(1))
         best_RP = np.maximum.accumulate(precision_RP[:, ::-1], axis=1)[:, ::-1]
-        # How many of the 101 recalls are reached up to each right detection.
+        # The number of the 101 recalls that are reached up to each right detection.
         reached_RP = np.searchsorted(_RECALLS, true_RP / share_R1, side="right")
         gained_RP = np.diff(reached_RP, axis=1, prepend=0)
         average_RT[:, t] = (best_RP * gained_RP).sum(axis=1) / len(_RECALLS)
@@ -197,7 +197,7 @@ def _average_precision(
 def _before(
     weights_RD: NDArray[np.integer], ignored_I: NDArray[np.int64], right_P: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Copies of ignored detections before each right one."""
+    """Count the copies of ignored detections before each right one."""
     sums_RI = np.pad(weights_RD[:, ignored_I].cumsum(axis=1, dtype=np.int32), ((0, 0), (1, 0)))
     return sums_RI[:, np.searchsorted(ignored_I, right_P)]
 
@@ -206,7 +206,7 @@ def read_detections(path: Path) -> Detections:
     """Read what `Detections.write` wrote.
 
     Raises:
-        InputError: no such file, a damaged one, or one that contradicts itself.
+        InputError: there is no such file, it is damaged, or it contradicts itself.
     """
     arrays = read_npz(path)
     kinds = [kind for kind in KINDS if f"{kind}.score" in arrays]

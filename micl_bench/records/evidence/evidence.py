@@ -1,4 +1,4 @@
-"""What a number rests on, image by image: metrics are made of it, and paired with another's."""
+"""Evidence: the results of each image, of which metrics, intervals and paired tests are made."""
 
 import abc
 import dataclasses
@@ -18,7 +18,7 @@ _DIGITS = 10
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Paired:
-    """Two models on the same images: a metric of the first less that of the second, tested."""
+    """A paired test of two models on the same images: a metric of the first less the second's."""
 
     interval: tuple[float, float]
     """Both ends at 95 %, in the metric's unit."""
@@ -26,79 +26,79 @@ class Paired:
     test: str
     """`McNemar` or `bootstrap`."""
     only_first: int | None = None
-    """Images that the first alone gets right, where each is right or wrong; `only_second` likewise."""
+    """Number of images that the first alone gets right, where each is right or wrong."""
     only_second: int | None = None
 
 
 class Evidence(abc.ABC):
-    """What is kept of each image; a record names its kind, and `read_evidence` reads it."""
+    """The results kept of each image; a record names their kind, and `read_evidence` reads them."""
 
     kind: ClassVar[str]
-    """What a record calls it."""
+    """Its name in records."""
     undefined: ClassVar[str] = ""
-    """Why a metric is NaN, where one is; empty for general words."""
+    """The reason why a metric is NaN, where one is; empty for general words."""
     files: tuple[str, ...]
     """Names of the N images, each once."""
 
     @property
     @abc.abstractmethod
     def tolerance(self) -> float:
-        """By how much a record's metric, rounded as its library rounds, may be away from it."""
+        """Return the largest difference from a record's metric, rounded as its library rounds."""
 
     @abc.abstractmethod
     def metrics(self) -> dict[str, float]:
-        """Each metric that can be made of it, in the metric's unit; NaN where no image counts."""
+        """Return each metric that can be made of it, in the metric's unit; NaN where no image counts."""
 
     @abc.abstractmethod
     def intervals(self, *, seed: int = 0) -> dict[str, tuple[float, float]]:
-        """Both ends at 95 % of each metric; NaN where it is undefined."""
+        """Return both ends at 95 % of each metric; NaN where it is undefined."""
 
     @abc.abstractmethod
     def column(self, metric: str) -> NDArray | None:
-        """What a metric is made of: equal for two names of one metric; None where it cannot be."""
+        """Return the numbers behind a metric, equal for two names of one metric; None without any."""
 
     @abc.abstractmethod
     def paired(self, other: "Evidence", metric: str) -> Paired:
-        """This less another of the same kind and images.
+        """Test this less another one of the same kind and images.
 
         Raises:
-            InputError: other images, or the metric cannot be made of both.
+            InputError: the images differ, or the metric cannot be made of both.
         """
 
     @abc.abstractmethod
     def changed(self, other: "Evidence") -> int:
-        """How many images are not the same in another of the same kind and images.
+        """Count the images whose results differ in another one of the same kind and images.
 
         Raises:
-            InputError: other images.
+            InputError: the images differ.
         """
 
     @abc.abstractmethod
     def arrays(self) -> Arrays:
-        """What is written of it, without pickle."""
+        """Return the arrays that are written of it."""
 
     def check(self, stated: dict[str, float]) -> None:
-        """Check that those of the stated metrics that can be made of this are.
+        """Check stated metrics against those that are made of this evidence.
 
         Raises:
-            InputError: one is not.
+            InputError: one differs by more than rounding.
         """
         for metric, found in self.metrics().items():
             value = stated.get(metric, found)
             # Two NaN are equal here.
             if not np.isclose(value, found, rtol=0, atol=self.tolerance, equal_nan=True):
                 raise InputError(
-                    f"{metric} is {value:.4f}, but what was kept of each image gives {found:.4f}; "
+                    f"{metric} is {value:.4f}, but the results kept of each image give {found:.4f}; "
                     f"by rounding they may differ by {self.tolerance:.2g}"
                 )
 
     def write(self, path: Path) -> None:
-        """Write atomically."""
+        """Write a file atomically."""
         write_arrays(path, self.arrays())
 
 
 def order_of_images(ours: Evidence, theirs: Evidence) -> NDArray[np.int64]:
-    """Rows of `theirs` (N,) in the order of the images of `ours`.
+    """Return the rows of `theirs` (N,) in the order of the images of `ours`.
 
     Raises:
         InputError: they are not the same images.
@@ -119,7 +119,7 @@ def write_arrays(path: Path, arrays: Arrays) -> None:
 
 
 def write_named_arrays(folder: Path, name: str, arrays: Arrays) -> Path:
-    """Write an `.npz` that is called `<name>-<beginning of its SHA-256>.npz`; returns its path.
+    """Write an `.npz` with the name `<name>-<beginning of its SHA-256>.npz`, and return its path.
 
     Two runs that write into one folder cannot replace each other's evidence: another content has
     another name.
@@ -134,7 +134,7 @@ def write_named_arrays(folder: Path, name: str, arrays: Arrays) -> Path:
 
 
 def require(path: Path, arrays: Arrays, names: set[str], what: str) -> None:
-    """Raise an InputError of a file that lacks an array."""
+    """Raise an InputError for a file that lacks an array."""
     if missing := names - arrays.keys():
         raise InputError(f"{path} holds no {what}: it lacks {', '.join(sorted(missing))}")
 
@@ -145,7 +145,7 @@ def check_numbers(
     """Check that an array holds `length` whole numbers from 0, `below` a limit.
 
     Raises:
-        InputError: it does not.
+        InputError: the array does not.
     """
     array = arrays[name]
     fits = array.shape == (length,) and array.dtype.kind in "iu"
@@ -157,10 +157,10 @@ def check_numbers(
 
 
 def names_of(path: Path, arrays: Arrays, name: str, *, once: bool = True) -> tuple[str, ...]:
-    """An array of names.
+    """Return an array of names.
 
     Raises:
-        InputError: it is none, or a name is there twice that may be there `once`.
+        InputError: the array is none, or a name is there twice that may be there `once`.
     """
     array = arrays[name]
     is_list = array.ndim == 1 and (array.dtype.kind == "U" or not array.size)

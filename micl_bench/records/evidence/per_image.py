@@ -28,22 +28,22 @@ class Counted(Evidence):
     """Evidence that holds counts of each image, and makes metrics, intervals and tests of them."""
 
     corrected: ClassVar[bool]
-    """Whether intervals are corrected for the bias that the bootstrap finds; see `intervals`."""
+    """Intervals are corrected for the bias that the bootstrap finds; see `intervals`."""
 
     @abc.abstractmethod
     def resampled(self, weights_RN: NDArray[np.integer]) -> dict[str, NDArray[np.float64]]:
-        """Each metric, in percent, of R data sets that hold image n `weights_RN[:, n]` times.
+        """Return each metric, in percent, of R data sets that hold image n `weights_RN[:, n]` times.
 
         It is nan where nothing is measured.
         """
 
     def metrics(self) -> dict[str, float]:
-        """Each metric, in percent and not rounded; NaN where nothing is measured."""
+        """Return each metric, in percent and not rounded; NaN where nothing is measured."""
         values = self.resampled(np.ones((1, len(self.files)), dtype=np.int32))
         return {metric: float(value_R[0]) for metric, value_R in values.items()}
 
     def draws(self, *, seed: int = 0, rounds: int = _ROUNDS) -> dict[str, NDArray[np.float64]]:
-        """Each metric of `rounds` resamples of the images; nan where a resample measures nothing."""
+        """Return each metric of `rounds` resamples of the images; nan where one measures nothing."""
         names = np.argsort(np.array(self.files), kind="stable")
         place_N = np.empty_like(names)
         place_N[names] = np.arange(len(names))
@@ -52,10 +52,10 @@ class Counted(Evidence):
         return {metric: np.concatenate([chunk[metric] for chunk in chunks]) for metric in chunks[0]}
 
     def intervals(self, *, seed: int = 0, rounds: int = _ROUNDS) -> dict[str, tuple[float, float]]:
-        """The interval of each metric, at 95 %, in percent; (nan, nan) where nothing is measured.
+        """Return the interval of each metric, at 95 %, in percent; (nan, nan) where nothing is measured.
 
-        The percentiles of `draws` (Efron and Tibshirani, An Introduction to the Bootstrap, 1993,
-        section 13.3). Where `corrected`, they lie around the estimate corrected for bias (section
+        It is made of percentiles of `draws` (Efron and Tibshirani, An Introduction to the Bootstrap,
+        1993, section 13.3). Where `corrected`, they lie around the estimate corrected for bias (section
         10.6), not around the mean of the draws, which has the bias twice: with x the metric of the
         images as they are and m the mean of the draws, both ends move by 2 (x - m). The interval
         holds x, and stays within 0 and 100.
@@ -72,24 +72,24 @@ class Counted(Evidence):
         return found
 
     def column(self, metric: str) -> NDArray | None:
-        """The metric of each resample."""
+        """Return the metric of each resample."""
         return self._draws.get(metric)
 
     def paired(self, other: Evidence, metric: str) -> Paired:
-        """The paired bootstrap over images."""
+        """Test by the paired bootstrap over images."""
         theirs = cast(Counted, other)
         order_of_images(self, theirs)
         if metric not in self._draws or metric not in theirs._draws:
-            raise InputError("it is not made of what is kept of each image")
+            raise InputError("it is not made of the results kept of each image")
         values_R = self._draws[metric] - theirs._draws[metric]
-        # Of images without any object, say, a resample measures nothing.
+        # A resample may measure nothing, as one of images without any object.
         values_R = values_R[~np.isnan(values_R)]
         if math.isnan(p := p_of_zero(values_R)):
             raise InputError("nothing is measured in these images")
         return Paired(interval=percentiles(values_R), p=p, test="bootstrap")
 
     def changed(self, other: Evidence) -> int:
-        """All images, where anything was counted in another way."""
+        """Return the number of all images, if anything was counted in another way; else 0."""
         order_of_images(self, other)
         ours, now = self.arrays(), other.arrays()
         same = ours.keys() == now.keys() and all(np.array_equal(ours[k], now[k]) for k in ours)
@@ -102,7 +102,7 @@ class Counted(Evidence):
 
 
 def _weights(count: int, seed: int, rounds: int) -> Iterator[NDArray[np.int32]]:
-    """How often each of `count` images is drawn, for some resamples at a time."""
+    """Yield the number of times that each of `count` images is drawn, for some resamples at a time."""
     rng = np.random.default_rng(seed)
     for start in range(0, rounds, _CHUNK):
         drawn = [

@@ -1,6 +1,6 @@
-"""What was predicted for each image: the evidence behind accuracies, and the input of paired tests.
+"""Predictions for each image: the evidence behind accuracies, and the input of paired tests.
 
-One compressed `.npz` a result, read without pickle:
+One compressed `.npz` per result, read without pickle:
 
 files                (M,) names relative to the data folder, each once
 classes              (C,) names in the order of the numbers below
@@ -8,7 +8,7 @@ labels               (M,) true class; -1 where there is none, or more than one
 predicted.<metric>   (M,) predicted class, of metrics for which the label alone is right
 correct.<metric>     (M,) 1 right, 0 wrong, -1 where the image does not count for this metric
 difference.<metric>  (2,) the metrics of `correct` whose difference it is, each over its own images
-score.<metric>       (M,) what each image adds to a metric that is a mean over images
+score.<metric>       (M,) each image's part of a metric that is a mean over images
 """
 
 import dataclasses
@@ -50,26 +50,26 @@ class Predictions(Evidence):
     predicted: dict[str, NDArray[np.int64]]
     correct: dict[str, NDArray[np.int8]]
     differences: dict[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
-    """Metric to the two of `correct` whose accuracies it is the difference of, in points."""
+    """Each metric that is a difference, in points, with the two of `correct` that it is made of."""
     scores: dict[str, NDArray[np.float64]] = dataclasses.field(default_factory=dict)
-    """Metric to what each image adds to it: it is the mean."""
+    """Each metric that is a mean over images, with the number of each image."""
 
     @property
     def tolerance(self) -> float:
-        """That of sums of floats."""
+        """Return the error of sums of floats."""
         return 1e-6
 
     def accuracy(self, metric: str) -> float:
-        """Percentage of right predictions among the images that count."""
+        """Return the percentage of right predictions among the images that count."""
         right = self._right(metric)
         return 100.0 * float(right.mean()) if len(right) else math.nan
 
     def counted(self, metric: str) -> int:
-        """Images that count for a metric."""
+        """Return the number of images that count for a metric."""
         return len(self._right(metric))
 
     def metrics(self) -> dict[str, float]:
-        """Accuracies and differences in percent and points, means in their own unit."""
+        """Return accuracies in percent, differences in points, and means in their own unit."""
         found = {name: self.accuracy(name) for name in self.correct}
         found |= {
             name: found[one] - found[other] for name, (one, other) in self.differences.items()
@@ -77,7 +77,7 @@ class Predictions(Evidence):
         return found | {name: float(score_M.mean()) for name, score_M in self.scores.items()}
 
     def intervals(self, *, seed: int = 0) -> dict[str, tuple[float, float]]:
-        """Wilson's of accuracies, the bootstrap's over images of all others."""
+        """Return Wilson's intervals of accuracies, and the bootstrap's over images of all others."""
         found = {name: wilson(self.accuracy(name), self.counted(name)) for name in self.correct}
         for name, pair in self.differences.items():
             found[name] = bootstrap(_points, [self._right(part) for part in pair], seed=seed)
@@ -86,12 +86,12 @@ class Predictions(Evidence):
         return found
 
     def column(self, metric: str) -> NDArray | None:
-        """Which images are right, or what each adds."""
+        """Return whether each image is right, or its part of the mean."""
         found = self.correct.get(metric)
         return self.scores.get(metric) if found is None else found
 
     def paired(self, other: Evidence, metric: str) -> Paired:
-        """McNemar's test of accuracies, the paired bootstrap of all others."""
+        """Test accuracies by McNemar's test, all others by the paired bootstrap."""
         theirs = cast(Predictions, other)
         order = order_of_images(self, theirs)
         if metric in self.correct and metric in theirs.correct:
@@ -103,12 +103,12 @@ class Predictions(Evidence):
         elif metric in self.scores and metric in theirs.scores:
             samples = [[self.scores[metric] / 100], [theirs.scores[metric][order] / 100]]
         else:
-            raise InputError("it is not made of what is kept of each image")
+            raise InputError("it is not made of the results kept of each image")
         low, high, p = paired_bootstrap(_first_less_second, *samples, seed=0)
         return Paired(interval=(low, high), p=p, test="bootstrap")
 
     def changed(self, other: Evidence) -> int:
-        """Images with another prediction, or that are right in one alone."""
+        """Count the images with another prediction, or that are right in one alone."""
         theirs = cast(Predictions, other)
         order, M = order_of_images(self, theirs), len(self.files)
         differs_M = np.zeros(M, dtype=bool)
@@ -118,7 +118,7 @@ class Predictions(Evidence):
         return int(differs_M.sum())
 
     def arrays(self) -> Arrays:
-        """What the head of this file lists."""
+        """Return the arrays that the head of this file lists."""
         arrays: Arrays = {
             "files": np.array(self.files),
             "classes": np.array(self.classes),
@@ -135,7 +135,7 @@ class Predictions(Evidence):
         return arrays | {f"difference.{name}": np.array(pair) for name, pair in pairs}
 
     def _right(self, metric: str) -> NDArray[np.int8]:
-        """Of the images that count."""
+        """Return whether each image that counts is right."""
         correct_M = self.correct[metric]
         return correct_M[correct_M >= 0]
 
@@ -156,10 +156,10 @@ class Predictions(Evidence):
 def _on_same_images(
     ours: Predictions, theirs: Predictions, metric: str
 ) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
-    """Whether each image is right, image by image, for those that count.
+    """Return whether each image that counts is right, in both, in one order.
 
     Raises:
-        InputError: other files, or other ones that count.
+        InputError: the files differ, or those that count.
     """
     one_M, other_M = ours.correct[metric], theirs.correct[metric][order_of_images(ours, theirs)]
     counted_M = one_M >= 0
@@ -172,7 +172,7 @@ def read_predictions(path: Path) -> Predictions:
     """Read what `Predictions.write` wrote.
 
     Raises:
-        InputError: no such file, a damaged one, or one that contradicts itself.
+        InputError: there is no such file, it is damaged, or it contradicts itself.
     """
     arrays = read_npz(path)
     require(path, arrays, {"files", "classes", "labels"}, "per-image predictions")
@@ -197,7 +197,7 @@ def read_predictions(path: Path) -> Predictions:
 
 
 def _check(path: Path, found: Predictions) -> None:
-    """Raises InputError where they contradict themselves."""
+    """Raise an InputError where predictions contradict themselves."""
     M = len(found.files)
     for metric, correct_M in found.correct.items():
         if correct_M.shape != (M,) or not np.isin(correct_M, (-1, 0, 1)).all():
@@ -214,15 +214,15 @@ def _check(path: Path, found: Predictions) -> None:
 
 
 def _check_right(path: Path, found: Predictions, metric: str) -> None:
-    """Raises InputError unless what is right is what was predicted as labelled."""
+    """Raise an InputError unless just those images are right whose label was predicted."""
     said_M, right_M = found.predicted[metric], found.correct[metric]
     labels_M = found.labels_M
     if not said_M.shape == labels_M.shape == right_M.shape:
         raise InputError(
             f"{path}: labels, predicted.{metric} and correct.{metric} differ in length"
         )
-    told_M = (labels_M >= 0) & (right_M >= 0)
-    if wrong := int(((said_M == labels_M) != (right_M == 1))[told_M].sum()):
+    known_M = (labels_M >= 0) & (right_M >= 0)
+    if wrong := int(((said_M == labels_M) != (right_M == 1))[known_M].sum()):
         raise InputError(
             f"{path}: correct.{metric} is not whether predicted.{metric} is the label, for {wrong} "
             f"of {len(labels_M)} files"

@@ -1,4 +1,4 @@
-"""Reading evidence of any kind."""
+"""Reading of evidence of any kind."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +17,10 @@ _READERS: dict[str, Callable[[Path], Evidence]] = {
 
 
 def read_evidence(path: Path, kind: str) -> Evidence:
-    """What a record calls `kind`.
+    """Read evidence of the kind that a record names.
 
     Raises:
-        InputError: no such kind or file, a damaged file, or one that contradicts itself.
+        InputError: there is no such kind or file, or the file is damaged or contradicts itself.
     """
     if kind not in _READERS:
         raise InputError(

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
-from micl_bench.records.result import Stage
+from micl_bench.records.weights import Stage
 from micl_bench.report.figures.comparable import Group, comparable
 from micl_bench.report.figures.palette import LINES, MARKERS, class_colours
 from micl_bench.report.figures.panels import (

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from micl_bench.records.declared import Number
-from micl_bench.records.result import CheckpointInfo, DataSet, Record, Result
+from micl_bench.records.result import DataSet, Record, Result
+from micl_bench.records.weights import CheckpointInfo
 from micl_bench.report.figures.panels import marks
 from micl_bench.report.frame.identity import identity_of, labels, weights_of
 from micl_bench.report.frame.long import grouped, long_frame

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from micl_bench.records.result import CheckpointInfo, Result
+from micl_bench.records.result import Result
+from micl_bench.records.weights import CheckpointInfo
 from micl_bench.runtime.files import digest_json
 
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from micl_bench.records.result import Result, Stage
+from micl_bench.records.result import Result
+from micl_bench.records.weights import Stage
 
 PRETRAIN = "pretrain"
 """The task of a pre-training, and what a checkpoint calls that stage of its making."""

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from micl_bench.records.result import Result, Stage
+from micl_bench.records.result import Result
+from micl_bench.records.weights import Stage
 from micl_bench.report.frame.lineage import pretraining_stage
 from micl_bench.report.frame.naming import method_rank
 from micl_bench.report.frame.protocols import flat_settings

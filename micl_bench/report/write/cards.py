@@ -12,7 +12,8 @@ from typing import Any
 
 from micl_bench.records.declared import Number
 from micl_bench.records.published import Reference
-from micl_bench.records.result import CheckpointInfo, Record
+from micl_bench.records.result import Record
+from micl_bench.records.weights import CheckpointInfo
 from micl_bench.report.frame.inventory import Inventory
 from micl_bench.runtime.log import printable
 

@@ -1,4 +1,4 @@
-"""The objects that published files hold beside tensors, and the harmless ones read in their place.
+"""Harmless objects that are read in the place of those that published files hold beside tensors.
 
 Weights-only loading calls what a file names only where it stands in `ALLOWED`. All of it is written
 here, but `argparse.Namespace`: no code of numpy or of a trainer sees a stranger's bytes.
@@ -49,19 +49,19 @@ class NumpyArray:
 
 
 def numpy_scalar(dtype: NumpyNumber, data: bytes) -> Any:
-    """`numpy.core.multiarray.scalar`: one number, as Python's own."""
+    """Return one number of `numpy.core.multiarray.scalar` as Python's own."""
     if not isinstance(dtype, NumpyNumber) or not isinstance(data, bytes):
         raise UnreadError("a numpy scalar of something else than a number, which is not read")
     return np.frombuffer(data, dtype.dtype, count=1)[0].item()
 
 
 def encode(text: str, _codec: str = "latin1") -> bytes:
-    """`_codecs.encode`: how pickles of protocol 2 write bytes."""
+    """Stand in for `_codecs.encode`, with which pickles of protocol 2 write bytes."""
     return text.encode("latin1")
 
 
 def path_text(*parts: str) -> str:
-    """`pathlib.PosixPath` and its like, as text: options of a run."""
+    """Return the text of a `pathlib.PosixPath` or its like, as options of a run hold it."""
     if not all(isinstance(part, str) for part in parts):
         raise UnreadError("a path of something else than text, which is not read")
     # Parts may be paths made of each other, each twice as long as the last.
@@ -79,7 +79,7 @@ class Table:
 
 
 class Settings:
-    """A node of OmegaConf's, as `plain`: a dictionary, a list or a value."""
+    """A node of OmegaConf's, whose `plain` is a dictionary, a list or a value."""
 
     plain: Any = None
 
@@ -111,7 +111,7 @@ class Inert:
 
 
 def nothing(*_: Any) -> None:
-    """`getattr` in the state of mmengine's history: which of its functions it had."""
+    """Stand in for `getattr` in the state of mmengine's history, which names one of its functions."""
 
 
 _SETTINGS = (

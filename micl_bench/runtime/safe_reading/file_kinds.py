@@ -1,4 +1,4 @@
-"""Names for files that are no checkpoints, by their first bytes, with what their user can do."""
+"""Files that are no checkpoints: their kind by their first bytes, and what their user can do."""
 
 import zipfile
 from collections.abc import Iterable
@@ -32,7 +32,7 @@ _STARTS = (
     (b"%pdf", "a PDF", _OTHER),
     (b"\x7felf", "a program", _OTHER),
 )
-"""Lower-case beginnings of files, the kinds that they show, and the way out."""
+"""Lower-case beginnings, the kind of file that has them, and the way out."""
 _ONNX_PARTS = (b"pytorch", b"onnx", b"tf2onnx")
 _UNKNOWN = (
     "damaged or no checkpoint: its first bytes are of no format that is known; give a file that "
@@ -41,7 +41,7 @@ _UNKNOWN = (
 
 
 def what_else(path: Path) -> str:
-    """Name the kind of a file that is no checkpoint, and what to do; empty where it may be one."""
+    """Say what a file is instead of a checkpoint, and what to do; empty where it may be one."""
     with path.open("rb") as file:
         start = file.read(_LOOKED_AT)
     if not start:
@@ -66,7 +66,7 @@ def what_else(path: Path) -> str:
 
 
 def unreadable(path: Path) -> str:
-    """Name the kind of a file that could not be read: text, other bytes, or a damaged checkpoint."""
+    """Say the same of a file that turned out to be none: text, other bytes, or damaged."""
     with path.open("rb") as file:
         start = file.read(_LOOKED_AT)
     if start[:2] == b"PK":
@@ -79,7 +79,7 @@ def unreadable(path: Path) -> str:
 
 
 def what_archive(path: Path, entries: Iterable[zipfile.ZipInfo]) -> str:
-    """Name the kind of a zip archive that torch did not write."""
+    """Say what a zip archive is that torch did not write; empty where torch may have."""
     names = [entry.filename for entry in entries if not entry.is_dir()]
     if any(name.endswith("/constants.pkl") for name in names):
         return "is a TorchScript archive, which holds code; save the `state_dict()` of its model"

@@ -1,4 +1,4 @@
-"""The effect of a pickle, read from its instructions before any of them runs.
+"""Pickles are followed, instruction by instruction, before any of them runs.
 
 Weights-only loading of torch runs no code of a stranger, but its own list of what may be called holds
 functions that reserve any memory by a number in the file (`bytearray(5000000000)`, storages, tensors
@@ -7,57 +7,38 @@ its values would be; only what files of tensors need is let through.
 """
 
 import pickletools
-from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
-import torch
-
-from micl_bench.runtime.errors import InputError
-from micl_bench.runtime.safe_reading.allowlist import ALLOWED
+from micl_bench.runtime.safe_reading.pickle_calls import (
+    TENSOR,
+    THING,
+    Global,
+    Storage,
+    Thing,
+    UnsafePickleError,
+    allowed,
+    bytes_per_item,
+    called,
+    check_key,
+)
 
 _MOST_INSTRUCTIONS = 1_000_000
-_LARGEST_KEY = 1 << 60
-_ITEM_BYTES = {
-    "Untyped": 1, "Bool": 1, "Byte": 1, "Char": 1, "Short": 2, "Half": 2, "BFloat16": 2, "Int": 4,
-    "Float": 4, "Long": 8, "Double": 8, "ComplexFloat": 8, "ComplexDouble": 16,
-}  # fmt: skip
-"""By the kind of a storage; quantised ones are not read."""
-
-
-class _Global(NamedTuple):
-    """A name that the pickle mentions."""
-
-    path: str
-
-
-class _Storage(NamedTuple):
-    numel: int
 
 
 class _List(list[Any]):
     """A list of what its values would be."""
 
 
-class _Thing:
-    """Whatever else: a dictionary, a tensor, an object."""
-
-
-_THING = _Thing()
 _MARK = object()
-_ATOMS = (str, bytes, int, float, type(None))
-
-
-class UnsafePickleError(InputError):
-    """A pickle that would do more than hold tensors and plain values."""
 
 
 def check_pickle(file: IO[bytes], *, size: int) -> Any:
-    """Follow one pickle to its end, running nothing; the number it holds, where it holds but one.
+    """Follow one pickle to its end without running it, and return the number that it holds, if any.
 
     Args:
-        size: of the whole file in bytes, which no tensor in it can exceed.
+        size: bytes of the whole file, which no tensor in it can exceed.
 
     Raises:
         UnsafePickleError: it names something else than tensors and plain values are made of, or a
@@ -65,7 +46,7 @@ def check_pickle(file: IO[bytes], *, size: int) -> Any:
         Exception: it is damaged, in any way that the reading of it may fail.
     """
     machine = _Machine(size)
-    # A file with a `tell` would be asked for its place at each instruction.
+    # `genops` would ask a file that knows its place for it at each instruction.
     source: Any = SimpleNamespace(read=file.read, readline=file.readline)
     for number, (opcode, argument, _) in enumerate(pickletools.genops(source)):
         if number >= _MOST_INSTRUCTIONS:
@@ -100,7 +81,7 @@ class _Machine:
         elif name in ("BINPUT", "LONG_BINPUT"):
             self._memo[argument] = self.stack[-1]
         elif name == "GLOBAL":
-            self.stack.append(_allowed(*argument.split(" ")))
+            self.stack.append(allowed(*argument.split(" ")))
         elif name == "MARK":
             self.stack.append(_MARK)
         elif name in _STEPS:
@@ -116,7 +97,7 @@ class _Machine:
             )
 
     def marked(self) -> list[Any]:
-        """Return the values above the last mark."""
+        """Take the values above the last mark off the stack."""
         place = len(self.stack) - 1
         while self.stack[place] is not _MARK:
             place -= 1
@@ -127,7 +108,7 @@ class _Machine:
         return found
 
     def pack(self, number: int) -> None:
-        """A tuple of the last values."""
+        """Put a tuple in the place of the last values."""
         found = tuple(self.stack[-number:])
         if len(found) < number:
             raise ValueError("too few values")
@@ -139,49 +120,48 @@ class _Machine:
 
     def set_items(self, values: list[Any]) -> None:
         for key in values[::2]:
-            _check_key(key)
+            check_key(key)
 
     def build(self) -> None:
-        """State of an object: tensors have none that torch.save writes, and could be made to grow."""
+        """Refuse a state of tensors: torch.save writes none, and it could make them grow."""
         self.stack.pop()
-        if not isinstance(self.stack[-1], _Thing) or self.stack[-1] is _TENSOR:
+        if not isinstance(self.stack[-1], Thing) or self.stack[-1] is TENSOR:
             raise UnsafePickleError("holds a tensor in a manner that torch.save does not write")
 
     def call(self) -> None:
-        """A function or a class with its arguments."""
+        """Call a function or a class with its arguments."""
         arguments, function = self.stack.pop(), self.stack.pop()
-        if not isinstance(function, _Global) or not isinstance(arguments, tuple):
-            raise UnsafePickleError("calls what is no function")
-        self.stack.append(_called(function.path, arguments))
+        if not isinstance(function, Global) or not isinstance(arguments, tuple):
+            raise UnsafePickleError("calls something that is no function")
+        self.stack.append(called(function.path, arguments))
 
     def store(self) -> None:
-        """A reference to the numbers behind tensors."""
+        """Count the numbers behind tensors that a pickle refers to."""
         words = self.stack.pop()
         kind, place, numel = words[1], words[2], words[4]
-        item_bytes = _item_bytes(kind.path) if isinstance(kind, _Global) else None
-        if item_bytes is None or not isinstance(place, (str, int)):
+        size = bytes_per_item(kind.path) if isinstance(kind, Global) else None
+        if size is None or not isinstance(place, (str, int)):
             raise UnsafePickleError("holds numbers of an unknown kind")
         if type(numel) is not int or numel < 0:
             raise ValueError("no number of elements")
-        more = max(0, numel * item_bytes - self._stored.get(place, 0))
+        more = max(0, numel * size - self._stored.get(place, 0))
         self._stored[place] = self._stored.get(place, 0) + more
         self._asked += more
         if self._asked > self._size:
             raise UnsafePickleError(
                 f"asks for {self._asked:,} bytes of numbers, but has {self._size:,} in all"
             )
-        self.stack.append(_Storage(numel))
+        self.stack.append(Storage(numel))
 
 
-_TENSOR = _Thing()
 _VALUES: dict[str, Callable[[Any], Any]] = {
     "NONE": lambda _: None,
     "NEWTRUE": lambda _: True,
     "NEWFALSE": lambda _: False,
     "EMPTY_TUPLE": lambda _: (),
     "EMPTY_LIST": lambda _: _List(),
-    "EMPTY_DICT": lambda _: _THING,
-    "EMPTY_SET": lambda _: _THING,
+    "EMPTY_DICT": lambda _: THING,
+    "EMPTY_SET": lambda _: THING,
     **dict.fromkeys(
         ("BININT", "BININT1", "BININT2", "BINFLOAT", "BINUNICODE", "SHORT_BINSTRING", "LONG1"),
         lambda value: value,
@@ -201,113 +181,3 @@ _STEPS: dict[str, Callable[[_Machine], None]] = {
     "NEWOBJ": _Machine.call,
     "BINPERSID": _Machine.store,
 }
-
-
-def _check_key(key: Any) -> None:
-    """Check a key of a dictionary or a set: to hash nested tuples may take any time."""
-    parts = key if isinstance(key, tuple) else (key,)
-    for part in parts:
-        if not isinstance(part, _ATOMS) or (isinstance(part, int) and abs(part) > _LARGEST_KEY):
-            raise UnsafePickleError("holds a dictionary whose keys are no plain values")
-
-
-def _allowed(module: str, name: str) -> _Global:
-    # As torch does: old names of Python 2 stand for their successors.
-    if (module, name) in NAME_MAPPING:
-        module, name = NAME_MAPPING[(module, name)]
-    module = IMPORT_MAPPING.get(module, module)
-    path = f"{module}.{name}"
-    is_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
-    if path not in _CALLED and path not in _TYPES and not is_dtype and _item_bytes(path) is None:
-        shown = path.removeprefix("builtins.")
-        raise UnsafePickleError(
-            f"holds {shown}, which weights-only loading refuses because unpickling it could run code "
-            "or take any memory; save it again with tensors and plain values only"
-        )
-    return _Global(path)
-
-
-def _item_bytes(path: str) -> int | None:
-    """Return the bytes of one number of a storage; None for what is no storage type."""
-    module, _, name = path.rpartition(".")
-    if module not in ("torch", "torch.cuda", "torch.storage") or not name.endswith("Storage"):
-        return None
-    return _ITEM_BYTES.get(name.removesuffix("Storage"))
-
-
-def _called(path: str, arguments: tuple[Any, ...]) -> Any:
-    """Return what a call gives, after the checks that its function does not make itself."""
-    if path not in _CALLED:
-        raise UnsafePickleError(f"calls {path}, which no file of tensors needs to")
-    return _CALLED[path](arguments)
-
-
-def _tensor(arguments: tuple[Any, ...]) -> Any:
-    """`_rebuild_tensor(storage, offset, size, stride, ...)`, which lets a storage grow to the size."""
-    storage, offset, size, stride = arguments[:4]
-    numbers = (offset, *size, *stride)
-    if not isinstance(storage, _Storage) or len(size) != len(stride):
-        raise ValueError("no storage behind a tensor")
-    if any(type(number) is not int or number < 0 for number in numbers):
-        raise ValueError("sizes that are no whole numbers")
-    end = offset + sum((side - 1) * step for side, step in zip(size, stride, strict=True)) + 1
-    if all(size) and end > storage.numel:
-        raise UnsafePickleError(
-            f"holds a tensor of shape {tuple(size)} over {storage.numel:,} numbers"
-        )
-    return _TENSOR
-
-
-def _of_type(arguments: tuple[Any, ...]) -> Any:
-    """`_rebuild_from_type_v2(function, type, arguments, state)`."""
-    function, _, inner, _ = arguments
-    if not isinstance(function, _Global) or _CALLED.get(function.path) is not _tensor:
-        raise UnsafePickleError("holds a tensor of a type of its own")
-    return _tensor(inner)
-
-
-def _hashed(arguments: tuple[Any, ...], key_of: Callable[[Any], Any] = lambda value: value) -> Any:
-    """A set, or with the first of each pair as its key a dictionary."""
-    for values in arguments:
-        for value in values if isinstance(values, (list, tuple)) else ():
-            _check_key(key_of(value))
-    return _Thing()
-
-
-def _encoded(arguments: tuple[Any, ...]) -> Any:
-    """Bytes in Python 2's manner; other codecs could double them again and again."""
-    text, codec = arguments
-    if not isinstance(text, str) or codec not in ("latin1", "latin-1"):
-        raise UnsafePickleError("holds bytes in another encoding than Latin-1")
-    return text
-
-
-_STAND_INS = [one[1] if isinstance(one, tuple) else "argparse.Namespace" for one in ALLOWED]
-_HARMLESS = (
-    "builtins.complex",
-    "torch.device",
-    "torch._utils._rebuild_meta_tensor_no_storage",
-    "torch._utils._rebuild_sparse_tensor",
-    "torch.serialization._get_layout",
-)
-_TENSORS = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3")
-_CALLED: dict[str, Callable[[tuple[Any, ...]], Any]] = {
-    **dict.fromkeys((*_STAND_INS, *_HARMLESS), lambda arguments: _Thing()),
-    **dict.fromkeys((f"torch._utils.{name}" for name in _TENSORS), _tensor),
-    "torch._tensor._rebuild_from_type_v2": _of_type,
-    **dict.fromkeys(
-        (
-            "torch._utils._rebuild_parameter",
-            "torch._utils._rebuild_parameter_with_state",
-            "torch.nn.parameter.Parameter",
-        ),
-        lambda arguments: _TENSOR,
-    ),
-    "torch.Size": lambda arguments: arguments[0],
-    "builtins.set": _hashed,
-    "collections.Counter": _hashed,
-    "collections.OrderedDict": lambda arguments: _hashed(arguments, lambda pair: pair[0]),
-    "_codecs.encode": _encoded,
-}
-"""The functions that may be called, and the checks before each call."""
-_TYPES = ("torch.Tensor",)

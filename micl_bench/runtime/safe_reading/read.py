@@ -23,14 +23,15 @@ from micl_bench.runtime.safe_reading.file_kinds import (
     what_else,
     what_folder,
 )
-from micl_bench.runtime.safe_reading.pickles import UnsafePickleError, check_pickle
-from micl_bench.runtime.validate import read_json
+from micl_bench.runtime.safe_reading.pickle_calls import UnsafePickleError
+from micl_bench.runtime.safe_reading.pickles import check_pickle
+from micl_bench.runtime.validate import built, read_json
 
 _CONFIG_BYTES = 1 << 24
 # The header is JSON, behind its length in eight bytes; those of published ViTs have some 100 kB.
 _SAFETENSORS_HEADER = 1 << 24
 _MOST_PARTS = 10_000_000
-"""The largest number of entries of tables within tables, each counted wherever it is."""
+"""Parts of tables within tables; each counts wherever it occurs."""
 # Tensors may share their numbers (an average that is equal so far), within reason.
 _SHARED_BYTES, _MOST_SHARED = 1 << 24, 8
 _LONGEST_EMPTY = 1 << 16
@@ -43,7 +44,7 @@ _DAMAGED = (
     zlib.error,
     EOFError,
     OSError,
-    # Of a damaged pickle, from anywhere in the reading of it.
+    # A damaged pickle raises these from anywhere in the reading of it.
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -61,9 +62,9 @@ _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.
 def read_safely(path: Path) -> dict[str, Any]:
     """Read a safetensors file, a `torch.save` file with weights-only loading, or a folder.
 
-    A file's kind follows from its first bytes, not from its name. Beside tensors, dictionaries and
+    The kind of a file is known by its first bytes, not by its name. Beside tensors, dictionaries and
     plain values, files may hold what published ones do (`argparse.Namespace`, numpy's scalars and
-    arrays, ...): see `_stand_ins`. A folder is one of Hugging Face's (`config.json` beside
+    arrays, ...): see `allowlist.py`. A folder is one of Hugging Face's (`config.json` beside
     `model.safetensors`, its shards, or `pytorch_model.bin`) and gives
     `{"config": {...}, "model": {tensors}}`, and `preprocessor_config` where it is there.
 
@@ -102,7 +103,7 @@ def read_safely(path: Path) -> dict[str, Any]:
 
 
 def with_its_folder(path: Path) -> Path:
-    """The folder of a file that Hugging Face's layout has beside its `config.json`, which says more."""
+    """Return the folder of a file that lies beside its `config.json`, which says more; else the file."""
     has_more = path.name in _WEIGHTS and (path.parent / "config.json").is_file()
     return path.parent if has_more and path.is_file() else path
 
@@ -114,7 +115,7 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
-    """Tensors, and the text that lies beside them."""
+    """Read tensors, and the text that lies beside them."""
     with safe_open(path, framework="pt") as file:
         metadata: dict[str, Any] = dict(file.metadata() or {})
     metadata.pop("format", None)
@@ -122,10 +123,10 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
 
 def _read_pickle(path: Path) -> Any:
-    """Load what torch.save wrote, after its instructions were followed without running them."""
+    """Load a file of torch.save; its pickles are followed first, without running them."""
     is_zip = _check_archive(path)
     with torch.serialization.safe_globals(list(ALLOWED)), warnings.catch_warnings():
-        # Of an uncommon protocol of pickle, and of storages in an old manner: no news to anybody.
+        # It warns of an uncommon protocol of pickle, and of storages in an old manner.
         warnings.simplefilter("ignore", UserWarning)
         if path.suffix == ".safetensors":
             # torch goes by that name; of an open file it sees the bytes alone.
@@ -135,7 +136,7 @@ def _read_pickle(path: Path) -> Any:
 
 
 def _check_archive(path: Path) -> bool:
-    """Return True for torch's zip archive, after checks of its pickles and of its inflated size."""
+    """Check a file's pickles, and that it does not inflate; return whether it is torch's zip archive."""
     size = path.stat().st_size
     if not zipfile.is_zipfile(path):
         with path.open("rb") as file:
@@ -157,7 +158,7 @@ def _check_archive(path: Path) -> bool:
 
 
 def _check_old(file: IO[bytes], path: Path, size: int) -> None:
-    """The pickles of a file without an archive around it: a magic number, and what torch adds to it."""
+    """Check the pickles of a file without an archive: a magic number, and what torch writes after it."""
     magic = check_pickle(file, size=size)
     if magic != torch.serialization.MAGIC_NUMBER:
         raise InputError(
@@ -170,7 +171,7 @@ def _check_old(file: IO[bytes], path: Path, size: int) -> None:
 
 
 def _check_content(content: Any, path: Path) -> None:
-    """Tensors that are simply numbers in the file, in tables that do not grow when they are walked.
+    """Check that tensors are numbers in the file, and that tables do not grow when they are walked.
 
     A tensor of strides 0 can claim any size over a file of some bytes; sparse ones claim any size; a
     list that holds another one twice, which holds another one twice, has no end.
@@ -210,7 +211,7 @@ def _check_content(content: Any, path: Path) -> None:
 
 
 def _inner(value: Any) -> list[Any] | None:
-    """Return what a table or an object of a file holds; None for what holds nothing."""
+    """Return the values that a table or an object holds; None for what holds none."""
     if isinstance(value, dict):
         return list(value.values())
     if isinstance(value, (list, tuple)):
@@ -235,7 +236,7 @@ def _refuse_odd_tensor(value: Tensor, path: Path) -> None:
 
 
 def _read_folder(folder: Path) -> dict[str, Any]:
-    """Hugging Face's layout; only the files that have a meaning there are opened."""
+    """Read Hugging Face's layout; only the files that have a meaning there are opened."""
     content = {"config": _read_json(folder / "config.json")}
     if (folder / _PIXELS).is_file():
         content["preprocessor_config"] = _read_json(folder / _PIXELS)
@@ -252,11 +253,9 @@ def _read_folder(folder: Path) -> dict[str, Any]:
 
 
 def _shards(index: Path) -> list[Path]:
-    """Files beside the index that it names; a name that leaves the folder is refused."""
+    """Return the files beside an index that it names; a name that leaves the folder is refused."""
     table = _read_json(index).get("weight_map")
-    if not isinstance(table, dict) or not table:
-        raise InputError(f"{index} has no `weight_map`")
-    names = sorted(set(map(str, table.values())))
+    names = sorted(set(built(dict[str, str], table, f"{index}: $.weight_map").values()))
     for name in names:
         shard = index.parent / name
         # The file itself may be a link: the cache of downloads keeps the bytes elsewhere.

@@ -1,19 +1,18 @@
-"""What the user states of a file that does not say it: which of several pre-trainings it is of."""
+"""Pre-trainings that the user states for files that do not state theirs."""
 
 import dataclasses
 from typing import Any
 
 from micl_bench.backbone import Arch
 from micl_bench.checkpoints._checkpoint import Checkpoint
-from micl_bench.checkpoints._statements import options_of
-from micl_bench.records.result import Stage
+from micl_bench.checkpoints._metadata import options_of
+from micl_bench.records.weights import Stage
 from micl_bench.runtime.errors import InputError
-from micl_bench.runtime.files import digest_json
 
 _LARGEST_SEED = 1 << 63
 _LONGEST_NAME = 100
 _SAYS_SEED = ("args", "config", "cfg", "hyper_parameters", "opt")
-"""Under which names training codes keep their options in the files that they write."""
+"""Training codes keep their options under these names in the files that they write."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,11 +20,11 @@ class Statement:
     """A pre-training that was done with several seeds, and the seed of this file."""
 
     name: str
-    """Equal for all files of that pre-training; tables call it so."""
+    """One name for all files of that pre-training, which tables print."""
     seed: int
 
     def __post_init__(self) -> None:
-        """Raise an InputError of a name or seed that records could not hold."""
+        """Raise an InputError for a name or seed that records cannot hold."""
         if not self.name.strip() or len(self.name) > _LONGEST_NAME or not self.name.isprintable():
             raise InputError(
                 f"--pretrain-name is one line of 1 to {_LONGEST_NAME} characters, not {self.name!r:.120}"
@@ -34,36 +33,26 @@ class Statement:
             raise InputError(f"--pretrain-seed {self.seed}; give a whole number from 0 to 2^63 - 1")
 
     def stage(self, arch: Arch) -> Stage:
-        """The training as the origin of weights holds it.
+        """Return the training as a stage of weights.
 
         Its fingerprint is also of the network's sizes: networks of different sizes under one name are
         no seeds of one pre-training, whatever is stated.
         """
         sizes = {"width": arch.width, "depth": arch.depth, "patch_size": arch.patch_size}
         settings = {"stated": self.name, **sizes}
-        return Stage(
-            task="pretrain",
-            method=self.name,
-            fingerprint=digest_json(settings),
-            seed=self.seed,
-            epochs=0,
-            data="",
-            data_digest="",
-            settings=settings,
-            stated=True,
-        )
+        return Stage.of("pretrain", self.name, settings, seed=self.seed, stated=True)
 
-    def origin(self, told: tuple[Stage, ...], *, arch: Arch, source: str) -> tuple[Stage, ...]:
-        """The trainings behind weights, given those that their file tells.
+    def origin(self, earlier: tuple[Stage, ...], *, arch: Arch, source: str) -> tuple[Stage, ...]:
+        """Return the trainings behind weights, given those that their file states.
 
         Raises:
-            InputError: the file tells another beginning.
+            InputError: the file states another beginning.
         """
-        first = next((stage for stage in told if stage.task in ("initialise", "pretrain")), None)
+        first = next((stage for stage in earlier if stage.task in ("initialise", "pretrain")), None)
         if first is None:
-            return (self.stage(arch), *told)
+            return (self.stage(arch), *earlier)
         if first == self.stage(arch):
-            return told
+            return earlier
         if first.stated:
             raise InputError(
                 f"{source} was made under the statement that it is of {first.method!r}, seed "
@@ -77,18 +66,18 @@ class Statement:
 
 
 def stated(checkpoint: Checkpoint, statement: Statement | None) -> Checkpoint:
-    """A checkpoint whose origin begins with what the user states.
+    """Return the checkpoint with an origin that begins with the user's statement.
 
     Raises:
-        InputError: the file itself says something else.
+        InputError: the file itself states something else.
     """
     if statement is None:
         return checkpoint
     content, source = checkpoint.content, checkpoint.info.source
     origin = statement.origin(content.origin, arch=content.arch, source=source)
-    if content.told_seed not in (None, statement.seed):
+    if content.own_seed not in (None, statement.seed):
         raise InputError(
-            f"{source} says itself that it was trained with seed {content.told_seed}, not with "
+            f"{source} says itself that it was trained with seed {content.own_seed}, not with "
             f"--pretrain-seed {statement.seed}; give that one"
         )
     renamed = dataclasses.replace(content, origin=origin, method=statement.name)
@@ -96,6 +85,6 @@ def stated(checkpoint: Checkpoint, statement: Statement | None) -> Checkpoint:
 
 
 def seed_in(content: dict[str, Any]) -> int | None:
-    """The seed that a file of a training code of others says it was trained with, or None."""
+    """Return the seed of training that a file of other code states, or None."""
     places = [content, *(options_of(content, name) for name in _SAYS_SEED)]
     return next((place["seed"] for place in places if type(place.get("seed")) is int), None)

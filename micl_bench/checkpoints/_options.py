@@ -1,4 +1,4 @@
-"""What the user states of a checkpoint: `--arch` (a name, or single values) and `--pixels`."""
+"""The options `--arch` (a name, or single values) and `--pixels` of a checkpoint, taken apart."""
 
 import dataclasses
 import math
@@ -28,17 +28,17 @@ _MOST_HEADS, _LARGEST_GRID = 1024, 1024
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Told:
-    """`--arch` taken apart."""
+class StatedArch:
+    """The parts of `--arch`."""
 
     name: str | None = None
     heads: int | None = None
     grid: int | None = None
-    """Patches a side."""
+    """Patches per side."""
     norm_eps: float | None = None
 
 
-def told_by(arch: str | None) -> Told:
+def stated_arch(arch: str | None) -> StatedArch:
     """Take `NAME`, `NAME,heads=6` or `heads=6,grid=14x14` apart.
 
     Raises:
@@ -54,11 +54,11 @@ def told_by(arch: str | None) -> Told:
                 "grid=14x14, norm_eps=1e-6 with commas between them"
             )
         values[key] = value
-    return Told(**values)  # type: ignore[arg-type]
+    return StatedArch(**values)  # type: ignore[arg-type]
 
 
 def _value(key: str, text: str) -> int | float | None:
-    """None for what is no value of that key."""
+    """Return the value of that key, or None where the text is none."""
     rows, _, columns = text.partition("x")
     try:
         if key == "heads" and 0 < int(text) <= _MOST_HEADS:
@@ -73,11 +73,11 @@ def _value(key: str, text: str) -> int | float | None:
     return next((side for side in sides if 0 < side <= _LARGEST_GRID), None)
 
 
-def pixels_told(text: str) -> Pixels:
-    """Mean and std of `imagenet`, `inception`, `clip`, or of six numbers.
+def stated_pixels(text: str) -> Pixels:
+    """Return mean and std of `imagenet`, `inception`, `clip`, or of six numbers.
 
     Raises:
-        InputError: neither.
+        InputError: the text is neither.
     """
     if text in _NAMED:
         return _NAMED[text]
@@ -95,6 +95,6 @@ def pixels_told(text: str) -> Pixels:
 
 
 def pixels_in_words(pixels: Pixels) -> str:
-    """By name where it has one."""
+    """Return mean and std in words, by their name where they have one."""
     words = {IMAGENET: "ImageNet's mean and std", INCEPTION: "mean and std of 0.5"}
     return words.get(pixels, f"mean {' '.join(f'{one:g}' for one in pixels[0])}")
