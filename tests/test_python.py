@@ -301,7 +301,7 @@ class Broken(torch.nn.Module):
             "knn",
             small_resnet,
             {"img_size": 32, "arch": "x"},
-            "arch, layout, branch and pixels are of",
+            "arch, layout, branch and pixels describe files",
         ),
         ("knn", lambda: f"random:{ARCH}", {"img_size": 32}, "describe a module in memory"),
         ("linear", Tokens, {"img_size": 32, "overrides": ["probe.readouts=[cls_4]"]}, "no 'cls_4'"),
