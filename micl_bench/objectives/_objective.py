@@ -65,6 +65,9 @@ class Objective(abc.ABC):
     """The method, as tables print it."""
     numbers: ClassVar[tuple[str, ...]] = ()
     """Names of the scalars in `Output.numbers`; each is a column of the run's metrics."""
+    backbone: ClassVar[str] = "vit"
+    """The ViT that a run leaves and that is measured on the way: `vit`, which is trained, or a momentum
+    twin by its name among the added modules, `added.teacher`."""
     Config: ClassVar[type[ObjectiveConfig]]
 
     def __init_subclass__(cls) -> None:

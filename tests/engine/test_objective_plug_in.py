@@ -39,6 +39,7 @@ from micl_bench.views import draw_views
 class Toy(Objective):
     name = "Toy"
     numbers = ("twin_distance",)
+    backbone = "added.twin"
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Config(ObjectiveConfig):
@@ -186,7 +187,11 @@ def test_it_is_trained_cut_resumed_and_recorded(
     assert record["settings"]["objective"] == {"method": "Toy", "momentum": 0.8}
     checkpoint = load_checkpoint(whole / "backbone.pt")
     assert checkpoint.method == "Toy"
-    assert not any("twin" in name for name in checkpoint.content.state)
+    assert (
+        checkpoint.content.state.keys()
+        == named_arch("vit_demo_patch4_32").build().state_dict().keys()
+    )
+    assert torch.equal(checkpoint.content.state["cls_token"], twin)
     second = refused(run(recipe, few_digits, whole, *more, "objective.momentum=0.7").wait())
     assert "another recipe or other data (what differs: objective)" in second.stderr
 

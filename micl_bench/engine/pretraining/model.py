@@ -3,7 +3,7 @@ one device, replicated (DDP) or sharded (FSDP2)."""
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from timm.models import VisionTransformer
@@ -89,10 +89,13 @@ class PretrainingModel(ViewEncoder):
 
     def forward(self, visible_NMP: Tensor, keep_NVK: Tensor, *, features: bool = False) -> Tensor:
         """The objective's rows, one per image, of pixels 0 .. 255 (uint8 or floating) at the places
-        `keep_NVK`; with `features` the backbone's own features_NVD instead, as `ViewEncoder`."""
+        `keep_NVK`; with `features` those of the backbone that the run leaves, as `ViewEncoder`."""
+        encode: Callable[[Tensor, Tensor], Tensor]
         if features:
-            return super().forward(visible_NMP, keep_NVK)
-        encode = functools.partial(self.objective.encode, self.vit, self.added)
+            kept = self.get_submodule(self.objective.backbone)
+            encode = functools.partial(view_features, cast(VisionTransformer, kept))
+        else:
+            encode = functools.partial(self.objective.encode, self.vit, self.added)
         return self.encoded(encode, visible_NMP, keep_NVK)
 
 
@@ -123,10 +126,14 @@ def model_of(model: nn.Module) -> PretrainingModel:
 
 
 def whole_weights(model: nn.Module) -> dict[str, Any]:
-    """The ViT's weights as whole tensors, by timm's names; every process must call it."""
-    weights = get_model_state_dict(model, options=WHOLE)
+    """The weights, as whole tensors by timm's names, of the ViT that the run leaves; every process must
+    call it."""
+    weights, start = (
+        get_model_state_dict(model, options=WHOLE),
+        f"{model_of(model).objective.backbone}.",
+    )
     return {
-        name.removeprefix("vit."): tensor
+        name.removeprefix(start): tensor
         for name, tensor in weights.items()
-        if name.startswith("vit.")
+        if name.startswith(start)
     }
