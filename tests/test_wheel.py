@@ -44,8 +44,13 @@ def bin_folder(wheel: Path) -> Path:
     folder = wheel.parent / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     site = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
-    installed = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--quiet"]
-    subprocess.run([*installed, "--prefix", str(folder), str(wheel)], check=True)
+    own = Path(sysconfig.get_path("purelib"))
+    before = sorted(own.iterdir())
+    # Else pip removes the package from the environment that the tests run in.
+    installed = [sys.executable, "-m", "pip", "install", "--ignore-installed", "--no-deps"]
+    options = ["--no-index", "--quiet", "--prefix", str(folder)]
+    subprocess.run([*installed, *options, str(wheel)], check=True)
+    assert sorted(own.iterdir()) == before
     ours = [path for path in sys.path if path.endswith("site-packages")]
     # Read after the environment's own folder, so that the checkout, which is named there, stays hidden.
     (site / "borrowed.pth").write_text("\n".join(ours))
