@@ -1,7 +1,7 @@
-"""Records in, a page, pictures and tables out: a report is made from result records alone.
+"""A report is a page, pictures and tables, made from result records alone.
 
-Imports no torch. What needs the `report` extra is imported when a report is built, so that the
-summary for the terminal works in a bare install.
+This package imports no torch. Modules that need the `report` extra are imported when a report is built,
+so that the summary for the terminal works in a bare install.
 """
 
 import sys
@@ -15,7 +15,7 @@ from micl_bench.runtime.log import printable
 __all__ = ["DEFAULT_TITLE", "build_report", "summary_table", "write_published"]
 
 DEFAULT_TITLE = "MiCL-Bench report"
-# What a report's folder may hold: all of it goes when it is made again.
+# Entries of a report's folder: all of them are replaced when the report is made again.
 _ENTRIES = {"report.html", "report.md", "tables", "figures", ".DS_Store"}
 
 
@@ -43,7 +43,7 @@ def build_report(results: Path, out: Path, *, title: str = DEFAULT_TITLE) -> Pat
 
 
 def _check_out(results: Path, out: Path) -> None:
-    """Refuse a folder whose replacement would take something else with it."""
+    """Raise an InputError of a folder whose replacement would delete something else."""
     if results.resolve().is_relative_to(out.resolve()):
         raise InputError(f"the report folder {out} would replace the records in {results}")
     if out.exists() and not out.is_dir():
@@ -79,10 +79,10 @@ def write_published(out: Path) -> list[Path]:
 
 
 class _Callable(ModuleType):
-    """`micl_bench.report` is this package and a function."""
+    """`micl_bench.report` is both this package and a function."""
 
     def __call__(self, results: str | Path, out: str | Path, *, title: str = DEFAULT_TITLE) -> Path:
-        """Turn the records of a folder into tables, figures and a page; `build_report` says more.
+        """Turn the records of a folder into tables, figures and a page, as `build_report` does.
 
         Args:
             results: folder of records, at any depth.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from micl_bench.records.plans import Plan, PlannedRun, plan_path, read_plans, write_plan
-from micl_bench.records.result import Result
+from micl_bench.records.result import Record
 from micl_bench.runtime.errors import InputError, Stopped
 from micl_bench.runtime.locks import Lock, sweep_locks, turn
 from micl_bench.runtime.log import clock, printable, say
@@ -31,7 +31,7 @@ class Outcome:
     """The outcome of a run: its records, or else the reason why it has none."""
 
     run: Run
-    results: tuple[Result, ...] = ()
+    results: tuple[Record, ...] = ()
     problem: str = ""
     left_out: bool = False
     """True where it was not tried, because a run that it needs failed."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from micl_bench.records.plans import RUN_FILE
-from micl_bench.records.result import Result, read_result
+from micl_bench.records.result import Record, read_result
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import atomic_write
 from micl_bench.runtime.log import printable, say
@@ -36,7 +36,7 @@ class State:
     """`cut`: begun and not ended."""
     problem: str = ""
     """The reason why it failed, or why the files that are there do not count."""
-    results: tuple[Result, ...] = ()
+    results: tuple[Record, ...] = ()
     seconds: float = 0.0
     """The time that it took, in seconds."""
     attempt: str = ""
@@ -78,7 +78,7 @@ class States:
             return State(word="cut", problem=str(error))
         return State(word="done", results=results, seconds=_seconds(note), attempt=attempt)
 
-    def _results(self, run: Run, note: dict[str, Any]) -> tuple[Result, ...]:
+    def _results(self, run: Run, note: dict[str, Any]) -> tuple[Record, ...]:
         """Return the records that a finished run left; raises an InputError where something is gone."""
         folder, listed = self.folder(run), note.get("records")
         if not isinstance(listed, list) or (run.task != "data" and not listed):
@@ -158,7 +158,7 @@ class States:
         atomic_write(self.folder(run) / RUN_FILE, (text + "\n").encode(errors="replace"))
 
 
-def records_in(folder: Path, task: str) -> tuple[Result, ...]:
+def records_in(folder: Path, task: str) -> tuple[Record, ...]:
     """Return the records of a task in a folder.
 
     Raises:

@@ -59,7 +59,7 @@ def test_files_of_records_have_a_column_for_it() -> None:
 
 
 def test_the_terminals_summary_marks_it() -> None:
-    lines = summary_table(records()).splitlines()
+    lines = summary_table(recorded(records())).splitlines()
     (note,) = [line for line in lines if NOTE in line]
     mark = note.partition(" ")[0]
     (row,) = [line for line in lines if "62.5" in line]

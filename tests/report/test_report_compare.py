@@ -1,73 +1,23 @@
-"""`micl-bench compare`: counts by hand, SciPy's tests, and what must not be compared."""
+"""`micl-bench compare`: counts by hand, SciPy's tests, and what is printed."""
 
 import dataclasses
 import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import scipy.stats
+from predicted_results import EVIDENCE, FILES, M, compared, overwrite, right, write
 from support import Run
 from synthetic_results import changed, result
 
-from micl_bench.records.evidence.predictions import Predictions
-from micl_bench.records.result import DataSet, Record, Result, write_result
+from micl_bench.records.result import read_result, write_result
 from micl_bench.records.statistics import holm, paired_difference_interval, t_interval, wilson
 from micl_bench.report import build_report
-from micl_bench.report.compare.artefact_files import evidence_of
-from micl_bench.report.compare.comparison import Comparison, compare_all
 from micl_bench.report.compare.comparison_output import compare, comparison_text
-from micl_bench.report.compare.contenders import read_contenders
 from micl_bench.runtime.errors import InputError
-from micl_bench.runtime.files import digest_file
-
-M = 400
-FILES = tuple(f"class/{index:04d}.png" for index in range(M))
-
-
-def right(share: float, seed: int) -> np.ndarray:
-    return (np.random.default_rng(seed).random(M) < share).astype(np.int8)
-
-
-def write(
-    folder: Path,
-    correct: dict[str, np.ndarray],
-    *,
-    files: tuple[str, ...] = FILES,
-    metrics: dict[str, float] | None = None,
-    differences: dict[str, tuple[str, str]] | None = None,
-    scores: dict[str, np.ndarray] | None = None,
-    **changes: Any,
-) -> Result:
-    """A record with its predictions beside it."""
-    none = np.full(len(files), -1)
-    predictions = Predictions(
-        files=files,
-        classes=("one", "two"),
-        labels_M=none,
-        predicted=dict.fromkeys(correct, none),
-        correct=correct,
-        differences=differences or {},
-        scores=scores or {},
-    )
-    accuracies = {name: predictions.accuracy(name) for name in correct}
-    record = result(
-        metrics={**accuracies, **(metrics or {})},
-        data={"images": len(files)},
-        artifacts={"evidence": "predictions-knn.npz"},
-        evidence="predictions",
-        **changes,
-    )
-    predictions.write(folder / "predictions-knn.npz")
-    write_result(record, folder)
-    return record
-
-
-def compared(*folders: Path) -> Comparison:
-    return compare_all(read_contenders(folders))
 
 
 def test_one_run_each_is_mcnemar_on_the_images_that_one_alone_gets_right(tmp_path: Path) -> None:
@@ -198,69 +148,6 @@ def test_the_output_says_of_how_many_checkpoints_the_runs_are(tmp_path: Path) ->
     assert "(3 runs of 1 checkpoint)" in text
 
 
-def test_other_training_images_are_never_compared(tmp_path: Path) -> None:
-    train = DataSet(name="train", split="train", images=1800, digest="t" * 64)
-    few = dataclasses.replace(train, images=180, digest="f" * 64)
-    write(tmp_path / "a", {"top1": right(0.8, 0)}, train=train)
-    write(tmp_path / "b", {"top1": right(0.6, 1)}, method="x", train=few)
-    with pytest.raises(InputError) as caught:
-        compared(tmp_path / "a", tmp_path / "b")
-    assert str(caught.value) == (
-        "nothing to compare: knn on embedded, A and B: other training images: trained on 1,800 images "
-        "of train, split train, digest tttttttttttt / trained on 180 images of train, split train, "
-        "digest ffffffffffff"
-    )
-
-
-def test_two_networks_of_one_file_are_no_runs_of_one_method(tmp_path: Path) -> None:
-    for day, branch in enumerate(("student", "teacher"), 1):
-        made = result(checkpoint={"branch": branch}, start=f"2025-05-0{day}T10:00:00+00:00")
-        write_result(made, tmp_path / "a")
-    write_result(result(method="b"), tmp_path / "b")
-    with pytest.raises(InputError, match=r"methods: MiCL, student, vit_\w+; MiCL, teacher, vit_"):
-        compared(tmp_path / "a", tmp_path / "b")
-
-
-def test_different_fingerprints_are_never_compared(tmp_path: Path) -> None:
-    settings = {"k": 20, "pixels": {"size": 64}}
-    write(tmp_path / "a", {"top1": right(0.8, 0)}, settings=settings)
-    write(tmp_path / "b", {"top1": right(0.6, 1)}, settings={**settings, "k": 10}, method="x")
-    with pytest.raises(InputError) as caught:
-        compared(tmp_path / "a", tmp_path / "b")
-    assert str(caught.value) == (
-        "nothing to compare: knn on embedded, A and B: another protocol: k: 20 / 10"
-    )
-
-
-def test_different_images_are_never_compared_and_the_rest_is(tmp_path: Path) -> None:
-    write(tmp_path / "a", {"top1": right(0.8, 0)})
-    write(tmp_path / "b", {"top1": right(0.6, 1)}, method="x")
-    one = result(task="linear", settings={"epochs": 1})
-    write_result(one, tmp_path / "a")
-    write_result(dataclasses.replace(one, task="logistic"), tmp_path / "b")
-    write_result(result(task="finetune"), tmp_path / "a")
-    other = result(task="finetune", method="x", data={"images": 901, "digest": "e" * 64})
-    write_result(other, tmp_path / "b")
-    found = compared(tmp_path / "a", tmp_path / "b")
-    assert len(found.differences) == 1
-    lines = "\n".join(found.not_compared)
-    assert (
-        "finetune on embedded, A and B: other images: 900 images of embedded, split test, digest "
-        "dddddddddddd / 901 images of embedded, split test, digest eeeeeeeeeeee"
-    ) in lines
-    assert f"linear on embedded (fingerprint {one.fingerprint[:12]}): A has it, B does not" in lines
-    assert "logistic on embedded" in lines
-
-
-def test_other_files_under_the_same_digest_are_not_tested(tmp_path: Path) -> None:
-    write(tmp_path / "a", {"top1": right(0.8, 0)})
-    renamed = (*FILES[:-1], "class/new.png")
-    write(tmp_path / "b", {"top1": right(0.6, 1)}, files=renamed, method="x")
-    (found,) = compared(tmp_path / "a", tmp_path / "b").differences
-    assert found.p is None
-    assert found.verdict == "not tested: 2 files are not in both, such as class/0399.png"
-
-
 def test_a_metric_without_per_image_evidence_is_shown_but_not_tested(tmp_path: Path) -> None:
     write(tmp_path / "a", {"top1": right(0.8, 0)}, metrics={"mCE": 60.0})
     write(tmp_path / "b", {"top1": right(0.6, 1)}, metrics={"mCE": 70.0}, method="x")
@@ -341,73 +228,6 @@ def test_means_over_corruptions_are_bootstrapped_over_the_images(tmp_path: Path)
         assert difference.estimate == pytest.approx(gap_N.mean())
 
 
-@pytest.mark.parametrize(
-    ("spoil", "words"),
-    [
-        (
-            lambda c: {**c, "top1": 1 - c["top1"]},
-            "top1 is .*, but the results kept of each image give",
-        ),
-        (lambda c: {**c, "top1": c["top1"] * 2}, "is not 1, 0 or -1"),
-        (lambda c: {**c, "top1": c["top1"][1:]}, "is not 1, 0 or -1 for each of 400 files"),
-    ],
-)
-def test_predictions_that_are_not_the_records_are_refused(
-    tmp_path: Path,
-    spoil,  # type: ignore[no-untyped-def]
-    words: str,
-) -> None:
-    correct = {"top1": right(0.8, 0)}
-    write(tmp_path / "a", correct)
-    write(tmp_path / "b", {"top1": right(0.6, 1)}, method="x")
-    none = np.full(M, -1)
-    wrong = Predictions(
-        files=FILES, classes=(), labels_M=none, predicted={}, correct=spoil(correct)
-    )
-    wrong.write(tmp_path / "a" / "predictions-knn.npz")
-    with pytest.raises(InputError, match=words):
-        compared(tmp_path / "a", tmp_path / "b")
-
-
-def test_predictions_of_another_digest_are_refused(tmp_path: Path) -> None:
-    write(tmp_path / "b", {"top1": right(0.6, 1)}, method="x")
-    made = write(tmp_path / "a", {"top1": right(0.8, 0)})
-    path = tmp_path / "a" / "predictions-knn.npz"
-    (tmp_path / "a" / f"{made.id}.json").unlink()
-    write_result(dataclasses.replace(made, digests={"evidence": digest_file(path)}), tmp_path / "a")
-    assert len(compared(tmp_path / "a", tmp_path / "b").differences) == 1
-    none = np.full(M, -1)
-    permuted = {"top1": right(0.8, 0)[::-1].copy()}
-    Predictions(files=FILES, classes=(), labels_M=none, predicted={}, correct=permuted).write(path)
-    with pytest.raises(InputError, match="its SHA-256 differs"):
-        compared(tmp_path / "a", tmp_path / "b")
-
-
-@pytest.mark.parametrize("metric", ["top1", "top1_k20", "clean_top1"])
-def test_what_is_right_must_be_what_was_predicted_as_labelled(tmp_path: Path, metric: str) -> None:
-    labels_M = np.random.default_rng(0).integers(0, 5, M)
-    correct_M = right(0.8, 0)
-    made = write(tmp_path / "a", {metric: correct_M})
-    path = tmp_path / "a" / "predictions-knn.npz"
-    said_M = np.where(correct_M == 1, labels_M, (labels_M + 1) % 5)
-
-    def read(correct: np.ndarray) -> None:
-        wrong = Predictions(
-            files=FILES,
-            classes=(),
-            labels_M=labels_M,
-            predicted={metric: said_M},
-            correct={metric: correct},
-        )
-        wrong.write(path)
-        evidence_of(Record.of(made, tmp_path / "a" / f"{made.id}.json"))
-
-    read(correct_M)
-    # As many right as before, on other images.
-    with pytest.raises(InputError, match=f"correct.{metric} is not whether predicted.{metric}"):
-        read(np.roll(correct_M, 1))
-
-
 def test_the_report_takes_the_paired_tests_that_evidence_allows(tmp_path: Path) -> None:
     # Intervals overlap, yet on the same images one is better.
     a = right(0.7, 0)
@@ -416,7 +236,7 @@ def test_the_report_takes_the_paired_tests_that_evidence_allows(tmp_path: Path) 
     write(tmp_path / "results" / "a", {"top1": a})
     write(tmp_path / "results" / "b", {"top1": b}, method="x")
     write(tmp_path / "results" / "c", {"top1": right(0.2, 3)}, method="low")
-    (tmp_path / "results" / "c" / "predictions-knn.npz").write_bytes(b"damaged")
+    (tmp_path / "results" / "c" / EVIDENCE).write_bytes(b"damaged")
     build_report(tmp_path / "results", tmp_path / "report")
     file = tmp_path / "report" / "tables" / "linear-knn-few-embedded.md"
     p = scipy.stats.binomtest(12, 12).pvalue
@@ -424,38 +244,13 @@ def test_the_report_takes_the_paired_tests_that_evidence_allows(tmp_path: Path) 
     scores = f"over x ({100 * a.mean():.1f} against {100 * b.mean():.1f})"
     assert f"{scores}, p = {p:.4f}." in file.read_text("utf-8")
     # What another evaluation wrote over it says nothing of this record.
-    wrong = Predictions(files=FILES, classes=(), labels_M=a, predicted={}, correct={"top1": a})
-    wrong.write(tmp_path / "results" / "b" / "predictions-knn.npz")
+    overwrite(tmp_path / "results" / "b", {"top1": a}, labels_M=a)
     build_report(tmp_path / "results", tmp_path / "report")
     text = file.read_text("utf-8")
     assert "No test was possible in k-NN" in text
     assert (
         "not tested against the best: a file of predictions is damaged or not its record's" in text
     )
-
-
-def test_predictions_outside_the_records_folder_or_damaged_are_refused(tmp_path: Path) -> None:
-    write(tmp_path / "a", {"top1": right(0.8, 0)})
-    write(tmp_path / "b", {"top1": right(0.6, 1)}, method="x")
-    out = result(
-        artifacts={"evidence": "../b/predictions-knn.npz"},
-        evidence="predictions",
-        data={"images": M},
-    )
-    write_result(out, tmp_path / "c")
-    with pytest.raises(InputError, match="out of the record's folder"):
-        compared(tmp_path / "c", tmp_path / "b")
-    (tmp_path / "b" / "predictions-knn.npz").write_bytes(b"PK\x03\x04")
-    with pytest.raises(InputError, match=r"predictions-knn\.npz"):
-        compared(tmp_path / "a", tmp_path / "b")
-
-
-def test_a_folder_of_several_methods_is_refused(tmp_path: Path) -> None:
-    for method in ("one", "two"):
-        write_result(result(method=method, checkpoint={"digest": method}), tmp_path / "a")
-    write_result(result(), tmp_path / "b")
-    with pytest.raises(InputError, match="several methods: one, vit_tiny_patch8; two, vit_tiny"):
-        compared(tmp_path / "a", tmp_path / "b")
 
 
 def test_the_table_holds_the_numbers(tmp_path: Path) -> None:
@@ -474,14 +269,13 @@ def test_the_table_holds_the_numbers(tmp_path: Path) -> None:
     assert "adjusted for the one test above" in text
 
 
-def test_the_command_prints_and_writes_json(micl_bench: Run, tmp_path: Path) -> None:
-    ours = write(tmp_path / "a", {"top1": right(0.8, 0)})
-    write(tmp_path / "b", {"top1": right(0.6, 1)}, method="x")
-    record = tmp_path / "a" / f"{ours.id}.json"
+def test_the_command_prints_and_writes_json(micl_bench: Run, pair: Path) -> None:
+    (record,) = (pair / "a").glob("*.json")
+    ours = read_result(record)
     done = micl_bench("compare", record, "b", "--json", "out.json")
     assert done.returncode == 0, done.stderr
     assert "A is better" in done.stdout
-    content = json.loads((tmp_path / "out.json").read_text())
+    content = json.loads((pair / "out.json").read_text())
     assert content["contenders"][0]["records"] == [ours.id]
     (found,) = content["comparisons"]
     assert found["verdict"] == "A is better"
@@ -494,12 +288,10 @@ def test_the_command_prints_and_writes_json(micl_bench: Run, tmp_path: Path) -> 
     assert "no results folder at nowhere" in done.stderr
 
 
-def test_it_imports_neither_torch_nor_the_report_extra(tmp_path: Path) -> None:
-    write(tmp_path / "a", {"top1": right(0.8, 0)})
-    write(tmp_path / "b", {"top1": right(0.6, 1)}, method="x")
+def test_it_imports_neither_torch_nor_the_report_extra(pair: Path) -> None:
     code = (
         "import sys; from micl_bench.cli.app import invoke; "
-        f"invoke(['compare', {str(tmp_path / 'a')!r}, {str(tmp_path / 'b')!r}]); "
+        f"invoke(['compare', {str(pair / 'a')!r}, {str(pair / 'b')!r}]); "
         "assert not {'torch', 'matplotlib', 'jinja2'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from predicted_results import right, write
 from support import Run
 from synthetic_results import write_demo
-from test_report_compare import right, write
 
 from micl_bench.records.result import read_result, write_result
 from micl_bench.report import build_report

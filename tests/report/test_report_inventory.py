@@ -9,7 +9,7 @@ from synthetic_results import result
 from micl_bench.records.plans import RUN_FILE, Plan, PlannedRun, write_plan
 from micl_bench.records.result import write_result
 from micl_bench.report import build_report
-from micl_bench.report.frame.faults import Faults
+from micl_bench.report.audit.faults import Faults
 from micl_bench.report.frame.inventory import describe, take_inventory
 from micl_bench.report.tables.overview import missing_table, overview_table, sentences
 from micl_bench.runtime.errors import InputError

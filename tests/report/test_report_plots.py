@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 from pretrainings import Trainings
 from synthetic_results import changed, recorded, result
-from test_report_tables import of, top1
+from tables_of import of, top1
 
 from micl_bench.records.result import Result
 from micl_bench.records.statistics import t_interval, wilson
 from micl_bench.report.figures.ablation_plot import AXES, ablation_panels, found_ablations
 from micl_bench.report.figures.palette import method_colours
+from micl_bench.report.figures.panels import wrapped
 from micl_bench.report.figures.render import Drawing, rendered
 from micl_bench.report.figures.scores_plot import found_scores
 from micl_bench.report.figures.training_plot import found_training, training_curves
@@ -63,20 +65,39 @@ def test_a_mean_of_which_one_run_is_undefined_has_no_bar() -> None:
     assert len(figure.axes[0].patches) == len(figure.axes[0].texts) == 2
 
 
-@pytest.mark.parametrize("groups", [2, 3, 6, 9, 10, 11, 12, 13, 24])
-def test_names_below_bars_neither_collide_nor_leave_the_picture(groups: int) -> None:
-    names = "embedded-Sketch-{}", "a-rather-long-name-{:02d}"
-    for name in names:
-        figure = bars(*(result(data={"name": name.format(i)}) for i in range(groups)))
-        FigureCanvasAgg(figure).draw()
-        texts = figure.axes[0].get_xticklabels()
-        if texts[0].get_rotation():
-            assert groups > 11
-            continue
-        boxes = [text.get_window_extent() for text in texts]
-        gaps = [after.x0 - before.x1 for before, after in itertools.pairwise(boxes)]
-        assert min(gaps) > (0.04 * figure.dpi if name == names[0] else 0)
-        assert boxes[-1].x1 <= figure.bbox.x1
+@pytest.mark.parametrize("groups", [2, 3, 6, 9, 10, 11, 12, 24])
+@pytest.mark.parametrize("name", ["embedded-Sketch-{}", "a-rather-long-name-{:02d}"])
+def test_names_below_bars_neither_collide_nor_leave_the_picture(groups: int, name: str) -> None:
+    figure = bars(*(result(data={"name": name.format(i)}) for i in range(groups)))
+    FigureCanvasAgg(figure).draw()
+    texts = figure.axes[0].get_xticklabels()
+    if texts[0].get_rotation():
+        assert groups > 10
+        return
+    boxes = [text.get_window_extent() for text in texts]
+    gaps = [after.x0 - before.x1 for before, after in itertools.pairwise(boxes)]
+    assert min(gaps) > 0.04 * figure.dpi
+    assert boxes[-1].x1 <= figure.bbox.x1
+
+
+@pytest.mark.parametrize("groups", [1, 6, 10, 11, 24])
+def test_a_name_below_bars_is_broken_between_words_alone(groups: int) -> None:
+    shifted = {"task": "robustness", "metrics": {"top1": 30.0, "clean_top1": 60.0}}
+    made = [result(**shifted, data={"name": f"embedded-Set_{i:02d}"}) for i in range(groups)]
+    figure = bars(*made)
+    texts = [text.get_text() for text in figure.axes[0].get_xticklabels()]
+    for number, text in enumerate(texts):
+        *name, task, metric = re.split(r"\n|, ", text)
+        assert (task, metric) == ("robustness", "top-1")
+        assert "-".join(name).replace("--", "-").replace("_-", "_") == f"embedded-Set_{number:02d}"
+    # The picture of slanted names is higher, so that its bars are as high as others.
+    slanted = bool(figure.axes[0].get_xticklabels()[0].get_rotation())
+    assert slanted == (groups > 10) == (figure.get_figheight() > 4)
+
+
+def test_titles_of_panels_are_broken_between_words_alone() -> None:
+    assert wrapped("robustness, embedded-Sketch [a]", 12) == "robustness,\nembedded-\nSketch [a]"
+    assert wrapped("a word_that_no_line_holds", 12) == "a\nword_that..."
 
 
 def test_a_name_of_any_length_leaves_pictures_as_wide_as_they_are() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic_results import changed, result
-from test_report_tables import KNN, built, column, of, top1, trained
+from synthetic_results import changed, recorded, result
+from tables_of import KNN, built, column, of, top1, trained
 
 from micl_bench.records.result import Record, Result, write_result
 from micl_bench.records.weights import Stage
@@ -59,7 +59,7 @@ def test_card_terminal_explain_and_files_say_why(tmp_path: Path) -> None:
     rows = csv.DictReader((tmp_path / "report" / "tables" / "measurements.csv").open())
     assert {row["value"] for row in rows} == {"", "3.0"}
     assert f"–: {REASON}" in as_text(explain(Record.of(made, path), [], []))
-    assert "–" in summary_table([made])
+    assert "–" in summary_table(recorded([made]))
 
 
 def test_compare_does_not_test_what_is_undefined(tmp_path: Path) -> None:

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from support import REPOSITORY, Run
 from synthetic_results import write_demo
-from test_report_table_rows import HOURS, OURS, published, tuned
-from test_report_tables import KNN, built, of, top1
+from tables_of import HOURS, KNN, OURS, built, of, published, top1, tuned
 
 from micl_bench.records.published import read_references
 from micl_bench.records.store import read_results

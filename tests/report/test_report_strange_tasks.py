@@ -51,7 +51,9 @@ def test_a_metric_that_says_lower_is_ranked_so_in_every_view(
 ) -> None:
     records = [depth(ours), depth(0.4, "rival")]
     assert [row.label for row in table_of(*records).rows if row.cells[-1].best] == [best]
-    (line,) = (line for line in summary_table(records).splitlines() if "error [m]" in line)
+    (line,) = (
+        line for line in summary_table(recorded(records)).splitlines() if "error [m]" in line
+    )
     assert f"{0.4 if best == 'rival' else ours}*" in line
     assert line.count("*") == 1
     for name, errors in (("a", (ours, ours + 0.01)), ("b", (0.9, 0.91))):

@@ -2,52 +2,19 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support import REPOSITORY, Run
 from synthetic_results import SHIFTED, result
-from test_report_tables import IMAGENET, KNN, built, column, of, trained
+from tables_of import HOURS, KNN, OURS, built, column, of, published, trained, tuned
 
-from micl_bench.records.published import Reference, read_references
+from micl_bench.records.published import read_references
 from micl_bench.records.result import Result
 from micl_bench.records.store import read_results
 from micl_bench.report.frame.selection import select
 from micl_bench.report.tables.build import all_specs, build_tables, published_tables
 from micl_bench.report.tables.model import Row, Table
 from micl_bench.report.tables.specs._spec import FactColumn
-
-
-def published(**changes: Any) -> Reference:
-    values: dict[str, Any] = {
-        "id": "published-0123456789",
-        "method": "MAE",
-        "arch": "ViT-B/16",
-        "resolution": 224,
-        "pretrain_data": "ImageNet-1K",
-        "pretrain_epochs": 1600.0,
-        "task": "imagenet_finetune",
-        "protocol": "end to end, 100 epochs",
-        "metric": "top1",
-        "value": 83.6,
-        "unit": "%",
-        "source": "arXiv:2111.06377 Table 3",
-        "source_detail": "the paper",
-        **changes,
-    }
-    return Reference(**values)
-
-
-OURS = published(id="published-a", method="OCL", arch="ViT-L/16", pretrain_epochs=None, value=85.8)
-HOURS = dataclasses.replace(
-    OURS, id="published-b", task="pretrain_cost", metric="wall_hours", value=133.0, unit="hours"
-)
-
-
-def tuned(**changes: Any) -> Result:
-    return result(
-        **{"task": "finetune", "arch": "vit_base_patch16_224", "data": IMAGENET, **changes}
-    )
 
 
 def rows(table: Table, kind: str) -> list[Row]:

@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import io
-import json
 import math
 import statistics
 from pathlib import Path
@@ -11,67 +10,21 @@ from typing import Any
 
 import pytest
 import scipy.stats
-from synthetic_results import recorded, result
-from test_report_compare import right, write
+from predicted_results import right, write
+from synthetic_results import result
+from tables_of import KNN, built, column, of, trained
 
-from micl_bench.records.published import Reference
-from micl_bench.records.result import DataSet, Result
+from micl_bench.records.result import DataSet
 from micl_bench.records.statistics import holm, mcnemar
 from micl_bench.records.store import read_results
 from micl_bench.records.weights import Stage
 from micl_bench.report.frame.selection import select
 from micl_bench.report.tables.build import build_tables
-from micl_bench.report.tables.model import Cell, Table
 from micl_bench.report.write.export import to_csv
 from micl_bench.report.write.latex import to_latex
 from micl_bench.report.write.markdown import to_markdown
-from micl_bench.runtime.files import digest_json
 
 DENSE = (("ade20k", "mIoU"), ("coco", "box_AP"))
-IMAGENET = {"name": "imagenet", "split": "val", "images": 50_000}
-KNN = "linear-knn-few-embedded"
-
-
-def built(*results: Result, references: list[Reference] | None = None) -> dict[str, Table]:
-    """All tables of some records, by name; later ones are newer."""
-    dated = [
-        dataclasses.replace(one, start=f"2025-05-01T{i // 60:02d}:{i % 60:02d}:00+00:00")
-        for i, one in enumerate(results)
-    ]
-    selection = select(recorded(dated))
-    return {table.name: table for table in build_tables(selection, references or [])}
-
-
-def column(table: Table, header: str) -> dict[str, Cell]:
-    """The cells below a header by the rows' labels."""
-    (number,) = [i for i, one in enumerate(table.columns) if one.header == header]
-    return {row.label: row.cells[number] for row in table.rows}
-
-
-def trained(seed: int, *, epochs: int = 10, task: str = "pretrain", **settings: Any) -> Stage:
-    told = {"epochs": epochs, **settings}
-    return Stage(
-        task=task,
-        method="MiCL",
-        fingerprint=digest_json(told),
-        seed=seed,
-        epochs=epochs,
-        data="embedded",
-        data_digest="e" * 64,
-        settings=told,
-    )
-
-
-def of(seed: int, top1: float, *stages: Stage, **changes: Any) -> Result:
-    """A record of weights of their own."""
-    told = json.dumps([seed, *map(dataclasses.asdict, stages)])
-    weights = {"digest": digest_json(told), "origin": stages or (trained(seed),)}
-    weights |= changes.pop("checkpoint", {})
-    return result(metrics={"top1": top1}, seed=seed, checkpoint=weights, **changes)
-
-
-def top1(value: float, **changes: Any) -> Result:
-    return result(metrics={"top1": value}, **changes)
 
 
 # Statistics

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from predicted_results import right, write
 from synthetic_results import changed, result
-from test_report_compare import right, write
-from test_report_tables import KNN, built, of, top1, trained
+from tables_of import KNN, built, of, top1, trained
 
 from micl_bench.records.result import Result
 from micl_bench.records.store import read_results

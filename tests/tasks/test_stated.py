@@ -98,7 +98,7 @@ def test_without_a_statement_compare_says_that_the_files_do_not_tell(
         evaluated(micl_bench, tmp_path / "a" / str(seed), *words)
     contender, _ = read_contenders([tmp_path / "a", tmp_path / "a"])
     (note,) = (note for note in contender.notes if "seed" in note)
-    assert "do not tell that they differ in their seed alone" in note
+    assert "do not state that they differ in their seed alone" in note
 
 
 def test_what_is_stated_reaches_the_classifier_and_what_is_measured_of_it(

@@ -1,1 +1,1 @@
-"""One number, explained and made again."""
+"""Numbers explained and measured again, and the files beside records checked."""

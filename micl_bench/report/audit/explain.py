@@ -12,6 +12,7 @@ from micl_bench.records.published import Reference
 from micl_bench.records.result import Record
 from micl_bench.report.compare.against_published import Verdict, verdicts
 from micl_bench.report.compare.artefact_files import evidence_of, fault_of
+from micl_bench.report.frame.long import long_frame
 from micl_bench.report.frame.selection import select
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_json
@@ -78,7 +79,7 @@ def explain(
         "supersedes": [old for old, new in selection.replaced_by.items() if new.id == record.id],
         "published": [
             _verdict(one)
-            for one in verdicts([record] if newer else selection.current, references)
+            for one in verdicts(long_frame([record]) if newer else selection.frame, references)
             if record.id in {run.id for run in one.entry.runs}
         ],
     }
@@ -147,7 +148,7 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     yield from (f"  PROBLEM: {line}" for line in found["problems"])
     if not found["problems"]:
         remade = sum(one["from_evidence"] is not None for one in found["metrics"])
-        words = "metrics made again from what is kept of each image: they are the record's."
+        words = "metrics computed again from the evidence of each image: they are the record's."
         yield f"  Evidence: {f'{remade} {words}' if remade else 'none is kept of each image.'}"
     yield from _section("Published beside it", _beside(found["published"]))
     if not found["published"]:

@@ -1,1 +1,1 @@
-"""Results against each other and against published ones."""
+"""Results compared with each other and with published ones."""

@@ -1,9 +1,9 @@
-"""Measured against published: a verdict where the ledger's mapping names the protocol of both.
+"""Verdicts on measured and published numbers, where the ledger's mapping names the protocol of both.
 
-A published number has a verdict where `results/published/protocols.yaml` says what its protocol is, and
+A published number has a verdict where `results/published/protocols.yaml` states its protocol, and
 a record of the same method, network, task, metric and public set has each of those settings; else it
 stands beside the measured ones without. A verdict is about the number, not about which is better:
-`below` says that the whole measured interval lies under what the printed number stands for (83.6: from
+`below` says that the whole measured interval lies below the values that are printed so (83.6: from
 83.55 to 83.65). `consistent` says that the two overlap, not that they are equal.
 """
 
@@ -12,13 +12,15 @@ import math
 from collections.abc import Iterable
 from typing import Any, Literal
 
+import pandas as pd
+
 from micl_bench.records.names import PUBLIC_SETS, arch_label, family, is_called, same_method
 from micl_bench.records.published import Reference, measures
 from micl_bench.records.result import Record, Result
 from micl_bench.report.frame.entries import Entry, entry_of
-from micl_bench.report.frame.identity import network_of, seeds_of
 from micl_bench.report.frame.lineage import PRETRAIN, hardware_of, pretraining_stage
-from micl_bench.report.frame.protocols import IMAGENET_TRAIN, protocol_of
+from micl_bench.report.frame.long import grouped
+from micl_bench.report.frame.protocols import IMAGENET_TRAIN
 
 Word = Literal["consistent", "below", "above"]
 _OF_PRETRAINING = "pretrain."
@@ -32,23 +34,23 @@ class Verdict:
 
     word: Word
     condition: str
-    """What it takes for granted: `if of its pre-training`, where the checkpoint does not tell it."""
+    """Its assumption: `if of its pre-training`, where the checkpoint does not name that; or empty."""
     reference: Reference
     entry: Entry
-    """In the published number's unit."""
+    """The measured number, in the published number's unit."""
     interval: tuple[float, float]
-    """The entry's: without one there is no verdict."""
+    """The interval of the entry: without one there is no verdict."""
 
     @property
     def over(self) -> str:
-        """What the number is the mean of, in words; empty for one run."""
+        """The number of runs or checkpoints that the mean is over, in words; empty for one run."""
         number, runs = len(self.entry.values), f"{len(self.entry.runs)} runs"
         if number < 2:
             return ""
         return runs if number == len(self.entry.runs) else f"{number} checkpoints over {runs}"
 
     def describe(self) -> str:
-        """In a line: the word, both numbers, and how sure each is."""
+        """Return a line with the word, both numbers and their intervals."""
         low, high = self.reference.bounds
         over = f", mean of {self.over}" if self.over else ""
         condition = f", {self.condition}" if self.condition else ""
@@ -59,25 +61,22 @@ class Verdict:
         )
 
 
-def verdicts(results: Iterable[Record], references: Iterable[Reference]) -> list[Verdict]:
-    """All pairs of a measured and a published number of one protocol.
+def verdicts(frame: pd.DataFrame, references: Iterable[Reference]) -> list[Verdict]:
+    """Return a verdict for each measured and published number of one protocol.
 
     Records of one network and protocol that differ in their seeds alone are runs of one number; of
     equal seeds the newest counts, and a seed that changes nothing is no run.
 
     Args:
-        results: oldest first.
+        frame: long table of the measured numbers, newest first, as `long_frame` makes it.
     """
-    numbers: dict[object, dict[object, Record]] = {}
-    for one in results:
-        # What a pre-training makes is another network each time.
-        network = one.arch if one.task == PRETRAIN else network_of(one)
-        number = (one.task, one.data, protocol_of(one), network, one.method)
-        numbers.setdefault(number, {})[seeds_of(one)] = one
+    # What a pre-training makes is another network each time.
+    network = frame["network"].where(frame["task"] != PRETRAIN, frame["arch"])
+    number = ["task", "data_set", "protocol_read", "network", "method"]
+    runs_of = frame.assign(network=network).drop_duplicates([*number, "seeds"])[::-1]
     named = [(_place(one), one) for one in references]
     found = []
-    for by_seeds in numbers.values():
-        runs = list(by_seeds.values())
+    for runs in grouped(runs_of, *number).values():
         place = (same_method(runs[-1].method), arch_label(runs[-1].arch), runs[-1].task)
         found += [_verdict(runs, reference) for own, reference in named if own == place]
     return [verdict for verdict in found if verdict]
@@ -88,7 +87,7 @@ def _place(reference: Reference) -> tuple[str, str, str]:
 
 
 def _verdict(runs: list[Record], reference: Reference) -> Verdict | None:
-    """None where they are not of one protocol, or the measured number has no interval."""
+    """Return None where they are not of one protocol, or the measured number has no interval."""
     metric = measures(reference)[2]
     runs = [one for one in runs if _measured(one, metric) is not None]
     pretraining = _is_of_its_pretraining(runs[-1], reference) if runs else False
@@ -109,14 +108,14 @@ def _verdict(runs: list[Record], reference: Reference) -> Verdict | None:
 
 
 def _measured(result: Result, metric: str) -> float | None:
-    """A record's number; of a pre-training also what it took."""
+    """Return a record's number; a pre-training also has its wall hours and device-hours."""
     if result.task == PRETRAIN and metric in ("wall_hours", "gpu_hours"):
         return result.seconds / 3600 if metric == "wall_hours" else result.device_hours
     return result.values.get(metric)
 
 
 def _is_of_its_protocol(result: Result, reference: Reference) -> bool:
-    """Whether the ledger names the protocol, and the record's images and settings are of it."""
+    """Return whether the ledger names the protocol, and the record's images and settings are of it."""
     data = measures(reference)[1]
     is_fitted_on_all = result.train is None or family(result.train) in PUBLIC_SETS
     named = {name: value for name, value in reference.settings.items() if name != "task"}
@@ -138,7 +137,7 @@ def _is_of_its_protocol(result: Result, reference: Reference) -> bool:
 
 
 def _is_of_its_pretraining(result: Result, reference: Reference) -> bool | None:
-    """Whether the weights had the published pre-training; None where one of the two does not tell."""
+    """Return whether the weights had the published pre-training; None where that is not known."""
     if reference.settings.get("checkpoint.format") == "random":
         return True
     if result.task == PRETRAIN:
@@ -165,7 +164,7 @@ def _is_of_its_pretraining(result: Result, reference: Reference) -> bool | None:
 
 
 def _at(node: Any, name: str) -> Any:
-    """The value at a dotted name, or `_ABSENT`."""
+    """Return the value at a dotted name, or `_ABSENT`."""
     for part in name.split("."):
         if not isinstance(node, dict) or part not in node:
             return _ABSENT
@@ -174,7 +173,7 @@ def _at(node: Any, name: str) -> Any:
 
 
 def _agrees(ours: Any, stated: Any) -> bool:
-    """Whether a record's value is the ledger's; of a text, or of each of a list, the beginning."""
+    """Return whether a record's value is the ledger's; a text, or each of a list, need only begin so."""
     if ours is _ABSENT:
         return stated is False
     if isinstance(stated, str):

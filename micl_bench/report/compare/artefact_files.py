@@ -17,13 +17,13 @@ from micl_bench.runtime.npz import Arrays, read_npz
 
 Reader = Callable[[Path], object]
 EVIDENCE = "evidence"
-"""What records call the file that their metrics are made of."""
-# That of a whole ImageNet takes some ten megabytes.
+"""The name in records of the file that their metrics are computed from."""
+# The evidence of a whole ImageNet takes some ten megabytes.
 _KEPT_AT_ONCE = 16
 
 
 def artifact_path(record: Record, name: str) -> Path | None:
-    """The file that a record names, or None where it names none or the file is gone.
+    """Return the file that a record names, or None where it names none or the file is gone.
 
     Raises:
         InputError: the path leads out of the record's folder, or to something that is no file.
@@ -51,10 +51,10 @@ def artifact_path(record: Record, name: str) -> Path | None:
 
 
 def check_digest(path: Path, record: Record, name: str) -> None:
-    """Check that an artefact is the one whose SHA-256 its record has; any, where it has none.
+    """Check that an artefact has the SHA-256 in its record; without one, any file passes.
 
     Raises:
-        InputError: it is another.
+        InputError: it has another, or cannot be read.
     """
     digest = record.digests.get(name, "")
     try:
@@ -69,7 +69,7 @@ def check_digest(path: Path, record: Record, name: str) -> None:
 
 
 def evidence_of(record: Record) -> Evidence | None:
-    """The evidence of a record, read once for all that ask; None where it has none.
+    """Return the evidence of a record, which is kept for further calls; None where it has none.
 
     Raises:
         InputError: the file is damaged, lies outside the record's folder, is not the one whose digest
@@ -98,11 +98,11 @@ def _read(record: Record, path: Path, changed: int) -> Evidence:
 def fault_of(
     record: Record, name: str, readers: Mapping[str, Reader] = MappingProxyType({})
 ) -> str | None:
-    """What is wrong with an artefact of a record: nothing if empty, None where it is gone.
+    """Return the fault of an artefact of a record: empty for none, None where the file is gone.
 
     Args:
-        readers: by artefact, what reads and checks the files that pictures are made of;
-            without, that they are arrays is all that is checked.
+        readers: by artefact, the function that reads and checks the file of a picture; a file
+            without one must only hold arrays.
     """
     try:
         path = artifact_path(record, name)
@@ -121,7 +121,7 @@ def fault_of(
 
 
 def without_folder(record: Record, text: str) -> str:
-    """What is wrong with a file, in words that do not say where the store lies."""
+    """Return the words on a file's fault without the folder in which the store lies."""
     parent = record.path.parent
     for folder in (parent.resolve(), parent):
         text = text.replace(f"{folder}{os.sep}", "")
@@ -129,7 +129,7 @@ def without_folder(record: Record, text: str) -> str:
 
 
 def gone(record: Record, name: str) -> str:
-    """Why a picture of an artefact is left out, in words."""
+    """Return in words why a picture of an artefact is left out."""
     file = record.artifacts.get(name)
     if file is None:
         return f"record {record.id} names no such file"
@@ -137,7 +137,7 @@ def gone(record: Record, name: str) -> str:
 
 
 def load_arrays(path: Path, names: list[str]) -> Arrays:
-    """Named arrays of an `.npz` file, with the shapes that the ends of their names promise.
+    """Read named arrays of an `.npz` file, whose shapes must fit the letters at the ends of their names.
 
     `images_NHWC` has four axes, and each letter has one size in the whole file; a digit, as in
     `box_D4`, is a size itself. Pickled objects are never loaded.

@@ -1,4 +1,4 @@
-"""Are two methods different? Paired tests on the same images, or tests over seeds, for every pair."""
+"""The comparison of methods: paired tests on the same images, or tests over seeds, for every pair."""
 
 import dataclasses
 import itertools
@@ -18,14 +18,14 @@ from micl_bench.runtime.errors import InputError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """All pairs of a call, and why others are not compared."""
+    """The differences of all pairs, and lines on the places that are not compared."""
 
     differences: list[Difference]
     not_compared: list[str]
 
 
 def compare_all(contenders: list[Contender]) -> Comparison:
-    """Compare every pair on every metric that both have in the same place.
+    """Compare every pair on every metric that both have in the same place, with adjusted p-values.
 
     Raises:
         InputError: nothing can be compared, or predictions are damaged or not their record's.
@@ -65,14 +65,14 @@ def _at(place: Place, ours: Contender, theirs: Contender) -> list[Difference]:
 
 
 def _undefined(metric: str, runs: list[Record]) -> str:
-    """Why a metric has no value in one of some runs, or nothing."""
+    """Return why a metric is undefined in some of the runs; empty where it is defined in all."""
     numbers = [run.metrics[metric] for run in runs if metric in run.metrics]
     reasons = dict.fromkeys(one.undefined for one in numbers if one.undefined)
     return f"{numbers[0].title} is undefined: {'; '.join(reasons)}" if reasons else ""
 
 
 def _is_same(earlier: Difference, bare: Difference) -> bool:
-    """Whether a metric is an earlier one by another name, as `top1_k20` is the `top1` of a 20-NN.
+    """Return whether a metric is an earlier one by another name, as `top1_k20` is the `top1` of a 20-NN.
 
     To test it again would only raise all p-values.
     """
@@ -87,7 +87,7 @@ def _is_same(earlier: Difference, bare: Difference) -> bool:
 
 
 def _places_apart(ours: Contender, theirs: Contender) -> list[str]:
-    """A line on each place of one that the other has under other images or settings, or not at all."""
+    """Return a line per place that the other has under other images or settings, or not at all."""
     alone = [
         [place for place in one.runs if place not in other.runs]
         for one, other in ((ours, theirs), (theirs, ours))

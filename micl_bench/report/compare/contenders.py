@@ -1,4 +1,4 @@
-"""What `micl-bench compare` holds against each other: the records of each argument, run by run."""
+"""The contenders of `micl-bench compare`: the records of each argument, run by run."""
 
 import dataclasses
 import string
@@ -10,6 +10,7 @@ from micl_bench.records.result import DataSet, Record, Result, read_result
 from micl_bench.records.store import read_results
 from micl_bench.report.frame.entries import distinct
 from micl_bench.report.frame.identity import labels, network_of, weights_of
+from micl_bench.report.frame.long import grouped
 from micl_bench.report.frame.naming import assumed_words
 from micl_bench.report.frame.selection import select
 from micl_bench.runtime.errors import InputError
@@ -31,17 +32,17 @@ class Contender:
     letter: str
     source: Path
     runs: dict[Place, list[Record]]
-    """One method's records by place; several where it was run several times."""
+    """The runs of one method, by place."""
 
     def describe(self) -> str:
-        """Method and architecture, and where the records are."""
+        """Return a line with method, architecture and place of the records."""
         results = [result for runs in self.runs.values() for result in runs]
         names = dict.fromkeys(f"{result.method}, {result.arch}" for result in results)
         return f"{self.letter}  {' and '.join(names)}  ({self.source})"
 
     @property
     def notes(self) -> list[str]:
-        """What several checkpoints are taken for runs of one method by, where it is not their files."""
+        """Lines on why several checkpoints count as runs of one method, if not by their files."""
         several = [runs for runs in self.runs.values() if len(set(map(weights_of, runs))) > 1]
         results = [result for runs in several for result in runs]
         stated = {s.method for r in results for s in r.checkpoint.origin if s.stated}
@@ -51,7 +52,7 @@ class Contender:
         found += assumed_words(result for runs in self.runs.values() for result in runs)
         if any(network_of(result).digest for result in results):
             found.append(
-                "its checkpoints do not tell that they differ in their seed alone, and count as runs "
+                "its checkpoints do not state that they differ in their seed alone, and count as runs "
                 "because they were given as one; a report has a row for each (see eval --pretrain-name)"
             )
         return found
@@ -75,24 +76,27 @@ def read_contenders(sources: Sequence[Path]) -> list[Contender]:
 
 def _runs(source: Path) -> dict[Place, list[Record]]:
     found = [read_result(source)] if source.is_file() else read_results(source)
-    places: dict[Place, dict[str, Record]] = {}
-    for result in select(found).current:
-        place = Place(result.task, result.data, result.fingerprint, result.train)
-        # Of the same weights under the same seed only the newest counts: it is one run.
-        run = f"{weights_of(result)} {result.seed}"
-        places.setdefault(place, {})[run] = result
+    frame = select(found).frame[::-1]
+    frame = frame.assign(where=frame["result"].map(_place))
+    # Of the same weights under the same seed only the newest counts: it is one run.
+    newest = frame.drop_duplicates(["where", "weights_read", "seed"], keep="last")
+    places: dict[Place, list[Record]] = grouped(newest, "where")
     for place, runs in places.items():
-        methods = _methods(list(runs.values()))
+        methods = _methods(runs)
         if len(methods) > 1:
             raise InputError(
                 f"{source} holds {place.task} on {place.data.name} of several methods: "
                 f"{'; '.join(methods)}; give record files, or a folder a method"
             )
-    return {place: distinct(runs.values()) for place, runs in places.items()}
+    return {place: distinct(runs) for place, runs in places.items()}
 
 
-def _methods(results: list[Result]) -> list[str]:
-    """All that is no further run of the first: another method, or another network of its file."""
+def _place(record: Record) -> Place:
+    return Place(record.task, record.data, record.fingerprint, record.train)
+
+
+def _methods(results: Sequence[Result]) -> list[str]:
+    """Return labels of methods, and of networks of one file, that are no runs of each other."""
     # Seeds may differ among the runs of one method, and weights of which nothing is known.
     found = dict.fromkeys(network_of(result)._replace(digest="") for result in results)
     names = labels(found)

@@ -20,19 +20,19 @@ class Difference:
     ours: Entry
     theirs: Entry
     letters: tuple[str, str]
-    """What the contenders are called."""
+    """The letters of the contenders."""
     interval: tuple[float, float] | None = None
-    """Of the difference, at 95 %."""
+    """The 95 % interval of the difference."""
     test: str = ""
     """`McNemar`, `bootstrap` or `Welch`; empty where nothing was tested."""
     p: float | None = None
     adjusted_p: float | None = None
-    """By Holm's method, over all tests of the call."""
+    """The p-value adjusted by Holm's method over all tests of the call."""
     only_ours: int | None = None
     """Images that ours alone gets right; `only_theirs` likewise."""
     only_theirs: int | None = None
     note: str = ""
-    """Why it was not tested."""
+    """The reason why it was not tested."""
 
     @property
     def first(self) -> Record:
@@ -41,22 +41,22 @@ class Difference:
 
     @property
     def metric(self) -> str:
-        """As records call it."""
+        """The name of the metric in records."""
         return self.ours.metric
 
     @property
     def number(self) -> Number:
-        """What the metric states of itself."""
+        """The first side's number, with everything that its metric declares."""
         return self.ours.number
 
     @property
     def estimate(self) -> float:
-        """Ours less theirs."""
+        """The mean of ours less the mean of theirs."""
         return self.ours.mean - self.theirs.mean
 
     @property
     def verdict(self) -> str:
-        """In words."""
+        """The result of the test, in words."""
         if self.adjusted_p is None:
             return f"not tested{f': {self.note}' if self.note else ''}"
         if self.adjusted_p > SIGNIFICANT:
@@ -66,10 +66,10 @@ class Difference:
         return f"{better} is {'better' if way else 'higher'}"
 
     def tested(self) -> "Difference":
-        """The same, tested: over the values where a side has several, else on the images.
+        """Return the same with a test: over the values where a side has several, else on the images.
 
         Raises:
-            InputError: what is kept of the images is damaged, or not its record's.
+            InputError: the evidence of a record is damaged, or not its own.
         """
         sides = list(zip(self.letters, (self.ours, self.theirs), strict=True))
         if max(len(side.values) for _, side in sides) > 1:
@@ -93,7 +93,7 @@ class Difference:
             missing = " and ".join(letter for letter, kept in pairs if kept is None)
             return self._not(f"{missing} without per-image predictions")
         if ours.kind != theirs.kind:
-            return self._not("of one record other things are kept than of the other")
+            return self._not("the two records hold evidence of different kinds")
         try:
             found = ours.paired(theirs, self.metric)
         except InputError as error:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
@@ -21,7 +22,8 @@ from micl_bench.report.figures.panels import (
 )
 from micl_bench.report.figures.render import Drawing, Found
 from micl_bench.report.frame.entries import Entry, entry_of
-from micl_bench.report.frame.protocols import flat_settings
+from micl_bench.report.frame.long import grouped
+from micl_bench.report.frame.protocols import NOT_SET, differing, flat_settings
 from micl_bench.report.frame.selection import Selection
 from micl_bench.report.tables.ablations import (
     key_of,
@@ -36,19 +38,19 @@ from micl_bench.report.tables.specs.ablations import SPEC
 
 _MOST_CURVES, _MOST_PANELS = 6, 6
 _MOST_AXES = 4
-"""In a report."""
+"""Number of axes in a report."""
 _WIDE_RANGE = 8.0
 _MOST_WORDS = 3
 _METHOD, _DATA = "the method", "the images"
 
 
 class Curve(NamedTuple):
-    """Pre-trainings that differ along the axis alone, measured under one protocol."""
+    """The scores, under one protocol, of pre-trainings that differ along the axis alone."""
 
     label: str
     """The settings in which the curves of a picture differ; empty for a single curve."""
     points: list[tuple[Any, Entry]]
-    """Setting and score, in the order of the axis."""
+    """Pairs of setting and score, in the order of the axis."""
 
 
 class Panel(NamedTuple):
@@ -59,18 +61,16 @@ class Panel(NamedTuple):
 
 
 AXES = {axis.header.replace(" ", "-"): axis for axis in SPEC.axes}
-"""What `show ablation --axis` takes."""
-_METRICS = [
-    (task, column.metric)
-    for column in SPEC.columns
-    if isinstance(column, ScoreColumn)
-    for task in column.tasks
-]
-"""The tasks whose scores the tables of ablations have, with the metric that they have of each."""
+"""The axes by their name in `show ablation --axis`."""
+_DRAWN = pd.DataFrame(
+    [(task, c.metric) for c in SPEC.columns if isinstance(c, ScoreColumn) for task in c.tasks],
+    columns=["task", "metric"],
+)
+"""The scores that the tables of ablations have."""
 
 
 def found_ablations(selection: Selection) -> Found:
-    """A picture for each axis along which something was varied, those with most points first."""
+    """Return a picture for each axis along which settings were varied, those with most points first."""
     panels = ablation_panels(selection)
     sizes = {
         name: sum(len(curve.points) for panel in own for curve in panel.curves)
@@ -87,34 +87,24 @@ def found_ablations(selection: Selection) -> Found:
 
 
 def ablation_panels(selection: Selection) -> dict[str, list[Panel]]:
-    """The panels of each axis along which something was varied: means over seeds, of each the newest."""
-    groups = comparable(
-        selection, lambda one: [m for task, m in _METRICS if task == one.task and m in one.metrics]
-    )
-    trainings = trainings_of(
-        [run for own in groups.values() for runs in own.values() for run in runs]
-    )
+    """Return the panels of each axis along which settings were varied; points are means over seeds."""
+    frame = comparable(selection).merge(_DRAWN)
+    training = frame["result"].map(key_of)
+    trainings = trainings_of(frame["result"])
     panels: dict[str, list[Panel]] = {}
     for name, axis in AXES.items():
         studies = studies_along(axis, trainings)
         labels = _labels(axis, {study.rest: trainings[study.members[0]] for study in studies})
         study_of = {key: study.rest for study in studies for key in study.members}
-        for group, networks in groups.items():
-            # By study, and by training.
-            entries: dict[str, dict[str, Entry]] = {}
-            for runs in networks.values():
-                if rest := study_of.get(key := key_of(runs[0])):
-                    entries.setdefault(rest, {}).setdefault(key, entry_of(group.metric, runs))
-            curves = []
-            for rest, members in sorted(entries.items()):
-                points = [
-                    (value_along(axis, trainings[key]), entry)
-                    for key, entry in members.items()
-                    if math.isfinite(entry.mean)
-                ]
-                if len(points) > 1:
-                    points.sort(key=lambda point: order_of(point[0]))
-                    curves.append(Curve(labels[rest], points))
+        varied = frame.assign(training=training, study=training.map(study_of)).dropna(
+            subset="study"
+        )
+        for group, rows in varied.groupby("group", sort=False):
+            curves = [
+                Curve(labels[study], points)
+                for study, own in rows.groupby("study")
+                if len(points := _points(axis, trainings, own)) > 1
+            ]
             if curves:
                 panels.setdefault(name, []).append(Panel(group, curves))
     return {
@@ -123,25 +113,37 @@ def ablation_panels(selection: Selection) -> dict[str, list[Panel]]:
     }
 
 
+def _points(
+    axis: Axis, trainings: dict[str, Stage], scores: pd.DataFrame
+) -> list[tuple[Any, Entry]]:
+    """Return the points of one curve; of several networks of one training the newest counts."""
+    found = []
+    for training, own in scores.groupby("training", sort=False):
+        newest = next(iter(grouped(own, "network").values()))
+        entry = entry_of(own["metric"].iloc[0], newest)
+        if math.isfinite(entry.mean):
+            found.append((value_along(axis, trainings[training]), entry))
+    return sorted(found, key=lambda point: order_of(point[0]))
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _labels(axis: Axis, stages: dict[str, Stage]) -> dict[str, str]:
-    """What tells the studies apart, in few words."""
+    """Return a few words for each study on the settings in which it differs from the others."""
     flat = {
         rest: {k: v for k, v in flat_settings(stage.settings).items() if k != axis.path}
         | {_METHOD: stage.method, _DATA: f"{stage.data} {stage.data_digest[:7]}"}
         for rest, stage in stages.items()
     }
-    keys = dict.fromkeys(key for settings in flat.values() for key in settings)
-    differ = [key for key in keys if len({s.get(key, "") for s in flat.values()}) > 1]
+    differ = differing(flat.values(), absent="")
     found = {}
     for rest, settings in flat.items():
         words = [
             settings[key]
             if key in (_METHOD, _DATA)
-            else f"{key.rpartition('.')[2].replace('_', ' ')} {settings.get(key, 'not set')}"
+            else f"{key.rpartition('.')[2].replace('_', ' ')} {settings.get(key, NOT_SET)}"
             for key in differ[:_MOST_WORDS]
         ]
         more = [f"recipe {rest[:7]}"] if len(differ) > _MOST_WORDS else []
@@ -150,7 +152,7 @@ def _labels(axis: Axis, stages: dict[str, Stage]) -> dict[str, str]:
 
 
 def ablation_drawing(name: str, every: list[Panel]) -> Drawing:
-    """One drawing of an axis' first panels."""
+    """Return one drawing of an axis' first panels."""
     axis, drawn = AXES[name], every[:_MOST_PANELS]
     return Drawing(
         name=f"ablation-{name}",
@@ -161,7 +163,7 @@ def ablation_drawing(name: str, every: list[Panel]) -> Drawing:
 
 
 def ablation_curves(axis: Axis, panels: Sequence[Panel]) -> Figure:
-    """A panel for each task and protocol; numbers are joined by lines, words are not."""
+    """Draw a panel for each task and protocol; numbers are joined by lines, words are not."""
     figure, grid = panel_grid(len(panels), abreast=3)
     names = list(dict.fromkeys(curve.label for panel in panels for curve in panel.curves))
     looks = {
@@ -181,7 +183,7 @@ def ablation_curves(axis: Axis, panels: Sequence[Panel]) -> Figure:
 
 
 def _titles(panels: Sequence[Panel]) -> list[str]:
-    """Task and data set of each, and a mark where several panels share them."""
+    """Return the task and data set of each panel, with a mark where several panels share them."""
     plain = [panel.group.title for panel in panels]
     return [
         f"{title} [{mark_of(plain[:turn].count(title))}]" if plain.count(title) > 1 else title
@@ -216,7 +218,7 @@ def _draw(axes: Axes, panel: Panel, looks: Mapping[str, dict[str, Any]]) -> None
         words = [f"{value:.4g}" for value in values]
         axes.set_xticks(values, words)
     else:
-        words = ["not set" if value is None else str(value) for value in values]
+        words = [NOT_SET if value is None else str(value) for value in values]
         axes.set_xticks(range(len(values)), words)
         axes.set_xlim(-0.5, len(values) - 0.5)
     if sum(map(len, words)) > 24:

@@ -1,4 +1,4 @@
-"""All pictures of a report, or for each that cannot be drawn a sentence that says why."""
+"""All pictures of a report, and a sentence with the reason on each that cannot be drawn."""
 
 import dataclasses
 import struct

@@ -1,27 +1,27 @@
 """Numbers that a figure may show beside each other: of one task, set of images, metric and protocol."""
 
-from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from micl_bench.records.result import DataSet, Record
-from micl_bench.report.frame.identity import Identity, network_of
+import pandas as pd
+
+from micl_bench.records.result import DataSet
 from micl_bench.report.frame.protocols import captions
 from micl_bench.report.frame.selection import Selection
 
 
 class Group(NamedTuple):
-    """What such numbers have in common."""
+    """The common ground of such numbers."""
 
     place: tuple[int, str]
-    """Of the task, which is its second part."""
+    """Place and name of the task."""
     label: str
-    """The task's."""
+    """Name of the task in pictures."""
     data: DataSet
     metric: str
     header: str
-    """The metric's, with its unit."""
+    """Title of the metric, with its unit."""
     protocol: str
-    """What to call it among those of the task."""
+    """Words that set the protocol apart from others of the task."""
 
     @property
     def title(self) -> str:
@@ -29,22 +29,21 @@ class Group(NamedTuple):
         return f"{self.label}, {self.data.name}"
 
 
-Networks = dict[Identity, list[Record]]
-"""The records of each network, which differ in seeds alone: networks and records newest first."""
-
-
-def comparable(
-    selection: Selection, metrics_of: Callable[[Record], Iterable[str]]
-) -> dict[Group, Networks]:
-    """The shown records by what their numbers can be held against, in the order of tasks."""
-    found: dict[Group, Networks] = {}
+def comparable(selection: Selection) -> pd.DataFrame:
+    """Return the frame of the shown records by tasks, newest first, with the `group` of each row."""
+    frame = selection.frame.sort_values("place", kind="stable", ignore_index=True)
+    words: dict[str, str] = {}
     for task in selection.tasks:
-        own = selection.of_task(task)
-        words = captions(own)
-        for record in own:
-            about = record.about
-            for metric in metrics_of(record):
-                header, protocol = record.metrics[metric].header, words[record.id]
-                group = Group(record.place, about.label, record.data, metric, header, protocol)
-                found.setdefault(group, {}).setdefault(network_of(record), []).append(record)
-    return found
+        words |= captions(selection.of_task(task))
+    groups = [
+        Group(
+            place=record.place,
+            label=record.about.label,
+            data=record.data,
+            metric=metric,
+            header=record.metrics[metric].header,
+            protocol=words[record.id],
+        )
+        for record, metric in zip(frame["result"], frame["metric"], strict=True)
+    ]
+    return frame.assign(group=pd.Series(groups, dtype=object))

@@ -27,7 +27,7 @@ from micl_bench.report.frame.selection import Selection
 TABLE_HEADER = ["panel", "point", "cost", "score", "where from"]
 _MOST_PANELS = 4
 _MOST_POINTS = 14
-"""Of one kind in a panel; above it only the front and its neighbours are drawn."""
+"""Points of one kind in a panel; of more, the front and those with the highest scores are drawn."""
 _MOST_NAMES = 8
 """Networks that a legend names."""
 _WIDE_RANGE = 8.0
@@ -41,7 +41,7 @@ _OFFSETS = np.concatenate(
 
 
 def found_costs(selection: Selection, references: Sequence[Reference]) -> Found:
-    """Accuracy against device-hours; against epochs where there is none, or published points meet."""
+    """Return accuracy against device-hours; against epochs without any, or if published points meet."""
     hours = found_cost(selection, references, "device-hours")
     epochs = found_cost(selection, references, "epochs")
     if hours.drawings and not any("Hollow" in drawing.caption for drawing in epochs.drawings):
@@ -51,7 +51,7 @@ def found_costs(selection: Selection, references: Sequence[Reference]) -> Found:
 
 
 def found_cost(selection: Selection, references: Sequence[Reference], axis: Axis) -> Found:
-    """The picture of the panels in which at least two pre-trainings or published points meet."""
+    """Return the picture of the panels in which at least two points meet, or why there is none."""
     every = cost_panels(selection, references, axis)
     drawn = [panel for panel in every if len(panel.measured) + len(panel.published) > 1]
     if not drawn:
@@ -64,7 +64,7 @@ def found_cost(selection: Selection, references: Sequence[Reference], axis: Axis
 
 
 def cost_drawing(every: list[Panel], axis: Axis) -> Drawing:
-    """One drawing of the first panels."""
+    """Return one drawing of the first panels."""
     drawn = every[:_MOST_PANELS]
     return Drawing(
         name=f"cost-{axis}",
@@ -76,7 +76,7 @@ def cost_drawing(every: list[Panel], axis: Axis) -> Drawing:
 
 
 def shown_points(points: list[Point]) -> list[Point]:
-    """The front, and then those with the highest scores, as many as can be read."""
+    """Return the front, and then those with the highest scores, as many as can be read."""
     if len(points) <= _MOST_POINTS:
         return points
     front = set(pareto_front([(p.cost, p.value) for p in points]))
@@ -85,7 +85,7 @@ def shown_points(points: list[Point]) -> list[Point]:
 
 
 def cost_scatter(panels: list[Panel]) -> Figure:
-    """Measured points filled, with their intervals; published ones hollow, with numbers."""
+    """Draw measured points filled, with their intervals, and published ones hollow, with numbers."""
     names = {p.label for panel in panels for p in shown_points(panel.published)}
     # A picture must not need another page to say which published network has which number.
     numbers = {name: turn for turn, name in enumerate(sorted(names, key=str.lower), start=1)}
@@ -101,7 +101,7 @@ def cost_scatter(panels: list[Panel]) -> Figure:
 
 
 def _looks(panels: list[Panel]) -> dict[str, dict[str, Any]]:
-    """Of each measured network; many networks are told apart, and named, by method alone."""
+    """Return the look of each measured network; many networks are drawn and named by method alone."""
     method_of = {p.label: p.method for panel in panels for p in shown_points(panel.measured)}
     colours = method_colours(set(method_of.values()))
     name_of = method_of
@@ -177,7 +177,7 @@ def _draw_front(axes: Axes, points: list[Point], **look: Any) -> None:
 
 
 def _write_numbers(axes: Axes, points: list[Point], numbers: dict[str, int]) -> None:
-    """Each number beside its point, in the first place that is free, or the freest."""
+    """Write each number beside its point, in the first place that is free, or the freest."""
     taken = [
         axes.transData.transform((point.cost, point.value)) * 72 / axes.figure.dpi
         for point in points

@@ -9,12 +9,15 @@ from typing import Literal, NamedTuple
 from micl_bench.records.names import arch_label, family, same_method
 from micl_bench.records.published import Reference, measures
 from micl_bench.records.result import Record, Result
-from micl_bench.report.figures.comparable import Group, Networks, comparable
+from micl_bench.report.figures.comparable import comparable
 from micl_bench.report.frame.entries import entry_of, values_of
+from micl_bench.report.frame.identity import Identity
 from micl_bench.report.frame.lineage import Lineage, hardware_of
+from micl_bench.report.frame.long import grouped
 from micl_bench.report.frame.naming import method_rank
 from micl_bench.report.frame.protocols import label_share
 from micl_bench.report.frame.selection import Selection
+from micl_bench.report.tables.pretraining_columns import is_cost_of
 from micl_bench.report.tables.row_names import name_rows
 
 Axis = Literal["device-hours", "epochs"]
@@ -23,16 +26,16 @@ _DEVICE = r"[A-Z]+\d+\w*|TPU-v\d+"
 _DEVICES = re.compile(rf"(\d+)\s?x\s+({_DEVICE})", re.ASCII)
 _UNITS = {"wall_hours": 1.0, "wall_days": 24.0}
 _PRETRAIN_DATA = "ImageNet-1K"
-"""Of published points: other images, or labels, would be another cost."""
+"""The images of published points: others, or labels, would be another cost."""
 _FEWEST_PUBLISHED = 3
 _LABELS = {None: 1.0, "1 %": 0.01, "10 %": 0.1}
-"""Shares of the training labels, as published numbers tell them; None for all."""
+"""Shares of the training labels, by the words of published numbers; None for all."""
 _Spent = tuple[Reference, float]
-"""A published cost, and the device-hours that it states."""
+"""A published cost, and its device-hours."""
 
 
 class Point(NamedTuple):
-    """One network: what its pre-training cost, and what it scored."""
+    """The cost of one network's pre-training, and its score."""
 
     label: str
     method: str
@@ -40,9 +43,9 @@ class Point(NamedTuple):
     value: float
     interval: tuple[float, float] | None = None
     seeds: str = ""
-    """What the value is a mean over; empty for one run."""
+    """The seeds that the value is a mean over, in words; empty for one run."""
     source: str = ""
-    """Of a published point; empty for a measured one."""
+    """The source of a published point; empty for a measured one."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,22 +53,22 @@ class Panel:
     """Points that may stand on one pair of axes."""
 
     place: tuple[int, str]
-    """Of the task, which is its second part."""
+    """Place and name of the task."""
     title: str
     """The task and the images."""
     header: str
-    """The metric's, with its unit."""
+    """Title of the metric, with its unit."""
     axis: Axis
     hardware: str
-    """Whose hours the axis counts; empty for epochs."""
+    """The hardware whose hours the axis counts; empty for epochs."""
     protocol: str
-    """Of the measured points; of published ones alone, what they have in common."""
+    """The protocol of the measured points; without any, the common facts of the published ones."""
     measured: list[Point]
     published: list[Point]
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of the (cost, value) that no other point beats, by rising cost.
+    """Return the indices of the (cost, value) that no other point beats, by rising cost.
 
     A point is beaten by one that costs no more and scores no less, and differs in one of them. Equal
     points do not beat each other.
@@ -81,30 +84,24 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def cost_panels(selection: Selection, references: Sequence[Reference], axis: Axis) -> list[Panel]:
-    """A panel for each task, data set, metric, protocol and, for hours, kind of hardware.
+    """Return a panel for each task, data set, metric, protocol and, for hours, kind of hardware.
 
-    Records whose weights do not tell their pre-training, or whose pre-training has no record here to
-    tell its hours, have no point. Published points stand only beside the same public set and metric,
+    Records whose weights do not name their pre-training, or whose pre-training has no record here with
+    its hours, have no point. Published points stand only beside the same public set and metric,
     and, for hours, only where the device is the same.
     """
     lineage = Lineage(selection.records)
     known = {one.id: found for one in selection.current if (found := _cost(one, lineage, axis))}
-
-    def metrics_of(record: Record) -> list[str]:
-        # Shifted sets have a figure of their own.
-        wanted = record.about.downstream and record.about.public_set and record.id in known
-        return [m for m in record.quoted if wanted and record.metrics[m].better == "higher"]
-
-    # Runs of one network on different hardware, too.
-    groups: dict[tuple[Group, str], Networks] = {}
-    for group, networks in comparable(selection, metrics_of).items():
-        for network, runs in networks.items():
-            for run in runs:
-                own = groups.setdefault((group, known[run.id][1]), {})
-                own.setdefault(network, []).append(run)
+    frame = comparable(selection)
+    # Shifted sets, which are used like no public one, have a figure of their own.
+    is_shifted = frame["result"].map(lambda record: not record.about.public_set).astype(bool)
+    is_drawn = frame["speaks"] & frame["downstream"] & (frame["better"] == "higher") & ~is_shifted
+    frame = frame[is_drawn & frame["id"].isin(known.keys())]
+    hardware_used = frame["id"].map(lambda identity: known[identity][1])
     spent = _device_costs(references)
     panels = []
-    for (group, hardware), networks in groups.items():
+    for (group, hardware), own in frame.groupby(["group", hardware_used], sort=False):
+        networks: dict[Identity, list[Record]] = grouped(own, "network")
         if points := _measured(group.metric, networks, known):
             alike = _alike(references, [runs[0] for runs in networks.values()])
             where = (group.place[1], family(group.data), group.metric)
@@ -126,7 +123,7 @@ def cost_panels(selection: Selection, references: Sequence[Reference], axis: Axi
 
 
 def published_panels(references: Sequence[Reference], axis: Axis) -> list[Panel]:
-    """Published points alone: a panel for each task, share of labels, architecture, input and device.
+    """Return panels of published points: one per task, share of labels, architecture, input and device.
 
     Those with fewer than three points are left out.
     """
@@ -166,7 +163,7 @@ def published_panels(references: Sequence[Reference], axis: Axis) -> list[Panel]
 
 
 def _cost(result: Result, lineage: Lineage, axis: Axis) -> tuple[float, str] | None:
-    """Cost of all pre-training behind a result's weights, and the hardware whose hours they are."""
+    """Return the cost of all pre-training behind a result's weights, and the hardware of these hours."""
     stages = [stage for stage in result.checkpoint.origin if stage.task == "pretrain"]
     if not stages or any(stage.stated for stage in stages):
         return None
@@ -179,7 +176,9 @@ def _cost(result: Result, lineage: Lineage, axis: Axis) -> tuple[float, str] | N
     return math.fsum(record.device_hours for record in known), hardware.pop()
 
 
-def _measured(metric: str, networks: Networks, known: dict[str, tuple[float, str]]) -> list[Point]:
+def _measured(
+    metric: str, networks: dict[Identity, list[Record]], known: dict[str, tuple[float, str]]
+) -> list[Point]:
     names = name_rows((network, runs[0]) for network, runs in networks.items())
     several_archs = len({network.arch for network in networks}) > 1
     points = []
@@ -200,7 +199,7 @@ def _measured(metric: str, networks: Networks, known: dict[str, tuple[float, str
 
 
 def _alike(references: Sequence[Reference], results: Sequence[Result]) -> list[Reference]:
-    """Published numbers of the results' architectures, input sizes and share of labels."""
+    """Return published numbers of the results' architectures, input sizes and share of labels."""
     shares = {words for words, share in _LABELS.items() if label_share(results[0]) == share}
     archs = {arch_label(result.arch) for result in results}
     sizes = {result.settings.get("img_size") for result in results}
@@ -216,7 +215,7 @@ def _alike(references: Sequence[Reference], results: Sequence[Result]) -> list[R
 def _published(
     references: Iterable[Reference], where: tuple[str, str, str], axis: Axis, costs: list[_Spent]
 ) -> list[Point]:
-    """Published points of one task, data family and metric.
+    """Return published points of one task, data family and metric.
 
     Of several published values of one network and cost the ledger's first is taken.
     """
@@ -237,7 +236,7 @@ def _published(
 
 
 def _device_costs(references: Sequence[Reference]) -> dict[str, list[_Spent]]:
-    """Published device-hours by device, where number and kind of the devices are stated."""
+    """Return published device-hours by device, where number and kind of the devices are stated."""
     found: dict[str, list[_Spent]] = {}
     for reference in references:
         if reference.task != "pretrain_cost" or "per 100 epochs" in reference.protocol:
@@ -251,24 +250,17 @@ def _device_costs(references: Sequence[Reference]) -> dict[str, list[_Spent]]:
 
 
 def _device_in(hardware: str) -> str:
-    """A device as the ledger calls it, in a record's words: `A100` in `NVIDIA A100-SXM4-80GB`."""
+    """Return the ledger's name of a device, or nothing: `A100` for `NVIDIA A100-SXM4-80GB`."""
     words = re.findall(_DEVICE, hardware)
     return next((word for word in words if re.fullmatch(r"[A-Z]\d{2,3}\w*|TPU-v\d+", word)), "")
 
 
 def _joined(score: Reference, costs: list[_Spent]) -> float | None:
-    """The hours of the pre-training that a score is of: the same network, images and epochs.
+    """Return the hours of a score's pre-training: same network, images and epochs; None in doubt.
 
-    Where the epochs are not stated, only a cost of the same source is known to be of the same run;
-    where variants cost differently, only one whose words are the score's. None where in doubt.
+    Where variants cost differently, only one whose words are the score's counts.
     """
-    same = [
-        (cost, hours)
-        for cost, hours in costs
-        if (cost.method, cost.arch, cost.pretrain_data, cost.pretrain_epochs)
-        == (score.method, score.arch, score.pretrain_data, score.pretrain_epochs)
-        and (score.pretrain_epochs is not None or cost.source == score.source)
-    ]
+    same = [(cost, hours) for cost, hours in costs if is_cost_of(cost, score)]
     if len({hours for _, hours in same}) > 1:
         same = [
             (cost, hours)

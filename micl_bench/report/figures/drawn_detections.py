@@ -33,7 +33,7 @@ class _Object(NamedTuple):
 
 
 def _load(path: Path) -> Arrays:
-    """A detection record's scenes, checked."""
+    """Read and check a detection record's scenes."""
     arrays = load_arrays(path, ["images_NHWC", "classes", "score_D", *_TRUE, *_FOUND])
     for image, _, label, _ in (_TRUE, _FOUND):
         check_range(path, arrays, image, below=len(arrays["images_NHWC"]))
@@ -42,7 +42,7 @@ def _load(path: Path) -> Arrays:
 
 
 def _draw(scenes: dict[str, Arrays]) -> Figure:
-    """Truth and each method's detections in the first scenes; methods share the scenes."""
+    """Draw truth and each method's detections in the first scenes, which methods share."""
     first = next(iter(scenes.values()))
     colours = class_colours(len(first["classes"]))
     images = first["images_NHWC"][:_SCENES]
@@ -68,7 +68,7 @@ def _draw(scenes: dict[str, Arrays]) -> Figure:
 
 
 def _objects(arrays: Arrays, image: int, names: tuple[str, ...]) -> list[_Object]:
-    """Those of an image: all true ones, or the detections worth drawing."""
+    """Return the objects of an image: all true ones, or the detections worth drawing."""
     image_of, boxes, labels, masks = (arrays[name] for name in names)
     chosen, scores = image_of == image, [""] * len(labels)
     if names is _FOUND:
@@ -97,7 +97,7 @@ def _draw_boxes(
     objects: list[_Object],
     colours: Image,
 ) -> None:
-    """The boxes in the image at a corner; nothing of them reaches beyond it."""
+    """Draw the boxes in the image at a corner; nothing of them reaches beyond it."""
     image = axes.add_patch(Rectangle(corner, size[1], size[0], visible=False))
     for one in objects:
         colour = colours[one.label] / 255

@@ -1,4 +1,4 @@
-"""Features on a plane by class, and how similar views are: plots of what a network makes of images.
+"""Plots of a network's features: images on a plane by class, and the similarity of views.
 
 Shapes: N images, B bins, E = B + 1 edges.
 """
@@ -21,11 +21,11 @@ _SIGNS = (
     ("positive", "views of one image", "#0072B2", "-", "////"),
     ("negative", "views of different images", "#D55E00", "--", ""),
 )
-"""Of pairs of views: name among the arrays, words, colour, line, hatch."""
+"""Kinds of pairs of views: name among the arrays, words, colour, line, hatch."""
 
 
 def _load_map(path: Path) -> Arrays:
-    """Features on a plane, checked."""
+    """Read and check features on a plane."""
     arrays = load_arrays(path, ["places_N2", "label_N", "classes", "perplexity"])
     check_numbers(path, arrays, "perplexity")
     check_range(path, arrays, "label_N", below=len(arrays["classes"]))
@@ -35,7 +35,7 @@ def _load_map(path: Path) -> Arrays:
 
 
 def _load_similarities(path: Path) -> Arrays:
-    """Histograms of similarities, checked."""
+    """Read and check histograms of similarities."""
     parts = ("edges_E", "positive_B", "negative_B", "means")
     names = [f"{kind}_{part}" for kind in _SIMILARITIES for part in parts]
     arrays = load_arrays(path, [*names, "kappa", "images", "views"])
@@ -50,7 +50,7 @@ def _load_similarities(path: Path) -> Arrays:
 
 
 def _draw_maps(maps: dict[str, Arrays]) -> Figure:
-    """A plane for each method: an image a point, coloured, shaped and named by its class."""
+    """Draw a plane for each method, with a point per image in colour and shape of its class."""
     columns = len(maps)
     width = PAGE_INCHES if columns > 1 else 0.7 * PAGE_INCHES
     figure = Figure(figsize=(width, 0.85 * width / columns + 0.3), layout="constrained")
@@ -77,7 +77,7 @@ def _draw_maps(maps: dict[str, Arrays]) -> Figure:
 
 
 def _map_caption(maps: dict[str, Arrays]) -> str:
-    """How the places came to be."""
+    """Return words on the projection."""
     first = next(iter(maps.values()))
     return (
         f"t-SNE of {len(first['label_N']):,} images' features (unit length, perplexity "
@@ -87,9 +87,9 @@ def _map_caption(maps: dict[str, Arrays]) -> str:
 
 
 def _draw_histograms(found: dict[str, Arrays]) -> Figure:
-    """Cosine and T-SP similarities of views of one image and of different ones, a row a method."""
+    """Draw cosine and T-SP similarities of views of one image and of different ones, by method."""
     figure = Figure(figsize=(PAGE_INCHES, 0.5 + 1.75 * len(found)), layout="constrained")
-    # What stands above each other has one scale, so that histograms can be compared.
+    # Histograms above each other have one scale, so that they can be compared.
     grid = figure.subplots(len(found), 2, squeeze=False, sharex="col")
     for row, (method, arrays) in zip(grid, found.items(), strict=True):
         for axes, (kind, words) in zip(row, _SIMILARITIES.items(), strict=True):
@@ -102,7 +102,7 @@ def _draw_histograms(found: dict[str, Arrays]) -> Figure:
 
 
 def _similarity_caption(found: dict[str, Arrays]) -> str:
-    """Which pairs, and their means."""
+    """Return words on the pairs, and their means."""
     first = next(iter(found.values()))
     means = "; ".join(
         (f"{method} " if len(found) > 1 else "")

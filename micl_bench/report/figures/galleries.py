@@ -22,7 +22,7 @@ from micl_bench.report.frame.selection import Selection
 from micl_bench.runtime.errors import InputError
 
 _MOST_DATA_SETS = 2
-"""Of one task, in a report: a page must stay small."""
+"""Data sets of one task in a report: a page must stay small."""
 KINDS = {
     "views": VIEWS,
     "segmentation": SEGMENTATION,
@@ -32,11 +32,11 @@ KINDS = {
     "features": FEATURES,
     "similarity": SIMILARITY,
 }
-"""By the name that records have for the artefact."""
+"""Kinds of pictures by the artefact's name in records."""
 
 
 def found_gallery(name: str, selection: Selection) -> Found:
-    """One picture of a kind for each data set: our method and the best rival on the same images."""
+    """Return a picture of a kind for each data set: our method and the best rival on the same images."""
     kind, found = KINDS[name], Found()
     results = sorted(selection.with_artefact(name), key=_ours_then_best)
     datas = list(dict.fromkeys(result.data for result in selection.with_artefact(name)))
@@ -62,7 +62,7 @@ def _ours_then_best(result: Record) -> tuple[bool, float]:
 
 
 def _loaded(name: str, results: list[Record], left_out: list[str]) -> dict[str, Arrays]:
-    """By method, as many as stand abreast; says which are gone, damaged, or of other images."""
+    """Return arrays by method, as many as stand abreast; reasons against others go to `left_out`."""
     kind, loaded = KINDS[name], dict[str, Arrays]()
     for result in results:
         if len(loaded) == kind.abreast:

@@ -26,7 +26,7 @@ class ImageGrid(NamedTuple):
     figure: Figure
     axes: Axes
     corners: list[list[tuple[int, int]]]
-    """Left and top of each image, row by row."""
+    """Left and top of each image in pixels, row by row."""
 
 
 def image_grid(

@@ -21,7 +21,7 @@ INK, FAINT = "#222222", "#8a8a8a"
 HIDDEN_GREY = 205
 """Grey level of hidden patches and ignored pixels."""
 LUMA = np.array([0.299, 0.587, 0.114])
-"""Of red, green and blue, ITU-R BT.601."""
+"""Weights of red, green and blue, ITU-R BT.601."""
 
 _RIVALS = {
     "MAE": "#D55E00",
@@ -35,7 +35,7 @@ _METHODS = {OURS: "#0072B2", "from scratch": "#E69F00", "random weights": "#A6A6
 MARKERS = "os^DvPX*<>"
 LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1.5, 1.5, 1.5)))
 HATCHES = ("", "////", "....", "xxxx", "----", "++++", "oooo", "||||")
-"""By turns: shapes tell apart where colours do not."""
+"""Used by turns: shapes differ where colours look alike."""
 _CLASSES = (
     *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#6B4C9A"),
     *("#8C564B", "#117733", "#AA4499", "#88CCEE", "#332288", "#999933", "#882255", "#44AA99"),
@@ -74,7 +74,7 @@ STYLE: dict[Any, Any] = {
 
 
 def method_colours(methods: set[str]) -> dict[str, str]:
-    """A colour for each method; the well-known ones always have the same, others what these leave."""
+    """Return a colour for each method; well-known ones always have the same, others the free ones."""
     others = sorted(methods - _METHODS.keys(), key=method_rank)
     free = [colour for name, colour in _RIVALS.items() if name not in methods]
     return {
@@ -84,7 +84,7 @@ def method_colours(methods: set[str]) -> dict[str, str]:
 
 
 def class_colours(number: int) -> NDArray[np.uint8]:
-    """RGB bytes for each of a number of classes."""
+    """Return RGB bytes for each of a number of classes, (number, 3)."""
     named = [tuple(bytes.fromhex(colour[1:])) for colour in _CLASSES[:number]]
     # The golden ratio keeps neighbouring hues apart for any number of classes.
     further = [
@@ -96,5 +96,5 @@ def class_colours(number: int) -> NDArray[np.uint8]:
 
 
 def is_light(colour: NDArray[np.uint8]) -> bool:
-    """Whether dark text reads better on a colour."""
+    """Return whether dark text reads better on a colour."""
     return float(colour @ LUMA) > 150

@@ -1,4 +1,4 @@
-"""What figures share: panels in a grid, one legend, whiskers, marks of protocols."""
+"""Parts that figures share: panels in a grid, one legend, whiskers, marks of protocols."""
 
 import math
 import textwrap
@@ -18,13 +18,13 @@ _PANEL_INCHES = 2.5
 _LETTERS_PER_INCH, _TITLE_LETTERS_PER_INCH = 17, 13
 _LETTERS_OF_A_HANDLE = 9
 _LONGEST_LABEL = 60
-"""Letters of a name: one of thousands would make a picture that nobody can open."""
+"""Letters of a name: thousands of them would make a picture that nobody can open."""
 
 
 def panel_grid(
     number: int, *, abreast: int, notes: Sequence[str] = ()
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of equal panels, at most `abreast` in a row, with notes in small letters below."""
+    """Return a figure of equal panels, at most `abreast` in a row, with notes in small letters below."""
     columns = min(abreast, number)
     rows = math.ceil(number / columns)
     width = PAGE_INCHES * max(columns / abreast, 0.5)
@@ -46,8 +46,14 @@ def name_panel(axes: Axes, *, title: str, xlabel: str, ylabel: str) -> None:
     assert grid is not None
     inches = axes.figure.bbox.width / axes.figure.dpi / grid.ncols
     letters = int(_TITLE_LETTERS_PER_INCH * inches)
-    title, xlabel = ("\n".join(textwrap.wrap(words, letters)) for words in (title, xlabel))
+    title, xlabel = (wrapped(words, letters) for words in (title, xlabel))
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+
+
+def wrapped(text: str, letters: int) -> str:
+    """Break a text into lines of at most so many letters; a longer word is cut, never broken in two."""
+    lines = textwrap.wrap(text, letters, break_long_words=False)
+    return "\n".join(shortened(line, letters) for line in lines)
 
 
 def add_legend(
@@ -57,10 +63,10 @@ def add_legend(
     loc: Any = "outside upper left",
     **more: Any,
 ) -> None:
-    """One legend of a figure, as many names abreast as its width has room for.
+    """Add one legend to a figure, with as many names abreast as its width has room for.
 
     Args:
-        handles: by name; without, those of all axes.
+        handles: artists by name; None for those of all axes.
     """
     found = handles or {
         label: handle
@@ -78,7 +84,7 @@ def add_legend(
 def write_at(
     axes: Axes, text: str, place: tuple[float, float], offset: tuple[float, float], **style: Any
 ) -> None:
-    """Small letters at an offset in points from a place."""
+    """Write small letters at an offset in points from a place."""
     style = {"fontsize": SMALL, "color": INK, "annotation_clip": False, **style}
     axes.annotate(text, place, xytext=offset, textcoords="offset points", **style)
 
@@ -86,22 +92,22 @@ def write_at(
 def whiskers(
     values: Sequence[float], intervals: Iterable[tuple[float, float] | None]
 ) -> NDArray[np.float64]:
-    """Lengths below and above N values, (2, N); without an interval NaN, which draws nothing."""
+    """Return lengths below and above N values, (2, N); without an interval NaN, which draws nothing."""
     low, high = np.array([ends or (math.nan, math.nan) for ends in intervals]).reshape(-1, 2).T
     return np.maximum([values - low, high - values], 0)
 
 
 def marks(protocols: Iterable[str]) -> dict[str, str]:
-    """A mark for each of several protocols, by the alphabet; an empty one for a single protocol."""
+    """Return a mark for each of several protocols, by the alphabet; an empty one for one protocol."""
     distinct = sorted(set(protocols))
     return {words: mark_of(i) if len(distinct) > 1 else "" for i, words in enumerate(distinct)}
 
 
 def drawn_of(drawn: int, every: int, what: str) -> list[str]:
-    """The sentence that not all are drawn, where they are not."""
+    """Return the sentence that not all are drawn, where they are not."""
     return [f"Drawn are {drawn} of {every} {what}."] if drawn < every else []
 
 
 def shortened(text: str, most: int) -> str:
-    """A text of at most so many letters."""
+    """Cut a text to at most so many letters."""
     return text if len(text) <= most else f"{text[: most - 3]}..."

@@ -1,4 +1,4 @@
-"""Pictures as files: what is drawn for whom, and its bytes as PNG, PDF or SVG."""
+"""Drawings, kinds of pictures, and their bytes as PNG, PDF or SVG."""
 
 import dataclasses
 import io
@@ -45,7 +45,7 @@ class Drawing:
 
 @dataclasses.dataclass(kw_only=True)
 class Found:
-    """What records allow to draw, and a sentence on each thing that they do not."""
+    """The drawings that records allow, and a sentence on each that they do not."""
 
     drawings: list[Drawing] = dataclasses.field(default_factory=list)
     left_out: list[str] = dataclasses.field(default_factory=list)
@@ -60,13 +60,13 @@ class Found:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PictureKind:
-    """How an artefact of records is loaded and drawn, of one method or of several side by side."""
+    """A kind of picture: the functions that load and draw an artefact of one or several methods."""
 
     title: str
     load: Callable[[Path], Arrays]
-    """Raises InputError for a file that cannot be drawn."""
+    """Raises an InputError for a file that cannot be drawn."""
     draw: Callable[[dict[str, Arrays]], Figure]
-    """By method."""
+    """Draws the arrays by method."""
     caption: Callable[[dict[str, Arrays]], str]
     shared: tuple[str, ...]
     """Arrays that methods must have in common to stand side by side."""
@@ -75,7 +75,7 @@ class PictureKind:
 
 
 def rendered(draw: Callable[[], Figure], kinds: Sequence[str]) -> list[bytes]:
-    """Draw once under the report's style: the bytes of each of `kinds`, of png, pdf and svg.
+    """Draw once under the report's style and return the bytes of each of `kinds`: png, pdf or svg.
 
     Raises:
         ValueError: another kind.
@@ -98,14 +98,14 @@ def save_picture(path: Path, draw: Callable[[], Figure]) -> None:
 
 def _bytes(figure: Figure, page: Any, kind: str) -> bytes:
     buffer = io.BytesIO()
-    # Of a PNG, only what `_smaller` makes of it is kept: it need not be small yet.
+    # `_smaller` writes a PNG again: it need not be small yet.
     quick: dict[str, Any] = {"pil_kwargs": {"compress_level": 0}} if kind == "png" else {}
     figure.savefig(buffer, format=kind, bbox_inches=page, metadata=_METADATA[kind], **quick)
     return _smaller(buffer) if kind == "png" else buffer.getvalue()
 
 
 def _smaller(png: io.BytesIO) -> bytes:
-    """A chart in 256 colours, which is half the bytes and looks the same; a photograph in all of its."""
+    """Return a chart in 256 colours, with half the bytes and the same look; photographs keep theirs."""
     with Image.open(png) as image:
         colours = image.convert("RGB")
     if colours.getcolors(_MOST_COLOURS) is not None:

@@ -1,4 +1,4 @@
-"""The picture of effective robustness: clean against shifted accuracy, a panel a set."""
+"""The picture of effective robustness: clean against shifted accuracy, a panel per set."""
 
 import dataclasses
 import functools
@@ -42,7 +42,7 @@ _MOST_PANELS, _MOST_POINTS = 9, 16
 
 
 def found_robustness(selection: Selection) -> Found:
-    """Effective robustness on the first sets, as many as can be read, with the distances in a table."""
+    """Return effective robustness on as many sets as can be read, with a table of distances."""
     every = panels(selection.of_task("robustness"))
     if not every:
         return Found()
@@ -64,7 +64,7 @@ def found_robustness(selection: Selection) -> Found:
 
 
 def _thinned(whole: list[Panel]) -> list[Panel]:
-    """As many checkpoints as can be read: the best of each method, ours first, then the second best."""
+    """Keep as many checkpoints as can be read: the best of each method, ours first, then second best."""
     best: dict[tuple[str, str], float] = {}
     for point in (point for panel in whole for point in panel.points):
         key = (point.family, point.method)
@@ -82,7 +82,7 @@ def _thinned(whole: list[Panel]) -> list[Panel]:
 
 
 def robustness_scatter(panels: list[Panel]) -> Figure:
-    """Points with their intervals, y = x, and the fitted line where there is one."""
+    """Draw points with their intervals, y = x, and the fitted line where there is one."""
     family_of = {p.method: p.family for panel in panels for p in panel.points}
     colours = method_colours(set(family_of.values()))
     # Shapes tell methods apart where colours do not.
@@ -150,7 +150,7 @@ def _whiskers(panel: Panel, values: Any, name: str) -> Any:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round percentages within the limits: the coarsest that are enough, thinned to what has room."""
+    """Return round percentages within the limits: the coarsest that are enough, as many as have room."""
     least = (logit(high) - logit(low)) / _MOST_TICKS
     for step in _STEPS:
         shown: list[float] = []

@@ -1,4 +1,4 @@
-"""Effective robustness: how much better on a shifted set than its clean accuracy lets expect.
+"""Effective robustness: the accuracy on a shifted set beyond the one that clean accuracy predicts.
 
 Taori et al., Measuring Robustness to Natural Distribution Shifts in Image Classification (NeurIPS
 2020): over many models, shifted accuracy is linear in clean accuracy once both are logits; a model's
@@ -31,7 +31,7 @@ class Point(NamedTuple):
     """One checkpoint on one set; percentages."""
 
     method: str
-    """With what tells the checkpoint from the method's others."""
+    """The method, with words that distinguish the checkpoint from its others."""
     family: str
     """The method alone."""
     clean: Number
@@ -45,7 +45,7 @@ class Line(NamedTuple):
     intercept: float
 
     def at(self, clean: float) -> float:
-        """The shifted accuracy that a clean one lets expect, in percent."""
+        """Return the shifted accuracy that a clean one predicts, in percent."""
         return float(percentage(self.slope * logit(clean) + self.intercept))
 
 
@@ -64,29 +64,29 @@ class Panel:
     """None where there are fewer than three different clean accuracies."""
 
     def drawn(self, accuracy: float) -> float:
-        """Where it is drawn: 0 and 100 %, whose logits are infinite, count as half an image."""
+        """Return the accuracy that is drawn: 0 and 100 %, of infinite logits, are half an image away."""
         return _inside(accuracy, self.data.images)
 
     def above_line(self, point: Point) -> float | None:
-        """Effective robustness in points, where there is a line to measure it from."""
+        """Return effective robustness in points; None where there is no line to measure it from."""
         if self.line is None:
             return None
         return point.shifted.value - self.line.at(self.drawn(point.clean.value))
 
 
 def logit(percent: float | NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of accuracies in percent; an axis begins at 0, whose logit is endless."""
+    """Return the logits of accuracies in percent; those of 0 and 100 are made finite."""
     inside = np.clip(percent, 1e-9, 100 - 1e-9)
     return np.log(inside / (100 - inside))
 
 
 def percentage(logits: float | NDArray[np.float64]) -> NDArray[np.float64]:
-    """The accuracies of logits, in percent."""
+    """Return the accuracies of logits, in percent."""
     return 50 * (1 + np.tanh(np.divide(logits, 2)))
 
 
 def panels(results: list[Record]) -> list[Panel]:
-    """A panel for each shifted set and protocol among `results`, which come newest first.
+    """Return a panel for each shifted set and protocol among `results`, which come newest first.
 
     Of a checkpoint measured several times the newest counts.
     """
@@ -122,7 +122,7 @@ def _has_both(result: Result) -> bool:
 
 
 def _names(results: list[Record]) -> dict[CheckpointInfo, str]:
-    """The method of each network, with what tells it from others where a method has several."""
+    """Return a label per network: the method, with distinguishing words where a method has several."""
     # Neither seed nor classifier: a panel is of one protocol, and shows a network once.
     identities = {
         weights_of(result): identity_of(result)._replace(seed=0, classifier="")
@@ -137,7 +137,7 @@ def _inside(accuracy: float, images: int) -> float:
 
 
 def _fitted(points: list[Point], images: int) -> Line | None:
-    """Least squares in logits, each point counting alike, as Taori et al. do."""
+    """Fit by least squares in logits, where each point has the same weight, as Taori et al. do."""
     x = logit(np.array([_inside(point.clean.value, images) for point in points]))
     y = logit(np.array([_inside(point.shifted.value, images) for point in points]))
     if 1 + (np.diff(np.sort(x)) > _SAME).sum() < FEWEST_FOR_A_LINE:
@@ -147,7 +147,7 @@ def _fitted(points: list[Point], images: int) -> Line | None:
 
 
 def caption(drawn: list[Panel]) -> str:
-    """What the picture shows, and honestly what its lines are."""
+    """Return words on the axes, and on the lines and the number of points behind each."""
     words = [
         "Top-1 on the clean images of a set's own classes against top-1 on the shifted set, both axes "
         "in logits; bars are 95 % intervals. Grey: y = x, nothing lost."
@@ -171,13 +171,13 @@ def caption(drawn: list[Panel]) -> str:
 
 
 def protocol_lines(drawn: list[Panel]) -> list[str]:
-    """The protocol of all panels, or a line with its mark for each of several."""
+    """Return the protocol of all panels, or a line with its mark for each of several."""
     found = dict(sorted((panel.mark, panel.protocol) for panel in drawn))
     return [f"[{mark}] {words}" if mark else words for mark, words in found.items()]
 
 
 def table_rows(drawn: list[Panel]) -> list[list[str]]:
-    """The points of all panels under `TABLE_HEADER`."""
+    """Return the points of all panels as rows under `TABLE_HEADER`."""
     rows = []
     for panel in drawn:
         for point in panel.points:

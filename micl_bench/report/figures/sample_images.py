@@ -1,4 +1,4 @@
-"""What a model saw and what it predicted: masked views, and segmented scenes beside the truth."""
+"""Pictures of inputs and predictions: masked views, and segmented scenes beside the truth."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -28,7 +28,7 @@ _TINT = 0.62
 
 
 def _load_views(path: Path) -> Arrays:
-    """The views that a run saved, checked."""
+    """Read and check the views that a run saved."""
     arrays = load_arrays(path, ["images_NHWC", "keep_NVK", "patch_size"])
     if arrays["patch_size"].dtype.kind not in "iu" or arrays["patch_size"].size != 1:
         raise InputError(f"{path}: patch_size is not one whole number")
@@ -41,7 +41,7 @@ def _load_views(path: Path) -> Arrays:
 
 
 def _draw_views(views: dict[str, Arrays]) -> Figure:
-    """The first images that a run saved, and for each view of them only the patches that it keeps."""
+    """Draw the first images that a run saved, and each view of them with only its own patches."""
     (arrays,) = views.values()
     images, keep, patch = arrays["images_NHWC"], arrays["keep_NVK"], int(arrays["patch_size"].max())
     return views_of(images[:_IMAGES], keep[:_IMAGES, : _COLUMNS - 1], patch)
@@ -55,11 +55,11 @@ def views_of(
     heading: str = "",
     names: Sequence[str] = (),
 ) -> Figure:
-    """Images, and beside each its views with all but their own patches hidden.
+    """Draw images, and beside each its views with all but their own patches hidden.
 
     Args:
         heading: a line above all.
-        names: what to write below each image.
+        names: words below each image.
     """
     V, width = keep_NVK.shape[1], images_NHWC.shape[2]
     sets = [
@@ -96,7 +96,7 @@ def views_of(
 
 
 def in_rows(sets: Sequence[Sequence[Any]], abreast: int) -> list[list[Any]]:
-    """Rows of so many sets, each set's parts side by side."""
+    """Return rows of so many sets, with the parts of a set side by side."""
     return [list(chain.from_iterable(sets[i : i + abreast])) for i in range(0, len(sets), abreast)]
 
 
@@ -107,7 +107,7 @@ def _frames(
     width: int,
     lines: list[tuple[Any, float]],
 ) -> list[tuple[Rectangle, Any, float]]:
-    """A box, its colour and its line width for each patch in the image at a corner, and each line."""
+    """Return a box, its colour and its line width for each line and patch in the image at a corner."""
     return [
         (Rectangle((corner[0] + column, corner[1] + row), patch, patch), *line)
         for line in lines
@@ -116,7 +116,7 @@ def _frames(
 
 
 def _only(image: Image, keep_K: NDArray[np.integer], patch: int) -> Image:
-    """The image with all patches grey but those in `keep_K`, which count row by row."""
+    """Return the image with all patches grey but those in `keep_K`, which count row by row."""
     visible_YX = np.zeros((image.shape[0] // patch, image.shape[1] // patch), dtype=bool)
     visible_YX.flat[keep_K] = True
     visible_HW = visible_YX.repeat(patch, axis=0).repeat(patch, axis=1)
@@ -124,9 +124,9 @@ def _only(image: Image, keep_K: NDArray[np.integer], patch: int) -> Image:
 
 
 def _load_scenes(path: Path) -> Arrays:
-    """A segmentation record's scenes, checked."""
+    """Read and check a segmentation record's scenes."""
     arrays = load_arrays(path, ["images_NHWC", "truth_NHW", "predicted_NHW", "classes"])
-    # Smaller pictures are padded to the largest with what is ignored.
+    # Smaller pictures are padded to the largest with the ignored label.
     for name in ("truth_NHW", "predicted_NHW"):
         labels = np.where(arrays[name] == _IGNORED, 0, arrays[name])
         check_range(path, {name: labels}, name, below=len(arrays["classes"]))
@@ -134,11 +134,11 @@ def _load_scenes(path: Path) -> Arrays:
 
 
 def _draw_scenes(scenes: dict[str, Arrays]) -> Figure:
-    """Image, truth and each method's prediction of the first scenes; methods share the scenes."""
+    """Draw image, truth and each method's prediction of the first scenes, which methods share."""
     first = next(iter(scenes.values()))
     images, truth_NHW = first["images_NHWC"][:_SCENES], first["truth_NHW"][:_SCENES]
     colours = class_colours(len(first["classes"]))
-    # What the truth ignores no head was taught: its answers there would only distract.
+    # No head was trained on pixels that the truth ignores: its answers there would only distract.
     ignored_NHW = truth_NHW == _IGNORED
     maps = [truth_NHW]
     for arrays in scenes.values():
@@ -161,7 +161,7 @@ def _draw_scenes(scenes: dict[str, Arrays]) -> Figure:
 
 
 def _tinted(image: Image, labels_HW: NDArray[np.generic], colours: Image) -> Image:
-    """The image under its class colours; what the truth ignores is grey."""
+    """Return the image under its class colours; pixels that the truth ignores are grey."""
     ignored_HW = labels_HW == _IGNORED
     tint = colours[np.where(ignored_HW, 0, labels_HW)].astype(float)
     tint[ignored_HW] = HIDDEN_GREY

@@ -2,36 +2,42 @@
 
 import functools
 import math
-import textwrap
+import re
 from collections import Counter
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
 
 from micl_bench.records.names import arch_label
-from micl_bench.records.result import Record
 from micl_bench.report.figures.comparable import Group, comparable
 from micl_bench.report.figures.palette import HATCHES, PAGE_INCHES, SMALL, method_colours
-from micl_bench.report.figures.panels import add_legend, marks, whiskers, write_at
+from micl_bench.report.figures.panels import add_legend, marks, shortened, whiskers, write_at
 from micl_bench.report.figures.render import Drawing, Found
 from micl_bench.report.frame.entries import Entry, entry_of
+from micl_bench.report.frame.long import grouped
 from micl_bench.report.frame.naming import data_label, data_order, method_rank
 from micl_bench.report.frame.selection import Selection
 
 _MOST_SERIES, _MOST_GROUPS = 8, 24
 _UPRIGHT_INCHES, _LYING_INCHES = 0.3, 0.12
 """Widths of a bar from which its score has room above it, written upright or on its side."""
-_LETTERS, _FEWEST_LETTERS, _LONGEST_SLANTED = 92, 8, 60
-"""Letters that fit below the axis; those that a group must have for upright names; of slanted ones."""
+_AXIS_POINTS, _GAP_POINTS = 465, 6
+"""Width of the axis, and the least width between two names below it."""
+_MARGIN = 0.1
+"""Width beside the outer groups, in widths of a group."""
+_LONGEST_NAME = 40
+"""Letters of a data set's name on a slanted line."""
+_HEIGHT_INCHES, _SLANTED_INCHES_PER_LETTER = 3.4, 0.045
 
 
 _Scores = dict[Group, dict[str, Entry]]
-"""By group, then by series: a method, with its architecture where there are several."""
+"""Scores by group and series, which is a method, with its architecture where there are several."""
 
 
 def found_scores(selection: Selection) -> Found:
-    """The bars of all tasks, or why there are none."""
+    """Return the bars of all tasks, or why there are none."""
     scores = _scores(selection)
     if not scores:
         return Found(left_out=["The bars of scores are left out: no record has a score to draw."])
@@ -60,33 +66,32 @@ def found_scores(selection: Selection) -> Found:
 
 
 def _scores(selection: Selection) -> _Scores:
-    """The newest number of each series in each group: a mean over records that differ in seeds."""
-    groups = comparable(selection, _bar_metrics)
-    several_archs = len({network.arch for own in groups.values() for network in own}) > 1
-    metrics = list(dict.fromkeys(group.metric for group in groups))
+    """Return the newest number of each series in each group: a mean over records that differ in seeds.
+
+    Percentages of which more is no worse have a bar, where they are quoted.
+    """
+    frame = comparable(selection)
+    is_percentage = (frame["unit"] == "%") & (frame["better"] != "lower")
+    frame = frame[frame["speaks"] & frame["downstream"] & is_percentage]
+    metrics = list(frame["metric"].unique())
+    series = frame["method"]
+    if frame["arch"].nunique() > 1:
+        series = series + ", " + frame["arch"].map(arch_label)
     found: _Scores = {}
-    for group in sorted(
-        groups, key=lambda g: (g.place, data_order(g.data), metrics.index(g.metric), g.protocol)
-    ):
-        entries: dict[str, Entry] = {}
-        for network, runs in groups[group].items():
-            arch = f", {arch_label(network.arch)}" if several_archs else ""
-            entries.setdefault(network.method + arch, entry_of(group.metric, runs))
+    for (group, name), own in frame.groupby(["group", series], sort=False):
+        newest = next(iter(grouped(own, "network").values()))
+        entry = entry_of(group.metric, newest)
         # A mean of which one value is undefined is undefined.
-        if defined := {name: one for name, one in entries.items() if math.isfinite(one.mean)}:
-            found[group] = defined
-    return found
-
-
-def _bar_metrics(result: Record) -> list[str]:
-    """The headline metrics that have a bar: percentages, of which more is no worse."""
-    quoted = result.quoted if result.about.downstream else ()
-    numbers = {name: result.metrics[name] for name in quoted}
-    return [name for name, one in numbers.items() if one.unit == "%" and one.direction >= 0]
+        if math.isfinite(entry.mean):
+            found.setdefault(group, {})[name] = entry
+    ranked = sorted(
+        found, key=lambda g: (g.place, data_order(g.data), metrics.index(g.metric), g.protocol)
+    )
+    return {group: found[group] for group in ranked}
 
 
 def _shown(scores: _Scores) -> _Scores:
-    """As many series and groups as can be read: ours, and those that are in most groups."""
+    """Keep as many series and groups as can be read: ours, and those that are in most groups."""
     counts = Counter(name for found in scores.values() for name in found)
     ranked = sorted(counts, key=lambda name: (_series_rank(name)[0], -counts[name], name))
     kept = set(ranked[:_MOST_SERIES])
@@ -107,7 +112,7 @@ def _series_rank(name: str) -> tuple[bool, str]:
 
 
 def _marks(groups: _Scores) -> dict[Group, str]:
-    """The mark of each group's protocol among those of its task."""
+    """Return the mark of each group's protocol among those of its task."""
     found = {
         place: marks(group.protocol for group in groups if group.place == place)
         for place in {group.place for group in groups}
@@ -119,7 +124,7 @@ def _bars(scores: _Scores) -> Figure:
     names = sorted({name for found in scores.values() for name in found}, key=_series_rank)
     family = {name: e.first.method for found in scores.values() for name, e in found.items()}
     colours = method_colours(set(family.values()))
-    figure = Figure(figsize=(PAGE_INCHES, 3.4), layout="constrained")
+    figure = Figure(figsize=(PAGE_INCHES, _HEIGHT_INCHES), layout="constrained")
     axes = figure.subplots()
     width = 0.84 / len(names)
     inches = width * 0.9 * PAGE_INCHES / len(scores)
@@ -150,31 +155,49 @@ def _bars(scores: _Scores) -> Figure:
             for middle, mean, length in zip(middles, means, lengths[1], strict=True):
                 top = mean + np.nan_to_num(length)
                 write_at(axes, f"{mean:.1f}", (middle, top), (0, 4), **look)
-    _name_groups(axes, scores)
+    figure.set_figheight(_HEIGHT_INCHES + _name_groups(axes, scores))
     axes.set_ylabel("score [%]")
     axes.grid(visible=False, axis="x")
     axes.tick_params(axis="x", length=0)
-    axes.set_xlim(-0.6, len(scores) - 0.4)
+    axes.set_xlim(-0.5 - _MARGIN, len(scores) - 0.5 + _MARGIN)
     axes.set_ylim(0, min(116, max(axes.get_ylim()[1] * 1.12, 10)))
     add_legend(figure)
     return figure
 
 
-def _name_groups(axes: Axes, groups: _Scores) -> None:
-    """Below each group, within its width; along slanted lines where there is little of it."""
+def _name_groups(axes: Axes, groups: _Scores) -> float:
+    """Write the name of each group below it, within its width; on slanted lines where one has no room.
+
+    Returns the inches by which slanted lines need the picture to grow.
+    """
     datas = list(dict.fromkeys(group.data for group in groups))
-    letters = _LETTERS // len(groups)
-    texts = []
+    names = []
     for group, mark in _marks(groups).items():
-        words = [data_label(group.data, datas), group.label, group.header.removesuffix(" [%]")]
-        words += [f"[{mark}]"] if mark else []
-        if letters < _FEWEST_LETTERS:
-            line = ", ".join(words)
-            texts.append(textwrap.shorten(line, _LONGEST_SLANTED, placeholder="..."))
-        else:
-            wrapped = (line for word in words for line in textwrap.wrap(word, letters))
-            texts.append("\n".join(wrapped))
+        label = shortened(data_label(group.data, datas), _LONGEST_NAME)
+        words = [label, group.label, group.header.removesuffix(" [%]")]
+        names.append(words + ([f"[{mark}]"] if mark else []))
+    room = _AXIS_POINTS / (len(groups) + 2 * _MARGIN) - _GAP_POINTS
+    lines = [[line for word in words for line in _lines(word, room)] for words in names]
+    is_upright = all(_points_of(line) <= room for own in lines for line in own)
+    texts = ["\n".join(own) for own in lines] if is_upright else list(map(", ".join, names))
     axes.set_xticks(range(len(groups)), texts, fontsize=SMALL)
-    if letters < _FEWEST_LETTERS:
-        for text in axes.get_xticklabels():
-            text.set(rotation=50, ha="right", rotation_mode="anchor")
+    if is_upright:
+        return 0.0
+    for text in axes.get_xticklabels():
+        text.set(rotation=50, ha="right", rotation_mode="anchor")
+    return _SLANTED_INCHES_PER_LETTER * max(map(len, texts))
+
+
+def _lines(words: str, room: float) -> list[str]:
+    """Break words at spaces, and after hyphens and underscores; a longer part stays whole."""
+    lines = [""]
+    for part in re.split(r"(?<= )|(?<=\w\w-)|(?<=_)", words):
+        if lines[-1] and _points_of(lines[-1] + part) > room:
+            lines.append("")
+        lines[-1] += part
+    return [line.rstrip() for line in lines]
+
+
+def _points_of(line: str) -> float:
+    """Return the width of a line below the axis, in points."""
+    return float(TextPath((0, 0), line.rstrip() or "-", size=SMALL).get_extents().width)

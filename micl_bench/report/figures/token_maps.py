@@ -1,4 +1,4 @@
-"""What a network holds of each patch, over the images: attention of heads, components as colours.
+"""A network's tokens over the images: attention of heads, principal components as colours.
 
 Shapes: N images, J heads, H, W pixels, Y, X places of the patch grid, C = 3 colours.
 """
@@ -26,7 +26,7 @@ _FADED = 0.3
 
 
 def _load_attention(path: Path) -> Arrays:
-    """Attention of the last block, checked."""
+    """Read and check the attention of the last block."""
     arrays = load_arrays(path, ["images_NHWC", "attention_NJYX", "query"])
     _check_grid(path, arrays, "attention_NJYX", rows=2)
     weights = arrays["attention_NJYX"]
@@ -36,7 +36,7 @@ def _load_attention(path: Path) -> Arrays:
 
 
 def _load_patches(path: Path) -> Arrays:
-    """Principal components as colours, checked."""
+    """Read and check principal components as colours."""
     arrays = load_arrays(path, ["images_NHWC", "colours_NYXC", "explained"])
     _check_grid(path, arrays, "colours_NYXC", rows=1)
     if arrays["colours_NYXC"].dtype != np.uint8 or arrays["explained"].shape != (3,):
@@ -55,9 +55,9 @@ def _check_grid(path: Path, arrays: Arrays, name: str, *, rows: int) -> None:
 
 
 def _draw_attention(maps: dict[str, Arrays]) -> Figure:
-    """Each image, and what the last block of each method attends to in it; methods share the images.
+    """Draw each image beside the attention of each method's last block; methods share the images.
 
-    The mean over heads, and single ones, spread evenly over all, as many as the page has room for.
+    Shown are the mean over heads, and single heads, spread evenly over all, as many as have room.
     """
     room = max(1, (_COLUMNS - 1) // len(maps) - 1)
     heads = {method: shown_heads(arrays, room) for method, arrays in maps.items()}
@@ -74,13 +74,13 @@ def _draw_attention(maps: dict[str, Arrays]) -> Figure:
 
 
 def shown_heads(arrays: Arrays, room: int) -> list[int]:
-    """At most `room` heads, spread evenly."""
+    """Return at most `room` heads, spread evenly over all."""
     heads = arrays["attention_NJYX"].shape[1]
     return [int(j) for j in np.linspace(0, heads - 1, min(room, heads))]
 
 
 def _attention_caption(maps: dict[str, Arrays]) -> str:
-    """What the picture shows, and of how many heads."""
+    """Return words on the maps and the number of heads."""
     queries = {str(arrays["query"]) for arrays in maps.values()}
     heads = {arrays["attention_NJYX"].shape[1] for arrays in maps.values()}
     shares = {m: float(a["attention_NJYX"].sum(axis=(2, 3)).mean()) for m, a in maps.items()}
@@ -94,7 +94,7 @@ def _attention_caption(maps: dict[str, Arrays]) -> str:
 
 
 def _draw_patches(patches: dict[str, Arrays]) -> Figure:
-    """Each image beside its patches, coloured by their principal components, of each method."""
+    """Draw each image beside its patches, coloured by their principal components, of each method."""
     images = next(iter(patches.values()))["images_NHWC"][:_IMAGES]
     sets = [
         [image, *(_enlarged(arrays["colours_NYXC"][n], image) for arrays in patches.values())]
@@ -107,7 +107,7 @@ def _draw_patches(patches: dict[str, Arrays]) -> Figure:
 
 
 def _patch_caption(patches: dict[str, Arrays]) -> str:
-    """What the colours are, and how much of the variance they show."""
+    """Return words on the colours and the share of the variance in them."""
     shares = {method: float(arrays["explained"].sum()) for method, arrays in patches.items()}
     return (
         "Patch tokens after the final norm: their first three principal components, over all shown "
@@ -117,7 +117,7 @@ def _patch_caption(patches: dict[str, Arrays]) -> str:
 
 
 def _percentages(shares: dict[str, float]) -> str:
-    """By method; without its name where there is one."""
+    """Return the shares by method; without its name where there is one."""
     return ", ".join(
         (f"{method} " if len(shares) > 1 else "") + f"{100 * share:.0f} %"
         for method, share in shares.items()
@@ -138,7 +138,7 @@ def _blend(grey_HW1: NDArray[np.float64], weights_HW: NDArray[np.floating]) -> I
 
 
 def _enlarged(grid: NDArray[Any], image: Image) -> NDArray[Any]:
-    """Each place as large as its patch."""
+    """Return the grid with each place as large as its patch."""
     patch = image.shape[0] // grid.shape[0]
     return grid.repeat(patch, axis=0).repeat(patch, axis=1)
 

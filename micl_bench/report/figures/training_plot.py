@@ -1,4 +1,4 @@
-"""Curves of pre-training runs: loss and k-NN accuracy as they go on."""
+"""Curves of pre-training runs: loss and k-NN accuracy over steps."""
 
 import functools
 import math
@@ -32,7 +32,7 @@ _SMOOTH_FROM = 60
 
 
 def found_training(selection: Selection) -> Found:
-    """The curves of all pre-training runs, as many as can be read, ours first."""
+    """Return the curves of all pre-training runs, as many as can be read, ours first."""
     runs = sorted(selection.of_task("pretrain"), key=lambda result: method_rank(result.method))
     # The settings are those of the run itself, so its fingerprint stands for its training.
     networks = {run.id: identity_of(run)._replace(training=run.fingerprint) for run in runs}
@@ -67,7 +67,7 @@ def _rows_of(run: Record) -> Rows:
 
 
 def load_rows(path: Path) -> Rows:
-    """The rows of a run's log that can be drawn.
+    """Read the rows of a run's log that can be drawn.
 
     Raises:
         InputError: the file cannot be read, or has none.
@@ -82,7 +82,7 @@ def load_rows(path: Path) -> Rows:
 
 
 def _is_drawable(row: dict[str, Any]) -> bool:
-    """Whether what is drawn of a row are numbers: a log may hold anything.
+    """Return whether the drawn values of a row are numbers: a log may hold anything.
 
     A loss that diverged is NaN or infinite, and leaves a gap; a whole number may be endless.
     """
@@ -115,7 +115,7 @@ def _caption(curves: dict[str, tuple[str, Rows]], more: int) -> str:
 
 
 def training_curves(runs: dict[str, tuple[str, Rows]]) -> Figure:
-    """Loss and k-NN accuracy over steps; `runs` maps a run's label to its method and metric log.
+    """Draw loss and k-NN accuracy over steps; `runs` maps a run's label to its method and metric log.
 
     Runs of one method have its colour and differ in their lines.
     """
@@ -172,6 +172,6 @@ def _draw_knn(axes: Axes, rows: Rows, look: dict[str, Any], *, alone: bool) -> N
 
 
 def _starts_at(rows: Rows) -> float | None:
-    """The k-NN accuracy at step 0, or None where it was not measured."""
+    """Return the k-NN accuracy at step 0, or None where it was not measured."""
     steps, scores = _series(rows, "knn_top1")
     return float(scores[0]) if len(steps) and steps[0] == 0 else None

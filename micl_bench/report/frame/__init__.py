@@ -1,1 +1,1 @@
-"""Which results there are, and what belongs together."""
+"""The records of a report: which of them are shown, and which belong together."""

@@ -17,11 +17,11 @@ class Entry:
 
     metric: str
     runs: tuple[Record, ...]
-    """Newest first."""
+    """The newest comes first."""
     values: tuple[float, ...]
-    """One of each run, or of each checkpoint, over its runs, where there are several."""
+    """One value per run; where there are several checkpoints, the mean over the runs of each."""
     interval: tuple[float, float] | None
-    """Over the images for one value, over the values (Student's t) for several."""
+    """The 95 % interval: over the images for one value, Student's t over several values."""
 
     @property
     def first(self) -> Record:
@@ -30,17 +30,17 @@ class Entry:
 
     @property
     def number(self) -> Number:
-        """The newest record's number, with all that its metric states of itself."""
+        """The newest record's number, with everything that its metric declares."""
         return self.first.metrics[self.metric]
 
     @property
     def mean(self) -> float:
-        """Over the values."""
+        """The mean of the values."""
         return math.fsum(self.values) / len(self.values)
 
     @property
     def deviation(self) -> float | None:
-        """Of the values, with n - 1; None for one value."""
+        """The standard deviation of the values, with n - 1; None for one value."""
         if len(self.values) < 2:
             return None
         return math.sqrt(
@@ -54,19 +54,19 @@ class Entry:
 
     @property
     def checkpoints(self) -> int:
-        """How many different ones the runs are of."""
+        """The number of different checkpoints."""
         return len(set(map(weights_of, self.runs)))
 
     @property
     def seeds(self) -> str:
-        """What the values differ in, in words; empty for one."""
+        """The words `3 seeds`, or `3 seeds of one checkpoint`; empty for one value."""
         if len(self.values) < 2:
             return ""
         return f"{len(self.values)} seeds" + ("" if self.checkpoints > 1 else " of one checkpoint")
 
     @property
     def contest(self) -> tuple[DataSet, Protocol, str]:
-        """Entries of one column can be held against each other where this is equal."""
+        """Equal for entries of one column that may be compared: images, protocol and architecture."""
         return (self.first.data, protocol_of(self.first), self.first.arch)
 
 
@@ -79,10 +79,10 @@ def entry_of(
     runs: Iterable[Record],
     value_of: Callable[[Record, str], float | None] = _stated,
 ) -> Entry:
-    """The number that runs, newest first, give; what another seed did not change counts once.
+    """Return the number that runs, newest first, give; runs that another seed did not change count once.
 
     Args:
-        value_of: a run's number of that metric; NaN stands for None.
+        value_of: returns a run's number of that metric; None counts as NaN.
     """
     kept = distinct(reversed(list(runs)))[::-1]
     numbers = [value_of(run, metric) for run in kept]
@@ -98,19 +98,18 @@ def entry_of(
 
 
 def distinct(runs: Iterable[Record]) -> list[Record]:
-    """Runs without those in which another seed changed nothing; of equal ones the last."""
+    """Leave out runs in which another seed changed nothing; of equal runs the last one stays."""
     return list({_found_by(run): run for run in runs}.values())
 
 
 def _found_by(result: Result) -> tuple[object, ...]:
-    """Equal for runs of one network in which another seed changed nothing."""
+    """Return a key that is equal for runs of one network in which another seed changed nothing."""
     return (weights_of(result), tuple(result.metrics.items()), tuple(result.digests.items()))
 
 
 def values_of(runs: Iterable[Result], numbers: Iterable[float]) -> tuple[float, ...]:
-    """What a number is the mean of: one value of each run, or, of several checkpoints, one of each.
-
-    Runs of one checkpoint are no independent trainings of it: of several, each counts with its mean.
+    """Return the values that a number is the mean of: one per run, or one per checkpoint where there are
+    several. Runs of one checkpoint are no independent trainings: their mean counts.
     """
     by_weights: dict[object, list[float]] = {}
     for run, number in zip(runs, numbers, strict=True):

@@ -1,4 +1,4 @@
-"""What a number was measured on: which weights, and how a table's rows of one method are told apart."""
+"""The identity of a measured network, and the labels that distinguish a method's rows in a table."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -13,13 +13,13 @@ from micl_bench.runtime.files import digest_json
 
 
 class Identity(NamedTuple):
-    """What makes one row of a table, beside its protocol."""
+    """Together with the protocol, this identifies a row of a table."""
 
     method: str
     arch: str
     seed: int
     classifier: str
-    """What was put on the backbone, where the record's settings say it."""
+    """The head on the backbone, where the record's settings name it."""
     branch: str
     digest: str
     positions: str
@@ -34,13 +34,13 @@ _APART = (
     *("classifier", "branch", "training", "digest", "positions", "normalisation", "network"),
     "format",
 )
-"""What tells rows of one method, architecture and seed apart, the most telling first."""
+"""Fields that distinguish rows of one method, architecture and seed, in the order of labels."""
 _FIRST = ("initialise", "pretrain")
 """Trainings that start from nothing; behind another one, weights of unknown making may stand."""
 
 
 def weights_of(result: Result) -> CheckpointInfo:
-    """The network that was measured, whatever its file was called.
+    """Return the network that was measured, without the name of its file.
 
     One file may hold several networks, and one network may be read with other position embeddings.
     """
@@ -48,7 +48,7 @@ def weights_of(result: Result) -> CheckpointInfo:
 
 
 def identity_of(result: Result) -> Identity:
-    """Of one record."""
+    """Return the identity of a record."""
     weights = result.checkpoint
     return Identity(
         method=result.method,
@@ -65,16 +65,16 @@ def identity_of(result: Result) -> Identity:
 
 
 def network_of(result: Result) -> Identity:
-    """What records that differ in seeds alone have in common.
+    """Return the identity that records which differ only in their seeds have in common.
 
-    The trainings behind the weights, where the file tells them from the first on; otherwise these
-    very weights: nobody knows whether others were made in the same way.
+    It holds the trainings behind the weights, where the file names them from the first on; otherwise
+    these very weights, because nobody knows whether others were made in the same way.
     """
     one = identity_of(result)._replace(seed=0)
     stages = result.checkpoint.origin
     if not stages or stages[0].task not in _FIRST:
         return one
-    # What the user stated to be one pre-training is not the same as what files tell to be one.
+    # A pre-training that the user stated is not the same as one that the file names.
     trainings = [
         (s.task, s.method, s.fingerprint, s.data_digest, s.epochs, s.stated) for s in stages
     ]
@@ -82,7 +82,7 @@ def network_of(result: Result) -> Identity:
 
 
 def seeds_of(result: Result) -> tuple[str | int, ...]:
-    """What tells records of one network apart: the seeds of its trainings, then the evaluation's."""
+    """Return the seeds of the trainings, or else the weights' digest, and the evaluation's seed."""
     if result.checkpoint.origin:
         return (*(stage.seed for stage in result.checkpoint.origin), result.seed)
     return (result.checkpoint.digest, result.seed)
@@ -94,11 +94,11 @@ def labels(
     *,
     with_arch: bool = True,
 ) -> dict[Identity, str]:
-    """The method of each, and no more than what tells it from the method's others.
+    """Return a label per identity: the method, and what distinguishes it from the method's others.
 
     Args:
-        trainings: what to call each `Identity.training`; without a name it is a digest.
-        with_arch: say the architecture where there are several.
+        trainings: a name per `Identity.training`; without one it is called by its digest.
+        with_arch: name the architecture where there are several.
     """
     distinct = list(dict.fromkeys(identities))
     frame = pd.DataFrame(distinct, columns=Identity._fields)

@@ -1,4 +1,4 @@
-"""What a store holds: records, those that no longer count, damaged files, and what is missing."""
+"""The contents of a store: records, those that no longer count, damaged files, missing runs."""
 
 import dataclasses
 import os
@@ -23,17 +23,17 @@ class Inventory:
     records: list[Record]
     """Every readable record, each once, oldest first."""
     files: dict[str, str]
-    """By a record's id: its file, relative to the store."""
+    """By a record's id, its file relative to the store."""
     selection: Selection
     """The records that count: all but the stale ones."""
     stale: frozenset[str]
     """Ids of records in a folder that a suite made and no plan names any more."""
     damaged: list[tuple[str, str]]
-    """File, relative to the store, and what is wrong with it."""
+    """File, relative to the store, and the fault."""
     plans: list[Plan]
 
     def status(self, identity: str) -> Status:
-        """Whether a record counts, and if not, why."""
+        """Return whether a record counts, or why it does not."""
         if identity in self.stale:
             return "stale"
         return "superseded" if identity in self.selection.replaced_by else "current"
@@ -53,7 +53,7 @@ class Inventory:
 
 
 def take_inventory(store: Path) -> Inventory:
-    """Read a store.
+    """Read a store and return its inventory.
 
     Raises:
         InputError: the folder is missing or holds no readable record.
@@ -85,7 +85,7 @@ def take_inventory(store: Path) -> Inventory:
 
 
 def describe(inventory: Inventory) -> list[str]:
-    """Lines for the terminal: how many records, and each damaged file by name."""
+    """Return lines for the terminal: the number of records, and each damaged file by name."""
     replaced = len(inventory.selection.replaced_by)
     words = [counted(len(inventory.records), "record")]
     words += [f"{replaced:,} of them superseded"] if replaced else []
@@ -99,7 +99,7 @@ def describe(inventory: Inventory) -> list[str]:
 
 
 def _relative(store: Path, damaged: Damaged) -> tuple[str, str]:
-    """File and reason, without the place of the store."""
+    """Return file and reason, without the place of the store."""
     reason = damaged.reason.removeprefix(f"{damaged.path} ")
     reason = reason.removeprefix("is not a result record: ").replace(f"{store}{os.sep}", "")
     return damaged.path.relative_to(store).as_posix(), reason

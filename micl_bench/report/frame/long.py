@@ -1,4 +1,4 @@
-"""The one frame of a report: the long table of `micl_bench.load_results`, with the records behind it."""
+"""The frame of a report: the long table of `micl_bench.load_results`, with the records behind it."""
 
 import functools
 from collections.abc import Callable, Iterable
@@ -17,7 +17,7 @@ PUBLIC = ""
 
 
 class Place(NamedTuple):
-    """A record's place."""
+    """The place of a record among data sets."""
 
     world: str
     """`PUBLIC`, what stand-ins are called together (`embedded`), or the name of anybody's own set."""
@@ -26,7 +26,7 @@ class Place(NamedTuple):
 
 
 def place_of(result: Result) -> Place:
-    """Of one record; what the images are is decided by `names.family`."""
+    """Return the place of a record; `names.family` decides which images its data set holds."""
     return _place(result.about.public_set, result.data)
 
 
@@ -47,6 +47,7 @@ _OF_RECORDS: dict[str, Callable[[Record], Any]] = {
     "result": lambda record: record,
     "place": lambda record: record.place,
     "headline": lambda record: record.headline,
+    "downstream": lambda record: record.about.downstream,
     "data_set": lambda record: record.data,
     "world": lambda record: place_of(record).world,
     "public_set": lambda record: place_of(record).public_set,
@@ -59,27 +60,29 @@ _OF_RECORDS: dict[str, Callable[[Record], Any]] = {
 
 
 def long_frame(records: Iterable[Record]) -> pd.DataFrame:
-    """A row per record and metric, in the order of the records.
+    """Return a frame with a row per record and metric, in the order of the records.
 
     Beside the columns of `micl_bench.load_results`, of each row's record: the `result` itself; `place`,
-    which sorts by task; `headline`, the metric that stands for it; `data_set`, with the `world` and the
-    `public_set` that it belongs to; the `label_share` of a classifier; what is equal for numbers of one
-    protocol (`protocol_read`), of the same weights (`weights_read`), and of one network but for its
-    `seeds` (`network`).
+    which sorts by task; `headline`, the metric that stands for it; whether the task is `downstream`;
+    `data_set`, with the `world` and the `public_set` that it belongs to; the `label_share` of a
+    classifier; what is equal for numbers of one protocol (`protocol_read`), of the same weights
+    (`weights_read`), and of one network but for its `seeds` (`network`). `speaks` says whether the row's
+    metric is one of `Result.quoted`.
     """
     records = list(records)
     frame = frame_of(records)
     for name, of in _OF_RECORDS.items():
         values = [value for record in records for value in [of(record)] * len(record.metrics)]
         frame[name] = pd.Series(values, dtype=object)
-    return frame
+    speaks = [name in record.quoted for record in records for name in record.metrics]
+    frame["speaks"] = pd.Series(speaks, dtype=bool)
+    return frame.astype({"downstream": bool})
 
 
 def grouped(frame: pd.DataFrame, *columns: str) -> dict[Any, list[Record]]:
-    """The records of the rows that have equal values in the columns, in the order of the rows.
+    """Return the records of the rows that have equal values in the columns, in the order of the rows.
 
-    Returns:
-        By value, or by tuple of values: each record once for each of its rows.
+    The key is the value, or the tuple of values; a record appears once per row.
     """
     by = columns[0] if len(columns) == 1 else list(columns)
     return {key: rows["result"].tolist() for key, rows in frame.groupby(by, sort=False)}

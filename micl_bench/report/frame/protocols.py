@@ -1,22 +1,22 @@
-"""Which settings tell two protocols apart: what a footnote must name where fingerprints differ."""
+"""The settings that distinguish protocols: a footnote names them where fingerprints differ."""
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from micl_bench.records.result import DataSet, Result
 from micl_bench.report.frame.naming import training_words
 from micl_bench.runtime.files import digest_json
 
-_ABSENT = "not set"
+NOT_SET = "not set"
 IMAGENET_TRAIN = 1_281_167
 """Training images of ImageNet-1K; SimCLR's lists of 1 % and 10 % are of these."""
 _LONGEST_VALUE = 60
 
 
 def flat_settings(settings: dict[str, Any]) -> dict[str, str]:
-    """Dotted names and values as text; a long value, such as a grid, is its start and a digest."""
+    """Return values as text by dotted name; a long value, such as a grid, is cut and has its digest."""
     found: dict[str, str] = {}
     for name, value in settings.items():
         if isinstance(value, dict) and value:
@@ -29,19 +29,18 @@ def flat_settings(settings: dict[str, Any]) -> dict[str, str]:
     return found
 
 
-def differing_settings(results: Iterable[Result]) -> list[str]:
-    """Names of the settings that are not the same in all records, in the records' order."""
-    flat = [flat_settings(result.settings) for result in results]
+def differing(flat: Collection[Mapping[str, str]], *, absent: str = NOT_SET) -> list[str]:
+    """Return the names of the settings that are not the same in all of `flat`, in their order."""
     names = dict.fromkeys(name for settings in flat for name in settings)
-    return [name for name in names if len({s.get(name, _ABSENT) for s in flat}) > 1]
+    return [name for name in names if len({s.get(name, absent) for s in flat}) > 1]
 
 
 def settings_apart(results: Sequence[Result]) -> str:
-    """Every setting in which records differ, in words: `precision: fp32 / bf16; k: 10 / 20`."""
+    """Return every setting in which records differ, in words: `precision: fp32 / bf16; k: 10 / 20`."""
     flat = [flat_settings(result.settings) for result in results]
     return "; ".join(
-        f"{name}: {' / '.join(settings.get(name, _ABSENT) for settings in flat)}"
-        for name in differing_settings(results)
+        f"{name}: {' / '.join(settings.get(name, NOT_SET) for settings in flat)}"
+        for name in differing(flat)
     )
 
 
@@ -49,12 +48,12 @@ Protocol = tuple[str, str, DataSet | None]
 
 
 def protocol_of(result: Result) -> Protocol:
-    """Numbers can be held against each other where this is equal: words, settings, training images."""
+    """Return words, settings and training images: numbers may be compared where all three are equal."""
     return (result.protocol, result.fingerprint, result.train)
 
 
 def label_share(result: Result) -> float:
-    """The share of the training labels that a record's classifier was fitted on; 1 for all."""
+    """Return the share of the training labels that were used; 1 for all, NaN if unknown."""
     labels = result.settings.get("labels")
     if not isinstance(labels, dict):
         return 1.0
@@ -65,10 +64,10 @@ def label_share(result: Result) -> float:
 
 
 def captions(results: Sequence[Result]) -> dict[str, str]:
-    """What to call the protocol of each record, by the record's id: other words, other protocol.
+    """Return words for the protocol of each record, by the record's id; no two protocols share them.
 
-    The records' own words; where records of one data set have different fingerprints, also the
-    settings that tell these apart, and where they have different training images, also those.
+    They are the records' own; where records of one data set have different fingerprints, also the
+    settings in which they differ, and where they have different training images, also those.
     """
     by_data: dict[DataSet, list[Result]] = {}
     for result in results:
@@ -78,13 +77,14 @@ def captions(results: Sequence[Result]) -> dict[str, str]:
         # Equal fingerprints are equal settings: one of each is enough.
         distinct = list({result.fingerprint: result for result in same_images}.values())
         if len(distinct) > 1:
-            names |= dict.fromkeys(differing_settings(distinct))
+            flat = [flat_settings(result.settings) for result in distinct]
+            names |= dict.fromkeys(differing(flat))
     several_trains = any(len({r.train for r in same}) > 1 for same in by_data.values())
     words: dict[Protocol, str] = {}
     for result in results:
         if (protocol := protocol_of(result)) not in words:
-            flat = flat_settings(result.settings) if names else {}
-            values = [f"{name}: {flat.get(name, _ABSENT)}" for name in names]
+            settings = flat_settings(result.settings) if names else {}
+            values = [f"{name}: {settings.get(name, NOT_SET)}" for name in names]
             trained = [training_words(result.train)] if several_trains else []
             words[protocol] = "; ".join([result.protocol, *values, *trained])
     return {result.id: words[protocol_of(result)] for result in results}

@@ -1,4 +1,4 @@
-"""Which records a report shows: the newest of each measurement, and what it takes the place of."""
+"""The records that a report shows: the newest of each measurement; the others are superseded."""
 
 import dataclasses
 import functools
@@ -14,7 +14,7 @@ from micl_bench.report.frame.long import long_frame
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Selection:
-    """All records, split into those that are shown and those that a newer one replaces."""
+    """All records, divided into those that are shown and those that a newer one supersedes."""
 
     records: list[Record]
     """Every record, each once, oldest first."""
@@ -22,28 +22,28 @@ class Selection:
     """Those that are shown. A pre-training's has the method that the evaluations of its weights call
     it, where all of them call it the same: its own record knows the objective's name alone."""
     replaced_by: dict[str, Record]
-    """By the id of a superseded record."""
+    """The newest record of the same measurement, by the id of a superseded record."""
 
     @functools.cached_property
     def frame(self) -> pd.DataFrame:
-        """The long table of those that are shown, newest first."""
+        """The long table of the shown records, newest first."""
         return long_frame(reversed(self.current))
 
     @property
     def tasks(self) -> list[str]:
-        """Tasks with a record, in the order of the report."""
+        """The tasks that have a record, in the order of the report."""
         return [task for _, task in sorted({result.place for result in self.current})]
 
     def of_task(self, task: str) -> list[Record]:
-        """The shown records of one task, newest first."""
+        """Return the shown records of one task, newest first."""
         return [result for result in reversed(self.current) if result.task == task]
 
     def with_artefact(self, name: str) -> list[Record]:
-        """The shown records that name a file so, newest first."""
+        """Return the shown records that have an artefact of this name, newest first."""
         return [result for result in reversed(self.current) if name in result.artifacts]
 
     def method_of(self, result: Result) -> str:
-        """What the report calls the method of a record."""
+        """Return the name of a record's method in the report."""
         return self._methods.get(result.id, result.method)
 
     @functools.cached_property
@@ -52,7 +52,7 @@ class Selection:
 
 
 def select(records: Iterable[Record]) -> Selection:
-    """Keep the newest record of each measurement; `records` come oldest first."""
+    """Select the newest record of each measurement; `records` come oldest first."""
     unique = {record.id: record for record in records}
     newest = {_measurement(record): record for record in unique.values()}
     replaced_by = {
@@ -68,7 +68,7 @@ def select(records: Iterable[Record]) -> Selection:
 
 
 def _named(results: list[Record]) -> list[Record]:
-    """The same, pre-trainings by the one name that their evaluations have for them."""
+    """Rename the method of each pre-training whose evaluations agree on one name."""
     names: dict[tuple[str, str], set[str]] = {}
     for result in results:
         if (stage := pretraining_stage(result)) and result.task != PRETRAIN:
@@ -83,7 +83,7 @@ def _named(results: list[Record]) -> list[Record]:
 
 
 def _measurement(result: Result) -> tuple[object, ...]:
-    """Records with equal answers here measure the same: the later one takes the earlier's place."""
+    """Return a key that is equal for records of one measurement: the latest supersedes others."""
     return (
         result.task,
         result.data,

@@ -1,4 +1,4 @@
-"""Ablations: pre-trainings that differ in one setting, everything else about them being equal."""
+"""Ablations: pre-trainings that differ in one setting, while everything else about them is equal."""
 
 import dataclasses
 from collections import Counter
@@ -11,32 +11,30 @@ from micl_bench.records.result import Result
 from micl_bench.records.weights import Stage
 from micl_bench.report.frame.lineage import pretraining_stage
 from micl_bench.report.frame.naming import method_rank
-from micl_bench.report.frame.protocols import flat_settings
+from micl_bench.report.frame.protocols import NOT_SET, flat_settings
 from micl_bench.report.tables.headings import slug
 from micl_bench.report.tables.measured import Measured, Rules, measured_table
 from micl_bench.report.tables.model import Cell, Column, Row, Table
 from micl_bench.report.tables.specs._spec import Axis, TableSpec
 from micl_bench.runtime.files import digest_json
 
-_NOT_SET = "not set"
-
 
 class Study(NamedTuple):
     """Pre-trainings that differ in one setting alone."""
 
     rest: str
-    """Digest of everything else."""
+    """Digest of all other settings."""
     members: tuple[str, ...]
-    """Their keys."""
+    """The `training_key` of each."""
 
 
 def ablation_tables(
     name: str, spec: TableSpec, world: str, scores: pd.DataFrame, measured: Measured
 ) -> list[Table]:
-    """One table for each axis along which two values or more were measured.
+    """Return one table for each axis along which two values or more were measured.
 
     Args:
-        scores: what the spec's columns show of the world.
+        scores: rows of the frame that the spec's columns show of the world.
     """
     trainings = trainings_of(scores["result"])
     studies = {axis: studies_along(axis, trainings) for axis in spec.axes}
@@ -57,24 +55,24 @@ def ablation_tables(
 
 
 def trainings_of(results: Iterable[Result]) -> dict[str, Stage]:
-    """The pre-trainings behind some records, by `training_key`."""
+    """Return the pre-trainings behind some records, by `training_key`."""
     found = {training_key(one): one for one in map(pretraining_stage, results) if one}
     return dict(sorted(found.items()))
 
 
 def training_key(stage: Stage) -> str:
-    """Equal for pre-trainings that differ in their seeds alone."""
+    """Return a key that is equal for pre-trainings that differ in their seeds alone."""
     return f"{stage.method} {stage.fingerprint} {stage.data_digest}"
 
 
 def key_of(result: Result) -> str:
-    """The `training_key` of the pre-training behind a record; empty where there is none."""
+    """Return the `training_key` of the pre-training behind a record; empty where there is none."""
     stage = pretraining_stage(result)
     return training_key(stage) if stage else ""
 
 
 def studies_along(axis: Axis, trainings: dict[str, Stage]) -> list[Study]:
-    """Groups of trainings that differ along the axis alone."""
+    """Return the groups of trainings that differ along the axis alone."""
     rests = {
         key: digest_json([stage.method, stage.data_digest, _without(axis, stage)])
         for key, stage in trainings.items()
@@ -90,7 +88,7 @@ def _without(axis: Axis, stage: Stage) -> dict[str, str]:
 
 
 def value_along(axis: Axis, stage: Stage) -> Any:
-    """The setting of a training; None where it has none."""
+    """Return the setting of a training; None where it has none."""
     value: Any = stage.settings
     for name in axis.path.split("."):
         value = value.get(name) if isinstance(value, dict) else None
@@ -98,7 +96,7 @@ def value_along(axis: Axis, stage: Stage) -> Any:
 
 
 def order_of(value: Any) -> tuple[bool, float, str]:
-    """Sorts values along an axis: numbers first."""
+    """Return a sort key of values along an axis: numbers first."""
     number = isinstance(value, int | float)
     return (not number, float(value) if number else 0.0, str(value))
 
@@ -111,7 +109,7 @@ def _value_of(axis: Axis, result: Result) -> Any:
 def _baseline(
     axis: Axis, study: Study, trainings: dict[str, Stage], seats: Counter[str]
 ) -> str | None:
-    """The training that most studies share, or else that with the authors' value; None for neither."""
+    """Return the training that most studies share, or else the one with the authors' value, or None."""
     most = max(seats[key] for key in study.members)
     shared = [key for key in study.members if seats[key] == most]
     if len(shared) == 1:
@@ -122,7 +120,7 @@ def _baseline(
 
 def _rules(axis: Axis, study_of: dict[str, str], bases: set[str | None]) -> Rules:
     def baseline(result: Result) -> str:
-        """`mask ratio 0.9`."""
+        """Return the row's name as a baseline, such as `mask ratio 0.9`; empty where it is none."""
         text = _value_text(_value_of(axis, result))
         return f"{axis.header} {text}" if key_of(result) in bases else ""
 
@@ -137,7 +135,7 @@ def _rules(axis: Axis, study_of: dict[str, str], bases: set[str | None]) -> Rule
 
 
 def _with_axis(table: Table, axis: Axis, values: list[Any]) -> Table:
-    """The table with the setting of each row in front."""
+    """Return the table with the setting of each row in front."""
     column = Column(
         key=axis.path,
         group="",
@@ -161,4 +159,4 @@ def _cell(value: Any, row: Row) -> Cell:
 def _value_text(value: Any) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return f"{value:.4g}"
-    return _NOT_SET if value is None else str(value)
+    return NOT_SET if value is None else str(value)

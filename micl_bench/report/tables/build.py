@@ -1,7 +1,7 @@
 """The tables that readers of papers expect, from records and from the published ledger.
 
-Each file in `specs/` says what its table holds. Records of public sets stand beside published
-numbers; what only stands in for them, and anybody's own sets, have tables of their own.
+Each file in `specs/` declares a table. Records of public sets stand beside published numbers; stand-ins
+for them, and anybody's own sets, have tables of their own.
 """
 
 import dataclasses
@@ -32,19 +32,19 @@ _ALONE = (
 
 
 def all_specs() -> dict[str, TableSpec]:
-    """Every table's spec by its name, in the order of the report."""
+    """Return the spec of every table by its name, in the order of the report."""
     found = {name: plugins.find(_SPECS, name).SPEC for name in plugins.names(_SPECS)}
     ranked = sorted(found.items(), key=lambda item: item[1].rank)
     return {name.replace("_", "-"): spec for name, spec in ranked}
 
 
 def build_tables(selection: Selection, references: list[Reference]) -> list[Table]:
-    """All tables that have a row: measured against published, then of each spec those with records,
-    and that of published numbers.
+    """Return all tables that have a row: measured against published, then for each spec the tables with
+    records and the one of published numbers.
 
     The same records and references give the same tables.
     """
-    found = verdicts(selection.current, references)
+    found = verdicts(selection.frame, references)
     measured = Measured(
         lineage=Lineage(selection.records), beside=Beside(found), references=references
     )
@@ -65,7 +65,7 @@ def build_tables(selection: Selection, references: list[Reference]) -> list[Tabl
 def published_tables(
     references: list[Reference], specs: dict[str, TableSpec] | None = None
 ) -> list[Table]:
-    """The tables of published numbers alone, of all specs or of some, that have a number."""
+    """Return the tables of published numbers alone, of all specs or of some, that have a number."""
     tables = []
     for name, spec in (specs or all_specs()).items():
         notes = Notes()
@@ -84,15 +84,14 @@ def published_tables(
 
 
 def _other_specs(frame: pd.DataFrame) -> dict[str, TableSpec]:
-    """A table for each downstream task with records that no spec has a column for: all their metrics."""
+    """Return a spec with all metrics for each downstream task with records that no other spec shows."""
     specs = all_specs()
     scores = [c for spec in specs.values() for c in spec.columns if isinstance(c, ScoreColumn)]
     named = {(task, column.data) for column in scores for task in column.tasks}
     places = zip(frame["task"], frame["public_set"], strict=True)
     is_named = pd.Series([place in named for place in places], index=frame.index, dtype=bool)
-    is_downstream = frame["result"].map(lambda record: record.about.downstream).astype(bool)
     found = {}
-    for (_, task), own in frame[is_downstream & ~is_named].groupby("place"):
+    for (_, task), own in frame[frame["downstream"] & ~is_named].groupby("place"):
         columns = [
             ScoreColumn(
                 tasks=(task,),
@@ -122,7 +121,7 @@ def _title(spec: TableSpec, world: str, scores: pd.DataFrame) -> str:
 
 
 def _distinct(tables: Iterable[Table]) -> list[Table]:
-    """Tables with names of their own, where sets of other names have one slug."""
+    """Give a number to tables of one name: data sets of different names may have one slug."""
     found: dict[str, Table] = {}
     for table in tables:
         name, turn = table.name, 1

@@ -1,4 +1,4 @@
-"""What stands above a spec's numbers: the table's caption, and its columns."""
+"""The caption and the columns of a spec's table."""
 
 import dataclasses
 import re
@@ -12,7 +12,10 @@ from micl_bench.report.tables.model import Column, Row, Table
 from micl_bench.report.tables.pretraining_columns import is_numeric
 from micl_bench.report.tables.specs._spec import FactColumn, ScoreColumn, TableSpec
 
-_BEST = "Bold is the best of its protocol and network; ≈ marks what a test does not tell from it."
+_BEST = (
+    "Bold is the best of its protocol and network; ≈ marks numbers that a test does not distinguish "
+    "from it."
+)
 _SEEDS = "± is the standard deviation over seeds, n - 1."
 _INTERVALS = "Ranges are 95 % intervals: over images for one run, Student's t over seeds."
 _P = "p is against the best, adjusted by Holm's method over the column."
@@ -23,7 +26,7 @@ _PUBLISHED = (
 
 
 def caption_of(spec: TableSpec, protocols: Iterable[str], rows: Sequence[Row]) -> str:
-    """The spec's words, sentences on protocols, and how to read what is there."""
+    """Return the spec's words, sentences on protocols, and those on the signs that the rows have."""
     cells = [cell for row in rows for cell in row.cells]
     against = dict.fromkeys(cell.against for cell in cells if cell.delta)
     words = {
@@ -41,7 +44,7 @@ def caption_of(spec: TableSpec, protocols: Iterable[str], rows: Sequence[Row]) -
 def column_of(
     column: FactColumn | ScoreColumn, results: Sequence[Record], references: Iterable[Reference]
 ) -> Column:
-    """A spec's column as tables show it, of the records and published numbers that it has."""
+    """Return a spec's column as tables show it, given the records and published numbers in it."""
     if isinstance(column, FactColumn):
         return Column(
             key=column.fact,
@@ -63,24 +66,24 @@ def column_of(
 
 
 def where_of(column: ScoreColumn, entries: Iterable[Entry]) -> str:
-    """`ImageNet-A top-1`: without units, and without a group that only has one."""
+    """Return the name of a column in sentences, without units: `ImageNet-A top-1`."""
     group = _shifted_set(entry.first for entry in entries) or column.group
     words = (group if "[" not in group else "", column.header)
     return " ".join(word.partition(" [")[0] for word in words if word)
 
 
 def _shifted_set(results: Iterable[Record]) -> str:
-    """The set that heads a column of shifted sets, where it is not the public one."""
+    """Return the name of the shifted set that heads a column, where it is not the public one."""
     return _own_names(one for one in results if not one.about.public_set)
 
 
 def _own_names(results: Iterable[Record]) -> str:
-    """The images of some numbers, where they are no public set's."""
+    """Return the names of the data sets of some numbers that are no public sets."""
     return " / ".join(sorted({r.data.name for r in results if place_of(r).world}))
 
 
 def without_empty_columns(table: Table) -> Table:
-    """The table without columns in which no row has anything."""
+    """Return the table without columns in which every cell is missing."""
     kept = [
         number
         for number in range(len(table.columns))
@@ -97,5 +100,5 @@ def without_empty_columns(table: Table) -> Table:
 
 
 def slug(words: str) -> str:
-    """Words as they may stand in a file name and an anchor."""
+    """Return words as they may stand in a file name and an anchor."""
     return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")[:50] or "set"

@@ -1,4 +1,4 @@
-"""Records as a spec's table: which numbers stand in a column, in a row, in a cell."""
+"""The table of a spec: the numbers in each column, row and cell."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +21,7 @@ from micl_bench.report.tables.model import Cell, Row, Table
 from micl_bench.report.tables.pretraining_columns import MISSING, measured_fact
 from micl_bench.report.tables.published_rows import published_rows
 from micl_bench.report.tables.published_table import Beside
-from micl_bench.report.tables.ranking import standings
+from micl_bench.report.tables.ranking import contests_of, standings
 from micl_bench.report.tables.row_names import name_rows
 from micl_bench.report.tables.specs._spec import FactColumn, ScoreColumn, TableSpec
 from micl_bench.report.tables.verdicts import Comparison, compare, verdict
@@ -31,7 +31,7 @@ _OLDER = "an older recipe of the same protocol"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What stands around the scores of a report."""
+    """The surroundings of a report's scores: trainings, verdicts and published numbers."""
 
     lineage: Lineage
     beside: Beside
@@ -45,23 +45,23 @@ class Line(NamedTuple):
     records: list[Record]
     entries: dict[int, Entry]
     notes: dict[int, list[str]]
-    """What tells a column's protocol from others of the table; empty where nothing has to."""
+    """Footnotes on a column's protocol; empty where the table has one protocol for it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What an ablation does in a way of its own."""
+    """Rules by which rows are compared and sorted; an ablation has its own."""
 
     study: Callable[[Record], str] = lambda record: ""
-    """Only rows of one study are held against each other."""
+    """Returns the study of a row; only rows of one study are compared with each other."""
     baselines: Sequence[Callable[[Record], str]]
-    """What to call the rows that differences are from, nothing for others; the first choice first."""
+    """Each returns the name of a row that is a baseline, empty for others; the first choice is first."""
     order: Callable[[Record], tuple[Any, ...]] = lambda record: (method_rank(record.method),)
-    """Sorts rows, before what tells networks apart."""
+    """Returns the sort key of a row; rows with equal keys are sorted by their networks."""
 
 
 def scores_of(frame: pd.DataFrame, spec: TableSpec, world: str) -> pd.DataFrame:
-    """The rows of the frame that a spec's columns show of one world, each with its `column`.
+    """Return the rows of the frame that a spec's columns show of one world, each with its `column`.
 
     Columns of one `kind` share their protocols: an accuracy on A and one on R of the same protocol
     stand in one row, while the protocols of k-NN and of a linear probe have nothing in common.
@@ -90,10 +90,10 @@ def measured_table(
     measured: Measured,
     rules: Rules | None = None,
 ) -> tuple[Table, list[Line]]:
-    """The table of what `scores_of` found, and what its measured rows are of.
+    """Return the table of the rows that `scores_of` found, and the `Line` of each measured row.
 
     Args:
-        rules: of an ablation; published numbers, and verdicts on ours, have no place in one.
+        rules: those of an ablation, which has no published numbers and no verdict.
     """
     rules = rules or Rules(baselines=[_named(method) for method in spec.baselines])
     scores, protocols = _captioned(scores)
@@ -131,8 +131,8 @@ def _named(method: str) -> Callable[[Record], str]:
 
 
 def _captioned(scores: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The scores with what to call the protocol of each (`caption`), and whether columns of its kind
-    have several (`mixed`); and sentences on the protocols that need no mark."""
+    """Return the scores, each with words on its protocol (`caption`) and whether columns of its kind
+    have several protocols (`mixed`); and sentences on the protocols that need no mark."""
     scores["caption"] = ""
     for _, own in scores.groupby("kind", sort=False):
         scores.loc[own.index, "caption"] = own["id"].map(captions(own["result"].tolist()))
@@ -147,8 +147,8 @@ def _captioned(scores: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _lines(scores: pd.DataFrame) -> Iterator[Line]:
-    """The rows: of one column, network and caption, the newest run of each seed stands in the first
-    `stack`, what these took the place of in the next; a row is a stack of one caption."""
+    """Yield the rows. Of one column, network and caption, the newest run of each seed is in the first
+    `stack`, older runs of these seeds are in the next; a row is a stack of one caption."""
     cell = ["column", "network", "caption"]
     run = [*cell, "data_set", "protocol_read"]
     scores["at"] = range(len(scores))
@@ -173,7 +173,7 @@ def _lines(scores: pd.DataFrame) -> Iterator[Line]:
 
 
 def _rank(frame: pd.DataFrame, groups: list[str], first: str, then: str) -> pd.Series:
-    """Of each row, how many smaller values, of the first column and then of the other, its group has."""
+    """Return the rank of each row in its group, by the first column and then by the other, from 0."""
     values = frame[first] * len(frame) + frame[then]
     return frame.assign(value=values).groupby(groups, sort=False)["value"].rank("dense") - 1
 
@@ -181,7 +181,7 @@ def _rank(frame: pd.DataFrame, groups: list[str], first: str, then: str) -> pd.S
 def _cells(
     spec: TableSpec, lines: list[Line], measured: Measured, rules: Rules, notes: Notes
 ) -> tuple[list[list[Cell]], list[Comparison]]:
-    """The cells of each line, and what each column says of our method."""
+    """Return the cells of each line, and the comparisons of our method in each column."""
     cells: list[list[Cell]] = [[] for _ in lines]
     comparisons: list[Comparison] = []
     any_of = [line.records[0] for line in lines]
@@ -197,8 +197,9 @@ def _cells(
         entries = {
             row: line.entries[number] for row, line in enumerate(lines) if number in line.entries
         }
-        standing = standings(entries, list(map(rules.study, any_of)), baselines)
-        comparisons += compare(where_of(column, entries.values()), entries, standing)
+        contests = contests_of(entries, list(map(rules.study, any_of)))
+        standing = standings(contests, baselines)
+        comparisons += compare(where_of(column, entries.values()), contests, standing)
         for row, (line, own) in enumerate(zip(lines, cells, strict=True)):
             if (entry := entries.get(row)) is None:
                 own.append(MISSING)

@@ -12,23 +12,23 @@ _CHOSEN_ON_THESE = "best of grid on the evaluated images"
 
 
 class Notes:
-    """Footnotes in the order in which they are first needed."""
+    """The footnotes of a table, in the order in which they are first needed."""
 
     def __init__(self) -> None:
         self._marks: dict[str, str] = {}
 
     def mark(self, text: str) -> str:
-        """The mark of a text, a new one where it has none yet."""
+        """Return the mark of a text, a new one where it has none yet."""
         return self._marks.setdefault(text, mark_of(len(self._marks)))
 
     @property
     def footnotes(self) -> tuple[tuple[str, str], ...]:
-        """Mark and text of each."""
+        """Mark and text of each footnote."""
         return tuple((mark, text) for text, mark in self._marks.items())
 
 
 def mark_of(index: int) -> str:
-    """The letters a, b, ..., z, then aa, ab, and so on."""
+    """Return the mark of an index from 0: a, b, ..., z, then aa, ab, and so on."""
     first, last = divmod(index, 26)
     return (mark_of(first - 1) if first else "") + chr(ord("a") + last)
 
@@ -41,7 +41,7 @@ def measured_cell(
     *,
     details: tuple[str, ...] = (),
 ) -> Cell:
-    """A cell of one or several runs.
+    """Return the cell of one or several runs.
 
     Args:
         words: texts of its footnotes: its protocol, where protocols differ.
@@ -69,7 +69,7 @@ def measured_cell(
 
 
 def remarks(entry: Entry) -> list[str]:
-    """Footnotes of a number's own: why it is undefined, what was stated, which files were not read."""
+    """Return footnotes on a number: why it is undefined, facts that the user stated, files not read."""
     runs = entry.runs
     reasons = [words for run in runs if (words := run.metrics[entry.metric].undefined)]
     share = f" in {len(reasons)} of {len(runs)} runs" if len(runs) > 1 else ""
@@ -87,7 +87,7 @@ def remarks(entry: Entry) -> list[str]:
 
 
 def heads_tried(result: Result) -> int:
-    """How many heads the best was chosen from by the very images it is measured on, or 0."""
+    """Return the number of heads of which the best on the measured images was chosen, or 0."""
     if not str(result.settings.get("selection", "")).startswith(_CHOSEN_ON_THESE):
         return 0
     grid = result.details.get("grid")
@@ -95,7 +95,7 @@ def heads_tried(result: Result) -> int:
 
 
 def _details(entry: Entry, standing: Standing) -> list[str]:
-    """The small print: interval, seeds, heads, p-value, and metrics that are mentioned here."""
+    """Return the small print: interval, seeds, heads, p-value, and metrics that are mentioned here."""
     number = entry.number
     lines = [number.interval_text(entry.interval)] if entry.interval else []
     lines += [entry.seeds] if entry.seeds else []

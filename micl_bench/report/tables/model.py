@@ -10,56 +10,56 @@ from typing import Literal
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One number or word, what surrounds it, and the records that it comes from."""
+    """One number or word, its signs and small print, and the records behind it."""
 
     text: str
     """`83.6`, `83.6 ± 0.1`, `n/a`, or a word."""
     value: float | None = None
-    """What sorting and CSV use, finite, in full precision; None for `n/a` and words."""
+    """The finite number for sorting and CSV, in full precision; None for `n/a` and words."""
     kind: Literal["measured", "published", "missing", "words"]
     details: tuple[str, ...] = ()
-    """Small print: the interval, `3 seeds`, what a drop is measured from."""
+    """Small print: the interval, `3 seeds`, the clean accuracy of a drop."""
     best: bool = False
     """The best of its protocol in the column, where two or more compete."""
     tied: bool = False
-    """Tested, and no difference from that best is shown."""
+    """True where a test shows no difference from that best."""
     delta: str = ""
     """Difference from the baseline's cell, `+1.2`; empty where there is none."""
     against: str = ""
-    """Its unit and what it is from: `points against random weights`."""
+    """Unit and baseline of the difference: `points against random weights`."""
     records: tuple[str, ...] = ()
-    """Ids of the records, or of the one published reference, that it comes from."""
+    """Ids of the records, or of the one published reference, behind the cell."""
     mark: str = ""
     """Marks of its footnotes, with commas: its protocol, where protocols differ, and its tests."""
     deviation: float | None = None
     """Standard deviation over `runs` values; None for a single one."""
     interval: tuple[float, float] | None = None
-    """At 95 %, in full precision: over images for one run, Student's t over several."""
+    """The 95 % interval in full precision: over images for one run, Student's t over several."""
     runs: int = 0
-    """How many values a measured number is the mean of."""
+    """Number of values that a measured number is the mean of."""
 
     @property
     def difference(self) -> str:
-        """In full, `+1.2 points against random weights`, or nothing."""
+        """The difference in full, `+1.2 points against random weights`; empty where there is none."""
         return f"{self.delta} {self.against}" if self.delta else ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Column:
-    """What stands below one header."""
+    """A column of a table."""
 
     key: str
     group: str
     """Header over several columns; empty for none."""
     header: str
-    """With the unit where it is known."""
+    """The header, with the unit where it is known."""
     numeric: bool
     higher_is_better: bool | None = None
     """None where values are not ranked."""
 
     @property
     def order(self) -> Literal["words", "high", "low"]:
-        """What a reader sees first who sorts by it: the high values, the low ones, words from A."""
+        """The order of sorting: high values first, low ones first, or words from A."""
         if not self.numeric:
             return "words"
         return "low" if self.higher_is_better is False else "high"
@@ -72,9 +72,9 @@ class Row:
     label: str
     kind: Literal["measured", "published"]
     cells: tuple[Cell, ...]
-    """In the order of the columns."""
+    """The cells in the order of the columns."""
     source: str = ""
-    """Of a published row: where its numbers stand."""
+    """The source of a published row's numbers; empty for a measured row."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,7 @@ class Table:
     footnotes: tuple[tuple[str, str], ...]
     """Mark and text."""
     verdict: str = ""
-    """Where our method leads and where it does not, in sentences; empty where nothing says so."""
+    """Sentences on where our method leads and where it does not; empty where nothing was compared."""
     stands_for: tuple[tuple[str, str], ...] = ()
     """Embedded set and the public set that it stands in for."""
 

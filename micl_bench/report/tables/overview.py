@@ -1,4 +1,4 @@
-"""What a store was asked for and what it holds, as tables like those of the results."""
+"""The records of a store, the runs that are missing and the files that are damaged, as tables."""
 
 import math
 from collections.abc import Iterable
@@ -7,28 +7,28 @@ from typing import Any
 import pandas as pd
 
 from micl_bench.records.result import Record
-from micl_bench.report.frame.faults import Faults
+from micl_bench.report.audit.faults import Faults
 from micl_bench.report.frame.inventory import Inventory
 from micl_bench.report.frame.long import grouped
-from micl_bench.report.frame.naming import assumed_words, method_rank, told_apart
+from micl_bench.report.frame.naming import assumed_words, label_in_full, method_rank
 from micl_bench.report.tables.measured_cell import Notes
 from micl_bench.report.tables.model import Cell, Column, Row, Table
 from micl_bench.runtime.wording import counted, plural
 
 _MOST_NAMES = 5
 _Place = tuple[tuple[int, str], str, str]
-"""The task with its place in a report, the data set's label, the metric: what a column shows."""
+"""A column: the task with its place in a report, the data set's label, the metric."""
 
 
 def overview_table(inventory: Inventory) -> Table:
-    """Methods against tasks: how many records, and the number that stands for them.
+    """Return the table of methods against tasks, with the number and the range of their scores.
 
     Several records of one cell may be of several protocols: they give a range, never a mean.
     """
     frame = inventory.selection.frame[::-1]
     frame = frame[frame["metric"] == frame["headline"]]
     several = frame.groupby(["task", "data"])["data_set"].transform("nunique") > 1
-    frame = frame.assign(label=frame["data"].where(~several, frame["data_set"].map(told_apart)))
+    frame = frame.assign(label=frame["data"].where(~several, frame["data_set"].map(label_in_full)))
     found: dict[tuple[str, _Place], list[Record]] = {
         (method, tuple(place)): results
         for (method, *place), results in grouped(
@@ -71,7 +71,7 @@ def overview_table(inventory: Inventory) -> Table:
 
 
 def missing_table(inventory: Inventory) -> Table:
-    """Every run that a suite planned and that is not done."""
+    """Return the table of runs that a suite planned and that are not done."""
     return _of_words(
         "missing",
         "What is missing",
@@ -95,20 +95,20 @@ def missing_table(inventory: Inventory) -> Table:
 
 
 def damaged_table(inventory: Inventory) -> Table:
-    """Every file that claims to be a record, or a plan, and cannot be read as one."""
+    """Return the table of files that claim to be a record or a plan, and cannot be read as one."""
     caption = "Passed over: none of the numbers comes from them."
     return _of_words("damaged", "Damaged files", caption, ["What is wrong"], inventory.damaged)
 
 
 def faulty_table(faults: Faults) -> Table:
-    """Every file beside a record that is not what the record needs."""
+    """Return the table of files beside records that are not the files that the records need."""
     title = "Damaged files beside records"
     caption = "Left out: the numbers of their records stand, tests and pictures go without them."
     return _of_words("damaged-beside", title, caption, ["What is wrong"], faults.damaged)
 
 
 def gone_words(faults: Faults) -> str:
-    """How many files beside records are gone, and which."""
+    """Return a sentence on the number of files beside records that are gone, with some names."""
     count = len(faults.gone)
     named = ", ".join(faults.gone[:_MOST_NAMES])
     more = f" and {count - _MOST_NAMES:,} more" if count > _MOST_NAMES else ""
@@ -119,7 +119,7 @@ def gone_words(faults: Faults) -> str:
 
 
 def sentences(inventory: Inventory, faults: Faults) -> list[str]:
-    """How many records there are, and why some of them, or files beside them, do not count."""
+    """Return sentences on the number of records, and on records and files that do not count."""
     records = inventory.records
     methods = {inventory.selection.method_of(result) for result in records}
     tasks = {result.task for result in records}
@@ -149,7 +149,7 @@ def _last(pair: tuple[Any, Any]) -> Any:
 
 
 def _waiting(inventory: Inventory) -> dict[tuple[str, str], tuple[str, int, int]]:
-    """By method and task: the task's title, how many runs failed, how many are to do."""
+    """Return, by method and task, the task's title and the numbers of failed runs and of runs to do."""
     runs = pd.DataFrame(
         [
             (run.method, run.task, run.title or run.task, run.state == "failed")
@@ -208,7 +208,7 @@ def _measured(results: list[Record], metric: str, notes: Notes) -> Cell:
 def _of_words(
     name: str, title: str, caption: str, headers: Iterable[str], rows: Iterable[tuple[str, ...]]
 ) -> Table:
-    """A table of words; the first of each row is its label."""
+    """Return a table of words; the first word of each row is its label."""
     return Table(
         name=name,
         title=title,

@@ -1,4 +1,4 @@
-"""How a row's network came to be: its size, its pre-training, and what that took."""
+"""Columns on a row's network: its size, its pre-training, and the cost of that."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,30 +11,30 @@ from micl_bench.report.tables.model import Cell
 from micl_bench.report.tables.specs._spec import Fact
 
 MISSING = Cell(text="n/a", kind="missing")
-"""Nothing was measured here, or nothing is known."""
+"""The cell of a number that was not measured, or of a fact that is not known."""
 
 COSTS: dict[Fact, tuple[str, ...]] = {
     "device_hours": ("gpu_hours",),
     "wall_hours": ("wall_hours",),
     "other_cost": ("wall_days", "tpu_days", "speedup_vs_MAE"),
 }
-"""The published metrics of each cost; only what has our own unit stands beside our numbers."""
+"""The published metrics of each cost; only those of our own unit stand beside our numbers."""
 
 
 def is_numeric(fact: Fact) -> bool:
-    """Whether a column of it holds numbers."""
+    """Return whether a column of this fact holds numbers."""
     return fact in _NUMBERS
 
 
 def measured_fact(fact: Fact, results: Sequence[Result], lineage: Lineage) -> Cell:
-    """Of a row's records, as they or the records of their pre-training say it.
+    """Return the cell of a fact, from a row's records or the records of their pre-training.
 
     A number is the mean over the trainings behind the row, each once.
     """
     if fact in _WORDS:
         words = dict.fromkeys(_WORDS[fact](result, lineage) for result in results)
-        told = " / ".join(filter(None, words))
-        return Cell(text=told, kind="words") if told else MISSING
+        text = " / ".join(filter(None, words))
+        return Cell(text=text, kind="words") if text else MISSING
     if fact not in _NUMBERS:
         return MISSING
     found = [one for result in results if (one := _NUMBERS[fact](result, lineage))]
@@ -52,7 +52,7 @@ def measured_fact(fact: Fact, results: Sequence[Result], lineage: Lineage) -> Ce
 
 
 def published_fact(fact: Fact, reference: Reference) -> Cell:
-    """Of a published row, as its source says it; costs are numbers of their own."""
+    """Return the cell of a fact of a published row; its costs are published numbers of their own."""
     if fact == "epochs" and reference.pretrain_epochs is not None:
         epochs = reference.pretrain_epochs
         return Cell(text=f"{epochs:g}", value=epochs, kind="published", records=(reference.id,))
@@ -62,6 +62,17 @@ def published_fact(fact: Fact, reference: Reference) -> Cell:
         "pretrain_data": reference.pretrain_data,
     }
     return Cell(text=words[fact], kind="words") if words.get(fact) else MISSING
+
+
+def is_cost_of(cost: Reference, score: Reference) -> bool:
+    """Return whether a published cost is of the same network, images and epochs as a score.
+
+    Where the epochs are not stated, only a cost of the same source is known to be of the same training.
+    """
+    return (
+        (cost.method, cost.arch, cost.pretrain_data, cost.pretrain_epochs)
+        == (score.method, score.arch, score.pretrain_data, score.pretrain_epochs)
+    ) and (score.pretrain_epochs is not None or cost.source == score.source)
 
 
 def _epochs(result: Result, lineage: Lineage) -> tuple[float, str] | None:
@@ -107,7 +118,7 @@ _NUMBERS: dict[Fact, Callable[[Result, Lineage], tuple[float, str] | None]] = {
     "device_hours": _device_hours,
     "wall_hours": _wall_hours,
 }
-"""The number, and the record that says it."""
+"""Each returns the number and the id of the record that holds it, or None where it is not known."""
 _WORDS: dict[Fact, Callable[[Result, Lineage], str]] = {
     "arch": lambda result, lineage: arch_label(result.arch),
     "input": _input,

@@ -10,7 +10,7 @@ from micl_bench.records.published import Reference
 from micl_bench.report.frame.naming import OURS, method_rank
 from micl_bench.report.tables.measured_cell import Notes
 from micl_bench.report.tables.model import Cell, Row
-from micl_bench.report.tables.pretraining_columns import COSTS, MISSING, published_fact
+from micl_bench.report.tables.pretraining_columns import COSTS, MISSING, is_cost_of, published_fact
 from micl_bench.report.tables.specs._spec import FactColumn, ScoreColumn
 
 _COST = "pretrain_cost"
@@ -21,7 +21,7 @@ Columns = Sequence[FactColumn | ScoreColumn]
 
 
 class _Subject(NamedTuple):
-    """What a published row is about."""
+    """The network and the source of a published row."""
 
     method: str
     arch: str
@@ -38,10 +38,10 @@ def published_rows(
     *,
     archs: Collection[str] | None = None,
 ) -> list[Row]:
-    """A row for each network, source and protocol that has a number in one of the columns.
+    """Return a row for each network, source and protocol that has a number in one of the columns.
 
     Args:
-        archs: labels of the networks that rows are wanted of; None for all. Our own method's rows
+        archs: labels of the networks whose rows are wanted; None for all. Our own method's rows
             come in any case, with `n/a` where nothing was published.
     """
     kinds = _kinds(columns)
@@ -68,7 +68,7 @@ def published_rows(
 
 
 def _kinds(columns: Columns) -> dict[tuple[str, str], str]:
-    """By task and metric of the ledger: what stands in the same cells."""
+    """Return, by task and metric of the ledger, a key that is equal for numbers of the same cells."""
     kinds: dict[tuple[str, str], str] = {}
     for column in columns:
         if isinstance(column, ScoreColumn):
@@ -106,7 +106,7 @@ def _row(
             cells.append(_number(own, notes))
         elif column.fact in COSTS:
             own = [n for n in numbers if n.metric in COSTS[column.fact]]
-            cells.append(_number(own or _cost(subject, column, references), notes))
+            cells.append(_number(own or _cost(any_of_it, column, references), notes))
         else:
             cells.append(published_fact(column.fact, any_of_it))
     method = same_method(subject.method)
@@ -115,18 +115,13 @@ def _row(
 
 
 def _cost(
-    subject: _Subject, column: FactColumn, references: Iterable[Reference]
+    any_of_it: Reference, column: FactColumn, references: Iterable[Reference]
 ) -> list[Reference]:
-    """The cost of the same pre-training from any source, where exactly one was published."""
+    """Return the cost of the same pre-training from any source, where exactly one was published."""
     found = [
         cost
         for cost in references
-        if cost.task == _COST
-        and cost.metric in COSTS[column.fact]
-        # Unknown lengths are not equal ones, unless one text speaks of both.
-        and (subject.pretrain_epochs is not None or cost.source == subject.source)
-        and (cost.method, cost.arch, cost.pretrain_data, cost.pretrain_epochs)
-        == (subject.method, subject.arch, subject.pretrain_data, subject.pretrain_epochs)
+        if cost.task == _COST and cost.metric in COSTS[column.fact] and is_cost_of(cost, any_of_it)
     ]
     return found if len(found) == 1 else []
 

@@ -9,7 +9,7 @@ from micl_bench.report.tables.model import Cell, Column, Row, Table
 
 
 def published_table(found: Iterable[Verdict]) -> Table:
-    """Each measured number beside the published one of its method, network, task and protocol."""
+    """Return the table of measured numbers, each beside the published one of its protocol."""
     columns = {
         **dict.fromkeys(("verdict", "task", "metric"), False),
         **dict.fromkeys(("measured", "published"), True),
@@ -64,7 +64,7 @@ def _words(text: str, *details: str) -> Cell:
 
 
 class Beside:
-    """What verdicts say of a number, for the small print and the footnote of its cell."""
+    """The verdicts on each number, for the small print and the footnote of its cell."""
 
     def __init__(self, found: Iterable[Verdict]) -> None:
         self._found: dict[tuple[str, str], list[Verdict]] = {}
@@ -73,7 +73,7 @@ class Beside:
                 self._found.setdefault((run.id, verdict.entry.metric), []).append(verdict)
 
     def words(self, entry: Entry) -> tuple[tuple[str, ...], list[str]]:
-        """The small print of a number, and the texts of its footnotes."""
+        """Return the small print of a number, and the texts of its footnotes."""
         found = self._found.get((entry.first.id, entry.metric), [])
         lines = [
             f"{one.reference.shown} ({one.reference.source}) is of the same protocol"

@@ -1,12 +1,12 @@
-"""Which number of a column is the best, from which a test shows no difference, what they gain.
+"""The best number of a column, those that a test does not distinguish from it, and differences.
 
-Only numbers of one protocol, the same images and one architecture are held against each other. A
+Only numbers of one protocol, the same images and one architecture are compared. A
 difference counts as none only where a test says so: overlapping intervals are no test.
 """
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from micl_bench.records.result import Result
 from micl_bench.records.statistics import holm
@@ -23,37 +23,45 @@ _UNKNOWN = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Standing:
-    """How one number stands among those that it can be held against."""
+    """The standing of a number among those that it may be compared with."""
 
     best: bool = False
     tied: bool = False
     test: str = ""
-    """How it was told from the best, in words: the test and how many, or why there is none."""
+    """Words on the comparison with the best: the test and the number of tests, or why there is none."""
     p: float | None = None
-    """Against the best, adjusted by Holm's method over the column."""
+    """The p-value against the best, adjusted by Holm's method over the column."""
     delta: str = ""
     """The difference from a baseline, `+1.2`."""
     against: str = ""
-    """Its unit, and the baseline."""
+    """The unit of that difference, and the baseline."""
 
 
-def standings(
-    entries: Mapping[int, Entry],
-    studies: Sequence[str],
-    baselines: Sequence[Mapping[int, str]],
-) -> dict[int, Standing]:
-    """Of the numbers of one column, by row.
+def contests_of(entries: Mapping[int, Entry], studies: Sequence[str]) -> list[dict[int, Entry]]:
+    """Split the numbers of one column, by row, into those that may be compared.
 
     Args:
-        studies: of each row; only rows of one are held against each other.
-        baselines: rows, and what to call each; the first group with exactly one number in a contest is
-            its baseline.
+        studies: the study of each row; only rows of one study are compared.
     """
     contests: dict[object, dict[int, Entry]] = {}
     for row, entry in entries.items():
         contests.setdefault((studies[row], *entry.contest), {})[row] = entry
-    found, pairs = dict.fromkeys(entries, Standing()), dict[int, Difference]()
-    for rivals in contests.values():
+    return list(contests.values())
+
+
+def standings(
+    contests: Iterable[Mapping[int, Entry]], baselines: Sequence[Mapping[int, str]]
+) -> dict[int, Standing]:
+    """Rank the numbers of one column, by row.
+
+    Args:
+        contests: the column's numbers as `contests_of` splits them.
+        baselines: rows, each with its name; the first group with exactly one number in a contest is
+            its baseline.
+    """
+    found, pairs = dict[int, Standing](), dict[int, Difference]()
+    for rivals in contests:
+        found |= dict.fromkeys(rivals, Standing())
         best = _best(rivals)
         found |= dict.fromkeys(best, Standing(best=True))
         pairs |= {
@@ -62,14 +70,14 @@ def standings(
             if best and row not in best and not math.isnan(entry.mean)
         }
     found |= _judged(pairs)
-    for rivals in contests.values():
+    for rivals in contests:
         for row, (delta, against) in _deltas(rivals, baselines).items():
             found[row] = dataclasses.replace(found[row], delta=delta, against=against)
     return found
 
 
 def _best(rivals: Mapping[int, Entry]) -> list[int]:
-    """The rows with the best value, where at least two compete."""
+    """Return the rows with the best value, where at least two compete."""
     way = next(iter(rivals.values())).number.direction
     values = {row: e.mean * way for row, e in rivals.items() if math.isfinite(e.mean)}
     if not way or len(values) < 2:
@@ -96,7 +104,7 @@ def _judged(pairs: Mapping[int, Difference]) -> dict[int, Standing]:
 
 
 def _tested(entry: Entry, best: Entry) -> Difference:
-    """The difference of a number from the best, by the test that its evidence allows."""
+    """Return the difference of a number from the best, by the test that its evidence allows."""
     bare = Difference(ours=entry, theirs=best, letters=("this", "the best"))
     if _are_unrelated(entry.first, best.first):
         return dataclasses.replace(bare, note=_UNKNOWN)
@@ -109,7 +117,7 @@ def _tested(entry: Entry, best: Entry) -> Difference:
 
 
 def _are_unrelated(one: Result, other: Result) -> bool:
-    """Whether they are of two files of one method, of which nobody says how these relate."""
+    """Return whether they are of two files of one method whose relation nobody states."""
     ours, theirs = network_of(one), network_of(other)
     is_known = ours.training and theirs.training
     return ours.method == theirs.method and ours.digest != theirs.digest and not is_known
@@ -118,7 +126,7 @@ def _are_unrelated(one: Result, other: Result) -> bool:
 def _deltas(
     rivals: Mapping[int, Entry], baselines: Sequence[Mapping[int, str]]
 ) -> dict[int, tuple[str, str]]:
-    """By row: the signed difference, and its unit with what it is from."""
+    """Return, by row, the signed difference, and its unit with the baseline."""
     for group in baselines:
         rows = [row for row in group if row in rivals]
         if len(rows) == 1:

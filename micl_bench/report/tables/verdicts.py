@@ -1,7 +1,7 @@
 """The sentences under a table: where MiCL leads, and over whom, or plainly that it does not.
 
-A lead is one over every row of the same images and metric, or the sentence says over which rows it is,
-and what the best of the others has. A difference that a test does not show is no difference.
+A lead is one over every row of the same images and metric; otherwise the sentence says over which rows
+it is, and names the best score of the others. A difference that no test shows is no difference.
 """
 
 import dataclasses
@@ -27,16 +27,16 @@ _OPEN, _UNTESTED = "No difference is shown in", "No test was possible in"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Our newest number against the best rival's, where they can be held against each other."""
+    """Our newest number and the best rival's, where they may be compared."""
 
     where: str
     ours: Entry
     rival: Entry
     p: float | None
-    """Of the test between the two, adjusted by Holm's method over the column; None for no test."""
+    """The p-value of the test between the two, adjusted over the column; None for no test."""
     above: Entry | None = None
-    """The best rival of the column on the same images that ours is behind and that it cannot be held
-    against: of another protocol or network."""
+    """The best rival on the same images that ours is behind, and that it may not be compared with: it is
+    of another protocol or network."""
 
     @property
     def lead(self) -> float:
@@ -45,7 +45,7 @@ class Comparison:
 
     @property
     def finding(self) -> str:
-        """How the sentence begins that it belongs to."""
+        """The beginning of the sentence that it belongs to."""
         if abs(self.lead) <= _SAME:
             return _BEHIND
         if self.p is None:
@@ -58,7 +58,7 @@ class Comparison:
 
     @property
     def clause(self) -> str:
-        """What stands in that sentence of it."""
+        """Its clause in that sentence."""
         rival, p = self.rival.first.method, "" if self.p is None else f", p = {format_p(self.p)}"
         scores = f"({self.ours.text} against {self.rival.text})"
         if abs(self.lead) <= _SAME:
@@ -71,7 +71,7 @@ class Comparison:
 
     @property
     def _above(self) -> str:
-        """What a rival has that ours cannot be held against, and is behind."""
+        """Words on a better rival of another protocol or network; empty where there is none."""
         if self.above is None:
             return ""
         is_other = self.above.first.arch != self.ours.first.arch
@@ -80,23 +80,26 @@ class Comparison:
 
 
 def compare(
-    where: str, entries: Mapping[int, Entry], found: Mapping[int, Standing]
+    where: str, contests: Iterable[Mapping[int, Entry]], found: Mapping[int, Standing]
 ) -> list[Comparison]:
-    """What one column says, a comparison for each protocol and network that we and a rival share.
+    """Compare our number of a column with the best rival's, in each contest that both are in.
 
     Args:
-        where: what the column is of.
-        entries, found: its numbers and how they stand, by row.
+        where: name of the column.
+        contests: its numbers by row, as `contests_of` splits them.
+        found: the standing of each row.
     """
-    contests: dict[object, list[int]] = {}
-    for row, entry in entries.items():
-        if entry.number.quoted and math.isfinite(entry.mean):
-            contests.setdefault(entry.contest, []).append(row)
-    several = len({entries[rows[0]].first.arch for rows in contests.values()}) > 1
+    quoted = [
+        {row: one for row, one in own.items() if one.number.quoted and math.isfinite(one.mean)}
+        for own in contests
+    ]
+    column = {row: entry for own in quoted for row, entry in own.items()}
+    several = len({entry.first.arch for entry in column.values()}) > 1
     comparisons = []
-    for rows in contests.values():
-        ours = [row for row in rows if entries[row].first.method == OURS]
-        rivals = [row for row in rows if entries[row].first.method != OURS]
+    # In the order of the rows.
+    for entries in sorted(filter(None, quoted), key=min):
+        ours = [row for row, entry in entries.items() if entry.first.method == OURS]
+        rivals = [row for row, entry in entries.items() if entry.first.method != OURS]
         if ours and rivals:
             # The newest, not the luckiest, speaks for us.
             one = max(ours, key=lambda row: entries[row].first.start)
@@ -109,14 +112,14 @@ def compare(
                     ours=entries[one],
                     rival=entries[other],
                     p=p,
-                    above=_best_above(entries[one], entries.values()),
+                    above=_best_above(entries[one], [column[row] for row in sorted(column)]),
                 )
             )
     return comparisons
 
 
 def _best_above(ours: Entry, column: Iterable[Entry]) -> Entry | None:
-    """The best rival of a column on the images of ours, of another contest, that ours is behind."""
+    """Return the best rival on the same images, of another contest, that ours is behind."""
     way = ours.number.direction
     ahead = [
         entry
@@ -130,7 +133,7 @@ def _best_above(ours: Entry, column: Iterable[Entry]) -> Entry | None:
 
 
 def verdict(comparisons: Sequence[Comparison]) -> str:
-    """Sentences on all comparisons of a table; empty where there are none."""
+    """Return sentences on all comparisons of a table; empty where there are none."""
     sentences = []
     for finding in (_LEADS, _LEADS_ALIKE, _BEHIND, _OPEN, _UNTESTED):
         clauses = [one.clause for one in comparisons if one.finding == finding]

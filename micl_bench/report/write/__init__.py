@@ -1,1 +1,1 @@
-"""Markdown, LaTeX, CSV and HTML."""
+"""Tables and reports as Markdown, LaTeX, CSV and HTML."""

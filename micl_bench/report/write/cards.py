@@ -23,11 +23,11 @@ _PLAIN = (
     *("id", "task", "protocol", "arch", "headline", "fingerprint", "recipe_digest", "seed"),
     *("command", "code_version", "start", "seconds", "device_hours"),
 )
-"""Fields of a record that its card shows as they are."""
+"""Fields of a record that its card shows unchanged."""
 
 
 def card_data(inventory: Inventory, published: Iterable[Reference] = ()) -> dict[str, Any]:
-    """A record's or published number's evidence each, in the inventory's order, and shared parts."""
+    """Return the evidence of each record and published number, in order, and their shared parts."""
     places: dict[str, int] = {}
     records = [
         plain(_own(inventory, result))
@@ -45,7 +45,7 @@ def card_data(inventory: Inventory, published: Iterable[Reference] = ()) -> dict
 
 
 def plain(value: Any) -> Any:
-    """A value that JSON and JavaScript can hold; texts lose their control characters."""
+    """Return a value that JSON and JavaScript can hold; texts lose their control characters."""
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, dict):
@@ -58,7 +58,7 @@ def plain(value: Any) -> Any:
 
 
 def _own(inventory: Inventory, record: Record) -> dict[str, Any]:
-    """What hardly any other record has."""
+    """Return the facts that hardly any other record has."""
     newer = inventory.selection.replaced_by.get(record.id)
     return {
         **{name.replace("_", " "): getattr(record, name) for name in _PLAIN},
@@ -75,7 +75,7 @@ def _own(inventory: Inventory, record: Record) -> dict[str, Any]:
 
 
 def _shared(result: Record) -> dict[str, Any]:
-    """What many records have in common."""
+    """Return the facts that many records have in common."""
     return {
         "data": dataclasses.asdict(result.data),
         "training images": dataclasses.asdict(result.train) if result.train else None,
@@ -88,14 +88,14 @@ def _shared(result: Record) -> dict[str, Any]:
 
 
 def _measured(name: str, number: Number) -> tuple[str, str, str, float | None, str]:
-    """Header, number, interval, number to sort by, name."""
+    """Return header, number, interval, number to sort by, name."""
     text = number.interval_text(number.interval) if number.interval else number.undefined
     exact = None if number.undefined else float(f"{number.value:.8g}")
     return number.header, str(number), text, exact, name
 
 
 def _weights(checkpoint: CheckpointInfo) -> dict[str, Any]:
-    """What is known, without the trainings behind them."""
+    """Return the known facts on weights, without the trainings behind them."""
     words = {f.name: getattr(checkpoint, f.name) for f in dataclasses.fields(checkpoint)}
     words |= {"assumed": words.pop("guesses"), "origin": ()}
     return {name: word for name, word in words.items() if word}

@@ -44,7 +44,7 @@ def write_tables(folder: Path, tables: Sequence[Table], selection: Selection | N
 
 
 def to_csv(table: Table) -> str:
-    """One line a cell, in full precision; cells without anything are left out."""
+    """Return a line per cell, in full precision; missing cells are left out."""
     return _csv(
         [
             _cell(table, row, column, cell)
@@ -56,7 +56,7 @@ def to_csv(table: Table) -> str:
 
 
 def measurements_csv(selection: Selection) -> str:
-    """One line a metric of each shown record, those that no table has too."""
+    """Return a line per shown record and metric, including those that are in no table."""
     frame = selection.frame.sort_values("place", kind="stable")
     frame = frame.drop(columns="record").rename(
         columns={"low": "low_95", "high": "high_95", "id": "record"}
@@ -65,7 +65,7 @@ def measurements_csv(selection: Selection) -> str:
 
 
 def provenance_csv(selection: Selection) -> str:
-    """One line a record, superseded ones too."""
+    """Return a line per record, including superseded ones."""
     return _csv([_provenance(result, selection) for result in selection.records])
 
 
@@ -74,7 +74,7 @@ def _csv(rows: pd.DataFrame | Sequence[dict[str, object]]) -> str:
 
 
 def _harmless(value: object) -> object:
-    """Text that a spreadsheet would run as a formula, marked as text."""
+    """Return the value; a text that a spreadsheet would run as a formula begins with a quote."""
     if not isinstance(value, str) or value[:1] not in _FORMULA:
         return value
     return value if re.fullmatch(r"[+-][0-9.,]+", value) else f"'{value}"

@@ -1,6 +1,6 @@
-"""A table as LaTeX with booktabs, ready for a paper; a whole one is split where it has too many columns.
+"""A table as LaTeX with booktabs, ready for a paper; one with too many columns is split.
 
-Any text is printed, whatever it holds, with the fonts that every installation has.
+Any text is printed with the fonts that every installation has.
 A fragment needs `\\usepackage{array,booktabs,longtable}`; `to_document` makes a document of fragments.
 """
 
@@ -83,7 +83,7 @@ _Panel = list[int]
 
 
 def to_latex(table: Table) -> str:
-    """A fragment: a float, or, where it is longer than a page, a table that runs over pages."""
+    """Return a fragment: a float, or, where it is longer than a page, a table that runs over pages."""
     if any(row.source for row in table.rows):
         table = _with_sources(table)
     panels = _panels(table.columns)
@@ -113,7 +113,7 @@ def to_latex(table: Table) -> str:
 
 
 def to_document(names: Iterable[str]) -> str:
-    """A document that inputs the fragments of these names, which lie beside it."""
+    """Return a document that inputs the fragments of these names, which lie beside it."""
     inputs = "\n\\clearpage\n".join(f"\\input{{{name}.tex}}" for name in names)
     return (
         "\\documentclass{article}\n"
@@ -126,7 +126,7 @@ def to_document(names: Iterable[str]) -> str:
 
 
 def _with_sources(table: Table) -> Table:
-    """Sources of published rows as a last column."""
+    """Return the table with the sources of published rows as a last column."""
     rows = [
         dataclasses.replace(row, cells=(*row.cells, Cell(text=row.source, kind="words")))
         for row in table.rows
@@ -135,7 +135,7 @@ def _with_sources(table: Table) -> Table:
 
 
 def _panels(columns: Sequence[Column]) -> list[_Panel]:
-    """Columns, those of one group together, in portions that a page is wide enough for."""
+    """Return columns, those of one group together, in portions that a page is wide enough for."""
     panels: list[_Panel] = [[]]
     for _, group in itertools.groupby(range(len(columns)), key=lambda n: columns[n].group or n):
         numbers = list(group)
@@ -167,9 +167,9 @@ def _head(columns: list[Column]) -> list[str]:
 
 
 def _body(table: Table, panel: _Panel) -> list[str]:
-    """The rows, each with its small print below it; a rule before the published ones."""
+    """Return the rows, each with its small print below it; a rule stands before the published ones."""
     lines = []
-    # Differences say what they are from where the caption does not.
+    # A difference names its baseline where the caption has several.
     in_full = len({cell.against for row in table.rows for cell in row.cells if cell.delta}) > 1
     for before, row in zip((None, *table.rows), table.rows, strict=False):
         if before and before.kind != row.kind:
@@ -190,7 +190,7 @@ def _row(row: Row, cells: list[Cell], *, in_full: bool) -> list[str]:
 
 
 def _packed(details: tuple[str, ...]) -> list[str]:
-    """Small print in lines that do not widen a column."""
+    """Return small print in lines that do not widen a column."""
     lines: list[str] = []
     for detail in details:
         if lines and len(lines[-1]) + len(detail) < _WIDEST_SMALL_PRINT:
@@ -210,7 +210,7 @@ def _cell(cell: Cell, *, in_full: bool) -> str:
 
 
 def _notes(table: Table) -> list[str]:
-    """Footnotes and stand-ins as small paragraphs."""
+    """Return footnotes and stand-ins as small paragraphs."""
     notes = [f"\\textsuperscript{{{mark}}}~{escaped(text)}" for mark, text in table.footnotes]
     notes += [
         f"{escaped(name)} stands in for {escaped(public)}: no benchmark numbers."
@@ -222,7 +222,7 @@ def _notes(table: Table) -> list[str]:
 
 
 def escaped(text: str) -> str:
-    """Plain text, without its control characters; a sign that has no LaTeX is its code point."""
+    """Escape a text without its control characters; a sign without LaTeX becomes its code point."""
     text = unicodedata.normalize("NFC", printable(text))
     # Two hyphens are no dash, and a line may break within an address.
     parts = re.split(r"(-(?=-)|(?<=[A-Za-z])/(?=[A-Za-z]))", text)

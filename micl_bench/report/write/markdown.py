@@ -10,7 +10,7 @@ _SPECIAL = str.maketrans(
 
 
 def to_markdown(table: Table) -> str:
-    """Title, caption, the table and its notes; ends with a line break."""
+    """Return title, caption, the table and its notes; ends with a line break."""
     with_source = any(row.source for row in table.rows)
     header = ["", *map(_header, table.columns), *(["source"] if with_source else [])]
     rule = [":--", *("--:" if column.numeric else ":--" for column in table.columns)]
@@ -49,5 +49,5 @@ def _line(cells: list[str]) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text as Markdown shows it, without control characters."""
+    """Escape a text for Markdown, without its control characters."""
     return printable(text).translate(_SPECIAL)

@@ -1,4 +1,4 @@
-"""The report itself: what is in it, and the folder that holds it.
+"""The report: its content, and the folder that holds it.
 
 The templates escape all text; text of records loses its control characters before. The page's policy
 lets only its own style and script run, and it loads nothing.
@@ -14,8 +14,8 @@ import jinja2
 from markupsafe import Markup
 
 from micl_bench.records.published import Reference, read_references
+from micl_bench.report.audit.faults import Faults, find_faults
 from micl_bench.report.figures.all_figures import draw_all
-from micl_bench.report.frame.faults import Faults, find_faults
 from micl_bench.report.frame.inventory import Inventory, describe, take_inventory
 from micl_bench.report.tables.build import build_tables
 from micl_bench.report.tables.model import Cell, Table
@@ -39,11 +39,11 @@ _LEGEND: dict[str, Callable[[Cell], bool]] = {
     "≈: no difference from that best is shown.": lambda cell: cell.tied,
     "Grey and slanted: published, not measured here.": lambda cell: cell.kind == "published",
 }
-"""What a sign in a table means, and which cells have it."""
+"""Sentences on the signs of a table, each with the test for cells that have the sign."""
 
 
 def build(results: Path, out: Path, *, title: str) -> Path:
-    """Build the report; `micl_bench.report.build_report` says what it promises."""
+    """Build the report, as `micl_bench.report.build_report` documents it."""
     inventory = take_inventory(results)
     faults = find_faults(results, inventory.selection)
     for line in describe(inventory):
@@ -60,7 +60,7 @@ def build(results: Path, out: Path, *, title: str) -> Path:
         "title": title,
         "pictures": pictures,
         "left_out": left_out,
-        # They are ours, and stand in the page as they are.
+        # They are ours and need no escaping.
         "style": Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8")),
         "script": Markup((_TEMPLATES / "report.js").read_text(encoding="utf-8")),
     }
@@ -83,7 +83,7 @@ def build(results: Path, out: Path, *, title: str) -> Path:
 def _context(
     inventory: Inventory, faults: Faults, tables: list[Table], references: Sequence[Reference]
 ) -> dict[str, Any]:
-    """What both templates show, beside figures."""
+    """Return the values of both templates, beside figures."""
     overview = (
         overview_table(inventory),
         missing_table(inventory),
@@ -104,7 +104,7 @@ def _context(
 
 
 def _legend(table: Table) -> str:
-    """What the signs in a table mean, of those that it has."""
+    """Return sentences on the signs that a table has."""
     cells = [cell for row in table.rows for cell in row.cells]
     return " ".join(sentence for sentence, has_it in _LEGEND.items() if any(map(has_it, cells)))
 

@@ -1,1 +1,1 @@
-"""One file a table of the report: which columns it has, which published numbers belong in it."""
+"""One file per table of the report, which declares its columns and the published numbers in them."""

@@ -1,4 +1,4 @@
-"""What a table is: its columns, the published numbers that belong into them, its baselines."""
+"""The declaration of a table: its columns, the published numbers in them, its baselines."""
 
 import dataclasses
 from typing import Literal
@@ -13,12 +13,12 @@ Fact = Literal[
     "hardware",
     "other_cost",
 ]
-"""What `pretraining_columns` knows of how a network came to be."""
+"""The facts on a network that `pretraining_columns` has."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FactColumn:
-    """How a row's network came to be."""
+    """A fact on a row's network."""
 
     fact: Fact
     header: str
@@ -31,7 +31,7 @@ EPOCHS = FactColumn(fact="epochs", header="epochs", group="pre-training")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScoreColumn:
-    """One metric of one task on one public set, or on what stands in for it."""
+    """One metric of one task on one public set, or on its stand-in."""
 
     tasks: tuple[str, ...]
     metric: str = ""
@@ -48,21 +48,21 @@ class ScoreColumn:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Axis:
-    """The setting of pre-training that an ablation varies, all others being equal."""
+    """The setting of pre-training that an ablation varies, while all others are equal."""
 
     header: str
     path: str
     """Dotted name among the settings of a pre-training."""
     default: object = None
-    """What the method's authors use, where that is known: the baseline."""
+    """The value of the method's authors, where it is known: the baseline."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TableSpec:
-    """One table, for each family of data sets that has records, and for published numbers alone."""
+    """A table, made once per family of data sets that has records, and once of published numbers."""
 
     title: str
-    """Of any images: it names no data set."""
+    """Title for any images, without the name of a data set."""
     caption: str
     rank: int
     """Tables come in this order."""
@@ -70,6 +70,6 @@ class TableSpec:
     baselines: tuple[str, ...] = ()
     """Methods; differences are from the first that a column has under one protocol and size."""
     axes: tuple[Axis, ...] = ()
-    """One table for each; none where the table is no ablation."""
+    """Axes of an ablation, each with a table; empty for other tables."""
     public_title: str = ""
-    """Of records of the public sets and of published numbers; `title` if empty."""
+    """Title for records of the public sets and for published numbers; `title` if empty."""

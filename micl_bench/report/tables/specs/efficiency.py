@@ -1,4 +1,4 @@
-"""What pre-training takes: speed, share of the machine's peak, time, memory."""
+"""The cost of pre-training: speed, share of the machine's peak, time, memory."""
 
 from micl_bench.report.tables.specs._spec import NETWORK, FactColumn, ScoreColumn, TableSpec
 

@@ -15,7 +15,7 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
-// ---- Card data: what many records share is stored once, in `parts` ----
+// ---- Card data: parts that many records share are stored once, in `parts` ----
 
 /** Objects become Maps: no name of a record can touch a prototype. */
 const asMap = (_, value) =>
@@ -31,7 +31,7 @@ const cards = new Map([...records, ...evidence.get("published")].map((fields) =>
 
 const compareText = new Intl.Collator("en", { numeric: true }).compare;
 
-/** Ascending; what has no value stays last in either direction. */
+/** Ascending; missing values stay last in either direction. */
 function inOrder(column, sign) {
   return (a, b) => {
     const [x, y] = [a.keys[column], b.keys[column]];
@@ -85,7 +85,7 @@ function grid({ name, table, rows, facets, pageSize = Infinity }) {
     place.textContent = `rows ${start + 1} to ${start + count}`;
     previous.disabled = state.page === 0;
     next.disabled = state.page === last;
-    // What is disabled has no focus: whoever turns pages by keyboard keeps it on the other one.
+    // A disabled button has no focus: whoever turns pages by keyboard keeps it on the other one.
     if (turned && document.activeElement.disabled) (previous.disabled ? next : previous).focus();
   }
 
@@ -350,7 +350,7 @@ function startScheme() {
   $("header").append(button);
 }
 
-// Paper has nothing to open: what is folded on the screen is printed in full, but for published tables.
+// Paper has nothing to open: folded parts of the screen are printed in full, but for published tables.
 function startPrinting() {
   let folds = [];
   addEventListener("beforeprint", () => {

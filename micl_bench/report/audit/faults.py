@@ -1,4 +1,4 @@
-"""Files beside the shown records that are damaged or gone, named whatever a report makes of them."""
+"""Files beside the shown records that are damaged or gone, whether or not the report would draw them."""
 
 import dataclasses
 from pathlib import Path
@@ -12,21 +12,21 @@ _DRAWN: dict[str, Reader] = {
     "metrics": load_rows,
     **{name: kind.load for name, kind in KINDS.items()},
 }
-"""By artefact: what reads and checks the file that a picture is made of."""
+"""By artefact, the function that reads and checks the file of a picture."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Faults:
-    """What is wrong beside the records; their numbers stand, tests and pictures go without."""
+    """Faults of files beside records: their numbers stand, tests and pictures are left out."""
 
     damaged: list[tuple[str, str]]
-    """File, relative to the store, and what is wrong with it."""
+    """File, relative to the store, and the fault."""
     gone: list[str]
     """Files that records name and that are not there."""
 
 
 def find_faults(store: Path, selection: Selection) -> Faults:
-    """Read every file that the shown records name."""
+    """Read every file that the shown records name, and return the faults found."""
     damaged: dict[str, str] = {}
     gone: dict[str, None] = {}
     for result in selection.current:
@@ -42,6 +42,6 @@ def find_faults(store: Path, selection: Selection) -> Faults:
 
 
 def _relative(store: Path, record: Path, artefact: str) -> str:
-    """As the report names it; what leads out of the store is named as its record has it."""
+    """Return the name relative to the store; for a path that leads out of it, the name in the record."""
     path = record.parent / artefact
     return path.relative_to(store).as_posix() if path.is_relative_to(store) else artefact
