@@ -210,7 +210,7 @@ def test_a_wrong_digest_is_refused_and_removed(
     server: tuple[str, Behaviour], tmp_path: Path
 ) -> None:
     host, _ = server
-    with pytest.raises(InputError, match="not the published digest md5:000000"):
+    with pytest.raises(InputError, match="does not have the published digest md5:000000"):
         get(host, digest="md5:000000")
     assert cached(tmp_path) == set()
 
