@@ -349,7 +349,7 @@ def test_of_processes_that_work_together_one_downloads(
     worker.write_text(WORKER, encoding="utf-8")
     done = torchrun(2, worker, host)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("refused what http") == 2, done.stdout
+    assert done.stdout.count("refused the file from http") == 2, done.stdout
     assert done.stdout.count(f"got {len(CONTENT)}") == 2
     assert len(does.requests) == 2
 
