@@ -18,7 +18,7 @@ from micl_bench.cli.options import Out
 from micl_bench.data.image_files import name_text
 from micl_bench.runtime.errors import InputError, Stopped
 from micl_bench.runtime.log import printable, process_number
-from micl_bench.runtime.processes import explained, guard_imports
+from micl_bench.runtime.processes import explained, guard_imports, guard_interrupts
 from micl_bench.runtime.streams import lost_output, secure_streams
 
 app = typer.Typer(
@@ -161,6 +161,7 @@ def main() -> None:
     """
     secure_streams()
     guard_imports()
+    guard_interrupts()
     run(sys.argv[1:])
 
 

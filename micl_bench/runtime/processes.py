@@ -33,6 +33,7 @@ SHARED = Path("/dev/shm")
 # The semaphores of a process's queues, a page each.
 _SHARED_BYTES = 1 << 16
 _LOOK_EVERY_SECONDS = 1.0
+_AGAIN_SECONDS = 0.05
 _PLENTY_BYTES = 8 << 30
 _ROOM_BYTES = 1 << 28
 _NO_MEMORY = (
@@ -162,6 +163,25 @@ def guard_imports() -> None:
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY and limit < _PLENTY_BYTES:
         sys.meta_path.insert(0, _Guard())
+
+
+def guard_interrupts() -> None:
+    """Let an interrupt that is swallowed come again.
+
+    Where Python code is called from an extension or a finaliser, such as in the import of a library,
+    Python prints an exception and goes on.
+    """
+    sys.unraisablehook = _again
+
+
+def _again(unraisable: "sys.UnraisableHookArgs") -> None:
+    if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(unraisable)
+        return
+    # From a thread: raised here, it would be swallowed too.
+    timer = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGINT))
+    timer.daemon = True
+    timer.start()
 
 
 class _Guard(MetaPathFinder):

@@ -50,6 +50,39 @@ def features(images: Path, out: Path) -> list[object]:
     return ["features", *words, "--batch-size", 16]
 
 
+SWALLOWS = """
+import time
+from micl_bench.runtime.processes import guard_interrupts
+
+class Finalised:
+    def __del__(self):
+        print("now", flush=True)
+        time.sleep(60)
+
+guard_interrupts()
+try:
+    Finalised()
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("ended")
+"""
+
+
+def test_an_interrupt_that_is_swallowed_comes_again() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SWALLOWS],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "now\n"
+    process.send_signal(signal.SIGINT)
+    # Python prints nothing of the exception that it ignored.
+    assert process.communicate(timeout=30) == ("ended\n", None)
+
+
 @pytest.mark.long
 @needs_proc
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
