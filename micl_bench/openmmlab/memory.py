@@ -61,7 +61,7 @@ class Estimate:
 def check_memory(
     config: Config, *, device: torch.device, processes: int = 1, free: int | None = None
 ) -> Estimate | None:
-    """Estimate, and refuse what cannot fit; returns None if anything keeps it from being estimated.
+    """Estimate, and refuse what cannot fit; returns None where any process cannot estimate it.
 
     The config's `batch_size` is that of one of `processes`, which on a CPU share its memory; `free` is
     in bytes, None for the memory that is free on the device now.
@@ -74,23 +74,25 @@ def check_memory(
         free = torch.cuda.mem_get_info(device)[0]
     elif free is None:
         free = free_memory() // int(os.environ.get("LOCAL_WORLD_SIZE", processes))
+    found = None
     try:
         model = build_model(config).to(device).train()
         found = estimate(config, model, processes=processes)
-        # All refuse together: the passes that price what could be lowered may communicate.
-        if any_process(0 < free < found.total * (1 - _MARGIN)):
-            lower = _lower(config, model, processes, found=found, free=free)
-            raise InputError(
-                f"{found}, and {_gib(free)} are free on {device}; lower it by one of: {lower}"
-            )
-        return found
     except InputError:
         raise
     # A config is a program of the user's: its faults show when it is built to run.
     except Exception as error:
         gist = f"memory was not estimated: {' '.join(str(error).split())}"
         print_log(gist, logger="current", level=logging.WARNING)
+    # All agree, and refuse together: the passes that price what could be lowered may communicate.
+    if any_process(found is None) or not found:
         return None
+    if any_process(0 < free < found.total * (1 - _MARGIN)):
+        lower = _lower(config, model, processes, found=found, free=free)
+        raise InputError(
+            f"{found}, and {_gib(free)} are free on {device}; lower it by one of: {lower}"
+        )
+    return found
 
 
 def estimate(config: Config, model: nn.Module, *, processes: int = 1) -> Estimate:
