@@ -71,13 +71,18 @@ def explain(target: Target, results: Results = None, json_file: Json = None) -> 
     It shows the metrics with their intervals, computed again from the evidence of each image; the
     images; the checkpoint and its trainings; the recipe and settings with their digests; code,
     environment and time; the files beside the record, and whether each is the one that was written;
-    published numbers with a verdict; and the command.
+    published numbers with a verdict; and the command. RESULT may be the id of a published number too
+    (published-...).
     """
     from micl_bench.records.published import read_references
-    from micl_bench.report.audit.explain import as_text
+    from micl_bench.report.audit.explain import as_text, explain_published, find
     from micl_bench.report.audit.explain import explain as evidence
 
-    found = evidence(*_looked_up(target, results), read_references())
+    references = read_references()
+    if target.startswith("published-"):
+        found = explain_published(find(target, references, "published number"))
+    else:
+        found = evidence(*_looked_up(target, results), references)
     write_json(json_file, found)
     print(as_text(found))
 
@@ -168,7 +173,7 @@ def _looked_up(target: str, results: Path | None) -> "tuple[Record, list[Record]
     if file.is_file():
         return read_result(file), read_results(results or _store_of(file))
     records = read_results(results or STORE)
-    return find(target, records), records
+    return find(target, records, "record"), records
 
 
 def _store_of(file: Path) -> Path:

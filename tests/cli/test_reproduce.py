@@ -255,6 +255,13 @@ def test_explain_says_what_supersedes_a_record(place: Path, micl_bench: Run) -> 
     assert "2 records have an id that begins with 'knn'" in done.stderr
 
 
+def test_explain_of_a_published_number(micl_bench: Run) -> None:
+    done = good(micl_bench("explain", "published-ae7b4", "--json", "found.json"))
+    assert "83.6 %" in done.stdout
+    assert "arXiv:2111.06377 Table 3" in done.stdout
+    assert micl_bench("explain", "published-").returncode == 2
+
+
 @pytest.mark.long
 def test_it_gets_as_many_threads_as_then(place: Path, micl_bench: Run) -> None:
     _, result = the_record(place)

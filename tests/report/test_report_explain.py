@@ -1,5 +1,6 @@
 """The evidence of one number: what is checked again, what is said to be wrong, and hostile records."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from synthetic_results import recorded, result
 from micl_bench.records.published import read_references
 from micl_bench.records.result import DataSet, Record, Result, write_result
 from micl_bench.records.store import read_results
-from micl_bench.report.audit.explain import as_text, explain, find
+from micl_bench.report.audit.explain import as_text, explain, explain_published, find
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.files import digest_json
 
@@ -133,7 +134,7 @@ def test_a_record_by_the_beginning_of_its_id_or_of_its_digest(tmp_path: Path) ->
     first = runs[0].id
 
     def found(name: str, among: list[Record] = runs) -> Record:
-        return find(name, among)
+        return find(name, among, "record")
 
     assert found(first) == runs[0]
     assert found("finetune-imagenet-mae") == runs[0]
@@ -144,3 +145,19 @@ def test_a_record_by_the_beginning_of_its_id_or_of_its_digest(tmp_path: Path) ->
         found("finetune")
     with pytest.raises(InputError, match="no record has the id 'nothing'"):
         found("nothing")
+
+
+def test_a_published_row_with_its_source() -> None:
+    references = read_references()
+    (own,) = [one for one in references if (one.method, one.metric) == ("OCL", "wall_hours")]
+    assert find(own.id[:-2], references, "published number") == own
+    found = explain_published(own)
+    assert found["measures"] == {"task": "pretrain", "data": "imagenet", "metric": "wall_hours"}
+    assert found["stands_for"] == [132.5, 133.5]
+    text = as_text(found)
+    for words in ("133 hours", "from 132.5 to 133.5", "not stated in the text read", "4 x NVIDIA"):
+        assert words in text
+    with pytest.raises(InputError, match="581 published numbers"):
+        find("published-", references, "published number")
+    hostile = dataclasses.replace(own, source=HOSTILE, protocol=HOSTILE)
+    assert all(line.isprintable() for line in as_text(explain_published(hostile)).splitlines())

@@ -1,14 +1,14 @@
-"""Everything behind one number: a record with all it names, checked again."""
+"""Everything behind one number: a record with all it names, checked again, or a published row."""
 
 import dataclasses
 import itertools
 import json
 import shlex
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from micl_bench.records.declared import PERCENTAGES
-from micl_bench.records.published import Reference
+from micl_bench.records.published import Reference, measures
 from micl_bench.records.result import Record
 from micl_bench.report.compare.against_published import Verdict, verdicts
 from micl_bench.report.compare.artefact_files import evidence_of, fault_of
@@ -26,24 +26,29 @@ _MOST_LINES = 120
 _LONGEST = 1000
 """The largest length of one value."""
 Pairs = Iterable[tuple[str, str]]
+Found = TypeVar("Found", Record, Reference)
 
 
-def find(name: str, records: Iterable[Record]) -> Record:
-    """Return the record with an id, a beginning of its id, or of the id's last part, the digest.
+def find(name: str, among: Iterable[Found], kind: str) -> Found:
+    """Return the one with an id, a beginning of its id, or of the id's last part, the digest.
+
+    Args:
+        among: records, or rows of the ledger.
+        kind: a word for them in messages.
 
     Raises:
-        InputError: there is no such record, or there are several.
+        InputError: there is none, or there are several.
     """
-    known = {record.id: record for record in records}
+    known = {one.id: one for one in among}
     if name in known:
         return known[name]
     fitting = [i for i in known if i.startswith(name) or i[-_DIGEST:].startswith(name)]
     if not fitting:
-        raise InputError(f"no record has the id {name!r}, or one that begins so")
+        raise InputError(f"no {kind} has the id {name!r}, or one that begins so")
     if len(fitting) > 1:
         shown = ", ".join(sorted(fitting)[:5])
         raise InputError(
-            f"{len(fitting)} records have an id that begins with {name!r} ({shown}); give more of it"
+            f"{len(fitting)} {kind}s have an id that begins with {name!r} ({shown}); give more of it"
         )
     return known[fitting[0]]
 
@@ -85,6 +90,16 @@ def explain(
     }
     plain: dict[str, Any] = without_nan(found)
     return plain
+
+
+def explain_published(reference: Reference) -> dict[str, Any]:
+    """Collect a published number, its source, and the records' number that it is held against."""
+    task, data, metric = measures(reference)
+    return {
+        **dataclasses.asdict(reference),
+        "stands_for": list(reference.bounds),
+        "measures": {"task": task, "data": data, "metric": metric},
+    }
 
 
 def _verdict(verdict: Verdict) -> dict[str, Any]:
@@ -129,11 +144,37 @@ def _artifact(record: Record, name: str) -> dict[str, Any]:
 
 
 def as_text(found: dict[str, Any]) -> str:
-    """Return what `explain` found as lines for a terminal."""
-    return "\n".join(map(printable, _lines(found)))
+    """Return what `explain` or `explain_published` found as lines for a terminal."""
+    lines = _published(found) if "stands_for" in found else _measured(found)
+    return "\n".join(map(printable, lines))
 
 
-def _lines(found: dict[str, Any]) -> Iterator[str]:
+def _published(found: dict[str, Any]) -> Iterator[str]:
+    yield f"{found['task']}: {found['method']}, {found['arch']} (published)"
+    low, high = found["stands_for"]
+    facts = {
+        name: "not stated in the text read" if found[name] is None else found[name]
+        for name in (
+            "id",
+            "protocol",
+            "resolution",
+            "pretrain_data",
+            "pretrain_epochs",
+            "source",
+            "source_detail",
+        )
+    }
+    facts["stands_for"] = f"from {low:.15g} to {high:.15g}, by its digits"
+    number = f"{found['text'] or found['value']} {found['unit']}"
+    yield from _section("Number", _flat({found["metric"]: number, **facts}))
+    yield from _section("Settings that the protocol's words state", _flat(found["settings"]))
+    if not found["settings"]:
+        yield "  none that a record holds"
+    title = "Compared with records of the same method, architecture and protocol"
+    yield from _section(title, _flat(found["measures"]))
+
+
+def _measured(found: dict[str, Any]) -> Iterator[str]:
     checkpoint = dict(found["checkpoint"])
     origin, assumed = checkpoint.pop("origin"), checkpoint.pop("guesses")
     if assumed:
