@@ -55,6 +55,7 @@ def test_on_a_gpu_each_case_is_compiled_too() -> None:
     assert named == NAMES + [f"{name}_compiled" for name in NAMES]
 
 
+@pytest.mark.long
 def test_an_iteration_of_a_recipe_takes_about_what_was_estimated() -> None:
     recipe = REPOSITORY / "downstream" / "embedded_upernet.py"
     found = bench_recipe(recipe, CPU, overrides=[], batch=20, rounds=1)

@@ -341,6 +341,7 @@ with distributed.process_group():
 """
 
 
+@pytest.mark.long
 def test_of_processes_that_work_together_one_downloads(
     server: tuple[str, Behaviour], tmp_path: Path
 ) -> None:

@@ -121,6 +121,7 @@ def test_commands_refuse_before_anything_slow_is_imported(
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
 
 
+@pytest.mark.long
 def test_where_something_was_downloaded_timm_is_asked_for_its_name(tmp_path: Path) -> None:
     _fill_cache("test_vit3.r160_in1k", tmp_path / "home" / "hub")
     with deaf_server() as url:

@@ -128,6 +128,7 @@ def test_within_the_interval_or_outside_it(place: Path, micl_bench: Run) -> None
     assert "top-1 [%]: then 99, now " in done.stdout
 
 
+@pytest.mark.long
 def test_what_is_not_as_it_was_is_said_before_and_after(place: Path, micl_bench: Run) -> None:
     _, result = the_record(place)
     path = another(
@@ -140,6 +141,7 @@ def test_what_is_not_as_it_was_is_said_before_and_after(place: Path, micl_bench:
     assert done.stdout.splitlines()[-1].startswith("verdict: identical")
 
 
+@pytest.mark.long
 def test_another_recipe_is_not_comparable(place: Path, micl_bench: Run) -> None:
     command = the_record(place)[1].command
     path = another(place, command=command.replace("--set k=5", "--set k=7"))
@@ -245,6 +247,7 @@ def test_explain_checks_the_evidence_again(place: Path, micl_bench: Run) -> None
     assert "Evidence: none is kept of each image." in done.stdout
 
 
+@pytest.mark.long
 def test_explain_says_what_supersedes_a_record(place: Path, micl_bench: Run) -> None:
     path, result = the_record(place)
     newer = dataclasses.replace(result, start="2099-01-01T00:00:00+00:00")

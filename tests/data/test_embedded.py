@@ -47,6 +47,7 @@ def load_coco(root: Path, split: str) -> Any:
     return coco.COCO(root / f"embedded-coco/annotations/instances_{split}2017.json")
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_bytes_and_another_one_others(
     root: Path, tmp_path: Path
 ) -> None:

@@ -127,6 +127,7 @@ def read_elsewhere(store: Store) -> bytes:
     return store.images(torch.arange(len(store))).numpy().tobytes()
 
 
+@pytest.mark.long
 def test_another_process_maps_the_files_itself_and_nobody_writes(patches: Store) -> None:
     assert len(pickle.dumps(patches)) < 1000
     with multiprocessing.get_context("spawn").Pool(1) as pool:

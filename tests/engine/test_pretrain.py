@@ -43,6 +43,7 @@ def test_a_run_leaves_a_record_weights_and_a_line_a_step(whole: Path) -> None:
     assert record["method"] == "MiCL"
 
 
+@pytest.mark.long
 def test_workers_change_nothing(
     whole: Path, recipe: PretrainRecipe, few_digits: Path, tmp_path: Path
 ) -> None:

@@ -118,6 +118,7 @@ def test_files_that_a_config_names_itself_count_by_content(
     assert changed(before, ade20k, config=config) == [TRAIN, VAL]
 
 
+@pytest.mark.long
 def test_a_record_and_a_saved_training_name_what_was_read(coco: Path, tmp_path: Path) -> None:
     def outcome(out: Path) -> Any:
         return run(

@@ -62,6 +62,7 @@ def assert_same_arrays(first: Path, second: Path) -> None:
             np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("task", TASKS)
 def test_same_seed_same_result(outcomes: dict[str, list[Outcome]], task: str) -> None:
     first, second = outcomes[task]
@@ -156,6 +157,7 @@ def test_detection_predictions(outcomes: dict[str, list[Outcome]], embedded: Pat
     assert np.bincount(arrays["image_D"], minlength=1).max() <= 20
 
 
+@pytest.mark.long
 def test_nothing_detected_is_an_ap_of_zero(embedded: Path, tmp_path: Path) -> None:
     nothing = ("model.test_cfg.rcnn.score_thr=1.5",)
     outcome = small_run("coco", embedded, tmp_path / "out", overrides=nothing)

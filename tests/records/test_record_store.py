@@ -55,34 +55,30 @@ def test_damaged_records_are_named_and_skipped(
     assert "edited.json was changed after it was written, or renamed" in said[2]
 
 
-@pytest.mark.parametrize(
-    ("name", "make", "words"),
-    [
-        ("x.json", lambda path: path.write_text(f'\n [{{"schema": "{SCHEMA}"}}]'), "is a list"),
-        ("knn-0123456789.json", lambda path: path.write_text("[]"), "needed: a mapping"),
-        ("knn-0123456789.json", lambda path: path.write_text('"a"'), "needed: a mapping"),
-        ("x.json", lambda path: path.symlink_to("gone.json"), "is a link to nowhere"),
-        ("x.json", lambda path: path.symlink_to("x.json"), "is a link to nowhere"),
-        ("knn-0123456789.json", lambda path: path.symlink_to("gone"), "is a link to nowhere"),
-        ("knn-0123456789.json", lambda path: path.mkdir(), "is no file"),
-        ("knn-0123456789.json", os.mkfifo, "is no file"),
-    ],
-)
 def test_what_is_no_record_among_records_is_named_and_the_rest_is_reported(
-    tmp_path: Path,
-    result: Result,
-    micl_bench: Run,
-    name: str,
-    make: Callable[[Path], object],
-    words: str,
+    tmp_path: Path, result: Result, micl_bench: Run
 ) -> None:
+    """Also under the name of a record: a task and ten digits."""
+    makes: list[tuple[str, Callable[[Path], object], str]] = [
+        ("x0", lambda path: path.write_text(f'\n [{{"schema": "{SCHEMA}"}}]'), "is a list"),
+        ("knn-0000000001", lambda path: path.write_text("[]"), "needed: a mapping"),
+        ("knn-0000000002", lambda path: path.write_text('"a"'), "needed: a mapping"),
+        ("x3", lambda path: path.symlink_to("gone.json"), "is a link to nowhere"),
+        ("x4", lambda path: path.symlink_to("x4.json"), "is a link to nowhere"),
+        ("knn-0000000005", lambda path: path.symlink_to("gone"), "is a link to nowhere"),
+        ("knn-0000000006", lambda path: path.mkdir(), "is no file"),
+        ("knn-0000000007", os.mkfifo, "is no file"),
+    ]
     write_result(result, tmp_path / "store")
-    make(tmp_path / "store" / name)
+    for name, make, _ in makes:
+        make(tmp_path / "store" / f"{name}.json")
     done = micl_bench("report", "--results", tmp_path / "store", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    (line,) = [line for line in (done.stdout + done.stderr).splitlines() if "skipped: " in line]
-    assert name in line
-    assert words in line
+    said = [line for line in (done.stdout + done.stderr).splitlines() if "skipped: " in line]
+    assert len(said) == len(makes)
+    for name, _, words in makes:
+        (line,) = [line for line in said if f"{name}.json" in line]
+        assert words in line
     assert list((tmp_path / "out").iterdir())
 
 

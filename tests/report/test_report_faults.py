@@ -235,6 +235,7 @@ def test_a_file_edited_after_its_record_is_another(tmp_path: Path) -> None:
     assert json.dumps(found)
 
 
+@pytest.mark.long
 def test_a_log_of_odd_numbers_is_drawn_without_them(tmp_path: Path) -> None:
     store = tmp_path / "results"
     write_demo(store)
@@ -245,6 +246,7 @@ def test_a_log_of_odd_numbers_is_drawn_without_them(tmp_path: Path) -> None:
     assert build_report(store, tmp_path / "report").is_file()
 
 
+@pytest.mark.long
 def test_a_record_knows_what_is_wrong_whoever_asks(tmp_path: Path, micl_bench: Run) -> None:
     store = tmp_path / "results"
     write_demo(store)

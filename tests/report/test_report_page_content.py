@@ -197,6 +197,7 @@ def test_the_same_records_give_the_same_bytes(demo_results: Path, tmp_path: Path
     assert [name for name in one if one[name] != two[name]] == []
 
 
+@pytest.mark.long
 def test_a_page_of_a_thousand_records_stays_below_five_megabytes(tmp_path: Path) -> None:
     for number in range(1000):
         recipe = {"task": "knn", "k": [10, 20, 100, 200], "number": number // 3}

@@ -177,11 +177,11 @@ def test_statistics_that_are_not_the_records_are_refused(tmp_path: Path) -> None
     with pytest.raises(InputError, match="its SHA-256 differs"):
         compared(tmp_path / "a", tmp_path / "b")
     write(tmp_path / "c", confusions(matrices(0.7)), metrics={"mIoU": 99.0})
-    with pytest.raises(InputError, match=r"mIoU is 99\.0000, but what was kept"):
+    with pytest.raises(InputError, match=r"mIoU is 99\.0000, but the results kept"):
         compared(tmp_path / "c", tmp_path / "b")
     made = write(tmp_path / "d", detections(0.7))
     write(tmp_path / "e", detections(0.5), method="x", metrics={**made.values, "box_AP": 1.0})
-    with pytest.raises(InputError, match=r"box_AP is 1\.0000, but what was kept"):
+    with pytest.raises(InputError, match=r"box_AP is 1\.0000, but the results kept"):
         compared(tmp_path / "d", tmp_path / "e")
 
 

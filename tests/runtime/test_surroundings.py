@@ -139,6 +139,7 @@ def test_no_home_is_needed_where_the_cache_has_a_place(
     assert "Traceback" not in err
 
 
+@pytest.mark.long
 def test_a_folder_for_passing_files_that_cannot_be_written_is_not_needed(tmp_path: Path) -> None:
     code, _, err = shell(
         '"$@"', "data", "embedded", "--out", "data", cwd=tmp_path, TMPDIR="/proc/none"

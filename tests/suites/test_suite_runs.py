@@ -104,6 +104,7 @@ def written(store: Path) -> dict[Path, int]:
     return {one.path: one.path.stat().st_mtime_ns for one in read_results(store)}
 
 
+@pytest.mark.long
 def test_failures_stop_only_what_needs_them_and_a_second_time_does_nothing_more(
     micl_bench: Run, suite: Path, few_digits: Path, tmp_path: Path
 ) -> None:

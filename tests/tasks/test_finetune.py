@@ -152,6 +152,7 @@ def test_looks_at_held_out_images_outlive_every_cut_and_none_is_done_twice(
     assert_equal_runs(out, whole)
 
 
+@pytest.mark.long
 def test_two_processes_and_micro_batches_give_the_same_classifier(
     whole: Path, few_digits: Path, tmp_path: Path
 ) -> None:

@@ -83,6 +83,7 @@ def test_pre_training_finds_it_too_where_it_checks_on_held_out_images(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.long
 def test_a_repaired_held_out_set_goes_on_from_the_saved_training(
     micl_bench: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

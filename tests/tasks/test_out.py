@@ -155,6 +155,7 @@ def test_the_same_command_again_prints_the_same_and_measures_nothing(
     assert {path.name: path.read_bytes() for path in (place / "out").iterdir()} == before
 
 
+@pytest.mark.long
 def test_other_files_of_the_same_names_are_no_result_to_print(
     micl_bench: Run, place: Path, tmp_path: Path
 ) -> None:

@@ -97,6 +97,7 @@ def three(
     return out
 
 
+@pytest.mark.long
 def test_both_readings_of_a_and_of_its_clean_classes_are_the_known_ones(
     three: Path, shifted: tuple[Path, dict[str, list[bool]]]
 ) -> None:
@@ -327,6 +328,7 @@ def made_and_measured(
     return records(out / "found")
 
 
+@pytest.mark.long
 def test_a_fine_tuned_classifier_meets_the_three_sets_and_a_linear_one_is_told_from_it(
     micl_bench: Run, embedded: Path, few_digits: Path, tmp_path: Path
 ) -> None:

@@ -37,6 +37,7 @@ def evaluated(micl_bench: Run, out: Path, *words: object) -> Result:
     return read_result(path)
 
 
+@pytest.mark.long
 def test_stated_seeds_are_runs_of_one_pretraining_for_compare_and_report(
     micl_bench: Run, few_digits: Path, tmp_path: Path
 ) -> None:
@@ -88,6 +89,7 @@ def test_networks_of_other_sizes_are_no_seeds_of_one_pretraining(tmp_path: Path)
     assert all(stage.stated for stage in stages)
 
 
+@pytest.mark.long
 def test_without_a_statement_compare_says_that_the_files_do_not_tell(
     micl_bench: Run, few_digits: Path, tmp_path: Path
 ) -> None:
@@ -101,6 +103,7 @@ def test_without_a_statement_compare_says_that_the_files_do_not_tell(
     assert "do not state that they differ in their seed alone" in note
 
 
+@pytest.mark.long
 def test_what_is_stated_reaches_the_classifier_and_what_is_measured_of_it(
     micl_bench: Run, embedded: Path, few_digits: Path, tmp_path: Path
 ) -> None:
