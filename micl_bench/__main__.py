@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 
 
 def main() -> None:
@@ -18,7 +19,8 @@ def main() -> None:
         app.main()
     except KeyboardInterrupt:
         # It came in one of the moments that `app.main` does not catch.
-        _leave()
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 def _leave(*_: object) -> None:

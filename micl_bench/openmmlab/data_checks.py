@@ -66,7 +66,9 @@ class Checked:
     def remember(self, path: Path, inputs: str) -> None:
         """Write, on the first process, that data and config of this digest passed the checks."""
         if rank() == 0:
-            passed = _Passed(inputs=inputs, left_out=self.left_out, truth=self.truth)
+            passed = _Passed(
+                inputs=inputs, faults=self.faults, left_out=self.left_out, truth=self.truth
+            )
             atomic_write(path, json.dumps(dataclasses.asdict(passed)).encode())
 
 
@@ -75,6 +77,7 @@ class _Passed:
     """The part of `Checked` that a run needs, as its folder remembers it."""
 
     inputs: str
+    faults: list[Fault]
     left_out: dict[str, str]
     truth: dict[str, float]
 
@@ -82,8 +85,8 @@ class _Passed:
 def require_sound(config: Config, name: str, *, remembered: Path, inputs: str) -> Checked:
     """Check on the first of several processes, and let the others know; `name` is the config file's.
 
-    Data that passed before, as `Checked.remember` wrote for the same `inputs` (the digest of config and
-    data), are not checked again.
+    Data that passed before, as `Checked.remember` wrote for the same `inputs` (the digest of code,
+    config and data: annotations by content, images by name and size), are not checked again.
 
     Raises:
         InputError: the data are not fit for the config; the first fault, in one line.
@@ -117,8 +120,11 @@ def _passed_before(path: Path, inputs: str) -> Checked | None:
         return None
     if passed.inputs != inputs:
         return None
-    say("the data are those that passed the checks before; they are not checked again")
-    return Checked(left_out=passed.left_out, truth=passed.truth)
+    say(
+        "annotations, and images' names and sizes, are those that passed the checks before; they are "
+        "not checked again"
+    )
+    return Checked(faults=passed.faults, left_out=passed.left_out, truth=passed.truth)
 
 
 def check(config: Config) -> Checked:

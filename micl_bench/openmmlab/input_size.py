@@ -35,9 +35,12 @@ def _after(steps: Iterable[Any], size: Size | None, square: bool) -> Size | None
     """The largest size that comes out of these transforms."""
     for step in steps:
         name, kind = _name(step), step.get("crop_type", "absolute")
-        if ways := step.get("transforms"):
-            lists = [way if isinstance(way, list) else [way] for way in ways]
-            size = _largest(_after(way, size, square) for way in lists)
+        if name == "RandomChoice":
+            ways = [way if isinstance(way, list) else [way] for way in step["transforms"]]
+            size = _largest(_after(way, size, square) for way in ways)
+        elif inner := step.get("transforms"):
+            after = _after(inner if isinstance(inner, list) else [inner], size, square)
+            size = _largest([after, size]) if name == "RandomApply" else after
         elif "Resize" in name:
             size = _resized(step, square) or size
         elif name.endswith("Crop") and "crop_size" in step and kind.startswith("absolute"):

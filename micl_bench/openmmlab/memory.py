@@ -25,7 +25,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from micl_bench.openmmlab.input_size import Size
 from micl_bench.openmmlab.iteration import build_model, made_up_batch, size_in_training
 from micl_bench.openmmlab.vit import micl_vits
-from micl_bench.runtime.distributed import any_process
+from micl_bench.runtime.distributed import all_rows, any_process
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.memory import free_memory
 
@@ -87,6 +87,7 @@ def check_memory(
     # All agree, and refuse together: the passes that price what could be lowered may communicate.
     if any_process(found is None) or not found:
         return None
+    free = int(all_rows(torch.tensor([[free]])).min())
     if any_process(0 < free < found.total * (1 - _MARGIN)):
         lower = _lower(config, model, processes, found=found, free=free)
         raise InputError(

@@ -46,7 +46,7 @@ from micl_bench.openmmlab.progress_hook import Watch
 from micl_bench.openmmlab.resume import Identity, Keeper
 from micl_bench.openmmlab.sampling import Batch, shared
 from micl_bench.openmmlab.settings import what_counts
-from micl_bench.records.provenance import Measurement, Subject
+from micl_bench.records.provenance import Measurement, Subject, code_version
 from micl_bench.records.result import visible_path
 from micl_bench.runs.run import Spent
 from micl_bench.runtime.distributed import from_first, rank
@@ -160,7 +160,7 @@ def run(
         # Held-out data are read again after each cut: corrected, they take a saved training on.
         train_digest=digests["train_dataloader"],
     )
-    inputs = digest_json([settings, digests])
+    inputs = digest_json([code_version(), settings, digests])
     remembered = keeper.run.states.folder / "checked.json"
     checked = require_sound(resolved, config.name, remembered=remembered, inputs=inputs)
     predictions, evidence = work_dir / "predictions.npz", work_dir / "evidence.npz"

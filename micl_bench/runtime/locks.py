@@ -12,6 +12,7 @@ from pathlib import Path
 from micl_bench.runtime.errors import InputError
 
 _POLL_SECONDS = 0.2
+_LEFT_SECONDS = 86_400
 
 
 class Lock:
@@ -57,10 +58,13 @@ def sweep_locks(folder: Path) -> None:
     """Remove the lock files in a folder that no process holds, and the folder if nothing is left.
 
     A process that was killed at the end of its turn leaves an empty file, which keeps nobody waiting.
+    Files of the last day stay: where hosts do not see each other's locks, another one may hold them.
     """
     for path in folder.glob("*.lock"):
         # Another user's file, or one that another process removed.
         with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime < _LEFT_SECONDS:
+                continue
             lock = Lock(path)
             lock.take()
             lock.release()

@@ -4,6 +4,7 @@ import fcntl
 import os
 import shutil
 import signal
+import socket
 import threading
 import time
 from importlib import metadata
@@ -236,8 +237,10 @@ def test_without_locks_between_hosts_the_first_that_is_done_counts(
 ) -> None:
     first = features(images, tmp_path / "first").folder
     cache, whole = tmp_path / "second", frozen.outputs_by_slice
-    theirs, left = (cache / f".{first.name}.{host}-1.tmp" for host in ("far", "gone"))
-    for folder in (theirs, left):
+    # A host whose name begins with this one's is another host.
+    hosts = ("far", f"{socket.gethostname()}-far".replace(".", "_"), "gone")
+    theirs, alike, left = (cache / f".{first.name}.{host}-1.tmp" for host in hosts)
+    for folder in (theirs, alike, left):
         folder.mkdir(parents=True)
         (folder / "cls_1.npy").write_bytes(b"half")
     os.utime(left / "cls_1.npy", (0, 0))
@@ -251,7 +254,16 @@ def test_without_locks_between_hosts_the_first_that_is_done_counts(
     # Neither what the other host has done nor what it is doing was touched.
     assert found.tensor("cls_1").shape == (40, 128)
     assert (found.folder / "about.json").read_bytes() == (first / "about.json").read_bytes()
-    assert {path.name for path in cache.iterdir()} == {first.name, theirs.name}
+    assert {path.name for path in cache.iterdir()} == {first.name, theirs.name, alike.name}
+
+
+def test_what_is_left_of_an_entry_is_computed_anew(images: Path, tmp_path: Path) -> None:
+    folder = features(images, tmp_path).folder
+    (folder / "about.json").unlink()
+    (folder / "cls_1.npy").write_bytes(b"half")
+    found = features(images, tmp_path)
+    assert found.folder == folder
+    assert found.tensor("cls_1").shape == (40, 128)
 
 
 def test_a_killed_run_leaves_nothing_that_counts(

@@ -248,3 +248,13 @@ def test_a_file_that_declares_no_objective_is_refused_by_name(
     assert f"the plug-in {plug_in} " in line
     assert fault in line
     assert not (tmp_path / "out").exists()
+
+
+def test_a_backbone_that_is_no_module_is_refused_before_the_first_step(
+    recipe: Path, few_digits: Path, tmp_path: Path
+) -> None:
+    plug_in = tmp_path / "mine" / "objectives" / "toy.py"
+    plug_in.write_text(TOY.replace('"added.twin"', '"added.teacher"'))
+    done = refused(run(recipe, few_digits, tmp_path / "out").wait())
+    assert "Toy: its `backbone` is 'added.teacher', which is no module of the run" in done.stderr
+    assert not (tmp_path / "out" / "metrics.jsonl").exists()

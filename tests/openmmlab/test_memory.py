@@ -187,6 +187,10 @@ CHOICE = {
 }
 
 
+SMALL, LARGE = ({"type": "Resize", "scale": (side, side)} for side in (512, 1024))
+BOTH = {"transforms": [LARGE, {"type": "RandomCrop", "crop_size": (512, 512)}]}
+
+
 @pytest.mark.parametrize(
     ("expected", "asked"),
     [
@@ -199,6 +203,10 @@ CHOICE = {
         ((640, 1280), with_pipelines([CHOICE], batch=1)),
         ((512, 1024), with_pipelines([KEPT | {"scale": (2048, 512)}], batch=1)),
         ((1024, 1024), with_pipelines([KEPT | {"scale": (64, 64)}], [JITTER, CROP])),
+        # One after the other, always or perhaps.
+        ((512, 512), with_pipelines([BOTH | {"type": "TransformBroadcaster"}])),
+        ((512, 512), with_pipelines([SMALL, BOTH | {"type": "RandomApply"}])),
+        ((1024, 1024), with_pipelines([LARGE, {"type": "RandomApply", "transforms": [SMALL]}])),
         (None, with_pipelines([{"type": "LoadImageFromFile"}])),
     ],
 )

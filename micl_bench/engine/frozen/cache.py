@@ -221,15 +221,17 @@ def _give_name(temporary: Path, place: Path) -> None:
 
 
 def _remove_abandoned(place: Path) -> None:
-    """Remove the arrays that killed runs left of the same features.
+    """Remove the arrays that killed runs left of the same features, and what is left of an entry.
 
     Those of this host are nobody's, as this run has the lock. Another host may be writing its own on a
     disk without locks, until nothing was written for a day.
     """
+    if place.is_dir() and not (place / ABOUT).is_file():
+        shutil.rmtree(place)
     for left in place.parent.glob(f".{place.name}.*.tmp"):
         with suppress(OSError):
             written = max((path.stat().st_mtime for path in left.iterdir()), default=0.0)
-            is_own = left.name.startswith(f".{place.name}.{_host()}-")
+            is_own = left.name.rpartition("-")[0] == f".{place.name}.{_host()}"
             if is_own or time.time() - written > _ABANDONED_SECONDS:
                 shutil.rmtree(left, ignore_errors=True)
 

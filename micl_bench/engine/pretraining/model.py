@@ -16,6 +16,7 @@ from micl_bench.backbone import view_features
 from micl_bench.data.pixels import IMAGENET_MEAN, IMAGENET_STD
 from micl_bench.objectives import Objective
 from micl_bench.runs.parallel import WHOLE, replicate
+from micl_bench.runtime.errors import InputError
 
 # Up to this many tokens per view, in bfloat16 on a CPU, batched products beat torch's attention
 # kernel: it is made for long sequences, and took 30 % of a step of 10-token views in a profile on a
@@ -86,6 +87,11 @@ class PretrainingModel(ViewEncoder):
             # Not torch.manual_seed, which also reaches for every GPU.
             torch.default_generator.manual_seed(seed)
             self.added = objective.added(vit)
+        if objective.backbone not in dict(self.named_modules()):
+            raise InputError(
+                f"{objective.name}: its `backbone` is {objective.backbone!r}, which is no module of "
+                "the run; needed: `vit`, or one below `added`"
+            )
 
     def forward(self, visible_NMP: Tensor, keep_NVK: Tensor, *, features: bool = False) -> Tensor:
         """The objective's rows, one per image, of pixels 0 .. 255 (uint8 or floating) at the places
