@@ -59,7 +59,7 @@ def read_file(
         raise InputError(f"{path} is the state of an unfinished run; use the backbone it ends with")
     with _misshapen(path):
         name = layout or _only_format(content, path)
-        converted = _format(name).convert(content, arch=arch, branch=branch)
+        converted = find_format(name).convert(content, arch=arch, branch=branch)
         if converted.unknown_pixels and wanted is None:
             raise UnstatedError(converted.unknown_pixels)
         converted = _proven(converted, name, arch, layout)
@@ -83,7 +83,7 @@ def read_file(
 
 def recognised_as(content: dict[str, Any]) -> list[str]:
     """Return the formats that claim a file's content; `timm` only where no other does."""
-    formats = plugins.every("checkpoints", _format)
+    formats = plugins.every("checkpoints", find_format)
     plain = formats.pop(_PLAIN)
     claims = [name for name, module in formats.items() if module.recognise(content)]
     return claims or ([_PLAIN] if plain.recognise(content) else [])
@@ -97,7 +97,7 @@ def digest_of(path: Path) -> str:
     return digest_files(path, (file for file in files if file.is_file()))
 
 
-def _format(name: str) -> ModuleType:
+def find_format(name: str) -> ModuleType:
     return plugins.find("checkpoints", name, recognise=Callable, convert=Callable)
 
 

@@ -23,7 +23,7 @@ _DROPPED = (
 _KEYS = ("model", "module", "state_dict")
 _UNKNOWN_PIXELS = (
     "the file fits BEiT (pixels of mean 0.5), BEiT v2 and data2vec (ImageNet's mean) and does not state "
-    "which;  give --pixels inception for BEiT or --pixels imagenet for the latter two, or --arch "
+    "which; give --pixels inception for BEiT or --pixels imagenet for the latter two, or --arch "
     "beit_base_patch16_224, beitv2_base_patch16_224 or timm's name of its size"
 )
 

@@ -59,11 +59,36 @@ def _tasks() -> dict[str, str]:
     """List the tasks of `eval`, each with its metrics as tables head them."""
     from micl_bench.tasks import declared
 
-    metrics = {
-        name: f" Metrics: {', '.join(metric.shown for metric in task.metrics)}."
+    texts = plugins.names("tasks")
+    return {
+        name: f"{texts[name]} Metrics: {', '.join(metric.shown for metric in task.metrics)}."
         for name, task in plugins.every("tasks", declared).items()
     }
-    return {name: text + metrics.get(name, "") for name, text in plugins.names("tasks").items()}
+
+
+# These import what may need torch, so they are called for plug-ins from outside alone.
+def _robustness_set(name: str) -> object:
+    from micl_bench.robustness import find_set
+
+    return find_set(name)
+
+
+def _objective(name: str) -> object:
+    from micl_bench.objectives import find_objective
+
+    return find_objective(name)
+
+
+def _format(name: str) -> object:
+    from micl_bench.checkpoints._read_file import find_format
+
+    return find_format(name)
+
+
+def _source(name: str) -> object:
+    from micl_bench.data.source import find_source
+
+    return find_source(name)
 
 
 def _first_comment(path: Path) -> str:
@@ -79,10 +104,10 @@ def _first_comment(path: Path) -> str:
 
 _KINDS: dict[str, Callable[[], dict[str, str]]] = {
     "tasks": _tasks,
-    "robustness": lambda: plugins.names("robustness"),
-    "objectives": lambda: plugins.names("objectives"),
-    "formats": lambda: plugins.names("checkpoints"),
-    "sources": lambda: plugins.names("data.sources"),
+    "robustness": lambda: plugins.usable("robustness", _robustness_set),
+    "objectives": lambda: plugins.usable("objectives", _objective),
+    "formats": lambda: plugins.usable("checkpoints", _format),
+    "sources": lambda: plugins.usable("data.sources", _source),
     "checkpoints": _checkpoints,
     "published": _published,
     "architectures": _architectures,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -97,8 +98,17 @@ def named_source(root: Path) -> tuple[str, Path]:
     return name, Path(place)
 
 
+def find_source(name: str) -> ModuleType:
+    """Return the module of an image source.
+
+    Raises:
+        InputError: there is no such source, or its file defines no function `open_images`.
+    """
+    return plugins.find(KIND, name, open_images=Callable)
+
+
 def _ask(name: str, root: Path, place: Path) -> Source:
-    module = plugins.find(KIND, name, open_images=Callable)
+    module = find_source(name)
     try:
         found = module.open_images(place)
         return found if isinstance(found, Folder | Store) else adapted(root, found)

@@ -82,10 +82,22 @@ def names(kind: str) -> dict[str, str]:
     Raises:
         InputError: a name stands twice, or `MICL_BENCH_PLUGINS` names no folder.
     """
-    return {
-        name: summary(one.file) + (f" (from {printable(one.origin)})" if one.origin else "")
-        for name, one in _found(kind).items()
-    }
+    return {name: _line(one) for name, one in _found(kind).items()}
+
+
+def usable(kind: str, read: Callable[[str], object]) -> dict[str, str]:
+    """As `names`, but a plug-in from outside that cannot be used is left out, with a warning.
+
+    Args:
+        read: as for `every`; it is called, and imports, for plug-ins from outside alone.
+
+    Raises:
+        InputError: as `names`.
+    """
+    found = _found(kind)
+    unusable = set(outside := [name for name, one in found.items() if one.origin])
+    unusable -= _read_each(outside, read).keys()
+    return {name: _line(one) for name, one in found.items() if name not in unusable}
 
 
 def name_of(kind: str, module: str) -> str:
@@ -127,13 +139,7 @@ def every(kind: str, read: Callable[[str], T]) -> dict[str, T]:
     Raises:
         InputError: as `names`.
     """
-    found = {}
-    for name in _found(kind):
-        try:
-            found[name] = read(name)
-        except InputError as error:
-            _say_once(f"warning: {error}; it is left out")
-    return found
+    return _read_each(_found(kind), read)
 
 
 def summary(path: Path | None) -> str:
@@ -145,6 +151,20 @@ def summary(path: Path | None) -> str:
     except (OSError, SyntaxError, ValueError) as error:
         return f"cannot be read: {printable(' '.join(str(error).split()))}"
     return printable((ast.get_docstring(tree) or "").partition("\n")[0])
+
+
+def _line(one: _Plugin) -> str:
+    return summary(one.file) + (f" (from {printable(one.origin)})" if one.origin else "")
+
+
+def _read_each(among: Iterable[str], read: Callable[[str], T]) -> dict[str, T]:
+    found = {}
+    for name in among:
+        try:
+            found[name] = read(name)
+        except InputError as error:
+            _say_once(f"warning: {error}; it is left out")
+    return found
 
 
 def _found(kind: str) -> dict[str, _Plugin]:

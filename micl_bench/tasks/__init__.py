@@ -38,11 +38,11 @@ def declared(name: str) -> Task:
     """The declaration of a task, or of pre-training, read without importing torch.
 
     Raises:
-        InputError: there is no such task; the message lists those there are.
+        InputError: there is no such task (the message lists those there are), or it is declared wrongly.
     """
     if name == PRETRAINING.name:
         return PRETRAINING
-    task: Task = plugins.find("tasks", name, TASK=Task).TASK
+    task: Task = _module(name).TASK
     if task.name != name:
         raise InputError(f"TASK of the task {name} must have that name; its name is {task.name!r}")
     return task
@@ -61,9 +61,17 @@ def running(name: str) -> ModuleType:
     """The module with a task's `run`, and its `RECIPE` where it has one; imports what the task needs.
 
     Raises:
-        InputError: as `declared`, or the task's file defines no `run`.
+        InputError: as `declared`.
     """
-    module = plugins.find("tasks", name)
-    if hasattr(module, "__path__"):
-        return importlib.import_module(f"{module.__name__}.run")
-    return plugins.find("tasks", name, run=Callable)
+    module = _module(name)
+    return importlib.import_module(f"{module.__name__}.run") if _is_folder(module) else module
+
+
+def _module(name: str) -> ModuleType:
+    """A task's declaration, in a file with a function `run`; a folder's `run` may need torch."""
+    module = plugins.find("tasks", name, TASK=Task)
+    return module if _is_folder(module) else plugins.find("tasks", name, run=Callable)
+
+
+def _is_folder(module: ModuleType) -> bool:
+    return hasattr(module, "__path__")

@@ -148,6 +148,16 @@ def test_the_output_says_of_how_many_checkpoints_the_runs_are(tmp_path: Path) ->
     assert "(3 runs of 1 checkpoint)" in text
 
 
+def test_tasks_of_one_fingerprint_have_a_heading_each(tmp_path: Path) -> None:
+    for name, share in (("a", 0.8), ("b", 0.6)):
+        for task in ("knn", "linear"):
+            write(tmp_path / name / task, {"top1": right(share, 0)}, task=task, method=name)
+    table = compare(tmp_path / "a", tmp_path / "b")
+    assert table["fingerprint"].nunique() == 1
+    headings = [line for line in comparison_text(table.attrs).splitlines() if "400 images" in line]
+    assert [line.partition(" on ")[0] for line in headings] == ["k-NN", "Linear probe"]
+
+
 def test_a_metric_without_per_image_evidence_is_shown_but_not_tested(tmp_path: Path) -> None:
     write(tmp_path / "a", {"top1": right(0.8, 0)}, metrics={"mCE": 60.0})
     write(tmp_path / "b", {"top1": right(0.6, 1)}, metrics={"mCE": 70.0}, method="x")

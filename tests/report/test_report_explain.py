@@ -25,6 +25,7 @@ def found_in(folder: Path, *records: Result) -> tuple[dict[str, Any], str]:
     found = explain(recorded(records, folder)[0], recorded(records, folder), read_references())
     # Numbers that are none would be no JSON.
     json.dumps(found, allow_nan=False)
+    assert found["kind"] == "measured"
     return found, as_text(found)
 
 
@@ -152,6 +153,7 @@ def test_a_published_row_with_its_source() -> None:
     (own,) = [one for one in references if (one.method, one.metric) == ("OCL", "wall_hours")]
     assert find(own.id[:-2], references, "published number") == own
     found = explain_published(own)
+    assert found["kind"] == "published"
     assert found["measures"] == {"task": "pretrain", "data": "imagenet", "metric": "wall_hours"}
     assert found["stands_for"] == [132.5, 133.5]
     text = as_text(found)

@@ -20,6 +20,7 @@ from micl_bench.tasks import declared, declared_tasks, running
 
 TASK = "from micl_bench.tasks import Task\nTASK = Task(name='bad', title='X', metrics=())\n"
 OTHER_NAME = "from micl_bench.tasks import Task\nTASK = Task(name='x', title='X', metrics=())\n"
+RUN = "def run(request):\n    return []\n"
 KINDS = ("tasks", "objectives", "checkpoints", "robustness", "data.sources")
 
 
@@ -98,7 +99,7 @@ def test_one_that_cannot_be_used_is_one_line_and_breaks_no_other(
     folder: Path, text: str, reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write(folder / "robustness" / "bad.py", text)
-    assert any(line.startswith("bad ") for line in listing_of("robustness").splitlines())
+    assert not any(line.startswith("bad ") for line in listing_of("robustness").splitlines())
     with pytest.raises(InputError, match=reason) as caught:
         plugins.find("robustness", "bad", SET=RobustnessSet)
     assert str(path) in str(caught.value)
@@ -109,13 +110,15 @@ def test_one_that_cannot_be_used_is_one_line_and_breaks_no_other(
     assert capsys.readouterr().err.count(str(path)) == 1
 
 
-@pytest.mark.parametrize("text", ["import nowhere\n", "TASK = 1\n", OTHER_NAME])
+@pytest.mark.parametrize(
+    "text", ["import nowhere\n", f"TASK = 1\n{RUN}", OTHER_NAME + RUN, f"{TASK}run = 3\n"]
+)
 def test_a_task_that_cannot_be_used_breaks_no_other(folder: Path, text: str) -> None:
     write(folder / "tasks" / "bad.py", f'"""Bad."""\n{text}')
     assert "knn" in declared_tasks()
     assert "bad" not in declared_tasks()
     listed = listing_of("tasks")
-    assert "Bad. (from " in listed
+    assert "Bad. (from " not in listed
     assert "top-1" in listed
     with pytest.raises(InputError, match=r"bad"):
         declared("bad")
@@ -148,6 +151,42 @@ def test_a_declaration_of_another_class_is_refused_with_its_file(
     with pytest.raises(InputError, match=fault) as caught:
         use("bad")
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("listed", "place", "text"),
+    [
+        ("tasks", "tasks", f"TASK = 3\n{RUN}"),
+        ("objectives", "objectives", "OBJECTIVE = int\n"),
+        ("formats", "checkpoints", "recognise = 1\nconvert = 2\n"),
+        ("robustness", "robustness", "SET = 'x'\n"),
+        ("sources", "sources", "open_images = 'x'\n"),
+    ],
+)
+def test_lists_leave_out_what_they_warn_of(
+    folder: Path, listed: str, place: str, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = listing_of(listed).splitlines()
+    path = write(folder / place / "bad.py", f'"""Bad."""\n{text}')
+    assert [line.split()[0] for line in listing_of(listed).splitlines()] == [
+        line.split()[0] for line in before
+    ]
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert str(path) in warning
+    assert warning.endswith("it is left out")
+
+
+def test_help_of_eval_leaves_out_a_task_that_cannot_be_used(micl_bench: Run, folder: Path) -> None:
+    bad = write(folder / "tasks" / "bad.py", f'"""Bad."""\n{TASK}run = 3\n')
+    good_one = TASK.replace("bad", "a_task_of_a_long_name")
+    write(folder / "tasks" / "a_task_of_a_long_name.py", f'"""Good."""\n{good_one}{RUN}')
+    done = good(micl_bench("eval", "--help"))
+    listed = done.stdout.partition("Tasks:")[2].splitlines()
+    assert "Bad." not in done.stdout
+    assert f"{bad} has run = 3" in done.stderr
+    # The descriptions stand below each other, whatever the longest name is.
+    places = {line.find(words) for line in listed for words in ("Good.", "k-NN:") if words in line}
+    assert len(places) == 1
 
 
 def test_help_is_given_whatever_plugins_there_are(micl_bench: Run, folder: Path) -> None:

@@ -13,7 +13,6 @@ from micl_bench.checkpoints import Checkpoint, load_checkpoint
 from micl_bench.data.pixels import IMAGENET_MEAN, IMAGENET_STD
 from micl_bench.records.weights import Stage
 from micl_bench.runtime.errors import InputError, UnstatedError
-from micl_bench.runtime.files import digest_json
 
 # The recipe says these in any case, or they may differ.
 _NOT_COMPARED = ("name", "img_size", "norm_eps")
@@ -82,13 +81,4 @@ def as_start(start: Checkpoint) -> Checkpoint:
 def _unknown(start: Checkpoint) -> Stage:
     """The first stage of a file that does not name its trainings: these very weights."""
     settings = {"task": "initialise", "weights": start.info.digest, "branch": start.content.branch}
-    return Stage(
-        task="initialise",
-        method=start.method,
-        fingerprint=digest_json(settings),
-        seed=0,
-        epochs=0,
-        data="",
-        data_digest="",
-        settings=settings,
-    )
+    return Stage.of("initialise", start.method, settings, seed=0)

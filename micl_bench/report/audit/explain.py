@@ -70,6 +70,7 @@ def explain(
     for name in ("digests", "details", "about", "path"):
         del found[name]
     found |= {
+        "kind": "measured",
         "id": record.id,
         "record": str(record.path),
         "metrics": [
@@ -97,6 +98,7 @@ def explain_published(reference: Reference) -> dict[str, Any]:
     task, data, metric = measures(reference)
     return {
         **dataclasses.asdict(reference),
+        "kind": "published",
         "stands_for": list(reference.bounds),
         "measures": {"task": task, "data": data, "metric": metric},
     }
@@ -145,7 +147,7 @@ def _artifact(record: Record, name: str) -> dict[str, Any]:
 
 def as_text(found: dict[str, Any]) -> str:
     """Return what `explain` or `explain_published` found as lines for a terminal."""
-    lines = _published(found) if "stands_for" in found else _measured(found)
+    lines = _published(found) if found["kind"] == "published" else _measured(found)
     return "\n".join(map(printable, lines))
 
 

@@ -145,7 +145,7 @@ def comparison_text(found: Mapping[Any, Any]) -> str:
     for contender in found["contenders"]:
         lines += [contender["title"], *(f"   {note}" for note in contender["notes"])]
     groups = itertools.groupby(
-        found["comparisons"], key=lambda one: (one["data"], one["fingerprint"])
+        found["comparisons"], key=lambda one: (one["task"], one["data"], one["fingerprint"])
     )
     for _, group in groups:
         rows = list(group)
