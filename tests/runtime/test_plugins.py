@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 from support import Run, good
 
-from micl_bench.checkpoints._load import _format
+from micl_bench.checkpoints._read_file import find_format
 from micl_bench.cli.listing import listing_of
 from micl_bench.data.source import open_images
 from micl_bench.robustness import RobustnessSet, every_set, find_set
@@ -133,7 +133,7 @@ def test_a_task_that_cannot_be_used_breaks_no_other(folder: Path, text: str) -> 
         (
             "checkpoints",
             "recognise = 1\nconvert = 2\n",
-            _format,
+            find_format,
             "has recognise = 1; needed: a function",
         ),
         (
