@@ -1,6 +1,7 @@
 """Accuracy against cost: the Pareto front against its definition, points against their records."""
 
 import dataclasses
+import functools
 import random
 from collections.abc import Sequence
 
@@ -8,6 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from pretrainings import A100, Trainings
 from synthetic_results import changed
+from tables_of import IMAGENET, published
 
 from micl_bench.records.published import Reference, read_references
 from micl_bench.records.statistics import t_interval, wilson
@@ -21,26 +23,9 @@ from micl_bench.report.figures.cost_points import (
 )
 from micl_bench.report.figures.render import rendered
 
-IMAGENET = {"name": "imagenet", "split": "val", "images": 50_000}
-
-
-def reference(**changes: object) -> Reference:
-    values: dict[str, object] = {
-        "id": "published-0123456789",
-        "method": "MAE",
-        "arch": "ViT-B/16",
-        "resolution": 224,
-        "pretrain_data": "ImageNet-1K",
-        "pretrain_epochs": 1600.0,
-        "task": "imagenet_linear",
-        "protocol": "linear",
-        "metric": "top1",
-        "value": 68.0,
-        "unit": "%",
-        "source": "a paper, Table 1",
-        "source_detail": "",
-    }
-    return Reference(**(values | changes))  # type: ignore[arg-type]
+reference = functools.partial(
+    published, task="imagenet_linear", protocol="linear", value=68.0, source="a paper, Table 1"
+)
 
 
 @pytest.mark.parametrize("seed", range(30))
