@@ -82,21 +82,30 @@ def training_keys(
     Raises:
         InputError: there are fewer images than a batch, or the processes do not divide it.
     """
-    rank, processes = part
-    per_epoch = steps_per_epoch(source, batch_size)
-    if batch_size % processes:
-        raise InputError(
-            f"batch size {batch_size} cannot be split over {processes} processes evenly"
-        )
-    share = batch_size // processes
+    per_epoch, own = steps_per_epoch(source, batch_size), own_share(batch_size, part)
     order_N: NDArray[np.int64] = np.empty(0, dtype=np.int64)
     epoch_of_order = -1
     for step in steps:
         epoch, position = divmod(step, per_epoch)
         if epoch != epoch_of_order:
             order_N, epoch_of_order = epoch_order(seed, epoch, len(source)), epoch
-        first = position * batch_size + rank * share
-        yield epoch, order_N[first : first + share]
+        first = position * batch_size
+        yield epoch, order_N[first : first + batch_size][own]
+
+
+def own_share(batch_size: int, part: tuple[int, int]) -> slice:
+    """Return the place in a batch of one process's equal, contiguous part, by (rank, processes).
+
+    Raises:
+        InputError: the processes do not divide the batch.
+    """
+    rank, processes = part
+    share, rest = divmod(batch_size, processes)
+    if rest:
+        raise InputError(
+            f"batch size {batch_size} cannot be split over {processes} processes evenly"
+        )
+    return slice(rank * share, (rank + 1) * share)
 
 
 def steps_per_epoch(source: Source, batch_size: int) -> int:

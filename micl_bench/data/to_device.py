@@ -27,9 +27,11 @@ def tensors_of(batch: Any) -> Iterator[Tensor]:
 
 
 def each_tensor(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Return the same batch of dataclasses, with every tensor in it changed."""
+    """Return the same batch of dataclasses and dictionaries, with every tensor in it changed."""
     if isinstance(batch, Tensor):
         return change(batch)
+    if isinstance(batch, dict):
+        return {name: each_tensor(value, change) for name, value in batch.items()}
     if not dataclasses.is_dataclass(batch) or isinstance(batch, type):
         return batch
     values = {one.name: getattr(batch, one.name) for one in dataclasses.fields(batch)}

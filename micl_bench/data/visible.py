@@ -1,4 +1,4 @@
-"""The part of a batch that a pre-training step takes: the visible patches and their places.
+"""The part of a batch that a pre-training step takes: patches, their places, and what is drawn for them.
 
 Shapes: N images, V views, K patches per view, M = V * K, P values per patch, (channel, row, column).
 """
@@ -16,8 +16,38 @@ from micl_bench.data.folder import Folder
 from micl_bench.data.pixels import Pixels, enough_pixels, training_crops
 from micl_bench.data.resample import Windows, cut_windows, resample_windows
 from micl_bench.data.source import Source
-from micl_bench.data.stream import load, random_pixels, training_keys
+from micl_bench.data.stream import Keys, load, own_share, random_pixels, training_keys
 from micl_bench.patches import gather_patches
+
+Draw = Callable[[int, int, NDArray[np.integer]], Tensor]
+DrawMore = Callable[[int, int, NDArray[np.integer]], dict[str, Tensor]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """What an objective sees of N images."""
+
+    visible_NMP: Tensor
+    """Pixels of the patches: normalised where an objective gets them, before that in 0 .. 255."""
+    keep_NVK: Tensor
+    """The patches' places, int64, row-major in the grid."""
+    drawn: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    """The objective's own draws, by name (`Patches.more`); N rows each."""
+
+    def __len__(self) -> int:
+        return len(self.keep_NVK)
+
+    def split(self, size: int) -> "list[Seen]":
+        """Cut into parts of at most `size` images."""
+        parts = [slice(start, start + size) for start in range(0, len(self), size)]
+        return [
+            Seen(
+                self.visible_NMP[part],
+                self.keep_NVK[part],
+                {name: tensor[part] for name, tensor in self.drawn.items()},
+            )
+            for part in parts
+        ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +56,7 @@ class Visible:
 
     pixels: Tensor | Windows
     keep_NVK: Tensor
+    drawn: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.keep_NVK)
@@ -35,6 +66,10 @@ class Visible:
         if isinstance(self.pixels, Windows):
             return resample_windows(self.pixels)
         return self.pixels
+
+    def seen(self) -> Seen:
+        """Return the patches, in 0 .. 255, with places and draws."""
+        return Seen(self.patches(), self.keep_NVK, self.drawn)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,8 +86,11 @@ class Patches:
     of: int
     """L: patches of the crop."""
     patch_size: int
-    draw: Callable[[int, int, NDArray[np.integer]], Tensor]
+    draw: Draw
     """Draws keep_NVK, int64, by (seed, epoch, index_N)."""
+    more: DrawMore = lambda seed, epoch, index_N: {}
+    """Draws what else the objective needs, tensors of N rows by name, for the images of a whole batch: a
+    row may depend on the batch that its image is in."""
 
     def __str__(self) -> str:
         return f"{self.num_views} views of {self.per_view} of {self.of} patches"
@@ -81,41 +119,56 @@ class Patches:
             InputError: there are too few images, the processes do not divide the batch, or an image
                 cannot be read.
         """
-        keys = training_keys(source, batch_size=batch_size, seed=seed, steps=steps, part=part)
+        own = own_share(batch_size, part)
+        keys = training_keys(source, batch_size=batch_size, seed=seed, steps=steps)
         if isinstance(source, Folder):
-            yield from load(_FolderImages(source, pixels, self, seed), keys, num_workers)
+            yield from load(_FolderImages(source, pixels, self, seed, own), keys, num_workers)
             return
-        for epoch, index_N in keys:
-            keep_NVK = self.draw(seed, epoch, index_N)
+        for epoch, batch_N in keys:
+            index_N = batch_N[own]
+            keep_NVK, drawn = self.drawn(seed, epoch, batch_N, own)
             keep_NM = keep_NVK.flatten(1)
             if source.layout == "patch":
-                yield Visible(source.visible_patches(index_N, keep_NM), keep_NVK)
+                yield Visible(source.visible_patches(index_N, keep_NM), keep_NVK, drawn)
                 continue
             crops = training_crops(seed, epoch, index_N, source.sizes_N2[index_N], pixels)
             sides = {"img_size": pixels.img_size, "patch_size": self.patch_size}
-            yield Visible(cut_windows(source, index_N, crops, keep_NM, **sides), keep_NVK)
+            yield Visible(cut_windows(source, index_N, crops, keep_NM, **sides), keep_NVK, drawn)
 
-    def of_images(self, images_NCHW: Tensor, index_N: NDArray[np.integer], *, seed: int) -> Visible:
-        """Return the patches that images of these numbers have in the first epoch."""
-        keep_NVK = self.draw(seed, 0, index_N).to(images_NCHW.device)
-        return Visible(gather_patches(images_NCHW, keep_NVK, self.patch_size), keep_NVK)
+    def drawn(
+        self, seed: int, epoch: int, batch_N: NDArray[np.integer], own: slice = slice(None)
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return keep_NVK and the further draws of the images `own` of a batch."""
+        more = self.more(seed, epoch, batch_N)
+        keep_NVK = self.draw(seed, epoch, batch_N[own])
+        return keep_NVK, {name: tensor[own] for name, tensor in more.items()}
+
+    def of_images(self, images_NCHW: Tensor, index_N: NDArray[np.integer], *, seed: int) -> Seen:
+        """Return the patches that images of these numbers have in the first epoch, as one batch."""
+        keep_NVK, drawn = self.drawn(seed, 0, index_N)
+        device = images_NCHW.device
+        keep_NVK = keep_NVK.to(device)
+        visible_NMP = gather_patches(images_NCHW, keep_NVK, self.patch_size)
+        return Seen(visible_NMP, keep_NVK, {name: one.to(device) for name, one in drawn.items()})
 
 
 @dataclasses.dataclass(frozen=True)
 class _FolderImages(Dataset):
-    """The images of a folder, a whole batch at a time: keys are (epoch, index_N)."""
+    """The images of a folder, a whole batch at a time."""
 
     folder: Folder
     pixels: Pixels
     wanted: Patches
     seed: int
+    own: slice
+    """This process's part of each batch."""
 
-    def __getitem__(self, key: tuple[int, NDArray[np.integer]]) -> Visible:
-        epoch, index_N = key
-        keep_NVK = self.wanted.draw(self.seed, epoch, index_N)
-        images = [self._image(epoch, index) for index in index_N]
+    def __getitem__(self, key: Keys) -> Visible:
+        epoch, batch_N = key
+        keep_NVK, drawn = self.wanted.drawn(self.seed, epoch, batch_N, self.own)
+        images = [self._image(epoch, index) for index in batch_N[self.own]]
         visible_NMP = gather_patches(torch.stack(images), keep_NVK, self.wanted.patch_size)
-        return Visible(visible_NMP, keep_NVK)
+        return Visible(visible_NMP, keep_NVK, drawn)
 
     def _image(self, epoch: int, index: np.integer) -> Tensor:
         # A crop needs all the pixels there are; else as many as a packed store is made from.

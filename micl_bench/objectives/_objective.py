@@ -13,13 +13,14 @@ import functools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from timm.models import VisionTransformer
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from micl_bench.backbone import Arch
-from micl_bench.data.visible import Patches
+from micl_bench.data.visible import Patches, Seen
 from micl_bench.runs.plan import TrainingPlan
 from micl_bench.runtime.config import to_dict
 from micl_bench.runtime.values import Values
@@ -118,16 +119,14 @@ class Objective(abc.ABC):
         return nn.Module()
 
     @abc.abstractmethod
-    def encode(
-        self, vit: VisionTransformer, added: nn.Module, visible_NMP: Tensor, keep_NVK: Tensor
-    ) -> Tensor:
+    def encode(self, vit: VisionTransformer, added: nn.Module, seen: Seen) -> Tensor:
         """Compute one row per image, of any shape, from which `loss` follows.
 
         A batch may be cut into parts, and a part may be encoded twice, first without gradient: no
         state changes here, and no image depends on another one.
 
         Args:
-            visible_NMP: normalised pixels of the patches at the places `keep_NVK` that `wants` draws.
+            seen: the patches that `wants` draws, their pixels normalised.
         """
 
     @abc.abstractmethod
@@ -160,6 +159,7 @@ class Objective(abc.ABC):
         operations that are repeated to save memory.
         """
         wants = self.wants(arch)
+        drawn = wants.more(0, 0, np.arange(1))
         # Tensors of the meta device have shapes and no memory: nothing is computed.
         with torch.device("meta"), FlopCounterMode(display=False) as counter:
             vit = arch.build()
@@ -167,7 +167,8 @@ class Objective(abc.ABC):
             views, kept = wants.num_views, wants.per_view
             visible_NMP = torch.empty(1, views * kept, 3 * arch.patch_size**2)
             keep_NVK = torch.zeros(1, views, kept, dtype=torch.long)
-            self.encode(vit, added, visible_NMP, keep_NVK).sum().backward()
+            on_meta = {name: one.to("meta") for name, one in drawn.items()}
+            self.encode(vit, added, Seen(visible_NMP, keep_NVK, on_meta)).sum().backward()
         return float(counter.get_total_flops())
 
 

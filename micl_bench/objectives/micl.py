@@ -9,7 +9,7 @@ from timm.models import VisionTransformer
 from torch import Tensor, nn
 
 from micl_bench.backbone import Arch, view_features
-from micl_bench.data.visible import Patches
+from micl_bench.data.visible import Patches, Seen
 from micl_bench.losses import alignment, micl_loss, micl_loss_of_rows, view_cosines
 from micl_bench.objectives._objective import (
     Objective,
@@ -96,11 +96,9 @@ class MiCL(Objective):
         """Words on the number of images among which each one must be found."""
         return f"each among {self.contrasted(plan)}"
 
-    def encode(
-        self, vit: VisionTransformer, added: nn.Module, visible_NMP: Tensor, keep_NVK: Tensor
-    ) -> Tensor:
+    def encode(self, vit: VisionTransformer, added: nn.Module, seen: Seen) -> Tensor:
         """Compute [CLS] of each view, features_NVD, in fp32 whatever the autocast."""
-        return view_features(vit, visible_NMP, keep_NVK)
+        return view_features(vit, seen.visible_NMP, seen.keep_NVK)
 
     def loss(self, rows: Tensor) -> Contrast:
         """This process's part of the loss from its own [CLS] features, features_nVD; the mean of its
@@ -160,7 +158,7 @@ class MiCL(Objective):
             )
         patch_size = backbone.patch_embed.proj.kernel_size[0]
         visible_NMP = gather_patches(images_NCHW, keep_NVK, patch_size)
-        return self.loss(self.encode(backbone, nn.Module(), visible_NMP, keep_NVK))
+        return self.loss(self.encode(backbone, nn.Module(), Seen(visible_NMP, keep_NVK)))
 
 
 class CollapseWatch:

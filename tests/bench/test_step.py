@@ -10,6 +10,7 @@ from support import Run
 from micl_bench.backbone import init_mae_, named_arch
 from micl_bench.bench.step import embed_all_then_gather
 from micl_bench.data.pixels import normalise
+from micl_bench.data.visible import Seen
 from micl_bench.engine.pretraining.model import PretrainingModel
 from micl_bench.objectives.micl import MiCL
 from micl_bench.patches import gather_patches
@@ -22,8 +23,9 @@ def test_the_plain_step_contrasts_the_same_features_as_ours() -> None:
     images_NCHW = torch.randint(0, 256, (3, 3, 32, 32), generator=generator, dtype=torch.uint8)
     keep_NM = torch.rand(3, 64, generator=generator).argsort(dim=1)[:, :12]
     keep_NVK = keep_NM.reshape(3, 2, 6)
+    patches_NMP = gather_patches(images_NCHW, keep_NVK, 4)
     plain_NVD = embed_all_then_gather(vit, normalise(images_NCHW), keep_NVK)
-    ours_NVD = PretrainingModel(MiCL(), vit)(gather_patches(images_NCHW, keep_NVK, 4), keep_NVK)
+    ours_NVD = PretrainingModel(MiCL(), vit)(Seen(patches_NMP, keep_NVK))
     # fp32 sums in another order: 1e-6 an operation, through four blocks.
     torch.testing.assert_close(ours_NVD, plain_NVD, rtol=1e-4, atol=1e-5)
 

@@ -65,9 +65,9 @@ class Toy(Objective):
         added.register_buffer("progress", torch.zeros(1))
         return added
 
-    def encode(self, vit, added, visible_NMP, keep_NVK):
-        first, second = keep_NVK.split(1, dim=1)
-        K = keep_NVK.shape[2]
+    def encode(self, vit, added, seen):
+        visible_NMP, (first, second) = seen.visible_NMP, seen.keep_NVK.split(1, dim=1)
+        K = seen.keep_NVK.shape[2]
         ours_ND = view_features(vit, visible_NMP[:, :K], first)[:, 0]
         with torch.no_grad():
             theirs_ND = view_features(added.twin, visible_NMP[:, K:], second)[:, 0]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from micl_bench.data.source import Source
 from micl_bench.data.stream import evaluation_batches
-from micl_bench.data.visible import Patches
+from micl_bench.data.visible import Patches, Seen
 from micl_bench.engine.frozen.knn import knn_scores, top1
 from micl_bench.engine.pretraining.model import model_of
 from micl_bench.engine.pretraining.recipe import PretrainRecipe
@@ -49,11 +49,10 @@ class Checks:
             patches_NLP = patchify(images_NCHW, self.wants.patch_size)
             all_L = torch.arange(patches_NLP.shape[1], device=self.device)
             places_N1L = all_L.expand(len(patches_NLP), 1, -1)
-            return inner(patches_NLP, places_N1L, features=True)[:, 0]
+            return inner(Seen(patches_NLP, places_N1L), features=True)[:, 0]
 
         def visible(images_NCHW: Tensor, index_N: NDArray[np.integer]) -> Tensor:
-            found = self.wants.of_images(images_NCHW, index_N, seed=self.recipe.seed)
-            return inner(found.patches(), found.keep_NVK)
+            return inner(self.wants.of_images(images_NCHW, index_N, seed=self.recipe.seed))
 
         train_ND, test_MD = self._rows(self.train, whole), self._rows(self.held_out, whole)
         rows = self._rows(self.held_out, visible)

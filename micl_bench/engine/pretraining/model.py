@@ -1,6 +1,7 @@
 """The model in pre-training: a backbone and its objective's modules, from pixels to rows of the loss; on
 one device, replicated (DDP) or sharded (FSDP2)."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, cast
@@ -14,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from micl_bench.backbone import view_features
 from micl_bench.data.pixels import IMAGENET_MEAN, IMAGENET_STD
+from micl_bench.data.visible import Seen
 from micl_bench.objectives import Objective
 from micl_bench.runs.parallel import WHOLE, replicate
 from micl_bench.runtime.errors import InputError
@@ -44,21 +46,18 @@ class ViewEncoder(nn.Module):
             value_P = torch.tensor(values).mul(255).repeat_interleave(per_channel)
             self.register_buffer(name, value_P, persistent=False)
 
-    def forward(self, visible_NMP: Tensor, keep_NVK: Tensor) -> Tensor:
-        """[CLS] of each view in fp32, features_NVD, of pixels 0 .. 255 (uint8 or floating) at the
-        places `keep_NVK`."""
-        return self.encoded(functools.partial(view_features, self.vit), visible_NMP, keep_NVK)
+    def forward(self, seen: Seen) -> Tensor:
+        """[CLS] of each view in fp32, features_NVD, of pixels 0 .. 255, uint8 or floating."""
+        return self.encoded(_features_of(self.vit), seen)
 
-    def encoded(
-        self, encode: Callable[[Tensor, Tensor], Tensor], visible_NMP: Tensor, keep_NVK: Tensor
-    ) -> Tensor:
-        """`encode(pixels_NMP, keep_NVK)` of normalised pixels, in the model's precision."""
-        device = visible_NMP.device.type
-        self._choose_attention(device, keep_NVK.shape[2] + 1)
+    def encoded(self, encode: Callable[[Seen], Tensor], seen: Seen) -> Tensor:
+        """`encode` of the same with normalised pixels, in the model's precision."""
+        device = seen.visible_NMP.device.type
+        self._choose_attention(device, seen.keep_NVK.shape[2] + 1)
         # One new tensor, not three: fresh memory costs more than the arithmetic.
-        pixels_NMP = torch.sub(visible_NMP, self.mean_P).div_(self.std_P)
+        pixels_NMP = torch.sub(seen.visible_NMP, self.mean_P).div_(self.std_P)
         with torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16"):
-            return encode(pixels_NMP, keep_NVK)
+            return encode(dataclasses.replace(seen, visible_NMP=pixels_NMP))
 
     def _choose_attention(self, device: str, tokens: int) -> None:
         products = device == "cpu" and self.precision == "bf16" and tokens <= _SHORT_VIEW
@@ -93,16 +92,18 @@ class PretrainingModel(ViewEncoder):
                 "the run; needed: `vit`, or one below `added`"
             )
 
-    def forward(self, visible_NMP: Tensor, keep_NVK: Tensor, *, features: bool = False) -> Tensor:
-        """The objective's rows, one per image, of pixels 0 .. 255 (uint8 or floating) at the places
-        `keep_NVK`; with `features` those of the backbone that the run leaves, as `ViewEncoder`."""
-        encode: Callable[[Tensor, Tensor], Tensor]
+    def forward(self, seen: Seen, *, features: bool = False) -> Tensor:
+        """The objective's rows, one per image, of pixels 0 .. 255, uint8 or floating; with `features`
+        those of the backbone that the run leaves, as `ViewEncoder`."""
         if features:
             kept = self.get_submodule(self.objective.backbone)
-            encode = functools.partial(view_features, cast(VisionTransformer, kept))
-        else:
-            encode = functools.partial(self.objective.encode, self.vit, self.added)
-        return self.encoded(encode, visible_NMP, keep_NVK)
+            return self.encoded(_features_of(cast(VisionTransformer, kept)), seen)
+        encode = functools.partial(self.objective.encode, self.vit, self.added)
+        return self.encoded(encode, seen)
+
+
+def _features_of(vit: VisionTransformer) -> Callable[[Seen], Tensor]:
+    return lambda seen: view_features(vit, seen.visible_NMP, seen.keep_NVK)
 
 
 def distribute(

@@ -58,21 +58,21 @@ def backward(model: nn.Module, batch: Visible, *, micro_batch: int = 0) -> tuple
     Over processes, gradients are averaged, as the loss is. A forward pass has `micro_batch` images; 0
     for all at once.
     """
-    inner, inputs = model_of(model), (batch.patches(), batch.keep_NVK)
+    inner, seen = model_of(model), batch.seen()
     size = min(micro_batch or len(batch), len(batch))
     if size == len(batch):
-        rows = model(*inputs)
+        rows = model(seen)
         output = inner.objective.loss(rows)
         output.loss.backward()
         return output, rows.detach()
-    parts = list(zip(*(tensor.split(size) for tensor in inputs), strict=True))
+    parts = seen.split(size)
     # Not through DDP, which would prepare for a backward pass.
     with torch.no_grad():
-        rows = torch.cat([inner(*part) for part in parts])
+        rows = torch.cat([inner(part) for part in parts])
     rows.requires_grad_()
     output = inner.objective.loss(rows)
     gradients: tuple[Tensor, ...] = torch.autograd.grad(output.loss, rows)[0].split(size)
     for number, (part, gradient) in enumerate(zip(parts, gradients, strict=True), start=1):
         with exchanging(model, number == len(parts)):
-            model(*part).backward(gradient)
+            model(part).backward(gradient)
     return output, rows.detach()

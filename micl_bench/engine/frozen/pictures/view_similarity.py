@@ -71,8 +71,8 @@ def features_of_views(
     with torch.inference_mode(), at_precision(precision, model, device):
         for batch in evaluation_batches(source, pixels, batch_size=_BATCH, index_N=index_N):
             numbers_n = index_N[done : done + len(batch.images)]
-            found = views.of_images(batch.images.to(device), numbers_n, seed=seed)
-            parts.append(model(found.patches(), found.keep_NVK).cpu())
+            seen = views.of_images(batch.images.to(device), numbers_n, seed=seed)
+            parts.append(model(seen).cpu())
             done += len(batch.images)
     return torch.cat(parts)
 
