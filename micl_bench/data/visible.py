@@ -93,6 +93,9 @@ class Patches:
     row may depend on the batch that its image is in."""
 
     def __str__(self) -> str:
+        if self.num_views == 1:
+            whole = self.per_view == self.of
+            return f"all {self.of} patches" if whole else f"{self.per_view} of {self.of} patches"
         return f"{self.num_views} views of {self.per_view} of {self.of} patches"
 
     def batches(

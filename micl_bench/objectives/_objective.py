@@ -66,6 +66,8 @@ class Objective(abc.ABC):
     """The method, as tables print it."""
     numbers: ClassVar[tuple[str, ...]] = ()
     """Names of the scalars in `Output.numbers`; each is a column of the run's metrics."""
+    deviations: ClassVar[tuple[str, ...]] = ()
+    """What differs from the published method, a sentence each, which the record repeats."""
     backbone: ClassVar[str] = "vit"
     """The ViT that a run leaves and that is measured on the way: `vit`, which is trained, or a momentum
     twin by its name among the added modules, `added.teacher`."""
@@ -99,6 +101,28 @@ class Objective(abc.ABC):
         Raises:
             InputError: the architecture has too few patches.
         """
+
+    def sees(self, arch: Arch) -> str:
+        """Words in the plan on what a step takes of an image: `2 views of 12 of 64 patches`, or `16 of
+        64 patches visible, the other 48 predicted`."""
+        return str(self.wants(arch))
+
+    def sees_in_full(self, arch: Arch) -> str:
+        """The same above pictures, where there is room for more."""
+        return self.sees(arch)
+
+    def shown(self, keep_NVK: Tensor, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The patches that pictures show beside an image, each part of it by its name (`view 1`,
+        `visible`, `target 2`), in the order of the pictures.
+
+        Args:
+            keep_NVK, drawn: as in `Seen`.
+
+        Returns:
+            Indices (N, K) of one patch or more, K may differ between parts; where an image has fewer,
+            it repeats some.
+        """
+        return {f"view {v}": keep_NK for v, keep_NK in enumerate(keep_NVK.unbind(1), start=1)}
 
     def require(self, plan: TrainingPlan) -> None:  # noqa: B027 - most methods take any size
         """Check that a run of this plan makes sense.

@@ -79,6 +79,15 @@ class MiCL(Objective):
         config = self.config
         return disjoint_views(arch, num_views=config.num_views, mask_ratio=config.mask_ratio)
 
+    def sees_in_full(self, arch: Arch) -> str:
+        """Words on the patches of each view, and on those that none sees."""
+        wants = self.wants(arch)
+        V, K, L, p = wants.num_views, wants.per_view, wants.of, wants.patch_size
+        return (
+            f"each of {V} views sees {K} of {L} patches of {p} x {p} pixels, none sees the other "
+            f"{L - V * K}"
+        )
+
     def contrasted(self, plan: TrainingPlan) -> int:
         """Number of images among which one must be found: N of the logits' N x N."""
         return plan.batch_size if self.config.negatives == "global" else plan.share

@@ -112,6 +112,68 @@ def test_arrays_are_the_evaluation_crop_and_the_views_of_the_position_in_the_lis
     assert (arrays["keep_NVK"][0] != arrays["keep_NVK"][1]).any()
 
 
+PARTS = """
+import dataclasses
+import torch
+from micl_bench.objectives import disjoint_views
+from micl_bench.objectives.micl import MiCL
+from micl_bench.runtime.config import load_recipe
+from micl_bench.runtime.shipped import recipe_file
+from micl_bench.engine.pretraining.recipe import PretrainRecipe
+
+class Hidden(MiCL):
+    name = "Hidden"
+
+    class Config(MiCL.Config):
+        pass
+
+    def wants(self, arch):
+        whole = disjoint_views(arch, num_views=1, mask_ratio=0)
+        corner = lambda seed, epoch, index_N: {"first": torch.as_tensor(index_N)[:, None]}
+        return dataclasses.replace(whole, more=corner)
+
+    def sees(self, arch):
+        return f"{arch.num_patches // 4} of {arch.num_patches} patches visible"
+
+    def sees_in_full(self, arch):
+        return self.sees(arch)
+
+    def shown(self, keep_NVK, drawn):
+        K = keep_NVK.shape[2] // 4
+        return {
+            "visible": keep_NVK[:, 0, :K], "target": keep_NVK[:, 0, K:], "first": drawn["first"]
+        }
+
+shipped = load_recipe(recipe_file("embedded"), PretrainRecipe)
+recipe = dataclasses.replace(shipped, objective=Hidden.Config(mask_ratio=0.5))
+"""
+
+
+def test_an_objective_without_views_says_and_shows_its_own_parts(tmp_path: Path) -> None:
+    path = tmp_path / "parts.py"
+    path.write_text(PARTS)
+    recipe = load_recipe(path, PretrainRecipe)
+    lines = recipe.describe(recipe.plan(steps_per_epoch=1)).splitlines()
+    assert lines[0] == "vit_demo_patch4_32 at 32 px: 16 of 64 patches visible"
+    images = [
+        save(tmp_path / "in" / f"{i}.png", patch_colours(8).repeat(4, 0).repeat(4, 1))
+        for i in range(2)
+    ]
+    arrays = views_of_images(recipe, images)
+    assert arrays["names_V"].tolist() == ["visible", "target", "first"]
+    visible, target, first = arrays["keep_NVK"][1].tolist()
+    order = draw_views(42, 0, np.array([1]), num_patches=64, num_views=1, mask_ratio=0)
+    # A part of fewer patches than another repeats its last one.
+    assert visible == [*visible[:16], *visible[15:16] * 32]
+    assert visible[:16] + target == order.flatten().tolist()
+    assert set(first) == {1}
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        show("--images", tmp_path / "in", "--recipe", path, "--out", tmp_path / "v.svg")
+    text = (tmp_path / "v.svg").read_text()
+    assert ">parts.py: mask ratio 0.5; 16 of 64 patches visible<" in text
+    assert all(f">{name}<" in text for name in ("visible", "target", "first"))
+
+
 def test_images_are_spread_over_the_folder_whatever_its_layout(tmp_path: Path) -> None:
     small = np.zeros((4, 4, 3))
     for name in ("a/1.png", "a/2.png", "b/3.png", "b/4.png", "c/5.png"):

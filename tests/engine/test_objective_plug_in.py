@@ -39,6 +39,7 @@ from micl_bench.views import draw_views
 class Toy(Objective):
     name = "Toy"
     numbers = ("twin_distance",)
+    deviations = ("It guesses a colour, no pixels.",)
     backbone = "added.twin"
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -185,6 +186,7 @@ def test_it_is_trained_cut_resumed_and_recorded(
     assert record["method"] == "Toy"
     assert record["protocol"] == "3 epochs of digits, batch 16"
     assert record["settings"]["objective"] == {"method": "Toy", "momentum": 0.8}
+    assert record["details"]["deviations"] == ["It guesses a colour, no pixels."]
     checkpoint = load_checkpoint(whole / "backbone.pt")
     assert checkpoint.method == "Toy"
     assert (

@@ -120,6 +120,8 @@ WHOLE: dict[str, Arrays] = {
     ("kind", "arrays", "words"),
     [
         ("views", {"keep_NVK": np.array([[[0, 4]]])}, "keep_NVK runs from 0 to 4"),
+        ("views", {"names_V": np.array(["a", "b"])}, "names_V has shape"),
+        ("views", {"names_V": np.array([1])}, "names_V is no list of names"),
         ("views", {"patch_size": np.array(5)}, "do not tile"),
         ("views", {"patch_size": np.array([8, 8])}, "not one whole number"),
         ("segmentation", {"truth_NHW": 2 * LABELS}, "truth_NHW runs"),
@@ -161,6 +163,18 @@ def test_a_view_shows_its_patches_and_hides_the_rest(tmp_path: Path) -> None:
     assert (view[:8, 8:] == IMAGES[0, :8, 8:]).all()
     assert (view[8:] == 205).all()
     assert (view[:8, :8] == 205).all()
+
+
+def test_parts_that_are_no_views_stand_below_their_own_names(tmp_path: Path) -> None:
+    keep_NVK = np.array([[[1, 1, 1], [0, 2, 3]]])
+    named = {**SEEN, "keep_NVK": keep_NVK, "names_V": np.array(["visible", "target"])}
+    found = {"X": VIEWS.load(save(tmp_path / "n.npz", **named))}
+    figure = VIEWS.draw(found)
+    assert [text.get_text() for text in figure.axes[0].texts] == ["image", "visible", "target"]
+    hidden = [(cell(figure, 0, column) == 205).all(-1)[::8, ::8].tolist() for column in (1, 2)]
+    assert hidden == [[[True, False], [True, True]], [[False, True], [False, False]]]
+    assert "each part that is named above" in VIEWS.caption(found)
+    assert "each view keeps" in VIEWS.caption({"X": VIEWS.load(save(tmp_path / "v.npz", **SEEN))})
 
 
 def test_a_map_is_brightest_where_attention_is_largest(tmp_path: Path) -> None:

@@ -37,8 +37,9 @@ def views(
 ) -> None:
     """Draw the patches that each view sees in pre-training.
 
-    The views are those of the recipe's seed in the first epoch. Images are cropped as in an evaluation,
-    in the centre: a recipe's random crop and flip are not shown.
+    A method that has no views shows the parts that it names: visible patches, targets. All are those of
+    the recipe's seed in the first epoch. Images are cropped as in an evaluation, in the centre: a
+    recipe's random crop and flip are not shown.
     """
     from micl_bench.engine.pretraining.recipe import PretrainRecipe
     from micl_bench.engine.pretraining.view_pictures import find_images, views_of_images
@@ -46,7 +47,7 @@ def views(
 
     with drawing():
         from micl_bench.report.figures.render import save_picture
-        from micl_bench.report.figures.sample_images import views_of
+        from micl_bench.report.figures.sample_images import titles_of, views_of
     resolved = resolve(PretrainRecipe, recipe, assignments or [])
     paths = find_images(images, number=number)
     arrays = views_of_images(resolved, paths)
@@ -58,6 +59,7 @@ def views(
             arrays["keep_NVK"],
             int(arrays["patch_size"]),
             heading=_heading(recipe.name, resolved),
+            titles=titles_of(arrays),
             names=list(map(_label, names)),
         ),
     )
@@ -87,13 +89,7 @@ def layers(
 
 def _heading(name: str, recipe: "PretrainRecipe") -> str:
     objective, arch = recipe.objective.build(), recipe.sized_arch()
-    wants = objective.wants(arch)
-    V, K, L, p = wants.num_views, wants.per_view, wants.of, wants.patch_size
-    words = f"{objective.summary()}; " if objective.summary() else ""
-    return (
-        f"{name}: {words}each of {V} views sees {K} of {L} patches of {p} x {p} pixels, "
-        f"none sees the other {L - V * K}"
-    )
+    return f"{name}: {'; '.join(filter(None, (objective.summary(), objective.sees_in_full(arch))))}"
 
 
 def _label(path: Path) -> str:

@@ -99,5 +99,5 @@ class PretrainRecipe(RunRecipe):
     def describe(self, plan: TrainingPlan) -> str:
         """The lines that a person should check before a long run."""
         arch, objective = self.sized_arch(), self.objective.build()
-        views = f"{arch.name} at {arch.img_size} px: {objective.wants(arch)}"
-        return f"{views}\n{plan.describe(objective.comparisons(plan))}"
+        seen = f"{arch.name} at {arch.img_size} px: {objective.sees(arch)}"
+        return f"{seen}\n{plan.describe(objective.comparisons(plan))}"

@@ -99,7 +99,9 @@ def write_outcome(
         settings=settings,
         protocol=", ".join(filter(None, protocol)),
         data=data,
-        details={"peak_memory": memory[1]} | ({"init": began_with} if began_with else {}),
+        details={"peak_memory": memory[1]}
+        | ({"init": began_with} if began_with else {})
+        | ({"deviations": list(objective.deviations)} if objective.deviations else {}),
         artifacts={"metrics": "metrics.jsonl", "views": "views.npz"},
         device_seconds=run.spent.device_seconds,
     )

@@ -1,9 +1,10 @@
-"""The patches of some images that each view sees, as the arrays of a picture.
+"""The patches of some images that an objective sees, as the arrays of a picture.
 
-Shapes: N images, V views, K kept patches per view, H, W pixels, C colours.
+Shapes: N images, V views or other parts that the objective names, K patches of the largest of them, H, W
+pixels, C colours.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,17 +42,30 @@ def views_of_images(recipe: PretrainRecipe, paths: Sequence[Path]) -> Arrays:
 
 
 def views_of_pixels(recipe: PretrainRecipe, images_NCHW: Tensor) -> Arrays:
-    """The arrays of a picture of uint8 images: `images_NHWC`, `keep_NVK` and `patch_size`.
+    """The arrays of a picture of uint8 images: `images_NHWC`, `patch_size`, the patches of each part,
+    `keep_NVK`, and the parts' names, `names_V`, where they are not views 1 to V.
 
-    The views are those that images of numbers 0 to N - 1 have in the first epoch.
+    The patches are those that images of numbers 0 to N - 1 have in the first epoch. A part of fewer
+    patches than another repeats one.
     """
-    wants = recipe.objective.build().wants(recipe.sized_arch())
-    keep_NVK = wants.draw(recipe.seed, 0, np.arange(len(images_NCHW)))
-    return {
+    objective = recipe.objective.build()
+    wants = objective.wants(recipe.sized_arch())
+    shown = objective.shown(*wants.drawn(recipe.seed, 0, np.arange(len(images_NCHW))))
+    arrays = {
         "images_NHWC": images_NCHW.permute(0, 2, 3, 1).numpy(),
-        "keep_NVK": keep_NVK.numpy(),
+        "keep_NVK": _stacked(shown.values()).numpy(),
         "patch_size": np.array(wants.patch_size),
     }
+    if list(shown) != [f"view {v}" for v in range(1, len(shown) + 1)]:
+        arrays["names_V"] = np.array(list(shown))
+    return arrays
+
+
+def _stacked(parts: Iterable[Tensor]) -> Tensor:
+    """Stack the indices (N, K) of parts, of different K, as keep_NVK of the largest of these."""
+    sets = list(parts)
+    K = max(keep_Nk.shape[1] for keep_Nk in sets)
+    return torch.stack([s[:, torch.arange(K).clamp(max=s.shape[1] - 1)] for s in sets], dim=1)
 
 
 def save_views(path: Path, recipe: PretrainRecipe, held_out: Source) -> None:

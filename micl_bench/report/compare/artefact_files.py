@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import MappingProxyType
 
@@ -136,8 +136,10 @@ def gone(record: Record, name: str) -> str:
     return f"{file}, which record {record.id} names, is gone or empty"
 
 
-def load_arrays(path: Path, names: list[str]) -> Arrays:
+def load_arrays(path: Path, names: list[str], *, optional: Sequence[str] = ()) -> Arrays:
     """Read named arrays of an `.npz` file, whose shapes must fit the letters at the ends of their names.
+
+    Those in `optional` are read where the file has them.
 
     `images_NHWC` has four axes, and each letter has one size in the whole file; a digit, as in
     `box_D4`, is a size itself. Pickled objects are never loaded.
@@ -148,7 +150,7 @@ def load_arrays(path: Path, names: list[str]) -> Arrays:
     found = read_npz(path)
     if missing := [name for name in names if name not in found]:
         raise InputError(f"{path} lacks {', '.join(missing)}")
-    arrays = {name: found[name] for name in names}
+    arrays = {name: found[name] for name in (*names, *optional) if name in found}
     if (images := arrays.get("images_NHWC")) is not None and (
         images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or not images.size
     ):

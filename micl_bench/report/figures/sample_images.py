@@ -28,8 +28,8 @@ _TINT = 0.62
 
 
 def _load_views(path: Path) -> Arrays:
-    """Read and check the views that a run saved."""
-    arrays = load_arrays(path, ["images_NHWC", "keep_NVK", "patch_size"])
+    """Read and check the views, or parts by other names, that a run saved."""
+    arrays = load_arrays(path, ["images_NHWC", "keep_NVK", "patch_size"], optional=["names_V"])
     if arrays["patch_size"].dtype.kind not in "iu" or arrays["patch_size"].size != 1:
         raise InputError(f"{path}: patch_size is not one whole number")
     patch = int(arrays["patch_size"].max())
@@ -37,14 +37,34 @@ def _load_views(path: Path) -> Arrays:
     if patch < 1 or height % patch or width % patch:
         raise InputError(f"{path}: patches of {patch} pixels do not tile {height} x {width} images")
     check_range(path, arrays, "keep_NVK", below=height // patch * (width // patch))
+    if "names_V" in arrays and arrays["names_V"].dtype.kind != "U":
+        raise InputError(f"{path}: names_V is no list of names")
     return arrays
+
+
+def titles_of(views: Arrays) -> list[str]:
+    """Return the names of what stands beside the images of a run: `view 1`, ..., or those it gave."""
+    names = views.get("names_V", ())
+    numbers = range(1, views["keep_NVK"].shape[1] + 1)
+    return list(map(str, names)) if len(names) else [f"view {v}" for v in numbers]
 
 
 def _draw_views(views: dict[str, Arrays]) -> Figure:
     """Draw the first images that a run saved, and each view of them with only its own patches."""
     (arrays,) = views.values()
     images, keep, patch = arrays["images_NHWC"], arrays["keep_NVK"], int(arrays["patch_size"].max())
-    return views_of(images[:_IMAGES], keep[:_IMAGES, : _COLUMNS - 1], patch)
+    shown = slice(_COLUMNS - 1)
+    return views_of(images[:_IMAGES], keep[:_IMAGES, shown], patch, titles=titles_of(arrays)[shown])
+
+
+def _say_views(views: dict[str, Arrays]) -> str:
+    ((method, arrays),) = views.items()
+    named = "names_V" in arrays
+    each = "each part that is named above keeps" if named else "each view keeps"
+    return (
+        f"Images as {method} sees them: {each} only its own patches, the rest is hidden (grey). Shown "
+        "are the first of those that the run saved."
+    )
 
 
 def views_of(
@@ -52,12 +72,14 @@ def views_of(
     keep_NVK: NDArray[np.integer],
     patch: int,
     *,
+    titles: Sequence[str],
     heading: str = "",
     names: Sequence[str] = (),
 ) -> Figure:
     """Draw images, and beside each its views with all but their own patches hidden.
 
     Args:
+        titles: words above each view.
         heading: a line above all.
         names: words below each image.
     """
@@ -67,10 +89,10 @@ def views_of(
         for image, keep_VK in zip(images_NHWC, keep_NVK, strict=True)
     ]
     abreast = max(1, min((_LARGE_COLUMNS if width >= _LARGE else _COLUMNS) // (V + 1), len(sets)))
-    titles = ["image", *(f"view {v + 1}" for v in range(V))] * abreast
+    above = ["image", *titles] * abreast
     # A name below the image, nothing below its views.
     notes = in_rows([[name, *[""] * V] for name in names], abreast)
-    grid = image_grid(in_rows(sets, abreast), titles=titles, notes=notes, group=V + 1)
+    grid = image_grid(in_rows(sets, abreast), titles=above, notes=notes, group=V + 1)
     places = iter(list(chain.from_iterable(grid.corners)))
     frames: list[tuple[Rectangle, Any, float]] = []
     for keep_VK in keep_NVK:
@@ -179,10 +201,7 @@ VIEWS = PictureKind(
     title="Masked views",
     load=_load_views,
     draw=_draw_views,
-    caption=lambda views: (
-        f"Images as {next(iter(views))} sees them: each view keeps only its own patches, the rest is "
-        "hidden (grey). Shown are the first of those that the run saved."
-    ),
+    caption=_say_views,
     shared=(),
     abreast=1,
 )
