@@ -5,11 +5,12 @@ of a view.
 """
 
 import contextlib
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
 from timm.models import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 
@@ -22,9 +23,18 @@ def encode_patches(vit: VisionTransformer, visible_NMP: Tensor, keep_NVK: Tensor
     Returns:
         tokens_BTD before the final norm, B = N * V and T = 1 + K: [CLS] and patches.
     """
+    return encode_tokens(vit, embed_patches(vit, visible_NMP), keep_NVK)
+
+
+def embed_patches(vit: VisionTransformer, visible_NMP: Tensor) -> Tensor:
+    """Project patches alone; returns tokens_NMD without positions."""
     projection = vit.patch_embed.proj
+    return F.linear(visible_NMP, projection.weight.flatten(1), projection.bias)
+
+
+def encode_tokens(vit: VisionTransformer, tokens_NMD: Tensor, keep_NVK: Tensor) -> Tensor:
+    """`encode_patches` of tokens as `embed_patches` gives them, or of others in their places."""
     N, V, K = keep_NVK.shape
-    tokens_NMD = F.linear(visible_NMP, projection.weight.flatten(1), projection.bias)
     assert vit.pos_embed is not None
     assert vit.cls_token is not None
     places_LD, class_D = vit.pos_embed[0, 1:], vit.cls_token[0, 0] + vit.pos_embed[0, 0]
@@ -34,19 +44,29 @@ def encode_patches(vit: VisionTransformer, visible_NMP: Tensor, keep_NVK: Tensor
     tokens_BKD = tokens_NMD.reshape(N * V, K, D)
     class_B1D = class_D.to(tokens_NMD.dtype).expand(N * V, 1, D)
     tokens_BTD = torch.cat([class_B1D, tokens_BKD], dim=1)
-    for block in vit.blocks:
-        if vit.grad_checkpointing and torch.is_grad_enabled():
+    return run_blocks(vit.blocks, tokens_BTD, recompute=vit.grad_checkpointing)
+
+
+def run_blocks(blocks: Iterable[nn.Module], tokens_BTD: Tensor, *, recompute: bool) -> Tensor:
+    """Apply blocks in turn; with `recompute` the backward pass computes their activations again."""
+    for block in blocks:
+        if recompute and torch.is_grad_enabled():
             tokens_BTD = checkpoint(block, tokens_BTD, use_reentrant=False)
         else:
             tokens_BTD = block(tokens_BTD)
     return tokens_BTD
 
 
+def full_precision(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Return a context without autocast, for what needs more digits than bfloat16 has."""
+    # Tensors without numbers, on which FLOP are counted, know no autocast.
+    known = device.type != "meta"
+    return torch.autocast(device.type, enabled=False) if known else contextlib.nullcontext()
+
+
 def view_features(vit: VisionTransformer, visible_NMP: Tensor, keep_NVK: Tensor) -> Tensor:
     """Return features_NVD: [CLS] of each view after the final norm, in fp32 whatever the autocast."""
     class_BD = encode_patches(vit, visible_NMP, keep_NVK)[:, 0]
-    device = class_BD.device.type
-    # Tensors without numbers, on which FLOP are counted, know no autocast.
-    with contextlib.nullcontext() if device == "meta" else torch.autocast(device, enabled=False):
+    with full_precision(class_BD.device):
         wide = torch.promote_types(class_BD.dtype, torch.float32)
         return vit.norm(class_BD.to(wide)).reshape(*keep_NVK.shape[:2], -1)

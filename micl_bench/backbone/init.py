@@ -34,14 +34,7 @@ def init_mae_(vit: VisionTransformer, *, generator: torch.Generator | None = Non
     [CLS] has std 0.02, norms are the identity, positions are fixed sin-cos and no parameter to
     train, the position row of [CLS] is zero.
     """
-    for module in vit.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.xavier_uniform_(module.weight, generator=generator)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.LayerNorm):
-            nn.init.ones_(module.weight)
-            nn.init.zeros_(module.bias)
+    init_mae_layers_(vit, generator=generator)
     projection = vit.patch_embed.proj
     # As one matrix over a flattened patch: the fans of a convolution would count its positions.
     nn.init.xavier_uniform_(
@@ -55,3 +48,17 @@ def init_mae_(vit: VisionTransformer, *, generator: torch.Generator | None = Non
     vit.pos_embed.zero_()
     vit.pos_embed[0, vit.num_prefix_tokens :] = sincos_positions(grid, vit.embed_dim)
     vit.pos_embed.requires_grad_(False)
+
+
+@torch.no_grad()
+def init_mae_layers_(module: nn.Module, *, generator: torch.Generator | None = None) -> None:
+    """Initialise the layers of any module in place as MAE's: Xavier-uniform linear layers, zero biases,
+    norms that are the identity."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.xavier_uniform_(layer.weight, generator=generator)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.LayerNorm):
+            nn.init.ones_(layer.weight)
+            nn.init.zeros_(layer.bias)

@@ -53,6 +53,10 @@ class Converted:
     """The making of the head (`linear probe on [CLS]`); empty where the file does not state it."""
     fates: tuple[Fate, ...] = ()
     """Every tensor of the file, in its order; made by `account`."""
+    beside: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    """Tensors beside the backbone that the caller asked for, under the names that it gave them."""
+    beside_fates: frozenset[str] = frozenset()
+    """The names that those have in `fates`."""
     positions: PositionRule = PositionRule()
     branch: str = ""
     """The name of one of several networks in the file: `teacher`, `student`, ..."""

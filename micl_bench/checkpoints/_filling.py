@@ -8,8 +8,8 @@ from torch import Tensor
 
 from micl_bench.backbone import Vit
 from micl_bench.checkpoints._converted import Converted
-from micl_bench.checkpoints._rules import first_few
 from micl_bench.runtime.errors import InputError
+from micl_bench.runtime.wording import first_few
 
 # Not part of the backbone: a classifier's head, its own norm and its own pooling.
 _HEAD_PREFIXES = ("head.", "head_dist.", "fc_norm.", "attn_pool.")
@@ -29,7 +29,8 @@ def require_whole(content: Converted, source: str) -> None:
     _fitting(content.arch.build_any, without_head(state), source)
     if content.num_classes:
         _fitting(lambda: classifier_of(content), state, source)
-    if broken := [name for name, value in state.items() if not _is_finite(value)]:
+    read = (*state.items(), *content.beside.items())
+    if broken := [name for name, value in read if not _is_finite(value)]:
         raise InputError(
             f"{source} holds NaN or infinity in {first_few(broken)}; its training failed, or the file "
             "is damaged"

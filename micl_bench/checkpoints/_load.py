@@ -1,7 +1,9 @@
 """Sources of checkpoints: a file or folder, `timm:NAME`, `public:NAME`, `random:ARCH`."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,6 +27,7 @@ def load_checkpoint(
     branch: str | None = None,
     pixels: str | None = None,
     seed: int = 0,
+    beside: Mapping[str, str] | None = None,
 ) -> Checkpoint:
     """Read a checkpoint; every tensor of a file is accounted for, every parameter would be filled.
 
@@ -39,6 +42,8 @@ def load_checkpoint(
         pixels: mean and std that the network was trained with: `imagenet`, `inception`, `clip`, or six
             numbers with commas between them.
         seed: seed of `random:ARCH`.
+        beside: patterns of whole names of further tensors in the file (`TABLE.NAME` in a table), and
+            the names to give them in `content.beside`, as `re.Match.expand` takes them.
 
     Raises:
         InputError: the source, format or architecture is unknown; the file is unsafe, damaged or
@@ -49,7 +54,8 @@ def load_checkpoint(
         if layout or branch or pixels or (arch and arch != name):
             raise InputError(f"{source} needs no --arch, --format, --branch or --pixels")
         return _random(name, seed) if kind == "random" else from_timm(name)
-    options = {"layout": layout, "branch": branch, "pixels": pixels}
+    options: dict[str, Any] = {"layout": layout, "branch": branch, "pixels": pixels}
+    options["beside"] = beside
     if kind == "public" and name:
         return _from_public(name, arch, options)
     checkpoint = read_file(Path(source), arch, **options)
@@ -108,7 +114,7 @@ def require_names(source: str, *, arch: str = "", pixels: str = "") -> None:
         stated_pixels(pixels)
 
 
-def _from_public(name: str, arch: str | None, options: dict[str, str | None]) -> Checkpoint:
+def _from_public(name: str, arch: str | None, options: dict[str, Any]) -> Checkpoint:
     path, public = fetch(name)
     options["layout"] = options["layout"] or public.format or None
     try:

@@ -2,13 +2,14 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
 
 from micl_bench.checkpoints._agreement import apply_statements
+from micl_bench.checkpoints._beside import read_beside
 from micl_bench.checkpoints._checkpoint import Checkpoint
 from micl_bench.checkpoints._converted import Converted, Guess
 from micl_bench.checkpoints._infer import assumed
@@ -38,12 +39,18 @@ _SHOWN = 5
 
 
 def read_file(
-    path: Path, arch: str | None, *, layout: str | None, branch: str | None, pixels: str | None
+    path: Path,
+    arch: str | None,
+    *,
+    layout: str | None,
+    branch: str | None,
+    pixels: str | None,
+    beside: Mapping[str, str] | None = None,
 ) -> Checkpoint:
     """Read a checkpoint file, or a folder in Hugging Face's layout.
 
     Args:
-        arch, layout, branch, pixels: as for `load_checkpoint`.
+        arch, layout, branch, pixels, beside: as for `load_checkpoint`.
 
     Raises:
         InputError: the format or architecture is unknown; the file is unsafe, damaged or incomplete.
@@ -77,6 +84,8 @@ def read_file(
             arch=dataclasses.replace(converted.arch, name=printable(converted.arch.name)),
             own_seed=seed_in(content),
         )
+        tensors, fates = read_beside(content, beside or {})
+        converted = dataclasses.replace(converted, beside=tensors, beside_fates=fates)
         info = CheckpointInfo(source=source, format=name, digest=digest_of(path))
         return Checkpoint.verified(info, converted)
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from micl_bench.checkpoints._converted import Fate
 from micl_bench.runtime.errors import InputError
-from micl_bench.runtime.wording import counted, plural
+from micl_bench.runtime.wording import counted, first_few, plural
 
 OTHER = "another network of the file"
 
@@ -44,7 +44,6 @@ _TRAINING_STATE = re.compile(
     r"|callbacks|loops|hparams.*|hyper_parameters|message_hub|meta|args|config|epoch|iteration"
     r"|(\w+_)?(rng|random)_states?(_\w+)?"
 )
-_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def tensors_of(content: dict[str, Any], key: str = "") -> dict[str, Tensor]:
     Raises:
         InputError: two tensors have the same name without wrappers.
     """
-    return {plain: tensor for plain, _, tensor in _named(content, key)}
+    return {plain: tensor for plain, _, tensor in named_tensors(content, key)}
 
 
 def first_key(content: dict[str, Any], *keys: str) -> str:
@@ -129,7 +128,7 @@ def account(
     fates: list[Fate] = []
     unknown: list[str] = []
     joined: dict[str, tuple[tuple[str, ...], dict[str, Tensor]]] = {}
-    named = _named(content, key)
+    named = named_tensors(content, key)
     for plain, stored, tensor in named:
         short = re.sub(rf"^(?:{prefix})", "", plain, count=1)
         matches = ((rule, rule.pattern.fullmatch(short)) for rule in rules)
@@ -140,7 +139,7 @@ def account(
         if not rule.targets:
             fates.append(Fate(stored, "left out", reason=rule.reason))
             continue
-        wide, note = _as_float32(stored, tensor)
+        wide, note = as_float32(stored, tensor)
         targets = [match.expand(target) for target in rule.targets]
         if rule.parts:
             joined.setdefault(targets[0], (rule.parts, {}))[1][match["part"]] = wide
@@ -184,13 +183,7 @@ def count_tensors(value: Any) -> int:
     return number
 
 
-def first_few(words: list[str], separator: str = ", ") -> str:
-    """Join the first five words, and state how many more there are."""
-    rest = [f"and {len(words) - _SHOWN} more"] if len(words) > _SHOWN else []
-    return separator.join([*words[:_SHOWN], *rest])
-
-
-def _named(content: dict[str, Any], key: str) -> list[tuple[str, str, Tensor]]:
+def named_tensors(content: dict[str, Any], key: str) -> list[tuple[str, str, Tensor]]:
     """Return each tensor of a table with its name without wrappers and its name in the file."""
     table: Any = content
     for part in filter(None, key.split(".")):
@@ -218,7 +211,7 @@ def _put(state: dict[str, Tensor], name: str, value: Tensor, layout: str) -> Non
         state[name] = value.contiguous()
 
 
-def _as_float32(name: str, tensor: Tensor) -> tuple[Tensor, str]:
+def as_float32(name: str, tensor: Tensor) -> tuple[Tensor, str]:
     """Widen half precision, with a note; raise an InputError for numbers that are no weights."""
     stored = str(tensor.dtype).removeprefix("torch.")
     if not tensor.is_floating_point():

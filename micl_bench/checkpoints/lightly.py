@@ -17,7 +17,7 @@ _RULES = (
     drop(r"head\.(weight|bias)", "timm's classifier, which pre-training does not use"),
     drop(r"(.+\.)?mask_token", "mask token"),
     drop(r".+\.vit\..+", "another branch"),
-    drop(r"\w*(head|decoder|predictor|prediction\w*|prototypes)\..+", "head or decoder"),
+    drop(r"\w*(head|decoder\w*|predictor|prediction\w*|prototypes)\..+", "head or decoder"),
     drop(r"\w*(criterion|loss)\..+", "state of the loss"),
     drop(r"\w*(classifier|probe)\w*\..+", "classifier that watches pre-training"),
 )

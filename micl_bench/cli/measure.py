@@ -70,9 +70,10 @@ def pretrain(
     it save, say so and exit with 0. Several processes, started by torchrun, share each batch.
 
     With --init the backbone starts from a checkpoint of any format; --format and --branch describe it.
-    The backbone alone is taken: decoders, heads and momentum twins start anew. Its sizes must be the
-    recipe's. Its position embeddings are resampled to the recipe's input size, as in an evaluation, and
-    stay fixed. The record names the trainings that the weights went through before.
+    Its sizes must be the recipe's. Its position embeddings are resampled to the recipe's input size, as
+    in an evaluation, and stay fixed. The method's own modules (decoder, heads, momentum twin) start from
+    the file's where it holds them in the recipe's sizes, else anew; a line says so. The record names the
+    trainings that the weights went through before.
     """
     import micl_bench
 

@@ -1,22 +1,25 @@
 """One file per pre-training method; `Objective` says what each one states."""
 
+from micl_bench.objectives._bound import Bound, fill_own
 from micl_bench.objectives._objective import (
     Objective,
     ObjectiveConfig,
-    Output,
     Watch,
     disjoint_views,
 )
+from micl_bench.objectives._output import Output
 from micl_bench.runtime import plugins
 
 __path__ = plugins.SearchPath("objectives", __path__)
 
 __all__ = [
+    "Bound",
     "Objective",
     "ObjectiveConfig",
     "Output",
     "Watch",
     "disjoint_views",
+    "fill_own",
     "find_objective",
     "require_declared",
 ]

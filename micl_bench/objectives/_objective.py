@@ -10,7 +10,9 @@ K patches per view.
 import abc
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,10 +22,15 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from micl_bench.backbone import Arch
+from micl_bench.checkpoints import load_checkpoint
 from micl_bench.data.visible import Patches, Seen
+from micl_bench.objectives._bound import Bound, fill_own
+from micl_bench.objectives._output import Output
 from micl_bench.runs.plan import TrainingPlan
 from micl_bench.runtime.config import to_dict
+from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.values import Values
+from micl_bench.runtime.wording import first_few
 from micl_bench.views import draw_views, patches_per_view
 
 Watch = Callable[[int, dict[str, float]], str]
@@ -38,14 +45,6 @@ class ObjectiveConfig(Values):
     def build(self) -> "Objective":
         """Build the objective with these values."""
         return self.objective(self)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Output:
-    """The scalar to minimise, and those that are reported beside it, named in `Objective.numbers`."""
-
-    loss: Tensor
-    numbers: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
 
 class Objective(abc.ABC):
@@ -71,6 +70,9 @@ class Objective(abc.ABC):
     backbone: ClassVar[str] = "vit"
     """The ViT that a run leaves and that is measured on the way: `vit`, which is trained, or a momentum
     twin by its name among the added modules, `added.teacher`."""
+    in_files: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Where files of the authors' code hold the modules of `added`: patterns of whole names
+    (`TABLE.NAME` in a table of the file), and the names in `added`, as `re.Match.expand` takes them."""
     Config: ClassVar[type[ObjectiveConfig]]
 
     def __init_subclass__(cls) -> None:
@@ -167,6 +169,66 @@ class Objective(abc.ABC):
             rows: of this process's images in the step, as `encode` gave them.
             progress: share of the run's steps that are done, above 0 and up to 1, for schedules.
         """
+
+    def sized_as(self, own: dict[str, Tensor]) -> "Objective":
+        """The same with the sizes of its own modules in a file, by their names in `added`.
+
+        Raises:
+            InputError: they have sizes that the method does not have.
+        """
+        return self
+
+    def fitted(self, own: dict[str, Tensor], vit: VisionTransformer) -> dict[str, Tensor]:
+        """Bring what depends on the input size in the modules of a file to that of a backbone."""
+        return own
+
+    def given(self, keep_NVK: Tensor, arch: Arch) -> Tensor:
+        """The places of all patches that a step takes, from those that a caller chose to be visible.
+
+        Raises:
+            InputError: the method cannot see these.
+        """
+        return keep_NVK
+
+    def from_checkpoint(
+        self,
+        source: str | Path,
+        *,
+        arch: str | None = None,
+        layout: str | None = None,
+        branch: str | None = None,
+        img_size: int | None = None,
+    ) -> Bound:
+        """Bind the objective to the backbone of a checkpoint and to its own modules in that file.
+
+        Args:
+            source, arch, layout, branch: as `load_checkpoint` takes them.
+            img_size: side of the input in pixels; None for the checkpoint's own.
+
+        Returns:
+            a module in eval mode that gives the loss of images. Its own modules have the sizes that
+            they have in the file, whatever the configuration says.
+
+        Raises:
+            InputError: as `load_checkpoint`; the backbone is not one that the methods here train, or
+                the file does not hold the objective's own modules.
+        """
+        found = load_checkpoint(
+            source, arch=arch, layout=layout, branch=branch, beside=self.in_files
+        )
+        vit = found.backbone(img_size=img_size)
+        if not isinstance(vit, VisionTransformer) or not found.arch.is_plain:
+            raise InputError(f"{source} is no plain ViT with [CLS], which {self.name} needs")
+        own = found.content.beside
+        objective = self.sized_as(own)
+        with torch.random.fork_rng(devices=[]):
+            added = objective.added(vit)
+        if problems := fill_own(added, objective.fitted(own, vit), needs_all=True):
+            raise InputError(
+                f"{source} does not hold {self.name}'s own modules: {first_few(problems, '; ')}"
+            )
+        sized = dataclasses.replace(found.arch, img_size=found.input_size(img_size or 0))
+        return Bound(objective, sized, vit, added.eval())
 
     def health(self, rows: Tensor) -> dict[str, float]:
         """Numbers on held-out images, by name, from the rows of all of them."""

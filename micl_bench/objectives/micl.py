@@ -11,12 +11,9 @@ from torch import Tensor, nn
 from micl_bench.backbone import Arch, view_features
 from micl_bench.data.visible import Patches, Seen
 from micl_bench.losses import alignment, micl_loss, micl_loss_of_rows, view_cosines
-from micl_bench.objectives._objective import (
-    Objective,
-    ObjectiveConfig,
-    Output,
-    disjoint_views,
-)
+from micl_bench.objectives._bound import require_size
+from micl_bench.objectives._objective import Objective, ObjectiveConfig, disjoint_views
+from micl_bench.objectives._output import Output
 from micl_bench.patches import gather_patches
 from micl_bench.runs.plan import TrainingPlan
 from micl_bench.runtime.config import to_dict
@@ -153,12 +150,7 @@ class MiCL(Objective):
         Raises:
             InputError: the images have another size than the backbone's positions.
         """
-        height, width = backbone.patch_embed.img_size
-        if images_NCHW.shape[2:] != (height, width):
-            raise InputError(
-                f"images are {tuple(images_NCHW.shape[2:])} pixels, the backbone has positions for "
-                f"{(height, width)}; load it with img_size, or resize the images"
-            )
+        require_size(backbone, images_NCHW)
         if keep_NVK is None:
             shape = (images_NCHW.shape[0], backbone.patch_embed.num_patches)
             noise_NL = torch.rand(shape, device=images_NCHW.device)

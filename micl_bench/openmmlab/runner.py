@@ -122,7 +122,7 @@ def run(
             holds another run, or one is at work in it.
         Stopped: a signal asked for it; the state is saved.
     """
-    stated_by_user = {"arch": arch, "layout": layout, "branch": branch}
+    stated_by_user: dict[str, Any] = {"arch": arch, "layout": layout, "branch": branch}
     # Everything a user can get wrong is looked at before the first file is written.
     with quiet(io.StringIO()), blaming(config.name, "cannot be used"):
         resolved = resolve(

@@ -1,5 +1,7 @@
 """Words of messages that depend on a number."""
 
+_SHOWN = 5
+
 
 def counted(number: int, noun: str, several: str = "") -> str:
     """A number and what is counted: `1 file`, `1,281,167 files`.
@@ -13,3 +15,9 @@ def counted(number: int, noun: str, several: str = "") -> str:
 def plural(number: int, one: str, several: str = "") -> str:
     """A noun, or a verb with both its forms given, as it follows a number."""
     return one if number == 1 else several or f"{one}s"
+
+
+def first_few(words: list[str], separator: str = ", ") -> str:
+    """Join the first five words, and state how many more there are."""
+    rest = [f"and {len(words) - _SHOWN} more"] if len(words) > _SHOWN else []
+    return separator.join([*words[:_SHOWN], *rest])

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import torch
 from timm.models import VisionTransformer
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import get_model_state_dict
 from torch.distributed.fsdp import fully_shard
@@ -114,9 +115,11 @@ def distribute(
     vit = model.vit
     vit.set_grad_checkpointing(checkpoint_activations)
     if compile_blocks:
-        # Block by block: they share one compiled program, and the wrappers below stay outside.
-        for block in vit.blocks:
-            block.compile()
+        # Block by block, a decoder's too: those of a kind share one compiled program, and the wrappers
+        # below stay outside.
+        for module in model.modules():
+            if isinstance(module, Block):
+                module.compile()
     if not torch.distributed.is_initialized():
         return model
     if parallel == "fsdp":

@@ -30,7 +30,7 @@ from micl_bench.engine.pretraining.recipe import PretrainRecipe
 from micl_bench.engine.pretraining.records import finished_record, write_outcome
 from micl_bench.engine.pretraining.step import Step
 from micl_bench.engine.pretraining.view_pictures import save_views
-from micl_bench.engine.pretraining.warm_start import begin_with, load_start
+from micl_bench.engine.pretraining.warm_start import begin_own_with, begin_with, load_start
 from micl_bench.records.provenance import Measurement, command_of
 from micl_bench.records.result import Result, read_result, require_method
 from micl_bench.runs.loop import Loop, Training
@@ -70,8 +70,8 @@ def pretrain(
         overrides: `key=value`, each changes one value of the recipe.
         method: row name in tables; empty for the objective's.
         init: a checkpoint as `load_checkpoint` takes it, with its `layout` and `branch` where they must
-            be stated. Training starts from its backbone alone: decoders, heads, momentum twins and the
-            optimiser's state start anew. None for random weights.
+            be stated. Training starts from its backbone, and from the objective's own modules where
+            the file holds them; the optimiser's state starts anew. None for random weights.
         command: the command line that the record repeats; empty for the one that does the same.
 
     Returns:
@@ -97,7 +97,9 @@ def pretrain(
     options = {"--data": data, "--out": out, "--set": list(overrides), "--method": method}
     options |= {"--init": init, "--format": layout, "--branch": branch}
     resolved = resolve(PretrainRecipe, recipe, overrides)
-    start = load_start(init, resolved.sized_arch(), layout=layout, branch=branch) if init else None
+    arch, beside = resolved.sized_arch(), resolved.objective.build().in_files
+    described = {"layout": layout, "branch": branch}
+    start = load_start(init, arch, **described, beside=beside) if init else None
     with process_group() as device:
         path = Pretrainer(
             resolved,
@@ -219,11 +221,13 @@ class Pretrainer:
         vit = recipe.sized_arch().build()
         init_mae_(vit, generator=torch.Generator().manual_seed(recipe.seed))
         if self.start:
-            self.began_with = begin_with(vit, self.start)
-            say(f"starting from {self.start.info.source} {self.began_with}")
+            begin_with(vit, self.start)
         model = PretrainingModel(
             self.objective, vit.train(), precision=recipe.precision, seed=recipe.seed
         )
+        if self.start:
+            self.began_with = begin_own_with(self.objective, vit, model.added, self.start)
+            say(f"starting from {self.start.info.source} {self.began_with}")
         self.model = distribute(
             model.to(self.device),
             parallel=recipe.parallel,

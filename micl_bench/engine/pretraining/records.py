@@ -47,7 +47,7 @@ def write_outcome(
         rows: all of the run's metrics.
         memory: peak in MiB, and the words that say which memory it is.
         name, start: as `Pretrainer` has them.
-        began_with: the words on the parts of `start` that were taken, as `begin_with` returns them.
+        began_with: the words on the parts of `start` that were taken, as `begin_own_with` returns them.
     """
     values, arch, objective = to_dict(recipe), recipe.sized_arch(), recipe.objective.build()
     start, method, path = start and as_start(start), name or objective.name, run.out / TASK.leaves

@@ -1,0 +1,112 @@
+"""An objective with its networks, outside of a run: from images to the loss.
+
+Shapes: N images, V views, K patches per view.
+"""
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from timm.models import VisionTransformer
+from torch import Tensor, nn
+
+from micl_bench.backbone import Arch
+from micl_bench.data.visible import Patches, Seen
+from micl_bench.objectives._output import Output
+from micl_bench.patches import gather_patches
+from micl_bench.runtime.errors import InputError
+
+_SEEDS = 1 << 62
+
+
+class Method(Protocol):
+    """What `Bound` asks of an objective; each is described there."""
+
+    def wants(self, arch: Arch) -> Patches: ...
+
+    def given(self, keep_NVK: Tensor, arch: Arch) -> Tensor: ...
+
+    def encode(self, vit: VisionTransformer, added: nn.Module, seen: Seen) -> Tensor: ...
+
+    def loss(self, rows: Tensor) -> Output: ...
+
+
+class Bound(nn.Module):
+    """A backbone, under `vit`, and an objective's own modules, under `added`: images in, loss out."""
+
+    def __init__(
+        self, objective: Method, arch: Arch, vit: VisionTransformer, added: nn.Module
+    ) -> None:
+        super().__init__()
+        self.objective, self.arch, self.vit, self.added = objective, arch, vit, added
+
+    def forward(self, images_NCHW: Tensor, keep_NVK: Tensor | None = None) -> Output:
+        """The objective's output for a batch, as one process computes it.
+
+        Args:
+            images_NCHW: normalised, of the backbone's input size.
+            keep_NVK: the visible patches, int64, row-major in the grid; None to draw them, as all else
+                that the objective draws, from torch's own generator.
+
+        Raises:
+            InputError: images or patches of another shape, or no patches of the grid.
+        """
+        require_size(self.vit, images_NCHW)
+        wants, device = self.objective.wants(self.arch), images_NCHW.device
+        index_N, seed = np.arange(len(images_NCHW)), int(torch.randint(_SEEDS, ()))
+        if keep_NVK is None:
+            seen = wants.of_images(images_NCHW, index_N, seed=seed)
+        else:
+            if len(keep_NVK) != len(images_NCHW):
+                raise InputError(f"{len(keep_NVK)} sets of patches for {len(images_NCHW)} images")
+            places_NVK = self.objective.given(keep_NVK, self.arch)
+            needed = (wants.num_views, wants.per_view)
+            if places_NVK.shape[1:] != needed:
+                raise InputError(
+                    f"keep_NVK is {tuple(keep_NVK.shape)}; needed: {needed} for each image"
+                )
+            _, drawn = wants.drawn(seed, 0, index_N)
+            seen = Seen(
+                gather_patches(images_NCHW, places_NVK, wants.patch_size),
+                places_NVK,
+                {name: one.to(device) for name, one in drawn.items()},
+            )
+        return self.objective.loss(self.objective.encode(self.vit, self.added, seen))
+
+
+def require_size(vit: VisionTransformer, images_NCHW: Tensor) -> None:
+    """Raise an InputError where images have another size than the backbone's positions."""
+    height, width = vit.patch_embed.img_size
+    if images_NCHW.shape[2:] != (height, width):
+        raise InputError(
+            f"images are {tuple(images_NCHW.shape[2:])} pixels, the backbone has positions for "
+            f"{(height, width)}; load it with img_size, or resize the images"
+        )
+
+
+def fill_own(added: nn.Module, own: dict[str, Tensor], *, needs_all: bool = False) -> list[str]:
+    """Fill an objective's modules in place with the tensors of a file, all of these or none.
+
+    Args:
+        own: by their names in `added`; a module that is there at all must be there as a whole.
+        needs_all: no module may be missing.
+
+    Returns:
+        the reasons why nothing was filled, one for each tensor; none where they fit.
+    """
+    expected = added.state_dict()
+    there = {name.partition(".")[0] for name in own}
+    problems = [
+        f"{name} is missing"
+        for name in expected
+        if name not in own and (needs_all or name.partition(".")[0] in there)
+    ]
+    problems += [f"{name} has no place" for name in own if name not in expected]
+    problems += [
+        f"{name} is {tuple(own[name].shape)}, needed {tuple(value.shape)}"
+        for name, value in expected.items()
+        if name in own and own[name].shape != value.shape
+    ]
+    if not problems:
+        added.load_state_dict({**expected, **own})
+    return problems
