@@ -123,10 +123,10 @@ def test_imagenet_recipe_names_itself_its_store_and_its_sisters(
         assert fact in text.replace("\n", " ")
 
 
-def test_there_are_no_other_imagenet_recipes() -> None:
+def test_there_are_no_other_imagenet_recipes_of_micl() -> None:
     wanted = {f"imagenet_vit_{size}_{values}{crop}" for size, values, crop in IMAGENET}
     assert len(wanted) == 16
-    assert {path.stem for path in PRETRAIN if path.stem.startswith("imagenet")} == wanted
+    assert {path.stem for path in PRETRAIN if path.stem.startswith("imagenet_vit")} == wanted
 
 
 @pytest.mark.long

@@ -17,6 +17,7 @@ from micl_bench.engine.pretraining.records import run_settings
 from micl_bench.engine.pretraining.warm_start import as_start, load_start
 from micl_bench.records.result import Result, read_result
 from micl_bench.report.frame.lineage import Lineage
+from micl_bench.runs.states import States
 from micl_bench.runtime.config import load_recipe
 
 ARCH = named_arch("vit_demo_patch4_32")
@@ -48,9 +49,9 @@ def mae(tmp_path: Path) -> Path:
     return tmp_path / "mae.pth"
 
 
-def words(data: Path, out: Path, init: object, *more: str) -> list[Any]:
+def words(data: Path, out: Path, init: object, *more: str, recipe: str = "embedded") -> list[Any]:
     start = ["--init", init] if init else []
-    words = ["pretrain", "embedded", "--data", data, "--out", out, *start]
+    words = ["pretrain", recipe, "--data", data, "--out", out, *start]
     return [*words, *overrides(*STILL, *more)]
 
 
@@ -92,6 +93,74 @@ def test_maes_own_file_starts_it_and_is_an_earlier_stage(
     for other in (None, f"random:{ARCH.name}"):
         second = refused(micl_bench(*words(few_digits, out, other)))
         assert "another recipe or other data (what differs: init digest)" in second.stderr
+
+
+OWN = ("objective.decoder_depth=1", "objective.decoder_width=64")
+
+
+def test_mae_goes_on_with_the_decoder_of_the_file_too(
+    micl_bench: Run, mae: Path, few_digits: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    done = good(micl_bench(*words(few_digits, out, mae, *OWN, recipe="embedded_mae")))
+    content = torch.load(mae, weights_only=False)["model"]
+    own = {name for name in content if "decoder" in name or name == "mask_token"}
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("starting from")]
+    assert line.endswith(
+        f"(mae, MAE): {len(content) - len(own)} tensors of the backbone and {len(own)} tensors of MAE's "
+        "own modules taken, none left"
+    )
+    assert line.endswith(record_in(out).details["init"])
+    state = States(out / "states").newest()
+    assert state
+    for name in own:
+        found = state["model"][f"added.{name}"]
+        torch.testing.assert_close(found, content[name], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (
+            ("objective.decoder_depth=2",),
+            "MAE's own modules start anew, as decoder_blocks.1.norm1.weight is missing",
+        ),
+        (
+            ("objective.decoder_width=32",),
+            "MAE's own modules start anew, as mask_token is (1, 1, 64), needed (1, 1, 32)",
+        ),
+    ],
+)
+def test_a_decoder_of_another_shape_is_left_and_named(
+    micl_bench: Run,
+    mae: Path,
+    few_digits: Path,
+    tmp_path: Path,
+    more: tuple[str, ...],
+    said: str,
+) -> None:
+    out = tmp_path / "out"
+    done = good(micl_bench(*words(few_digits, out, mae, *OWN, *more, recipe="embedded_mae")))
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("starting from")]
+    content = torch.load(mae, weights_only=False)["model"]
+    left = sum("decoder" in name or name == "mask_token" for name in content)
+    assert f"tensors of the backbone taken, {left} (decoder) left; {said}" in line
+    assert line.count(" needed ") <= 5
+    state = States(out / "states").newest()
+    assert state
+    first = state["model"]["added.decoder_embed.weight"]
+    assert not torch.equal(first[:32], content["decoder_embed.weight"][:32])
+
+
+def test_a_file_without_a_decoder_gives_its_backbone(
+    micl_bench: Run, few_digits: Path, tmp_path: Path
+) -> None:
+    out, start = tmp_path / "out", f"random:{ARCH.name}"
+    done = good(micl_bench(*words(few_digits, out, start, *OWN, recipe="embedded_mae")))
+    assert (
+        "tensors of the backbone taken, none left; decoder_blocks, decoder_embed, decoder_norm, "
+        "decoder_pos_embed, decoder_pred, mask_token of MAE start anew" in done.stderr
+    )
 
 
 def test_positions_come_to_another_input_size_as_in_evaluation(

@@ -14,14 +14,9 @@ import warnings
 from pathlib import Path
 
 import torch
-from lightly.models.modules import MAEDecoderTIMM, MaskedVisionTransformerTIMM
-from lightly.models.utils import (
-    get_at_index,
-    patchify,
-    random_token_mask,
-    repeat_token,
-    set_at_index,
-)
+from lightly.models.modules import MaskedVisionTransformerDecoderTIMM, MaskedVisionTransformerTIMM
+from lightly.models.modules.masked_vision_transformer_timm import init_weights
+from lightly.models.utils import get_at_index, patchify, random_token_mask, set_at_index
 from torch import Tensor, nn
 
 from micl_bench.backbone import named_arch
@@ -35,30 +30,31 @@ MASK_RATIO, PATCH = 0.75, 4
 
 
 class MAE(nn.Module):
-    """Names as in lightly's own examples: `backbone` and `decoder`."""
+    """Names as in lightly's own example."""
 
     def __init__(self) -> None:
         super().__init__()
         vit = named_arch("vit_demo_patch4_32").build()
         self.sequence_length = 1 + vit.patch_embed.num_patches
         self.backbone = MaskedVisionTransformerTIMM(vit=vit)
-        self.decoder = MAEDecoderTIMM(
-            num_patches=vit.patch_embed.num_patches,
-            patch_size=PATCH,
-            embed_dim=vit.embed_dim,
-            decoder_embed_dim=vit.embed_dim // 2,
-            decoder_depth=2,
-            decoder_num_heads=4,
+        width = vit.embed_dim // 2
+        self.decoder_embed = nn.Linear(vit.embed_dim, width)
+        self.decoder = MaskedVisionTransformerDecoderTIMM(
+            num_patches=vit.patch_embed.num_patches, embed_dim=width, depth=2, num_heads=4
         )
+        self.prediction_head = nn.Linear(width, 3 * PATCH**2)
+        # lightly leaves these two to its user.
+        self.decoder_embed.apply(init_weights)
+        self.prediction_head.apply(init_weights)
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
         """The mean squared error of the hidden patches' normalised pixels."""
         size = (len(images_NCHW), self.sequence_length)
         kept, hidden = random_token_mask(size, mask_ratio=MASK_RATIO)
-        encoded = self.decoder.embed(self.backbone.encode(images_NCHW, idx_keep=kept))
-        tokens = repeat_token(self.decoder.mask_token, size)
-        decoded = self.decoder.decode(set_at_index(tokens, kept, encoded.type_as(tokens)))
-        predicted = self.decoder.predict(get_at_index(decoded, hidden))
+        encoded = self.decoder_embed(self.backbone.encode(images_NCHW, idx_keep=kept))
+        empty = encoded.new_zeros(*size, encoded.shape[2])
+        decoded = self.decoder(set_at_index(empty, kept, encoded), idx_mask=hidden)
+        predicted = self.prediction_head(get_at_index(decoded, hidden))
         # Patches are counted without [CLS].
         target = get_at_index(patchify(images_NCHW, PATCH), hidden - 1)
         target = (target - target.mean(-1, keepdim=True)) / (
