@@ -271,6 +271,20 @@ def test_the_loss_is_fp32_under_autocast(official: Path, images_NCHW: Tensor) ->
     assert loss.item() == pytest.approx(exact.item(), rel=0.02)
 
 
+def test_activations_that_are_computed_again_change_nothing(
+    official: Path, images_NCHW: Tensor
+) -> None:
+    found = []
+    for again in (False, True):
+        bound = MAE().from_checkpoint(official)
+        bound.vit.set_grad_checkpointing(again)
+        bound(images_NCHW, some_patches(4)).loss.backward()
+        found.append({name: one.grad for name, one in bound.named_parameters()})
+    for name, gradient in found[0].items():
+        if gradient is not None:
+            assert torch.equal(gradient, found[1][name]), name
+
+
 def test_a_files_decoder_has_its_own_sizes_and_comes_to_another_input_size(
     official: Path, images_NCHW: Tensor
 ) -> None:
