@@ -37,9 +37,11 @@ def draw_crops(
     *,
     scale: tuple[float, float],
     flip: bool,
+    view: int = 0,
 ) -> Crops:
-    """Draw crops, half of them mirrored if `flip`, as functions of (seed, epoch, index) and size."""
-    random_NR = uniforms(seed, epoch, index_N, stream=Stream.CROP, count=_NUMBERS)
+    """Draw crops, half of them mirrored if `flip`, by (seed, epoch, index, view) and size alone."""
+    first = view * _NUMBERS
+    random_NR = uniforms(seed, epoch, index_N, stream=Stream.CROP, count=_NUMBERS, first=first)
     return Crops(
         box_N4=random_crops(sizes_N2, scale, random_NR[:, 1:]),
         flip_N=random_NR[:, 0] < (0.5 if flip else 0.0),

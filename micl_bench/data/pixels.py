@@ -88,11 +88,16 @@ def _resized_part(
 
 
 def training_crops(
-    seed: int, epoch: int, index_N: NDArray[np.integer], sizes_N2: Sizes, pixels: Pixels
+    seed: int,
+    epoch: int,
+    index_N: NDArray[np.integer],
+    sizes_N2: Sizes,
+    pixels: Pixels,
+    view: int = 0,
 ) -> Crops:
-    """Return the crops and flips of `pixels`, in original pixels, by (seed, epoch, index)."""
+    """Return the crops and flips of `pixels`, in original pixels, by (seed, epoch, index, view)."""
     scale, flip = pixels.crop_scale, pixels.flip
-    crops = draw_crops(seed, epoch, index_N, sizes_N2, scale=scale, flip=flip)
+    crops = draw_crops(seed, epoch, index_N, sizes_N2, scale=scale, flip=flip, view=view)
     if scale != (1.0, 1.0):
         return crops
     return dataclasses.replace(crops, box_N4=centre_boxes(sizes_N2, pixels.crop_pct))

@@ -27,25 +27,41 @@ class Stream(enum.IntEnum):
     ERASE = 4
     MIX = 5
     PATHS = 6
+    PHOTOMETRIC = 7
 
 
 def words(
-    seed: int, epoch: int, index_N: NDArray[np.integer], *, stream: Stream, count: int
+    seed: int,
+    epoch: int,
+    index_N: NDArray[np.integer],
+    *,
+    stream: Stream,
+    count: int,
+    first: int = 0,
 ) -> Words:
-    """Random 64-bit words (N, count)."""
+    """Random 64-bit words (N, count), those of each image from its word `first` on."""
     with np.errstate(over="ignore"):
         start: Words = np.zeros((), dtype=np.uint64)
         for part in (seed, int(stream), epoch):
             start = _mix(np.asarray(start + _GOLDEN + np.uint64(part)))
         key_N = _mix(start + _GOLDEN + index_N.astype(np.uint64))
-        return _mix(key_N[:, None] + _GOLDEN * np.arange(1, count + 1, dtype=np.uint64))
+        return _mix(
+            key_N[:, None] + _GOLDEN * np.arange(first + 1, first + count + 1, dtype=np.uint64)
+        )
 
 
 def uniforms(
-    seed: int, epoch: int, index_N: NDArray[np.integer], *, stream: Stream, count: int
+    seed: int,
+    epoch: int,
+    index_N: NDArray[np.integer],
+    *,
+    stream: Stream,
+    count: int,
+    first: int = 0,
 ) -> NDArray[np.float64]:
-    """Random numbers in [0, 1), (N, count), of 53 bits each."""
-    high = words(seed, epoch, index_N, stream=stream, count=count) >> np.uint64(11)
+    """Random numbers in [0, 1), (N, count), of 53 bits each, from each image's number `first` on."""
+    found = words(seed, epoch, index_N, stream=stream, count=count, first=first)
+    high = found >> np.uint64(11)
     return high.astype(np.float64) * 2.0**-53
 
 

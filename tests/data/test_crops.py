@@ -111,6 +111,21 @@ def test_a_crop_depends_on_seed_epoch_and_index_alone() -> None:
     assert len({*together, *draw(2, 2, [5, 9, 7]), *draw(1, 3, [5, 9, 7])}) == 9
 
 
+def test_views_of_an_image_have_crops_that_say_nothing_of_each_other() -> None:
+    N = 4000
+    sizes_N2 = same_size(500, 375, N)
+    first, second, default = (
+        draw_crops(0, 0, np.arange(N), sizes_N2, scale=SCALE, flip=True, **view)
+        for view in ({"view": 0}, {"view": 1}, {})
+    )
+    assert (first.box_N4 == default.box_N4).all()
+    assert (first.box_N4 != second.box_N4).any(axis=1).mean() > 0.99
+    for own, other in ((first.box_N4, second.box_N4), (first.flip_N, second.flip_N)):
+        related = np.corrcoef(own.reshape(N, -1)[:, 0], other.reshape(N, -1)[:, 0])[0, 1]
+        # Five standard deviations of what has nothing to do with each other.
+        assert abs(related) < 5 / math.sqrt(N)
+
+
 def test_half_of_the_crops_are_flipped_or_none() -> None:
     N = 10_000
     sizes_N2 = same_size(8, 8, N)

@@ -101,6 +101,14 @@ def test_the_rest_of_the_batch_changes_nothing() -> None:
         assert (fewer[0] == row[:4]).all()
 
 
+def test_numbers_can_be_taken_from_any_one_on() -> None:
+    index_N = np.arange(4)
+    whole = words(3, 2, index_N, stream=CROP, count=20)
+    assert (words(3, 2, index_N, stream=CROP, count=13, first=7) == whole[:, 7:]).all()
+    found = uniforms(3, 2, index_N, stream=CROP, count=2, first=18)
+    assert (found == uniforms(3, 2, index_N, stream=CROP, count=20)[:, 18:]).all()
+
+
 @pytest.mark.parametrize("kind", [np.int32, np.int64, np.uint64])
 def test_the_type_of_the_index_changes_nothing(kind: type) -> None:
     wanted = words(0, 0, np.arange(9), stream=CROP, count=3)
