@@ -67,12 +67,33 @@ def cut_windows(
     Raises:
         InputError: patches do not tile the image.
     """
+    box_N4 = stored_boxes(crops.box_N4, store.sizes_N2[index_N], store.pixels.shape[1])
+    return windows_at(
+        store.pixels,
+        store.rows_N[index_N],
+        dataclasses.replace(crops, box_N4=box_N4),
+        keep_NM,
+        img_size=img_size,
+        patch_size=patch_size,
+    )
+
+
+def windows_at(
+    pixels_RSS3: NDArray[np.uint8],
+    row_N: NDArray[np.integer],
+    crops: Crops,
+    keep_NM: Tensor,
+    *,
+    img_size: int,
+    patch_size: int,
+) -> Windows:
+    """`cut_windows` of rows of square pictures, which are in one piece of memory; `crops` are in their
+    pixels."""
     if img_size % patch_size:
         raise InputError(f"img_size {img_size} is not a multiple of patch_size {patch_size}")
     N, M = keep_NM.shape
-    R, S = store.pixels.shape[:2]
-    G = img_size // patch_size
-    box_N4 = stored_boxes(crops.box_N4, store.sizes_N2[index_N], S)
+    R, S = pixels_RSS3.shape[:2]
+    G, box_N4 = img_size // patch_size, crops.box_N4
     step_NA = (box_N4[:, 2:] - box_N4[:, :2]) / img_size
     stretch = max(1.0, float(step_NA.max()))
     reach = (patch_size - 1) * float(step_NA.max()) + 2 * _RADIUS * stretch
@@ -83,10 +104,10 @@ def cut_windows(
     each_N1 = np.arange(N)[:, None]
     top_NM, left_NM = start_NAG[each_N1, 1, row_NM], start_NAG[each_N1, 0, column_NM]
     # One item of this view is T pixels side by side, from any pixel on: copied in one piece.
-    pixel_NM = (store.rows_N[index_N, None] * S + top_NM) * S + left_NM
+    pixel_NM = (row_N[:, None] * S + top_NM) * S + left_NM
     view_shape = (R * S * S - (T - 1) * (S + 1), T)
     view: NDArray[np.void] = np.ndarray(
-        view_shape, f"V{3 * T}", store.pixels.reshape(-1), strides=(3, 3 * S)
+        view_shape, f"V{3 * T}", pixels_RSS3.reshape(-1), strides=(3, 3 * S)
     )
     pixels_NMTT3 = view[pixel_NM].view(np.uint8).reshape(N, M, T, T, 3)
     return Windows(

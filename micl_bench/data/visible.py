@@ -4,6 +4,7 @@ Shapes: N images, V views, K patches per view, M = V * K, P values per patch, (c
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -13,11 +14,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from micl_bench.data.folder import Folder
+from micl_bench.data.own_crops import Crop, CutCrops, OwnCrops
+from micl_bench.data.packed.store import Store
 from micl_bench.data.pixels import Pixels, enough_pixels, training_crops
 from micl_bench.data.resample import Windows, cut_windows, resample_windows
-from micl_bench.data.source import Source
+from micl_bench.data.source import Source, require_pixels
 from micl_bench.data.stream import Keys, load, own_share, random_pixels, training_keys
+from micl_bench.data.to_device import each_tensor
 from micl_bench.patches import gather_patches
+from micl_bench.runtime.errors import InputError
 
 Draw = Callable[[int, int, NDArray[np.integer]], Tensor]
 DrawMore = Callable[[int, int, NDArray[np.integer]], dict[str, Tensor]]
@@ -52,9 +57,10 @@ class Seen:
 
 @dataclasses.dataclass(frozen=True)
 class Visible:
-    """The visible patches of a batch: uint8 pixels, or windows to resample on the device."""
+    """The visible patches of a batch: uint8 pixels, or windows to resample on the device; or the crops
+    that they are of, to be changed there."""
 
-    pixels: Tensor | Windows
+    pixels: Tensor | Windows | CutCrops
     keep_NVK: Tensor
     drawn: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
@@ -63,6 +69,8 @@ class Visible:
 
     def patches(self) -> Tensor:
         """Return visible_NMP in 0 .. 255, uint8 or fp32, on the device that the batch is on."""
+        if isinstance(self.pixels, CutCrops):
+            return self.pixels.patches(self.keep_NVK)
         if isinstance(self.pixels, Windows):
             return resample_windows(self.pixels)
         return self.pixels
@@ -74,7 +82,7 @@ class Visible:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Patches:
-    """The wanted patches of an image: V groups of K patches of one crop.
+    """The wanted patches of an image: V groups of K patches, of one crop or each of a crop of its own.
 
     A whole crop is one group of all its patches.
     """
@@ -91,12 +99,39 @@ class Patches:
     more: DrawMore = lambda seed, epoch, index_N: {}
     """Draws what else the objective needs, tensors of N rows by name, for the images of a whole batch: a
     row may depend on the batch that its image is in."""
+    crops: tuple[Crop, ...] = ()
+    """One per view where each is of a crop of its own; empty where all are of one, which the recipe's
+    `pixels` describe."""
 
     def __str__(self) -> str:
+        all_patches = self.per_view == self.of
+        if self.crops:
+            some = "" if all_patches else f", {self.per_view} of {self.of} patches of each"
+            return f"{self.num_views} crops of {self.own_crops.size} px{some}"
         if self.num_views == 1:
-            whole = self.per_view == self.of
-            return f"all {self.of} patches" if whole else f"{self.per_view} of {self.of} patches"
+            return f"{'all' if all_patches else f'{self.per_view} of'} {self.of} patches"
         return f"{self.num_views} views of {self.per_view} of {self.of} patches"
+
+    def require(self, source: Source, pixels: Pixels) -> None:
+        """Check that training images of a source can be seen so.
+
+        Raises:
+            InputError: a store was packed for something else, or `pixels` crops or flips where each view
+                is a crop of its own.
+        """
+        if not self.crops:
+            require_pixels(source, pixels, patch_size=self.patch_size)
+            return
+        if isinstance(source, Store) and source.layout == "patch":
+            raise InputError(
+                f"{source.root} is packed in the patch layout, which has one crop of each image; the "
+                f"recipe takes {self.num_views}: pack with --layout image, or give the folder of images"
+            )
+        if pixels.crop_scale != (1.0, 1.0) or pixels.flip:
+            raise InputError(
+                "pixels.crop_scale and pixels.flip are of recipes with one crop of an image; this one "
+                "has several, which its objective describes: leave them out"
+            )
 
     def batches(
         self,
@@ -131,12 +166,22 @@ class Patches:
             index_N = batch_N[own]
             keep_NVK, drawn = self.drawn(seed, epoch, batch_N, own)
             keep_NM = keep_NVK.flatten(1)
+            if self.crops:
+                cut = self.own_crops.of_store(source, pixels, seed, epoch, index_N)
+                yield Visible(cut, keep_NVK, drawn)
+                continue
             if source.layout == "patch":
                 yield Visible(source.visible_patches(index_N, keep_NM), keep_NVK, drawn)
                 continue
             crops = training_crops(seed, epoch, index_N, source.sizes_N2[index_N], pixels)
             sides = {"img_size": pixels.img_size, "patch_size": self.patch_size}
             yield Visible(cut_windows(source, index_N, crops, keep_NM, **sides), keep_NVK, drawn)
+
+    @property
+    def own_crops(self) -> OwnCrops:
+        """The crops that the views are of, where each has its own."""
+        size = math.isqrt(self.of) * self.patch_size
+        return OwnCrops(views=self.crops, size=size, patch_size=self.patch_size)
 
     def drawn(
         self, seed: int, epoch: int, batch_N: NDArray[np.integer], own: slice = slice(None)
@@ -147,12 +192,17 @@ class Patches:
         return keep_NVK, {name: tensor[own] for name, tensor in more.items()}
 
     def of_images(self, images_NCHW: Tensor, index_N: NDArray[np.integer], *, seed: int) -> Seen:
-        """Return the patches that images of these numbers have in the first epoch, as one batch."""
+        """Return the patches that uint8 images of these numbers have in the first epoch."""
         keep_NVK, drawn = self.drawn(seed, 0, index_N)
         device = images_NCHW.device
         keep_NVK = keep_NVK.to(device)
-        visible_NMP = gather_patches(images_NCHW, keep_NVK, self.patch_size)
-        return Seen(visible_NMP, keep_NVK, {name: one.to(device) for name, one in drawn.items()})
+        drawn = {name: one.to(device) for name, one in drawn.items()}
+        if self.crops:
+            cut = each_tensor(
+                self.own_crops.of_images(images_NCHW, seed, index_N), lambda one: one.to(device)
+            )
+            return Seen(cut.patches(keep_NVK), keep_NVK, drawn)
+        return Seen(gather_patches(images_NCHW, keep_NVK, self.patch_size), keep_NVK, drawn)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +219,10 @@ class _FolderImages(Dataset):
     def __getitem__(self, key: Keys) -> Visible:
         epoch, batch_N = key
         keep_NVK, drawn = self.wanted.drawn(self.seed, epoch, batch_N, self.own)
+        if self.wanted.crops:
+            own, index_N = self.wanted.own_crops, batch_N[self.own]
+            cut = own.of_folder(self.folder, self.pixels, self.seed, epoch, index_N)
+            return Visible(cut, keep_NVK, drawn)
         images = [self._image(epoch, index) for index in batch_N[self.own]]
         visible_NMP = gather_patches(torch.stack(images), keep_NVK, self.wanted.patch_size)
         return Visible(visible_NMP, keep_NVK, drawn)

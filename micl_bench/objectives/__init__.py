@@ -6,6 +6,7 @@ from micl_bench.objectives._objective import (
     ObjectiveConfig,
     Watch,
     disjoint_views,
+    whole_crops,
 )
 from micl_bench.objectives._output import Output
 from micl_bench.runtime import plugins
@@ -22,6 +23,7 @@ __all__ = [
     "fill_own",
     "find_objective",
     "require_declared",
+    "whole_crops",
 ]
 
 

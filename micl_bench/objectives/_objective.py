@@ -10,19 +10,21 @@ K patches per view.
 import abc
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from timm.models import VisionTransformer
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from micl_bench.backbone import Arch
 from micl_bench.checkpoints import load_checkpoint
+from micl_bench.data.own_crops import Crop
 from micl_bench.data.visible import Patches, Seen
 from micl_bench.objectives._bound import Bound, fill_own
 from micl_bench.objectives._output import Output
@@ -73,6 +75,9 @@ class Objective(abc.ABC):
     in_files: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Where files of the authors' code hold the modules of `added`: patterns of whole names
     (`TABLE.NAME` in a table of the file), and the names in `added`, as `re.Match.expand` takes them."""
+    couples_images: ClassVar[bool] = False
+    """In `encode` an image depends on others of its process, or of all: a head with batch norm. A run in
+    micro-batches is refused."""
     Config: ClassVar[type[ObjectiveConfig]]
 
     def __init_subclass__(cls) -> None:
@@ -149,7 +154,8 @@ class Objective(abc.ABC):
         """Compute one row per image, of any shape, from which `loss` follows.
 
         A batch may be cut into parts, and a part may be encoded twice, first without gradient: no
-        state changes here, and no image depends on another one.
+        state changes here, and no image depends on another one. Where the class has `couples_images`, a
+        batch is not cut, and a head may keep running statistics.
 
         Args:
             seen: the patches that `wants` draws, their pixels normalised.
@@ -275,3 +281,22 @@ def disjoint_views(arch: Arch, *, num_views: int, mask_ratio: float) -> Patches:
         patch_size=arch.patch_size,
         draw=draw,
     )
+
+
+def whole_crops(arch: Arch, crops: Sequence[Crop]) -> Patches:
+    """All patches, row-major, of several crops of an image, each of the input's size."""
+    number = arch.num_patches
+    return Patches(
+        num_views=len(crops),
+        per_view=number,
+        of=number,
+        patch_size=arch.patch_size,
+        draw=functools.partial(_all_places, num_views=len(crops), num_patches=number),
+        crops=tuple(crops),
+    )
+
+
+def _all_places(
+    seed: int, epoch: int, index_N: NDArray[np.integer], *, num_views: int, num_patches: int
+) -> Tensor:
+    return torch.arange(num_patches).repeat(len(index_N), num_views, 1)

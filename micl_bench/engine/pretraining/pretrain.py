@@ -142,12 +142,12 @@ class Pretrainer:
         self.device = device or torch.device("cpu")
         self.train = open_source(data / "train")
         self.held_out = open_source(data / "val", classes=self.train.classes)
-        require_pixels(self.train, recipe.pixels, patch_size=recipe.sized_arch().patch_size)
+        self.objective = recipe.objective.build()
+        self.wants = self.objective.wants(recipe.sized_arch())
+        self.wants.require(self.train, recipe.pixels)
         require_pixels(self.held_out, recipe.pixels)
         per_epoch = steps_per_epoch(self.train, recipe.batch_size)
         self.plan = recipe.plan(steps_per_epoch=per_epoch, processes=world_size())
-        self.objective = recipe.objective.build()
-        self.wants = self.objective.wants(recipe.sized_arch())
         self.trained = Run(
             out,
             recipe,
