@@ -176,3 +176,26 @@ class _GatherRows(torch.autograd.Function):
         total_ND = gradients[0].clone()
         dist.all_reduce(total_ND)
         return total_ND[context.own]
+
+
+def total(value: Tensor) -> Tensor:
+    """Return the sum of a tensor over processes, with gradient.
+
+    The gradient of a process's part is the sum of what every process's loss says of the total.
+    """
+    # Where operations are counted, on tensors without numbers, each process is alone.
+    return value if world_size() == 1 or value.is_meta else _Total.apply(value)
+
+
+class _Total(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, value: Tensor) -> Tensor:
+        value = value.clone()
+        dist.all_reduce(value)
+        return value
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        gradient = gradient.clone()
+        dist.all_reduce(gradient)
+        return gradient

@@ -9,6 +9,7 @@ from micl_bench.objectives import ObjectiveConfig, require_declared
 from micl_bench.runs.optim import OptimConfig
 from micl_bench.runs.plan import TrainingPlan
 from micl_bench.runs.run import RunRecipe
+from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.values import (
     LARGEST,
     Amount,
@@ -93,7 +94,14 @@ class PretrainRecipe(RunRecipe):
             save_every_steps=self.save_every_steps,
             check_every_epochs=self.knn_every_epochs,
         )
-        self.objective.build().require(plan)
+        objective = self.objective.build()
+        if objective.couples_images and 0 < self.micro_batch < plan.share:
+            raise InputError(
+                f"micro_batch is {self.micro_batch}, and heads of {objective.name} normalise over all "
+                f"{plan.share} images of a step on a device, which parts would change; set "
+                "micro_batch=0, and activation_checkpointing=true or more devices if memory is short"
+            )
+        objective.require(plan)
         return plan
 
     def describe(self, plan: TrainingPlan) -> str:
