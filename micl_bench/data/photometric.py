@@ -73,7 +73,8 @@ class Changes:
     """Crops that are blurred."""
     sigma: Tensor
     """Of each of them, in pixels."""
-    solarised_B: Tensor
+    solarised: Tensor
+    """Crops that are solarised."""
 
 
 def draw_changes(
@@ -110,7 +111,7 @@ def draw_changes(
         turned_before=(len(turned[0]), len(turned[1]), len(turned[2]), len(turned[3])),
         blurred=torch.from_numpy(blurred),
         sigma=_floats(sigma_B[blurred]),
-        solarised_B=torch.from_numpy((random_NVR[..., 9] < solarise_V).reshape(-1)),
+        solarised=torch.from_numpy(np.flatnonzero(random_NVR[..., 9] < solarise_V)),
     )
 
 
@@ -128,7 +129,10 @@ def changed(images_BCHW: Tensor, changes: Changes) -> Tensor:
         if len(changes.blurred):
             blurred = blur(images_BCHW[changes.blurred], changes.sigma)
             images_BCHW.index_copy_(0, changes.blurred, blurred)
-        return solarise(images_BCHW, changes.solarised_B)
+        if len(changes.solarised):
+            solarised = solarise(images_BCHW[changes.solarised])
+            images_BCHW.index_copy_(0, changes.solarised, solarised)
+        return images_BCHW
 
 
 def blend(images_BCHW: Tensor, kind_B: Tensor, factor_B: Tensor) -> Tensor:
@@ -179,10 +183,9 @@ def blur(images_BCHW: Tensor, sigma_B: Tensor) -> Tensor:
     return weights_B1HH @ images_BCHW @ weights_B1HH.mT
 
 
-def solarise(images_BCHW: Tensor, solarised_B: Tensor) -> Tensor:
-    """Return images, bright pixels of the chosen ones inverted: torchvision's solarize at 128."""
-    inverted = solarised_B.view(-1, 1, 1, 1) & (images_BCHW >= _SOLARISED)
-    return torch.where(inverted, 255 - images_BCHW, images_BCHW)
+def solarise(images_BCHW: Tensor) -> Tensor:
+    """Return images whose bright pixels are inverted: torchvision's solarize at 128."""
+    return torch.where(images_BCHW >= _SOLARISED, 255 - images_BCHW, images_BCHW)
 
 
 def _floats(values: NDArray[np.floating]) -> Tensor:

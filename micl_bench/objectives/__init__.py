@@ -1,12 +1,12 @@
 """One file per pre-training method; `Objective` says what each one states."""
 
 from micl_bench.objectives._bound import Bound, fill_own
+from micl_bench.objectives._crops import whole_crops
 from micl_bench.objectives._objective import (
     Objective,
     ObjectiveConfig,
     Watch,
     disjoint_views,
-    whole_crops,
 )
 from micl_bench.objectives._output import Output
 from micl_bench.runtime import plugins

@@ -44,7 +44,8 @@ class Bound(nn.Module):
         """The objective's output for a batch, as one process computes it.
 
         Args:
-            images_NCHW: normalised, of the backbone's input size.
+            images_NCHW: normalised, of the backbone's input size. Where the method sees several crops of
+                an image, these, image after image.
             keep_NVK: the visible patches, int64, row-major in the grid; None to draw them, as all else
                 that the objective draws, from torch's own generator.
 
@@ -54,7 +55,9 @@ class Bound(nn.Module):
         require_size(self.vit, images_NCHW)
         wants, device = self.objective.wants(self.arch), images_NCHW.device
         index_N, seed = np.arange(len(images_NCHW)), int(torch.randint(_SEEDS, ()))
-        if keep_NVK is None:
+        if wants.crops:
+            seen = _of_crops(wants, images_NCHW, seed)
+        elif keep_NVK is None:
             seen = wants.of_images(images_NCHW, index_N, seed=seed)
         else:
             if len(keep_NVK) != len(images_NCHW):
@@ -72,6 +75,18 @@ class Bound(nn.Module):
                 {name: one.to(device) for name, one in drawn.items()},
             )
         return self.objective.loss(self.objective.encode(self.vit, self.added, seen))
+
+
+def _of_crops(wants: Patches, images_BCHW: Tensor, seed: int) -> Seen:
+    """Take the wanted patches of crops that the caller made, V of each image."""
+    B, V = len(images_BCHW), len(wants.crops)
+    if B % V:
+        raise InputError(f"{B} crops are no multiple of {V}, which the method sees of each image")
+    keep_NVK, drawn = wants.drawn(seed, 0, np.arange(B // V))
+    keep_NVK = keep_NVK.to(images_BCHW.device)
+    patches_BKP = gather_patches(images_BCHW, keep_NVK.flatten(0, 1).unsqueeze(1), wants.patch_size)
+    drawn = {name: one.to(images_BCHW.device) for name, one in drawn.items()}
+    return Seen(patches_BKP.reshape(B // V, V * keep_NVK.shape[2], -1), keep_NVK, drawn)
 
 
 def require_size(vit: VisionTransformer, images_NCHW: Tensor) -> None:

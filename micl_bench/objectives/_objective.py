@@ -10,21 +10,19 @@ K patches per view.
 import abc
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from timm.models import VisionTransformer
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from micl_bench.backbone import Arch
 from micl_bench.checkpoints import load_checkpoint
-from micl_bench.data.own_crops import Crop
 from micl_bench.data.visible import Patches, Seen
 from micl_bench.objectives._bound import Bound, fill_own
 from micl_bench.objectives._output import Output
@@ -281,22 +279,3 @@ def disjoint_views(arch: Arch, *, num_views: int, mask_ratio: float) -> Patches:
         patch_size=arch.patch_size,
         draw=draw,
     )
-
-
-def whole_crops(arch: Arch, crops: Sequence[Crop]) -> Patches:
-    """All patches, row-major, of several crops of an image, each of the input's size."""
-    number = arch.num_patches
-    return Patches(
-        num_views=len(crops),
-        per_view=number,
-        of=number,
-        patch_size=arch.patch_size,
-        draw=functools.partial(_all_places, num_views=len(crops), num_patches=number),
-        crops=tuple(crops),
-    )
-
-
-def _all_places(
-    seed: int, epoch: int, index_N: NDArray[np.integer], *, num_views: int, num_patches: int
-) -> Tensor:
-    return torch.arange(num_patches).repeat(len(index_N), num_views, 1)

@@ -21,7 +21,9 @@ from micl_bench.data.photometric import Photometric
 from micl_bench.data.visible import Patches, Seen
 from micl_bench.losses import alignment, view_cosines
 from micl_bench.objectives._batch_norm import BatchNorm
-from micl_bench.objectives._objective import Objective, ObjectiveConfig, Output, whole_crops
+from micl_bench.objectives._crops import whole_crops
+from micl_bench.objectives._objective import Objective, ObjectiveConfig
+from micl_bench.objectives._output import Output
 from micl_bench.objectives.micl import CollapseWatch
 from micl_bench.runs.plan import TrainingPlan
 from micl_bench.runtime.distributed import gather_rows, rank
@@ -34,6 +36,12 @@ class SimCLR(Objective):
     name: ClassVar[str] = "SimCLR"
     numbers: ClassVar[tuple[str, ...]] = ("positive_cosine", "negative_cosine")
     """Mean cosine between the projections of crops of one image, and of different images."""
+    deviations: ClassVar[tuple[str, ...]] = (
+        "The network is a ViT, trained with AdamW; the paper has ResNets and LARS.",
+        "Blur has 23 pixels at any size, reflected at a crop's edges; the authors' code has a tenth of "
+        "the side, and black beyond the edges.",
+        "Random crops are torchvision's, of ten tries; the authors have TensorFlow's, of a hundred.",
+    )
     couples_images: ClassVar[bool] = True
 
     @dataclasses.dataclass(frozen=True, kw_only=True)

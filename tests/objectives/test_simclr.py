@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from micl_bench.backbone import Arch, init_mae_
 from micl_bench.data.visible import Seen
+from micl_bench.objectives import Bound
 from micl_bench.objectives.simclr import SimCLR, nt_xent_of_rows
 from micl_bench.patches import patchify
 from micl_bench.runs.optim import OptimConfig
@@ -97,6 +98,18 @@ def test_rows_are_timms_class_token_through_torchs_projector() -> None:
     torch.testing.assert_close(found, expected.view(4, 2, 128), rtol=1e-9, atol=1e-9)
     # Neither bias nor shift after the last layer, as in the authors' code.
     assert [name for name, _ in added.named_parameters() if "bias" in name] == ["projector.1.bias"]
+
+
+def test_bound_to_its_networks_it_takes_crops_image_after_image() -> None:
+    objective, vit = SimCLR(), ARCH.build()
+    bound = Bound(objective, ARCH, vit, objective.added(vit))
+    images_BCHW = torch.randn(6, 3, 24, 24, generator=torch.Generator().manual_seed(1))
+    visible_NMP = patchify(images_BCHW, 4).reshape(3, 72, 48)
+    seen = Seen(visible_NMP, torch.arange(36).repeat(3, 2, 1))
+    expected = objective.loss(objective.encode(vit, bound.added, seen)).loss
+    assert bound(images_BCHW).loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    with pytest.raises(InputError, match="5 crops are no multiple of 2"):
+        bound(images_BCHW[:5])
 
 
 def test_frozen_patches_get_no_gradient_and_are_not_trained() -> None:
