@@ -21,6 +21,7 @@ from micl_bench.data.photometric import Changes, Photometric, changed, draw_chan
 from micl_bench.data.pixels import Pixels, training_crops, training_pixels
 from micl_bench.data.resample import Windows, cut_windows, resample_windows, windows_at
 from micl_bench.patches import gather_patches, unpatchify
+from micl_bench.runtime.errors import InputError
 
 # Sides of the tiles that a crop is resampled in. Measured on a CPU, 320 to 224 pixels: 1.1 ms a crop in
 # tiles of 32, 1.9 in those of 16, 2.6 to 4.4 as a whole, for a fifth more bytes than that.
@@ -54,16 +55,19 @@ class CutCrops:
     changes: Changes
     patch_size: int
 
-    def patches(self, keep_NVK: Tensor) -> Tensor:
-        """Return visible_NMP, fp32 in 0 to 255, of the changed crops, on the device of the batch."""
-        N, V, K = keep_NVK.shape
+    def images(self) -> Tensor:
+        """Return the changed crops, images_BCHW, fp32 in 0 to 255, on the device of the batch."""
         images_BCHW = self.pixels
         if isinstance(images_BCHW, Windows):
             tile = images_BCHW.patch_size
             images_BCHW = unpatchify(resample_windows(images_BCHW), tile)
-        images_BCHW = changed(images_BCHW, self.changes)
-        patches_BKP = gather_patches(images_BCHW, keep_NVK.view(N * V, 1, K), self.patch_size)
-        return patches_BKP.view(N, V * K, -1)
+        return changed(images_BCHW, self.changes)
+
+    def patches(self, keep_NVK: Tensor) -> Tensor:
+        """Return visible_NMP of the changed crops."""
+        N, V, K = keep_NVK.shape
+        keep_B1K = keep_NVK.view(N * V, 1, K)
+        return gather_patches(self.images(), keep_B1K, self.patch_size).view(N, V * K, -1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,12 +81,25 @@ class OwnCrops:
     def of_store(
         self, store: Store, pixels: Pixels, seed: int, epoch: int, index_N: NDArray[np.integer]
     ) -> CutCrops:
-        """Cut the crops of images of a store in image layout."""
+        """Cut the crops of images of a store.
+
+        Raises:
+            InputError: as `require_pictures`.
+        """
+        self.require_pictures(store)
         boxes = self._boxes(pixels, seed, epoch, index_N, store.sizes_N2[index_N])
         each_B = np.repeat(index_N, len(self.views))
         keep_BM, sides = self._tiles(len(each_B))
         windows = cut_windows(store, each_B, boxes, keep_BM, **sides)
         return self._cut(windows, seed, epoch, index_N)
+
+    def require_pictures(self, store: Store) -> None:
+        """Raise an InputError unless a store has whole pictures."""
+        if store.layout == "patch":
+            raise InputError(
+                f"{store.root} is packed in the patch layout, which has one crop of each image; the "
+                f"recipe takes {len(self.views)}: pack with --layout image, or give the folder of images"
+            )
 
     def of_folder(
         self, folder: Folder, pixels: Pixels, seed: int, epoch: int, index_N: NDArray[np.integer]
@@ -131,7 +148,7 @@ class OwnCrops:
             for number, view in enumerate(self.views)
         ]
         return Crops(
-            box_N4=np.stack([one.box_N4 for one in drawn], axis=1).reshape(-1, 4),
+            box_N4=np.stack([one.box_N4 for one in drawn], axis=1, dtype=np.float64).reshape(-1, 4),
             flip_N=np.stack([one.flip_N for one in drawn], axis=1).reshape(-1),
         )
 

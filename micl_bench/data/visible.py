@@ -122,11 +122,8 @@ class Patches:
         if not self.crops:
             require_pixels(source, pixels, patch_size=self.patch_size)
             return
-        if isinstance(source, Store) and source.layout == "patch":
-            raise InputError(
-                f"{source.root} is packed in the patch layout, which has one crop of each image; the "
-                f"recipe takes {self.num_views}: pack with --layout image, or give the folder of images"
-            )
+        if isinstance(source, Store):
+            self.own_crops.require_pictures(source)
         if pixels.crop_scale != (1.0, 1.0) or pixels.flip:
             raise InputError(
                 "pixels.crop_scale and pixels.flip are of recipes with one crop of an image; this one "

@@ -9,13 +9,16 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from support import REPOSITORY, exit_code
 
 from micl_bench.engine.pretraining.recipe import PretrainRecipe
 from micl_bench.engine.pretraining.view_pictures import find_images, views_of_images
+from micl_bench.patches import unpatchify
 from micl_bench.runtime.config import load_recipe
+from micl_bench.runtime.shipped import recipe_file
 from micl_bench.views import draw_views
 
 EMBEDDED = REPOSITORY / "pretrain" / "embedded.py"
@@ -110,6 +113,23 @@ def test_arrays_are_the_evaluation_crop_and_the_views_of_the_position_in_the_lis
     second = draw_views(42, 0, np.array([1]), num_patches=196, num_views=2, mask_ratio=0.9)
     assert (arrays["keep_NVK"][1] == second[0].numpy()).all()
     assert (arrays["keep_NVK"][0] != arrays["keep_NVK"][1]).any()
+
+
+def test_views_that_are_crops_of_their_own_are_shown_as_training_sees_them(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    paths = [save(tmp_path / "in" / f"{i}.png", image) for i, image in enumerate(noise)]
+    recipe = load_recipe(recipe_file("embedded_simclr"), PretrainRecipe)
+    arrays = views_of_images(recipe, paths)
+    assert arrays["crops_NVHWC"].shape == (2, 2, 32, 32, 3)
+    wants = recipe.objective.build().wants(recipe.sized_arch())
+    seen = wants.of_images(torch.from_numpy(noise).permute(0, 3, 1, 2), np.arange(2), seed=42)
+    crops_BCHW = unpatchify(seen.visible_NMP.view(4, 64, 48), 4)
+    difference = (
+        arrays["crops_NVHWC"].reshape(4, 32, 32, 3) - crops_BCHW.permute(0, 2, 3, 1).numpy()
+    )
+    assert np.abs(difference).max() <= 0.5
+    show("--images", tmp_path / "in", "--recipe", "embedded_simclr", "--out", tmp_path / "v.png")
+    assert (tmp_path / "v.png").stat().st_size > 1000
 
 
 PARTS = """

@@ -184,6 +184,8 @@ def test_what_a_source_or_a_recipe_cannot_give_is_one_line(
     with pytest.raises(InputError, match=r"has one crop of each image; .* --layout image") as no:
         WANTS.require(patches, PIXELS)
     assert "\n" not in str(no.value)
+    with pytest.raises(InputError, match="packed in the patch layout"):
+        take(patches)
     WANTS.require(store, PIXELS)
     WANTS.require(folder, PIXELS)
     for change in ({"crop_scale": (0.2, 1.0)}, {"flip": True}):

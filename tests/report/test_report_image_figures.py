@@ -122,6 +122,8 @@ WHOLE: dict[str, Arrays] = {
         ("views", {"keep_NVK": np.array([[[0, 4]]])}, "keep_NVK runs from 0 to 4"),
         ("views", {"names_V": np.array(["a", "b"])}, "names_V has shape"),
         ("views", {"names_V": np.array([1])}, "names_V is no list of names"),
+        ("views", {"crops_NVHWC": np.ones((1, 2, 16, 16, 3), np.uint8)}, "crops_NVHWC has shape"),
+        ("views", {"crops_NVHWC": np.ones((1, 1, 16, 16, 3))}, "crops_NVHWC is no array of colour"),
         ("views", {"patch_size": np.array(5)}, "do not tile"),
         ("views", {"patch_size": np.array([8, 8])}, "not one whole number"),
         ("segmentation", {"truth_NHW": 2 * LABELS}, "truth_NHW runs"),
@@ -163,6 +165,16 @@ def test_a_view_shows_its_patches_and_hides_the_rest(tmp_path: Path) -> None:
     assert (view[:8, 8:] == IMAGES[0, :8, 8:]).all()
     assert (view[8:] == 205).all()
     assert (view[:8, :8] == 205).all()
+
+
+def test_a_view_that_is_a_crop_of_its_own_is_drawn_as_it_is(tmp_path: Path) -> None:
+    crops_NVHWC = 255 - IMAGES[:1, None]
+    whole = {**SEEN, "keep_NVK": np.arange(4)[None, None], "crops_NVHWC": crops_NVHWC}
+    found = {"SimCLR": VIEWS.load(save(tmp_path / "c.npz", **whole))}
+    figure = VIEWS.draw(found)
+    assert (cell(figure, 0, 0) == IMAGES[0]).all()
+    assert (cell(figure, 0, 1) == 255 - IMAGES[0]).all()
+    assert "each view is a crop of its own" in VIEWS.caption(found)
 
 
 def test_parts_that_are_no_views_stand_below_their_own_names(tmp_path: Path) -> None:

@@ -39,7 +39,8 @@ def views(
 
     A method that has no views shows the parts that it names: visible patches, targets. All are those of
     the recipe's seed in the first epoch. Images are cropped as in an evaluation, in the centre: a
-    recipe's random crop and flip are not shown.
+    recipe's random crop and flip are not shown. Where each view is a crop of its own (SimCLR), it is
+    cut out of that centre, and its colours are changed as in training.
     """
     from micl_bench.engine.pretraining.recipe import PretrainRecipe
     from micl_bench.engine.pretraining.view_pictures import find_images, views_of_images
@@ -58,6 +59,7 @@ def views(
             arrays["images_NHWC"],
             arrays["keep_NVK"],
             int(arrays["patch_size"]),
+            crops_NVHWC=arrays.get("crops_NVHWC"),
             heading=_heading(recipe.name, resolved),
             titles=titles_of(arrays),
             names=list(map(_label, names)),

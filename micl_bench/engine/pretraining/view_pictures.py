@@ -46,11 +46,12 @@ def views_of_pixels(recipe: PretrainRecipe, images_NCHW: Tensor) -> Arrays:
     `keep_NVK`, and the parts' names, `names_V`, where they are not views 1 to V.
 
     The patches are those that images of numbers 0 to N - 1 have in the first epoch. A part of fewer
-    patches than another repeats one.
+    patches than another repeats one. Where views are crops of their own, `crops_NVHWC` has these.
     """
     objective = recipe.objective.build()
     wants = objective.wants(recipe.sized_arch())
-    shown = objective.shown(*wants.drawn(recipe.seed, 0, np.arange(len(images_NCHW))))
+    index_N = np.arange(len(images_NCHW))
+    shown = objective.shown(*wants.drawn(recipe.seed, 0, index_N))
     arrays = {
         "images_NHWC": images_NCHW.permute(0, 2, 3, 1).numpy(),
         "keep_NVK": _stacked(shown.values()).numpy(),
@@ -58,6 +59,10 @@ def views_of_pixels(recipe: PretrainRecipe, images_NCHW: Tensor) -> Arrays:
     }
     if list(shown) != [f"view {v}" for v in range(1, len(shown) + 1)]:
         arrays["names_V"] = np.array(list(shown))
+    if wants.crops:
+        crops_BCHW = wants.own_crops.of_images(images_NCHW, recipe.seed, index_N).images()
+        crops_BHWC = crops_BCHW.round().to(torch.uint8).permute(0, 2, 3, 1)
+        arrays["crops_NVHWC"] = crops_BHWC.unflatten(0, (len(index_N), -1)).numpy()
     return arrays
 
 

@@ -21,6 +21,7 @@ from micl_bench.runtime.errors import InputError
 _IMAGES, _COLUMNS, _SCENES = 6, 11, 3
 _LARGE, _LARGE_COLUMNS = 100, 6
 """Images of so many pixels are drawn larger, fewer to a row: their patches are small parts of them."""
+_OPTIONAL = ("names_V", "crops_NVHWC")
 _IGNORED = 255
 """The label of pixels that a segmentation's truth leaves out."""
 _TINT = 0.62
@@ -29,7 +30,7 @@ _TINT = 0.62
 
 def _load_views(path: Path) -> Arrays:
     """Read and check the views, or parts by other names, that a run saved."""
-    arrays = load_arrays(path, ["images_NHWC", "keep_NVK", "patch_size"], optional=["names_V"])
+    arrays = load_arrays(path, ["images_NHWC", "keep_NVK", "patch_size"], optional=_OPTIONAL)
     if arrays["patch_size"].dtype.kind not in "iu" or arrays["patch_size"].size != 1:
         raise InputError(f"{path}: patch_size is not one whole number")
     patch = int(arrays["patch_size"].max())
@@ -39,6 +40,8 @@ def _load_views(path: Path) -> Arrays:
     check_range(path, arrays, "keep_NVK", below=height // patch * (width // patch))
     if "names_V" in arrays and arrays["names_V"].dtype.kind != "U":
         raise InputError(f"{path}: names_V is no list of names")
+    if "crops_NVHWC" in arrays and arrays["crops_NVHWC"].dtype != np.uint8:
+        raise InputError(f"{path}: crops_NVHWC is no array of colour pictures, bytes")
     return arrays
 
 
@@ -54,17 +57,25 @@ def _draw_views(views: dict[str, Arrays]) -> Figure:
     (arrays,) = views.values()
     images, keep, patch = arrays["images_NHWC"], arrays["keep_NVK"], int(arrays["patch_size"].max())
     shown = slice(_COLUMNS - 1)
-    return views_of(images[:_IMAGES], keep[:_IMAGES, shown], patch, titles=titles_of(arrays)[shown])
+    crops = arrays.get("crops_NVHWC")
+    return views_of(
+        images[:_IMAGES],
+        keep[:_IMAGES, shown],
+        patch,
+        crops_NVHWC=None if crops is None else crops[:_IMAGES, shown],
+        titles=titles_of(arrays)[shown],
+    )
 
 
 def _say_views(views: dict[str, Arrays]) -> str:
     ((method, arrays),) = views.items()
     named = "names_V" in arrays
-    each = "each part that is named above keeps" if named else "each view keeps"
-    return (
-        f"Images as {method} sees them: {each} only its own patches, the rest is hidden (grey). Shown "
-        "are the first of those that the run saved."
-    )
+    if "crops_NVHWC" in arrays:
+        what = "each view is a crop of its own, with other colours"
+    else:
+        each = "each part that is named above keeps" if named else "each view keeps"
+        what = f"{each} only its own patches, the rest is hidden (grey)"
+    return f"Images as {method} sees them: {what}. Shown are the first of those that the run saved."
 
 
 def views_of(
@@ -73,6 +84,7 @@ def views_of(
     patch: int,
     *,
     titles: Sequence[str],
+    crops_NVHWC: Image | None = None,
     heading: str = "",
     names: Sequence[str] = (),
 ) -> Figure:
@@ -80,13 +92,15 @@ def views_of(
 
     Args:
         titles: words above each view.
+        crops_NVHWC: pictures of the views, where they are crops of their own.
         heading: a line above all.
         names: words below each image.
     """
     V, width = keep_NVK.shape[1], images_NHWC.shape[2]
+    pictures = [[image] * V for image in images_NHWC] if crops_NVHWC is None else crops_NVHWC
     sets = [
-        [image, *(_only(image, keep_K, patch) for keep_K in keep_VK)]
-        for image, keep_VK in zip(images_NHWC, keep_NVK, strict=True)
+        [image, *(_only(view, keep_K, patch) for view, keep_K in zip(own, keep_VK, strict=True))]
+        for image, own, keep_VK in zip(images_NHWC, pictures, keep_NVK, strict=True)
     ]
     abreast = max(1, min((_LARGE_COLUMNS if width >= _LARGE else _COLUMNS) // (V + 1), len(sets)))
     above = ["image", *titles] * abreast
@@ -95,7 +109,8 @@ def views_of(
     grid = image_grid(in_rows(sets, abreast), titles=above, notes=notes, group=V + 1)
     places = iter(list(chain.from_iterable(grid.corners)))
     frames: list[tuple[Rectangle, Any, float]] = []
-    for keep_VK in keep_NVK:
+    # Patches of crops have no place in the image.
+    for keep_VK in keep_NVK if crops_NVHWC is None else ():
         image_corner = next(places)
         for keep_K, colour in zip(keep_VK, class_colours(V) / 255, strict=True):
             frames += _frames(next(places), keep_K, patch, width, [(colour, 0.8)])
@@ -104,13 +119,14 @@ def views_of(
                 # The light line below keeps a frame apart from an image of its own colour.
                 lines = [("white", 1.9), (colour, 0.8)]
                 frames += _frames(image_corner, keep_K, patch, width, lines)
-    drawn = PatchCollection(
-        [box for box, _, _ in frames],
-        facecolor="none",
-        edgecolor=[colour for _, colour, _ in frames],
-        linewidth=[line for _, _, line in frames],
-    )
-    grid.axes.add_collection(drawn, autolim=False)
+    if frames:
+        drawn = PatchCollection(
+            [box for box, _, _ in frames],
+            facecolor="none",
+            edgecolor=[colour for _, colour, _ in frames],
+            linewidth=[line for _, _, line in frames],
+        )
+        grid.axes.add_collection(drawn, autolim=False)
     if heading:
         # Above the page, which grows when it is saved to hold what it has.
         grid.figure.text(0, 1, heading, va="bottom", fontsize=8, color=INK)
