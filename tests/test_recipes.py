@@ -10,7 +10,10 @@ import pytest
 from support import REPOSITORY, Run, good
 
 from micl_bench.engine.pretraining.recipe import PretrainRecipe
+from micl_bench.objectives.extrema import ExtreMA
+from micl_bench.objectives.ijepa import IJepa
 from micl_bench.objectives.micl import MiCL
+from micl_bench.runs.optim import OptimConfig, RisingDecay
 from micl_bench.runtime.config import load_recipe
 from micl_bench.tasks.finetune.run import FinetuneRecipe
 from micl_bench.views import patches_per_view
@@ -24,10 +27,16 @@ RANDOM = "random:vit_demo_patch4_32"
 
 # What makes a recipe small enough to run here: nothing but sizes, lengths and how it is carried out.
 SMALL_PRETRAIN = (
-    "arch=vit_demo_patch4_32", "pixels.img_size=32", "objective.mask_ratio=0.5", "batch_size=40",
+    "pixels.img_size=32", "batch_size=40",
     "epochs=1", "optim.warmup_epochs=0", "num_workers=0", "knn_k=5", "precision=fp32",
     "compile=false", "parallel=ddp", "activation_checkpointing=false", "micro_batch=0",
 )  # fmt: skip
+# An architecture for the method, and values that fit its 64 patches.
+SMALL_METHOD = ("arch=vit_demo_patch4_32", "objective.mask_ratio=0.5")
+SMALL_METHODS = {
+    "ExtreMA": ("arch=vit_demo_patch4_32_nocls",),
+    "I-JEPA": ("arch=vit_demo_patch4_32_nocls", "objective.predictor_width=64"),
+}
 # Of ImageNet's, both sets of values with and without crop, one size each: below, each file's values
 # are compared one by one.
 CHOSEN = ("s16_code", "b16_doc_crop", "l16_doc", "h14_code_crop")
@@ -49,6 +58,29 @@ SETS = {
     "code": (0.9, 200, 10, 7200, 5e-5, 1.40625e-3),
     "doc": (0.75, 800, 40, 2048, 1.5e-4, 1.2e-3),
 }
+# By name: objective and optimiser, smallest crop, flip, epochs and peak rate of the authors.
+RIVALS = {
+    "extrema": (
+        ExtreMA.Config(
+            num_subsets=5, mask_ratio=0.8, momentum=0.996, drop_path=0.1, class_attention_blocks=2,
+            layer_scale=0.1, hidden_width=4096, output_width=256,
+        ),
+        OptimConfig(base_lr=1.5e-4, weight_decay=0.1, betas=(0.9, 0.95), warmup_epochs=40),
+        (0.2, 1.0), True, 300, 1.2e-3,
+    ),
+    "ijepa": (
+        IJepa.Config(
+            num_targets=4, target_share=(0.15, 0.2), target_aspect=(0.75, 1.5),
+            context_share=(0.85, 1.0), min_context=10, predictor_depth=6, predictor_width=384,
+            momentum=0.996,
+        ),
+        RisingDecay(
+            base_lr=1.25e-4, weight_decay=0.04, final_weight_decay=0.4, betas=(0.9, 0.999),
+            warmup_epochs=15,
+        ),
+        (0.3, 1.0), False, 600, 1e-3,
+    ),
+}  # fmt: skip
 IMAGENET = [(size, values, crop) for size in SIZES for values in SETS for crop in ("", "_crop")]
 TASK_OF = {
     "knn": ("knn", ("k=5",)),
@@ -67,9 +99,10 @@ TASK_OF = {
 def test_pretraining_recipe_takes_two_steps(
     micl_bench: Run, few_digits: Path, tmp_path: Path, path: Path
 ) -> None:
-    masks = hasattr(load_recipe(path, PretrainRecipe).objective, "mask_ratio")
-    small = [value for value in SMALL_PRETRAIN if masks or "mask_ratio" not in value]
-    sets = [word for value in small for word in ("--set", value)]
+    objective = load_recipe(path, PretrainRecipe).objective
+    usual = SMALL_METHOD if hasattr(objective, "mask_ratio") else SMALL_METHOD[:1]
+    small = SMALL_METHODS.get(objective.build().name, usual)
+    sets = [word for value in (*SMALL_PRETRAIN, *small) for word in ("--set", value)]
     out = tmp_path / "out"
     good(micl_bench("pretrain", path, "--data", few_digits, "--out", out, *sets))
     assert len((out / "metrics.jsonl").read_text().splitlines()) >= 2
@@ -129,6 +162,23 @@ def test_there_are_no_other_imagenet_recipes_of_micl() -> None:
     wanted = {f"imagenet_vit_{size}_{values}{crop}" for size, values, crop in IMAGENET}
     assert len(wanted) == 16
     assert {path.stem for path in PRETRAIN if path.stem.startswith("imagenet_vit")} == wanted
+
+
+@pytest.mark.parametrize("size", ["s16", "b16"])
+@pytest.mark.parametrize("name", RIVALS)
+def test_rivals_imagenet_recipe_has_the_values_of_its_source(name: str, size: str) -> None:
+    path = REPOSITORY / "pretrain" / f"imagenet_{name}_vit_{size}.py"
+    recipe = load_recipe(path, PretrainRecipe)
+    objective, optim, crop, flip, epochs, peak = RIVALS[name]
+    assert recipe.arch == SIZES[size][0] + "_nocls"
+    assert recipe.objective == objective
+    assert recipe.optim == optim
+    assert (recipe.pixels.crop_scale, recipe.pixels.flip) == (crop, flip)
+    assert (recipe.epochs, recipe.batch_size) == (epochs, 2048)
+    assert recipe.optim.base_lr * recipe.batch_size / 256 == pytest.approx(peak, rel=1e-12)
+    text = path.read_text().split('"""')[1]
+    assert f"pretrain imagenet_{name}_vit_{size} " in text
+    assert "no published number" in text if size == "s16" else "%" in text
 
 
 @pytest.mark.long

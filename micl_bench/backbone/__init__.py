@@ -6,6 +6,7 @@ from micl_bench.backbone.encode import (
     encode_patches,
     encode_tokens,
     full_precision,
+    normalised,
     run_blocks,
     view_features,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "init_mae_",
     "init_mae_layers_",
     "named_arch",
+    "normalised",
     "resample_positions",
     "run_blocks",
     "sincos_positions",

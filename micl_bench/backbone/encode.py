@@ -18,10 +18,11 @@ def encode_patches(vit: VisionTransformer, visible_NMP: Tensor, keep_NVK: Tensor
     """Encode each view on its own from its patches alone (METHOD, step 2).
 
     The projection is one matrix product over the visible patches. Each patch keeps the position of its
-    true place; [CLS] goes in front. Under autocast the residual stream is of its type too.
+    true place; [CLS], where there is one, goes in front. Under autocast the residual stream is of its
+    type too.
 
     Returns:
-        tokens_BTD before the final norm, B = N * V and T = 1 + K: [CLS] and patches.
+        tokens_BTD before the final norm, B = N * V: [CLS] and patches, T = 1 + K, or patches alone.
     """
     return encode_tokens(vit, embed_patches(vit, visible_NMP), keep_NVK)
 
@@ -36,14 +37,15 @@ def encode_tokens(vit: VisionTransformer, tokens_NMD: Tensor, keep_NVK: Tensor) 
     """`encode_patches` of tokens as `embed_patches` gives them, or of others in their places."""
     N, V, K = keep_NVK.shape
     assert vit.pos_embed is not None
-    assert vit.cls_token is not None
-    places_LD, class_D = vit.pos_embed[0, 1:], vit.cls_token[0, 0] + vit.pos_embed[0, 0]
+    places_LD = vit.pos_embed[0, vit.num_prefix_tokens :]
     # Casting the positions keeps a sum with them, and so the residual stream, from widening.
     tokens_NMD = tokens_NMD + places_LD.to(tokens_NMD.dtype)[keep_NVK.flatten(1)]
     D = tokens_NMD.shape[-1]
-    tokens_BKD = tokens_NMD.reshape(N * V, K, D)
-    class_B1D = class_D.to(tokens_NMD.dtype).expand(N * V, 1, D)
-    tokens_BTD = torch.cat([class_B1D, tokens_BKD], dim=1)
+    tokens_BTD = tokens_NMD.reshape(N * V, K, D)
+    if vit.cls_token is not None:
+        class_D = vit.cls_token[0, 0] + vit.pos_embed[0, 0]
+        class_B1D = class_D.to(tokens_NMD.dtype).expand(N * V, 1, D)
+        tokens_BTD = torch.cat([class_B1D, tokens_BTD], dim=1)
     return run_blocks(vit.blocks, tokens_BTD, recompute=vit.grad_checkpointing)
 
 
@@ -65,8 +67,19 @@ def full_precision(device: torch.device) -> contextlib.AbstractContextManager[ob
 
 
 def view_features(vit: VisionTransformer, visible_NMP: Tensor, keep_NVK: Tensor) -> Tensor:
-    """Return features_NVD: [CLS] of each view after the final norm, in fp32 whatever the autocast."""
-    class_BD = encode_patches(vit, visible_NMP, keep_NVK)[:, 0]
-    with full_precision(class_BD.device):
-        wide = torch.promote_types(class_BD.dtype, torch.float32)
-        return vit.norm(class_BD.to(wide)).reshape(*keep_NVK.shape[:2], -1)
+    """Return features_NVD, in fp32 whatever the autocast: of each view [CLS] after the final norm, or
+    without [CLS] the mean of the patches after it."""
+    tokens_BTD = encode_patches(vit, visible_NMP, keep_NVK)
+    if vit.cls_token is None:
+        feature_BD = normalised(vit, tokens_BTD).mean(1)
+    else:
+        feature_BD = normalised(vit, tokens_BTD[:, 0])
+    return feature_BD.reshape(*keep_NVK.shape[:2], -1)
+
+
+def normalised(vit: VisionTransformer, tokens: Tensor) -> Tensor:
+    """Return tokens (..., D) after the final norm, in fp32 whatever the autocast; fp64 stays fp64."""
+    with full_precision(tokens.device):
+        wide = torch.promote_types(tokens.dtype, torch.float32)
+        normed: Tensor = vit.norm(tokens.to(wide))
+        return normed

@@ -31,8 +31,8 @@ def sincos_positions(grid: int, width: int) -> Tensor:
 def init_mae_(vit: VisionTransformer, *, generator: torch.Generator | None = None) -> None:
     """Initialise in place: Xavier-uniform linear layers and patch projection, zero biases.
 
-    [CLS] has std 0.02, norms are the identity, positions are fixed sin-cos and no parameter to
-    train, the position row of [CLS] is zero.
+    [CLS], where there is one, has std 0.02, norms are the identity, positions are fixed sin-cos and no
+    parameter to train, the position row of [CLS] is zero.
     """
     init_mae_layers_(vit, generator=generator)
     projection = vit.patch_embed.proj
@@ -41,9 +41,9 @@ def init_mae_(vit: VisionTransformer, *, generator: torch.Generator | None = Non
         projection.weight.view(projection.weight.shape[0], -1), generator=generator
     )
     nn.init.zeros_(projection.bias)
-    assert vit.cls_token is not None
     assert vit.pos_embed is not None
-    nn.init.normal_(vit.cls_token, std=0.02, generator=generator)
+    if vit.cls_token is not None:
+        nn.init.normal_(vit.cls_token, std=0.02, generator=generator)
     grid = vit.patch_embed.grid_size[0]
     vit.pos_embed.zero_()
     vit.pos_embed[0, vit.num_prefix_tokens :] = sincos_positions(grid, vit.embed_dim)

@@ -1,5 +1,9 @@
-"""Architectures by name: those of the recipes here, and every plain ViT of timm."""
+"""Architectures by name: those of the recipes here, and every plain ViT of timm.
 
+`NAME_nocls` is the same without [CLS]: the patches are its only tokens, its feature is their mean.
+"""
+
+import dataclasses
 import functools
 from typing import Any
 
@@ -41,25 +45,31 @@ _KNOWN = {
         _plain("vit_huge_patch14_224", 1280, 32, 16),
     )
 }
+_WITHOUT_CLASS = "_nocls"
 
 
 def arch_names() -> list[str]:
     """Return the names that are known without timm; those of public models are timm's too."""
-    return list(_KNOWN)
+    return [*_KNOWN, *(f"{name}{_WITHOUT_CLASS}" for name in _KNOWN)]
 
 
 def named_arch(name: str) -> Arch:
-    """Return an architecture: one of `arch_names`, or any plain ViT of timm.
+    """Return an architecture: one of `arch_names`, any plain ViT of timm, or that without [CLS].
 
     Raises:
         InputError: the name is unknown, or timm's model is no plain ViT; the message says why.
     """
-    return _KNOWN.get(name) or _plain_arch(name)
+    plain = name.removesuffix(_WITHOUT_CLASS)
+    arch = _KNOWN.get(plain) or _plain_arch(plain)
+    return arch if plain == name else dataclasses.replace(arch, name=name, class_token=False)
 
 
 @functools.cache
 def _plain_arch(name: str) -> Arch:
-    known = f"known: {', '.join(_KNOWN)}, and timm's plain ViTs, such as {_EXAMPLES}"
+    known = (
+        f"known: {', '.join(_KNOWN)}, and timm's plain ViTs, such as {_EXAMPLES}; each without [CLS] as "
+        f"NAME{_WITHOUT_CLASS}"
+    )
     if name not in timm.list_models():
         plain, _, tag = name.partition(".")
         if tag and plain in timm.list_models():

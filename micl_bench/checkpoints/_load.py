@@ -141,7 +141,7 @@ def _random(name: str, seed: int) -> Checkpoint:
         arch=arch,
         state=state,
         method="random weights",
-        pool="token",
+        pool="token" if arch.class_token else "avg",
         num_classes=0,
         origin=(drawn,),
     )

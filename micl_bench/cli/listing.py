@@ -28,6 +28,7 @@ def _architectures() -> dict[str, str]:
     return {
         name: f"width {arch.width}, depth {arch.depth}, {arch.num_heads} heads, patches of "
         f"{arch.patch_size} px, input {arch.img_size} px"
+        + ("" if arch.class_token else ", no [CLS]")
         for name, arch in found.items()
     }
 

@@ -70,6 +70,8 @@ class Objective(abc.ABC):
     backbone: ClassVar[str] = "vit"
     """The ViT that a run leaves and that is measured on the way: `vit`, which is trained, or a momentum
     twin by its name among the added modules, `added.teacher`."""
+    class_token: ClassVar[bool] = True
+    """The backbone has [CLS]; False for a method whose backbone has none (`NAME_nocls`)."""
     in_files: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Where files of the authors' code hold the modules of `added`: patterns of whole names
     (`TABLE.NAME` in a table of the file), and the names in `added`, as `re.Match.expand` takes them."""
@@ -106,6 +108,20 @@ class Objective(abc.ABC):
         Raises:
             InputError: the architecture has too few patches.
         """
+
+    def require_tokens(self, arch: Arch) -> None:
+        """Check that a backbone has [CLS], or has none, as the method needs it.
+
+        Raises:
+            InputError: it is the other way round; the message names the architecture to take.
+        """
+        if arch.class_token and not self.class_token:
+            raise InputError(
+                f"{self.name} trains backbones without [CLS]; set arch={arch.name}_nocls"
+            )
+        if self.class_token and not arch.class_token:
+            plain = arch.name.removesuffix("_nocls")
+            raise InputError(f"{self.name} needs [CLS], which {arch.name} lacks; set arch={plain}")
 
     def sees(self, arch: Arch) -> str:
         """Words in the plan on what a step takes of an image: `2 views of 12 of 64 patches`, or `16 of
@@ -248,8 +264,11 @@ class Objective(abc.ABC):
         A multiplication and an addition are two; the loss and the optimiser are not counted, nor are
         operations that are repeated to save memory.
         """
+        return self.flop_of(arch, self.wants(arch).more(0, 0, np.arange(1)))
+
+    def flop_of(self, arch: Arch, drawn: dict[str, Tensor]) -> float:
+        """The same of one image with these draws of its own."""
         wants = self.wants(arch)
-        drawn = wants.more(0, 0, np.arange(1))
         # Tensors of the meta device have shapes and no memory: nothing is computed.
         with torch.device("meta"), FlopCounterMode(display=False) as counter:
             vit = arch.build()

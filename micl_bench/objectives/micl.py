@@ -72,8 +72,13 @@ class MiCL(Objective):
         return f"mask ratio {self.config.mask_ratio}"
 
     def wants(self, arch: Arch) -> Patches:
-        """V random views of K patches, which share none."""
+        """V random views of K patches, which share none.
+
+        Raises:
+            InputError: there is no [CLS], or there are too few patches.
+        """
         config = self.config
+        self.require_tokens(arch)
         return disjoint_views(arch, num_views=config.num_views, mask_ratio=config.mask_ratio)
 
     def sees_in_full(self, arch: Arch) -> str:

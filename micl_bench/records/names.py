@@ -85,10 +85,10 @@ _SIZES = {
     "giant": "g",
     "gigantic": "G",
 }
-# The end is the input size, or a part of timm's model that the method's own name implies.
+# The end is the input size, or a part of the model that the method's own name implies.
 _TIMM_NAME = re.compile(
     r"(?:vit|deit|beit|beitv2)_(?P<size>[a-z]+)(?:_12heads)?_patch(?P<patch>\d+)"
-    r"(?:_\d+|_gap|_dinov2|_reg4|_in22k)*"
+    r"(?:_\d+|_gap|_dinov2|_reg4|_in22k|_nocls)*"
 )
 
 

@@ -34,6 +34,19 @@ class OptimConfig(Values):
     """Largest gradient norm; 0 for no clipping."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RisingDecay(OptimConfig):
+    """The same with a weight decay that changes from step to step, as DINO and I-JEPA have it."""
+
+    final_weight_decay: NotNegative
+    """Weight decay at the end; a half cosine leads there from `weight_decay`, without a warm-up."""
+
+    def decay(self, progress: float) -> float:
+        """Weight decay once this share of the steps is done."""
+        start, end = self.weight_decay, self.final_weight_decay
+        return end + (start - end) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
 def learning_rate(
     step: int, *, peak: float, warmup_steps: int, total_steps: int, floor: float = 0.0
 ) -> float:
@@ -123,3 +136,10 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Give every group its share of the learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["lr_scale"]
+
+
+def set_decay(optimizer: torch.optim.Optimizer, decay: float) -> None:
+    """Give every group that has any weight decay this one."""
+    for group in optimizer.param_groups:
+        if group["weight_decay"]:
+            group["weight_decay"] = decay

@@ -28,6 +28,7 @@ class Stream(enum.IntEnum):
     MIX = 5
     PATHS = 6
     PHOTOMETRIC = 7
+    BLOCKS = 8
 
 
 def words(

@@ -4,7 +4,13 @@ import pytest
 import torch
 from timm.models import VisionTransformer
 
-from micl_bench.backbone import Arch, encode_patches, init_mae_, sincos_positions
+from micl_bench.backbone import (
+    Arch,
+    encode_patches,
+    init_mae_,
+    sincos_positions,
+    view_features,
+)
 from micl_bench.objectives.micl import MiCL
 from micl_bench.patches import gather_patches, patchify
 
@@ -71,6 +77,28 @@ def test_patch_pixels_are_in_the_order_of_the_projection(images_NCHW: torch.Tens
     # Patch 9 lies at row 1, column 3 of the 6 x 6 grid.
     expected = images_NCHW[2, :, 4:8, 12:16].reshape(-1)
     assert torch.equal(patches_NLP[2, 9], expected)
+
+
+def test_without_class_token_patches_are_all(images_NCHW: torch.Tensor) -> None:
+    arch = Arch(
+        name="test", img_size=24, patch_size=4, width=32, depth=2, num_heads=2, class_token=False
+    )
+    model = arch.build()
+    init_mae_(model, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(model.pos_embed[0], sincos_positions(6, 32))
+    torch.nn.init.uniform_(model.norm.weight, 0.5, 1.5)
+    model = model.eval().double()
+    whole_N1L = torch.arange(36).expand(3, 1, 36)
+    tokens_NVTD = encode_visible(model, images_NCHW, whole_N1L)
+    assert tokens_NVTD.shape == (3, 1, 36, 32)
+    torch.testing.assert_close(tokens_NVTD[:, 0], model.forward_features(images_NCHW))
+    keep_NVK = torch.tensor([[[3, 1], [7, 35]]]).expand(3, 2, 2)
+    all_NLD = model.patch_embed(images_NCHW) + model.pos_embed
+    found_NVD = view_features(model, gather_patches(images_NCHW, keep_NVK, 4), keep_NVK)
+    for view in range(2):
+        sequence = all_NLD[:, keep_NVK[0, view]]
+        expected_ND = model.norm(model.blocks(sequence)).mean(1)
+        torch.testing.assert_close(found_NVD[:, view], expected_ND)
 
 
 def test_positions_of_a_known_place() -> None:

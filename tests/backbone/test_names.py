@@ -1,5 +1,6 @@
 """Architectures by name: ours, and every plain ViT of timm; what is none is refused with the reason."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import torch
 from micl_bench.backbone import arch_names, init_mae_, named_arch
 from micl_bench.checkpoints import load_checkpoint
 from micl_bench.engine.pretraining.recipe import PretrainRecipe
+from micl_bench.objectives.micl import MiCL
+from micl_bench.records.names import arch_label
 from micl_bench.runtime.config import load_recipe, override
 from micl_bench.runtime.errors import InputError
 
@@ -61,6 +64,32 @@ def test_refusals_name_examples_that_work() -> None:
     with pytest.raises(InputError) as caught:
         named_arch("resnet18")
     words = str(caught.value)
-    assert all(name in words for name in arch_names())
-    for name in words.partition("such as ")[2].split(", "):
+    assert all(name.removesuffix("_nocls") in words for name in arch_names())
+    assert words.endswith("; each without [CLS] as NAME_nocls")
+    for name in words.partition("such as ")[2].partition(";")[0].split(", "):
         assert named_arch(name).is_plain
+        assert not named_arch(f"{name}_nocls").class_token
+
+
+@pytest.mark.parametrize("name", ["vit_demo_patch4_32", "vit_tiny_patch16_224"])
+def test_every_plain_vit_is_known_without_class_token(name: str) -> None:
+    plain, arch = named_arch(name), named_arch(f"{name}_nocls")
+    assert arch == dataclasses.replace(plain, name=f"{name}_nocls", class_token=False)
+    assert arch.num_prefix_tokens == 0
+    with torch.device("meta"):
+        model = arch.build()
+    missing = plain.build().state_dict().keys() - model.state_dict().keys()
+    assert missing == {"cls_token"}
+    assert model.pos_embed.shape[1] == plain.num_patches
+    loaded = load_checkpoint(f"random:{arch.name}")
+    assert (loaded.arch, loaded.content.pool) == (arch, "avg")
+
+
+def test_papers_call_it_by_the_same_name() -> None:
+    assert arch_label("vit_small_patch16_224_nocls") == "ViT-S/16"
+
+
+def test_methods_with_class_token_need_it() -> None:
+    needed = r"MiCL needs \[CLS\], which .*_nocls lacks; set arch=vit_small_patch16_224$"
+    with pytest.raises(InputError, match=needed):
+        MiCL().wants(named_arch("vit_small_patch16_224_nocls"))

@@ -10,7 +10,15 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from micl_bench.backbone import Arch, Pool, named_arch
-from micl_bench.runs.optim import OptimConfig, learning_rate, parameter_groups
+from micl_bench.runs.optim import (
+    OptimConfig,
+    RisingDecay,
+    build_optimizer,
+    learning_rate,
+    parameter_groups,
+    set_decay,
+)
+from micl_bench.runtime.config import to_dict
 from micl_bench.runtime.errors import InputError
 
 
@@ -29,6 +37,28 @@ def test_schedule_is_a_linear_warmup_and_a_half_cosine_to_its_floor(floor: float
     assert rates[:4] == pytest.approx([0.5, 1.0, 1.5, 2.0])
     cosines = [(1 + math.cos(math.pi * (step - 4) / 8)) / 2 for step in range(4, 13)]
     assert rates[4:] == pytest.approx([floor + (2 - floor) * cosine for cosine in cosines])
+
+
+def test_a_rising_decay_is_a_half_cosine_for_what_is_decayed() -> None:
+    config = RisingDecay(base_lr=1.0, weight_decay=0.04, final_weight_decay=0.4)
+    found = [config.decay(done / 8) for done in range(9)]
+    # DINO's words: final + (first - final) * (1 + cos) / 2.
+    expected = [0.4 - 0.36 * (1 + math.cos(math.pi * done / 8)) / 2 for done in range(9)]
+    assert found == pytest.approx(expected, rel=1e-14)
+    assert (found[0], found[-1]) == (pytest.approx(0.04), pytest.approx(0.4))
+    optimizer = build_optimizer(SMALL.build(), config)
+    set_decay(optimizer, 0.3)
+    decays = {group["weight_decay"] for group in optimizer.param_groups}
+    assert decays == {0.0, 0.3}
+    vectors = [group for group in optimizer.param_groups if not group["weight_decay"]]
+    assert all(p.ndim == 1 or p.shape[0] == 1 for group in vectors for p in group["params"])
+
+
+def test_a_rising_decay_moves_no_other_recipe() -> None:
+    # Fingerprints and digests of recipes are made of these.
+    assert "final_weight_decay" not in to_dict(OptimConfig(base_lr=1.0))
+    rising = RisingDecay(base_lr=1.0, final_weight_decay=0.4)
+    assert to_dict(rising) == {**to_dict(OptimConfig(base_lr=1.0)), "final_weight_decay": 0.4}
 
 
 def settings_of(model: nn.Module, config: OptimConfig) -> dict[str, tuple[float, float]]:

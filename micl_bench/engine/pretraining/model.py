@@ -112,18 +112,17 @@ def distribute(
 ) -> nn.Module:
     """Wrap the model (`ddp`, `fsdp`) where processes train together; returns a module that is called as
     the model is. A process that was not started as one of several gets the model itself."""
-    vit = model.vit
-    vit.set_grad_checkpointing(checkpoint_activations)
+    model.vit.set_grad_checkpointing(checkpoint_activations)
+    # Those of a decoder, too, and of a momentum twin.
+    blocks = [module for module in model.modules() if isinstance(module, Block)]
     if compile_blocks:
-        # Block by block, a decoder's too: those of a kind share one compiled program, and the wrappers
-        # below stay outside.
-        for module in model.modules():
-            if isinstance(module, Block):
-                module.compile()
+        # Block by block: those of a kind share one compiled program; the wrappers below stay outside.
+        for block in blocks:
+            block.compile()
     if not torch.distributed.is_initialized():
         return model
     if parallel == "fsdp":
-        for block in vit.blocks:
+        for block in blocks:
             fully_shard(block)
         fully_shard(model)
         return model

@@ -35,7 +35,7 @@ from micl_bench.records.provenance import Measurement, command_of
 from micl_bench.records.result import Result, read_result, require_method
 from micl_bench.runs.loop import Loop, Training
 from micl_bench.runs.meter import Meter, matmul_peak, peak_memory
-from micl_bench.runs.optim import build_optimizer
+from micl_bench.runs.optim import RisingDecay, build_optimizer, set_decay
 from micl_bench.runs.parallel import load_whole_state, whole_state
 from micl_bench.runs.precision import warn_of_emulation
 from micl_bench.runs.run import Run
@@ -244,7 +244,10 @@ class Pretrainer:
         self.checks = Checks(self.train, self.held_out, recipe, self.wants, self.device)
 
     def _step(self, batch: Visible, step: int, rate: float) -> Tensor:
-        return self.train_step(batch, rate, (step + 1) / self.plan.total_steps)
+        progress, optim = (step + 1) / self.plan.total_steps, self.recipe.optim
+        if isinstance(optim, RisingDecay):
+            set_decay(self.optimizer, optim.decay(progress))
+        return self.train_step(batch, rate, progress)
 
     def _batches(self, steps: range) -> Generator[Visible, None, None]:
         batches = self.wants.batches(

@@ -68,6 +68,7 @@ class PretrainRecipe(RunRecipe):
         if not self.pixels.img_size:
             sized = dataclasses.replace(self.pixels, img_size=named_arch(self.arch).img_size)
             object.__setattr__(self, "pixels", sized)
+        self.objective.build().require_tokens(self.sized_arch())
         self.objective.build().wants(self.sized_arch())
 
     def sized_arch(self) -> Arch:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from micl_bench.backbone.drop_path import DropPaths
 from micl_bench.checkpoints import Checkpoint
 from micl_bench.data.checked import Watch, decode_all, look_at
 from micl_bench.data.folder import Folder
@@ -22,7 +23,6 @@ from micl_bench.data.to_device import device_batches
 from micl_bench.engine.frozen.features import run_over_folder
 from micl_bench.engine.frozen.knn import top1
 from micl_bench.engine.supervised.augment import LabelledBatch, augmented_batches
-from micl_bench.engine.supervised.drop_path import DropPaths
 from micl_bench.engine.supervised.mixing import Mixing
 from micl_bench.engine.supervised.recipe import FinetuneRecipe
 from micl_bench.records.provenance import Measurement

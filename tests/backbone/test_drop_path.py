@@ -6,7 +6,7 @@ import torch
 from timm.layers import DropPath
 
 from micl_bench.backbone import Arch, Vit
-from micl_bench.engine.supervised.drop_path import DropPaths, GivenPaths
+from micl_bench.backbone.drop_path import DropPaths, GivenPaths
 
 ARCH = Arch(name="test", img_size=16, patch_size=8, width=32, depth=3, num_heads=2)
 

@@ -48,13 +48,19 @@ class DropPaths:
 
     def weights(self, epoch: int, index_N: NDArray[np.integer]) -> Tensor:
         """weights_RN of images in an epoch: 0, or 1 / (1 - probability); fp32."""
-        count = len(self._paths)
-        drawn_NR = uniforms(self._seed, epoch, index_N, stream=Stream.PATHS, count=max(1, count))
         dropped_R = np.array([paths.drop_probability for paths in self._paths])
-        kept_NR = drawn_NR[:, :count] >= dropped_R
-        return torch.from_numpy((kept_NR / (1 - dropped_R)).T.astype(np.float32).copy())
+        return draw_paths(self._seed, epoch, index_N, dropped_R).T.contiguous()
 
     def give(self, weights_RN: Tensor) -> None:
         """Set the weights of the next forward pass."""
         for paths, weight_N in zip(self._paths, weights_RN, strict=True):
             paths.weight_N = weight_N
+
+
+def draw_paths(
+    seed: int, epoch: int, index_N: NDArray[np.integer], dropped_R: NDArray[np.floating]
+) -> Tensor:
+    """Draw weights_NR of images in an epoch: 0 with a branch's probability p, else 1 / (1 - p); fp32."""
+    R = len(dropped_R)
+    drawn_NR = uniforms(seed, epoch, index_N, stream=Stream.PATHS, count=max(1, R))[:, :R]
+    return torch.from_numpy(((drawn_NR >= dropped_R) / (1 - dropped_R)).astype(np.float32))
