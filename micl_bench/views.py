@@ -28,13 +28,18 @@ def patches_per_view(num_patches: int, *, num_views: int = 2, mask_ratio: float)
         raise InputError(f"num_views is {num_views}; it must be 1 or more")
     if not 0.0 <= mask_ratio < 1.0:
         raise InputError(f"mask_ratio is {mask_ratio}; it must be at least 0 and below 1")
-    kept = math.floor(num_patches * (1.0 - mask_ratio) + _ROUNDING) // num_views
+    kept = kept_of(num_patches, mask_ratio) // num_views
     if kept < 1:
         raise InputError(
             f"mask_ratio {mask_ratio} leaves no patch for each of {num_views} views of {num_patches} "
             "patches; lower mask_ratio or num_views"
         )
     return kept
+
+
+def kept_of(number: int, ratio: float) -> int:
+    """floor(number * (1 - ratio)): what is left of a number when this share of it is dropped."""
+    return math.floor(number * (1.0 - ratio) + _ROUNDING)
 
 
 def sample_views(noise_NL: Tensor, *, num_views: int = 2, mask_ratio: float) -> Tensor:

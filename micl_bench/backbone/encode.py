@@ -33,13 +33,25 @@ def embed_patches(vit: VisionTransformer, visible_NMP: Tensor) -> Tensor:
     return F.linear(visible_NMP, projection.weight.flatten(1), projection.bias)
 
 
-def encode_tokens(vit: VisionTransformer, tokens_NMD: Tensor, keep_NVK: Tensor) -> Tensor:
-    """`encode_patches` of tokens as `embed_patches` gives them, or of others in their places."""
+def encode_tokens(
+    vit: VisionTransformer,
+    tokens_NMD: Tensor,
+    keep_NVK: Tensor,
+    *,
+    positions_NMD: Tensor | None = None,
+) -> Tensor:
+    """`encode_patches` of tokens as `embed_patches` gives them, or of others in their places.
+
+    Args:
+        positions_NMD: what is added to the tokens instead of the positions of their places.
+    """
     N, V, K = keep_NVK.shape
     assert vit.pos_embed is not None
-    places_LD = vit.pos_embed[0, vit.num_prefix_tokens :]
+    if positions_NMD is None:
+        places_LD = vit.pos_embed[0, vit.num_prefix_tokens :].to(tokens_NMD.dtype)
+        positions_NMD = places_LD[keep_NVK.flatten(1)]
     # Casting the positions keeps a sum with them, and so the residual stream, from widening.
-    tokens_NMD = tokens_NMD + places_LD.to(tokens_NMD.dtype)[keep_NVK.flatten(1)]
+    tokens_NMD = tokens_NMD + positions_NMD.to(tokens_NMD.dtype)
     D = tokens_NMD.shape[-1]
     tokens_BTD = tokens_NMD.reshape(N * V, K, D)
     if vit.cls_token is not None:
