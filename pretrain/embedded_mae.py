@@ -1,7 +1,7 @@
 """MAE on the embedded digits: a ViT of 0.8 million parameters with a decoder of 0.1 million.
 
-Method: arXiv:2111.06377, with its mask ratio. Decoder, rate and epochs are ours: the decoder is small, as
-the encoder is, and 36 epochs cost as many operations as the 28 of pretrain/embedded.py.
+Method: arXiv:2111.06377, with its mask ratio. Decoder, rate and epochs are ours: the decoder is small,
+as the encoder is, and 36 epochs cost as many operations as the 28 of pretrain/embedded.py.
 
     micl-bench data embedded --out work/data
     micl-bench pretrain embedded_mae --data work/data/embedded --out work/mae

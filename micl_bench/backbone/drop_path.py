@@ -7,6 +7,8 @@ own, which the network gets before the images.
 Shapes: N images, R residual branches.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -55,6 +57,28 @@ class DropPaths:
         """Set the weights of the next forward pass."""
         for paths, weight_N in zip(self._paths, weights_RN, strict=True):
             paths.weight_N = weight_N
+
+
+def branch_rates(depth: int, last: float) -> NDArray[np.floating]:
+    """Probability that a branch is left out, rates_R: two branches a block, evenly from 0 in the first
+    block to `last`, without those that never are."""
+    rates = np.linspace(0, last, depth)
+    return rates[rates > 0].repeat(2)
+
+
+def take_paths(vit: nn.Module, last: float) -> None:
+    """Let branches of a ViT's blocks be left out, with the probabilities of `branch_rates`."""
+    blocks: Any = vit.blocks
+    for block, rate in zip(blocks, np.linspace(0, last, len(blocks)), strict=True):
+        if rate:
+            block.drop_path1, block.drop_path2 = GivenPaths(rate), GivenPaths(rate)
+
+
+def give_paths(vit: nn.Module, weights_NR: Tensor) -> None:
+    """Set the weights of the next forward pass of a ViT that took paths."""
+    paths = [module for module in vit.modules() if isinstance(module, GivenPaths)]
+    for path, weight_N in zip(paths, weights_NR.T, strict=True):
+        path.weight_N = weight_N
 
 
 def draw_paths(

@@ -226,19 +226,19 @@ class Objective(abc.ABC):
             img_size: side of the input in pixels; None for the checkpoint's own.
 
         Returns:
-            a module in eval mode that gives the loss of images. Its own modules have the sizes that
-            they have in the file, whatever the configuration says.
+            a module in eval mode. The objective's own modules have their sizes in the file.
 
         Raises:
-            InputError: as `load_checkpoint`; the backbone is not one that the methods here train, or
-                the file does not hold the objective's own modules.
+            InputError: as `load_checkpoint`; a backbone of another kind, or the file does not hold the
+                objective's own modules.
         """
-        found = load_checkpoint(
-            source, arch=arch, layout=layout, branch=branch, beside=self.in_files
-        )
+        stated: dict[str, Any] = {"arch": arch, "layout": layout, "branch": branch}
+        found = load_checkpoint(source, **stated, beside=self.in_files)
+        if not dataclasses.replace(found.arch, class_token=True).is_plain:
+            raise InputError(f"{source} is no plain ViT, which {self.name} needs")
+        self.require_tokens(found.arch)
         vit = found.backbone(img_size=img_size)
-        if not isinstance(vit, VisionTransformer) or not found.arch.is_plain:
-            raise InputError(f"{source} is no plain ViT with [CLS], which {self.name} needs")
+        assert isinstance(vit, VisionTransformer)
         own = found.content.beside
         objective = self.sized_as(own)
         with torch.random.fork_rng(devices=[]):

@@ -35,7 +35,7 @@ from timm.models.cait import LayerScaleBlockClassAttn
 from torch import Tensor, nn
 
 from micl_bench.backbone import Arch, encode_patches, full_precision, init_mae_layers_
-from micl_bench.backbone.drop_path import GivenPaths, draw_paths
+from micl_bench.backbone.drop_path import branch_rates, draw_paths, give_paths, take_paths
 from micl_bench.data.visible import Patches, Seen
 from micl_bench.objectives._collapse import TargetsAlike, cosine_of_others
 from micl_bench.objectives._masked import all_in_drawn_order
@@ -116,9 +116,7 @@ class ExtreMA(Objective):
                 "num_subsets or raise mask_ratio"
             )
         patches = all_in_drawn_order(arch)
-        rates = _rates(arch.depth, self.config.drop_path)
-        # Two branches a block; those that are never dropped, as of the first block, need no draw.
-        dropped_R = rates[rates > 0].repeat(2)
+        dropped_R = branch_rates(arch.depth, self.config.drop_path)
         return dataclasses.replace(
             patches, more=functools.partial(_draw, num_subsets=M, dropped_R=dropped_R)
         )
@@ -142,11 +140,7 @@ class ExtreMA(Objective):
         """Make the student's read-out and heads, and the teacher; the student's paths can be dropped
         from here on."""
         added = StudentAndTeacher(vit, self.config)
-        for block, rate in zip(
-            vit.blocks, _rates(len(vit.blocks), self.config.drop_path), strict=True
-        ):
-            if rate:
-                block.drop_path1, block.drop_path2 = GivenPaths(rate), GivenPaths(rate)
+        take_paths(vit, self.config.drop_path)
         return added
 
     def encode(self, vit: VisionTransformer, added: nn.Module, seen: Seen) -> Tensor:
@@ -154,9 +148,7 @@ class ExtreMA(Objective):
         assert isinstance(added, StudentAndTeacher)
         N, M = len(seen), self.config.num_subsets
         K = self._subset(seen.keep_NVK.shape[2])
-        paths = [module for module in vit.modules() if isinstance(module, GivenPaths)]
-        for path, weight_B in zip(paths, seen.drawn["paths_NMR"].flatten(0, 1).T, strict=True):
-            path.weight_N = weight_B
+        give_paths(vit, seen.drawn["paths_NMR"].flatten(0, 1))
         subsets_NMK = seen.keep_NVK[:, 0, : M * K].unflatten(1, (M, K))
         read_BD = _read(vit, added.read_out, seen.visible_NMP[:, : M * K], subsets_NMK)
         predicted_NMD = added.predictor(added.projector(read_BD)).unflatten(0, (N, M))
@@ -256,11 +248,6 @@ def _mlp(*widths: int) -> nn.Sequential:
     mlp = nn.Sequential(*layers)
     init_mae_layers_(mlp)
     return mlp
-
-
-def _rates(depth: int, last: float) -> NDArray[np.floating]:
-    """Probability that a branch of each block is left out, evenly from 0 in the first to `last`."""
-    return np.linspace(0, last, depth)
 
 
 def _draw(

@@ -25,6 +25,7 @@ from timm.models import VisionTransformer
 from torch import Tensor, nn
 
 from micl_bench.backbone import Arch, embed_patches, encode_tokens, full_precision
+from micl_bench.backbone.drop_path import branch_rates, draw_paths, give_paths, take_paths
 from micl_bench.data.visible import Patches, Seen
 from micl_bench.objectives._masked import BaselineWatch, all_in_drawn_order, then_hidden
 from micl_bench.objectives._objective import Objective, ObjectiveConfig
@@ -50,7 +51,7 @@ class SimMIM(Objective):
     deviations: ClassVar[tuple[str, ...]] = (
         "Positions are absolute, fixed sin-cos ones; the paper's ViT has none, but biases of attention "
         "by relative position that its blocks share.",
-        "No layer scale, which starts at 0.1 in the authors' config, and no drop path, which is 0.1.",
+        "No layer scale, which starts at 0.1 in the authors' config.",
         "Weights start as MAE's, not from a truncated normal distribution.",
     )
 
@@ -62,6 +63,10 @@ class SimMIM(Objective):
         """Share of units that are masked, rounded up to whole units (`MASK_RATIO`)."""
         unit_side: Annotated[int, Within(1, 1 << 10)] = 2
         """Patches along a side of a unit: 32 pixels at the patch of 16 (`MASK_PATCH_SIZE`)."""
+
+        drop_path: Annotated[float, Within(least=0, below=1)] = 0.1
+        """Probability that a branch of the last block is left out; it grows evenly from 0 at the first
+        one (`DROP_PATH_RATE`)."""
 
     config: Config
 
@@ -83,7 +88,9 @@ class SimMIM(Objective):
                 "mask_ratio or unit_side"
             )
         draw = functools.partial(draw_units, grid=grid, unit=unit)
-        return dataclasses.replace(all_in_drawn_order(arch), draw=draw)
+        dropped_R = branch_rates(arch.depth, self.config.drop_path)
+        paths = functools.partial(_draw_paths, dropped_R=dropped_R)
+        return dataclasses.replace(all_in_drawn_order(arch), draw=draw, more=paths)
 
     def _visible(self, num_patches: int) -> int:
         """K: the patches of all units but the masked ones."""
@@ -106,7 +113,9 @@ class SimMIM(Objective):
         return then_hidden(keep_NVK, arch.num_patches, self._visible(arch.num_patches))
 
     def added(self, vit: VisionTransformer) -> "PixelHead":
-        """Make the mask token and the linear layer."""
+        """Make the mask token and the linear layer; branches of the backbone can be left out from here
+        on."""
+        take_paths(vit, self.config.drop_path)
         return PixelHead(vit.embed_dim, vit.patch_embed.proj.weight[0].numel())
 
     def encode(self, vit: VisionTransformer, added: nn.Module, seen: Seen) -> Tensor:
@@ -114,6 +123,7 @@ class SimMIM(Objective):
         the sum for the mean colour of the visible patches: rows_N3, in fp32 whatever the autocast."""
         head, (N, _, L) = cast(PixelHead, added), seen.keep_NVK.shape
         K = self._visible(L)
+        give_paths(vit, seen.drawn["paths_NR"])
         visible_NKP, masked_NHP = seen.visible_NMP[:, :K], seen.visible_NMP[:, K:]
         embedded_NKD = embed_patches(vit, visible_NKP)
         mask_NHD = head.mask_token.to(embedded_NKD.dtype).expand(N, L - K, -1)
@@ -129,7 +139,8 @@ class SimMIM(Objective):
             return torch.stack([error_N, pixels_N, blind_N], dim=1)
 
     def loss(self, rows: Tensor) -> Output:
-        """Sum of |x - prediction| over masked pixels / (their number + 1e-5) / channels."""
+        """Sum of |x - prediction| over masked pixels / (their number + 1e-5) / channels; the number is
+        that of this process."""
         error, pixels, blind = rows.sum(0)
         share = 1 / (pixels + _EPS) / _CHANNELS
         return Output(loss=error * share, numbers={"loss_of_mean_colour": (blind * share).detach()})
@@ -183,6 +194,12 @@ def draw_units(
         seed, epoch, index_N, num_patches=side * side, num_views=1, mask_ratio=0.0
     )[:, 0]
     return patches_US[order_NU].flatten(1).unsqueeze(1)
+
+
+def _draw_paths(
+    seed: int, epoch: int, index_N: NDArray[np.integer], *, dropped_R: NDArray[np.floating]
+) -> dict[str, Tensor]:
+    return {"paths_NR": draw_paths(seed, epoch, index_N, dropped_R)}
 
 
 def mean_colour(patches_NKP: Tensor) -> Tensor:

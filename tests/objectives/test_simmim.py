@@ -12,6 +12,7 @@ from support import REPOSITORY, finish, losses, overrides, signalled
 from torch import Tensor, nn
 
 from micl_bench.backbone import Arch, init_mae_
+from micl_bench.data.visible import Seen
 from micl_bench.engine.pretraining.recipe import PretrainRecipe
 from micl_bench.objectives import Bound
 from micl_bench.objectives.simmim import PixelHead, SimMIM, draw_units, masked_units
@@ -33,7 +34,7 @@ def bound() -> Bound:
         if parameter.ndim == 1:
             # Away from the identity, so that leaving one out would show.
             nn.init.uniform_(parameter, 0.5, 1.5)
-    return Bound(objective, ARCH, vit, added)
+    return Bound(objective, ARCH, vit, added).eval()
 
 
 @pytest.fixture
@@ -96,6 +97,33 @@ def test_loss_and_gradient_are_those_of_a_naive_twin(bound: Bound, images_NCHW: 
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
 
 
+def test_branches_are_left_out_image_by_image(bound: Bound, images_NCHW: Tensor) -> None:
+    # Two blocks: the branches of the second are left out with probability 0.5, or count double.
+    objective = SimMIM(SimMIM.Config(drop_path=0.5))
+    vit = ARCH.build().train()
+    added = objective.added(vit)
+    index_N = np.arange(40)
+    seen = objective.wants(ARCH).of_images(images_NCHW[:1].expand(40, -1, -1, -1), index_N, seed=0)
+    weights_NR = seen.drawn["paths_NR"]
+    assert {*weights_NR.flatten().tolist()} == {0.0, 2.0}
+    rows = objective.encode(vit, added, seen)
+    for image in (0, 7):
+        plain = ARCH.build().eval()
+        plain.load_state_dict(vit.state_dict())
+        for layer, weight in zip(
+            (plain.blocks[1].attn.proj, plain.blocks[1].mlp.fc2), weights_NR[image], strict=True
+        ):
+            layer.weight.data *= weight
+            layer.bias.data *= weight
+        keep = seen.keep_NVK[image : image + 1]
+        alone = Seen(seen.visible_NMP[image : image + 1], keep, {"paths_NR": torch.empty(1, 0)})
+        expected = SimMIM(SimMIM.Config(drop_path=0.0)).encode(plain, added, alone)
+        torch.testing.assert_close(rows[image : image + 1], expected, rtol=1e-4, atol=1e-3)
+    # In evaluation nothing is left out.
+    vit.eval()
+    assert not torch.equal(objective.encode(vit, added, seen), rows)
+
+
 def test_the_mean_colour_of_visible_patches_in_closed_form(bound: Bound) -> None:
     # Visible patches of 1, 2 and 3 in the channels, masked ones of 0: the loss of the colour is 2.
     keep_N1L = draw_units(3, 0, np.arange(N), grid=GRID, unit=2)
@@ -155,7 +183,7 @@ def test_the_loss_is_fp32_under_autocast(bound: Bound, images_NCHW: Tensor) -> N
 
 
 def test_defaults_are_the_published_ones_and_impossible_values_are_refused() -> None:
-    assert SimMIM().config == SimMIM.Config(mask_ratio=0.6, unit_side=2)
+    assert SimMIM().config == SimMIM.Config(mask_ratio=0.6, unit_side=2, drop_path=0.1)
     with pytest.raises(InputError, match="unit_side is 4; needed: a divisor of the 6 patches"):
         SimMIM(SimMIM.Config(unit_side=4)).wants(ARCH)
     with pytest.raises(InputError, match="masks all of 9 units"):
@@ -171,7 +199,7 @@ def test_defaults_are_the_published_ones_and_impossible_values_are_refused() -> 
     ("layout", "said"),
     [
         ("mae-decoder", "does not hold SimMIM's own modules"),
-        ("timm-registers", "no plain ViT with [CLS]"),
+        ("timm-registers", "is no plain ViT, which SimMIM needs"),
     ],
 )
 def test_files_without_its_own_modules_or_a_plain_vit_are_refused(
