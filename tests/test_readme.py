@@ -47,6 +47,7 @@ SHORT = {
 SHORT_OPTIONS = {
     "bench loader": "--images 8 --batch 4 --rounds 1 --seconds 0.05",
     "bench dense": "--arch vit_demo_patch4_32 --size 32 --batch 1 --rounds 1",
+    "bench objectives": "--objective droppos --arch vit_demo_patch4_32 --batch 4 --rounds 1",
     "bench step": "--arch vit_demo_patch4_32 --mask-ratio 0.5 --batch 4 --rounds 1 --steps 1",
 }
 # What the README's reader has and a test has not; and the sizes of a small ViT's packed store.

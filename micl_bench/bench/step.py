@@ -14,8 +14,7 @@ import dataclasses
 import functools
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,23 +22,23 @@ import torch
 from timm.models import VisionTransformer
 from torch import Tensor
 
-from micl_bench.backbone import Arch, init_mae_, named_arch
-from micl_bench.bench.loader import write_photographs
+from micl_bench.backbone import Arch, named_arch
 from micl_bench.bench.machine import in_turn
-from micl_bench.data.packed.pack import pack_folder
-from micl_bench.data.pixels import Pixels, normalise
-from micl_bench.data.to_device import device_batches
+from micl_bench.bench.training import (
+    RATE,
+    images_per_second,
+    initial_vit,
+    photograph_store,
+    training_batches,
+    training_step,
+)
+from micl_bench.data.pixels import normalise
 from micl_bench.data.visible import Visible
-from micl_bench.engine.pretraining.model import PretrainingModel, distribute
-from micl_bench.engine.pretraining.step import Step
 from micl_bench.losses import micl_loss
 from micl_bench.objectives.micl import MiCL
-from micl_bench.runs.meter import matmul_peak, settle
-from micl_bench.runs.optim import OptimConfig, build_optimizer
+from micl_bench.runs.meter import matmul_peak
 from micl_bench.runtime.values import LARGEST, Amount, Count, Precision, Values, Within
 
-_SEED = 0
-_RATE = 1e-4
 _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -84,7 +83,14 @@ def bench_step(settings: StepSettings, device: torch.device) -> list[dict[str, A
     with tempfile.TemporaryDirectory(prefix="micl-bench-step-") as folder:
         steps = _ways(Path(folder), settings, device)
         ways = {
-            name: functools.partial(_speed, step, settings, device) for name, step in steps.items()
+            name: functools.partial(
+                images_per_second,
+                step,
+                steps=settings.steps,
+                batch=settings.batch,
+                device=device,
+            )
+            for name, step in steps.items()
         }
         for number in {"fp32", settings.precision}:
             ways[f"{number} peak"] = functools.partial(matmul_peak, device, _PRECISIONS[number])
@@ -109,60 +115,30 @@ def bench_step(settings: StepSettings, device: torch.device) -> list[dict[str, A
 def _ways(
     folder: Path, settings: StepSettings, device: torch.device
 ) -> dict[str, Callable[[], object]]:
-    batches = _batches(folder, settings, device)
+    arch, objective = settings.vit, settings.objective
+    store = photograph_store(folder, arch, layout="patch", number=2 * settings.batch)
+    batches = training_batches(objective, arch, store, batch=settings.batch, device=device)
     batch = next(batches)
-    ours = _ours(settings, device)
+    ours = training_step(
+        objective,
+        arch,
+        device,
+        precision=settings.precision,
+        compile_blocks=settings.compile,
+        micro_batch=settings.micro_batch,
+    )
     return {
         "plain": _plain(settings, batch, device),
-        "ours": lambda: ours(batch, _RATE),
-        "ours_with_data": lambda: ours(next(batches), _RATE),
+        "ours": lambda: ours(batch),
+        "ours_with_data": lambda: ours(next(batches)),
     }
-
-
-def _batches(folder: Path, settings: StepSettings, device: torch.device) -> Iterator[Visible]:
-    """Endless batches of photographs from a packed store, as training reads them."""
-    arch = settings.vit
-    write_photographs(folder / "photographs", 2 * settings.batch)
-    store = pack_folder(
-        folder / "photographs",
-        folder / "store",
-        layout="patch",
-        size=arch.img_size,
-        patch_size=arch.patch_size,
-    ).store
-    endless = settings.objective.wants(arch).batches(
-        store,
-        Pixels(img_size=arch.img_size),
-        batch_size=settings.batch,
-        seed=_SEED,
-        steps=range(1 << 62),
-    )
-    return device_batches(endless, device)
-
-
-def _initial(settings: StepSettings, device: torch.device) -> VisionTransformer:
-    vit = settings.vit.build()
-    init_mae_(vit, generator=torch.Generator().manual_seed(_SEED))
-    return vit.train().to(device)
-
-
-def _ours(settings: StepSettings, device: torch.device) -> Step:
-    vit = _initial(settings, device)
-    model = distribute(
-        PretrainingModel(settings.objective, vit, precision=settings.precision).to(device),
-        parallel="ddp",
-        compile_blocks=settings.compile,
-        checkpoint_activations=False,
-    )
-    optimizer = build_optimizer(vit, OptimConfig(base_lr=_RATE))
-    return Step(model, optimizer, micro_batch=settings.micro_batch)
 
 
 def _plain(settings: StepSettings, batch: Visible, device: torch.device) -> Callable[[], object]:
     """The step that takes whole, normalised images; which ones does not matter for its speed."""
     arch, keep_NVK = settings.vit, batch.keep_NVK
-    vit = _initial(settings, device)
-    optimizer = torch.optim.AdamW(vit.parameters(), lr=_RATE, foreach=False, fused=False)
+    vit = initial_vit(arch, device)
+    optimizer = torch.optim.AdamW(vit.parameters(), lr=RATE, foreach=False, fused=False)
     shape = (settings.batch, 3, arch.img_size, arch.img_size)
     pixels_NCHW = torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
     images_NCHW = normalise(pixels_NCHW)
@@ -188,12 +164,3 @@ def embed_all_then_gather(vit: VisionTransformer, images_NCHW: Tensor, keep_NVK:
     class_11D = vit.cls_token + vit.pos_embed[:, :1]
     tokens_BTD = torch.cat([class_11D.expand(N * V, -1, -1), visible_BKD], dim=1)
     return vit.norm(vit.blocks(tokens_BTD))[:, 0].reshape(N, V, D)
-
-
-def _speed(take: Callable[[], object], settings: StepSettings, device: torch.device) -> float:
-    settle(device)
-    start = time.perf_counter()
-    for _ in range(settings.steps):
-        take()
-    settle(device)
-    return settings.steps * settings.batch / (time.perf_counter() - start)

@@ -10,7 +10,8 @@ K patches per view.
 import abc
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -19,12 +20,12 @@ import numpy as np
 import torch
 from timm.models import VisionTransformer
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from micl_bench.backbone import Arch
 from micl_bench.checkpoints import load_checkpoint
 from micl_bench.data.visible import Patches, Seen
 from micl_bench.objectives._bound import Bound, fill_own
+from micl_bench.objectives._cost import flop_of, tokens_of
 from micl_bench.objectives._output import Output
 from micl_bench.runs.plan import TrainingPlan
 from micl_bench.runtime.config import to_dict
@@ -264,21 +265,19 @@ class Objective(abc.ABC):
         A multiplication and an addition are two; the loss and the optimiser are not counted, nor are
         operations that are repeated to save memory.
         """
-        return self.flop_of(arch, self.wants(arch).more(0, 0, np.arange(1)))
+        return statistics.mean(flop_of(self, arch, one) for one in self.typical_draws(arch))
 
-    def flop_of(self, arch: Arch, drawn: dict[str, Tensor]) -> float:
-        """The same of one image with these draws of its own."""
-        wants = self.wants(arch)
-        # Tensors of the meta device have shapes and no memory: nothing is computed.
-        with torch.device("meta"), FlopCounterMode(display=False) as counter:
-            vit = arch.build()
-            added = self.added(vit)
-            views, kept = wants.num_views, wants.per_view
-            visible_NMP = torch.empty(1, views * kept, 3 * arch.patch_size**2)
-            keep_NVK = torch.zeros(1, views, kept, dtype=torch.long)
-            on_meta = {name: one.to("meta") for name, one in drawn.items()}
-            self.encode(vit, added, Seen(visible_NMP, keep_NVK, on_meta)).sum().backward()
-        return float(counter.get_total_flops())
+    def tokens_per_image(self, arch: Arch) -> tuple[float, float]:
+        """Tokens, [CLS] among them, that pass the blocks of ViTs for one image, counted: with gradient,
+        and without, such as a teacher's."""
+        counts = [tokens_of(self, arch, one) for one in self.typical_draws(arch)]
+        student, teacher = (statistics.mean(column) for column in zip(*counts, strict=True))
+        return student, teacher
+
+    def typical_draws(self, arch: Arch) -> Sequence[dict[str, Tensor]]:
+        """Further draws of one image (`Patches.more`) over which costs are averaged: one where all
+        images cost the same."""
+        return [self.wants(arch).more(0, 0, np.arange(1))]
 
 
 def disjoint_views(arch: Arch, *, num_views: int, mask_ratio: float) -> Patches:

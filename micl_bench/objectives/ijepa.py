@@ -23,7 +23,6 @@ of a patch, D width, C the predictor's width.
 
 import dataclasses
 import functools
-import statistics
 from typing import Any, ClassVar
 
 import numpy as np
@@ -192,12 +191,11 @@ class IJepa(Objective):
             "held_out_target_cosine": cosine_of_others(rows[:, 1:]).item(),
         }
 
-    def flop_per_image(self, arch: Arch) -> float:
-        """As counted, in the mean over batches of 256 images: the blocks' sizes differ between batches,
-        and contexts are cut to a batch's smallest."""
+    def typical_draws(self, arch: Arch) -> list[dict[str, Tensor]]:
+        """Those of batches of 256 images: the blocks' sizes differ between batches, and contexts are cut
+        to a batch's smallest."""
         wants, images = self.wants(arch), np.arange(256)
-        drawn = [wants.drawn(0, epoch, images, slice(1))[1] for epoch in range(8)]
-        return statistics.mean(self.flop_of(arch, one) for one in drawn)
+        return [wants.drawn(0, epoch, images, slice(1))[1] for epoch in range(8)]
 
     def watch(self, plan: TrainingPlan) -> TargetsAlike:
         """Make the watch that warns of a collapse."""

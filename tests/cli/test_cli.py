@@ -13,8 +13,8 @@ from micl_bench.cli import app as cli
 
 COMMANDS = (
     "demo", "pretrain", "eval", "report", "list", "data", "data embedded", "data pack",
-    "data verify", "bench", "bench loader", "bench step", "bench knn", "bench dense",
-    "show", "show views", "show robustness", "show layers",
+    "data verify", "bench", "bench loader", "bench step", "bench objectives",
+    "bench knn", "bench dense", "show", "show views", "show robustness", "show layers",
     "inspect", "convert", "features", "compare", "doctor", "slurm", "suite", "suite run",
 )  # fmt: skip
 RANDOM = "random:vit_demo_patch4_32"
