@@ -15,6 +15,8 @@ from micl_bench.engine.pretraining.model import PretrainingModel, distribute
 from micl_bench.engine.pretraining.step import backward
 from micl_bench.objectives import ObjectiveConfig
 from micl_bench.objectives.droppos import DropPos
+from micl_bench.objectives.mae import MAE
+from micl_bench.objectives.simmim import SimMIM
 from micl_bench.patches import gather_patches
 from micl_bench.runs.parallel import gradient_norm
 from micl_bench.runtime.distributed import mean, process_group, rank, world_size
@@ -23,6 +25,8 @@ IMAGES, SEED = 12, 5
 ARCH = Arch(name="test", img_size=24, patch_size=4, width=32, depth=2, num_heads=2)
 CASES: dict[str, ObjectiveConfig] = {
     "droppos": DropPos.Config(mask_ratio=0.5, decoder_width=24, decoder_heads=3, sigma=1.5),
+    "mae": MAE.Config(decoder_depth=1, decoder_width=32),
+    "simmim": SimMIM.Config(drop_path=0.3),
 }
 
 
