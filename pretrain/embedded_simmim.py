@@ -21,7 +21,7 @@ recipe = PretrainRecipe(
     pixels=Pixels(img_size=32, crop_pct=1.0),
     optim=OptimConfig(base_lr=4e-3, warmup_epochs=3),
     batch_size=64,
-    epochs=28,
+    epochs=56,
     knn_every_epochs=4,
     save_every_steps=10,
     seed=42,
