@@ -29,6 +29,7 @@ def test_what_it_measured_is_written(micl_bench: Run, tmp_path: Path) -> None:
     assert lines[-1].startswith("5,000 queries, extrapolated")
 
 
+@pytest.mark.long
 def test_the_budget_bounds_the_memory() -> None:
     # Without a bound: 100 MiB for a block, 46 for the result, 93 for what the queries need.
     sizes = {"train": 20_000, "width": 16, "queries": 20_000, "measured": 20_000, "k": 200}

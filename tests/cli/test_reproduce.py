@@ -99,6 +99,7 @@ def test_paths_start_where_the_command_was_started(place: Path, micl_bench: Run)
     assert list((elsewhere / "again").glob("knn-*.json"))
 
 
+@pytest.mark.long
 def test_other_images_are_named_and_not_comparable(place: Path, micl_bench: Run) -> None:
     path, _ = the_record(place)
     image = next((place / "digits" / "val" / "digit_3").iterdir())

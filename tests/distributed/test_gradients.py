@@ -57,7 +57,12 @@ def test_one_process_with_any_micro_batch(micro_batch: int) -> None:
 
 @pytest.mark.parametrize(
     ("processes", "parallel", "sizes"),
-    [(2, "ddp", (0, 1, 4)), (4, "ddp", (0, 2)), (2, "fsdp", (0, 2))],
+    [
+        (2, "ddp", (0, 4)),
+        pytest.param(2, "ddp", (1,), marks=pytest.mark.long),
+        pytest.param(4, "ddp", (0, 2), marks=pytest.mark.long),
+        pytest.param(2, "fsdp", (0, 2), marks=pytest.mark.long),
+    ],
 )
 def test_several_processes_with_any_micro_batch(
     tmp_path: Path, processes: int, parallel: str, sizes: tuple[int, ...]

@@ -138,7 +138,7 @@ def run(recipe: Path, data: Path, out: Path, *sets: str) -> Command:
     return Command("pretrain", recipe, "--data", data, "--out", out, *overrides(*sets))
 
 
-@pytest.mark.parametrize("micro_batch", [0, 5])
+@pytest.mark.parametrize("micro_batch", [pytest.param(0, marks=pytest.mark.long), 5])
 def test_it_is_trained_cut_resumed_and_recorded(
     recipe: Path,
     few_digits: Path,

@@ -100,8 +100,8 @@ def measured(data: Path, out: Path) -> dict[str, Any]:
     ("change", "splits"),
     [
         (reverse, ["val2017"]),
-        (reverse, ["train2017"]),
-        (every("iscrowd", None), ["train2017", "val2017"]),
+        pytest.param(reverse, ["train2017"], marks=pytest.mark.long),
+        pytest.param(every("iscrowd", None), ["train2017", "val2017"], marks=pytest.mark.long),
     ],
 )
 def test_the_number_is_the_same_in_whatever_order_categories_are_listed(

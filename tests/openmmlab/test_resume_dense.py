@@ -115,6 +115,7 @@ def test_what_is_kept_is_read_weights_only(whole: dict[str, tuple[Path, Path]]) 
         assert not list(out.rglob("*.pth"))
 
 
+@pytest.mark.long
 def test_the_model_that_is_kept_is_the_average_that_was_evaluated(
     server: Server, embedded: Path, tmp_path: Path, whole: dict[str, tuple[Path, Path]]
 ) -> None:
@@ -132,6 +133,7 @@ def test_the_model_that_is_kept_is_the_average_that_was_evaluated(
     assert values_in(record_in(tmp_path / "out", "*")) != values_in(record_in(averaged, "*"))
 
 
+@pytest.mark.long
 def test_where_iterations_are_passes_a_step_may_not_be_shared_anew(
     server: Server, embedded: Path, tmp_path: Path
 ) -> None:

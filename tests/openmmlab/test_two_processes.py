@@ -23,6 +23,7 @@ for head in (model["decode_head"], model["auxiliary_head"]):
 STILL = "optim_wrapper.optimizer.lr=0.0"
 
 
+@pytest.mark.long
 def test_the_same_steps_as_one_process(server: Server, embedded: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path / "config.py", "ade20k", ALIKE + ALIKE_ADE20K)
     command = words("ade20k", config, embedded, tmp_path / "one", "train_cfg.max_iters=6")

@@ -121,6 +121,7 @@ def test_a_level_of_need_is_an_array_and_a_failure_stops_only_what_needs_it(
     assert len(read_results(tmp_path / "store")) == 5
 
 
+@pytest.mark.long
 def test_preempted_it_saves_is_requeued_and_goes_on(
     slurm: dict[str, str], few_digits: Path, tmp_path: Path
 ) -> None:

@@ -225,7 +225,9 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(
     assert torch.isfinite(torch.tensor(state["loss"]))
 
 
-@pytest.mark.parametrize("size", RECIPES)
+@pytest.mark.parametrize(
+    "size", ["s16", *(pytest.param(size, marks=pytest.mark.long) for size in RECIPES[1:])]
+)
 def test_imagenet_recipe_runs(micl_bench: Run, few_digits: Path, tmp_path: Path, size: str) -> None:
     # downstream/imagenet_finetune_vit_s16.py, imagenet_finetune_vit_b16.py,
     # imagenet_finetune_vit_l16.py, imagenet_finetune_vit_h14.py

@@ -185,7 +185,9 @@ def test_fingerprints_of_trainings_follow_the_tables(kind: str) -> None:
         assert calculated(changed) == base, key
 
 
-@pytest.mark.parametrize("task", RUN)
+@pytest.mark.parametrize(
+    "task", [RUN[0], *(pytest.param(task, marks=pytest.mark.long) for task in RUN[1:])]
+)
 def test_fingerprints_of_evaluations_follow_the_tables(
     task: str, few_digits: Path, embedded: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
