@@ -131,7 +131,8 @@ class OwnCrops:
     def _tiles(self, number: int) -> tuple[Tensor, dict[str, int]]:
         """Places of all tiles of so many crops, and sizes as `cut_windows` takes them."""
         tile = max((side for side in _TILES if self.size % side == 0), default=self.size)
-        keep_BM = torch.arange((self.size // tile) ** 2).expand(number, -1)
+        # In memory of their own, which page-locked copies need.
+        keep_BM = torch.arange((self.size // tile) ** 2).repeat(number, 1)
         return keep_BM, {"img_size": self.size, "patch_size": tile}
 
     def _boxes(

@@ -18,7 +18,7 @@ from micl_bench.data.packed.store import Store
 from micl_bench.data.photometric import Photometric, changed, draw_changes
 from micl_bench.data.pixels import Pixels, training_crops, training_pixels
 from micl_bench.data.source import Source
-from micl_bench.data.to_device import device_batches
+from micl_bench.data.to_device import device_batches, tensors_of
 from micl_bench.data.visible import Patches, Visible
 from micl_bench.objectives import disjoint_views, whole_crops
 from micl_bench.patches import patchify, unpatchify
@@ -149,6 +149,8 @@ def test_they_pass_to_the_device_whole(store: Store) -> None:
     ):
         assert isinstance(moved.pixels, CutCrops)
         assert torch.equal(moved.patches(), batch.patches())
+        # Pinning refuses tensors that repeat their memory.
+        assert all(tensor.is_contiguous() for tensor in tensors_of(batch))
 
 
 def test_a_subset_of_patches_of_each_crop_can_be_wanted(store: Store) -> None:

@@ -9,11 +9,13 @@ from torch import Tensor, nn
 
 from micl_bench.backbone import Arch, init_mae_
 from micl_bench.data.visible import Seen
+from micl_bench.engine.pretraining.recipe import PretrainRecipe
 from micl_bench.objectives import Bound
 from micl_bench.objectives.simclr import SimCLR, nt_xent_of_rows
 from micl_bench.patches import patchify
 from micl_bench.runs.optim import OptimConfig
 from micl_bench.runs.plan import TrainingPlan
+from micl_bench.runtime.config import load_recipe
 from micl_bench.runtime.errors import InputError
 
 ARCH = Arch(name="test", img_size=24, patch_size=4, width=32, depth=2, num_heads=2)
@@ -140,6 +142,20 @@ def test_it_wants_two_crops_with_the_papers_changes() -> None:
     assert (changes.jitter, changes.grey, changes.blur, changes.solarise) == (0.8, 0.2, 0.5, 0)
     assert (changes.brightness, changes.contrast, changes.saturation) == (0.4, 0.4, 0.4)
     assert changes.hue == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(("size", "arch"), [("s", "small"), ("b", "base")])
+def test_imagenet_recipes_have_the_values_of_their_sources(size: str, arch: str) -> None:
+    recipe = load_recipe(f"imagenet_simclr_vit_{size}16", PretrainRecipe)
+    assert recipe.arch == f"vit_{arch}_patch16_224"
+    assert recipe.objective == SimCLR.Config(
+        temperature=0.1, crop_scale=(0.08, 1.0), strength=1, grey=0.2, blur=0.5, width=128,
+        hidden_width=0, flip=True, frozen_patches=True,
+    )  # fmt: skip
+    assert (recipe.batch_size, recipe.epochs, recipe.micro_batch) == (4096, 300, 0)
+    optim = recipe.optim
+    assert (optim.weight_decay, optim.betas, optim.warmup_epochs) == (0.1, (0.9, 0.999), 40)
+    assert optim.base_lr * 4096 / 256 == pytest.approx(2.4e-3)
 
 
 def plan(**changes: int) -> TrainingPlan:
