@@ -4,7 +4,7 @@ That page's model. The authors report 84.2 ImageNet top-1 (ViT-B/16, 800 epochs,
 Method: arXiv:2309.03576. From that page (github.com/Haochen-Wang409/DropPos at 9cbc5fe): ratios,
 smoothing, decoder, 800 epochs, warm-up of 10, rate, decay, and a batch of 2048 (64 images on each of 32
 GPUs). From main_pretrain.py beside it: the betas; from mask_transform.py: crops of 0.2 to 1, flips.
-Ours: bfloat16 (fp32 there), no clipping (each tensor's gradient there, at 5), no weight decay on [CLS].
+Ours: bfloat16 (fp32 there).
 It crops the originals of about 500 pixels: from the store's 320, a small crop has less detail.
 
     micl-bench data pack --images /data/imagenet --out /data/imagenet-320 \

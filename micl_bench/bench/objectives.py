@@ -1,8 +1,9 @@
 """The cost of each pre-training method: speed, FLOP, tokens and memory of a step, in one run.
 
-Every objective that is found, of plug-ins too, with its default values, the published ones, on one ViT.
-What one image takes is counted; speed is that of the step which `micl-bench pretrain` takes, with its
-batch in memory and with batches read from a packed store; all in turn, medians of rounds.
+Every objective that is found, of plug-ins too, with its default values, the published ones, on one ViT,
+without [CLS] where the method has none. What one image takes is counted; speed is that of the step which
+`micl-bench pretrain` takes, with its batch in memory and with batches read from a packed store; all in
+turn, medians of rounds, for which all models are in memory together.
 
 Peak memory is that of a process of its own for each, on a CPU and on a GPU: weights, optimiser state,
 gradients and activations of two steps, after which there is nothing new to allocate; not what the
@@ -68,7 +69,8 @@ class ObjectivesSettings(Values):
 
     def vit_for(self, objective: Objective) -> Arch:
         """The architecture, without [CLS] for an objective whose backbone has none."""
-        return named_arch(self.arch if objective.class_token else f"{self.arch}_nocls")
+        plain = self.arch.removesuffix("_nocls")
+        return named_arch(plain if objective.class_token else f"{plain}_nocls")
 
     @property
     def names(self) -> list[str]:

@@ -68,6 +68,8 @@ class DropPos(Objective):
         "Sigma falls with every step; in the authors' code with every epoch.",
         "The weighted mean is over the batch of all processes; in the authors' code each takes that of "
         "its own images.",
+        "Gradients are not clipped tensor by tensor; in the authors' code each is, to a norm of 5.",
+        "[CLS] has no weight decay, as in all runs here; in the authors' code it has.",
     )
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -127,12 +129,9 @@ class DropPos(Objective):
         return visible, placed
 
     def sees(self, arch: Arch) -> str:
-        """Words on the three parts of an image."""
-        L = arch.num_patches
-        K, placed = self.parts(L)
-        return (
-            f"{K} of {L} patches visible, {K - placed} of them without position; all {L} weigh them"
-        )
+        """Words on the visible patches, and on those that lose their position."""
+        K, placed = self.parts(arch.num_patches)
+        return f"{K} of {arch.num_patches} patches visible, {K - placed} of them without position"
 
     def shown(self, keep_NVK: Tensor, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
         """The visible patches that keep their position, where there are any, and those that lose it."""

@@ -185,6 +185,8 @@ def test_parts_that_are_no_views_stand_below_their_own_names(tmp_path: Path) -> 
     assert [text.get_text() for text in figure.axes[0].texts] == ["image", "visible", "target"]
     hidden = [(cell(figure, 0, column) == 205).all(-1)[::8, ::8].tolist() for column in (1, 2)]
     assert hidden == [[[True, False], [True, True]], [[False, True], [False, False]]]
+    # A frame per patch, once.
+    assert [len(group.get_paths()) for group in figure.axes[0].collections] == [1 + 3]
     assert "each part that is named above" in VIEWS.caption(found)
     assert "each view keeps" in VIEWS.caption({"X": VIEWS.load(save(tmp_path / "v.npz", **SEEN))})
 

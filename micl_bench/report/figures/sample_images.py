@@ -146,10 +146,12 @@ def _frames(
     lines: list[tuple[Any, float]],
 ) -> list[tuple[Rectangle, Any, float]]:
     """Return a box, its colour and its line width for each line and patch in the image at a corner."""
+    # A part of few patches has one of them several times.
+    once_k = np.array(list(dict.fromkeys(keep_K.tolist())))
     return [
         (Rectangle((corner[0] + column, corner[1] + row), patch, patch), *line)
         for line in lines
-        for row, column in patch * np.transpose(np.divmod(keep_K, width // patch))
+        for row, column in patch * np.transpose(np.divmod(once_k, width // patch))
     ]
 
 
