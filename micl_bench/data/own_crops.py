@@ -8,10 +8,12 @@ patches of a view, P values per patch.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from micl_bench.data.crops import Crops, Sizes
@@ -77,6 +79,8 @@ class OwnCrops:
     views: tuple[Crop, ...]
     size: int
     patch_size: int
+    first: int = 0
+    """Number of the first view among all of the image."""
 
     def of_store(
         self, store: Store, pixels: Pixels, seed: int, epoch: int, index_N: NDArray[np.integer]
@@ -91,7 +95,7 @@ class OwnCrops:
         each_B = np.repeat(index_N, len(self.views))
         keep_BM, sides = self._tiles(len(each_B))
         windows = cut_windows(store, each_B, boxes, keep_BM, **sides)
-        return self._cut(windows, seed, epoch, index_N)
+        return self.cut(windows, seed, epoch, index_N)
 
     def require_pictures(self, store: Store) -> None:
         """Raise an InputError unless a store has whole pictures."""
@@ -101,22 +105,15 @@ class OwnCrops:
                 f"recipe takes {len(self.views)}: pack with --layout image, or give the folder of images"
             )
 
-    def of_folder(
-        self, folder: Folder, pixels: Pixels, seed: int, epoch: int, index_N: NDArray[np.integer]
-    ) -> CutCrops:
-        """Decode images of a folder, each once, and crop them.
-
-        Raises:
-            InputError: an image cannot be read.
-        """
-        crops = []
-        for index in index_N:
-            image = folder.read(int(index))
-            boxes = self._boxes(pixels, seed, epoch, np.array([index]), np.array([image.size]))
-            for view, box_4, flip in zip(self.views, boxes.box_N4, boxes.flip_N, strict=True):
-                own = view.of(pixels, size=self.size)
-                crops.append(training_pixels(image, own, box_4, bool(flip)))
-        return self._cut(torch.stack(crops), seed, epoch, index_N)
+    def of_image(
+        self, image: Image.Image, pixels: Pixels, seed: int, epoch: int, index: np.integer
+    ) -> list[Tensor]:
+        """Crop a decoded image: V of uint8 (3, H, H)."""
+        boxes = self._boxes(pixels, seed, epoch, np.array([index]), np.array([image.size]))
+        return [
+            training_pixels(image, view.of(pixels, size=self.size), box_4, bool(flip))
+            for view, box_4, flip in zip(self.views, boxes.box_N4, boxes.flip_N, strict=True)
+        ]
 
     def of_images(self, images_NCHW: Tensor, seed: int, index_N: NDArray[np.integer]) -> CutCrops:
         """Cut the crops that uint8 images of these numbers have in the first epoch; on the host."""
@@ -126,7 +123,7 @@ class OwnCrops:
         each_B = np.repeat(np.arange(N), len(self.views))
         keep_BM, sides = self._tiles(len(each_B))
         windows = windows_at(pixels_NHH3, each_B, boxes, keep_BM, **sides)
-        return self._cut(windows, seed, 0, index_N)
+        return self.cut(windows, seed, 0, index_N)
 
     def _tiles(self, number: int) -> tuple[Tensor, dict[str, int]]:
         """Places of all tiles of so many crops, and sizes as `cut_windows` takes them."""
@@ -146,15 +143,41 @@ class OwnCrops:
         """Boxes of all views, in original pixels."""
         drawn = [
             training_crops(seed, epoch, index_N, sizes_N2, view.of(pixels, size=self.size), number)
-            for number, view in enumerate(self.views)
+            for number, view in enumerate(self.views, start=self.first)
         ]
         return Crops(
             box_N4=np.stack([one.box_N4 for one in drawn], axis=1, dtype=np.float64).reshape(-1, 4),
             flip_N=np.stack([one.flip_N for one in drawn], axis=1).reshape(-1),
         )
 
-    def _cut(
+    def cut(
         self, cut: Tensor | Windows, seed: int, epoch: int, index_N: NDArray[np.integer]
     ) -> CutCrops:
+        """Add the changes that are drawn for crops of these images."""
         wanted = [view.photometric for view in self.views]
-        return CutCrops(cut, draw_changes(seed, epoch, index_N, wanted), self.patch_size)
+        changes = draw_changes(seed, epoch, index_N, wanted, first=self.first)
+        return CutCrops(cut, changes, self.patch_size)
+
+
+def folder_crops(
+    groups: Sequence[OwnCrops],
+    folder: Folder,
+    pixels: Pixels,
+    seed: int,
+    epoch: int,
+    index_N: NDArray[np.integer],
+) -> list[CutCrops]:
+    """Decode images of a folder, each once, and crop them for each group of views.
+
+    Raises:
+        InputError: an image cannot be read.
+    """
+    crops: list[list[Tensor]] = [[] for _ in groups]
+    for index in index_N:
+        image = folder.read(int(index))
+        for group, found in zip(groups, crops, strict=True):
+            found += group.of_image(image, pixels, seed, epoch, index)
+    return [
+        group.cut(torch.stack(found), seed, epoch, index_N)
+        for group, found in zip(groups, crops, strict=True)
+    ]

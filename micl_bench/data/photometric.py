@@ -78,11 +78,18 @@ class Changes:
 
 
 def draw_changes(
-    seed: int, epoch: int, index_N: NDArray[np.integer], views: Sequence[Photometric]
+    seed: int,
+    epoch: int,
+    index_N: NDArray[np.integer],
+    views: Sequence[Photometric],
+    *,
+    first: int = 0,
 ) -> Changes:
-    """Draw the changes of each view's crop, as functions of (seed, epoch, index, view)."""
+    """Draw the changes of each view's crop, as functions of (seed, epoch, index, view); views are
+    numbered from `first` on."""
     N, V = len(index_N), len(views)
-    random_NR = uniforms(seed, epoch, index_N, stream=Stream.PHOTOMETRIC, count=V * _NUMBERS)
+    places = {"count": V * _NUMBERS, "first": first * _NUMBERS}
+    random_NR = uniforms(seed, epoch, index_N, stream=Stream.PHOTOMETRIC, **places)
     random_NVR = random_NR.reshape(N, V, _NUMBERS)
     jitter_V, hue_V, grey_V, blur_V, solarise_V = np.array(
         [[one.jitter, one.hue, one.grey, one.blur, one.solarise] for one in views]

@@ -5,7 +5,7 @@ Shapes: N images, V views, K patches per view, M = V * K, P values per patch, (c
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from micl_bench.data.folder import Folder
-from micl_bench.data.own_crops import Crop, CutCrops, OwnCrops
+from micl_bench.data.own_crops import Crop, CutCrops, OwnCrops, folder_crops
 from micl_bench.data.packed.store import Store
 from micl_bench.data.pixels import Pixels, enough_pixels, training_crops
 from micl_bench.data.resample import Windows, cut_windows, resample_windows
@@ -38,6 +38,8 @@ class Seen:
     """The patches' places, int64, row-major in the grid."""
     drawn: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     """The objective's own draws, by name (`Patches.more`); N rows each."""
+    local: "Seen | None" = None
+    """The second group of views (`Patches.local`)."""
 
     def __len__(self) -> int:
         return len(self.keep_NVK)
@@ -45,13 +47,15 @@ class Seen:
     def split(self, size: int) -> "list[Seen]":
         """Cut into parts of at most `size` images."""
         parts = [slice(start, start + size) for start in range(0, len(self), size)]
+        local = [None] * len(parts) if self.local is None else self.local.split(size)
         return [
             Seen(
                 self.visible_NMP[part],
                 self.keep_NVK[part],
                 {name: tensor[part] for name, tensor in self.drawn.items()},
+                own,
             )
-            for part in parts
+            for part, own in zip(parts, local, strict=True)
         ]
 
 
@@ -63,6 +67,7 @@ class Visible:
     pixels: Tensor | Windows | CutCrops
     keep_NVK: Tensor
     drawn: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    local: "Visible | None" = None
 
     def __len__(self) -> int:
         return len(self.keep_NVK)
@@ -77,7 +82,8 @@ class Visible:
 
     def seen(self) -> Seen:
         """Return the patches, in 0 .. 255, with places and draws."""
-        return Seen(self.patches(), self.keep_NVK, self.drawn)
+        local = None if self.local is None else self.local.seen()
+        return Seen(self.patches(), self.keep_NVK, self.drawn, local)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -102,12 +108,15 @@ class Patches:
     crops: tuple[Crop, ...] = ()
     """One per view where each is of a crop of its own; empty where all are of one, which the recipe's
     `pixels` describe."""
+    local: "Patches | None" = None
+    """Beside `crops`, a second group of views, of crops of another size."""
 
     def __str__(self) -> str:
         all_patches = self.per_view == self.of
         if self.crops:
             some = "" if all_patches else f", {self.per_view} of {self.of} patches of each"
-            return f"{self.num_views} crops of {self.own_crops.size} px{some}"
+            local = "" if self.local is None else f", {self.local}"
+            return f"{self.num_views} crops of {self.groups[0].size} px{some}{local}"
         if self.num_views == 1:
             return f"{'all' if all_patches else f'{self.per_view} of'} {self.of} patches"
         return f"{self.num_views} views of {self.per_view} of {self.of} patches"
@@ -123,7 +132,7 @@ class Patches:
             require_pixels(source, pixels, patch_size=self.patch_size)
             return
         if isinstance(source, Store):
-            self.own_crops.require_pictures(source)
+            self.groups[0].require_pictures(source)
         if pixels.crop_scale != (1.0, 1.0) or pixels.flip:
             raise InputError(
                 "pixels.crop_scale and pixels.flip are of recipes with one crop of an image; this one "
@@ -164,8 +173,8 @@ class Patches:
             keep_NVK, drawn = self.drawn(seed, epoch, batch_N, own)
             keep_NM = keep_NVK.flatten(1)
             if self.crops:
-                cut = self.own_crops.of_store(source, pixels, seed, epoch, index_N)
-                yield Visible(cut, keep_NVK, drawn)
+                cuts = [one.of_store(source, pixels, seed, epoch, index_N) for one in self.groups]
+                yield self.of_crops(cuts, keep_NVK, drawn, seed, epoch, index_N)
                 continue
             if source.layout == "patch":
                 yield Visible(source.visible_patches(index_N, keep_NM), keep_NVK, drawn)
@@ -175,10 +184,28 @@ class Patches:
             yield Visible(cut_windows(source, index_N, crops, keep_NM, **sides), keep_NVK, drawn)
 
     @property
-    def own_crops(self) -> OwnCrops:
-        """The crops that the views are of, where each has its own."""
+    def groups(self) -> tuple[OwnCrops, ...]:
+        """The crops that the views are of, where each has its own; those of `local` come second."""
         size = math.isqrt(self.of) * self.patch_size
-        return OwnCrops(views=self.crops, size=size, patch_size=self.patch_size)
+        own = OwnCrops(views=self.crops, size=size, patch_size=self.patch_size)
+        if self.local is None:
+            return (own,)
+        return own, dataclasses.replace(self.local.groups[0], first=len(self.crops))
+
+    def of_crops(
+        self,
+        cuts: Sequence[CutCrops],
+        keep_NVK: Tensor,
+        drawn: dict[str, Tensor],
+        seed: int,
+        epoch: int,
+        index_N: NDArray[np.integer],
+    ) -> Visible:
+        """Put the crops of each group together, as a batch of these images."""
+        local = None
+        if self.local is not None:
+            local = Visible(cuts[1], self.local.draw(seed, epoch, index_N))
+        return Visible(cuts[0], keep_NVK, drawn, local)
 
     def drawn(
         self, seed: int, epoch: int, batch_N: NDArray[np.integer], own: slice = slice(None)
@@ -192,13 +219,13 @@ class Patches:
         """Return the patches that uint8 images of these numbers have in the first epoch."""
         keep_NVK, drawn = self.drawn(seed, 0, index_N)
         device = images_NCHW.device
+        if self.crops:
+            cuts = [one.of_images(images_NCHW, seed, index_N) for one in self.groups]
+            batch = self.of_crops(cuts, keep_NVK, drawn, seed, 0, index_N)
+            moved: Visible = each_tensor(batch, lambda one: one.to(device))
+            return moved.seen()
         keep_NVK = keep_NVK.to(device)
         drawn = {name: one.to(device) for name, one in drawn.items()}
-        if self.crops:
-            cut = each_tensor(
-                self.own_crops.of_images(images_NCHW, seed, index_N), lambda one: one.to(device)
-            )
-            return Seen(cut.patches(keep_NVK), keep_NVK, drawn)
         return Seen(gather_patches(images_NCHW, keep_NVK, self.patch_size), keep_NVK, drawn)
 
 
@@ -217,9 +244,10 @@ class _FolderImages(Dataset):
         epoch, batch_N = key
         keep_NVK, drawn = self.wanted.drawn(self.seed, epoch, batch_N, self.own)
         if self.wanted.crops:
-            own, index_N = self.wanted.own_crops, batch_N[self.own]
-            cut = own.of_folder(self.folder, self.pixels, self.seed, epoch, index_N)
-            return Visible(cut, keep_NVK, drawn)
+            wanted, index_N = self.wanted, batch_N[self.own]
+            of_images = (self.folder, self.pixels, self.seed, epoch, index_N)
+            cuts = folder_crops(wanted.groups, *of_images)
+            return wanted.of_crops(cuts, keep_NVK, drawn, self.seed, epoch, index_N)
         images = [self._image(epoch, index) for index in batch_N[self.own]]
         visible_NMP = gather_patches(torch.stack(images), keep_NVK, self.wanted.patch_size)
         return Visible(visible_NMP, keep_NVK, drawn)

@@ -79,6 +79,8 @@ class Bound(nn.Module):
 
 def _of_crops(wants: Patches, images_BCHW: Tensor, seed: int) -> Seen:
     """Take the wanted patches of crops that the caller made, V of each image."""
+    if wants.local is not None:
+        raise InputError(f"the method sees {wants}: images of one size are not enough")
     B, V = len(images_BCHW), len(wants.crops)
     if B % V:
         raise InputError(f"{B} crops are no multiple of {V}, which the method sees of each image")

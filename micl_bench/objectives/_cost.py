@@ -53,13 +53,18 @@ def tokens_of(method: Method, arch: Arch, drawn: dict[str, Tensor]) -> tuple[int
 def _one_image(
     method: Method, arch: Arch, drawn: dict[str, Tensor]
 ) -> tuple[VisionTransformer, nn.Module, Seen]:
-    wants = method.wants(arch)
-    views, kept = wants.num_views, wants.per_view
     # Tensors of the meta device have no memory, and nothing is computed.
     with torch.device("meta"):
         vit = arch.build()
         added = method.added(vit)
-        visible_NMP = torch.empty(1, views * kept, 3 * arch.patch_size**2)
-        keep_NVK = torch.zeros(1, views, kept, dtype=torch.long)
-    on_meta = {name: one.to("meta") for name, one in drawn.items()}
-    return vit, added, Seen(visible_NMP, keep_NVK, on_meta)
+        return vit, added, _shapes(method.wants(arch), drawn)
+
+
+def _shapes(wants: Patches, drawn: dict[str, Tensor]) -> Seen:
+    views, kept = wants.num_views, wants.per_view
+    return Seen(
+        torch.empty(1, views * kept, 3 * wants.patch_size**2),
+        torch.zeros(1, views, kept, dtype=torch.long),
+        {name: one.to("meta") for name, one in drawn.items()},
+        None if wants.local is None else _shapes(wants.local, {}),
+    )

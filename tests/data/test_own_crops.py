@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from timm.models import VisionTransformer
+from torch import Tensor, nn
 
 from micl_bench.backbone import Arch
 from micl_bench.data.folder import Folder, open_folder
@@ -16,11 +17,25 @@ from micl_bench.data.own_crops import Crop, CutCrops
 from micl_bench.data.packed.pack import pack_folder
 from micl_bench.data.packed.store import Store
 from micl_bench.data.photometric import Photometric, changed, draw_changes
-from micl_bench.data.pixels import Pixels, training_crops, training_pixels
+from micl_bench.data.pixels import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Pixels,
+    training_crops,
+    training_pixels,
+)
 from micl_bench.data.source import Source
 from micl_bench.data.to_device import device_batches, tensors_of
-from micl_bench.data.visible import Patches, Visible
-from micl_bench.objectives import disjoint_views, whole_crops
+from micl_bench.data.visible import Patches, Seen, Visible
+from micl_bench.engine.pretraining.model import PretrainingModel
+from micl_bench.objectives import (
+    Bound,
+    Objective,
+    ObjectiveConfig,
+    Output,
+    disjoint_views,
+    whole_crops,
+)
 from micl_bench.patches import patchify, unpatchify
 from micl_bench.runtime.errors import InputError
 from micl_bench.runtime.randomness import epoch_order
@@ -176,6 +191,108 @@ def test_images_in_memory_are_cropped_as_stored_pictures_are(store: Store) -> No
     assert torch.equal(
         patchify(pictures_NCHW, 4).float().mean(), patchify(store.images(index_N), 4).float().mean()
     )
+
+
+SMALL = Crop(scale=(0.05, 0.4), flip=True, photometric=STRONG)
+LOCAL = whole_crops(dataclasses.replace(ARCH, img_size=12), (SMALL, SMALL, SMALL))
+BOTH = dataclasses.replace(WANTS, local=LOCAL)
+
+
+def assert_equal(found: Seen, expected: Seen) -> None:
+    assert torch.equal(found.visible_NMP, expected.visible_NMP)
+    assert torch.equal(found.keep_NVK, expected.keep_NVK)
+    assert (found.local is None) == (expected.local is None)
+    if found.local and expected.local:
+        assert_equal(found.local, expected.local)
+
+
+def test_a_second_group_has_crops_of_another_size_with_draws_of_its_own(
+    folder: Folder, store: Store
+) -> None:
+    assert str(BOTH) == "2 crops of 24 px, 3 crops of 12 px"
+    size_12 = np.array([folder.read(0).size])
+    for source in (folder, store):
+        for alone, batch in zip(take(source), take(source, BOTH), strict=True):
+            seen = batch.seen()
+            # The first group is what it is alone.
+            assert_equal(dataclasses.replace(seen, local=None), alone.seen())
+            assert seen.local
+            assert seen.local.visible_NMP.shape == (BATCH, 3 * 9, 48)
+            assert seen.local.keep_NVK.tolist() == [[list(range(9))] * 3] * BATCH
+    # By PIL and by hand, for views 2 to 4 of one image.
+    (batch,) = take(folder, unchanged(dataclasses.replace(BOTH, local=unchanged(LOCAL))), range(1))
+    index = epoch_order(SEED, 0, 80)[5:6]
+    pixels = dataclasses.replace(PIXELS, img_size=12, crop_scale=SMALL.scale, flip=True)
+    local = batch.seen().local
+    assert local
+    crops = unpatchify(local.visible_NMP[5].view(3, 9, 48), 4)
+    for number, crop in enumerate(crops, start=2):
+        drawn = training_crops(SEED, 0, index, size_12, pixels, number)
+        image, flip = folder.read(int(index[0])), bool(drawn.flip_N[0])
+        assert torch.equal(crop, training_pixels(image, pixels, drawn.box_N4[0], flip).float())
+    changes = draw_changes(SEED, 0, index, [STRONG] * 5)
+    alone = draw_changes(SEED, 0, index, [STRONG] * 3, first=2)
+    assert torch.equal(alone.factor_B4, changes.factor_B4[2:])
+
+
+def test_a_second_group_is_cut_moved_and_made_by_workers_as_the_first(
+    folder: Folder, store: Store
+) -> None:
+    whole = [batch.seen() for batch in take(folder, BOTH)]
+    for one, other in zip(take(folder, BOTH, num_workers=2), whole, strict=True):
+        assert_equal(one.seen(), other)
+    second = [batch.seen() for batch in take(folder, BOTH, part=(1, 2))]
+    for one, other in zip(second, whole, strict=True):
+        assert_equal(one, other.split(BATCH // 2)[1])
+    (batch,) = take(store, BOTH, range(1))
+    for moved in device_batches(iter([batch]), torch.device("cpu")):
+        assert_equal(moved.seen(), batch.seen())
+    index_N = epoch_order(SEED, 0, 80)[:BATCH]
+    seen = BOTH.of_images(store.images(index_N), index_N, seed=SEED)
+    expected = batch.seen()
+    assert seen.local
+    assert expected.local
+    torch.testing.assert_close(
+        seen.local.visible_NMP, expected.local.visible_NMP, rtol=0, atol=2e-3
+    )
+
+
+class TwoSizes(Objective):
+    """Compares the brightness of both groups, and learns from the first one's patches."""
+
+    name = "Two sizes"
+
+    class Config(ObjectiveConfig):
+        pass
+
+    def wants(self, arch: Arch) -> Patches:
+        return BOTH
+
+    def encode(self, vit: VisionTransformer, added: nn.Module, seen: Seen) -> Tensor:
+        assert seen.local
+        means = [one.visible_NMP.mean((1, 2)) for one in (seen, seen.local)]
+        projected = seen.local.visible_NMP @ vit.patch_embed.proj.weight.flatten(1).T
+        return torch.stack([*means, projected.mean((1, 2))], dim=1)
+
+    def loss(self, rows: Tensor) -> Output:
+        return Output(loss=rows.sum())
+
+
+def test_an_objective_gets_both_groups_normalised_and_their_cost_is_counted(store: Store) -> None:
+    objective, vit = TwoSizes(), ARCH.build()
+    (batch,) = take(store, BOTH, range(1))
+    rows = PretrainingModel(objective, vit)(batch.seen())
+    seen = batch.seen()
+    assert seen.local
+    for column, group in enumerate((seen, seen.local)):
+        per_channel = group.visible_NMP.unflatten(-1, (3, 16)).mean((1, 3)) / 255
+        mean_C, std_C = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+        expected = ((per_channel - mean_C) / std_C).mean(1)
+        torch.testing.assert_close(rows[:, column], expected, rtol=1e-4, atol=1e-4)
+    # Forward, and backward to the weights: 27 patches of 48 values, 8 wide.
+    assert objective.flop_per_image(ARCH) == 2 * 2 * 27 * 48 * 8
+    with pytest.raises(InputError, match="images of one size are not enough"):
+        Bound(objective, ARCH, vit, nn.Module())(torch.zeros(2, 3, 24, 24))
 
 
 def test_what_a_source_or_a_recipe_cannot_give_is_one_line(

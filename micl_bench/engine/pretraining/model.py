@@ -55,10 +55,15 @@ class ViewEncoder(nn.Module):
         """`encode` of the same with normalised pixels, in the model's precision."""
         device = seen.visible_NMP.device.type
         self._choose_attention(device, seen.keep_NVK.shape[2] + 1)
+        normalised = self._normalised(seen)
+        with torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16"):
+            return encode(normalised)
+
+    def _normalised(self, seen: Seen) -> Seen:
         # One new tensor, not three: fresh memory costs more than the arithmetic.
         pixels_NMP = torch.sub(seen.visible_NMP, self.mean_P).div_(self.std_P)
-        with torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16"):
-            return encode(dataclasses.replace(seen, visible_NMP=pixels_NMP))
+        local = None if seen.local is None else self._normalised(seen.local)
+        return dataclasses.replace(seen, visible_NMP=pixels_NMP, local=local)
 
     def _choose_attention(self, device: str, tokens: int) -> None:
         products = device == "cpu" and self.precision == "bf16" and tokens <= _SHORT_VIEW

@@ -60,7 +60,7 @@ def views_of_pixels(recipe: PretrainRecipe, images_NCHW: Tensor) -> Arrays:
     if list(shown) != [f"view {v}" for v in range(1, len(shown) + 1)]:
         arrays["names_V"] = np.array(list(shown))
     if wants.crops:
-        crops_BCHW = wants.own_crops.of_images(images_NCHW, recipe.seed, index_N).images()
+        crops_BCHW = wants.groups[0].of_images(images_NCHW, recipe.seed, index_N).images()
         crops_BHWC = crops_BCHW.round().to(torch.uint8).permute(0, 2, 3, 1)
         arrays["crops_NVHWC"] = crops_BHWC.unflatten(0, (len(index_N), -1)).numpy()
     return arrays
