@@ -55,6 +55,11 @@ CASES = {
         "batch_size=16 epochs=2 knn_every_epochs=1 save_every_steps=2 knn_k=5 optim.warmup_epochs=1",
         stories=10,
     ),
+    "pretrain simclr": Case(
+        "pretrain {pretrain}/embedded_simclr.py --data {few} --out out",
+        "batch_size=16 epochs=2 knn_every_epochs=1 save_every_steps=2 knn_k=5 optim.warmup_epochs=1",
+        stories=10,
+    ),
     "finetune": Case(
         f"eval finetune {EVAL}/embedded_finetune.py",
         "training.batch_size=16 training.epochs=2 save_every_steps=2",
