@@ -1,10 +1,14 @@
 """MiCL as an objective: timm's own modules and the loss's formula by hand."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from checkpoints.layouts import LAYOUTS
 from timm.models import VisionTransformer
 
 from micl_bench.backbone import Arch, init_mae_
+from micl_bench.checkpoints import load_backbone
 from micl_bench.losses import micl_loss
 from micl_bench.objectives.micl import MiCL
 from micl_bench.runtime.errors import InputError
@@ -64,6 +68,19 @@ def test_loss_and_features_equal_timms_modules_by_hand(
     torch.testing.assert_close(output.features_NVD, features_NVD, rtol=1e-10, atol=1e-10)
     expected = micl_loss(features_NVD, kappa=0.25, temperature=0.2)
     assert output.loss.item() == pytest.approx(expected.item(), rel=1e-10)
+
+
+def test_a_file_gives_the_loss_of_its_backbone(tmp_path: Path) -> None:
+    path = LAYOUTS["mae-decoder"](tmp_path)
+    generator = torch.Generator().manual_seed(2)
+    images_NCHW = torch.randn(N, 3, 32, 32, generator=generator)
+    keep_NVK = torch.rand(N, 16, generator=generator).argsort(dim=1)[:, :8].reshape(N, 2, 4)
+    objective = MiCL(MiCL.Config(mask_ratio=0.5))
+    found = objective.from_checkpoint(path)(images_NCHW, keep_NVK)
+    expected = objective(load_backbone(path), images_NCHW, keep_NVK)
+    assert found.loss.item() == expected.loss.item()
+    with pytest.raises(InputError, match=r"needed: \(2, 4\) for each image"):
+        objective.from_checkpoint(path)(images_NCHW, keep_NVK[:, :, :3])
 
 
 def test_without_views_they_are_drawn_anew_for_each_batch(
