@@ -1,8 +1,9 @@
 """SimMIM on the embedded digits: a ViT of 0.8 million parameters.
 
 Method: arXiv:2111.09886, with its mask ratio and units of 2 x 2 patches, here 8 pixels. Rate and epochs
-are ours: the whole sequence is encoded, so that an epoch costs as many operations as two of
-pretrain/embedded.py.
+are ours. The whole sequence is encoded: an epoch costs as many operations as two of
+pretrain/embedded.py. The last check gave k-NN 81.9 % (random weights: 73.9 %), in a run of 28 epochs
+79.7 %; no other rate was tried.
 
     micl-bench data embedded --out work/data
     micl-bench pretrain embedded_simmim --data work/data/embedded --out work/simmim
