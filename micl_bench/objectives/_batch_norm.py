@@ -19,12 +19,13 @@ class BatchNorm(nn.Module):
     declares `couples_images`.
 
     Args:
-        bias: learn a shift beside the scale.
+        scale: learn a factor of each column.
+        bias: learn a shift of each column.
     """
 
-    def __init__(self, width: int, *, bias: bool = True) -> None:
+    def __init__(self, width: int, *, scale: bool = True, bias: bool = True) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
+        self.weight = nn.Parameter(torch.ones(width)) if scale else None
         self.bias = nn.Parameter(torch.zeros(width)) if bias else None
         self.mean_D: Tensor
         self.variance_D: Tensor
@@ -48,5 +49,7 @@ class BatchNorm(nn.Module):
         return self._scaled(centred_nD, variance_D)
 
     def _scaled(self, centred_nD: Tensor, variance_D: Tensor) -> Tensor:
-        scaled_nD = centred_nD * (variance_D + _EPS).rsqrt() * self.weight
+        scaled_nD = centred_nD * (variance_D + _EPS).rsqrt()
+        if self.weight is not None:
+            scaled_nD = scaled_nD * self.weight
         return scaled_nD if self.bias is None else scaled_nD + self.bias

@@ -1,7 +1,6 @@
 """MiCL: masked image contrastive learning (arXiv:2411.09858; the same method as OCL, ICML 2025)."""
 
 import dataclasses
-import math
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -10,8 +9,9 @@ from torch import Tensor, nn
 
 from micl_bench.backbone import Arch, view_features
 from micl_bench.data.visible import Patches, Seen
-from micl_bench.losses import alignment, micl_loss, micl_loss_of_rows, view_cosines
+from micl_bench.losses import micl_loss, micl_loss_of_rows
 from micl_bench.objectives._bound import require_size
+from micl_bench.objectives._contrast import NUMBERS, CollapseWatch, health_of, numbers_of
 from micl_bench.objectives._objective import Objective, ObjectiveConfig, disjoint_views
 from micl_bench.objectives._output import Output
 from micl_bench.patches import gather_patches
@@ -40,8 +40,7 @@ class MiCL(Objective):
     """
 
     name: ClassVar[str] = "MiCL"
-    numbers: ClassVar[tuple[str, ...]] = ("positive_cosine", "negative_cosine")
-    """Mean cosine between views of one image, and between views of different images."""
+    numbers: ClassVar[tuple[str, ...]] = NUMBERS
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Config(ObjectiveConfig):
@@ -126,19 +125,13 @@ class MiCL(Objective):
             loss = micl_loss_of_rows(
                 rows, all_NVD, first=first, kappa=kappa, temperature=temperature
             )
-        cosines = dict(zip(self.numbers, view_cosines(all_NVD), strict=True))
-        return Contrast(loss=loss, numbers=cosines, features_NVD=all_NVD)
+        return Contrast(loss=loss, numbers=numbers_of(all_NVD), features_NVD=all_NVD)
 
     def health(self, rows: Tensor) -> dict[str, float]:
         """Alignment, and mean cosines between views of one image and of different images, by name."""
-        positive, negative = view_cosines(rows)
-        return {
-            "alignment": alignment(rows).item(),
-            "held_out_positive_cosine": positive.item(),
-            "held_out_negative_cosine": negative.item(),
-        }
+        return health_of(rows)
 
-    def watch(self, plan: TrainingPlan) -> "CollapseWatch":
+    def watch(self, plan: TrainingPlan) -> CollapseWatch:
         """Make the watch that warns of a collapse."""
         return CollapseWatch(
             num_images=self.contrasted(plan),
@@ -165,34 +158,6 @@ class MiCL(Objective):
         patch_size = backbone.patch_embed.proj.kernel_size[0]
         visible_NMP = gather_patches(images_NCHW, keep_NVK, patch_size)
         return self.loss(self.encode(backbone, nn.Module(), Seen(visible_NMP, keep_NVK)))
-
-
-class CollapseWatch:
-    """Warns, once, when a model cannot distinguish images for a whole epoch.
-
-    At chance the loss is log(N). A loss within 1 % of it, and views of one image no closer than views
-    of different ones by 0.02, say next to nothing about the image. That is how training starts, too:
-    so it counts only after the warm-up, and only for an epoch without a break.
-    """
-
-    def __init__(self, *, num_images: int, warmup_steps: int, steps_per_epoch: int) -> None:
-        self._chance, self._num_images = math.log(num_images), num_images
-        self._warmup_steps, self._patience = warmup_steps, steps_per_epoch
-        self._in_a_row = 0
-
-    def __call__(self, step: int, numbers: dict[str, float]) -> str:
-        """The warning at the step that completes the epoch; else nothing."""
-        loss, positive, negative = (numbers[name] for name in ("loss", *MiCL.numbers))
-        alike = loss > 0.99 * self._chance and positive - negative < 0.02
-        self._in_a_row = self._in_a_row + 1 if alike and step > self._warmup_steps else 0
-        if self._in_a_row != self._patience:
-            return ""
-        return (
-            f"collapse: for an epoch the loss has been at chance, {loss:.3f} of log("
-            f"{self._num_images}) = {self._chance:.3f}, and views of one image are hardly closer "
-            f"(mean cosine {positive:.3f}) than views of different images ({negative:.3f}); a lower "
-            "optim.base_lr or a longer warm-up may help"
-        )
 
 
 OBJECTIVE = MiCL

@@ -19,12 +19,11 @@ from micl_bench.backbone import Arch, view_features
 from micl_bench.data.own_crops import Crop
 from micl_bench.data.photometric import Photometric
 from micl_bench.data.visible import Patches, Seen
-from micl_bench.losses import alignment, view_cosines
 from micl_bench.objectives._batch_norm import BatchNorm
+from micl_bench.objectives._contrast import NUMBERS, CollapseWatch, health_of, numbers_of
 from micl_bench.objectives._crops import whole_crops
 from micl_bench.objectives._objective import Objective, ObjectiveConfig
 from micl_bench.objectives._output import Output
-from micl_bench.objectives.micl import CollapseWatch
 from micl_bench.runs.plan import TrainingPlan
 from micl_bench.runtime.distributed import gather_rows, rank
 from micl_bench.runtime.values import Amount, Count, Fraction, Positive, Probability, Within
@@ -34,7 +33,7 @@ class SimCLR(Objective):
     """Contrast two crops of an image that differ in place, size and colours (arXiv:2002.05709)."""
 
     name: ClassVar[str] = "SimCLR"
-    numbers: ClassVar[tuple[str, ...]] = ("positive_cosine", "negative_cosine")
+    numbers: ClassVar[tuple[str, ...]] = NUMBERS
     """Mean cosine between the projections of crops of one image, and of different images."""
     deviations: ClassVar[tuple[str, ...]] = (
         "The network is a ViT, trained with AdamW; the paper has ResNets and LARS.",
@@ -121,17 +120,11 @@ class SimCLR(Objective):
         """This process's part of the loss: its crops among those of all processes, with gradient."""
         first, all_NVD = rank() * len(rows), gather_rows(rows)
         loss = nt_xent_of_rows(rows, all_NVD, first=first, temperature=self.config.temperature)
-        cosines = dict(zip(self.numbers, view_cosines(all_NVD), strict=True))
-        return Output(loss=loss, numbers=cosines)
+        return Output(loss=loss, numbers=numbers_of(all_NVD))
 
     def health(self, rows: Tensor) -> dict[str, float]:
         """Alignment, and mean cosines between crops of one image and of different images, by name."""
-        positive, negative = view_cosines(rows)
-        return {
-            "alignment": alignment(rows).item(),
-            "held_out_positive_cosine": positive.item(),
-            "held_out_negative_cosine": negative.item(),
-        }
+        return health_of(rows)
 
     def watch(self, plan: TrainingPlan) -> CollapseWatch:
         """Make the watch that warns of a collapse: chance is one crop of all but the one itself."""

@@ -122,6 +122,7 @@ def test_each_is_measured_and_one_that_fails_says_why(
         ("droppos", (50, 197)),
         ("extrema", (5 * 39, 196)),
         ("simclr", (2 * 197, 0)),
+        ("moco_v3", (2 * 197, 2 * 197)),
     ],
 )
 def test_tokens_of_published_sizes(name: str, tokens: tuple[int, int]) -> None:

@@ -1,10 +1,10 @@
-"""The collapse watch of MiCL, step by step."""
+"""The collapse watch of contrasts, step by step."""
 
 import math
 
 import pytest
 
-from micl_bench.objectives.micl import CollapseWatch
+from micl_bench.objectives._contrast import CollapseWatch
 
 
 def tell(
@@ -51,3 +51,9 @@ def test_after_a_recovery_it_is_told_again() -> None:
 def test_both_the_loss_and_the_cosines_must_say_so(loss: float, gap: float, expected: bool) -> None:
     watch = CollapseWatch(num_images=16, warmup_steps=0, steps_per_epoch=1)
     assert bool(tell(watch, 1, bad=True, loss=loss, gap=gap)) == expected
+
+
+def test_chance_of_a_loss_that_is_a_multiple_of_the_cross_entropy() -> None:
+    watch = CollapseWatch(num_images=16, warmup_steps=0, steps_per_epoch=1, scale=0.8)
+    assert tell(watch, 1, bad=True, loss=0.789 * math.log(16)) == ""
+    assert "2.218 of 0.8 log(16) = 2.218" in tell(watch, 2, bad=True, loss=0.8 * math.log(16))
