@@ -2,7 +2,7 @@
 
 Crops, colours, blur, projector and temperature are SimCLR's on ImageNet (arXiv:2002.05709, and the
 command in google-research/simclr). MoCo v3's paper (arXiv:2104.02057, table 4) reports SimCLR on this
-ViT, 73.9 in linear probing after 300 epochs, with the patch projection frozen at random; its rate and
+ViT, with 300 epochs and the patch projection frozen at random; its rate and
 decay for SimCLR were searched and are not stated, nor is its projector. So rate, decay, batch, epochs,
 warm-up and betas are those that the paper and the CONFIG.md of its code have for MoCo v3 itself.
 Deviations: [CLS] has no weight decay; crops are cut from the store's 320 pixels, not from the originals

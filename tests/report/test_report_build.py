@@ -39,7 +39,7 @@ def test_missing_artefacts_are_said(tmp_path: Path) -> None:
         result(task="coco", metrics={"box_AP": 30.0}, artifacts={"detection": "scenes.npz"}),
     )
     words = "".join(page.words)
-    assert "Masked views of MiCL are left out: views.npz, which record pretrain-" in words
+    assert "Views in training of MiCL are left out: views.npz, which record pretrain-" in words
     assert "Pre-training curves of MiCL are left out: metrics.jsonl" in words
     assert "Detected objects of MiCL are left out: scenes.npz, which record coco-" in words
     assert [i for i in page.ids if i.startswith("picture-")] == ["picture-scores"]

@@ -216,7 +216,7 @@ def _agreement(truth_HW: NDArray[np.generic], predicted_HW: NDArray[np.generic])
 
 
 VIEWS = PictureKind(
-    title="Masked views",
+    title="Views in training",
     load=_load_views,
     draw=_draw_views,
     caption=_say_views,
