@@ -1,7 +1,7 @@
 """MoCo v3 ViT-B/16 on ImageNet-1k: the authors' command for 300 epochs, 76.7 in their linear probing.
 
 Rate, weight decay, warm-up, temperature, frozen patch projection and cosine momentum are those of the
-command in CONFIG.md of their code (github.com/facebookresearch/moco-v3; arXiv:2104.02057, section 5);
+command in CONFIG.md of their code (github.com/facebookresearch/moco-v3; arXiv:2104.02057);
 crops of 0.08 or more, batch 4096, momentum 0.99 and betas are its defaults, the colours' changes BYOL's.
 Deviations: those of the objective; crops are cut from the store's 320 pixels, not from the originals
 (`--data /data/imagenet`, the folder itself, loses nothing and is slower); blocks run in bfloat16, there

@@ -6,8 +6,8 @@ those of all images:
 
     loss = CE(q1, k2) + CE(q2, k1),  each times 2 t, of logits cos(q_i, k_j) / t
 
-Values are those of the paper and, for ViTs, of the commands in the authors' CONFIG.md
-(github.com/facebookresearch/moco-v3; facts alone are taken from it). Facts of the code:
+Values are those of the commands for ViTs in CONFIG.md of the authors' code, and of the defaults in its
+main_moco.py (github.com/facebookresearch/moco-v3; facts alone are taken from it). Facts of the code:
 
 - Both heads have no biases in their linear layers, batch norm after each, ReLU between. The last norm
   has neither factor nor shift. Each crop is a batch of its own to them, over all processes.
@@ -106,19 +106,20 @@ class MoCoV3(Objective):
         """Mirror half of the crops; wrong where left and right carry meaning, as in digits."""
         strength: Annotated[float, Within(0, 5)] = 1.0
         """Strength s of colour jitter: brightness and contrast 0.4 s, saturation 0.2 s, hue 0.1 s, for
-        0.8 of the crops (BYOL, arXiv:2006.07733, table 6)."""
+        0.8 of the crops (main_moco.py, after BYOL, arXiv:2006.07733)."""
         grey: Probability = 0.2
-        """Probability that a crop loses its colours (the same table)."""
+        """Probability that a crop loses its colours (main_moco.py)."""
         blur: tuple[Probability, Probability] = (1.0, 0.1)
-        """Probability of a blur of the first and of the second crop (the same table)."""
+        """Probability of a blur of the first and of the second crop (main_moco.py)."""
         solarise: tuple[Probability, Probability] = (0.0, 0.2)
-        """Probability that the first and the second crop are solarised (the same table)."""
+        """Probability that the first and the second crop are solarised (main_moco.py)."""
         hidden_width: Annotated[int, Within(1, LARGEST)] = 4096
-        """Of the heads' hidden layers, two in the projector and one in the predictor (section 5)."""
+        """Of the heads' hidden layers, two in the projector and one in the predictor: the default of
+        `--moco-mlp-dim`."""
         width: Count = 256
-        """In which queries and keys are compared (section 5)."""
+        """In which queries and keys are compared: the default of `--moco-dim`."""
         frozen_patches: bool = True
-        """Keep the patch projection as it is at the start (section 4.2): `--stop-grad-conv1`."""
+        """Keep the patch projection as it is at the start: `--stop-grad-conv1`."""
 
     config: Config
 
@@ -233,7 +234,7 @@ class MoCoV3(Objective):
 
 
 def moco_v3_loss(query_nVD: Tensor, key_NVD: Tensor, *, first: int, temperature: float) -> Tensor:
-    """The loss (equation 1 and algorithm 1 of the paper) of n among the N images, a scalar: the sum over
+    """The loss (algorithm 1 of the paper) of n among the N images, a scalar: the sum over
     both orders of crops v, w of
 
         2 t * mean over i of -log(exp(s_ii / t) / sum over j of exp(s_ij / t))
