@@ -2,6 +2,7 @@
 
 from micl_bench.backbone.arch import Arch, Pool, Vit
 from micl_bench.backbone.encode import (
+    class_or_mean,
     embed_patches,
     encode_patches,
     encode_tokens,
@@ -20,6 +21,7 @@ __all__ = [
     "PositionRule",
     "Vit",
     "arch_names",
+    "class_or_mean",
     "embed_patches",
     "encode_patches",
     "encode_tokens",

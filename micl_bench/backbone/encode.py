@@ -81,12 +81,15 @@ def full_precision(device: torch.device) -> contextlib.AbstractContextManager[ob
 def view_features(vit: VisionTransformer, visible_NMP: Tensor, keep_NVK: Tensor) -> Tensor:
     """Return features_NVD, in fp32 whatever the autocast: of each view [CLS] after the final norm, or
     without [CLS] the mean of the patches after it."""
-    tokens_BTD = encode_patches(vit, visible_NMP, keep_NVK)
-    if vit.cls_token is None:
-        feature_BD = normalised(vit, tokens_BTD).mean(1)
-    else:
-        feature_BD = normalised(vit, tokens_BTD[:, 0])
+    feature_BD = class_or_mean(vit, encode_patches(vit, visible_NMP, keep_NVK))
     return feature_BD.reshape(*keep_NVK.shape[:2], -1)
+
+
+def class_or_mean(vit: VisionTransformer, tokens_BTD: Tensor) -> Tensor:
+    """Return feature_BD as `view_features` has it, of tokens before the final norm."""
+    if vit.cls_token is None:
+        return normalised(vit, tokens_BTD).mean(1)
+    return normalised(vit, tokens_BTD[:, 0])
 
 
 def normalised(vit: VisionTransformer, tokens: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """An objective with its networks, outside of a run: from images to the loss.
 
-Shapes: N images, V views, K patches per view.
+Shapes: N images, V views, K patches per view, S local crops, h, w their pixels.
 """
 
 from typing import Protocol
@@ -40,7 +40,12 @@ class Bound(nn.Module):
         super().__init__()
         self.objective, self.arch, self.vit, self.added = objective, arch, vit, added
 
-    def forward(self, images_NCHW: Tensor, keep_NVK: Tensor | None = None) -> Output:
+    def forward(
+        self,
+        images_NCHW: Tensor,
+        keep_NVK: Tensor | None = None,
+        local_NSChw: Tensor | None = None,
+    ) -> Output:
         """The objective's output for a batch, as one process computes it.
 
         Args:
@@ -48,6 +53,7 @@ class Bound(nn.Module):
                 an image, these, image after image.
             keep_NVK: the visible patches, int64, row-major in the grid; None to draw them, as all else
                 that the objective draws, from torch's own generator.
+            local_NSChw: normalised local crops of each image, for a method that sees some.
 
         Raises:
             InputError: images or patches of another shape, or no patches of the grid.
@@ -56,7 +62,7 @@ class Bound(nn.Module):
         wants, device = self.objective.wants(self.arch), images_NCHW.device
         index_N, seed = np.arange(len(images_NCHW)), int(torch.randint(_SEEDS, ()))
         if wants.crops:
-            seen = _of_crops(wants, images_NCHW, seed)
+            seen = _of_crops(wants, images_NCHW, local_NSChw, seed)
         elif keep_NVK is None:
             seen = wants.of_images(images_NCHW, index_N, seed=seed)
         else:
@@ -77,18 +83,27 @@ class Bound(nn.Module):
         return self.objective.loss(self.objective.encode(self.vit, self.added, seen))
 
 
-def _of_crops(wants: Patches, images_BCHW: Tensor, seed: int) -> Seen:
+def _of_crops(wants: Patches, images_BCHW: Tensor, local_NSChw: Tensor | None, seed: int) -> Seen:
     """Take the wanted patches of crops that the caller made, V of each image."""
-    if wants.local is not None:
-        raise InputError(f"the method sees {wants}: images of one size are not enough")
     B, V = len(images_BCHW), len(wants.crops)
     if B % V:
         raise InputError(f"{B} crops are no multiple of {V}, which the method sees of each image")
-    keep_NVK, drawn = wants.drawn(seed, 0, np.arange(B // V))
+    N, local = B // V, None
+    if wants.local is not None:
+        own = wants.local.groups[0]
+        needed = (N, len(own.views), images_BCHW.shape[1], own.size, own.size)
+        if local_NSChw is None or local_NSChw.shape != needed:
+            raise InputError(
+                f"the method sees {wants}: images of one size are not enough; needed beside them: "
+                f"local_NSChw, {needed}"
+            )
+        local = _of_crops(wants.local, local_NSChw.flatten(0, 1), None, seed)
+    keep_NVK, drawn = wants.drawn(seed, 0, np.arange(N))
     keep_NVK = keep_NVK.to(images_BCHW.device)
     patches_BKP = gather_patches(images_BCHW, keep_NVK.flatten(0, 1).unsqueeze(1), wants.patch_size)
     drawn = {name: one.to(images_BCHW.device) for name, one in drawn.items()}
-    return Seen(patches_BKP.reshape(B // V, V * keep_NVK.shape[2], -1), keep_NVK, drawn)
+    visible_NMP = patches_BKP.reshape(N, V * keep_NVK.shape[2], -1)
+    return Seen(visible_NMP, keep_NVK, drawn, local)
 
 
 def require_size(vit: VisionTransformer, images_NCHW: Tensor) -> None:

@@ -15,7 +15,7 @@ from distributed.twins_worker import STEPS, made, share_of, trained
 from micl_bench.engine.pretraining.step import Step
 
 WORKER = Path(__file__).with_name("twins_worker.py")
-NAMES = ("extrema", "ijepa")
+NAMES = ("dino", "extrema", "ijepa")
 # From 0.5 to 1 in three steps.
 COSINE = [1 - 0.25 * (1 + math.cos(math.pi * done / STEPS)) for done in (1, 2, 3)]
 LINEAR = [0.5 + 0.5 * done / STEPS for done in (1, 2, 3)]
@@ -70,7 +70,9 @@ def test_several_processes(
         assert_same(found, alone[name])
 
 
-@pytest.mark.parametrize(("name", "momenta"), [("extrema", COSINE), ("ijepa", LINEAR)])
+@pytest.mark.parametrize(
+    ("name", "momenta"), [("dino", COSINE), ("extrema", COSINE), ("ijepa", LINEAR)]
+)
 def test_the_twin_is_the_moving_average_of_its_network(name: str, momenta: list[float]) -> None:
     model, wrapped, optimizer = made(name, "ddp")
     step = Step(wrapped, optimizer)

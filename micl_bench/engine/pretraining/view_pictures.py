@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from micl_bench.data.folder import Folder, read_image
@@ -46,7 +47,8 @@ def views_of_pixels(recipe: PretrainRecipe, images_NCHW: Tensor) -> Arrays:
     `keep_NVK`, and the parts' names, `names_V`, where they are not views 1 to V.
 
     The patches are those that images of numbers 0 to N - 1 have in the first epoch. A part of fewer
-    patches than another repeats one. Where views are crops of their own, `crops_NVHWC` has these.
+    patches than another repeats one. Where views are crops of their own, `crops_NVHWC` has these; local
+    ones, which are smaller, are enlarged pixel by pixel.
     """
     objective = recipe.objective.build()
     wants = objective.wants(recipe.sized_arch())
@@ -60,9 +62,14 @@ def views_of_pixels(recipe: PretrainRecipe, images_NCHW: Tensor) -> Arrays:
     if list(shown) != [f"view {v}" for v in range(1, len(shown) + 1)]:
         arrays["names_V"] = np.array(list(shown))
     if wants.crops:
-        crops_BCHW = wants.groups[0].of_images(images_NCHW, recipe.seed, index_N).images()
-        crops_BHWC = crops_BCHW.round().to(torch.uint8).permute(0, 2, 3, 1)
-        arrays["crops_NVHWC"] = crops_BHWC.unflatten(0, (len(index_N), -1)).numpy()
+        pictures = [
+            group.of_images(images_NCHW, recipe.seed, index_N).images() for group in wants.groups
+        ]
+        side = pictures[0].shape[-1]
+        pictures = [F.interpolate(one, side, mode="nearest-exact") for one in pictures]
+        crops_NVCHW = torch.cat([one.unflatten(0, (len(index_N), -1)) for one in pictures], dim=1)
+        crops_NVHWC = crops_NVCHW.round().to(torch.uint8).permute(0, 1, 3, 4, 2)
+        arrays["crops_NVHWC"] = crops_NVHWC.contiguous().numpy()
     return arrays
 
 
