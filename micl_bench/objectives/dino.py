@@ -84,6 +84,7 @@ class DINO(Objective):
     backbone: ClassVar[str] = "added.teacher"
     in_files: ClassVar[Mapping[str, str]] = {
         r"student\.head\.(.+)": r"head.\1",
+        r"teacher\.backbone\.(.+)": r"teacher.\1",
         r"teacher\.head\.(.+)": r"teacher_head.\1",
         r"dino_loss\.center": "centre_1O",
     }

@@ -1,6 +1,7 @@
 """DINO against lightly's loss and head, loops in the paper's words, timm's forward and closed forms."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,9 +10,10 @@ from lightly.loss import DINOLoss
 from lightly.models.modules.heads import DINOProjectionHead
 from torch import Tensor
 
-from micl_bench.backbone import Arch, init_mae_
+from micl_bench.backbone import Arch, init_mae_, named_arch
 from micl_bench.data.visible import Seen
 from micl_bench.engine.pretraining.recipe import PretrainRecipe
+from micl_bench.engine.pretraining.warm_start import begin_own_with, begin_with, load_start
 from micl_bench.objectives import Bound
 from micl_bench.objectives._dino import Head, dino_errors, dino_targets
 from micl_bench.objectives.dino import DINO, StudentAndTeacher
@@ -238,6 +240,38 @@ def test_flop_are_those_of_all_crops_and_of_the_teacher() -> None:
     # Backward is twice forward, but for the pixels and the targets, which get no gradient.
     expected = 3 * (2 * large + 3 * small) + 2 * patches + teacher + 2 * cross
     assert DINO(config).flop_per_image(arch) == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_file_of_the_authors_starts_student_teacher_heads_and_centre(tmp_path: Path) -> None:
+    arch = named_arch("vit_demo_patch4_32")
+    objective, vit = DINO(SMALL), arch.build()
+    theirs = objective.added(vit)
+    for parameter in theirs.parameters():
+        parameter.data.normal_()
+    heads = {"student": theirs.head, "teacher": theirs.teacher_head}
+    backbones = {"student": vit, "teacher": theirs.teacher}
+    content = {
+        branch: {
+            **{f"{start}backbone.{n}": v for n, v in backbones[branch].state_dict().items()},
+            **{f"{start}head.{n}": v for n, v in heads[branch].state_dict().items()},
+        }
+        for branch, start in (("student", "module."), ("teacher", ""))
+    }
+    centre_1O = torch.randn(1, 20)
+    torch.save({**content, "dino_loss": {"center": centre_1O}, "epoch": 3}, tmp_path / "c.pth")
+    start = load_start(str(tmp_path / "c.pth"), arch, branch="student", beside=objective.in_files)
+    mine = arch.build()
+    begin_with(mine, start)
+    added = objective.added(mine)
+    said = begin_own_with(objective, mine, added, start)
+    assert "own modules taken" in said
+    assert "learns, temperature of DINO start anew" in said
+    found = added.state_dict()
+    for name, value in theirs.state_dict().items():
+        if name.startswith(("head.", "teacher.", "teacher_head.")):
+            assert torch.equal(found[name], value), name
+    assert torch.equal(found["centre_1O"], centre_1O)
+    assert torch.equal(mine.blocks[0].attn.qkv.weight, vit.blocks[0].attn.qkv.weight)
 
 
 @pytest.mark.parametrize("size", [10, 28])
