@@ -122,6 +122,7 @@ def test_each_is_measured_and_one_that_fails_says_why(
         ("droppos", (50, 197)),
         ("extrema", (5 * 39, 196)),
         ("simclr", (2 * 197, 0)),
+        ("dino", (2 * 197 + 8 * 37, 2 * 197)),
         ("moco_v3", (2 * 197, 2 * 197)),
     ],
 )

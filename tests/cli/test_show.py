@@ -132,6 +132,25 @@ def test_views_that_are_crops_of_their_own_are_shown_as_training_sees_them(tmp_p
     assert (tmp_path / "v.png").stat().st_size > 1000
 
 
+def test_local_crops_are_shown_enlarged_beside_the_global_ones(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    paths = [save(tmp_path / "in" / f"{i}.png", image) for i, image in enumerate(noise)]
+    recipe = load_recipe(recipe_file("embedded_dino"), PretrainRecipe)
+    arrays = views_of_images(recipe, paths)
+    names = arrays["names_V"].tolist()
+    assert names[:3] == ["global 1", "global 2", "local 1"]
+    assert arrays["crops_NVHWC"].shape == (2, len(names), 32, 32, 3)
+    wants = recipe.objective.build().wants(recipe.sized_arch())
+    seen = wants.of_images(torch.from_numpy(noise).permute(0, 3, 1, 2), np.arange(2), seed=42)
+    assert seen.local
+    crops_BChw = unpatchify(seen.local.visible_NMP.view(-1, 16, 48), 4)
+    small = crops_BChw.unflatten(0, (2, -1))[1, 0].permute(1, 2, 0).numpy()
+    found = arrays["crops_NVHWC"][1, 2].astype(float)
+    assert np.abs(found - small.repeat(2, axis=0).repeat(2, axis=1)).max() <= 0.5
+    show("--images", tmp_path / "in", "--recipe", "embedded_dino", "--out", tmp_path / "v.png")
+    assert (tmp_path / "v.png").stat().st_size > 1000
+
+
 PARTS = """
 import dataclasses
 import torch

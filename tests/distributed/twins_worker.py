@@ -13,7 +13,7 @@ from torch import nn
 
 from micl_bench.backbone import Arch, init_mae_
 from micl_bench.data.to_device import each_tensor
-from micl_bench.data.visible import Visible
+from micl_bench.data.visible import Seen, Visible
 from micl_bench.engine.pretraining.model import PretrainingModel, distribute
 from micl_bench.engine.pretraining.step import Step, backward
 from micl_bench.objectives import Objective
@@ -69,8 +69,9 @@ def share_of(objective: Objective, step: int) -> Visible:
     if wants.crops:
         # All crops at once on each process: cut in parts, windows differ, and rounding with them.
         seen = wants.of_images(images_NCHW, np.arange(IMAGES), seed=step)
-        mine = each_tensor(seen, lambda one: one[own])
-        return Visible(mine.visible_NMP, mine.keep_NVK, mine.drawn, mine.local_NSLP)
+        mine: Seen = each_tensor(seen, lambda one: one[own])
+        local = mine.local and Visible(mine.local.visible_NMP, mine.local.keep_NVK)
+        return Visible(mine.visible_NMP, mine.keep_NVK, mine.drawn, local)
     keep_NVK, drawn = wants.drawn(1, step, np.arange(IMAGES), own)
     return Visible(gather_patches(images_NCHW[own], keep_NVK, 4), keep_NVK, drawn)
 
