@@ -28,6 +28,11 @@ Draw = Callable[[int, int, NDArray[np.integer]], Tensor]
 DrawMore = Callable[[int, int, NDArray[np.integer]], dict[str, Tensor]]
 
 
+def _nothing_more(seed: int, epoch: int, index_N: NDArray[np.integer]) -> dict[str, Tensor]:
+    # No lambda: processes that decode images get it by its name.
+    return {}
+
+
 @dataclasses.dataclass(frozen=True)
 class Seen:
     """What an objective sees of N images."""
@@ -102,7 +107,7 @@ class Patches:
     patch_size: int
     draw: Draw
     """Draws keep_NVK, int64, by (seed, epoch, index_N)."""
-    more: DrawMore = lambda seed, epoch, index_N: {}
+    more: DrawMore = _nothing_more
     """Draws what else the objective needs, tensors of N rows by name, for the images of a whole batch: a
     row may depend on the batch that its image is in."""
     crops: tuple[Crop, ...] = ()

@@ -1,6 +1,7 @@
 """Views that are crops of their own: what PIL crops, changed; the same however a batch is made."""
 
 import dataclasses
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -255,6 +256,13 @@ def test_a_second_group_is_cut_moved_and_made_by_workers_as_the_first(
     torch.testing.assert_close(
         seen.local.visible_NMP, expected.local.visible_NMP, rtol=0, atol=2e-3
     )
+
+
+def test_what_is_wanted_passes_to_processes_that_are_started_anew() -> None:
+    for wants in (BOTH, disjoint_views(ARCH, num_views=2, mask_ratio=0.5)):
+        passed = pickle.loads(pickle.dumps(wants))
+        assert str(passed) == str(wants)
+        assert passed.more(0, 0, np.arange(2)) == {}
 
 
 class TwoSizes(Objective):

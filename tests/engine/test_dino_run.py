@@ -34,8 +34,9 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
 def whole(few_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An uninterrupted run."""
     out = tmp_path_factory.mktemp("dino") / "whole"
-    assert "local crops" not in (said := finish(words(few_digits, out)))
-    assert "the student sees 2 crops of 32 px and" in said
+    said = finish(words(few_digits, out))
+    assert "the student sees 2 crops of 32 px, " in said
+    assert " crops of 16 px, the teacher the first 2\n" in said
     return out
 
 
