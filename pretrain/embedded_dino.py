@@ -1,6 +1,9 @@
 """DINO on the embedded digits: a ViT of 0.8 million parameters, in minutes.
 
-Method: arXiv:2104.14294.
+Method: arXiv:2104.14294. The rest is ours and was not searched. A teacher at 0.02 and 128 outputs of 16
+numbers: with the published 0.04 and 512 outputs of 64, all images had one distribution after 40 steps.
+Crops of more than half of the image, local ones of 16 pixels and 0.3 or more; not mirrored, since a
+digit's handedness carries meaning; jitter of half strength, no grey, blur or solarising.
 
     micl-bench data embedded --out work/data
     micl-bench pretrain embedded_dino --data work/data/embedded --out work/dino
@@ -14,31 +17,35 @@ from micl_bench.runs.optim import RisingDecay
 recipe = PretrainRecipe(
     arch="vit_demo_patch4_32",
     objective=DINO.Config(
-        local_crops=4,
+        local_crops=2,
         local_size=16,
-        global_scale=(0.5, 1.0),
-        local_scale=(0.15, 0.5),
+        global_scale=(0.6, 1.0),
+        local_scale=(0.3, 0.7),
         flip=False,
-        strength=1.0,
+        strength=0.5,
+        grey=0.0,
         blur=(0.0, 0.0, 0.0),
-        outputs=512,
+        solarise=0.0,
+        outputs=128,
         hidden_width=256,
-        bottleneck_width=64,
+        bottleneck_width=16,
         frozen_share=0.1,
-        momentum=0.98,
+        first_temperature=0.02,
+        teacher_temperature=0.02,
+        momentum=0.99,
         drop_path=0.0,
     ),
     pixels=Pixels(img_size=32, crop_pct=1.0),
     optim=RisingDecay(
-        base_lr=2e-3,
+        base_lr=4e-3,
         weight_decay=0.04,
         final_weight_decay=0.4,
         betas=(0.9, 0.999),
         warmup_epochs=1,
-        clip_norm=3.0,
+        clip_norm=0.3,
     ),
-    batch_size=64,
-    epochs=5,
+    batch_size=16,
+    epochs=8,
     knn_every_epochs=1,
     save_every_steps=10,
     seed=42,

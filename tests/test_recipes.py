@@ -34,6 +34,7 @@ SMALL_PRETRAIN = (
 # An architecture for the method, and values that fit its 64 patches.
 SMALL_METHOD = ("arch=vit_demo_patch4_32", "objective.mask_ratio=0.5")
 SMALL_METHODS = {
+    "DINO": ("arch=vit_demo_patch4_32", "objective.local_size=16", "objective.outputs=64"),
     "ExtreMA": ("arch=vit_demo_patch4_32_nocls",),
     "I-JEPA": ("arch=vit_demo_patch4_32_nocls", "objective.predictor_width=64"),
 }
