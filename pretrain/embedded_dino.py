@@ -1,9 +1,13 @@
 """DINO on the embedded digits: a ViT of 0.8 million parameters, in minutes.
 
 Method: arXiv:2104.14294. The rest is ours and was not searched. A teacher at 0.02 and 128 outputs of 16
-numbers: with the published 0.04 and 512 outputs of 64, all images had one distribution after 40 steps.
-Crops of more than half of the image, local ones of 16 pixels and 0.3 or more; not mirrored, since a
-digit's handedness carries meaning; jitter of half strength, no grey, blur or solarising.
+numbers: with the published 0.04 and 512 outputs of 64, the teacher's distributions were uniform after 80
+steps of 64 images. Crops of more than half of the image, local ones of 16 pixels and 0.3 or more; not
+mirrored, since a digit's handedness carries meaning; jitter of half strength; no grey, no blur.
+
+What it reaches: it does not collapse (RankMe rises from 5.0 to 7.7, the mean cosine of targets falls
+from 0.97 after the first epoch to 0.92), but k-NN falls from 74 % at the start to 66 %: it shows that
+DINO runs, not yet that it learns digits.
 
     micl-bench data embedded --out work/data
     micl-bench pretrain embedded_dino --data work/data/embedded --out work/dino
