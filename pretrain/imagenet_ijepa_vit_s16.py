@@ -5,7 +5,8 @@ Batch (2048 in all), rate (1e-3 for it), weight decay from 0.04 to 0.4, warm-up 
 predictor's sizes are those of appendix A.1 (arXiv:2301.08243; the code's one file of values for
 ImageNet-1k at 224 pixels is for ViT-H/14, with 300 epochs and a warm-up of 40). Crops of 0.3 or more, no
 flip, AdamW's betas, torch's own, and the decay's half cosine (evenly, says the paper) are the code's
-(github.com/facebookresearch/ijepa).
+(github.com/facebookresearch/ijepa). Contexts are cut to the smallest of 2048 images, 42 patches in the
+mean; the authors' to that of a device's 128, 50 patches: see `IJepa.deviations`.
 
     micl-bench data pack --images /data/imagenet --out /data/imagenet-320 \
         --size 320 --layout image

@@ -134,8 +134,8 @@ def _count(
 ) -> dict[str, Any]:
     objective = find_objective(name).Config().build()
     arch = settings.vit_for(objective)
-    student, teacher = objective.tokens_per_image(arch)
-    flop = objective.flop_per_image(arch)
+    student, teacher = objective.tokens_per_image(arch, batch_size=settings.batch)
+    flop = objective.flop_per_image(arch, batch_size=settings.batch)
     layout, batch = _first_batch(objective, settings, folder, device)
     peak = Peak(device)
     step = _step(objective, settings, device)

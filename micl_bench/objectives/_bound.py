@@ -58,9 +58,11 @@ class Bound(nn.Module):
         Raises:
             InputError: images or patches of another shape, or no patches of the grid.
         """
-        require_size(self.vit, images_NCHW)
+        self._require(images_NCHW)
         wants, device = self.objective.wants(self.arch), images_NCHW.device
         index_N, seed = np.arange(len(images_NCHW)), int(torch.randint(_SEEDS, ()))
+        if wants.crops and keep_NVK is not None:
+            raise InputError(f"the method sees {wants}, whole: leave keep_NVK out")
         if wants.crops:
             seen = _of_crops(wants, images_NCHW, local_NSChw, seed)
         elif keep_NVK is None:
@@ -68,12 +70,18 @@ class Bound(nn.Module):
         else:
             if len(keep_NVK) != len(images_NCHW):
                 raise InputError(f"{len(keep_NVK)} sets of patches for {len(images_NCHW)} images")
-            places_NVK = self.objective.given(keep_NVK, self.arch)
+            if keep_NVK.ndim != 3 or keep_NVK.is_floating_point():
+                raise InputError(
+                    f"keep_NVK is {keep_NVK.dtype} of shape {tuple(keep_NVK.shape)}; needed: whole "
+                    "numbers, by image, view and patch"
+                )
+            places_NVK = self.objective.given(keep_NVK.long(), self.arch)
             needed = (wants.num_views, wants.per_view)
             if places_NVK.shape[1:] != needed:
                 raise InputError(
                     f"keep_NVK is {tuple(keep_NVK.shape)}; needed: {needed} for each image"
                 )
+            require_places(places_NVK, wants.of)
             _, drawn = wants.drawn(seed, 0, index_N)
             seen = Seen(
                 gather_patches(images_NCHW, places_NVK, wants.patch_size),
@@ -81,6 +89,27 @@ class Bound(nn.Module):
                 {name: one.to(device) for name, one in drawn.items()},
             )
         return self.objective.loss(self.objective.encode(self.vit, self.added, seen))
+
+    def _require(self, images_NCHW: Tensor) -> None:
+        weight = self.vit.patch_embed.proj.weight
+        if images_NCHW.ndim != 4 or images_NCHW.shape[1] != 3 or not len(images_NCHW):
+            raise InputError(f"images are {tuple(images_NCHW.shape)}; needed: (images, 3, H, W)")
+        require_size(self.vit, images_NCHW)
+        if images_NCHW.dtype != weight.dtype:
+            raise InputError(
+                f"images are {images_NCHW.dtype}, the network is {weight.dtype}; convert one of them"
+            )
+
+
+def require_places(keep_NVK: Tensor, num_patches: int) -> None:
+    """Raise an InputError where a patch is not in the grid, or stands twice in a view."""
+    low, high = (int(one) for one in keep_NVK.aminmax())
+    if low < 0 or high >= num_patches:
+        raise InputError(
+            f"keep_NVK runs from {low} to {high}; the patches are 0 to {num_patches - 1}"
+        )
+    if bool((keep_NVK.sort(dim=2).values.diff(dim=2) == 0).any()):
+        raise InputError("keep_NVK has a patch of an image twice")
 
 
 def _of_crops(wants: Patches, images_BCHW: Tensor, local_NSChw: Tensor | None, seed: int) -> Seen:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from micl_bench.backbone import Arch
 from micl_bench.data.visible import Patches
+from micl_bench.objectives._bound import require_places
 from micl_bench.objectives._objective import disjoint_views
 from micl_bench.runtime.errors import InputError
 
@@ -28,15 +29,11 @@ def then_hidden(keep_N1K: Tensor, num_patches: int, num_visible: int) -> Tensor:
             f"keep_NVK is {tuple(keep_N1K.shape)}; needed: one view of {num_visible} of {num_patches} "
             "patches for each image"
         )
+    require_places(keep_N1K, num_patches)
     keep_NK = keep_N1K[:, 0]
     N, L = len(keep_NK), num_patches
-    low, high = (int(one) for one in keep_NK.aminmax())
-    if low < 0 or high >= L:
-        raise InputError(f"keep_NVK runs from {low} to {high}; the patches are 0 to {L - 1}")
     is_hidden_NL = torch.ones(N, L, dtype=torch.bool, device=keep_NK.device)
     is_hidden_NL.scatter_(1, keep_NK, False)
-    if int(is_hidden_NL.sum()) != N * (L - num_visible):
-        raise InputError("keep_NVK has a patch of an image twice")
     hidden_NH = is_hidden_NL.nonzero()[:, 1].reshape(N, L - num_visible)
     return torch.cat([keep_NK, hidden_NH], dim=1).unsqueeze(1)
 

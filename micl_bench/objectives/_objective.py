@@ -259,24 +259,23 @@ class Objective(abc.ABC):
         """Make the watch over each step's numbers: `loss`, `gradient_norm` and `numbers`."""
         return lambda step, numbers: ""
 
-    def flop_per_image(self, arch: Arch) -> float:
-        """FLOP of one image's forward and backward pass, counted operation by operation.
+    def flop_per_image(self, arch: Arch, *, batch_size: int = 256) -> float:
+        """FLOP of one image's forward and backward pass in steps of `batch_size` images, counted one
+        operation after the other: a multiplication and an addition are two; the loss, the optimiser and
+        what is repeated to save memory do not count."""
+        draws = self.typical_draws(arch, batch_size)
+        return statistics.mean(flop_of(self, arch, one) for one in draws)
 
-        A multiplication and an addition are two; the loss and the optimiser are not counted, nor are
-        operations that are repeated to save memory.
-        """
-        return statistics.mean(flop_of(self, arch, one) for one in self.typical_draws(arch))
-
-    def tokens_per_image(self, arch: Arch) -> tuple[float, float]:
+    def tokens_per_image(self, arch: Arch, *, batch_size: int = 256) -> tuple[float, float]:
         """Tokens, [CLS] among them, that pass the blocks of ViTs for one image, counted: with gradient,
         and without, such as a teacher's."""
-        counts = [tokens_of(self, arch, one) for one in self.typical_draws(arch)]
+        counts = [tokens_of(self, arch, one) for one in self.typical_draws(arch, batch_size)]
         student, teacher = (statistics.mean(column) for column in zip(*counts, strict=True))
         return student, teacher
 
-    def typical_draws(self, arch: Arch) -> Sequence[dict[str, Tensor]]:
+    def typical_draws(self, arch: Arch, batch_size: int) -> Sequence[dict[str, Tensor]]:
         """Further draws of one image (`Patches.more`) over which costs are averaged: one where all
-        images cost the same."""
+        images cost the same in steps of any size."""
         return [self.wants(arch).more(0, 0, np.arange(1))]
 
 

@@ -15,6 +15,7 @@ As published, but for:
 - The checkpoint is the teacher's plain ViT, for every evaluation, fine-tuning too. Its features are the
   mean of the patches after the final norm; the authors' linear probe reads the class attention instead.
 - Paths of the student's blocks are dropped by image and subset, by draws of (seed, epoch, index).
+- Crops are resampled by an antialiased bicubic filter; in the code by a bilinear one.
 
 Shapes: N images, M subsets, K patches of a subset, L patches of a crop, B = N * M, D width, R residual
 branches.
@@ -69,6 +70,8 @@ class ExtreMA(Objective):
         "features of the checkpoint are the mean of the normalised patches; the authors' linear probe "
         "reads the class attention",
         "fine-tuning starts from the teacher; the authors' from the student",
+        "paths are dropped by image and subset, by draws of (seed, epoch, index)",
+        "crops are resampled by an antialiased bicubic filter, not a bilinear one",
     )
     backbone: ClassVar[str] = "added.teacher"
     class_token: ClassVar[bool] = False

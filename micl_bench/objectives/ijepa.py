@@ -14,8 +14,10 @@ As published, but for:
 - The encoder starts with MAE's initialisation (Xavier), as all backbones here; in the code normal, 0.02.
 - Warm-up begins at rate 0 and the schedule ends at 0; in the code at 2e-4 and 1e-6 (of 1e-3).
 - The momentum is one step ahead: that of the steps that are done, the last of which is at 1.
-- Contexts are cut to the smallest of the whole batch, not of a device's share of it, and never overlap
-  with targets (`_blocks.py`).
+- Contexts are cut to the smallest of the whole batch, not of a device's share of it (128 images in the
+  code), and never overlap with targets (`_blocks.py`). So they are shorter: 42 of 196 patches in the
+  mean at a batch of 2048, not 50.
+- Crops are resampled by an antialiased bicubic filter; in the code by a bilinear one.
 
 Shapes: N images, L patches of a crop, K patches of a context, T targets, A patches of a target, P values
 of a patch, D width, C the predictor's width.
@@ -70,8 +72,10 @@ class IJepa(Objective):
         "the encoder starts with MAE's initialisation, not a normal of 0.02",
         "warm-up begins at rate 0 and the schedule ends at 0, not at 2e-4 and 1e-6 of 1e-3",
         "the momentum is one step ahead",
-        "contexts are cut to the smallest of the whole batch, not of a device's share, and never share "
-        "a patch with targets",
+        "contexts are cut to the smallest of the whole batch, not of a device's share of 128 images, "
+        "and so are shorter (42, not 50, of 196 patches at a batch of 2048); they never share a patch "
+        "with targets",
+        "crops are resampled by an antialiased bicubic filter, not a bilinear one",
     )
     backbone: ClassVar[str] = "added.teacher"
     class_token: ClassVar[bool] = False
@@ -191,11 +195,21 @@ class IJepa(Objective):
             "held_out_target_cosine": cosine_of_others(rows[:, 1:]).item(),
         }
 
-    def typical_draws(self, arch: Arch) -> list[dict[str, Tensor]]:
-        """Those of batches of 256 images: the blocks' sizes differ between batches, and contexts are cut
-        to a batch's smallest."""
-        wants, images = self.wants(arch), np.arange(256)
-        return [wants.drawn(0, epoch, images, slice(1))[1] for epoch in range(8)]
+    def typical_draws(self, arch: Arch, batch_size: int) -> list[dict[str, Tensor]]:
+        """One of each eighth of 128 batches, ordered by the length of their contexts: the blocks' sizes
+        differ between batches, and contexts are cut to a batch's smallest."""
+        wants, images = self.wants(arch), np.arange(batch_size)
+        drawn = [wants.drawn(0, epoch, images, slice(1))[1] for epoch in range(128)]
+        return sorted(drawn, key=lambda one: one["context_NK"].shape[1])[8::16]
+
+    def given(self, keep_NVK: Tensor, arch: Arch) -> Tensor:
+        """All patches, row-major; raises an InputError for others, as blocks are drawn, not given."""
+        all_L = torch.arange(arch.num_patches, device=keep_NVK.device)
+        if keep_NVK.shape[1:] != (1, len(all_L)) or not bool((keep_NVK == all_L).all()):
+            raise InputError(
+                "I-JEPA takes all patches, row-major, and draws blocks: leave keep_NVK out"
+            )
+        return keep_NVK
 
     def watch(self, plan: TrainingPlan) -> TargetsAlike:
         """Make the watch that warns of a collapse."""

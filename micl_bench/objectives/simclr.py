@@ -1,8 +1,9 @@
 """SimCLR (arXiv:2002.05709) on a ViT: contrast two augmented crops of an image, among all of the batch.
 
-Crops, colours, blur, projector and loss are those of the paper and of the authors' code
-(google-research/simclr). The paper trains ResNets; that the method works on a ViT, with AdamW and the
-patch projection frozen at random, is reported by MoCo v3's authors (arXiv:2104.02057).
+Crops, probabilities and strengths of changes, projector and loss are those of the paper and of the
+authors' code (google-research/simclr), but for `SimCLR.deviations`. The paper trains ResNets; that the
+method works on a ViT, with AdamW and the patch projection frozen at random, is reported by MoCo v3's
+authors (arXiv:2104.02057).
 
 Shapes: N images of all processes, n of this one, V = 2 crops, D width, B = 2 * N crops.
 """
@@ -39,6 +40,9 @@ class SimCLR(Objective):
         "The network is a ViT, trained with AdamW; the paper has ResNets and LARS.",
         "Blur has 23 pixels at any size, reflected at a crop's edges; the authors' code has a tenth of "
         "the side, and black beyond the edges.",
+        "Contrast and saturation change as torchvision's do: about the mean grey, and towards grey; the "
+        "authors' TensorFlow changes contrast about each channel's mean, and saturation in HSV.",
+        "Crops are resampled by an antialiased bicubic filter; the authors' is bicubic alone.",
         "Random crops are torchvision's, of ten tries; the authors have TensorFlow's, of a hundred.",
     )
     couples_images: ClassVar[bool] = True

@@ -53,6 +53,7 @@ class SimMIM(Objective):
         "by relative position that its blocks share.",
         "No layer scale, which starts at 0.1 in the authors' config.",
         "Weights start as MAE's, not from a truncated normal distribution.",
+        "Crops are resampled by an antialiased bicubic filter, not a bilinear one.",
     )
 
     @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -41,6 +41,14 @@ class RisingDecay(OptimConfig):
     final_weight_decay: NotNegative
     """Weight decay at the end; a half cosine leads there from `weight_decay`, without a warm-up."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.weight_decay:
+            # A group without decay is one of norms and biases, which never has any.
+            raise InputError(
+                "weight_decay is 0; needed: above 0, where final_weight_decay follows it"
+            )
+
     def decay(self, progress: float) -> float:
         """Weight decay once this share of the steps is done."""
         start, end = self.weight_decay, self.final_weight_decay

@@ -188,3 +188,8 @@ def test_layers_are_told_through_a_replica(tmp_path: Path) -> None:
     for block in model.blocks:
         block.compile()
     assert settings_of(model, config) == plain
+
+
+def test_a_decay_that_rises_starts_above_zero() -> None:
+    with pytest.raises(InputError, match="weight_decay is 0; needed: above 0"):
+        RisingDecay(base_lr=1.0, weight_decay=0.0, final_weight_decay=0.4)

@@ -207,6 +207,18 @@ def test_flop_are_those_of_the_tokens_in_the_mean_over_batches() -> None:
     assert objective.flop_per_image(arch) == pytest.approx(sum(expected) / 20, rel=0.15)
 
 
+@pytest.mark.parametrize("batch_size", [64, 1024])
+def test_tokens_are_the_mean_over_batches_of_the_runs_size(batch_size: int) -> None:
+    arch, objective = named_arch("vit_small_patch16_224_nocls"), IJepa()
+    wants, images = objective.wants(arch), np.arange(batch_size)
+    contexts = [wants.more(1, e, images)["context_NK"].shape[1] for e in range(200)]
+    student, teacher = objective.tokens_per_image(arch, batch_size=batch_size)
+    # Contexts vary by 7 patches between batches: the mean of 200 by 0.5, that of 128 by 0.7. The
+    # means of the two sizes are 9 apart.
+    assert student == pytest.approx(np.mean(contexts), abs=2.5)
+    assert teacher == 196
+
+
 def test_words_and_pictures_are_those_of_context_and_targets() -> None:
     objective = IJepa(IJepa.Config(predictor_width=16))
     _, seen = views(objective)

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -271,6 +272,36 @@ def test_the_loss_is_fp32_under_autocast(official: Path, images_NCHW: Tensor) ->
     assert loss.item() == pytest.approx(exact.item(), rel=0.02)
 
 
+@pytest.mark.parametrize(
+    ("images", "keep", "message"),
+    [
+        (
+            lambda i: i.double(),
+            lambda k: k,
+            "images are torch.float64, the network is torch.float32",
+        ),
+        (lambda i: i.to(torch.uint8), lambda k: k, "images are torch.uint8"),
+        (lambda i: i[:, :1], lambda k: k, r"needed: \(images, 3, H, W\)"),
+        (lambda i: i[0], lambda k: k, r"needed: \(images, 3, H, W\)"),
+        (lambda i: i[:0], lambda k: k[:0], r"needed: \(images, 3, H, W\)"),
+        (lambda i: i, lambda k: k.float(), "keep_NVK is torch.float32"),
+        (lambda i: i, lambda k: k[:, 0], "needed: whole numbers, by image, view and patch"),
+        (lambda i: i, lambda k: k + 1000, "the patches are 0 to"),
+        (lambda i: i, torch.zeros_like, "a patch of an image twice"),
+    ],
+)
+def test_what_is_no_batch_of_images_and_patches_is_refused(
+    official: Path,
+    images_NCHW: Tensor,
+    images: Callable[[Tensor], Tensor],
+    keep: Callable[[Tensor], Tensor],
+    message: str,
+) -> None:
+    bound = MAE().from_checkpoint(official)
+    with pytest.raises(InputError, match=message):
+        bound(images(images_NCHW), keep(some_patches(4)))
+
+
 def test_activations_that_are_computed_again_change_nothing(
     official: Path, images_NCHW: Tensor
 ) -> None:
@@ -337,7 +368,7 @@ def test_a_damaged_decoder_is_refused_by_name(official: Path, change: State, sai
     ("keep", "said"),
     [
         (torch.zeros(N, 1, 5, dtype=torch.long), "(3, 1, 5); needed: one view of 4 of 16 patches"),
-        (torch.zeros(N, 4, dtype=torch.long), "(3, 4); needed: one view of 4 of 16 patches"),
+        (torch.zeros(N, 4, dtype=torch.long), "(3, 4); needed: whole numbers, by image, view"),
         (torch.zeros(N, 1, 4, dtype=torch.long), "a patch of an image twice"),
         (
             torch.arange(13, 17).expand(N, 1, 4),

@@ -194,7 +194,9 @@ class Pretrainer:
             say(self.recipe.describe(self.plan))
             warn_of_emulation(self.recipe.precision, self.device)
             with self.loop.open():
-                flop = self.objective.flop_per_image(self.recipe.sized_arch())
+                flop = self.objective.flop_per_image(
+                    self.recipe.sized_arch(), batch_size=self.recipe.batch_size
+                )
                 self.trained.meter = Meter(flop_per_image=flop, peak=self._measure_peak())
                 if self.trained.step == 0 and rank() == 0:
                     save_views(self.out / "views.npz", self.recipe, self.held_out)
