@@ -67,8 +67,8 @@ def named_arch(name: str) -> Arch:
 @functools.cache
 def _plain_arch(name: str) -> Arch:
     known = (
-        f"known: {', '.join(_KNOWN)}, and timm's plain ViTs, such as {_EXAMPLES}; each without [CLS] as "
-        f"NAME{_WITHOUT_CLASS}"
+        f"known: {', '.join(_KNOWN)}, and timm's plain ViTs, such as {_EXAMPLES}; NAME{_WITHOUT_CLASS} "
+        "has no [CLS]"
     )
     if name not in timm.list_models():
         plain, _, tag = name.partition(".")

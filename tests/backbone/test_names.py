@@ -65,7 +65,7 @@ def test_refusals_name_examples_that_work() -> None:
         named_arch("resnet18")
     words = str(caught.value)
     assert all(name.removesuffix("_nocls") in words for name in arch_names())
-    assert words.endswith("; each without [CLS] as NAME_nocls")
+    assert words.endswith("; NAME_nocls has no [CLS]")
     for name in words.partition("such as ")[2].partition(";")[0].split(", "):
         assert named_arch(name).is_plain
         assert not named_arch(f"{name}_nocls").class_token

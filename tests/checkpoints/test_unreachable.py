@@ -105,7 +105,11 @@ COMMANDS = (
 )
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda words: words[0])
+@pytest.mark.parametrize(
+    "command",
+    [COMMANDS[0], *(pytest.param(one, marks=pytest.mark.long) for one in COMMANDS[1:])],
+    ids=lambda words: words[0],
+)
 def test_commands_refuse_before_anything_slow_is_imported(
     command: tuple[str, ...], tmp_path: Path
 ) -> None:

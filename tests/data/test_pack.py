@@ -55,7 +55,9 @@ def content(root: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(
-    "form", [PATCHES, {"layout": "image", "size": 32}], ids=lambda form: form["layout"]
+    "form",
+    [PATCHES, pytest.param({"layout": "image", "size": 32}, marks=pytest.mark.long)],
+    ids=lambda form: form["layout"],
 )
 def test_the_number_of_processes_changes_no_byte(
     photos: Path, tmp_path: Path, form: dict[str, Any]

@@ -52,7 +52,7 @@ def test_one_process_with_any_micro_batch(
     ("processes", "parallel", "sizes"),
     [
         (2, "ddp", (0, 1)),
-        (2, "fsdp", (0, 1)),
+        pytest.param(2, "fsdp", (0, 1), marks=pytest.mark.long),
         pytest.param(4, "ddp", (0,), marks=pytest.mark.long),
     ],
 )

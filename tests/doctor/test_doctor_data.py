@@ -177,7 +177,10 @@ def _strange(image: Path) -> None:
     Image.new("RGB", (4, 4)).save(image, "TGA")
 
 
-@pytest.mark.parametrize("harm", [_damage, _cut, _deep, _strange])
+@pytest.mark.parametrize(
+    "harm",
+    [_damage, *(pytest.param(one, marks=pytest.mark.long) for one in (_cut, _deep, _strange))],
+)
 def test_doctor_finds_the_images_that_eval_refuses(
     micl_bench: Run, few_digits: Path, tmp_path: Path, harm: Callable[[Path], None]
 ) -> None:

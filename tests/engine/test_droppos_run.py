@@ -45,7 +45,7 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("micro_batch", [0, 5])
+@pytest.mark.parametrize("micro_batch", [pytest.param(0, marks=pytest.mark.long), 5])
 def test_a_run_that_is_cut_goes_on_bit_for_bit(
     recipe: Path,
     few_digits: Path,

@@ -59,7 +59,8 @@ def assert_equal_runs(out: Path, whole: Path) -> None:
     assert all(torch.equal(ours["model"][name], value) for name, value in theirs["model"].items())
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("kills", [2, 20])
 def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(
     whole: Path, few_digits: Path, tmp_path: Path, kills: int
 ) -> None:

@@ -25,7 +25,12 @@ def words(name: str, data: Path, out: Path, *more: str) -> list[str]:
     return [*map(str, command), *overrides(*SMALL, METHODS[name][1], *more)]
 
 
-@pytest.fixture(scope="module", params=METHODS)
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(one, marks=pytest.mark.long) if one == "extrema" else one for one in METHODS
+    ],
+)
 def name(request: pytest.FixtureRequest) -> str:
     found: str = request.param
     return found

@@ -207,7 +207,7 @@ def test_flop_are_those_of_the_tokens_in_the_mean_over_batches() -> None:
     assert objective.flop_per_image(arch) == pytest.approx(sum(expected) / 20, rel=0.15)
 
 
-@pytest.mark.parametrize("batch_size", [64, 1024])
+@pytest.mark.parametrize("batch_size", [64, pytest.param(1024, marks=pytest.mark.long)])
 def test_tokens_are_the_mean_over_batches_of_the_runs_size(batch_size: int) -> None:
     arch, objective = named_arch("vit_small_patch16_224_nocls"), IJepa()
     wants, images = objective.wants(arch), np.arange(batch_size)

@@ -274,7 +274,9 @@ def may_mount() -> bool:
 
 
 @pytest.mark.skipif(not may_mount(), reason="needs the right to mount a small disk")
-@pytest.mark.parametrize("size", ["16k", "300k", pytest.param("200k", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "size", ["16k", *(pytest.param(size, marks=pytest.mark.long) for size in ("200k", "300k"))]
+)
 def test_a_small_shared_memory_is_said_and_never_waited_for(
     many: Path, tmp_path: Path, size: str
 ) -> None:

@@ -95,6 +95,7 @@ def whole(few_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.long
 def test_a_signal_saves_and_only_the_same_run_goes_on(
     whole: Path, few_digits: Path, tmp_path: Path
 ) -> None:
